@@ -1,0 +1,36 @@
+"""A conversation: the thread that messages and turns hang on."""
+
+from datetime import datetime
+from typing import NewType
+from uuid import UUID
+
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
+
+from latchkey.domain.text import Title
+
+ConversationId = NewType("ConversationId", UUID)
+
+
+class Conversation(Struct, frozen=True, kw_only=True):
+    """`updated_at` is when something last happened in it: listings show the newest activity first."""
+
+    id: ConversationId
+    title: str | None
+    created_at: datetime
+    updated_at: datetime
+
+    def changed(self, changes: "ConversationChanges", now: datetime) -> "Conversation":
+        if changes.title is UNSET or changes.title == self.title:
+            return self
+        return replace(self, title=changes.title, updated_at=now)
+
+
+class NewConversation(Struct, frozen=True, forbid_unknown_fields=True):
+    title: Title | None = None
+
+
+class ConversationChanges(Struct, frozen=True, forbid_unknown_fields=True):
+    """A merge patch (RFC 7396): left out means untouched, null clears."""
+
+    title: Title | None | UnsetType = UNSET

@@ -1,0 +1,163 @@
+"""The kinds of failure a caller may be told about, drawn as a tree.
+
+Every kind has a published `code`; a leaf subclasses a kind, and the wires (which map kinds) need no change.
+"""
+
+from typing import ClassVar
+
+
+class Failure(Exception):
+    """Something the caller may be told: what was wrong and what would be right, in `detail`.
+
+    `members` are published beside `code` and `detail` (RFC 9457 calls them extension members).
+    """
+
+    code: ClassVar[str] = "internal"
+
+    def __init__(self, detail: str, **members: object) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.members = members
+
+
+class Unauthenticated(Failure):
+    """The credential is missing, malformed, expired or revoked."""
+
+    code = "unauthenticated"
+
+
+class Forbidden(Failure):
+    """The credential is valid and does not open this."""
+
+    code = "forbidden"
+
+
+class WrongUser(Forbidden):
+    """The path names another user, who may or may not exist."""
+
+    code = "wrong-user"
+
+
+class NotFound(Failure):
+    """Absent, or outside the scope: the caller cannot tell which."""
+
+    code = "not-found"
+
+    @classmethod
+    def of(cls, noun: str) -> "NotFound":
+        """The one text for everything that is not there, so that it says nothing about anybody."""
+        return cls(f"There is no such {noun}.")
+
+
+class Invalid(Failure):
+    """The input breaks a rule. `members["errors"]` lists `{path, message}`."""
+
+    code = "invalid"
+
+    @classmethod
+    def at(cls, path: str, message: str) -> "Invalid":
+        return cls(f"{path}: {message}", errors=[{"path": path, "message": message}])
+
+
+class Malformed(Invalid):
+    """The input cannot be read at all."""
+
+
+class TooLarge(Invalid):
+    """The input is larger than the limit that the detail names."""
+
+    code = "too-large"
+
+
+class UnsupportedMediaType(Invalid):
+    """The body is of a type that this operation does not take."""
+
+    code = "unsupported-media-type"
+
+
+class Conflict(Failure):
+    """The state does not allow it."""
+
+    code = "conflict"
+
+
+class StaleVersion(Conflict):
+    """The version the caller named is not the current one; nothing was changed."""
+
+    code = "stale-version"
+
+
+class TurnInProgress(Conflict):
+    """The conversation has a running turn, named in `members["turn_id"]`."""
+
+    code = "turn-in-progress"
+
+
+class Exhausted(Failure):
+    """A limit of this user is reached. `retry_after` is in seconds."""
+
+    code = "exhausted"
+    retry_after: ClassVar[int] = 5
+
+
+class TooManyTurns(Exhausted):
+    """As many turns of this user are running as may."""
+
+    code = "too-many-turns"
+
+
+class Unavailable(Failure):
+    """A collaborator is down or slow. `retry_after` is in seconds."""
+
+    code = "unavailable"
+    retry_after: ClassVar[int] = 5
+
+
+class AgentNotConfigured(Unavailable):
+    """No agent is set up for this kind of turn; nothing was stored."""
+
+    code = "agent-not-configured"
+
+
+class TurnFailed(Failure):
+    """A turn ended without an answer. The user's message and the effects of its tool calls stay."""
+
+
+class ToolsUnavailable(TurnFailed):
+    """The agent could not reach its tools, or was offered others than its token grants."""
+
+    code = "tools-unavailable"
+
+
+class RateLimited(TurnFailed):
+    """The model's provider asked to slow down. `retry_after` is in seconds."""
+
+    code = "rate-limited"
+
+    def __init__(self, detail: str, *, retry_after: int = 10) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class ModelUnavailable(TurnFailed):
+    """The model could not be reached, timed out, or answered with an error of its own."""
+
+    code = "model-unavailable"
+
+
+class ModelBadResponse(TurnFailed):
+    """The model answered something that is not an answer: broken stream, empty text, wrong shape."""
+
+    code = "model-bad-response"
+
+
+class MaxSteps(TurnFailed):
+    """The agent asked the model more often than the limit of steps allows."""
+
+    code = "max-steps"
+
+
+class DeadlinePassed(TurnFailed):
+    """The turn took longer than its deadline."""
+
+    code = "deadline"

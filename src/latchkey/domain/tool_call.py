@@ -1,0 +1,21 @@
+"""A tool call as the ledger has it: what was asked, what came back, and how long it took."""
+
+from datetime import datetime
+from typing import Any, NewType
+from uuid import UUID
+
+from msgspec import Raw, Struct
+
+ToolCallId = NewType("ToolCallId", UUID)
+
+
+class ToolCall(Struct, frozen=True, kw_only=True):
+    """`result` is the structured content, or the tool error's `{code, detail}`; `arguments` is what the model sent."""
+
+    id: ToolCallId
+    name: str
+    arguments: Raw
+    result: Raw
+    is_error: bool
+    started_at: datetime
+    duration_ms: int
