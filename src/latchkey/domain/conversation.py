@@ -12,7 +12,7 @@ from latchkey.domain.text import Title
 ConversationId = NewType("ConversationId", UUID)
 
 
-class Conversation(Struct, frozen=True, kw_only=True):
+class Conversation(Struct, frozen=True):
     """`updated_at` is when something last happened in it: listings show the newest activity first."""
 
     id: ConversationId

@@ -6,10 +6,10 @@ import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import datetime
 from enum import StrEnum
-from typing import NewType, Self
+from typing import Annotated, NewType, Self
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import Unauthenticated
@@ -71,6 +71,14 @@ class ContextToken(Struct, frozen=True, kw_only=True):
     created_at: datetime
     expires_at: datetime
     revoked_at: datetime | None = None
+
+
+class NewContextToken(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a person asks of a token for somebody else: what it opens, and for how many seconds."""
+
+    grants: Annotated[list[Grant], Meta(min_length=1, max_length=len(Grant))]
+    conversation_id: ConversationId | None = None
+    ttl_s: Annotated[int, Meta(ge=60, le=86_400)] = 3600
 
 
 class Owner(Struct, frozen=True):

@@ -32,7 +32,7 @@ class TaskChanges(Struct, frozen=True, forbid_unknown_fields=True):
     status: TaskStatus | UnsetType = UNSET
 
 
-class Task(Struct, frozen=True, kw_only=True):
+class Task(Struct, frozen=True):
     """A to-do task. `conversation_id` is the conversation in which it was made, if it was and is still there."""
 
     id: TaskId

@@ -59,7 +59,7 @@ class Turn(Struct, frozen=True, kw_only=True):
         return replace(self, status="interrupted", finished_at=self.lease_until)
 
 
-class TurnWithCalls(Struct, frozen=True, kw_only=True):
+class PublishedTurn(Struct, frozen=True, kw_only=True):
     """A turn as it is published, with its tool calls in order."""
 
     id: TurnId
@@ -73,7 +73,7 @@ class TurnWithCalls(Struct, frozen=True, kw_only=True):
     finished_at: datetime | None
 
     @classmethod
-    def of(cls, turn: Turn, calls: list[ToolCall]) -> "TurnWithCalls":
+    def of(cls, turn: Turn, calls: list[ToolCall]) -> "PublishedTurn":
         return cls(
             id=turn.id,
             conversation_id=turn.conversation_id,

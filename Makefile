@@ -1,0 +1,43 @@
+# On a fresh machine Python 3.11 or newer, git and make are enough: `make run` and `make test` set up the rest.
+
+PORT ?= 8000
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+LOCKED := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: setup run test check format lock
+.DEFAULT_GOAL := setup
+
+setup: .venv/installed
+
+.venv/installed: pyproject.toml requirements/dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Latchkey needs Python 3.11 or newer")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+run: setup
+	$(BIN)/latchkey serve --dev --port $(PORT)
+
+test: setup
+	$(BIN)/pytest $(ARGS)
+
+check: setup
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(MAKE) test
+
+format: setup
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+# Names, versions and hashes, without addresses. What is locked stays as it is unless pyproject.toml asks for another;
+# `make lock UPGRADE=--upgrade` takes the newest that it allows.
+lock: setup
+	$(BIN)/$(LOCKED) $(UPGRADE) pyproject.toml --output-file requirements/runtime.txt
+	$(BIN)/$(LOCKED) $(UPGRADE) pyproject.toml --group dev --constraint requirements/runtime.txt --output-file requirements/dev.txt

@@ -1,0 +1,59 @@
+"""The one door: credential, scope, one transaction, use case, commit, and only then the answer."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from time import perf_counter
+from typing import Concatenate, ParamSpec, TypeVar
+
+from latchkey.application.access import Access, access_of
+from latchkey.domain.errors import Failure
+from latchkey.domain.ports import Call, Journal, Transaction, UnitOfWork, UnitsOfWork
+from latchkey.domain.scope import Credential, Scope
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Application:
+    """Everything that reads or writes comes through here."""
+
+    def __init__(self, units: UnitsOfWork, journal: Journal) -> None:
+        self._units = units
+        self._journal = journal
+
+    async def call(
+        self,
+        credential: Credential,
+        use_case: Callable[Concatenate[UnitOfWork, P], Awaitable[R]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R:
+        """Run a use case in the credential's scope. Its answer is only seen once it is committed.
+
+        Raises any `Failure`; whatever is raised, nothing of the use case has happened.
+        """
+        async with self.unit(credential, access_of(use_case), use_case.__name__) as work:
+            result = await use_case(work, *args, **kwargs)
+            await work.commit()
+        return result
+
+    async def scope_of(self, credential: Credential) -> Scope:
+        """What a credential opens. Raises `Unauthenticated` if it opens nothing."""
+        async with self._units.open(credential, "read") as work:
+            return work.scope
+
+    @asynccontextmanager
+    async def unit(self, credential: Credential, access: Access, name: str) -> AsyncIterator[Transaction]:
+        """One unit of work, opened for whoever has that access, and written into the journal under a name."""
+        started, outcome, user_id = perf_counter(), "internal", None
+        try:
+            async with self._units.open(credential, access.isolation) as work:
+                user_id = work.scope.user_id
+                access.check(work.scope)
+                yield work
+            outcome = "ok"
+        except Failure as failure:
+            outcome = failure.code
+            raise
+        finally:
+            self._journal(Call(name, user_id, outcome, (perf_counter() - started) * 1000))

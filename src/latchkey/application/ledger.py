@@ -1,0 +1,96 @@
+"""Tool calls: the effect of one and its row in the ledger are a single transaction."""
+
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+from typing import Any, Concatenate, ParamSpec
+
+import msgspec
+from msgspec import Raw, Struct
+
+from latchkey.application.access import Access, access_of
+from latchkey.application.application import Application
+from latchkey.domain.errors import Failure, Unauthenticated, Unavailable
+from latchkey.domain.ports import Transaction, UnitOfWork
+from latchkey.domain.scope import Credential, TokenSecret
+from latchkey.domain.tool_call import ToolCall, ToolCallId
+
+P = ParamSpec("P")
+
+_ANY_TOKEN = Access(None, "write")
+_encode = msgspec.json.Encoder().encode
+
+
+class Outcome(Struct, frozen=True):
+    """What a tool answers: the structured content, or for an error `{code, detail}`; both also as JSON."""
+
+    content: Any
+    json: bytes
+    is_error: bool = False
+
+
+class Invocation(Struct, frozen=True):
+    """A tool call as it came in: the tool's name and the JSON of its arguments."""
+
+    name: str
+    arguments: bytes
+
+
+class Ledger:
+    """Performs tool calls through the door. Those of a turn leave a row, whether they worked or not."""
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+
+    async def perform(
+        self,
+        credential: Credential,
+        invocation: Invocation,
+        use_case: Callable[Concatenate[UnitOfWork, P], Awaitable[object]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Outcome:
+        """The outcome of the call, failures included, but for those that are not about the call itself.
+
+        Raises `Unauthenticated` and `Unavailable`: then nothing has happened and nothing is recorded.
+        """
+        started, access = perf_counter(), access_of(use_case)
+        if isinstance(credential, TokenSecret):
+            access = Access(access.grant, "write")
+        try:
+            async with self._application.unit(credential, access, invocation.name) as work:
+                result = await use_case(work, *args, **kwargs)
+                outcome = Outcome(result, _encode(result))
+                await _record(work, invocation, outcome, started)
+                await work.commit()
+        except (Unauthenticated, Unavailable):
+            raise
+        except Failure as failure:
+            return await self.refuse(credential, invocation, failure, started)
+        return outcome
+
+    async def refuse(
+        self, credential: Credential, invocation: Invocation, failure: Failure, started: float | None = None
+    ) -> Outcome:
+        """A call that had no effect: recorded, and answered with what was wrong."""
+        content = {"code": failure.code, "detail": failure.detail}
+        outcome = Outcome(content, _encode(content), is_error=True)
+        if isinstance(credential, TokenSecret):
+            async with self._application.unit(credential, _ANY_TOKEN, "record_refusal") as work:
+                await _record(work, invocation, outcome, started or perf_counter())
+                await work.commit()
+        return outcome
+
+
+async def _record(work: Transaction, invocation: Invocation, outcome: Outcome, started: float) -> None:
+    if work.scope.turn_id is None:
+        return
+    call = ToolCall(
+        id=ToolCallId(work.new_id()),
+        name=invocation.name,
+        arguments=Raw(invocation.arguments),
+        result=Raw(outcome.json),
+        is_error=outcome.is_error,
+        started_at=work.now,
+        duration_ms=round((perf_counter() - started) * 1000),
+    )
+    await work.tool_calls.add(call, work.scope.turn_id)

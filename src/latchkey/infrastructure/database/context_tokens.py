@@ -1,0 +1,105 @@
+"""Context tokens in SQL. Only a digest of the secret is ever stored."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, bindparam, select, update
+
+from latchkey.domain.errors import NotFound, Unauthenticated
+from latchkey.domain.page import Page, Window
+from latchkey.domain.scope import ContextToken, ContextTokenId, Grant, Scope, TokenSecret
+from latchkey.domain.turn import TurnId
+from latchkey.infrastructure.database.session import Session, insert_mine, mine
+from latchkey.infrastructure.database.tables import context_tokens as tokens
+
+_ALL = select(*(column for column in tokens.c if column.name not in {"user_id", "digest"})).where(mine(tokens))
+_KEY = tokens.c.id == bindparam("key")
+_OF_TURN = tokens.c.turn_id == bindparam("turn")
+_ALIVE = (tokens.c.revoked_at.is_(None), tokens.c.expires_at > bindparam("now"))
+_BY_DIGEST = _ALL.where(tokens.c.digest == bindparam("digest"), *_ALIVE)
+_BY_DIGEST_HELD = _BY_DIGEST.with_for_update(read=True)
+_ONE = _ALL.where(_KEY)
+_NEWEST = _ALL.order_by(tokens.c.id.desc()).limit(bindparam("limit"))
+_OLDER = _NEWEST.where(tokens.c.id < bindparam("before"))
+_ADD = insert_mine(tokens)
+_MINE_UNREVOKED = (mine(tokens), tokens.c.revoked_at.is_(None))
+_REVOKE = update(tokens).where(*_MINE_UNREVOKED, _KEY).values(revoked_at=bindparam("now"))
+_REVOKE_OF_TURN = update(tokens).where(*_MINE_UNREVOKED, _OF_TURN).values(revoked_at=bindparam("now"))
+_EXTEND_OF_TURN = update(tokens).where(mine(tokens), _OF_TURN, *_ALIVE).values(expires_at=bindparam("until"))
+
+
+class SqlContextTokens:
+    """Newest first."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def resolve(self, secret: TokenSecret, now: datetime, *, hold: bool) -> Scope:
+        """What the token opens. Held, its row stays locked until the unit ends: a revoke waits for that.
+
+        Raises `Unauthenticated` for a token that is unknown, expired or revoked, without telling which.
+        """
+        row = await self._session.row(_BY_DIGEST_HELD if hold else _BY_DIGEST, digest=secret.digest, now=now)
+        if row is None:
+            raise Unauthenticated("This context token is unknown, expired or revoked: get a new one.")
+        token = _token(row)
+        return Scope(
+            user_id=self._session.scope.user_id,
+            grants=frozenset(token.grants),
+            token_id=token.id,
+            conversation_id=token.conversation_id,
+            turn_id=token.turn_id,
+        )
+
+    async def add(self, token: ContextToken, secret: TokenSecret) -> None:
+        await self._session.run(
+            _ADD,
+            id=token.id,
+            digest=secret.digest,
+            grants=" ".join(token.grants),
+            conversation_id=token.conversation_id,
+            turn_id=token.turn_id,
+            created_at=token.created_at,
+            expires_at=token.expires_at,
+            revoked_at=token.revoked_at,
+        )
+
+    async def get(self, id: ContextTokenId) -> ContextToken:
+        row = await self._session.row(_ONE, key=id)
+        if row is None:
+            raise NotFound.of("context token")
+        return _token(row)
+
+    async def page(self, window: Window) -> Page[ContextToken]:
+        before = window.after(ContextTokenId)
+        limit = window.limit + 1
+        rows = await (
+            self._session.rows(_NEWEST, limit=limit)
+            if before is None
+            else self._session.rows(_OLDER, limit=limit, before=before)
+        )
+        return window.page([_token(row) for row in rows], key=lambda token: token.id)
+
+    async def revoke(self, id: ContextTokenId, now: datetime) -> None:
+        if not await self._session.run(_REVOKE, key=id, now=now):
+            await self.get(id)
+
+    async def revoke_turn(self, id: TurnId, now: datetime) -> None:
+        await self._session.run(_REVOKE_OF_TURN, turn=id, now=now)
+
+    async def extend_turn(self, id: TurnId, until: datetime, now: datetime) -> None:
+        await self._session.run(_EXTEND_OF_TURN, turn=id, until=until, now=now)
+
+
+def _token(row: Row[*tuple[Any, ...]]) -> ContextToken:
+    """Grants are OAuth's space-separated list (RFC 6749, 3.3); one that this release does not know grants nothing."""
+    known = {grant.value: grant for grant in Grant}
+    return ContextToken(
+        id=row.id,
+        grants=[known[word] for word in row.grants.split() if word in known],
+        conversation_id=row.conversation_id,
+        turn_id=row.turn_id,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+    )

@@ -1,0 +1,85 @@
+"""Conversations in SQL."""
+
+from datetime import datetime
+
+from msgspec.structs import asdict
+from sqlalchemy import and_, bindparam, delete, or_, select, update
+
+from latchkey.domain.conversation import Conversation, ConversationId
+from latchkey.domain.errors import NotFound
+from latchkey.domain.page import Page, Window
+from latchkey.infrastructure.database.session import Session, columns_of, insert_mine, mine
+from latchkey.infrastructure.database.tables import context_tokens, conversations, tasks
+
+_ALL = select(*columns_of(conversations, Conversation)).where(mine(conversations))
+_KEY = conversations.c.id == bindparam("key")
+_ONE = _ALL.where(_KEY)
+_ONE_FOR_UPDATE = _ONE.with_for_update(key_share=True)
+_NEWEST = _ALL.order_by(conversations.c.updated_at.desc(), conversations.c.id.desc()).limit(bindparam("limit"))
+_OLDER = _NEWEST.where(
+    conversations.c.updated_at <= bindparam("before"),
+    or_(
+        conversations.c.updated_at < bindparam("before"),
+        and_(conversations.c.updated_at == bindparam("before"), conversations.c.id < bindparam("before_id")),
+    ),
+)
+_ADD = insert_mine(conversations)
+_REPLACE = update(conversations).where(mine(conversations), _KEY)
+_NEXT = (
+    update(conversations)
+    .where(mine(conversations), _KEY)
+    .values(last_seq=conversations.c.last_seq + 1, updated_at=bindparam("now"))
+    .returning(conversations.c.last_seq)
+)
+_REMOVE_TOKENS = delete(context_tokens).where(mine(context_tokens), context_tokens.c.conversation_id == bindparam("key"))
+_LEAVE_TASKS = update(tasks).where(mine(tasks), tasks.c.conversation_id == bindparam("key")).values(conversation_id=None)
+_REMOVE = delete(conversations).where(mine(conversations), _KEY)
+
+
+class SqlConversations:
+    """Newest activity first."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def add(self, conversation: Conversation, messages: int = 0) -> None:
+        await self._session.run(_ADD, last_seq=messages, **asdict(conversation))
+
+    async def get(self, id: ConversationId, *, for_update: bool = False) -> Conversation:
+        row = await self._session.row(_ONE_FOR_UPDATE if for_update else _ONE, key=self._inside(id))
+        if row is None:
+            raise NotFound.of("conversation")
+        return Conversation(*row)
+
+    async def page(self, window: Window) -> Page[Conversation]:
+        if self._session.scope.conversation_id is not None:
+            return Page([await self.get(self._session.scope.conversation_id)], None)
+        after = window.after(tuple[datetime, ConversationId])
+        limit = window.limit + 1
+        if after is None:
+            rows = await self._session.rows(_NEWEST, limit=limit)
+        else:
+            rows = await self._session.rows(_OLDER, limit=limit, before=after[0], before_id=after[1])
+        return window.page([Conversation(*row) for row in rows], key=lambda found: (found.updated_at, found.id))
+
+    async def replace(self, conversation: Conversation) -> None:
+        await self._session.run(_REPLACE, key=conversation.id, **asdict(conversation))
+
+    async def next_seq(self, id: ConversationId, now: datetime) -> int:
+        row = await self._session.row(_NEXT, key=self._inside(id), now=now)
+        if row is None:
+            raise NotFound.of("conversation")
+        seq: int = row[0]
+        return seq
+
+    async def remove(self, id: ConversationId) -> None:
+        # Tokens first: this waits for the calls under way, in the order in which they lock.
+        await self._session.run(_REMOVE_TOKENS, key=self._inside(id))
+        await self._session.run(_LEAVE_TASKS, key=id)
+        if not await self._session.run(_REMOVE, key=id):
+            raise NotFound.of("conversation")
+
+    def _inside(self, id: ConversationId) -> ConversationId:
+        if not self._session.scope.reaches(id):
+            raise NotFound.of("conversation")
+        return id

@@ -1,0 +1,91 @@
+"""Turns in SQL."""
+
+from typing import Any
+
+from sqlalchemy import Row, bindparam, select, update
+
+from latchkey.domain.conversation import ConversationId
+from latchkey.domain.errors import NotFound
+from latchkey.domain.page import Page, Window
+from latchkey.domain.turn import Turn, TurnError, TurnId, Usage
+from latchkey.infrastructure.database.session import Session, insert_mine, mine
+from latchkey.infrastructure.database.tables import turns
+
+_ALL = select(*(column for column in turns.c if column.name != "user_id")).where(mine(turns))
+_KEY = turns.c.id == bindparam("key")
+_ONE = _ALL.where(_KEY)
+_ONE_FOR_UPDATE = _ONE.with_for_update(key_share=True)
+_NEWEST = (
+    _ALL.where(turns.c.conversation_id == bindparam("conversation"))
+    .order_by(turns.c.id.desc())
+    .limit(bindparam("limit"))
+)
+_OLDER = _NEWEST.where(turns.c.id < bindparam("before"))
+_UNFINISHED = _ALL.where(turns.c.status == "running")
+_ADD = insert_mine(turns)
+_REPLACE = update(turns).where(mine(turns), _KEY)
+
+
+class SqlTurns:
+    """Newest first."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def add(self, turn: Turn) -> None:
+        await self._session.run(_ADD, **_values(turn))
+
+    async def get(self, id: TurnId, *, for_update: bool = False) -> Turn:
+        row = await self._session.row(_ONE_FOR_UPDATE if for_update else _ONE, key=id)
+        if row is None or not self._session.scope.reaches(row.conversation_id):
+            raise NotFound.of("turn")
+        return _turn(row)
+
+    async def page(self, conversation_id: ConversationId, window: Window) -> Page[Turn]:
+        if not self._session.scope.reaches(conversation_id):
+            raise NotFound.of("conversation")
+        before = window.after(TurnId)
+        asked = {"conversation": conversation_id, "limit": window.limit + 1}
+        rows = await (
+            self._session.rows(_NEWEST, **asked)
+            if before is None
+            else self._session.rows(_OLDER, before=before, **asked)
+        )
+        return window.page([_turn(row) for row in rows], key=lambda turn: turn.id)
+
+    async def unfinished(self) -> list[Turn]:
+        return [_turn(row) for row in await self._session.rows(_UNFINISHED)]
+
+    async def replace(self, turn: Turn) -> None:
+        await self._session.run(_REPLACE, key=turn.id, **_values(turn))
+
+
+def _turn(row: Row[*tuple[Any, ...]]) -> Turn:
+    return Turn(
+        id=row.id,
+        conversation_id=row.conversation_id,
+        status=row.status,
+        agent=row.agent,
+        error=TurnError(row.error_code, row.error_detail) if row.error_code else None,
+        usage=Usage(row.requests, row.input_tokens, row.output_tokens),
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        lease_until=row.lease_until,
+    )
+
+
+def _values(turn: Turn) -> dict[str, Any]:
+    return {
+        "id": turn.id,
+        "conversation_id": turn.conversation_id,
+        "status": turn.status,
+        "agent": turn.agent,
+        "error_code": turn.error and turn.error.code,
+        "error_detail": turn.error and turn.error.detail,
+        "requests": turn.usage.requests,
+        "input_tokens": turn.usage.input_tokens,
+        "output_tokens": turn.usage.output_tokens,
+        "started_at": turn.started_at,
+        "finished_at": turn.finished_at,
+        "lease_until": turn.lease_until,
+    }
