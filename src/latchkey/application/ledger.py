@@ -9,7 +9,7 @@ from msgspec import Raw, Struct
 
 from latchkey.application.access import Access, access_of
 from latchkey.application.application import Application
-from latchkey.domain.errors import Failure, Unauthenticated, Unavailable
+from latchkey.domain.errors import Failure, Forbidden, Unauthenticated, Unavailable
 from latchkey.domain.ports import Transaction, UnitOfWork
 from latchkey.domain.scope import Credential, TokenSecret
 from latchkey.domain.tool_call import ToolCall, ToolCallId
@@ -51,7 +51,7 @@ class Ledger:
     ) -> Outcome:
         """The outcome of the call, failures included, but for those that are not about the call itself.
 
-        Raises `Unauthenticated` and `Unavailable`: then nothing has happened and nothing is recorded.
+        Raises `Unauthenticated`, `Forbidden` and `Unavailable`: then nothing has happened and nothing is recorded.
         """
         started, access = perf_counter(), access_of(use_case)
         if isinstance(credential, TokenSecret):
@@ -62,7 +62,7 @@ class Ledger:
                 outcome = Outcome(result, _encode(result))
                 await _record(work, invocation, outcome, started)
                 await work.commit()
-        except (Unauthenticated, Unavailable):
+        except (Unauthenticated, Forbidden, Unavailable):
             raise
         except Failure as failure:
             return await self.refuse(credential, invocation, failure, started)

@@ -93,6 +93,12 @@ class TurnInProgress(Conflict):
     code = "turn-in-progress"
 
 
+class TurnCancelled(Conflict):
+    """The turn was cancelled while somebody waited for its answer."""
+
+    code = "turn-cancelled"
+
+
 class Exhausted(Failure):
     """A limit of this user is reached. `retry_after` is in seconds."""
 
@@ -117,6 +123,12 @@ class AgentNotConfigured(Unavailable):
     """No agent is set up for this kind of turn; nothing was stored."""
 
     code = "agent-not-configured"
+
+
+class TurnInterrupted(Unavailable):
+    """Whoever ran the turn stopped running it. Nothing of it happens any more."""
+
+    code = "turn-interrupted"
 
 
 class TurnFailed(Failure):

@@ -4,7 +4,7 @@ Collections are bound to the scope of their unit of work: none takes a user, and
 the scope is `NotFound`, whether or not it exists.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Literal, Protocol
@@ -149,7 +149,7 @@ class Agent(Protocol):
 
     name: str
 
-    def run(self, assignment: Assignment) -> AsyncIterator[AgentEvent]:
+    def run(self, assignment: Assignment) -> AsyncGenerator[AgentEvent, None]:
         """The events of the turn, as they happen; it is complete when they end.
 
         Raises a `TurnFailed` that says why there is no answer. Closing the iterator stops the agent,

@@ -5,7 +5,16 @@ import re
 import msgspec
 
 from latchkey.domain import errors
-from latchkey.domain.errors import Failure, Invalid, Malformed
+from latchkey.domain.errors import Failure, Forbidden, Invalid, Malformed
+
+
+class MethodNotAllowed(Invalid):
+    """The path is there, and does not take this method."""
+
+
+class Misdirected(Forbidden):
+    """The request is for another host than those that this service answers for (RFC 9110, 15.5.20)."""
+
 
 _FACES: dict[type[Failure], tuple[int, str]] = {
     errors.Unauthenticated: (401, "Not authenticated"),
@@ -13,6 +22,8 @@ _FACES: dict[type[Failure], tuple[int, str]] = {
     errors.NotFound: (404, "Not found"),
     errors.Invalid: (422, "Invalid input"),
     errors.Malformed: (400, "Malformed input"),
+    MethodNotAllowed: (405, "Method not allowed"),
+    Misdirected: (421, "Misdirected request"),
     errors.TooLarge: (413, "Too large"),
     errors.UnsupportedMediaType: (415, "Unsupported media type"),
     errors.Conflict: (409, "Conflict"),

@@ -1,5 +1,7 @@
 """What the database says is wrong, in the domain's words: one mapping for all repositories."""
 
+import re
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,17 +11,28 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from latchkey.domain.errors import Conflict, Failure, NotFound, TurnInProgress, Unavailable
 
-DEAD = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError, OSError)
+DEAD = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    OSError,
+)
 """What a driver raises when its connection is gone or cannot be made."""
 
 _BUSY = (PoolTimeout, asyncpg.TooManyConnectionsError, asyncpg.QueryCanceledError, asyncpg.TransactionRollbackError)
+_SQLITE_DOWN = re.compile("SQLITE_(BUSY|LOCKED|FULL|IOERR|CANTOPEN)")
 
-_CONSTRAINTS: dict[str, Failure] = {
-    "uq_turns_running": TurnInProgress("This conversation has a running turn: wait until it has ended."),
-    "conversations": NotFound.of("conversation"),
-    "turns": NotFound.of("turn"),
+_CONSTRAINTS: dict[str, tuple[type[Failure], str]] = {
+    "uq_turns_running": (TurnInProgress, "This conversation has a running turn: wait until it has ended."),
+    "fk_\\w+_conversations": (NotFound, NotFound.of("conversation").detail),
+    "fk_\\w+_turns": (NotFound, NotFound.of("turn").detail),
 }
-"""By what the driver's text of a violated constraint holds."""
+"""By the constraint's name."""
+
+_SQLITE_NAMES = {"turns.user_id, turns.conversation_id": "uq_turns_running"}
+"""SQLite tells the columns of a unique index in place of its name, and nothing of a foreign key."""
 
 
 @contextmanager
@@ -28,16 +41,29 @@ def translated() -> Iterator[None]:
     try:
         yield
     except IntegrityError as error:
-        text = str(error.orig)
-        known = (Failure_ for name, Failure_ in _CONSTRAINTS.items() if name in text)
-        failure = next(known, Conflict("Somebody else changed this at the same time: try again."))
-        raise type(failure)(failure.detail) from error
+        raise _failure(_constraint(_driver_error(error))) from error
     except DBAPIError as error:
-        if error.connection_invalidated or isinstance(_driver_error(error), (*DEAD, *_BUSY)) or _is_locked(error):
+        if error.connection_invalidated or _is_down(_driver_error(error)):
             raise _unavailable() from error
         raise
-    except (*DEAD, *_BUSY) as error:
-        raise _unavailable() from error
+    except (*DEAD, *_BUSY, sqlite3.Error) as error:
+        if _is_down(error):
+            raise _unavailable() from error
+        raise
+
+
+def _failure(constraint: str) -> Failure:
+    for name, (kind, detail) in _CONSTRAINTS.items():
+        if re.fullmatch(name, constraint):
+            return kind(detail)
+    return Conflict("Somebody else changed this at the same time: try again.")
+
+
+def _constraint(error: BaseException | None) -> str:
+    if isinstance(error, asyncpg.PostgresError):
+        return error.constraint_name or ""
+    columns = str(error).removeprefix("UNIQUE constraint failed: ")
+    return _SQLITE_NAMES.get(columns, "")
 
 
 def _unavailable() -> Unavailable:
@@ -45,10 +71,11 @@ def _unavailable() -> Unavailable:
 
 
 def _driver_error(error: DBAPIError) -> BaseException | None:
-    return error.orig.__cause__ if error.orig is not None else None
+    return error.orig.__cause__ or error.orig if error.orig is not None else None
 
 
-def _is_locked(error: DBAPIError) -> bool:
-    """SQLite knows these only by their text."""
-    text = str(error.orig)
-    return any(sign in text for sign in ("database is locked", "disk is full", "disk I/O error", "unable to open"))
+def _is_down(error: BaseException | None) -> bool:
+    if isinstance(error, sqlite3.Error):
+        return bool(_SQLITE_DOWN.match(error.sqlite_errorname))
+    # asyncpg's InterfaceErrors that are ValueErrors are about a value of ours, not about the connection.
+    return isinstance(error, (*DEAD, *_BUSY)) and not isinstance(error, ValueError)

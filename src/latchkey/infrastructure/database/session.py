@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Column, ColumnElement, Insert, Row, Table, bindparam, insert
+from sqlalchemy import Column, ColumnElement, CursorResult, Insert, Row, Table, bindparam, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import Executable
 
@@ -12,25 +12,34 @@ from latchkey.domain.scope import Scope
 from latchkey.infrastructure.database.guard import USER
 
 
+class ReadOnly(Exception):
+    """A bug of ours: a write in a unit of work that was opened to read. It was not sent."""
+
+
 class Session:
     """Repositories cannot bind another user: it is filled in here, from the scope."""
 
-    def __init__(self, connection: AsyncConnection, scope: Scope) -> None:
+    def __init__(self, connection: AsyncConnection, scope: Scope, *, read_only: bool) -> None:
         self._connection = connection
+        self._read_only = read_only
         self.scope = scope
 
     async def rows(self, statement: Executable, **values: Any) -> Sequence[Row[*tuple[Any, ...]]]:
-        values[USER] = self.scope.user_id
-        return (await self._connection.execute(statement, values)).all()
+        return (await self._execute(statement, values)).all()
 
     async def row(self, statement: Executable, **values: Any) -> Row[*tuple[Any, ...]] | None:
-        values[USER] = self.scope.user_id
-        return (await self._connection.execute(statement, values)).first()
+        return (await self._execute(statement, values)).first()
 
     async def run(self, statement: Executable, **values: Any) -> int:
         """How many rows it changed."""
+        return (await self._execute(statement, values)).rowcount
+
+    async def _execute(self, statement: Executable, values: dict[str, Any]) -> CursorResult[*tuple[Any, ...]]:
+        # PostgreSQL would refuse by itself; SQLite would write.
+        if self._read_only and statement.is_dml:
+            raise ReadOnly(f"read-only: {statement}")
         values[USER] = self.scope.user_id
-        return (await self._connection.execute(statement, values)).rowcount
+        return await self._connection.execute(statement, values)
 
 
 def mine(table: Table) -> ColumnElement[bool]:

@@ -1,11 +1,14 @@
 """The unit of work: one transaction in one scope, opened by a credential."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
+import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from uuid_utils.compat import uuid7
 
@@ -23,11 +26,15 @@ from latchkey.infrastructure.database.tool_calls import SqlToolCalls
 from latchkey.infrastructure.database.turns import SqlTurns
 
 
+class NothingCommitted(Exception):
+    """A bug of ours: somebody caught the database's refusal, and committed as if it had not been."""
+
+
 class SqlUnitOfWork:
     """The collections, bound to one scope and one transaction."""
 
-    def __init__(self, connection: AsyncConnection, scope: Scope, now: datetime) -> None:
-        session = Session(connection, scope)
+    def __init__(self, connection: AsyncConnection, scope: Scope, now: datetime, *, read_only: bool) -> None:
+        session = Session(connection, scope, read_only=read_only)
         self._connection = connection
         self.scope = scope
         self.now = now
@@ -43,7 +50,8 @@ class SqlUnitOfWork:
         return uuid7()
 
     async def commit(self) -> None:
-        await send(self._connection, "COMMIT")
+        if await send(self._connection, "COMMIT") == "ROLLBACK":
+            raise NothingCommitted("The database had refused a statement of this unit, and so kept nothing of it.")
         self.committed = True
 
 
@@ -65,7 +73,7 @@ class SqlUnitsOfWork:
                 try:
                     now = self._now()
                     scope = await self._scope(connection, credential, isolation, now)
-                    work = SqlUnitOfWork(connection, scope, now)
+                    work = SqlUnitOfWork(connection, scope, now, read_only=isolation == "read")
                     yield work
                 finally:
                     await asyncio.shield(_close(connection, committed=work is not None and work.committed))
@@ -93,23 +101,22 @@ class SqlUnitsOfWork:
     ) -> Scope:
         if isinstance(credential, Owner):
             return Scope(credential.user_id)
-        tokens = SqlContextTokens(Session(connection, Scope(credential.user_id, frozenset())))
+        tokens = SqlContextTokens(Session(connection, Scope(credential.user_id, frozenset()), read_only=True))
         return await tokens.resolve(credential, now, hold=isolation != "read")
 
 
-async def send(connection: AsyncConnection, sql: str) -> None:
-    """A statement that begins or ends a transaction, past SQLAlchemy, which would begin its own."""
+async def send(connection: AsyncConnection, sql: str) -> Any:
+    """A statement that begins or ends a transaction, past SQLAlchemy, which would begin its own; what the driver says."""
     raw = await connection.get_raw_connection()
-    await raw.driver_connection.execute(sql)  # type: ignore[union-attr] # asyncpg's and aiosqlite's are untyped here
+    return await raw.driver_connection.execute(sql)  # type: ignore[union-attr] # asyncpg's and aiosqlite's are untyped here
 
 
 async def _close(connection: AsyncConnection, *, committed: bool) -> None:
+    """Give the connection back as it came, or not at all; the database then ends its transaction by itself."""
     try:
-        if not committed:
+        if not committed and not connection.invalidated:
             await send(connection, "ROLLBACK")
-    except Exception:
-        # A connection that cannot roll back is of no use to the next one; the database ends its transaction.
+    except (*DEAD, asyncpg.PostgresError, sqlite3.Error):
         await connection.invalidate()
-        raise
     finally:
         await connection.close()

@@ -1,0 +1,12 @@
+"""Runs the command line."""
+
+from latchkey.bootstrap.console import REFUSALS, Console
+from latchkey.interfaces.cli import run
+
+
+def main() -> None:
+    run(Console(), REFUSALS)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Joins the ends: settings in, the application with all its parts out."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import mcp
+from litestar import Litestar
+from litestar.types import ASGIApp
+from mcp.server.lowlevel import Server
+from msgspec import Struct
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from latchkey.application.application import Application
+from latchkey.application.instructions import BUILT_IN
+from latchkey.application.ledger import Ledger
+from latchkey.application.running import Limits, TurnRunner
+from latchkey.application.turns import Terms
+from latchkey.config import ConfigurationError, Settings
+from latchkey.domain.errors import Unavailable
+from latchkey.domain.scope import TokenSecret
+from latchkey.infrastructure.agents.openai import OpenAIAgent
+from latchkey.infrastructure.agents.rehearsal import RehearsalAgent
+from latchkey.infrastructure.database.engine import create_engine
+from latchkey.infrastructure.database.migration import is_at_head
+from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from latchkey.infrastructure.identity.jwks import Jwks
+from latchkey.infrastructure.identity.key_file import key_in
+from latchkey.infrastructure.identity.local import SharedSecret
+from latchkey.infrastructure.telemetry import log_call
+from latchkey.interfaces.http.app import Parts, create_app
+from latchkey.interfaces.http.edge import Edge
+from latchkey.interfaces.mcp.endpoint import McpEndpoint
+from latchkey.interfaces.mcp.in_process import connect
+from latchkey.interfaces.mcp.server import create_server
+
+DEV_KEY = Path("var/signing.key")
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+
+class Core(Struct, frozen=True):
+    """What every command that touches data needs."""
+
+    engine: AsyncEngine
+    application: Application
+    mcp_server: Server
+
+
+def create_core(settings: Settings) -> Core:
+    engine = create_engine(settings.database_url)
+    application = Application(SqlUnitsOfWork(engine), log_call)
+    return Core(engine, application, create_server(application, Ledger(application)))
+
+
+def create_identity(settings: Settings) -> SharedSecret | Jwks:
+    """Who vouches for users. Raises `ConfigurationError` if nobody does."""
+    settings.require_identity()
+    if settings.auth_jwks_url is not None:
+        return Jwks(settings.auth_jwks_url, settings.issuer, settings.audience)
+    return create_signer(settings)
+
+
+def create_signer(settings: Settings) -> SharedSecret:
+    """The service's own signature. Raises `ConfigurationError` where an identity provider signs instead."""
+    if settings.identity == "jwks":
+        raise ConfigurationError("LATCHKEY_AUTH_JWKS_URL: the identity provider signs the tokens, not this service")
+    secret = settings.auth_key if settings.identity == "secret" else key_in(DEV_KEY)
+    return SharedSecret(secret, settings.issuer, settings.audience)
+
+
+def create_asgi(settings: Settings, host: str, port: int) -> ASGIApp:
+    """The whole service as one ASGI application, as it is reached at that host and port."""
+    core, identity = create_core(settings), create_identity(settings)
+    agent = _create_agent(settings, core.mcp_server)
+    public_url = settings.reached_at(host, port)
+    hosts = settings.allowed_hosts or (*_LOOPBACK, urlsplit(public_url).netloc)
+    origins = settings.allowed_origins or (*(f"http://{name}" for name in _LOOPBACK), _origin(public_url))
+    endpoint = McpEndpoint(core.mcp_server, core.application, identity, f"{public_url}/mcp")
+    runner = TurnRunner(core.application, agent, _limits(settings), settings.system_prompt() or BUILT_IN)
+    parts = Parts(
+        application=core.application,
+        runner=runner,
+        identity=identity,
+        probe=partial(_check_ready, core.engine),
+        mcp=endpoint,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        async with endpoint.run():
+            yield
+            await runner.aclose()
+        if agent is not None:
+            await agent.aclose()
+        if isinstance(identity, Jwks):
+            await identity.aclose()
+        await core.engine.dispose()
+
+    return Edge(create_app(parts, [lifespan]), hosts, origins)
+
+
+def _create_agent(settings: Settings, server: Server) -> OpenAIAgent | None:
+    def reach(secret: TokenSecret) -> AbstractAsyncContextManager[mcp.Client]:
+        return connect(server, secret)
+
+    match settings.agent_name:
+        case None:
+            return None
+        case "rehearsal":
+            return RehearsalAgent(reach)
+        case "claude":
+            raise ConfigurationError("LATCHKEY_AGENT: `claude` is not in this release; use `openai` or `rehearsal`")
+    if settings.model is None:
+        raise ConfigurationError("LATCHKEY_MODEL: must be set for the agent `openai`: the name of the model")
+    return OpenAIAgent(
+        reach,
+        model=settings.model,
+        api_key=settings.openai_api_key or "none",
+        base_url=settings.openai_base_url,
+        api=settings.openai_api,
+    )
+
+
+def _limits(settings: Settings) -> Limits:
+    terms = Terms(
+        lease=timedelta(seconds=settings.turn_lease_s),
+        turns_per_user=settings.turns_per_user,
+        history_turns=settings.history_turns,
+        history_chars=settings.history_chars,
+    )
+    return Limits(terms, timedelta(seconds=settings.turn_deadline_s), settings.turn_max_steps)
+
+
+async def _check_ready(engine: AsyncEngine) -> None:
+    try:
+        at_head = await is_at_head(engine)
+    except Exception as error:
+        raise Unavailable("The database does not answer.") from error
+    if not at_head:
+        raise Unavailable("The schema is not at head: run `latchkey migrate`.")
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"

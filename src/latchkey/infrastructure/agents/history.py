@@ -1,0 +1,41 @@
+"""A conversation as the OpenAI Agents SDK takes it: plain input items, tool calls and their results among them."""
+
+from agents import TResponseInputItem
+from msgspec import Raw
+
+from latchkey.domain.agent import Assignment
+from latchkey.domain.message import PastTurn
+from latchkey.domain.tool_call import ToolCall
+
+NO_RESULT = "no result recorded"
+
+
+def input_items(assignment: Assignment) -> list[TResponseInputItem]:
+    """Everything that was said before, oldest first, and then what the person says now."""
+    items = [item for turn in assignment.history for item in _turn_items(turn)]
+    items.append({"role": "user", "content": assignment.message})
+    return items
+
+
+def _turn_items(turn: PastTurn) -> list[TResponseInputItem]:
+    items: list[TResponseInputItem] = [{"role": "user", "content": turn.message}]
+    for call in turn.tool_calls:
+        items += _call_items(call)
+    if turn.answer is not None:
+        items.append({"role": "assistant", "content": turn.answer})
+    return items
+
+
+def _call_items(call: ToolCall) -> list[TResponseInputItem]:
+    call_id = str(call.id)
+    arguments = _text(call.arguments) or "{}"
+    return [
+        {"type": "function_call", "call_id": call_id, "name": call.name, "arguments": arguments},
+        {"type": "function_call_output", "call_id": call_id, "output": _text(call.result) or NO_RESULT},
+    ]
+
+
+def _text(json: Raw) -> str:
+    """The JSON as it is stored, or nothing for null: a turn that broke has no result for its last call."""
+    text = bytes(json).decode()
+    return "" if text == "null" else text

@@ -1,0 +1,129 @@
+"""The agent that asks a model through the OpenAI Agents SDK, on any server that speaks one of OpenAI's APIs."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Literal
+
+import httpx2
+from agents import (
+    Agent,
+    Model,
+    ModelSettings,
+    OpenAIChatCompletionsModel,
+    OpenAIResponsesModel,
+    RunConfig,
+    Runner,
+    ToolExecutionConfig,
+    set_trace_processors,
+    set_tracing_disabled,
+)
+from agents.exceptions import ModelRefusalError
+from anyio import create_memory_object_stream
+from anyio.streams.memory import MemoryObjectSendStream
+
+from latchkey.domain.agent import AgentEvent, Assignment
+from latchkey.infrastructure.agents.history import input_items
+from latchkey.infrastructure.agents.model_failures import failure_of
+from latchkey.infrastructure.agents.model_stream import check_response
+from latchkey.infrastructure.agents.narrated_model import NarratedModel, Tell
+from latchkey.infrastructure.agents.plain_client import PlainClient
+from latchkey.infrastructure.agents.toolbox import Connect, Toolbox, open_toolbox
+
+Api = Literal["responses", "chat_completions"]
+
+_TIMEOUT = httpx2.Timeout(30, read=300, connect=10)
+_RETRIES = 2
+_EVENTS_AHEAD = 16
+
+
+class OpenAIAgent:
+    """Keeps one client for all turns. A turn runs in a task of its own, which ends with its iterator."""
+
+    name = "openai"
+
+    def __init__(
+        self,
+        connect: Connect,
+        *,
+        model: str,
+        api_key: str,
+        base_url: str | None = None,
+        api: Api = "responses",
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        _switch_tracing_off()
+        self._connect = connect
+        self._client = PlainClient(
+            api_key=api_key,
+            base_url=base_url,
+            max_retries=_RETRIES,
+            timeout=_TIMEOUT,
+            http_client=_http_client(transport),
+        )
+        speak = OpenAIResponsesModel if api == "responses" else OpenAIChatCompletionsModel
+        self._model: Model = speak(model, self._client)
+
+    async def aclose(self) -> None:
+        """Close the connections to the model's server."""
+        await self._client.close()
+
+    async def run(self, assignment: Assignment) -> AsyncGenerator[AgentEvent, None]:
+        """What the model says and costs, as it happens."""
+        send, receive = create_memory_object_stream[AgentEvent](_EVENTS_AHEAD)
+        turn = asyncio.create_task(self._carry(assignment, send))
+        try:
+            async for event in receive:
+                yield event
+            await turn
+        finally:
+            turn.cancel()
+            await asyncio.gather(turn, return_exceptions=True)
+            receive.close()
+
+    async def _carry(self, assignment: Assignment, events: MemoryObjectSendStream[AgentEvent]) -> None:
+        """The connection to the tools has to be opened and closed in one task, so the whole turn is one."""
+        async with events, open_toolbox(self._connect, assignment.secret) as toolbox:
+            try:
+                await self._ask(assignment, toolbox, events.send)
+            except Exception as error:
+                raise failure_of(error) from error
+
+    async def _ask(self, assignment: Assignment, toolbox: Toolbox, tell: Tell) -> None:
+        agent = Agent(
+            name="latchkey",
+            instructions=assignment.instructions,
+            model=NarratedModel(self._model, tell),
+            model_settings=_SETTINGS,
+            mcp_servers=[toolbox],
+        )
+        try:
+            await Runner.run(agent, input_items(assignment), max_turns=assignment.max_steps, run_config=_RUN)
+        except ModelRefusalError:
+            return  # What it said instead has been told: it is the answer.
+
+
+_SETTINGS = ModelSettings(parallel_tool_calls=False, store=False, include_usage=True)
+_RUN = RunConfig(
+    tracing_disabled=True,
+    trace_include_sensitive_data=False,
+    tool_not_found_behavior="return_error_to_model",
+    tool_execution=ToolExecutionConfig(max_function_tool_concurrency=1),
+)
+
+
+def _switch_tracing_off() -> None:
+    """The SDK would send prompts to an endpoint of its own; without processors it has nowhere to send them."""
+    set_tracing_disabled(True)
+    set_trace_processors([])
+
+
+def _http_client(transport: httpx2.AsyncBaseTransport | None) -> httpx2.AsyncClient:
+    """Follows no redirect, which could lead a conversation elsewhere, and takes streams that are not compressed."""
+    return httpx2.AsyncClient(
+        transport=transport,
+        timeout=_TIMEOUT,
+        limits=httpx2.Limits(max_connections=1000, max_keepalive_connections=100),
+        headers={"Accept-Encoding": "identity"},
+        follow_redirects=False,
+        event_hooks={"response": [check_response]},
+    )

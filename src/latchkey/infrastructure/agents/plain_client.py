@@ -1,0 +1,44 @@
+"""An OpenAI client that sends what it is given as it is.
+
+The stock client matches each item of a conversation and each tool with every type that it knows, on every
+request, to rename fields that have no other name: most of the CPU of a turn. What goes into `extra_body` is
+left alone.
+"""
+
+from functools import cached_property
+from typing import Any
+
+from openai import AsyncOpenAI, omit
+from openai.resources.chat import AsyncChat, AsyncCompletions
+from openai.resources.responses import AsyncResponses
+
+
+class PlainResponses(AsyncResponses):
+    async def create(self, **request: Any) -> Any:
+        return await super().create(**_moved(request, "input", "tools"))
+
+
+class PlainCompletions(AsyncCompletions):
+    async def create(self, **request: Any) -> Any:
+        return await super().create(**_moved(request, "tools", "messages") | {"messages": []})
+
+
+class PlainChat(AsyncChat):
+    @cached_property
+    def completions(self) -> PlainCompletions:
+        return PlainCompletions(self._client)
+
+
+class PlainClient(AsyncOpenAI):
+    @cached_property
+    def responses(self) -> PlainResponses:
+        return PlainResponses(self)
+
+    @cached_property
+    def chat(self) -> PlainChat:
+        return PlainChat(self)
+
+
+def _moved(request: dict[str, Any], *names: str) -> dict[str, Any]:
+    moved = {name: request[name] for name in names if request.get(name, omit) is not omit}
+    return request | dict.fromkeys(moved, omit) | {"extra_body": (request.get("extra_body") or {}) | moved}

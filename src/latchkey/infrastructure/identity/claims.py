@@ -1,0 +1,55 @@
+"""What a JWT must claim, whoever signed it."""
+
+import time
+from collections.abc import Callable
+
+import msgspec
+from msgspec import Struct
+
+from latchkey.domain.errors import Unauthenticated
+from latchkey.domain.scope import UserId, user_id_of
+
+LEEWAY_S = 30
+
+
+class Claims(Struct, frozen=True):
+    """The registered claims that we read (RFC 7519, 4.1); all but `nbf` are required, and times are in seconds."""
+
+    iss: str
+    aud: str | list[str]
+    sub: str
+    exp: float
+    nbf: float = 0
+
+    def is_for(self, audience: str) -> bool:
+        return audience == self.aud if isinstance(self.aud, str) else audience in self.aud
+
+
+class ClaimRules(Struct, frozen=True):
+    """Whose tokens are taken, for whom they must be, and what time it is."""
+
+    issuer: str
+    audience: str
+    now: Callable[[], float] = time.time
+
+    def read(self, payload: bytes) -> Claims:
+        """The claims of a payload whose signature was right. Raises `Unauthenticated` if one is missing or mistyped."""
+        try:
+            return msgspec.json.decode(payload, type=Claims)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise Unauthenticated("The token must claim `iss`, `aud`, `sub` and `exp`, each of its type.") from error
+
+    def admit(self, claims: Claims, audience: str | None) -> UserId:
+        """The user whom the claims name, now, for us or for `audience`. Raises `Unauthenticated` if they do not."""
+        user_id, now = user_id_of(claims.sub), self.now()
+        if claims.exp <= now - LEEWAY_S:
+            raise Unauthenticated("The token has expired: ask the identity provider for a new one.")
+        if claims.nbf > now + LEEWAY_S:
+            raise Unauthenticated("The token is not valid yet.")
+        if claims.iss != self.issuer:
+            raise Unauthenticated("The token is from another issuer than this service trusts.")
+        if not claims.is_for(self.audience) and (audience is None or not claims.is_for(audience)):
+            raise Unauthenticated("The token is meant for another audience than this service.")
+        if user_id is None:
+            raise Unauthenticated("The token's `sub` must be 1-128 characters of `A-Za-z0-9._~:@|-`, not `.` or `..`.")
+        return user_id

@@ -1,0 +1,49 @@
+"""A turn over HTTP: a message in, the answer and every tool call out."""
+
+from typing import Any
+
+from litestar import post
+from msgspec import Struct
+
+from latchkey.application.running import TurnRunner
+from latchkey.application.turns import Ended
+from latchkey.domain.conversation import ConversationId
+from latchkey.domain.message import Message, NewMessage
+from latchkey.domain.tool_call import ToolCall
+from latchkey.domain.turn import TurnId, Usage
+from latchkey.interfaces.http.request import ApiRequest
+
+
+class ChatAnswer(Struct, frozen=True):
+    """A completed turn. `message` is the assistant's message as it is stored; `response` is its text."""
+
+    conversation_id: ConversationId
+    turn_id: TurnId
+    response: str
+    message: Message
+    tool_calls: list[ToolCall]
+    artifacts: list[Any]
+    usage: Usage
+    agent: str
+
+
+@post("/chat", status_code=200, tags=["chat"])
+async def chat(request: ApiRequest, data: NewMessage) -> ChatAnswer:
+    runner: TurnRunner = request.app.state.runner
+    return _answer(await runner.chat(request.user, data))
+
+
+def _answer(ended: Ended) -> ChatAnswer:
+    turn, message = ended.turn, ended.message
+    if message is None:
+        raise LookupError(turn.id)  # a turn that has not failed has an answer
+    return ChatAnswer(
+        conversation_id=turn.conversation_id,
+        turn_id=turn.id,
+        response=message.content,
+        message=message,
+        tool_calls=turn.tool_calls,
+        artifacts=[],
+        usage=turn.usage,
+        agent=turn.agent,
+    )

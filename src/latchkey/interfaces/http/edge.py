@@ -1,0 +1,82 @@
+"""The outermost layer: whom the service answers to at all, the request's id, and what nobody else has caught."""
+
+import logging
+import re
+from collections.abc import Iterable
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
+from uuid_utils.compat import uuid7
+
+from latchkey.domain.errors import Failure, Forbidden
+from latchkey.interfaces.errors import Misdirected
+from latchkey.interfaces.http.problems import OUR_MISTAKE, problem
+
+_log = logging.getLogger("latchkey.http")
+_PORT = re.compile(r":\d+\Z")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
+
+
+class Edge:
+    """Wraps the whole application. A host or origin without a port stands for each of its ports."""
+
+    def __init__(self, app: ASGIApp, hosts: Iterable[str], origins: Iterable[str]) -> None:
+        self._app = app
+        self._hosts = frozenset(host.lower() for host in hosts)
+        self._origins = frozenset(origin.lower() for origin in origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        request_id = _request_id(headers.get(b"x-request-id"))
+        scope["request_id"] = request_id  # type: ignore[typeddict-unknown-key]
+        started = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        with bound_contextvars(request_id=request_id):
+            try:
+                self._check(headers)
+                await self._app(scope, receive, send_with_id)
+            except Exception as error:
+                failure = error if isinstance(error, Failure) else OUR_MISTAKE
+                if failure is OUR_MISTAKE:
+                    _log.exception("unhandled")
+                if started:
+                    raise
+                await _send(failure, request_id, send_with_id)
+
+    def _check(self, headers: dict[bytes, bytes]) -> None:
+        """DNS rebinding and foreign pages end here. Raises `Misdirected` and `Forbidden`."""
+        host = headers.get(b"host", b"").decode("latin-1").lower()
+        if host not in self._hosts and _without_port(host) not in self._hosts:
+            raise Misdirected("This service does not answer for that host: LATCHKEY_ALLOWED_HOSTS lists those it does.")
+        origin = headers.get(b"origin", b"").decode("latin-1").lower()
+        if origin and origin not in self._origins and _without_port(origin) not in self._origins:
+            raise Forbidden("Pages of that origin may not call this: LATCHKEY_ALLOWED_ORIGINS lists those that may.")
+
+
+def _without_port(netloc: str) -> str:
+    """`localhost:8000` as `localhost`, `http://[::1]:80` as `http://[::1]`."""
+    return _PORT.sub("", netloc)
+
+
+def _request_id(given: bytes | None) -> str:
+    """The caller's id if it is one that can be logged as it is, otherwise a new one."""
+    return given.decode() if given and _REQUEST_ID.match(given) else str(uuid7())
+
+
+async def _send(failure: Failure, request_id: str, send: Send) -> None:
+    status, headers, body = problem(failure, request_id)
+    encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
+    encoded.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": encoded})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,0 +1,31 @@
+"""Entity tags (RFC 9110, 8.8.3): the version of a thing, and the condition that a write makes of it."""
+
+import re
+
+from litestar import Response
+
+from latchkey.domain.errors import Malformed, StaleVersion
+from latchkey.domain.task import Task
+
+_TAG = re.compile(r'(?P<weak>W/)?"(?P<text>[\x21\x23-\x7e\x80-\xff]*)"\Z')
+_VERSION = re.compile(r"[1-9]\d{0,8}\Z")
+
+
+def tagged(task: Task, status_code: int = 200, **headers: str) -> Response[Task]:
+    """The task with its version as its entity tag."""
+    return Response(task, status_code=status_code, headers={"etag": f'"{task.version}"', **headers})
+
+
+def version_in(if_match: str | None) -> int | None:
+    """The version that `If-Match` asks for, or None if it asks for none, or for any.
+
+    Raises `Malformed`, and `StaleVersion` for a tag that no version ever had.
+    """
+    if if_match is None or if_match.strip() == "*":
+        return None
+    tag = _TAG.match(if_match.strip())
+    if tag is None:
+        raise Malformed('If-Match: send one entity tag as it was given, such as "3", or *.')
+    if tag["weak"] or not _VERSION.match(tag["text"]):
+        raise StaleVersion(f"No version has the entity tag {tag[0]}: read it again.")
+    return int(tag["text"])

@@ -1,0 +1,58 @@
+"""The body of a request, before anything else looks at it."""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import msgspec
+
+from latchkey.domain.errors import Malformed, TooLarge
+from latchkey.interfaces.errors import invalid
+
+MAX_BYTES = 1024 * 1024
+MAX_DEPTH = 64
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+
+
+async def read_body(receive: Receive) -> bytes | None:
+    """All of it, or None if the client left before it was there. Raises `TooLarge`."""
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        body += message.get("body", b"")
+        if len(body) > MAX_BYTES:
+            raise TooLarge(f"The body is larger than {MAX_BYTES} bytes.")
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+def check_json(body: bytes) -> None:
+    """Raises `Malformed` unless it is what every JSON reader reads alike: UTF-8, no lone surrogates, not too deep."""
+    try:
+        read = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed(invalid(error).detail) from error
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _depth(read) > MAX_DEPTH:
+        raise Malformed(f"The body is nested more than {MAX_DEPTH} levels deep.")
+
+
+def replaying(body: bytes, receive: Receive) -> Receive:
+    """As if the body had not been read yet."""
+    waiting = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return replay
+
+
+def _depth(read: Any) -> int:
+    """How many lists and objects stand inside one another, counted without recursion."""
+    levels, here = 0, [read]
+    while here := [part for part in here if isinstance(part, dict | list)]:
+        levels += 1
+        here = [inner for part in here for inner in (part.values() if isinstance(part, dict) else part)]
+    return levels

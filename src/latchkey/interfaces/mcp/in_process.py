@@ -1,0 +1,22 @@
+"""An MCP client of the server in the same process: the real protocol, without a wire."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from mcp import Client
+from mcp.server.lowlevel import Server
+from mcp_types.version import LATEST_MODERN_VERSION
+
+from latchkey.domain.scope import TokenSecret
+from latchkey.interfaces.mcp.caller import seen_by
+
+
+@asynccontextmanager
+async def connect(server: Server[Any], secret: TokenSecret) -> AsyncIterator[Client]:
+    """A client that holds that token. Each call resolves it anew, and raises `MCPError` once it opens nothing.
+
+    Its code is -32600 (invalid request) where the token is refused, and -32603 where the database is away.
+    """
+    async with Client(seen_by(server, secret), mode=LATEST_MODERN_VERSION, cache=None) as client:
+        yield client

@@ -1,0 +1,48 @@
+"""The answers that MCP's HTTP transport gives before, or instead of, the server's."""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import msgspec
+from mcp_types import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR
+
+from latchkey.domain.errors import Failure, Invalid, Malformed, Unauthenticated
+from latchkey.interfaces.errors import retry_after, status_of
+
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Header = tuple[bytes, bytes]
+
+
+async def refuse(send: Send, failure: Failure, *headers: Header) -> None:
+    """Answer with a failure: its HTTP status, and a JSON-RPC error, which is what MCP clients read."""
+    seconds = retry_after(failure)
+    if seconds is not None:
+        headers = (*headers, (b"retry-after", str(seconds).encode()))
+    await respond(send, status_of(failure), _body(failure), *headers)
+
+
+async def respond(send: Send, status: int, body: bytes, *headers: Header) -> None:
+    length = (b"content-length", str(len(body)).encode())
+    named = [(b"content-type", b"application/json"), length, *headers]
+    await send({"type": "http.response.start", "status": status, "headers": named})
+    await send({"type": "http.response.body", "body": body})
+
+
+def challenge(failure: Failure, metadata_url: str | None, *, given: bool) -> Header:
+    """`WWW-Authenticate` (RFC 6750, 3) with the address of the resource's metadata (RFC 9728, 5.1)."""
+    parameters = [f'resource_metadata="{metadata_url}"'] if metadata_url else []
+    if given:
+        parameters += ['error="invalid_token"', f'error_description="{failure.detail.replace(chr(34), chr(39))}"']
+    return b"www-authenticate", f"Bearer {', '.join(parameters)}".strip().encode("ascii", "replace")
+
+
+def _body(failure: Failure) -> bytes:
+    error = {"code": _code(failure), "message": f"{failure.code}: {failure.detail}"}
+    return msgspec.json.encode({"jsonrpc": "2.0", "id": None, "error": error})
+
+
+def _code(failure: Failure) -> int:
+    """A refused credential is an invalid request: clients take -32000 and -32001 for something else."""
+    if isinstance(failure, Malformed):
+        return PARSE_ERROR
+    return INVALID_REQUEST if isinstance(failure, Unauthenticated | Invalid) else INTERNAL_ERROR

@@ -1,0 +1,103 @@
+"""The MCP server: it shows a caller the tools that their credential opens, and performs their calls."""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+from mcp import MCPError
+from mcp.server.caching import CacheHint
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel import Server
+from mcp_types import INVALID_PARAMS, CallToolRequestParams, PaginatedRequestParams
+
+from latchkey.application.application import Application
+from latchkey.application.ledger import Invocation, Ledger, Outcome
+from latchkey.domain.errors import Forbidden, Invalid
+from latchkey.interfaces.mcp.arguments import recorded
+from latchkey.interfaces.mcp.caller import CALLER, Caller
+from latchkey.interfaces.mcp.containment import contained
+from latchkey.interfaces.mcp.projection import Projection
+from latchkey.interfaces.mcp.tools import TOOLS
+
+Answer = dict[str, Any]
+Context = ServerRequestContext[Any, Any]
+
+
+def create_server(application: Application, ledger: Ledger) -> Server[Any]:
+    """The server, for any transport that says who its callers are."""
+    server: Server[Any] = Server(
+        "latchkey",
+        title="Latchkey",
+        version=version("latchkey"),
+        cache_hints={"tools/list": CacheHint(scope="private")},
+        get_tool_input_schema=_input_schema,
+    )
+    desk = ToolDesk(application, ledger)
+    server.add_request_handler("tools/list", PaginatedRequestParams, desk.on_list)
+    server.add_request_handler("tools/call", CallToolRequestParams, desk.on_call)
+    return server
+
+
+class ToolDesk:
+    """Where callers ask for tools. To them, a tool that their credential does not open is not there."""
+
+    def __init__(self, application: Application, ledger: Ledger) -> None:
+        self._application = application
+        self._ledger = ledger
+
+    async def on_list(self, _: Context, __: PaginatedRequestParams) -> Answer:
+        caller = CALLER.get()
+        return await contained(caller, self._list(caller))
+
+    async def on_call(self, _: Context, call: CallToolRequestParams) -> Answer:
+        caller = CALLER.get()
+        return await contained(caller, self._call(caller, call.name, call.arguments or {}))
+
+    async def _list(self, caller: Caller) -> Answer:
+        scope = await caller.scope(self._application)
+        return _complete(tools=[tool.listing for tool in TOOLS.values() if tool.projection.opens_to(scope)])
+
+    async def _call(self, caller: Caller, name: str, arguments: Answer) -> Answer:
+        tool = TOOLS.get(name)
+        if tool is None:
+            await caller.scope(self._application)
+            raise _unknown(name)
+        try:
+            outcome = await self._perform(tool.projection, caller, arguments)
+        except Forbidden:
+            caller.vouched = True
+            raise _unknown(name) from None
+        caller.vouched = True
+        return _answer(outcome)
+
+    async def _perform(self, tool: Projection, caller: Caller, arguments: Answer) -> Outcome:
+        invocation = Invocation(tool.name, recorded(arguments))
+        try:
+            bound = tool.bind(arguments)
+        except Invalid as failure:
+            return await self._ledger.refuse(caller.credential, invocation, tool.use_case, failure)
+        return await self._ledger.perform(caller.credential, invocation, tool.use_case, *bound)
+
+
+def _answer(outcome: Outcome) -> Answer:
+    """An error has no structured content: that is promised to be what the output schema says."""
+    content = [{"type": "text", "text": outcome.json.decode()}]
+    if outcome.is_error:
+        return _complete(content=content, isError=True)
+    return _complete(content=content, structuredContent=msgspec.to_builtins(outcome.content))
+
+
+def _complete(**result: Any) -> Answer:
+    """A result as the current protocol marks one that asks nothing back; for the older ones the SDK drops the mark."""
+    return {"resultType": "complete", **result}
+
+
+def _unknown(name: str) -> MCPError:
+    """The same for a tool that is not there and for one that the credential does not open."""
+    return MCPError(INVALID_PARAMS, f"Unknown tool: {name}")
+
+
+def _input_schema(name: str) -> Mapping[str, Any] | None:
+    tool = TOOLS.get(name)
+    return tool and tool.projection.input_schema

@@ -1,0 +1,51 @@
+"""The list of tools, in the order in which they are shown."""
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+from latchkey.application.tasks import add_task, complete_task, delete_task, list_tasks, update_task
+from latchkey.interfaces.mcp.projection import Projection
+
+
+class Tool(Struct, frozen=True):
+    """A use case that models may call, and how `tools/list` shows it."""
+
+    projection: Projection
+    listing: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.projection.name
+
+
+def _tool(use_case: Callable[..., Any], title: str, **annotations: bool) -> Tool:
+    projection = Projection.of(use_case)
+    listing = {
+        "name": projection.name,
+        "title": title,
+        "description": projection.description,
+        "inputSchema": projection.input_schema,
+        "outputSchema": projection.output_schema,
+        "annotations": {**annotations, "openWorldHint": False},
+    }
+    return Tool(projection, listing)
+
+
+# What each does to the person's list: whether it changes it, whether it can lose what was there, and whether
+# the same call again would change it further.
+_READS = {"readOnlyHint": True, "destructiveHint": False, "idempotentHint": True}
+_ADDS = {"readOnlyHint": False, "destructiveHint": False, "idempotentHint": False}
+_MARKS = {"readOnlyHint": False, "destructiveHint": False, "idempotentHint": True}
+_REPLACES = {"readOnlyHint": False, "destructiveHint": True, "idempotentHint": True}
+
+_LISTED = (
+    _tool(add_task, "Add a to-do task", **_ADDS),
+    _tool(list_tasks, "List to-do tasks", **_READS),
+    _tool(complete_task, "Complete a to-do task", **_MARKS),
+    _tool(delete_task, "Delete a to-do task", **_REPLACES),
+    _tool(update_task, "Change a to-do task", **_REPLACES),
+)
+
+TOOLS = {tool.name: tool for tool in _LISTED}
