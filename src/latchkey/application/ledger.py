@@ -1,6 +1,7 @@
 """Tool calls: the effect of one and its row in the ledger are a single transaction."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from time import perf_counter
 from typing import Any, Concatenate, ParamSpec
 
@@ -16,7 +17,6 @@ from latchkey.domain.tool_call import ToolCall, ToolCallId
 
 P = ParamSpec("P")
 
-_ANY_TOKEN = Access(None, "write")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -53,11 +53,9 @@ class Ledger:
 
         Raises `Unauthenticated`, `Forbidden` and `Unavailable`: then nothing has happened and nothing is recorded.
         """
-        started, access = perf_counter(), access_of(use_case)
-        if isinstance(credential, TokenSecret):
-            access = Access(access.grant, "write")
+        started = perf_counter()
         try:
-            async with self._application.unit(credential, access, invocation.name) as work:
+            async with self._unit(credential, invocation, use_case) as work:
                 result = await use_case(work, *args, **kwargs)
                 outcome = Outcome(result, _encode(result))
                 await _record(work, invocation, outcome, started)
@@ -65,20 +63,28 @@ class Ledger:
         except (Unauthenticated, Forbidden, Unavailable):
             raise
         except Failure as failure:
-            return await self.refuse(credential, invocation, failure, started)
+            return await self.refuse(credential, invocation, use_case, failure)
         return outcome
 
     async def refuse(
-        self, credential: Credential, invocation: Invocation, failure: Failure, started: float | None = None
+        self, credential: Credential, invocation: Invocation, use_case: Callable[..., object], failure: Failure
     ) -> Outcome:
-        """A call that had no effect: recorded, and answered with what was wrong."""
+        """A call that had no effect: recorded, and answered with what was wrong. Raises like `perform`."""
         content = {"code": failure.code, "detail": failure.detail}
         outcome = Outcome(content, _encode(content), is_error=True)
-        if isinstance(credential, TokenSecret):
-            async with self._application.unit(credential, _ANY_TOKEN, "record_refusal") as work:
-                await _record(work, invocation, outcome, started or perf_counter())
-                await work.commit()
+        async with self._unit(credential, invocation, use_case) as work:
+            await _record(work, invocation, outcome, perf_counter())
+            await work.commit()
         return outcome
+
+    def _unit(
+        self, credential: Credential, invocation: Invocation, use_case: Callable[..., object]
+    ) -> AbstractAsyncContextManager[Transaction]:
+        """A token's unit may write, whatever the use case does: the turn's ledger is part of it."""
+        access = access_of(use_case)
+        if isinstance(credential, TokenSecret):
+            access = Access(access.grant, "write")
+        return self._application.unit(credential, access, invocation.name)
 
 
 async def _record(work: Transaction, invocation: Invocation, outcome: Outcome, started: float) -> None:

@@ -30,7 +30,7 @@ class Commands(Protocol):
     def doctor(self) -> Iterable[Finding]: ...
 
 
-class _Duration(click.ParamType):
+class _Duration(click.ParamType[timedelta]):
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:

@@ -1,7 +1,8 @@
 """What can go wrong when a model is asked, and how the turn says it: one table."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import openai
 from agents.exceptions import AgentsException, MaxTurnsExceeded, ModelBehaviorError
@@ -19,12 +20,18 @@ _LOOK_AT = {
 }
 
 
-def failure_of(error: Exception) -> Exception:
-    """The failure of the turn that this error means; the error itself if it means none, being a bug."""
-    for kind, failure in _TABLE:
-        if isinstance(error, kind):
-            return failure(error)
-    return error
+@contextmanager
+def told_as_failures() -> Iterator[None]:
+    """Raises the failure of the turn that an error means. One that means none is a bug, and stays as it is."""
+    try:
+        yield
+    except Failure:
+        raise
+    except Exception as error:
+        for kind, failure in _TABLE:
+            if isinstance(error, kind):
+                raise failure(error) from error
+        raise
 
 
 def _rate_limited(error: openai.RateLimitError) -> Failure:
@@ -51,8 +58,7 @@ def _said(failure: type[Failure], detail: str) -> Callable[[Exception], Failure]
     return lambda _: failure(detail)
 
 
-_TABLE: list[tuple[type[Exception] | tuple[type[Exception], ...], Callable[..., Exception]]] = [
-    (Failure, lambda failure: failure),
+_TABLE: list[tuple[type[Exception], Callable[..., Failure]]] = [
     (openai.RateLimitError, _rate_limited),
     (openai.APIStatusError, _refused),
     (openai.APITimeoutError, _said(ModelUnavailable, "The model did not answer in time.")),

@@ -12,7 +12,7 @@ from openai.types.responses import Response, ResponseStreamEvent
 from latchkey.domain.agent import AgentEvent, TextDelta
 from latchkey.domain.errors import Failure, ModelBadResponse, ModelUnavailable, RateLimited
 from latchkey.domain.turn import Usage
-from latchkey.infrastructure.agents.model_failures import failure_of
+from latchkey.infrastructure.agents.model_failures import told_as_failures
 
 MAX_ANSWER_CHARS = 1024 * 1024
 
@@ -36,12 +36,11 @@ class NarratedModel(Model):
     async def get_response(self, *request: Any, **options: Any) -> ModelResponse:
         """Raises the `TurnFailed` that says what is wrong with the model or its answer."""
         self._is_silent = self._is_new_paragraph = True
-        try:
-            response = await self._listen(*request, **options)
-        except _MALFORMED as error:
-            raise ModelBadResponse("The model's answer has an unknown shape.") from error
-        except Exception as error:
-            raise failure_of(error) from error
+        with told_as_failures():
+            try:
+                response = await self._listen(*request, **options)
+            except _MALFORMED as error:
+                raise ModelBadResponse("The model's answer has an unknown shape.") from error
         return ModelResponse(output=response.output, usage=ModelUsage(), response_id=None)
 
     def stream_response(self, *request: Any, **options: Any) -> Any:

@@ -23,7 +23,7 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from latchkey.domain.agent import AgentEvent, Assignment
 from latchkey.infrastructure.agents.history import input_items
-from latchkey.infrastructure.agents.model_failures import failure_of
+from latchkey.infrastructure.agents.model_failures import told_as_failures
 from latchkey.infrastructure.agents.model_stream import check_response
 from latchkey.infrastructure.agents.narrated_model import NarratedModel, Tell
 from latchkey.infrastructure.agents.plain_client import PlainClient
@@ -83,10 +83,8 @@ class OpenAIAgent:
     async def _carry(self, assignment: Assignment, events: MemoryObjectSendStream[AgentEvent]) -> None:
         """The connection to the tools has to be opened and closed in one task, so the whole turn is one."""
         async with events, open_toolbox(self._connect, assignment.secret) as toolbox:
-            try:
+            with told_as_failures():
                 await self._ask(assignment, toolbox, events.send)
-            except Exception as error:
-                raise failure_of(error) from error
 
     async def _ask(self, assignment: Assignment, toolbox: Toolbox, tell: Tell) -> None:
         agent = Agent(

@@ -26,8 +26,8 @@ _log = structlog.get_logger(__name__)
 
 @asynccontextmanager
 async def open_toolbox(connect: Connect, secret: TokenSecret) -> AsyncIterator["Toolbox"]:
-    """Raises `ToolsUnavailable` if the tools cannot be reached or the token does not open them."""
-    toolbox: Toolbox | None = None
+    """Raises `ToolsUnavailable` if the tools cannot be reached, the token does not open them, or they are lost."""
+    is_over = False
     ended: Exception | None = None
     try:
         async with connect(secret) as client:
@@ -36,8 +36,9 @@ async def open_toolbox(connect: Connect, secret: TokenSecret) -> AsyncIterator["
                 yield toolbox
             except Exception as error:  # noqa: BLE001 - the connection's task group would wrap it in a group
                 ended = error
+            is_over = True
     except Exception as error:
-        if toolbox is None:
+        if not is_over:
             raise ToolsUnavailable("The agent cannot reach its tools, or its token does not open them.") from error
         _log.warning("tools_closed_badly", error=type(error).__name__)
     if ended is not None:

@@ -1,8 +1,9 @@
 """Engines: one per process and event loop, each with the guard and its dialect's manners."""
 
+import asyncio
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import ExceptionContext, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from latchkey.infrastructure.database.guard import guard
@@ -18,8 +19,11 @@ def create_engine(text: str) -> AsyncEngine:
     """An engine that begins and commits only what a unit of work tells it to. Raises `UnusableUrl`."""
     url, connect_args = parse(text)
     if url.drivername == SQLITE:
-        engine = create_async_engine(url, connect_args={"isolation_level": None}, pool_timeout=POOL_TIMEOUT_S)
+        engine = create_async_engine(
+            url, connect_args={"isolation_level": None}, pool_timeout=POOL_TIMEOUT_S, hide_parameters=True
+        )
         event.listen(engine.sync_engine, "connect", _set_pragmas)
+        event.listen(engine.sync_engine, "handle_error", _keep_cancelled)
     else:
         engine = create_async_engine(
             url,
@@ -29,6 +33,7 @@ def create_engine(text: str) -> AsyncEngine:
             max_overflow=0,
             pool_timeout=POOL_TIMEOUT_S,
             pool_use_lifo=True,
+            hide_parameters=True,
         )
     guard(engine.sync_engine)
     return engine
@@ -39,3 +44,13 @@ def _set_pragmas(connection: Any, _record: Any) -> None:
     for pragma in _PRAGMAS:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _keep_cancelled(context: ExceptionContext) -> None:
+    """A cancelled statement ends by itself in the driver's thread, and the unit then rolls back.
+
+    SQLAlchemy would close the connection instead; but SQLite ends a closed connection's transaction, and
+    lets go of its lock, only once Python has collected the last cursor, which may be much later.
+    """
+    if isinstance(context.original_exception, asyncio.CancelledError):
+        context.is_disconnect = False

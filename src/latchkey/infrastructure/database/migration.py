@@ -74,7 +74,7 @@ def create_migration_engine(text: str) -> AsyncEngine:
     if url.drivername != SQLITE:
         return create_async_engine(url, connect_args=connect_args, poolclass=NullPool)
     if url.database and url.database != ":memory:":
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        Path(url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     engine = create_async_engine(url, connect_args={"isolation_level": None}, poolclass=NullPool)
     event.listen(engine.sync_engine, "connect", _wait_for_others)
     event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))

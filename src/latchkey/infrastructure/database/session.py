@@ -37,7 +37,7 @@ class Session:
     async def _execute(self, statement: Executable, values: dict[str, Any]) -> CursorResult[*tuple[Any, ...]]:
         # PostgreSQL would refuse by itself; SQLite would write.
         if self._read_only and statement.is_dml:
-            raise ReadOnly(f"read-only: {statement}")
+            raise ReadOnly(f"a read-only unit of work may not {type(statement).__name__}")
         values[USER] = self.scope.user_id
         return await self._connection.execute(statement, values)
 

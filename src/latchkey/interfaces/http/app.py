@@ -1,14 +1,15 @@
 """The HTTP application: routes, the strict edge, and where /mcp is mounted."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from importlib.metadata import version
+from typing import Any
 
 from litestar import Litestar, Router, asgi
 from litestar.datastructures import State
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import Receive, Scope, Send
 from msgspec import Struct
 
 from latchkey.application.application import Application
@@ -34,7 +35,7 @@ class Parts(Struct, frozen=True):
     runner: TurnRunner
     identity: Identity
     probe: Probe
-    mcp: ASGIApp
+    mcp: Callable[[Any, Any, Any], Awaitable[None]]
 
 
 def create_app(parts: Parts, lifespan: Sequence[Lifespan] = ()) -> Litestar:

@@ -1,6 +1,5 @@
 """The process that listens: uvicorn with uvloop and httptools."""
 
-import gc
 import socket
 from collections.abc import Callable
 
@@ -20,7 +19,7 @@ class Listening(Struct, frozen=True):
 
 
 class _Server(uvicorn.Server):
-    """Says when it is ready. What it has imported by then is not garbage, and is never looked through again."""
+    """Says when it is ready."""
 
     def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
         super().__init__(config)
@@ -28,8 +27,6 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        gc.collect()
-        gc.freeze()
         if self.started:
             self._announce()
 
@@ -54,10 +51,11 @@ def listen(create: Callable[[], ASGIApp], listening: Listening, announce: Callab
         timeout_keep_alive=75,
         timeout_graceful_shutdown=listening.drain_s,
     )
-    server = _Server(config, announce)
     if listening.workers == 1:
+        server = _Server(config, announce)
         server.run()
         return server.started
     with config.bind_socket() as shared:
-        Multiprocess(config, target=server.run, sockets=[shared]).run()
+        announce()
+        Multiprocess(config, sockets=[shared]).run()
     return True

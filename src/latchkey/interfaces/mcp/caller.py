@@ -40,10 +40,10 @@ CALLER: ContextVar[Caller] = ContextVar("latchkey_mcp_caller")
 def seen_by(server: Server[Any], credential: Credential) -> Server[Any]:
     """The same server, as a connection has it whose every request comes with that credential."""
 
-    async def introduce(context: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+    async def introduce(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         token = CALLER.set(Caller.holding(credential))
         try:
-            return await call_next(context)
+            return await call_next(ctx)
         finally:
             CALLER.reset(token)
 

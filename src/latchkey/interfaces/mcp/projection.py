@@ -75,7 +75,9 @@ def _fields(parameter: inspect.Parameter, hint: Any) -> Iterator[Field]:
 
 
 def _default(field: FieldInfo) -> Any:
-    return msgspec.field(default=field.default, default_factory=field.default_factory)
+    if field.default_factory is NODEFAULT:
+        return field.default
+    return msgspec.field(default_factory=field.default_factory)
 
 
 def _gathering(name: str, hint: Any) -> Callable[[Any], Any]:

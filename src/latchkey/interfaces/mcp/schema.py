@@ -7,14 +7,15 @@ import msgspec
 _AT = "#/$defs/"
 
 
-def schema_of(type_: Any) -> dict[str, Any]:
+def schema_of(struct: Any) -> dict[str, Any]:
     """The schema (JSON Schema 2020-12) of a struct, with the structs inside it under `$defs`."""
-    (root,), definitions = msgspec.json.schema_components([type_])
+    (root,), definitions = msgspec.json.schema_components([struct])
     schema: dict[str, Any] = definitions.pop(root["$ref"].removeprefix(_AT))
     del schema["title"]
     if definitions:
         schema["$defs"] = definitions
-    return _closed(schema)
+    closed: dict[str, Any] = _closed(schema)
+    return closed
 
 
 def _closed(schema: Any) -> Any:

@@ -85,7 +85,7 @@ def _answer(outcome: Outcome) -> Answer:
     content = [{"type": "text", "text": outcome.json.decode()}]
     if outcome.is_error:
         return _complete(content=content, isError=True)
-    return _complete(content=content, structuredContent=msgspec.to_builtins(outcome.content))
+    return _complete(content=content, structuredContent=msgspec.to_builtins(outcome.content), isError=False)
 
 
 def _complete(**result: Any) -> Answer:
@@ -100,4 +100,4 @@ def _unknown(name: str) -> MCPError:
 
 def _input_schema(name: str) -> Mapping[str, Any] | None:
     tool = TOOLS.get(name)
-    return tool and tool.projection.input_schema
+    return tool.projection.input_schema if tool else None
