@@ -78,6 +78,7 @@ class OpenAIAgent:
         finally:
             turn.cancel()
             await asyncio.gather(turn, return_exceptions=True)
+            send.close()
             receive.close()
 
     async def _carry(self, assignment: Assignment, events: MemoryObjectSendStream[AgentEvent]) -> None:

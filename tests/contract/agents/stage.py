@@ -1,0 +1,94 @@
+"""What the laws of the agents port are tried on: an agent, the model that it asks, and the tools that it reaches."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+from latchkey.domain.agent import AgentEvent, Assignment, TextDelta
+from latchkey.domain.errors import TurnFailed
+from latchkey.domain.message import PastTurn
+from latchkey.domain.ports import Agent
+from latchkey.domain.scope import TokenSecret, UserId
+from latchkey.domain.turn import TurnId, Usage
+from latchkey.infrastructure.agents.openai import Api, OpenAIAgent
+from tests.fakes.model_script import Step
+from tests.fakes.model_server import ModelServer
+from tests.fakes.tool_server import ToolServer
+
+API_KEY = "sk-only-for-the-model"
+
+Adapter = Callable[[ToolServer, str], AbstractAsyncContextManager[Agent]]
+"""Builds the agent under test: which tools it has, and the base URL of the model that it asks."""
+
+
+@dataclass
+class Outcome:
+    """What one turn told, and the failure that it ended with, if it did."""
+
+    events: list[AgentEvent] = field(default_factory=list)
+    failure: TurnFailed | None = None
+
+    @property
+    def pieces(self) -> list[str]:
+        return [event.text for event in self.events if isinstance(event, TextDelta)]
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+    @property
+    def usage(self) -> Usage:
+        return sum((event for event in self.events if isinstance(event, Usage)), Usage())
+
+
+@dataclass
+class Stage:
+    """One adapter, set up with a scripted model and a tool server that writes down its calls."""
+
+    agent: Agent
+    model: ModelServer
+    tools: ToolServer
+    secret: TokenSecret = field(default_factory=lambda: TokenSecret.mint(UserId("ada")))
+
+    def assignment(
+        self, message: str = "Hello", *, history: list[PastTurn] | None = None, max_steps: int = 8
+    ) -> Assignment:
+        return Assignment(
+            turn_id=TurnId(uuid4()),
+            instructions="You keep notes.",
+            history=history or [],
+            message=message,
+            secret=self.secret,
+            max_steps=max_steps,
+        )
+
+    async def play(self, *script: Step, assignment: Assignment | None = None) -> Outcome:
+        """One turn from beginning to end, with a model that follows the script."""
+        self.model.script.extend(script)
+        outcome = Outcome()
+        try:
+            async for event in self.agent.run(assignment or self.assignment()):
+                outcome.events.append(event)
+        except TurnFailed as failure:
+            outcome.failure = failure
+        return outcome
+
+
+def openai_adapter(api: Api) -> Adapter:
+    @asynccontextmanager
+    async def build(tools: ToolServer, base_url: str) -> AsyncIterator[Agent]:
+        agent = OpenAIAgent(tools.connect, model="fake", api_key=API_KEY, base_url=base_url, api=api)
+        try:
+            yield agent
+        finally:
+            await agent.aclose()
+
+    return build
+
+
+ADAPTERS: dict[str, Adapter] = {
+    "openai/responses": openai_adapter("responses"),
+    "openai/chat_completions": openai_adapter("chat_completions"),
+}
+"""Every adapter that the laws are run over. Another one joins with its own line."""

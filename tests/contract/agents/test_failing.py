@@ -1,0 +1,139 @@
+"""How a turn ends when the model cannot be asked or does not answer: with the failure that says why."""
+
+import socket
+from asyncio import Event
+
+import pytest
+
+from latchkey.domain.errors import ModelBadResponse, ModelUnavailable, RateLimited, TurnFailed
+from latchkey.domain.turn import Usage
+from tests.contract.agents.stage import API_KEY, Adapter, Stage
+from tests.fakes.model_script import Answer, Reply, Step, calls, fails, says
+
+HTML = Reply(200, b"<html><title>Welcome to our proxy</title></html>", "text/html")
+ERROR_EVENT = Reply(200, b'data: {"error":{"message":"overloaded","code":500}}\n\n', "text/event-stream")
+
+
+async def test_a_provider_that_asks_for_patience_is_not_asked_again(stage: Stage) -> None:
+    outcome = await stage.play(fails(429, retry_after="17"), says("Never said."))
+
+    assert isinstance(outcome.failure, RateLimited)
+    assert outcome.failure.retry_after == 17
+    assert len(stage.model.requests) == 1
+
+
+@pytest.mark.parametrize("retry_after", ["-1", "soon", "1e99", "nan", "Wed, 21 Oct 2099 07:28:00 GMT"])
+async def test_an_absurd_wish_for_patience_becomes_a_sane_one(stage: Stage, retry_after: str) -> None:
+    outcome = await stage.play(fails(429, retry_after=retry_after, x_should_retry="false"))
+
+    assert isinstance(outcome.failure, RateLimited)
+    assert outcome.failure.retry_after == 10
+
+
+async def test_a_hiccup_is_tried_again_before_anything_was_said(stage: Stage) -> None:
+    outcome = await stage.play(fails(503, retry_after_ms="1"), fails(429, retry_after_ms="1"), says("Hello."))
+
+    assert outcome.failure is None
+    assert outcome.text == "Hello."
+
+
+async def test_a_server_that_stays_down_makes_the_model_unavailable(stage: Stage) -> None:
+    outcome = await stage.play(*[fails(500, retry_after_ms="1")] * 3)
+
+    assert isinstance(outcome.failure, ModelUnavailable)
+    assert len(stage.model.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "names"),
+    [(400, "LATCHKEY_OPENAI_API"), (401, "OPENAI_API_KEY"), (403, "OPENAI_API_KEY"), (404, "LATCHKEY_MODEL")],
+)
+async def test_a_refusal_names_the_setting_to_look_at_and_no_secret(stage: Stage, status: int, names: str) -> None:
+    outcome = await stage.play(fails(status, f"Incorrect API key provided: {API_KEY}"))
+
+    assert isinstance(outcome.failure, ModelUnavailable)
+    assert names in outcome.failure.detail
+    assert API_KEY not in outcome.failure.detail
+    assert len(stage.model.requests) == 1
+
+
+async def test_a_redirect_is_not_followed(stage: Stage) -> None:
+    elsewhere = f"{stage.model.base_url}/elsewhere"
+    outcome = await stage.play(Reply(307, headers={"Location": elsewhere}))
+
+    assert isinstance(outcome.failure, ModelUnavailable)
+    assert len(stage.model.requests) == 1
+
+
+async def test_nobody_at_the_address_makes_the_model_unavailable(stage: Stage, adapter: Adapter) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    async with adapter(stage.tools, f"http://127.0.0.1:{port}/v1") as agent:
+        stage.agent = agent
+        outcome = await stage.play()
+
+    assert isinstance(outcome.failure, ModelUnavailable)
+    assert "OPENAI_BASE_URL" in outcome.failure.detail
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(HTML, id="a web page"),
+        pytest.param(Reply(200, b"{}"), id="an empty object"),
+        pytest.param(Reply(200, b"", "text/event-stream"), id="an empty stream"),
+        pytest.param(Reply(200, b"data: [DONE]\n\n", "text/event-stream"), id="a stream that only ends"),
+        pytest.param(Reply(200, b"data: {oops\n\n", "text/event-stream"), id="a stream of no JSON"),
+        pytest.param(Reply(200, b"data: 7\n\ndata: [DONE]\n\n", "text/event-stream"), id="a stream of other JSON"),
+        pytest.param(says("Half an ").cut(), id="a stream that ends early"),
+        pytest.param(says("Half an ").broken(), id="a stream that breaks"),
+        pytest.param(calls(("note", '{"text":"milk"}')).cut(), id="a call that ends early"),
+        pytest.param(
+            says("data: [DONE]", '"finish_reason": "stop"', '"type":"response.completed"').cut(), id="a trick"
+        ),
+        pytest.param(Answer(), id="nothing said and nothing called"),
+        pytest.param(says("x" * 1_000_000, "x" * 100_000), id="more than anybody reads"),
+    ],
+)
+async def test_what_is_no_whole_answer_is_a_bad_response(stage: Stage, step: Step) -> None:
+    """It is not taken for an answer, it is not asked for again, and no tool is called because of it."""
+    outcome = await stage.play(step, says("Never said."))
+
+    assert isinstance(outcome.failure, ModelBadResponse), outcome
+    assert len(stage.model.requests) == 1
+    assert stage.tools.calls == []
+
+
+async def test_an_error_in_the_stream_makes_the_model_unavailable(stage: Stage) -> None:
+    outcome = await stage.play(ERROR_EVENT)
+
+    assert isinstance(outcome.failure, ModelUnavailable)
+
+
+async def test_what_was_said_and_spent_before_a_failure_has_been_told(stage: Stage) -> None:
+    outcome = await stage.play(calls(("note", '{"text":"milk"}'), saying=("One moment.",)), says("Hal").cut())
+
+    assert isinstance(outcome.failure, ModelBadResponse)
+    assert outcome.text == "One moment.\n\nHal"
+    assert outcome.usage == Usage(1, 10, 5)
+    assert [call.name for call in stage.tools.calls] == ["note"]
+
+
+async def test_a_failed_turn_leaves_the_agent_fit_for_the_next(stage: Stage) -> None:
+    for broken in (HTML, says("Hal").broken(), fails(401)):
+        assert isinstance((await stage.play(broken)).failure, TurnFailed)
+
+    assert (await stage.play(says("Hello."))).text == "Hello."
+
+
+async def test_turns_side_by_side_do_not_mix(stage: Stage) -> None:
+    """One turn is held in the middle of its answer while another begins and ends."""
+    rest = Event()
+    stage.model.script.append(says("slow", "ly").held(rest))
+    slow = aiter(stage.agent.run(stage.assignment("slow")))
+    first = await anext(slow)
+    quick = await stage.play(says("quickly"), assignment=stage.assignment("quick"))
+    rest.set()
+
+    assert quick.text == "quickly"
+    assert [first, *[event async for event in slow]][-1] == Usage(1, 10, 5)

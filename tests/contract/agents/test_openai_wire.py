@@ -1,0 +1,114 @@
+"""What only OpenAI's wires can say: refusals, answers without deltas, and answers that the server gives up."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from latchkey.domain.errors import ModelBadResponse, ModelUnavailable, RateLimited, TurnFailed
+from latchkey.domain.turn import Usage
+from tests.contract.agents.stage import Stage, openai_adapter
+from tests.fakes.model_script import Reply
+from tests.fakes.model_server import model_server
+from tests.fakes.tool_server import ToolServer
+
+USAGE = {
+    "input_tokens": 4,
+    "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+    "output_tokens": 2,
+    "output_tokens_details": {"reasoning_tokens": 0},
+    "total_tokens": 6,
+}
+
+
+@pytest.fixture
+async def responses() -> AsyncIterator[Stage]:
+    tools = ToolServer()
+    async with model_server() as model, openai_adapter("responses")(tools, model.base_url) as agent:
+        yield Stage(agent, model, tools)
+
+
+@pytest.fixture
+async def chat() -> AsyncIterator[Stage]:
+    tools = ToolServer()
+    async with model_server() as model, openai_adapter("chat_completions")(tools, model.base_url) as agent:
+        yield Stage(agent, model, tools)
+
+
+def stream(*events: dict[str, Any]) -> Reply:
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+    return Reply(200, body.encode(), "text/event-stream")
+
+
+def ended(status: str, *, output: list[dict[str, Any]] | None = None, **more: Any) -> dict[str, Any]:
+    answer = {"id": "r", "object": "response", "created_at": 0, "model": "fake", "status": status, "usage": USAGE}
+    setting = {"parallel_tool_calls": False, "tool_choice": "auto", "tools": []}
+    return {"type": f"response.{status}", "response": {**answer, **setting, "output": output or [], **more}}
+
+
+def message(part: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [part]}
+
+
+def chunk(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
+    choices = [{"index": 0, "delta": delta, "finish_reason": finish}]
+    return {"id": "c", "object": "chat.completion.chunk", "created": 0, "model": "fake", "choices": choices}
+
+
+async def test_a_refusal_is_what_the_model_answers(responses: Stage, chat: Stage) -> None:
+    at = {"item_id": "m", "output_index": 0, "content_index": 0}
+    delta = {"type": "response.refusal.delta", **at, "delta": "I will not."}
+    said = await responses.play(
+        stream(delta, ended("completed", output=[message({"type": "refusal", "refusal": "I will not."})]))
+    )
+    chatted = await chat.play(stream(chunk({"role": "assistant", "refusal": "I will not."}), chunk({}, "stop")))
+
+    assert (said.text, said.failure) == (chatted.text, chatted.failure) == ("I will not.", None)
+
+
+async def test_text_that_came_without_deltas_is_not_lost(responses: Stage) -> None:
+    part = {"type": "output_text", "text": "All at once.", "annotations": []}
+    outcome = await responses.play(stream(ended("completed", output=[message(part)])))
+
+    assert outcome.text == "All at once."
+
+
+@pytest.mark.parametrize(
+    ("last", "failure"),
+    [
+        (ended("failed", error={"code": "server_error", "message": "x"}), ModelUnavailable),
+        (ended("failed", error={"code": "rate_limit_exceeded", "message": "x"}), RateLimited),
+        (ended("incomplete", incomplete_details={"reason": "max_output_tokens"}), ModelBadResponse),
+    ],
+)
+async def test_an_answer_that_the_server_gives_up_fails_and_is_paid_for(
+    responses: Stage, last: dict[str, Any], failure: type[TurnFailed]
+) -> None:
+    outcome = await responses.play(stream(last))
+
+    assert type(outcome.failure) is failure
+    assert outcome.usage == Usage(1, 4, 2)
+
+
+async def test_an_answer_cut_off_by_its_length_is_none(chat: Stage) -> None:
+    outcome = await chat.play(stream(chunk({"role": "assistant", "content": "Once upon"}), chunk({}, "length")))
+
+    assert isinstance(outcome.failure, ModelBadResponse), outcome
+
+
+async def test_a_server_that_counts_nothing_still_answers(chat: Stage) -> None:
+    outcome = await chat.play(stream(chunk({"role": "assistant", "content": "Hello."}), chunk({}, "stop")))
+
+    assert (outcome.text, outcome.usage) == ("Hello.", Usage(1))
+
+
+async def test_streams_are_asked_for_as_they_are(responses: Stage, chat: Stage) -> None:
+    """The end of a compressed stream could not be seen."""
+    part = {"type": "output_text", "text": "Hello.", "annotations": []}
+    await responses.play(stream(ended("completed", output=[message(part)])))
+    await chat.play(stream(chunk({"role": "assistant", "content": "Hello."}), chunk({}, "stop")))
+
+    asked = [*responses.model.requests, *chat.model.requests]
+    assert [request.headers["accept-encoding"] for request in asked] == ["identity", "identity"]
+    assert all(request.body["stream"] for request in asked)

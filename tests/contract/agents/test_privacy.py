@@ -1,0 +1,59 @@
+"""A conversation is sent to the model's server and nowhere else."""
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import agents
+import pytest
+
+from tests.contract.agents.stage import Stage
+from tests.fakes.model_script import calls, says
+
+
+class Listener(agents.TracingProcessor):
+    """Hears whatever the SDK would trace."""
+
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+
+    def on_trace_start(self, trace: Any) -> None:
+        self.heard.append(trace)
+
+    def on_trace_end(self, trace: Any) -> None:
+        self.heard.append(trace)
+
+    def on_span_start(self, span: Any) -> None:
+        self.heard.append(span)
+
+    def on_span_end(self, span: Any) -> None:
+        self.heard.append(span)
+
+    def shutdown(self) -> None: ...
+    def force_flush(self) -> None: ...
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    listener = Listener()
+    agents.add_trace_processor(listener)
+    yield listener
+    agents.set_trace_processors([])
+
+
+_connections: list[Any] = []
+sys.addaudithook(lambda event, arguments: _connections.append(arguments[1]) if event == "socket.connect" else None)
+
+
+async def test_a_turn_connects_to_the_configured_server_alone(stage: Stage) -> None:
+    _connections.clear()
+    await stage.play(calls(("note", '{"text":"milk"}')), says("Noted."))
+
+    assert {f"http://{host}:{port}/v1" for host, port, *_ in _connections} == {stage.model.base_url}
+
+
+async def test_nothing_is_traced(stage: Stage, listener: Listener) -> None:
+    await stage.play(calls(("note", '{"text":"milk"}')), calls(("fail", "{}")), says("Noted."))
+
+    assert len(stage.model.requests) == 3
+    assert listener.heard == []

@@ -1,0 +1,73 @@
+"""A model is shown what was said before, and what its tools did, in the order in which it happened."""
+
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+from msgspec import Raw
+
+from latchkey.domain.message import PastTurn
+from latchkey.domain.tool_call import ToolCall, ToolCallId
+from tests.contract.agents.stage import Stage
+from tests.fakes.model_script import says
+
+
+def a_call(arguments: bytes, result: bytes, *, is_error: bool = False) -> ToolCall:
+    return ToolCall(
+        id=ToolCallId(uuid4()),
+        name="note",
+        arguments=Raw(arguments),
+        result=Raw(result),
+        is_error=is_error,
+        started_at=datetime(2025, 1, 1, tzinfo=UTC),
+        duration_ms=3,
+    )
+
+
+def shown(call: ToolCall, arguments: str, result: str) -> list[tuple[str, ...]]:
+    assert isinstance(call.id, UUID)
+    return [("call", str(call.id), "note", arguments), ("result", str(call.id), result)]
+
+
+async def test_earlier_turns_are_shown_with_their_calls_and_results(stage: Stage) -> None:
+    first = a_call(b'{"text":"tea"}', b'{"noted":"tea"}')
+    second = a_call(b'{"text":""}', b'{"code":"invalid","detail":"text: is empty"}', is_error=True)
+    history = [
+        PastTurn("Note tea.", [first, second], "One of two."),
+        PastTurn("Thanks!", [], "You are welcome."),
+    ]
+    outcome = await stage.play(says("Tea."), assignment=stage.assignment("What did I note?", history=history))
+
+    assert outcome.text == "Tea."
+    assert stage.model.requests[0].conversation == [
+        ("system", "You keep notes."),
+        ("user", "Note tea."),
+        *shown(first, '{"text":"tea"}', '{"noted":"tea"}'),
+        *shown(second, '{"text":""}', '{"code":"invalid","detail":"text: is empty"}'),
+        ("assistant", "One of two."),
+        ("user", "Thanks!"),
+        ("assistant", "You are welcome."),
+        ("user", "What did I note?"),
+    ]
+
+
+async def test_a_call_that_a_broken_turn_left_open_is_shown_without_a_result(stage: Stage) -> None:
+    unfinished, unknown = a_call(b"{}", b"null"), a_call(b"", b"")
+    history = [PastTurn("Note tea.", [unfinished, unknown], None)]
+    await stage.play(says("Hm."), assignment=stage.assignment("And?", history=history))
+
+    assert stage.model.requests[0].conversation == [
+        ("system", "You keep notes."),
+        ("user", "Note tea."),
+        *shown(unfinished, "{}", "no result recorded"),
+        *shown(unknown, "{}", "no result recorded"),
+        ("user", "And?"),
+    ]
+
+
+async def test_history_is_repeated_in_each_step_of_a_turn_and_nothing_is_kept_between_turns(stage: Stage) -> None:
+    history = [PastTurn("One.", [], "Two.")]
+    await stage.play(says("Three."), assignment=stage.assignment("Two?", history=history))
+    await stage.play(says("Hello."), assignment=stage.assignment("Hi."))
+
+    assert stage.model.requests[1].conversation == [("system", "You keep notes."), ("user", "Hi.")]
+    assert all(request.body.get("store") is False for request in stage.model.requests)

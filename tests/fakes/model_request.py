@@ -1,0 +1,53 @@
+"""A request that a fake model got, read the same way for each of the two APIs."""
+
+from asyncio import Event
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class ModelRequest:
+    """`gone` is set when whoever asked has closed the connection before the answer was whole."""
+
+    path: str
+    headers: dict[str, str]
+    raw: bytes
+    body: dict[str, Any]
+    gone: Event = field(default_factory=Event)
+
+    @property
+    def tools(self) -> list[tuple[str, str, dict[str, Any]]]:
+        """Name, description and input schema of each tool on offer, in order."""
+        offered = [tool.get("function", tool) for tool in self.body.get("tools", [])]
+        return [(tool["name"], tool["description"], tool["parameters"]) for tool in offered]
+
+    @property
+    def conversation(self) -> list[tuple[str, ...]]:
+        """`(role, text)`, `("call", id, name, arguments)` and `("result", id, text)`, in order."""
+        if "messages" in self.body:
+            return [line for message in self.body["messages"] for line in _chat_lines(message)]
+        return [("system", self.body["instructions"]), *map(_responses_line, self.body["input"])]
+
+    @property
+    def results(self) -> list[str]:
+        return [line[2] for line in self.conversation if line[0] == "result"]
+
+
+def _responses_line(item: dict[str, Any]) -> tuple[str, ...]:
+    if item.get("type") == "function_call":
+        return ("call", item["call_id"], item["name"], item["arguments"])
+    if item.get("type") == "function_call_output":
+        return ("result", item["call_id"], _text(item["output"]))
+    return (item["role"], _text(item["content"]))
+
+
+def _chat_lines(message: dict[str, Any]) -> list[tuple[str, ...]]:
+    if message["role"] == "tool":
+        return [("result", message["tool_call_id"], _text(message["content"]))]
+    said = [(message["role"], _text(message["content"]))] if message.get("content") else []
+    called = [(call["id"], call["function"]) for call in message.get("tool_calls") or []]
+    return [*said, *(("call", id_, call["name"], call["arguments"]) for id_, call in called)]
+
+
+def _text(content: str | list[dict[str, Any]]) -> str:
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)

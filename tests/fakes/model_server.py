@@ -1,0 +1,101 @@
+"""A scripted model that speaks the streaming wire of both OpenAI APIs over a real socket, and notes what it is asked.
+
+async with model_server() as model:
+    model.script += [calls(("add_task", '{"title": "Milk"}')), says("Done", ".")]
+    ... a client with base_url=model.base_url ...
+    assert model.requests[0].tools == [...]
+"""
+
+import asyncio
+import json
+from asyncio import StreamReader, StreamWriter
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+from tests.fakes.chat_wire import chat_events
+from tests.fakes.model_request import ModelRequest
+from tests.fakes.model_script import Answer, Reply, Step, fails
+from tests.fakes.responses_wire import responses_events
+
+WIRES = {"/v1/responses": responses_events, "/v1/chat/completions": chat_events}
+
+
+@dataclass
+class ModelServer:
+    """Takes one step of `script` for each request; one too many gets a 500 that is not worth a retry."""
+
+    base_url: str = ""
+    script: deque[Step] = field(default_factory=deque)
+    requests: list[ModelRequest] = field(default_factory=list)
+
+    async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            request = await _read(reader)
+            self.requests.append(request)
+            if request.path not in WIRES:
+                step: Step = fails(404, "no such path")
+            else:
+                step = (
+                    self.script.popleft() if self.script else fails(500, "the script is over", x_should_retry="false")
+                )
+            if isinstance(step, Reply):
+                _start(writer, step, len(step.body))
+                writer.write(step.body)
+            else:
+                await _stream(step, request, reader, writer)
+            await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def model_server() -> AsyncIterator[ModelServer]:
+    """Listens on a free port of the loopback interface, in the running event loop."""
+    model = ModelServer()
+    async with await asyncio.start_server(model.serve, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        model.base_url = f"http://{host}:{port}/v1"
+        yield model
+
+
+async def _read(reader: StreamReader) -> ModelRequest:
+    head = await reader.readuntil(b"\r\n\r\n")
+    first, *lines = head.decode().splitlines()
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines) if name}
+    raw = await reader.readexactly(int(headers.get("content-length", 0)))
+    return ModelRequest(first.split()[1], headers, raw, json.loads(raw) if raw else {})
+
+
+async def _stream(answer: Answer, request: ModelRequest, reader: StreamReader, writer: StreamWriter) -> None:
+    said, end = WIRES[request.path](answer)
+    promised = 10_000_000 if answer.ending == "broken" else None
+    _start(writer, Reply(media_type="text/event-stream; charset=utf-8"), promised)
+    for event in said:
+        writer.write(event)
+        await writer.drain()
+    if answer.held_until and not await _released(answer.held_until, reader):
+        request.gone.set()
+    elif answer.ending == "whole":
+        writer.writelines(end)
+
+
+async def _released(held_until: asyncio.Event, reader: StreamReader) -> bool:
+    """Whether the rest may go; False if the client went first."""
+    release, eof = asyncio.create_task(held_until.wait()), asyncio.create_task(reader.read())
+    try:
+        await asyncio.wait({release, eof}, return_when=asyncio.FIRST_COMPLETED)
+        return not eof.done()
+    finally:
+        release.cancel()
+        eof.cancel()
+        await asyncio.gather(release, eof, return_exceptions=True)
+
+
+def _start(writer: StreamWriter, reply: Reply, length: int | None) -> None:
+    headers = {"Content-Type": reply.media_type, "Connection": "close", **reply.headers}
+    if length is not None:
+        headers["Content-Length"] = str(length)
+    lines = [f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}", *(f"{k}: {v}" for k, v in headers.items())]
+    writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())

@@ -1,0 +1,120 @@
+"""A tiny MCP server with three tools, which writes down what it was asked and with which token it was reached."""
+
+import json
+from asyncio import Event
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+from mcp import Client
+from mcp.server.lowlevel import Server
+from mcp.types import (
+    CallToolRequestParams,
+    CallToolResult,
+    ListToolsResult,
+    PaginatedRequestParams,
+    TextContent,
+    Tool,
+)
+
+from latchkey.domain.errors import Unauthenticated
+from latchkey.domain.scope import TokenSecret
+
+TOOLS = (
+    Tool(
+        name="note",
+        description="Write a note down.",
+        input_schema={
+            "type": "object",
+            "properties": {"text": {"type": "string", "maxLength": 40}, "due": {"type": ["string", "null"]}},
+            "required": ["text"],
+            "additionalProperties": False,
+        },
+    ),
+    Tool(name="fail", description="Refuse, and say why.", input_schema={"type": "object", "properties": {}}),
+    Tool(name="crash", description="Break the server.", input_schema={"type": "object", "properties": {}}),
+)
+
+
+@dataclass
+class SeenCall:
+    """One call as it arrived."""
+
+    name: str
+    arguments: dict[str, Any]
+    meta: dict[str, Any]
+
+
+@dataclass
+class ToolServer:
+    """Answers `note` with what was noted, `fail` with a tool error, and `crash` with a protocol error."""
+
+    tools: Sequence[Tool] = TOOLS
+    page_size: int = 2
+    refuses: bool = False
+    calls: list[SeenCall] = field(default_factory=list)
+    tokens: list[TokenSecret] = field(default_factory=list)
+    listings: int = 0
+    open_connections: int = 0
+    held_until: Event | None = None
+    reached: Event = field(default_factory=Event)
+    dropped: Event = field(default_factory=Event)
+    at_work: int = 0
+    most_at_work: int = 0
+
+    @asynccontextmanager
+    async def connect(self, secret: TokenSecret) -> AsyncIterator[Client]:
+        """A client of this server, as somebody who holds that token gets one."""
+        self.tokens.append(secret)
+        if self.refuses:
+            raise Unauthenticated("This token opens nothing.")
+        server = Server("fake-tools", on_list_tools=self._list, on_call_tool=self._call)
+        async with anyio.create_task_group() as connection, Client(server) as client:
+            connection.start_soon(self._drop)
+            self.open_connections += 1
+            try:
+                yield client
+            finally:
+                self.open_connections -= 1
+                connection.cancel_scope.cancel()
+
+    @asynccontextmanager
+    async def _working(self) -> AsyncIterator[None]:
+        self.at_work += 1
+        self.most_at_work = max(self.most_at_work, self.at_work)
+        await anyio.lowlevel.checkpoint()
+        yield
+        self.at_work -= 1
+
+    async def _drop(self) -> None:
+        await self.dropped.wait()
+        raise ConnectionError("The connection to the tools is gone.")
+
+    async def _list(self, _: Any, params: PaginatedRequestParams | None) -> ListToolsResult:
+        start = int(params.cursor) if params and params.cursor else 0
+        end = start + self.page_size
+        self.listings += start == 0
+        return ListToolsResult(
+            tools=list(self.tools[start:end]), next_cursor=str(end) if end < len(self.tools) else None
+        )
+
+    async def _call(self, _: Any, params: CallToolRequestParams) -> CallToolResult:
+        meta = dict(params.meta or {})
+        self.calls.append(SeenCall(params.name, params.arguments or {}, meta))
+        self.reached.set()
+        async with self._working():
+            if self.held_until:
+                await self.held_until.wait()
+        if params.name == "crash":
+            raise RuntimeError("the database says: secret-of-the-house")
+        if params.name == "fail":
+            return _result({"code": "invalid", "detail": "Not on a Sunday."}, is_error=True)
+        return _result({"noted": (params.arguments or {}).get("text")})
+
+
+def _result(content: dict[str, Any], *, is_error: bool = False) -> CallToolResult:
+    text = TextContent(type="text", text=json.dumps(content, ensure_ascii=False))
+    return CallToolResult(content=[text], structured_content=content, is_error=is_error)
