@@ -1,0 +1,46 @@
+"""A real PgBouncer in transaction mode in front of the test server, as Neon's pooled hosts are."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.postgresql import OWNER, OWNER_PASSWORD, PostgreSQL
+from tests.tether import free_port, humble_account, humble_folder, tethered
+
+SETTINGS = """
+[databases]
+* = host={host} port={server_port}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = trust
+auth_file = {users}
+pool_mode = transaction
+default_pool_size = 2
+max_client_conn = 100
+"""
+"""Two connections for everybody: what one transaction leaves behind in a connection, another client meets."""
+
+
+@contextmanager
+def pgbouncer(server: PostgreSQL, log: Path) -> Iterator[PostgreSQL]:
+    """The same server as it looks through PgBouncer. Skips the test where there is none."""
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+    if program is None:
+        pytest.skip("needs the program `pgbouncer`: install your system's package of that name")
+    with humble_folder() as folder:
+        port, users, settings = free_port(), folder / "users.txt", folder / "pgbouncer.ini"
+        known = {server.admin.username: server.admin.password or "", OWNER: OWNER_PASSWORD}
+        users.write_text("".join(f'"{name}" "{password}"\n' for name, password in known.items()))
+        address = {"host": server.admin.host or "127.0.0.1", "server_port": server.admin.port or 5432}
+        settings.write_text(SETTINGS.format(**address, port=port, users=users))
+        if user := humble_account().user:
+            shutil.chown(users, user)
+        with tethered([program, str(settings)], folder, log, ready="process up", signal="KILL"):
+            yield replace(server, admin=server.admin.set(host="127.0.0.1", port=port))

@@ -1,0 +1,210 @@
+"""What the environment may say, and what is answered when it says something else."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from latchkey.config import VARIABLES, ConfigurationError, Settings
+
+SECRET = "0123456789abcdef0123456789abcdef"
+JWKS = {
+    "LATCHKEY_AUTH_JWKS_URL": "https://auth.example/api/auth/jwks",
+    "LATCHKEY_AUTH_ISSUER": "https://auth.example",
+    "LATCHKEY_AUTH_AUDIENCE": "https://api.example",
+}
+
+
+def _faults(environ: dict[str, str], *, dev: bool = False) -> list[str]:
+    with pytest.raises(ConfigurationError) as refused:
+        Settings.read(environ, dev=dev)
+    assert all(fault in str(refused.value) for fault in refused.value.faults)
+    return list(refused.value.faults)
+
+
+def test_an_empty_environment_gives_the_published_defaults() -> None:
+    settings = Settings.read({"PATH": "/bin", "LATCHKEY_MODEL": "  "})
+    assert settings == Settings()
+    assert settings.database_url == "sqlite+aiosqlite:///var/latchkey.db"
+    assert (settings.turn_deadline_s, settings.turn_max_steps, settings.turn_lease_s) == (300, 12, 20)
+    assert (settings.turns_per_user, settings.drain_s) == (4, 30)
+    assert (settings.history_turns, settings.history_chars) == (40, 120_000)
+    assert (settings.openai_api, settings.claude_model, settings.model) == ("responses", "sonnet", None)
+
+
+def test_every_published_variable_is_known() -> None:
+    published = """DATABASE_URL AUTH_JWKS_URL AUTH_ISSUER AUTH_AUDIENCE AUTH_SECRET AGENT MODEL OPENAI_API FILE_AGENT
+        CLAUDE_CLI CLAUDE_MODEL PUBLIC_URL ALLOWED_HOSTS ALLOWED_ORIGINS TURN_DEADLINE_S TURN_MAX_STEPS TURN_LEASE_S
+        TURNS_PER_USER DRAIN_S HISTORY_TURNS HISTORY_CHARS INSTRUCTIONS CONTEXT_TOKEN"""
+    others = {"OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"}
+    assert VARIABLES.keys() == {f"LATCHKEY_{name}" for name in published.split()} | others
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("LATCHKEY_DATABASE_URL", "postgres://u:p@h/db", "postgres://u:p@h/db"),
+        ("LATCHKEY_AUTH_SECRET", SECRET, SECRET),
+        ("LATCHKEY_AGENT", "rehearsal", "rehearsal"),
+        ("LATCHKEY_MODEL", "null", "null"),
+        ("OPENAI_BASE_URL", "http://127.0.0.1:9/v1", "http://127.0.0.1:9/v1"),
+        ("LATCHKEY_OPENAI_API", "chat_completions", "chat_completions"),
+        ("LATCHKEY_PUBLIC_URL", "https://api.example/base", "https://api.example/base"),
+        ("LATCHKEY_ALLOWED_HOSTS", "a.example, [::1]:80 ,", ("a.example", "[::1]:80")),
+        ("LATCHKEY_ALLOWED_ORIGINS", "https://a.example,http://b:3000", ("https://a.example", "http://b:3000")),
+        ("LATCHKEY_TURN_DEADLINE_S", "0.5", 0.5),
+        ("LATCHKEY_TURN_MAX_STEPS", "1", 1),
+        ("LATCHKEY_DRAIN_S", "0", 0),
+    ],
+)
+def test_a_right_value_is_read(name: str, text: str, value: Any) -> None:
+    assert getattr(Settings.read({name: text}), VARIABLES[name].name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "right"),
+    [
+        ("LATCHKEY_DATABASE_URL", "mysql://h/db", "postgresql://"),
+        ("LATCHKEY_AUTH_SECRET", SECRET[:31], "at least 32 bytes"),
+        ("LATCHKEY_AGENT", "gpt", "`rehearsal`"),
+        ("LATCHKEY_OPENAI_API", "completions", "`chat_completions`"),
+        ("OPENAI_BASE_URL", "api.openai.com", "http or https"),
+        ("LATCHKEY_PUBLIC_URL", "https://u:p@api.example", "without a user"),
+        ("LATCHKEY_ALLOWED_HOSTS", "a.example,*", "comma list of hosts"),
+        ("LATCHKEY_ALLOWED_HOSTS", "http://a.example", "comma list of hosts"),
+        ("LATCHKEY_ALLOWED_ORIGINS", "a.example", "with a scheme"),
+        ("LATCHKEY_TURN_DEADLINE_S", "nan", "from 0.1 to 86400"),
+        ("LATCHKEY_TURN_LEASE_S", "0", "from 0.1"),
+        ("LATCHKEY_TURN_MAX_STEPS", "2.5", "a whole number from 1 to 1000"),
+        ("LATCHKEY_HISTORY_CHARS", "-1", "a whole number"),
+        ("LATCHKEY_INSTRUCTIONS", "/does/not/exist", "readable text file"),
+        ("LATCHKEY_FILE_AGENT", "rehearsal", "--dev"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_what_would_be_right(name: str, text: str, right: str) -> None:
+    [fault] = _faults({name: text})
+    assert fault.startswith(f"{name}: must ")
+    assert right in fault
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://auth.example/jwks",
+        "http://127.0.0.1.evil.example/jwks",
+        "http://localhost@evil.example/jwks",
+        "http://localhost.evil.example/jwks",
+        "https://user:pass@auth.example/jwks",
+        "ftp://localhost/jwks",
+    ],
+)
+def test_keys_are_not_fetched_over_a_wire_that_others_can_write_to(url: str) -> None:
+    [fault] = _faults({**JWKS, "LATCHKEY_AUTH_JWKS_URL": url})
+    assert "https" in fault
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8080", "127.1.2.3", "[::1]:1"])
+def test_keys_may_be_fetched_over_loopback(host: str) -> None:
+    settings = Settings.read({**JWKS, "LATCHKEY_AUTH_JWKS_URL": f"http://{host}/jwks"})
+    assert settings.auth_jwks_url == f"http://{host}/jwks"
+
+
+def test_every_fault_is_reported_at_once_and_no_value_with_it() -> None:
+    environ = {
+        "LATCHKEY_DATABASE_URL": "mysql://root:hunter2@h/db",
+        "LATCHKEY_AUTH_SECRET": "hunter2",
+        "LATCHKEY_AGENT": "sk-hunter2",
+        "LATCHKEY_TURN_DEADLINE": "hunter2",
+    }
+    faults = _faults(environ)
+    assert [fault.partition(":")[0] for fault in faults] == sorted(environ)
+    assert "hunter2" not in "".join(faults)
+
+
+def test_an_unknown_variable_is_refused_with_the_nearest_name_unless_in_dev() -> None:
+    environ = {"LATCHKEY_TURN_DEADLINE": "3", "LATCHKEYS": "not ours"}
+    assert _faults(environ) == [
+        "LATCHKEY_TURN_DEADLINE: there is no such setting; did you mean LATCHKEY_TURN_DEADLINE_S?"
+    ]
+    assert Settings.read(environ, dev=True) == Settings(dev=True)
+
+
+def test_dev_is_not_for_the_environment_to_say() -> None:
+    assert "LATCHKEY_DEV: there is no such setting" in _faults({"LATCHKEY_DEV": "true"})[0]
+    assert not VARIABLES.keys() & {"LATCHKEY_DEV", "DEV"}
+
+
+def test_no_secret_shows_in_what_settings_print() -> None:
+    names = ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "LATCHKEY_AUTH_SECRET", "LATCHKEY_CONTEXT_TOKEN"]
+    environ = dict.fromkeys(names, SECRET) | {"LATCHKEY_DATABASE_URL": f"postgres://u:{SECRET}@h/d"}
+    settings = Settings.read(environ)
+    assert SECRET not in f"{settings} {settings!r} {settings.__rich_repr__()!r} {list(settings.__rich_repr__())}"
+    assert settings.auth_key == SECRET.encode()
+
+
+def test_no_identity_no_start_but_dev_has_its_own() -> None:
+    """Reading needs none, so that a migration can run; serving does."""
+    with pytest.raises(
+        ConfigurationError, match=r"No identity, no start.*LATCHKEY_AUTH_JWKS_URL.*LATCHKEY_AUTH_SECRET"
+    ):
+        Settings.read({}).require_identity()
+    dev, shared = Settings.read({}, dev=True), Settings.read({"LATCHKEY_AUTH_SECRET": SECRET})
+    provider = Settings.read(JWKS)
+    for settings in (dev, shared, provider):
+        settings.require_identity()
+    assert (dev.identity, shared.identity, provider.identity) == ("dev", "secret", "jwks")
+    assert (shared.issuer, shared.audience) == ("latchkey", "latchkey")
+    assert (provider.issuer, provider.audience) == ("https://auth.example", "https://api.example")
+
+
+def test_an_identity_is_whole_and_there_is_one() -> None:
+    assert [f.partition(":")[0] for f in _faults({"LATCHKEY_AUTH_JWKS_URL": JWKS["LATCHKEY_AUTH_JWKS_URL"]})] == [
+        "LATCHKEY_AUTH_AUDIENCE",
+        "LATCHKEY_AUTH_ISSUER",
+    ]
+    assert "keep one" in _faults({**JWKS, "LATCHKEY_AUTH_SECRET": SECRET})[0]
+
+
+def test_a_secret_is_measured_in_bytes() -> None:
+    assert len(Settings.read({"LATCHKEY_AUTH_SECRET": "é" * 16}).auth_key) == 32
+
+
+@pytest.mark.parametrize(
+    ("environ", "dev", "agent"),
+    [
+        ({}, False, None),
+        ({}, True, "rehearsal"),
+        ({"OPENAI_API_KEY": "k"}, False, "openai"),
+        ({"OPENAI_API_KEY": "k"}, True, "openai"),
+        ({"LATCHKEY_AGENT": "openai"}, True, None),
+        ({"LATCHKEY_AGENT": "openai", "OPENAI_BASE_URL": "http://localhost:1/v1"}, False, "openai"),
+        ({"LATCHKEY_AGENT": "rehearsal", "OPENAI_API_KEY": "k"}, False, "rehearsal"),
+        ({"LATCHKEY_AGENT": "claude"}, False, "claude"),
+    ],
+)
+def test_the_agent_is_the_one_that_is_configured(environ: dict[str, str], agent: str | None, *, dev: bool) -> None:
+    assert Settings.read(environ, dev=dev).agent_name == agent
+
+
+def test_files_are_made_by_claude_where_it_can_run() -> None:
+    settings = Settings.read({"OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k"})
+    assert settings.file_agent_name(has_claude=True) == "claude"
+    assert settings.file_agent_name(has_claude=False) == "openai"
+    assert Settings.read({"OPENAI_API_KEY": "k"}).file_agent_name(has_claude=True) == "openai"
+    assert Settings.read({"LATCHKEY_FILE_AGENT": "openai"}).file_agent_name(has_claude=True) == "openai"
+
+
+def test_the_public_address_is_where_it_listens_unless_told() -> None:
+    assert Settings().reached_at("127.0.0.1", 8000) == "http://127.0.0.1:8000"
+    assert Settings().reached_at("::1", 8000) == "http://[::1]:8000"
+    assert Settings.read({"LATCHKEY_PUBLIC_URL": "https://a.example/"}).reached_at("::1", 1) == "https://a.example"
+
+
+def test_instructions_are_a_file_with_text_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "prompt.txt"
+    path.write_text("Be kind, Zoë.", "utf-8")
+    assert Settings.read({"LATCHKEY_INSTRUCTIONS": str(path)}).system_prompt() == "Be kind, Zoë."
+    assert Settings().system_prompt() is None
+    for bad in (b"\xff\xfe", b"  \n"):
+        path.write_bytes(bad)
+        assert "readable text file" in _faults({"LATCHKEY_INSTRUCTIONS": str(path)})[0]
