@@ -93,7 +93,7 @@ class OpenAIAgent:
             instructions=assignment.instructions,
             model=NarratedModel(self._model, tell),
             model_settings=_SETTINGS,
-            mcp_servers=[toolbox],
+            tools=toolbox.function_tools(),
         )
         try:
             await Runner.run(agent, input_items(assignment), max_turns=assignment.max_steps, run_config=_RUN)

@@ -6,9 +6,10 @@ from typing import Any, cast
 
 import structlog
 from agents import RunContextWrapper
+from agents import Tool as AgentTool
 from agents.agent import AgentBase
 from agents.exceptions import ModelBehaviorError
-from agents.mcp import MCPServer, MCPToolMetaContext
+from agents.mcp import MCPServer, MCPToolMetaContext, MCPUtil
 from agents.tool_context import ToolContext
 from mcp import Client
 from mcp.types import CallToolRequest, CallToolRequestParams, CallToolResult, GetPromptResult, ListPromptsResult, Tool
@@ -67,6 +68,10 @@ class Toolbox(MCPServer):
     @property
     def name(self) -> str:
         return "latchkey"
+
+    def function_tools(self) -> list[AgentTool]:
+        """The tools as an agent of the SDK has them; given to it as a server, they would be made anew for each step."""
+        return [MCPUtil.to_function_tool(tool, self, convert_schemas_to_strict=False) for tool in self._tools]
 
     async def list_tools(
         self,
