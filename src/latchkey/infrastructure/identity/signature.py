@@ -9,8 +9,8 @@ from latchkey.domain.errors import Unauthenticated
 
 MAX_CHARACTERS = 8_192
 
-# With these a token would bring its own key, or its own idea of how to be verified (RFC 8725, 3.10; RFC 7515, 4.1).
-_REFUSED = frozenset({"jku", "jwk", "x5u", "x5c", "crit", "b64"})
+# With these a token would bring its own key, or its own idea of how to be verified (RFC 8725, 3.10; RFC 7515, 4.1.11).
+_REFUSED = frozenset({"jku", "jwk", "x5u", "x5c", "crit"})
 _JWS = PyJWS(options={"verify_signature": True, "enforce_minimum_key_length": True})
 
 

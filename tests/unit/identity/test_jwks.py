@@ -1,0 +1,271 @@
+"""What an identity provider's tokens open, and the laws of the keys that we hold of it."""
+
+import asyncio
+import json
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from latchkey.domain.errors import Unauthenticated, Unavailable
+from latchkey.infrastructure.identity.jwks import Jwks
+from tests.unit.identity.clock import Clock
+from tests.unit.identity.conftest import ClaimsOf
+from tests.unit.identity.provider import AUDIENCE, ISSUER, Provider, SigningKey
+
+MCP = "https://api.example/mcp"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        SigningKey("ed"),
+        SigningKey("ec", ec.generate_private_key(ec.SECP256R1())),
+        SigningKey("rsa", rsa.generate_private_key(65537, 2048)),
+    ],
+    ids=lambda key: key.algorithm,
+)
+async def test_each_algorithm_names_the_user(identity: Jwks, key: SigningKey, claims: ClaimsOf) -> None:
+    assert await identity.authenticate(key.sign(claims())) == "ada"
+
+
+async def test_an_additional_audience_counts_where_it_is_named(
+    identity: Jwks, key: SigningKey, claims: ClaimsOf
+) -> None:
+    """A token for the MCP resource opens that and nothing else; being remembered does not widen it."""
+    for_mcp, for_us = key.sign(claims(aud=MCP)), key.sign(claims(aud=[AUDIENCE, "https://x.example"]))
+    for _ in range(2):
+        assert await identity.authenticate(for_mcp, audience=MCP) == "ada"
+        assert await identity.authenticate(for_us, audience=MCP) == "ada"
+        with pytest.raises(Unauthenticated, match="audience"):
+            await identity.authenticate(for_mcp)
+
+
+async def test_the_leeway_is_thirty_seconds(identity: Jwks, key: SigningKey, claims: ClaimsOf, clock: Clock) -> None:
+    assert await identity.authenticate(key.sign(claims(exp=clock() - 29))) == "ada"
+    assert await identity.authenticate(key.sign(claims(nbf=clock() + 30))) == "ada"
+
+
+async def test_a_token_that_was_right_expires(identity: Jwks, key: SigningKey, claims: ClaimsOf, clock: Clock) -> None:
+    """A remembered signature is spared, the expiry never."""
+    token = key.sign(claims(exp=clock() + 60))
+    assert await identity.authenticate(token) == "ada"
+    clock.advance(90)
+    with pytest.raises(Unauthenticated, match="expired"):
+        await identity.authenticate(token)
+
+
+async def test_many_callers_at_once_cause_one_fetch(
+    identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf
+) -> None:
+    tokens = [key.sign(claims(sub=f"user-{n}")) for n in range(20)]
+    assert len(set(await asyncio.gather(*map(identity.authenticate, tokens)))) == 20
+    assert provider.fetches == 1
+
+
+async def test_a_caller_who_leaves_does_not_stop_the_fetch_for_the_others(
+    identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf
+) -> None:
+    provider.gate.clear()
+    first = asyncio.create_task(identity.authenticate(key.sign(claims())))
+    await provider.asked.wait()
+    second = asyncio.create_task(identity.authenticate(key.sign(claims(sub="bob"))))
+    await asyncio.sleep(0)
+    first.cancel()
+    provider.gate.set()
+    assert await second == "bob"
+    assert provider.fetches == 1
+
+
+async def test_a_new_key_is_found_and_a_flood_of_unknown_ones_causes_one_fetch(
+    identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf, clock: Clock
+) -> None:
+    """An unknown key makes us look, at most once in 30 seconds, whoever asks."""
+    await identity.authenticate(key.sign(claims()))
+    provider.keys.append(new := SigningKey("key-2"))
+    assert await identity.authenticate(new.sign(claims())) == "ada"
+    assert provider.fetches == 2
+
+    flood = [SigningKey(f"nobody-{n}").sign(claims()) for n in range(20)]
+    clock.advance(29)
+    assert {type(e) for e in await _refusals(identity, flood)} == {Unauthenticated}
+    assert provider.fetches == 2
+    clock.advance(1)
+    assert {type(e) for e in await _refusals(identity, flood)} == {Unauthenticated}
+    assert {type(e) for e in await _refusals(identity, flood)} == {Unauthenticated}
+    assert provider.fetches == 3
+
+
+async def test_callers_with_a_new_key_share_the_look_for_it(
+    identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf
+) -> None:
+    """Whoever comes while we look waits for what is found, and is not refused meanwhile."""
+    await identity.authenticate(key.sign(claims()))
+    provider.keys.append(new := SigningKey("key-2"))
+    provider.gate.clear()
+    provider.asked.clear()
+    first = asyncio.create_task(identity.authenticate(new.sign(claims())))
+    await provider.asked.wait()
+    second = asyncio.create_task(identity.authenticate(new.sign(claims(sub="bob"))))
+    await asyncio.sleep(0)
+    provider.gate.set()
+    assert (await first, await second) == ("ada", "bob")
+    assert provider.fetches == 2
+
+
+async def test_a_flood_onto_an_empty_ring_causes_one_fetch(
+    identity: Jwks, provider: Provider, claims: ClaimsOf
+) -> None:
+    for n in range(5):
+        with pytest.raises(Unauthenticated):
+            await identity.authenticate(SigningKey(f"nobody-{n}").sign(claims()))
+    assert provider.fetches == 1
+
+
+async def test_a_withdrawn_key_opens_nothing_once_its_life_is_over(
+    identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf, clock: Clock
+) -> None:
+    """Not even for a token whose signature was remembered."""
+    token = key.sign(claims())
+    assert await identity.authenticate(token) == "ada"
+    provider.keys = [SigningKey("key-2")]
+    clock.advance(299)
+    assert await identity.authenticate(token) == "ada"
+    clock.advance(1)
+    with pytest.raises(Unauthenticated, match="does not publish"):
+        await identity.authenticate(token)
+
+
+async def test_an_outage_is_not_noticed_while_keys_are_held(
+    identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf, clock: Clock
+) -> None:
+    """Stale keys serve on; the provider is asked again at most once in 30 seconds, and found when it is back."""
+    assert await identity.authenticate(key.sign(claims())) == "ada"
+    provider.status = "500 Oops"
+    for _ in range(3):
+        clock.advance(300)
+        assert await identity.authenticate(key.sign(claims())) == "ada"
+        assert await identity.authenticate(key.sign(claims(sub="bob"))) == "bob"
+    assert provider.fetches == 4
+    provider.status, provider.keys = "200 OK", [new := SigningKey("key-2")]
+    clock.advance(30)
+    assert await identity.authenticate(new.sign(claims())) == "ada"
+    with pytest.raises(Unauthenticated):
+        await identity.authenticate(key.sign(claims()))
+
+
+async def test_only_one_caller_waits_for_a_provider_that_hangs(
+    identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf, clock: Clock
+) -> None:
+    await identity.authenticate(key.sign(claims()))
+    provider.gate.clear()
+    provider.asked.clear()
+    clock.advance(300)
+    waiting = asyncio.create_task(identity.authenticate(key.sign(claims())))
+    await provider.asked.wait()
+    assert await identity.authenticate(key.sign(claims(sub="bob"))) == "bob"
+    assert not waiting.done()
+    provider.gate.set()
+    assert await waiting == "ada"
+
+
+async def test_without_any_keys_the_service_is_unavailable_and_recovers(
+    identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf, clock: Clock
+) -> None:
+    """Never let through, never told that the token is wrong: nobody can know that."""
+    await provider.down()
+    for token in (key.sign(claims()), SigningKey("nobody").sign(claims()), key.sign(claims(exp=1))):
+        with pytest.raises(Unavailable):
+            await identity.authenticate(token)
+    await provider.up()
+    clock.advance(1)
+    assert await identity.authenticate(key.sign(claims())) == "ada"
+
+
+async def test_callers_without_keys_do_not_hammer_the_provider(
+    identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf
+) -> None:
+    provider.status = "503 Busy"
+    for _ in range(5):
+        with pytest.raises(Unavailable):
+            await identity.authenticate(key.sign(claims()))
+    assert provider.fetches == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"{}",
+        b'{"keys": []}',
+        b'{"keys": [7]}',
+        b'{"keys": [{"kty": "oct", "kid": "shared", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQ"}]}',
+        b'{"keys": [], "x": ' + b"[" * 100_000,
+    ],
+    ids=["empty", "html", "other", "no keys", "numbers", "symmetric", "deep"],
+)
+async def test_a_document_that_is_none_is_an_outage(
+    body: bytes, identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf
+) -> None:
+    provider.body = body
+    with pytest.raises(Unavailable):
+        await identity.authenticate(key.sign(claims()))
+
+
+async def test_a_provider_that_forgets_its_keys_does_not_make_us_forget(
+    identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf, clock: Clock
+) -> None:
+    assert await identity.authenticate(key.sign(claims())) == "ada"
+    provider.keys = []
+    clock.advance(300)
+    assert await identity.authenticate(key.sign(claims(sub="bob"))) == "bob"
+    assert provider.fetches == 2
+
+
+async def test_a_document_beyond_the_size_limit_is_an_outage(
+    identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf
+) -> None:
+    provider.body = json.dumps({"keys": [key.jwk], "padding": "x" * 300_000}).encode()
+    with pytest.raises(Unavailable):
+        await identity.authenticate(key.sign(claims()))
+
+
+async def test_a_redirect_is_an_outage(provider: Provider, key: SigningKey, claims: ClaimsOf, clock: Clock) -> None:
+    """Who answers for the configured address must not pass us on to somebody else's keys."""
+    async with Provider(key) as elsewhere:
+        provider.status, provider.headers = "302 Found", f"Location: {elsewhere.url}\r\n"
+        identity = Jwks(provider.url, ISSUER, AUDIENCE, now=clock, clock=clock)
+        with pytest.raises(Unavailable):
+            await identity.authenticate(key.sign(claims()))
+        await identity.aclose()
+        assert elsewhere.fetches == 0
+
+
+async def test_keys_for_other_uses_do_not_sign_for_users(
+    identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf
+) -> None:
+    """The set may hold keys for encryption, symmetric ones and ones of unknown kinds: they are passed over."""
+    sealing = SigningKey("sealing")
+    shared = {"kty": "oct", "kid": "shared", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0", "alg": "HS256"}
+    odd = [{"kty": "???", "kid": "odd"}, {"kty": "OKP", "crv": "Ed25519", "x": 5}, {"kty": "EC", "alg": ["ES256"]}]
+    document = {"keys": [{**sealing.jwk, "use": "enc"}, shared, *odd, {**key.jwk, "use": "sig"}]}
+    provider.body = json.dumps(document).encode()
+    assert await identity.authenticate(key.sign(claims())) == "ada"
+    with pytest.raises(Unauthenticated):
+        await identity.authenticate(sealing.sign(claims()))
+
+
+async def test_closing_stops_a_fetch_that_hangs(
+    identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf
+) -> None:
+    provider.gate.clear()
+    waiting = asyncio.create_task(identity.authenticate(key.sign(claims())))
+    await provider.asked.wait()
+    await identity.aclose()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    provider.gate.set()
+
+
+async def _refusals(identity: Jwks, tokens: list[str]) -> list[object]:
+    return await asyncio.gather(*map(identity.authenticate, tokens), return_exceptions=True)
