@@ -13,7 +13,11 @@ def recorded(arguments: dict[str, Any]) -> bytes:
     try:
         return _encode(arguments)
     except UnicodeEncodeError:
-        text = json.dumps(arguments, ensure_ascii=False)
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+        return _encode(_without_surrogates(arguments))
     except RecursionError:
         return b"null"
+
+
+def _without_surrogates(arguments: dict[str, Any]) -> Any:
+    text = json.dumps(arguments, ensure_ascii=False)
+    return json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))

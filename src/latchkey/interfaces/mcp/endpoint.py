@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from mcp import MCPError
 from mcp.server.lowlevel import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
@@ -13,6 +14,7 @@ from latchkey.domain.ports import Identity
 from latchkey.interfaces.bearer import credential_of
 from latchkey.interfaces.mcp.body import MAX_BYTES, Message, Receive, check_json, read_body, replaying
 from latchkey.interfaces.mcp.caller import CALLER, Caller
+from latchkey.interfaces.mcp.containment import contained
 from latchkey.interfaces.mcp.refusals import Send, challenge, refuse, respond
 
 Scope = Any
@@ -98,9 +100,10 @@ class McpEndpoint:
         """What a handler found wrong. What no handler had reason to look up is looked up now."""
         if not caller.vouched and caller.refused is None:
             try:
-                await caller.scope(self._application)
-            except (Unauthenticated, Unavailable) as failure:
-                caller.refused = failure
+                await contained(caller, caller.scope(self._application))
+            except MCPError:
+                if caller.refused is None:
+                    raise
         return caller.refused
 
     async def _refuse(self, send: Send, failure: Failure, *, given: bool) -> None:

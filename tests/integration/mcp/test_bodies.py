@@ -1,0 +1,142 @@
+"""Bodies that no client of the SDK would send: each gets a JSON-RPC error, and none a 500."""
+
+import json
+from typing import Any
+
+import pytest
+
+from latchkey.application.tasks import list_tasks
+from latchkey.interfaces.mcp.body import Message, Receive
+from tests.integration.mcp.house import ME, House
+from tests.integration.mcp.wire import call, headers, message, post
+
+
+def nested(era: str, levels: int) -> dict[str, Any]:
+    deep: Any = "x"
+    for _ in range(levels):
+        deep = [deep]
+    return call(era, "add_task", {"title": deep})
+
+
+def adding(era: str, title: bytes) -> bytes:
+    """A call of `add_task` with that as the JSON of its title."""
+    return json.dumps(call(era, "add_task", {"title": "TITLE"})).encode().replace(b'"TITLE"', title)
+
+
+UNREADABLE = {
+    "nothing": b"",
+    "no JSON": b"title=x",
+    "not UTF-8": b'"a\xff"',
+    "an encoded surrogate": b'"a\xed\xa0\x80"',
+    "an escaped surrogate": rb'"a\ud800"',
+    "no number": b"NaN",
+    "an endless number": b"1e999",
+    "very deep": b"[" * 5000 + b"]" * 5000,
+    "cut short": b'"a',
+}
+
+
+@pytest.mark.parametrize("title", UNREADABLE.values(), ids=UNREADABLE)
+async def test_what_readers_of_json_would_read_differently_is_not_read(house: House, era: str, title: bytes) -> None:
+    body = adding(era, title) if title else b""
+    async with house.http() as http:
+        answer = await post(http, era, call(era, "add_task"), house.jwt(), body=body)
+
+    assert (answer.status_code, answer.json()["error"]["code"], answer.json()["id"]) == (400, -32700, None)
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{}", b"5", b"null", b'{"id":1}'])
+async def test_what_is_no_message_is_refused(house: House, era: str, body: bytes) -> None:
+    async with house.http() as http:
+        answer = await post(http, era, message(era, "ping"), house.jwt(), body=body)
+
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] in {-32600, -32602}
+
+
+async def test_a_batch_is_refused(house: House, era: str) -> None:
+    body = json.dumps([call(era, "add_task", {"title": "x"})] * 2).encode()
+    async with house.http() as http:
+        answer = await post(http, era, call(era, "add_task"), house.jwt(), body=body)
+
+    assert answer.status_code == 400
+    assert (await house.application.call(ME, list_tasks)).items == []
+
+
+async def test_depth_is_limited(house: House, era: str) -> None:
+    """A body may be 64 levels deep, of which the message takes three."""
+    async with house.http() as http:
+        answers = [await post(http, era, nested(era, levels), house.jwt()) for levels in (61, 62)]
+
+    assert [answer.status_code for answer in answers] == [200, 400]
+    assert answers[0].json()["result"]["isError"]
+    assert answers[1].json()["error"]["code"] == -32700
+
+
+async def test_size_is_limited(house: House, era: str) -> None:
+    async with house.http() as http:
+        answer = await post(http, era, call(era, "add_task", {"title": "x" * 1024 * 1024}), house.jwt())
+
+    assert answer.status_code == 413
+    assert answer.json()["error"]["code"] == -32600
+
+
+async def test_nul_in_an_argument_is_a_tool_error(house: House, era: str) -> None:
+    async with house.http() as http:
+        answer = await post(http, era, call(era, "add_task"), house.jwt(), body=adding(era, rb'"a\u0000b"'))
+
+    assert json.loads(answer.json()["result"]["content"][0]["text"])["code"] == "invalid"
+
+
+@pytest.mark.parametrize("arguments", [[], "x", 5, [["title", "x"]]], ids=str)
+async def test_arguments_that_are_no_object_are_refused(house: House, era: str, arguments: Any) -> None:
+    async with house.http() as http:
+        sent = message(era, "tools/call", {"name": "add_task", "arguments": arguments})
+        answer = await post(http, era, sent, house.jwt())
+
+    assert answer.json()["error"]["code"] == -32602
+
+
+async def test_the_last_of_two_equal_names_counts(house: House, era: str) -> None:
+    async with house.http() as http:
+        answer = await post(http, era, call(era, "add_task"), house.jwt(), body=adding(era, b'"first","title":"last"'))
+
+    assert answer.json()["result"]["structuredContent"]["title"] == "last"
+
+
+def arriving(era: str, house: House, *, complete: bool) -> tuple[dict[str, Any], Receive]:
+    """A call of `add_task` as a server hands it on: all of it or the first part, and then its client is gone."""
+    sent = call(era, "add_task", {"title": "Buy milk"})
+    named = [(name.encode(), value.encode()) for name, value in headers(era, sent, house.jwt()).items()]
+    body: Message = {"type": "http.request", "body": json.dumps(sent).encode(), "more_body": not complete}
+    coming: list[Message] = [body]
+
+    async def receive() -> Message:
+        return coming.pop() if coming else {"type": "http.disconnect"}
+
+    return {"type": "http", "method": "POST", "path": "/mcp", "query_string": b"", "headers": named}, receive
+
+
+async def test_a_client_that_leaves_does_not_stop_its_call(house: House, era: str) -> None:
+    """It has sent its request and is gone before the answer: the task is there all the same."""
+
+    async def send(_: Message) -> None:
+        """Nobody listens."""
+
+    async with house.endpoint.run():
+        await house.endpoint(*arriving(era, house, complete=True), send)
+
+    assert [task.title for task in (await house.application.call(ME, list_tasks)).items] == ["Buy milk"]
+
+
+async def test_a_client_that_leaves_in_the_middle_of_its_request_has_asked_nothing(house: House, era: str) -> None:
+    answered: list[Message] = []
+
+    async def send(said: Message) -> None:
+        answered.append(said)
+
+    async with house.endpoint.run():
+        await house.endpoint(*arriving(era, house, complete=False), send)
+
+    assert answered == []
+    assert (await house.application.call(ME, list_tasks)).items == []

@@ -1,0 +1,92 @@
+"""What `tools/list` shows, and to whom."""
+
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from latchkey.domain.scope import Grant
+from tests.integration.mcp.house import House, Way
+from tests.integration.mcp.wire import message, post
+
+
+def objects_in(schema: Any) -> list[dict[str, Any]]:
+    """Every schema of an object inside a schema, itself included."""
+    if isinstance(schema, list):
+        return [found for part in schema for found in objects_in(part)]
+    if not isinstance(schema, dict):
+        return []
+    inside = objects_in(list(schema.values()))
+    return [schema, *inside] if schema.get("type") == "object" else inside
+
+
+async def test_the_tools_are_shown_in_their_order_with_titles_and_schemas(house: House, way: Way) -> None:
+    async with way(house, await house.secret()) as client:
+        tools = (await client.list_tools()).tools
+
+    assert [tool.name for tool in tools] == ["add_task", "list_tasks", "complete_task", "delete_task", "update_task"]
+    for tool in tools:
+        assert tool.title
+        assert "to-do task" in (tool.description or "")
+        for schema in (tool.input_schema, tool.output_schema):
+            assert schema
+            assert schema["type"] == "object"
+            Draft202012Validator.check_schema(schema)
+            assert all(found["additionalProperties"] is False for found in objects_in(schema))
+
+
+async def test_annotations_say_what_a_tool_does_to_the_list(house: House, way: Way) -> None:
+    async with way(house, await house.secret()) as client:
+        tools = {tool.name: tool.annotations for tool in (await client.list_tools()).tools}
+    shown = {
+        name: (hints.read_only_hint, hints.destructive_hint, hints.idempotent_hint, hints.open_world_hint)
+        for name, hints in tools.items()
+        if hints
+    }
+
+    assert shown == {
+        "add_task": (False, False, False, False),
+        "list_tasks": (True, False, True, False),
+        "complete_task": (False, False, True, False),
+        "delete_task": (False, True, True, False),
+        "update_task": (False, True, True, False),
+    }
+
+
+@pytest.mark.parametrize(
+    ("grant", "names"),
+    [
+        (Grant.TASKS_READ, ["list_tasks"]),
+        (Grant.TASKS_WRITE, ["add_task", "complete_task", "delete_task", "update_task"]),
+        (Grant.ARTIFACTS_READ, []),
+    ],
+)
+async def test_a_token_is_shown_what_it_grants(house: House, way: Way, grant: Grant, names: list[str]) -> None:
+    async with way(house, await house.secret(grant)) as client:
+        assert [tool.name for tool in (await client.list_tools()).tools] == names
+
+
+async def test_a_person_is_shown_everything_without_a_transaction(house: House, era: str) -> None:
+    async with house.http() as http:
+        answer = await post(http, era, message(era, "tools/list"), house.jwt())
+
+    assert len(answer.json()["result"]["tools"]) == 5
+    assert house.units.opened == []
+
+
+async def test_a_listing_is_for_its_caller_alone(house: House) -> None:
+    """No cache may give it to somebody who holds another credential."""
+    async with house.http() as http:
+        answer = await post(http, "current", message("current", "tools/list"), house.jwt())
+
+    assert answer.json()["result"]["cacheScope"] == "private"
+
+
+async def test_nothing_but_tools_is_offered(house: House, era: str) -> None:
+    """Neither resources nor prompts nor logging."""
+    probe = "server/discover" if era == "current" else "initialize"
+    params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+    async with house.http() as http:
+        answer = await post(http, era, message(era, probe, None if era == "current" else params), house.jwt())
+
+    assert answer.json()["result"]["capabilities"].keys() <= {"tools", "experimental"}

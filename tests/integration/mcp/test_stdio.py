@@ -1,0 +1,82 @@
+"""`latchkey mcp`: the real program, and a client that starts it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mcp import Client, MCPError, StdioServerParameters
+
+from latchkey.application.tokens import revoke_context_token
+from latchkey.domain.scope import TokenSecret
+from tests.integration.mcp.house import ME, House
+from tests.integration.mcp.wire import ERAS, call, message, notification
+
+LATCHKEY = Path(sys.executable).with_name("latchkey")
+
+
+def environment(database_url: str, token: str) -> dict[str, str]:
+    return {
+        "PATH": os.environ["PATH"],
+        "LATCHKEY_DATABASE_URL": database_url,
+        "LATCHKEY_CONTEXT_TOKEN": token,
+    }
+
+
+def program(database_url: str, token: TokenSecret) -> StdioServerParameters:
+    return StdioServerParameters(command=str(LATCHKEY), args=["mcp"], env=environment(database_url, token.text))
+
+
+def run_latchkey(env: dict[str, str], said: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [LATCHKEY, "mcp"], env=env, input=said, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize("mode", ["2026-07-28", "auto", "legacy"])
+async def test_a_client_uses_the_tools_of_its_token(house: House, database_url: str, mode: str) -> None:
+    secret = await house.secret()
+    async with Client(program(database_url, secret), mode=mode) as client:
+        names = [tool.name for tool in (await client.list_tools()).tools]
+        added = await client.call_tool("add_task", {"title": "Buy milk"})
+        listed = await client.call_tool("list_tasks")
+
+    assert names == ["add_task", "list_tasks", "complete_task", "delete_task", "update_task"]
+    assert listed.structured_content["items"] == [added.structured_content]
+
+
+async def test_a_token_that_is_revoked_meanwhile_opens_nothing_more(house: House, database_url: str) -> None:
+    minted = await house.mint()
+    async with Client(program(database_url, minted.secret), mode="legacy") as client:
+        await client.call_tool("list_tasks")
+        await house.application.call(ME, revoke_context_token, minted.token.id)
+        with pytest.raises(MCPError, match="unauthenticated"):
+            await client.call_tool("add_task", {"title": "Buy milk"})
+
+
+async def test_it_does_not_start_with_a_token_that_opens_nothing(house: House, database_url: str) -> None:
+    minted = await house.mint()
+    await house.application.call(ME, revoke_context_token, minted.token.id)
+    done = run_latchkey(environment(database_url, minted.secret.text), "")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "token" in done.stderr
+    assert minted.secret.text not in done.stderr
+
+
+async def test_what_is_piped_in_is_answered(house: House, database_url: str) -> None:
+    """Also the last call, right behind which the input ends; and nothing else is on standard output."""
+    token = (await house.secret()).text
+    hello = {"protocolVersion": ERAS["older"], "capabilities": {}, "clientInfo": {"name": "pipe", "version": "1"}}
+    said = [
+        message("older", "initialize", hello),
+        notification("notifications/initialized"),
+        {**call("older", "add_task", {"title": "Buy milk"}), "id": 2},
+    ]
+    done = run_latchkey(environment(database_url, token), "".join(f"{json.dumps(one)}\n" for one in said))
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+
+    assert [answer["id"] for answer in answers] == [1, 2]
+    assert answers[1]["result"]["structuredContent"]["title"] == "Buy milk"
