@@ -52,9 +52,7 @@ def _belongs(table: str, column: str, parents: str) -> sa.ForeignKeyConstraint:
 
 
 def _partial_index(name: str, table: str, columns: list[str], where: str, *, unique: bool = False) -> None:
-    op.create_index(
-        name, table, columns, unique=unique, postgresql_where=sa.text(where), sqlite_where=sa.text(where)
-    )
+    op.create_index(name, table, columns, unique=unique, postgresql_where=sa.text(where), sqlite_where=sa.text(where))
 
 
 def _create_conversations() -> None:
@@ -131,9 +129,7 @@ def _create_tasks() -> None:
         sa.PrimaryKeyConstraint("user_id", "id", name="pk_tasks"),
     )
     op.create_index("ix_tasks_of_status", "tasks", ["user_id", "status", "id"])
-    _partial_index(
-        "ix_tasks_of_conversation", "tasks", ["user_id", "conversation_id"], "conversation_id IS NOT NULL"
-    )
+    _partial_index("ix_tasks_of_conversation", "tasks", ["user_id", "conversation_id"], "conversation_id IS NOT NULL")
 
 
 def _create_tool_calls() -> None:
@@ -180,7 +176,10 @@ def _create_role() -> None:
     It belongs to the whole server: another database's migration may have made it, or be making it now.
     """
     op.execute(
-        "DO $$ BEGIN CREATE ROLE latchkey_rt NOLOGIN;"
+        "DO $$ BEGIN"
+        " IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'latchkey_rt')"
+        "  THEN CREATE ROLE latchkey_rt NOLOGIN;"
+        " END IF;"
         " EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"
     )
     op.execute(
@@ -189,7 +188,10 @@ def _create_role() -> None:
         "  IF NOT pg_has_role(current_user, 'latchkey_rt', 'MEMBER') THEN GRANT latchkey_rt TO CURRENT_USER; END IF;"
         " ELSIF NOT pg_has_role(current_user, 'latchkey_rt', 'SET') THEN"
         "  EXECUTE 'GRANT latchkey_rt TO CURRENT_USER WITH INHERIT FALSE, SET TRUE';"
-        " END IF; END $$"
+        " END IF;"
+        " EXCEPTION WHEN insufficient_privilege THEN RAISE EXCEPTION"
+        "  'The role latchkey_rt was made by somebody else: have them or a superuser run GRANT latchkey_rt TO %',"
+        "  current_user USING ERRCODE = 'insufficient_privilege'; END $$"
     )
     op.execute("DO $$ BEGIN EXECUTE format('GRANT USAGE ON SCHEMA %I TO latchkey_rt', current_schema()); END $$")
 

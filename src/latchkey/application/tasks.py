@@ -8,7 +8,7 @@ from latchkey.application.access import needs
 from latchkey.domain.page import DEFAULT_LIMIT, Cursor, Limit, Page, Window
 from latchkey.domain.ports import UnitOfWork
 from latchkey.domain.scope import Grant
-from latchkey.domain.task import NewTask, Task, TaskChanges, TaskId, TaskStatus, Version
+from latchkey.domain.task import NewTask, Task, TaskChanges, TaskId, TaskStatus, Version, in_utc
 
 
 @needs(Grant.TASKS_WRITE)
@@ -18,7 +18,7 @@ async def add_task(work: UnitOfWork, new: NewTask) -> Task:
         id=TaskId(work.new_id()),
         title=new.title,
         description=new.description,
-        due_at=new.due_at,
+        due_at=in_utc(new.due_at),
         status="pending",
         version=1,
         conversation_id=work.scope.conversation_id,

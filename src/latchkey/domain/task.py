@@ -1,6 +1,6 @@
 """A to-do task: something a person wants to get done."""
 
-from datetime import datetime
+from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from typing import Annotated, Literal, NewType
 from uuid import UUID
 
@@ -8,13 +8,25 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import asdict, replace
 
 from latchkey.domain.conversation import ConversationId
-from latchkey.domain.errors import StaleVersion
+from latchkey.domain.errors import Invalid, StaleVersion
 from latchkey.domain.text import Description, Title
 
 TaskId = NewType("TaskId", UUID)
 TaskStatus = Literal["pending", "completed"]
 DueAt = Annotated[datetime, Meta(tz=True, description="When it is due, RFC 3339 with an offset.")]
 Version = Annotated[int, Meta(ge=1, le=2**31 - 1, description="The version that the caller has seen.")]
+
+
+def in_utc(due_at: datetime | None) -> datetime | None:
+    """The same moment as it is stored and shown.
+
+    Raises `Invalid` near the ends of time, where UTC has no such year, and databases say "infinity".
+    """
+    if due_at is None:
+        return None
+    if not MINYEAR < due_at.year < MAXYEAR:
+        raise Invalid.at("$.due_at", "Expected a time in the years 2 to 9998")
+    return due_at.astimezone(UTC)
 
 
 class NewTask(Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,6 +67,8 @@ class Task(Struct, frozen=True):
     def changed(self, changes: TaskChanges, now: datetime) -> "Task":
         """The task with the changes; itself, version and all, if they change nothing."""
         wanted = {name: value for name, value in asdict(changes).items() if value is not UNSET}
+        if "due_at" in wanted:
+            wanted["due_at"] = in_utc(wanted["due_at"])
         if all(getattr(self, name) == value for name, value in wanted.items()):
             return self
         status = wanted.get("status", self.status)

@@ -1,18 +1,19 @@
 """Context tokens in SQL. Only a digest of the secret is ever stored."""
 
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Row, bindparam, select, update
+from msgspec import Struct
+from sqlalchemy import bindparam, select, update
 
 from latchkey.domain.errors import NotFound, Unauthenticated
 from latchkey.domain.page import Page, Window
 from latchkey.domain.scope import ContextToken, ContextTokenId, Grant, Scope, TokenSecret
 from latchkey.domain.turn import TurnId
-from latchkey.infrastructure.database.session import Session, insert_mine, mine
+from latchkey.infrastructure.database.session import Session, columns_but, insert_mine, mine
 from latchkey.infrastructure.database.tables import context_tokens as tokens
+from latchkey.infrastructure.database.wires import Row
 
-_ALL = select(*(column for column in tokens.c if column.name not in {"user_id", "digest"})).where(mine(tokens))
+_ALL = select(*columns_but(tokens, "digest")).where(mine(tokens))
 _KEY = tokens.c.id == bindparam("key")
 _OF_TURN = tokens.c.turn_id == bindparam("turn")
 _ALIVE = (tokens.c.revoked_at.is_(None), tokens.c.expires_at > bindparam("now"))
@@ -22,10 +23,17 @@ _ONE = _ALL.where(_KEY)
 _NEWEST = _ALL.order_by(tokens.c.id.desc()).limit(bindparam("limit"))
 _OLDER = _NEWEST.where(tokens.c.id < bindparam("before"))
 _ADD = insert_mine(tokens)
+_GRANTS = {grant.value: grant for grant in Grant}
 _MINE_UNREVOKED = (mine(tokens), tokens.c.revoked_at.is_(None))
 _REVOKE = update(tokens).where(*_MINE_UNREVOKED, _KEY).values(revoked_at=bindparam("now"))
 _REVOKE_OF_TURN = update(tokens).where(*_MINE_UNREVOKED, _OF_TURN).values(revoked_at=bindparam("now"))
 _EXTEND_OF_TURN = update(tokens).where(mine(tokens), _OF_TURN, *_ALIVE).values(expires_at=bindparam("until"))
+
+
+class _Last(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="context tokens"):
+    """The last item of a page, as its cursor names it; the tag tells it from the cursors of other listings."""
+
+    id: ContextTokenId
 
 
 class SqlContextTokens:
@@ -71,14 +79,14 @@ class SqlContextTokens:
         return _token(row)
 
     async def page(self, window: Window) -> Page[ContextToken]:
-        before = window.after(ContextTokenId)
+        last = window.after(_Last)
         limit = window.limit + 1
         rows = await (
             self._session.rows(_NEWEST, limit=limit)
-            if before is None
-            else self._session.rows(_OLDER, limit=limit, before=before)
+            if last is None
+            else self._session.rows(_OLDER, limit=limit, before=last.id)
         )
-        return window.page([_token(row) for row in rows], key=lambda token: token.id)
+        return window.page([_token(row) for row in rows], key=lambda token: _Last(token.id))
 
     async def revoke(self, id: ContextTokenId, now: datetime) -> None:
         if not await self._session.run(_REVOKE, key=id, now=now):
@@ -91,15 +99,15 @@ class SqlContextTokens:
         await self._session.run(_EXTEND_OF_TURN, turn=id, until=until, now=now)
 
 
-def _token(row: Row[*tuple[Any, ...]]) -> ContextToken:
+def _token(row: Row) -> ContextToken:
     """Grants are OAuth's space-separated list (RFC 6749, 3.3); one that this release does not know grants nothing."""
-    known = {grant.value: grant for grant in Grant}
+    id, grants, conversation_id, turn_id, created_at, expires_at, revoked_at = row
     return ContextToken(
-        id=row.id,
-        grants=[known[word] for word in row.grants.split() if word in known],
-        conversation_id=row.conversation_id,
-        turn_id=row.turn_id,
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-        revoked_at=row.revoked_at,
+        id=id,
+        grants=[_GRANTS[word] for word in grants.split() if word in _GRANTS],
+        conversation_id=conversation_id,
+        turn_id=turn_id,
+        created_at=created_at,
+        expires_at=expires_at,
+        revoked_at=revoked_at,
     )

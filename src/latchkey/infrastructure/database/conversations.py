@@ -1,7 +1,9 @@
 """Conversations in SQL."""
 
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Annotated
 
+from msgspec import Meta, Struct
 from msgspec.structs import asdict
 from sqlalchemy import and_, bindparam, delete, or_, select, update
 
@@ -31,9 +33,20 @@ _NEXT = (
     .values(last_seq=conversations.c.last_seq + 1, updated_at=bindparam("now"))
     .returning(conversations.c.last_seq)
 )
-_REMOVE_TOKENS = delete(context_tokens).where(mine(context_tokens), context_tokens.c.conversation_id == bindparam("key"))
-_LEAVE_TASKS = update(tasks).where(mine(tasks), tasks.c.conversation_id == bindparam("key")).values(conversation_id=None)
+_REMOVE_TOKENS = delete(context_tokens).where(
+    mine(context_tokens), context_tokens.c.conversation_id == bindparam("key")
+)
+_LEAVE_TASKS = (
+    update(tasks).where(mine(tasks), tasks.c.conversation_id == bindparam("key")).values(conversation_id=None)
+)
 _REMOVE = delete(conversations).where(mine(conversations), _KEY)
+
+
+class _Last(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="conversations"):
+    """The last item of a page, as its cursor names it; the tag tells it from the cursors of other listings."""
+
+    updated_at: Annotated[datetime, Meta(tz=False)]
+    id: ConversationId
 
 
 class SqlConversations:
@@ -54,16 +67,22 @@ class SqlConversations:
     async def page(self, window: Window) -> Page[Conversation]:
         if self._session.scope.conversation_id is not None:
             return Page([await self.get(self._session.scope.conversation_id)], None)
-        after = window.after(tuple[datetime, ConversationId])
+        last = window.after(_Last)
         limit = window.limit + 1
-        if after is None:
+        if last is None:
             rows = await self._session.rows(_NEWEST, limit=limit)
         else:
-            rows = await self._session.rows(_OLDER, limit=limit, before=after[0], before_id=after[1])
-        return window.page([Conversation(*row) for row in rows], key=lambda found: (found.updated_at, found.id))
+            rows = await self._session.rows(
+                _OLDER, limit=limit, before=last.updated_at.replace(tzinfo=UTC), before_id=last.id
+            )
+        return window.page(
+            [Conversation(*row) for row in rows],
+            key=lambda found: _Last(found.updated_at.replace(tzinfo=None), found.id),
+        )
 
     async def replace(self, conversation: Conversation) -> None:
-        await self._session.run(_REPLACE, key=conversation.id, **asdict(conversation))
+        if not await self._session.run(_REPLACE, key=self._inside(conversation.id), **asdict(conversation)):
+            raise NotFound.of("conversation")
 
     async def next_seq(self, id: ConversationId, now: datetime) -> int:
         row = await self._session.row(_NEXT, key=self._inside(id), now=now)

@@ -7,15 +7,20 @@ from typing import Any, Protocol
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from latchkey.domain.ports import Isolation
-from latchkey.domain.scope import UserId
+from latchkey.domain.scope import Credential, TokenSecret, UserId
+from latchkey.infrastructure.database.wires import AiosqliteWire, AsyncpgWire, Wire
 
 RUNTIME_ROLE = "latchkey_rt"
 """A role without login that owns nothing: row-level security binds it, whatever the login may do."""
 
 
 class Dialect(Protocol):
-    def opening(self, user_id: UserId, isolation: Isolation) -> str:
-        """The SQL that begins a transaction for a user."""
+    def opening(self, credential: Credential, isolation: Isolation) -> str:
+        """The SQL that begins a transaction for the user whom the credential names."""
+        ...
+
+    def wire(self, connection: Any) -> Wire:
+        """The driver's own connection, ready for statements."""
         ...
 
     def queue(self, isolation: Isolation) -> AbstractAsyncContextManager[Any]:
@@ -27,15 +32,24 @@ class PostgreSQL:
     """Role and user are set for the transaction alone, in the very message that begins it.
 
     That is one round trip where SQLAlchemy's BEGIN and a `set_config` would be two. The text needs no
-    escaping: `user_id_of` admits no quote and no backslash.
+    escaping: whoever opens a unit has seen to it that the user id is one, without quotes and backslashes.
+
+    A user's lock is shared by the units of their tokens and held alone by a serial one. Whoever waits for it is
+    served in turn, so that no number of calls under a token can keep a serial unit waiting that revokes it.
     """
 
-    def opening(self, user_id: UserId, isolation: Isolation) -> str:
+    def opening(self, credential: Credential, isolation: Isolation) -> str:
+        user_id = credential.user_id
         begin = "BEGIN READ ONLY" if isolation == "read" else "BEGIN"
         door = f"{begin};SET LOCAL ROLE {RUNTIME_ROLE};SET LOCAL app.user_id='{user_id}'"
         if isolation == "serial":
-            return f"{door};SELECT pg_advisory_xact_lock(hashtextextended('latchkey:{user_id}',0))"
+            return f"{door};SELECT pg_advisory_xact_lock({_lock(user_id)})"
+        if isinstance(credential, TokenSecret):
+            return f"{door};SELECT pg_advisory_xact_lock_shared({_lock(user_id)})"
         return door
+
+    def wire(self, connection: Any) -> Wire:
+        return AsyncpgWire(connection)
 
     def queue(self, isolation: Isolation) -> AbstractAsyncContextManager[Any]:
         return nullcontext()
@@ -47,11 +61,18 @@ class SQLite:
     def __init__(self) -> None:
         self._writer = asyncio.Lock()
 
-    def opening(self, user_id: UserId, isolation: Isolation) -> str:
+    def opening(self, credential: Credential, isolation: Isolation) -> str:
         return "BEGIN" if isolation == "read" else "BEGIN IMMEDIATE"
+
+    def wire(self, connection: Any) -> Wire:
+        return AiosqliteWire(connection)
 
     def queue(self, isolation: Isolation) -> AbstractAsyncContextManager[Any]:
         return nullcontext() if isolation == "read" else self._writer
+
+
+def _lock(user_id: UserId) -> str:
+    return f"hashtextextended('latchkey:{user_id}',0)"
 
 
 def dialect_of(engine: AsyncEngine) -> Dialect:

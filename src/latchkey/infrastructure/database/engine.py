@@ -1,9 +1,8 @@
 """Engines: one per process and event loop, each with the guard and its dialect's manners."""
 
-import asyncio
 from typing import Any
 
-from sqlalchemy import ExceptionContext, event
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from latchkey.infrastructure.database.guard import guard
@@ -11,6 +10,7 @@ from latchkey.infrastructure.database.urls import SQLITE, parse
 
 POOL_SIZE = 20
 POOL_TIMEOUT_S = 5
+STATEMENT_TIMEOUT_S = 30
 
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "foreign_keys=ON")
 
@@ -20,19 +20,23 @@ def create_engine(text: str) -> AsyncEngine:
     url, connect_args = parse(text)
     if url.drivername == SQLITE:
         engine = create_async_engine(
-            url, connect_args={"isolation_level": None}, pool_timeout=POOL_TIMEOUT_S, hide_parameters=True
+            url,
+            connect_args={"isolation_level": None},
+            pool_timeout=POOL_TIMEOUT_S,
+            pool_reset_on_return=None,
+            hide_parameters=True,
         )
         event.listen(engine.sync_engine, "connect", _set_pragmas)
-        event.listen(engine.sync_engine, "handle_error", _keep_cancelled)
     else:
         engine = create_async_engine(
             url,
-            connect_args={"timeout": POOL_TIMEOUT_S, **connect_args},
+            connect_args={"timeout": POOL_TIMEOUT_S, "command_timeout": STATEMENT_TIMEOUT_S, **connect_args},
             isolation_level="AUTOCOMMIT",
             pool_size=POOL_SIZE,
             max_overflow=0,
             pool_timeout=POOL_TIMEOUT_S,
             pool_use_lifo=True,
+            pool_reset_on_return=None,
             hide_parameters=True,
         )
     guard(engine.sync_engine)
@@ -44,13 +48,3 @@ def _set_pragmas(connection: Any, _record: Any) -> None:
     for pragma in _PRAGMAS:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
-
-
-def _keep_cancelled(context: ExceptionContext) -> None:
-    """A cancelled statement ends by itself in the driver's thread, and the unit then rolls back.
-
-    SQLAlchemy would close the connection instead; but SQLite ends a closed connection's transaction, and
-    lets go of its lock, only once Python has collected the last cursor, which may be much later.
-    """
-    if isinstance(context.original_exception, asyncio.CancelledError):
-        context.is_disconnect = False

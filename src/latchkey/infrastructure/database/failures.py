@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import asyncpg
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from latchkey.domain.errors import Conflict, Failure, NotFound, TurnInProgress, Unavailable
@@ -14,6 +14,7 @@ from latchkey.domain.errors import Conflict, Failure, NotFound, TurnInProgress, 
 DEAD = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what it says on meeting the server's farewell where it awaited an answer
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
@@ -21,7 +22,13 @@ DEAD = (
 )
 """What a driver raises when its connection is gone or cannot be made."""
 
-_BUSY = (PoolTimeout, asyncpg.TooManyConnectionsError, asyncpg.QueryCanceledError, asyncpg.TransactionRollbackError)
+_BUSY = (
+    PoolTimeout,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.QueryCanceledError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.InvalidCachedStatementError,  # the schema has changed under a prepared statement: prepared anew next time
+)
 _SQLITE_DOWN = re.compile("SQLITE_(BUSY|LOCKED|FULL|IOERR|CANTOPEN)")
 
 _CONSTRAINTS: dict[str, tuple[type[Failure], str]] = {
@@ -40,8 +47,8 @@ def translated() -> Iterator[None]:
     """Raises `Unavailable` for a database that does not answer, `Conflict` or `NotFound` for a constraint."""
     try:
         yield
-    except IntegrityError as error:
-        raise _failure(_constraint(_driver_error(error))) from error
+    except (asyncpg.IntegrityConstraintViolationError, sqlite3.IntegrityError) as error:
+        raise _failure(_constraint(error)) from error
     except DBAPIError as error:
         if error.connection_invalidated or _is_down(_driver_error(error)):
             raise _unavailable() from error
@@ -59,7 +66,7 @@ def _failure(constraint: str) -> Failure:
     return Conflict("Somebody else changed this at the same time: try again.")
 
 
-def _constraint(error: BaseException | None) -> str:
+def _constraint(error: BaseException) -> str:
     if isinstance(error, asyncpg.PostgresError):
         return error.constraint_name or ""
     columns = str(error).removeprefix("UNIQUE constraint failed: ")
@@ -76,6 +83,6 @@ def _driver_error(error: DBAPIError) -> BaseException | None:
 
 def _is_down(error: BaseException | None) -> bool:
     if isinstance(error, sqlite3.Error):
-        return bool(_SQLITE_DOWN.match(error.sqlite_errorname))
+        return bool(_SQLITE_DOWN.match(getattr(error, "sqlite_errorname", "")))
     # asyncpg's InterfaceErrors that are ValueErrors are about a value of ours, not about the connection.
     return isinstance(error, (*DEAD, *_BUSY)) and not isinstance(error, ValueError)

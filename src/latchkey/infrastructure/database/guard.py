@@ -5,27 +5,32 @@ from typing import Any
 from weakref import WeakSet
 
 from sqlalchemy import (
-    Alias,
     BindParameter,
     BooleanClauseList,
     ClauseElement,
     Column,
+    ColumnClause,
     Delete,
     Engine,
     FromClause,
     Insert,
     Join,
     Select,
-    Table,
+    SelectBase,
+    TextClause,
     Update,
     event,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import BinaryExpression
+from sqlalchemy.sql.selectable import AliasedReturnsRows
 
 USER = "scope_user"
 """The bound parameter that holds the user of the scope."""
 
+_DO_NOTHING = (postgresql.dml.OnConflictDoNothing, sqlite.dml.OnConflictDoNothing)
+_TEXTS = ("_prefixes", "_suffixes", "_hints", "_statement_hints")
 _known: WeakSet[ClauseElement] = WeakSet()
 
 
@@ -34,63 +39,89 @@ class UnpinnedStatement(Exception):
 
 
 def guard(engine: Engine) -> None:
-    """From now on this engine refuses every statement that `check` refuses."""
+    """From now on this engine refuses every statement that `check` refuses, and to bind another user to one."""
 
     @event.listens_for(engine, "before_execute")
     def before_execute(_: Any, statement: Any, many: Any, one: Any, _options: Any) -> None:
         check(statement)
         for parameters in many or [one]:
-            if not parameters.get(USER):
-                raise UnpinnedStatement(f"no user is bound: {statement}")
+            if not parameters.get(USER) or "user_id" in parameters:
+                raise UnpinnedStatement(f"the user of the scope alone must be bound: {statement}")
 
 
 def check(statement: ClauseElement) -> None:
-    """Raises `UnpinnedStatement` unless each tenant table in it is pinned to the bound user."""
+    """Raises `UnpinnedStatement` unless each table in it is pinned to the bound user."""
     if statement in _known:
         return
-    for element in visitors.iterate(statement):
-        for table in _loose_tables(element):
-            raise UnpinnedStatement(f"{table} is not pinned to the user of the scope: {statement}")
     if not isinstance(statement, Select | Insert | Update | Delete):
         raise UnpinnedStatement(f"only Core statements can be checked, not {type(statement).__name__}: {statement}")
+    for element in visitors.iterate(statement):
+        for fault in _faults(element):
+            raise UnpinnedStatement(f"{fault}: {statement}")
     _known.add(statement)
 
 
-def _loose_tables(element: Any) -> Iterator[FromClause]:
-    if isinstance(element, Insert):
-        bound = element.compile(column_keys=element.table.c.keys()).params
-        if USER not in bound or "user_id" in bound:
-            yield element.table
-        return
+def _faults(element: Any) -> Iterator[str]:
+    if _holds_text(element):
+        yield "text cannot be checked"
+    elif isinstance(element, Insert):
+        if not _inserts_mine(element):
+            yield f"{element.table} is not given the user of the scope"
+    elif isinstance(element, Select | Update | Delete):
+        pinned = {column.table for column in _pinned_columns(element.whereclause)}
+        for source in _sources(element):
+            if source not in pinned:
+                yield f"{source} is not pinned to the user of the scope"
+    if isinstance(element, Update) and "user_id" in (element._values or {}):  # noqa: SLF001 # no other way to them
+        yield f"a row of {element.table} would be given away"
+
+
+def _holds_text(element: Any) -> bool:
+    if isinstance(element, ColumnClause):
+        return element.is_literal and element.name != "*"
+    return isinstance(element, TextClause) or any(getattr(element, part, ()) for part in _TEXTS)
+
+
+def _inserts_mine(insert: Insert) -> bool:
+    """Whether it makes a single row, of the bound user, and changes none that is there."""
+    values: Any = insert._values  # noqa: SLF001 # no other way to them
+    rows, conflict = insert._multi_values, insert._post_values_clause  # noqa: SLF001 # the same
+    plain = insert.select is None and not rows and (conflict is None or isinstance(conflict, _DO_NOTHING))
+    return plain and values is not None and _is_the_user(values.get("user_id"))
+
+
+def _sources(element: Select[Any] | Update | Delete) -> Iterator[FromClause]:
+    """What it reads from or writes to. A query in there is an element of its own."""
     if isinstance(element, Select):
-        sources = [table for source in element.get_final_froms() for table in _tables_of(source)]
-    elif isinstance(element, Update | Delete):
-        sources = list(_tables_of(element.table))
+        found = list(element.get_final_froms())
     else:
-        return
-    pinned = {column.table for column in _pinned_columns(element.whereclause)}
-    yield from (source for source in sources if source not in pinned)
+        parts = [element.table, element.whereclause, *(getattr(element, "_values", None) or {}).values()]
+        found = [source for part in parts if part is not None for source in part._from_objects]  # noqa: SLF001
+    for source in found:
+        yield from _tables_of(source)
 
 
 def _tables_of(source: FromClause) -> Iterator[FromClause]:
-    """The tables and aliases of tables in a FROM. A subquery in it is an element of its own."""
     if isinstance(source, Join):
         yield from _tables_of(source.left)
         yield from _tables_of(source.right)
-    elif isinstance(source, Table) or (isinstance(source, Alias) and isinstance(source.element, Table)):
+    elif not (isinstance(source, AliasedReturnsRows) and isinstance(source.element, SelectBase)):
         yield source
 
 
 def _pinned_columns(clause: Any) -> Iterator[Column[Any]]:
     """The `user_id` columns that a conjunct of the clause compares with the bound user."""
-    conjuncts = clause.clauses if isinstance(clause, BooleanClauseList) and clause.operator is operators.and_ else [clause]
-    for conjunct in conjuncts:
+    is_and = isinstance(clause, BooleanClauseList) and clause.operator is operators.and_
+    for conjunct in clause.clauses if is_and else [clause]:
         if (
             isinstance(conjunct, BinaryExpression)
             and conjunct.operator is operators.eq
             and isinstance(conjunct.left, Column)
             and conjunct.left.name == "user_id"
-            and isinstance(conjunct.right, BindParameter)
-            and conjunct.right.key == USER
+            and _is_the_user(conjunct.right)
         ):
             yield conjunct.left
+
+
+def _is_the_user(value: Any) -> bool:
+    return isinstance(value, BindParameter) and value.key == USER

@@ -1,15 +1,14 @@
 """An open transaction as repositories use it: statements in, rows out, the user always bound."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Column, ColumnElement, CursorResult, Insert, Row, Table, bindparam, insert
-from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.sql import Executable
+from sqlalchemy import Column, ColumnElement, Insert, Table, bindparam, insert
 
 from latchkey.domain.scope import Scope
 from latchkey.infrastructure.database.guard import USER
+from latchkey.infrastructure.database.prepared import Prepared, Statement, Statements, Values
+from latchkey.infrastructure.database.wires import Row, Wire
 
 
 class ReadOnly(Exception):
@@ -19,27 +18,32 @@ class ReadOnly(Exception):
 class Session:
     """Repositories cannot bind another user: it is filled in here, from the scope."""
 
-    def __init__(self, connection: AsyncConnection, scope: Scope, *, read_only: bool) -> None:
-        self._connection = connection
+    def __init__(self, wire: Wire, statements: Statements, scope: Scope, *, read_only: bool) -> None:
+        self._wire = wire
+        self._statements = statements
         self._read_only = read_only
         self.scope = scope
 
-    async def rows(self, statement: Executable, **values: Any) -> Sequence[Row[*tuple[Any, ...]]]:
-        return (await self._execute(statement, values)).all()
+    async def rows(self, statement: Statement, **values: Any) -> list[Row]:
+        prepared = self._prepared(statement, values)
+        return [prepared.read(row) for row in await self._wire.fetch(prepared.sql, prepared.arguments(values))]
 
-    async def row(self, statement: Executable, **values: Any) -> Row[*tuple[Any, ...]] | None:
-        return (await self._execute(statement, values)).first()
+    async def row(self, statement: Statement, **values: Any) -> Row | None:
+        found = await self.rows(statement, **values)
+        return found[0] if found else None
 
-    async def run(self, statement: Executable, **values: Any) -> int:
+    async def run(self, statement: Statement, **values: Any) -> int:
         """How many rows it changed."""
-        return (await self._execute(statement, values)).rowcount
+        prepared = self._prepared(statement, values)
+        return await self._wire.run(prepared.sql, prepared.arguments(values))
 
-    async def _execute(self, statement: Executable, values: dict[str, Any]) -> CursorResult[*tuple[Any, ...]]:
-        # PostgreSQL would refuse by itself; SQLite would write.
-        if self._read_only and statement.is_dml:
-            raise ReadOnly(f"a read-only unit of work may not {type(statement).__name__}")
+    def _prepared(self, statement: Statement, values: Values) -> Prepared:
         values[USER] = self.scope.user_id
-        return await self._connection.execute(statement, values)
+        prepared = self._statements.prepared(statement, values)
+        # PostgreSQL would refuse by itself; SQLite would write.
+        if self._read_only and prepared.writes:
+            raise ReadOnly(f"a read-only unit of work may not {type(statement).__name__}")
+        return prepared
 
 
 def mine(table: Table) -> ColumnElement[bool]:
@@ -56,3 +60,8 @@ def insert_mine(table: Table) -> Insert:
 def columns_of(table: Table, entity: type[Struct]) -> list[Column[Any]]:
     """The entity's columns in the order of its fields, so that `entity(*row)` is the entity."""
     return [table.c[field] for field in entity.__struct_fields__]
+
+
+def columns_but(table: Table, *names: str) -> list[Column[Any]]:
+    """The table's columns in their order, but for the user and those named."""
+    return [column for column in table.c if column.name not in {"user_id", *names}]

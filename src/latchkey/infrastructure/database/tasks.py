@@ -1,5 +1,6 @@
 """To-do tasks in SQL."""
 
+from msgspec import Struct
 from msgspec.structs import asdict
 from sqlalchemy import bindparam, delete, select, update
 
@@ -27,6 +28,12 @@ _REPLACE = update(tasks).where(mine(tasks), _KEY)
 _REMOVE = delete(tasks).where(mine(tasks), _KEY)
 
 
+class _Last(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="tasks"):
+    """The last item of a page, as its cursor names it; the tag tells it from the cursors of other listings."""
+
+    id: TaskId
+
+
 class SqlTasks:
     """Newest first: the ids are UUIDv7, so their order is the order of making."""
 
@@ -43,15 +50,17 @@ class SqlTasks:
         return Task(*row)
 
     async def page(self, status: TaskStatus | None, window: Window) -> Page[Task]:
-        before = window.after(TaskId)
-        bounds = {"status": status, "before": before}
-        statement = _PAGES[status is not None, before is not None]
+        last = window.after(_Last)
+        bounds = {"status": status, "before": last and last.id}
+        statement = _PAGES[status is not None, last is not None]
         given = {name: value for name, value in bounds.items() if value is not None}
         rows = await self._session.rows(statement, limit=window.limit + 1, **given)
-        return window.page([Task(*row) for row in rows], key=lambda task: task.id)
+        return window.page([Task(*row) for row in rows], key=lambda task: _Last(task.id))
 
     async def replace(self, task: Task) -> None:
-        await self._session.run(_REPLACE, key=task.id, **asdict(task))
+        if not await self._session.run(_REPLACE, key=task.id, **asdict(task)):
+            raise NotFound.of("task")
 
     async def remove(self, id: TaskId) -> None:
-        await self._session.run(_REMOVE, key=id)
+        if not await self._session.run(_REMOVE, key=id):
+            raise NotFound.of("task")

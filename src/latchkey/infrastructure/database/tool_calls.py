@@ -1,21 +1,18 @@
 """The ledger of tool calls in SQL."""
 
+from functools import cache
 from typing import Any
 
 from msgspec import Raw
-from sqlalchemy import Row, bindparam, select
+from sqlalchemy import BindParameter, Select, bindparam, select
 
 from latchkey.domain.tool_call import ToolCall
 from latchkey.domain.turn import TurnId
 from latchkey.infrastructure.database.session import Session, columns_of, insert_mine, mine
 from latchkey.infrastructure.database.tables import tool_calls
+from latchkey.infrastructure.database.wires import Row
 
 _ADD = insert_mine(tool_calls)
-_OF_TURNS = (
-    select(tool_calls.c.turn_id, *columns_of(tool_calls, ToolCall))
-    .where(mine(tool_calls), tool_calls.c.turn_id.in_(bindparam("turns", expanding=True)))
-    .order_by(tool_calls.c.turn_id, tool_calls.c.id)
-)
 
 
 class SqlToolCalls:
@@ -39,18 +36,38 @@ class SqlToolCalls:
 
     async def of_turns(self, ids: list[TurnId]) -> dict[TurnId, list[ToolCall]]:
         found: dict[TurnId, list[ToolCall]] = {}
-        for row in await self._session.rows(_OF_TURNS, turns=ids) if ids else ():
-            found.setdefault(row.turn_id, []).append(_call(row))
+        if ids:
+            padded = _padded(ids)
+            turns = {f"turn{index}": id for index, id in enumerate(padded)}
+            for turn_id, *call in await self._session.rows(_of_turns(len(padded)), **turns):
+                found.setdefault(turn_id, []).append(_call(call))
         return found
 
 
-def _call(row: Row[*tuple[Any, ...]]) -> ToolCall:
+@cache
+def _of_turns(count: int) -> Select[*tuple[Any, ...]]:
+    turn_id = tool_calls.c.turn_id
+    turns: list[BindParameter[Any]] = [bindparam(f"turn{index}", type_=turn_id.type) for index in range(count)]
+    return (
+        select(turn_id, *columns_of(tool_calls, ToolCall))
+        .where(mine(tool_calls), turn_id.in_(turns))
+        .order_by(turn_id, tool_calls.c.id)
+    )
+
+
+def _padded(ids: list[TurnId]) -> list[TurnId]:
+    """As many as a power of two, the last one again and again: each number is a statement of its own."""
+    return ids + ids[-1:] * ((1 << (len(ids) - 1).bit_length()) - len(ids))
+
+
+def _call(row: Row) -> ToolCall:
+    id, name, arguments, result, is_error, started_at, duration_ms = row
     return ToolCall(
-        id=row.id,
-        name=row.name,
-        arguments=Raw(row.arguments.encode()),
-        result=Raw(row.result.encode()),
-        is_error=row.is_error,
-        started_at=row.started_at,
-        duration_ms=row.duration_ms,
+        id=id,
+        name=name,
+        arguments=Raw(arguments.encode()),
+        result=Raw(result.encode()),
+        is_error=is_error,
+        started_at=started_at,
+        duration_ms=duration_ms,
     )

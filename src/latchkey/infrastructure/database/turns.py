@@ -2,16 +2,18 @@
 
 from typing import Any
 
-from sqlalchemy import Row, bindparam, select, update
+from msgspec import Struct
+from sqlalchemy import bindparam, select, update
 
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import NotFound
 from latchkey.domain.page import Page, Window
 from latchkey.domain.turn import Turn, TurnError, TurnId, Usage
-from latchkey.infrastructure.database.session import Session, insert_mine, mine
+from latchkey.infrastructure.database.session import Session, columns_but, insert_mine, mine
 from latchkey.infrastructure.database.tables import turns
+from latchkey.infrastructure.database.wires import Row
 
-_ALL = select(*(column for column in turns.c if column.name != "user_id")).where(mine(turns))
+_ALL = select(*columns_but(turns)).where(mine(turns))
 _KEY = turns.c.id == bindparam("key")
 _ONE = _ALL.where(_KEY)
 _ONE_FOR_UPDATE = _ONE.with_for_update(key_share=True)
@@ -26,6 +28,12 @@ _ADD = insert_mine(turns)
 _REPLACE = update(turns).where(mine(turns), _KEY)
 
 
+class _Last(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="turns"):
+    """The last item of a page, as its cursor names it; the tag tells it from the cursors of other listings."""
+
+    id: TurnId
+
+
 class SqlTurns:
     """Newest first."""
 
@@ -37,40 +45,45 @@ class SqlTurns:
 
     async def get(self, id: TurnId, *, for_update: bool = False) -> Turn:
         row = await self._session.row(_ONE_FOR_UPDATE if for_update else _ONE, key=id)
-        if row is None or not self._session.scope.reaches(row.conversation_id):
+        turn = None if row is None else _turn(row)
+        if turn is None or not self._session.scope.reaches(turn.conversation_id):
             raise NotFound.of("turn")
-        return _turn(row)
+        return turn
 
     async def page(self, conversation_id: ConversationId, window: Window) -> Page[Turn]:
         if not self._session.scope.reaches(conversation_id):
             raise NotFound.of("conversation")
-        before = window.after(TurnId)
+        last = window.after(_Last)
         asked = {"conversation": conversation_id, "limit": window.limit + 1}
         rows = await (
             self._session.rows(_NEWEST, **asked)
-            if before is None
-            else self._session.rows(_OLDER, before=before, **asked)
+            if last is None
+            else self._session.rows(_OLDER, before=last.id, **asked)
         )
-        return window.page([_turn(row) for row in rows], key=lambda turn: turn.id)
+        return window.page([_turn(row) for row in rows], key=lambda turn: _Last(turn.id))
 
     async def unfinished(self) -> list[Turn]:
         return [_turn(row) for row in await self._session.rows(_UNFINISHED)]
 
     async def replace(self, turn: Turn) -> None:
-        await self._session.run(_REPLACE, key=turn.id, **_values(turn))
+        inside = self._session.scope.reaches(turn.conversation_id)
+        if not inside or not await self._session.run(_REPLACE, key=turn.id, **_values(turn)):
+            raise NotFound.of("turn")
 
 
-def _turn(row: Row[*tuple[Any, ...]]) -> Turn:
+def _turn(row: Row) -> Turn:
+    id, conversation_id, status, agent, code, detail, requests, read, written, *times = row
+    started_at, finished_at, lease_until = times
     return Turn(
-        id=row.id,
-        conversation_id=row.conversation_id,
-        status=row.status,
-        agent=row.agent,
-        error=TurnError(row.error_code, row.error_detail) if row.error_code else None,
-        usage=Usage(row.requests, row.input_tokens, row.output_tokens),
-        started_at=row.started_at,
-        finished_at=row.finished_at,
-        lease_until=row.lease_until,
+        id=id,
+        conversation_id=conversation_id,
+        status=status,
+        agent=agent,
+        error=TurnError(code, detail) if code else None,
+        usage=Usage(requests, read, written),
+        started_at=started_at,
+        finished_at=finished_at,
+        lease_until=lease_until,
     )
 
 

@@ -5,25 +5,28 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID
 
 import asyncpg
+from sqlalchemy import PoolProxiedConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from uuid_utils.compat import uuid7
 
-from latchkey.domain.ports import Isolation
-from latchkey.domain.scope import Credential, Owner, Scope
+from latchkey.domain.errors import Unauthenticated
+from latchkey.domain.ports import ContextTokens, Conversations, Isolation, Messages, Tasks, ToolCalls, Turns
+from latchkey.domain.scope import Credential, Owner, Scope, user_id_of
 from latchkey.infrastructure.database.context_tokens import SqlContextTokens
 from latchkey.infrastructure.database.conversations import SqlConversations
 from latchkey.infrastructure.database.dialect import dialect_of
 from latchkey.infrastructure.database.engine import POOL_SIZE
 from latchkey.infrastructure.database.failures import DEAD, translated
 from latchkey.infrastructure.database.messages import SqlMessages
+from latchkey.infrastructure.database.prepared import Statements
 from latchkey.infrastructure.database.session import Session
 from latchkey.infrastructure.database.tasks import SqlTasks
 from latchkey.infrastructure.database.tool_calls import SqlToolCalls
 from latchkey.infrastructure.database.turns import SqlTurns
+from latchkey.infrastructure.database.wires import Wire
 
 
 class NothingCommitted(Exception):
@@ -33,24 +36,24 @@ class NothingCommitted(Exception):
 class SqlUnitOfWork:
     """The collections, bound to one scope and one transaction."""
 
-    def __init__(self, connection: AsyncConnection, scope: Scope, now: datetime, *, read_only: bool) -> None:
-        session = Session(connection, scope, read_only=read_only)
-        self._connection = connection
-        self.scope = scope
+    def __init__(self, wire: Wire, session: Session, now: datetime) -> None:
+        self._wire = wire
+        self.scope = session.scope
         self.now = now
         self.committed = False
-        self.tool_calls = SqlToolCalls(session)
-        self.conversations = SqlConversations(session)
-        self.messages = SqlMessages(session, self.tool_calls)
-        self.turns = SqlTurns(session)
-        self.tasks = SqlTasks(session)
-        self.context_tokens = SqlContextTokens(session)
+        ledger = SqlToolCalls(session)
+        self.tool_calls: ToolCalls = ledger
+        self.conversations: Conversations = SqlConversations(session)
+        self.messages: Messages = SqlMessages(session, ledger)
+        self.turns: Turns = SqlTurns(session)
+        self.tasks: Tasks = SqlTasks(session)
+        self.context_tokens: ContextTokens = SqlContextTokens(session)
 
     def new_id(self) -> UUID:
         return uuid7()
 
     async def commit(self) -> None:
-        if await send(self._connection, "COMMIT") == "ROLLBACK":
+        if not await self._wire.send("COMMIT"):
             raise NothingCommitted("The database had refused a statement of this unit, and so kept nothing of it.")
         self.committed = True
 
@@ -61,61 +64,75 @@ class SqlUnitsOfWork:
     def __init__(self, engine: AsyncEngine, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._engine = engine
         self._dialect = dialect_of(engine)
+        self._statements = Statements(engine.dialect)
         self._now = now
 
     @asynccontextmanager
     async def open(self, credential: Credential, isolation: Isolation) -> AsyncIterator[SqlUnitOfWork]:
-        opening = self._dialect.opening(credential.user_id, isolation)
+        if user_id_of(credential.user_id) is None:
+            raise Unauthenticated("This is not a user: an id has 1 to 128 characters of A-Z a-z 0-9 . _ ~ : @ | -")
+        opening = self._dialect.opening(credential, isolation)
         with translated():
             async with self._dialect.queue(isolation):
-                connection = await self._begin(opening)
+                connection, wire = await self._begin(opening)
                 work = None
                 try:
                     now = self._now()
-                    scope = await self._scope(connection, credential, isolation, now)
-                    work = SqlUnitOfWork(connection, scope, now, read_only=isolation == "read")
+                    scope = await self._scope(wire, credential, isolation, now)
+                    work = SqlUnitOfWork(wire, self._session(wire, scope, read_only=isolation == "read"), now)
                     yield work
                 finally:
-                    await asyncio.shield(_close(connection, committed=work is not None and work.committed))
+                    if work is not None and work.committed:
+                        _give_back(connection)
+                    else:
+                        await asyncio.shield(_roll_back(connection, wire))
 
-    async def _begin(self, opening: str) -> AsyncConnection:
+    async def _begin(self, opening: str) -> tuple[AsyncConnection, Wire]:
         """A connection in a transaction. A pooled one that turns out to be dead is replaced: nothing was done on it."""
         for attempts_left in reversed(range(POOL_SIZE + 1)):
             connection = await self._engine.connect()
+            wire = self._dialect.wire(_pooled(connection).driver_connection)
             try:
-                await send(connection, opening)
+                await wire.send(opening)
             except DEAD:
                 await connection.invalidate()
                 await connection.close()
                 if not attempts_left:
                     raise
             except BaseException:
-                await asyncio.shield(_close(connection, committed=False))
+                await asyncio.shield(_roll_back(connection, wire))
                 raise
             else:
-                return connection
+                return connection, wire
         raise AssertionError  # the last attempt returns or raises
 
-    async def _scope(
-        self, connection: AsyncConnection, credential: Credential, isolation: Isolation, now: datetime
-    ) -> Scope:
+    async def _scope(self, wire: Wire, credential: Credential, isolation: Isolation, now: datetime) -> Scope:
         if isinstance(credential, Owner):
             return Scope(credential.user_id)
-        tokens = SqlContextTokens(Session(connection, Scope(credential.user_id, frozenset()), read_only=True))
+        tokens = SqlContextTokens(self._session(wire, Scope(credential.user_id, frozenset()), read_only=True))
         return await tokens.resolve(credential, now, hold=isolation != "read")
 
-
-async def send(connection: AsyncConnection, sql: str) -> Any:
-    """A statement that begins or ends a transaction, past SQLAlchemy, which would begin its own; what the driver says."""
-    raw = await connection.get_raw_connection()
-    return await raw.driver_connection.execute(sql)  # type: ignore[union-attr] # asyncpg's and aiosqlite's are untyped here
+    def _session(self, wire: Wire, scope: Scope, *, read_only: bool) -> Session:
+        return Session(wire, self._statements, scope, read_only=read_only)
 
 
-async def _close(connection: AsyncConnection, *, committed: bool) -> None:
+def _pooled(connection: AsyncConnection) -> PoolProxiedConnection:
+    if connection.sync_connection is None:
+        raise AssertionError  # only before it is connected
+    return connection.sync_connection.connection
+
+
+def _give_back(connection: AsyncConnection) -> None:
+    """Without waiting: the pool resets nothing, because a transaction of ours is always ended by us."""
+    if connection.sync_connection is not None:
+        connection.sync_connection.close()
+
+
+async def _roll_back(connection: AsyncConnection, wire: Wire) -> None:
     """Give the connection back as it came, or not at all; the database then ends its transaction by itself."""
     try:
-        if not committed and not connection.invalidated:
-            await send(connection, "ROLLBACK")
+        if not connection.invalidated:
+            await wire.send("ROLLBACK")
     except (*DEAD, asyncpg.PostgresError, sqlite3.Error):
         await connection.invalidate()
     finally:

@@ -1,0 +1,45 @@
+"""One of everything that a person can have."""
+
+from typing import Any
+
+from latchkey.domain.page import Window
+from latchkey.domain.ports import UnitsOfWork
+from latchkey.domain.scope import Owner, TokenSecret
+from tests.builders import a_context_token, a_conversation, a_message, a_task, a_tool_call, a_turn
+
+
+class Belongings:
+    """One of everything, all of it one person's."""
+
+    def __init__(self) -> None:
+        self.conversation = a_conversation()
+        self.turn = a_turn(self.conversation)
+        self.message = a_message(self.turn, 1)
+        self.task = a_task()
+        self.tool_call = a_tool_call()
+        self.token = a_context_token()
+
+    async def store(self, units: UnitsOfWork, owner: Owner) -> None:
+        async with units.open(owner, "write") as work:
+            await work.conversations.add(self.conversation, messages=1)
+            await work.turns.add(self.turn)
+            await work.messages.add(self.message)
+            await work.tasks.add(self.task)
+            await work.tool_calls.add(self.tool_call, self.turn.id)
+            await work.context_tokens.add(self.token, TokenSecret.mint(owner.user_id))
+            await work.commit()
+
+    async def seen(self, units: UnitsOfWork, owner: Owner) -> list[Any]:
+        """Everything of it that a person sees, in every way of looking."""
+        async with units.open(owner, "read") as work:
+            return [
+                *(await work.conversations.page(Window())).items,
+                *(await work.turns.page(self.conversation.id, Window())).items,
+                *await work.turns.unfinished(),
+                *(await work.messages.page(self.conversation.id, Window(), "asc")).items,
+                *await work.messages.history(self.conversation.id, 10),
+                *(await work.tasks.page(None, Window())).items,
+                *(await work.tasks.page("pending", Window())).items,
+                *(await work.tool_calls.of_turns([self.turn.id])).values(),
+                *(await work.context_tokens.page(Window())).items,
+            ]

@@ -1,0 +1,112 @@
+"""Entities and inputs as a test needs them: right in all that it does not care about."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from msgspec import Raw
+from uuid_utils.compat import uuid7
+
+from latchkey.application.turns import Terms
+from latchkey.domain.conversation import Conversation, ConversationId
+from latchkey.domain.message import Message, MessageId
+from latchkey.domain.scope import ContextToken, ContextTokenId, Grant
+from latchkey.domain.task import Task, TaskId
+from latchkey.domain.tool_call import ToolCall, ToolCallId
+from latchkey.domain.turn import Turn, TurnId
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+LONG = timedelta(days=10_000)
+
+TERMS = Terms(lease=timedelta(minutes=1), turns_per_user=4, history_turns=40, history_chars=100_000)
+TASK_GRANTS = [Grant.TASKS_READ, Grant.TASKS_WRITE]
+
+
+def a_conversation(title: str | None = "Groceries", **given: Any) -> Conversation:
+    return Conversation(
+        **{
+            "id": ConversationId(uuid7()),
+            "title": title,
+            "created_at": NOW,
+            "updated_at": NOW,
+            **given,
+        }
+    )
+
+
+def a_turn(conversation: Conversation, **given: Any) -> Turn:
+    """One that runs, and whose lease does not pass during a test."""
+    return Turn(
+        **{
+            "id": TurnId(uuid7()),
+            "conversation_id": conversation.id,
+            "status": "running",
+            "agent": "rehearsal",
+            "started_at": NOW,
+            "lease_until": NOW + LONG,
+            **given,
+        }
+    )
+
+
+def a_message(turn: Turn, seq: int, content: str = "Buy milk", **given: Any) -> Message:
+    return Message(
+        **{
+            "id": MessageId(uuid7()),
+            "conversation_id": turn.conversation_id,
+            "turn_id": turn.id,
+            "seq": seq,
+            "role": "user",
+            "content": content,
+            "tool_calls": [],
+            "created_at": NOW,
+            **given,
+        }
+    )
+
+
+def a_task(title: str = "Buy milk", **given: Any) -> Task:
+    return Task(
+        **{
+            "id": TaskId(uuid7()),
+            "title": title,
+            "description": None,
+            "due_at": None,
+            "status": "pending",
+            "version": 1,
+            "conversation_id": None,
+            "created_at": NOW,
+            "updated_at": NOW,
+            "completed_at": None,
+            **given,
+        }
+    )
+
+
+def a_tool_call(name: str = "add_task", **given: Any) -> ToolCall:
+    return ToolCall(
+        **{
+            "id": ToolCallId(uuid7()),
+            "name": name,
+            "arguments": Raw(b'{"title":"Buy milk"}'),
+            "result": Raw(b'{"status":"pending"}'),
+            "is_error": False,
+            "started_at": NOW,
+            "duration_ms": 3,
+            **given,
+        }
+    )
+
+
+def a_context_token(**given: Any) -> ContextToken:
+    """One that opens the to-do tasks, and does not expire during a test."""
+    return ContextToken(
+        **{
+            "id": ContextTokenId(uuid7()),
+            "grants": TASK_GRANTS,
+            "conversation_id": None,
+            "turn_id": None,
+            "created_at": NOW,
+            "expires_at": NOW + LONG,
+            **given,
+        }
+    )

@@ -1,0 +1,47 @@
+"""The laws of the collection of context tokens; what they open is told in `test_credentials`."""
+
+import pytest
+
+from latchkey.domain.errors import Conflict
+from latchkey.domain.page import Window
+from latchkey.domain.ports import UnitsOfWork
+from latchkey.domain.scope import EVERY_GRANT, Owner, TokenSecret
+from tests.builders import NOW, a_context_token, a_conversation, a_task, a_turn
+from tests.contract.database.paging import assert_pages, assert_refuses
+
+
+async def test_a_token_is_given_back_as_it_was_put_in(units: UnitsOfWork, me: Owner) -> None:
+    conversation = a_conversation()
+    turn = a_turn(conversation)
+    token = a_context_token(
+        grants=sorted(EVERY_GRANT), conversation_id=conversation.id, turn_id=turn.id, revoked_at=NOW
+    )
+    async with units.open(me, "write") as work:
+        await work.conversations.add(conversation)
+        await work.turns.add(turn)
+        await work.context_tokens.add(token, TokenSecret.mint(me.user_id))
+        await work.commit()
+
+    async with units.open(me, "read") as work:
+        assert await work.context_tokens.get(token.id) == token
+
+
+async def test_tokens_are_listed_newest_first_dead_ones_too(units: UnitsOfWork, me: Owner) -> None:
+    made = [a_context_token(), a_context_token(revoked_at=NOW), a_context_token(expires_at=NOW), a_context_token()]
+    async with units.open(me, "write") as work:
+        for token in made:
+            await work.context_tokens.add(token, TokenSecret.mint(me.user_id))
+        await work.tasks.add(a_task())
+        await work.tasks.add(a_task())
+        foreign = (await work.tasks.page(None, Window(1))).next_cursor
+
+        await assert_pages(work.context_tokens.page, made[::-1])
+        await assert_refuses(work.context_tokens.page, foreign)
+
+
+async def test_a_secret_opens_one_token(units: UnitsOfWork, me: Owner) -> None:
+    secret = TokenSecret.mint(me.user_id)
+    with pytest.raises(Conflict):  # noqa: PT012 # a unit of work is one thing
+        async with units.open(me, "write") as work:
+            for _ in range(2):
+                await work.context_tokens.add(a_context_token(), secret)

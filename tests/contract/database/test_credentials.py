@@ -1,0 +1,189 @@
+"""What a credential opens: an owner everything of their own, a context token what it was minted for, for as long."""
+
+from datetime import timedelta
+
+import pytest
+
+from latchkey.domain.errors import NotFound, Unauthenticated
+from latchkey.domain.page import Window
+from latchkey.domain.ports import Isolation, UnitsOfWork
+from latchkey.domain.scope import EVERY_GRANT, ContextToken, Grant, Owner, Scope, TokenSecret, UserId
+from tests.builders import NOW, a_context_token, a_conversation, a_message, a_task, a_turn
+from tests.contract.database.conftest import Replica
+
+ISOLATIONS: list[Isolation] = ["read", "write", "serial"]
+
+
+async def minted(units: UnitsOfWork, owner: Owner, token: ContextToken) -> TokenSecret:
+    secret = TokenSecret.mint(owner.user_id)
+    async with units.open(owner, "write") as work:
+        await work.context_tokens.add(token, secret)
+        await work.commit()
+    return secret
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+async def test_the_owner_opens_everything_of_their_own(units: UnitsOfWork, me: Owner, isolation: Isolation) -> None:
+    async with units.open(me, isolation) as work:
+        assert work.scope == Scope(me.user_id, EVERY_GRANT)
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+async def test_a_token_opens_what_it_was_minted_for(
+    units: UnitsOfWork, replica: Replica, me: Owner, isolation: Isolation
+) -> None:
+    """In every process: nothing about it is kept anywhere but in the database."""
+    conversation = a_conversation()
+    turn = a_turn(conversation)
+    async with units.open(me, "write") as work:
+        await work.conversations.add(conversation)
+        await work.turns.add(turn)
+        await work.commit()
+    token = a_context_token(grants=[Grant.ARTIFACTS_WRITE], conversation_id=conversation.id, turn_id=turn.id)
+    secret = await minted(units, me, token)
+
+    for process in (units, replica()):
+        async with process.open(secret, isolation) as work:
+            assert work.scope == Scope(
+                user_id=me.user_id,
+                grants=frozenset([Grant.ARTIFACTS_WRITE]),
+                token_id=token.id,
+                conversation_id=conversation.id,
+                turn_id=turn.id,
+            )
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+@pytest.mark.parametrize("state", ["expired", "revoked", "expiring this moment"])
+async def test_a_dead_token_opens_nothing(units: UnitsOfWork, me: Owner, state: str, isolation: Isolation) -> None:
+    async with units.open(me, "read") as work:
+        now = work.now
+    states = {
+        "expired": a_context_token(expires_at=NOW - timedelta(days=1)),
+        "expiring this moment": a_context_token(expires_at=now),
+        "revoked": a_context_token(revoked_at=now),
+    }
+    secret = await minted(units, me, states[state])
+
+    with pytest.raises(Unauthenticated, match="unknown, expired or revoked"):
+        async with units.open(secret, isolation):
+            raise AssertionError
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+async def test_forged_tokens_open_nothing(units: UnitsOfWork, me: Owner, you: Owner, isolation: Isolation) -> None:
+    """The user's part is right and the random part is not, or the other way round, or a character is off."""
+    secret = await minted(units, me, a_context_token())
+    random_part, user_part = secret.text[:46], secret.text[46:]
+    yours = TokenSecret.mint(you.user_id)
+    forgeries = [
+        TokenSecret.mint(me.user_id).text,
+        random_part + yours.text[46:],
+        yours.text[:46] + user_part,
+        random_part[:-1] + ("A" if random_part[-1] != "A" else "B") + user_part,
+        secret.text + "=",
+        secret.text.replace("lk_", "lk-", 1),
+        secret.text.upper(),
+    ]
+    for forgery in forgeries:
+        with pytest.raises(Unauthenticated):
+            async with units.open(TokenSecret(forgery), isolation):
+                raise AssertionError
+
+
+RANDOM = "A" * 43
+GARBAGE = {
+    "nothing": "",
+    "a prefix": "lk_",
+    "too short": "lk_short",
+    "random without a user": f"lk_{RANDOM}",
+    "a user who cannot be": f"lk_{RANDOM}Lg",
+    "a user who never was": f"lk_{RANDOM}bm9ib2R5",
+    "endless": "lk_" + "A" * 100_000,
+    "no base64": f"lk_{RANDOM}é",
+    "NUL": "\x00" * 80,
+    "lone surrogates": "lk_" + "\ud800" * 60,
+    "base64 of no text": f"lk_{RANDOM}_____w",
+}
+
+
+@pytest.mark.parametrize("text", GARBAGE.values(), ids=GARBAGE)
+async def test_garbage_opens_nothing(units: UnitsOfWork, text: str) -> None:
+    for isolation in ISOLATIONS:
+        with pytest.raises(Unauthenticated):
+            async with units.open(TokenSecret(text), isolation):
+                raise AssertionError
+
+
+async def test_a_token_of_one_user_says_nothing_of_another(units: UnitsOfWork, me: Owner, you: Owner) -> None:
+    secret = await minted(units, me, a_context_token())
+    task = a_task()
+    async with units.open(you, "write") as work:
+        await work.tasks.add(task)
+        await work.commit()
+
+    async with units.open(secret, "read") as work:
+        assert (await work.tasks.page(None, Window())).items == []
+        with pytest.raises(NotFound):
+            await work.tasks.get(task.id)
+
+
+async def test_a_grant_of_a_later_release_opens_nothing_here(units: UnitsOfWork, me: Owner) -> None:
+    """While a newer release is rolled out beside this one, the token keeps what both know."""
+    token = a_context_token(grants=["tasks:read", "moon:land"])
+    secret = await minted(units, me, token)
+
+    async with units.open(secret, "read") as work:
+        assert work.scope.grants == {Grant.TASKS_READ}
+
+
+async def test_a_token_of_a_conversation_sees_that_one_alone(units: UnitsOfWork, me: Owner) -> None:
+    """The transcript of that conversation; but all to-do tasks, which belong to the user."""
+    inside, outside = a_conversation("Inside"), a_conversation("Outside")
+    turns = {conversation.id: a_turn(conversation) for conversation in (inside, outside)}
+    task = a_task(conversation_id=outside.id)
+    async with units.open(me, "write") as work:
+        for conversation in (inside, outside):
+            await work.conversations.add(conversation, messages=1)
+            await work.turns.add(turns[conversation.id])
+            await work.messages.add(a_message(turns[conversation.id], 1))
+        await work.tasks.add(task)
+        await work.commit()
+    secret = await minted(units, me, a_context_token(conversation_id=inside.id))
+
+    async with units.open(secret, "read") as work:
+        assert (await work.conversations.page(Window())).items == [inside]
+        assert await work.conversations.get(inside.id) == inside
+        assert len((await work.messages.page(inside.id, Window(), "asc")).items) == 1
+        assert (await work.turns.page(inside.id, Window())).items == [turns[inside.id]]
+        assert await work.turns.get(turns[inside.id].id) == turns[inside.id]
+        assert (await work.tasks.page(None, Window())).items == [task]
+        for hidden in (
+            work.conversations.get(outside.id),
+            work.messages.page(outside.id, Window(), "asc"),
+            work.messages.history(outside.id, 10),
+            work.turns.page(outside.id, Window()),
+            work.turns.get(turns[outside.id].id),
+        ):
+            with pytest.raises(NotFound, match=r"There is no such (conversation|turn)\."):
+                await hidden
+    async with units.open(secret, "write") as work:
+        for write in (
+            work.conversations.next_seq(outside.id, NOW),
+            work.conversations.remove(outside.id),
+            work.conversations.replace(outside),
+            work.turns.replace(turns[outside.id]),
+        ):
+            with pytest.raises(NotFound, match=r"There is no such (conversation|turn)\."):
+                await write
+
+
+async def test_the_secret_shows_itself_nowhere(units: UnitsOfWork) -> None:
+    """Not in what is raised, and not where an object of it is printed."""
+    secret = TokenSecret.mint(UserId("me"))
+    with pytest.raises(Unauthenticated) as refused:
+        async with units.open(secret, "write"):
+            raise AssertionError
+
+    assert secret.text not in repr(refused.value)
+    assert secret.text not in repr(secret)

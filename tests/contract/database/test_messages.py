@@ -1,0 +1,115 @@
+"""The laws of the messages of a conversation, and of the history that a model is given of them."""
+
+import pytest
+from msgspec.structs import replace
+
+from latchkey.domain.conversation import Conversation
+from latchkey.domain.message import Message, PastTurn
+from latchkey.domain.page import Window
+from latchkey.domain.ports import UnitOfWork, UnitsOfWork
+from latchkey.domain.scope import Owner
+from tests.builders import a_conversation, a_message, a_task, a_tool_call, a_turn
+from tests.contract.database.paging import assert_pages, assert_refuses
+from tests.contract.database.test_tasks import TEXTS
+
+
+class Talk:
+    """A conversation of some turns; those named as broken have no answer."""
+
+    def __init__(self, turns: int, *, broken: tuple[int, ...] = (), calls: int = 2) -> None:
+        self.conversation: Conversation = a_conversation()
+        self.messages: list[Message] = []
+        self.history: list[PastTurn] = []
+        self.turns = [a_turn(self.conversation, status="completed") for _ in range(turns)]
+        self.calls = {turn.id: [a_tool_call(f"tool {n}") for n in range(calls)] for turn in self.turns}
+        for n, turn in enumerate(self.turns, 1):
+            answer = None if n in broken else f"Answer {n}"
+            self._say(a_message(turn, 0, f"Message {n}"))
+            if answer:
+                self._say(a_message(turn, 0, answer, role="assistant", tool_calls=self.calls[turn.id]))
+            self.history.append(PastTurn(f"Message {n}", self.calls[turn.id], answer))
+
+    def _say(self, message: Message) -> None:
+        self.messages.append(replace(message, seq=len(self.messages) + 1))
+
+    async def store(self, work: UnitOfWork) -> None:
+        await work.conversations.add(self.conversation, messages=len(self.messages))
+        for turn in self.turns:
+            await work.turns.add(turn)
+            for call in self.calls[turn.id]:
+                await work.tool_calls.add(call, turn.id)
+        for message in self.messages:
+            await work.messages.add(message)
+
+
+async def stored(units: UnitsOfWork, owner: Owner, talk: Talk) -> Talk:
+    async with units.open(owner, "write") as work:
+        await talk.store(work)
+        await work.commit()
+    return talk
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+async def test_a_message_is_given_back_as_it_was_put_in(units: UnitsOfWork, me: Owner, text: str) -> None:
+    conversation = a_conversation()
+    turn = a_turn(conversation)
+    message = a_message(turn, 1, text)
+    async with units.open(me, "write") as work:
+        await work.conversations.add(conversation)
+        await work.turns.add(turn)
+        await work.messages.add(message)
+        await work.commit()
+
+    async with units.open(me, "read") as work:
+        assert (await work.messages.page(conversation.id, Window(), "asc")).items == [message]
+
+
+async def test_messages_are_listed_by_their_number_both_ways(units: UnitsOfWork, me: Owner) -> None:
+    """Each answer with the tool calls behind it, in their order; other conversations stay out of it."""
+    await stored(units, me, Talk(2))
+    talk = await stored(units, me, Talk(3, broken=(2,)))
+
+    async with units.open(me, "read") as work:
+        id = talk.conversation.id
+        await assert_pages(lambda window: work.messages.page(id, window, "asc"), talk.messages)
+        await assert_pages(lambda window: work.messages.page(id, window, "desc"), talk.messages[::-1])
+
+
+async def test_a_cursor_of_another_listing_is_refused(units: UnitsOfWork, me: Owner) -> None:
+    talk = await stored(units, me, Talk(1))
+    async with units.open(me, "write") as work:
+        for _ in range(2):
+            await work.tasks.add(a_task())
+        foreign = (await work.tasks.page(None, Window(1))).next_cursor
+        await assert_refuses(lambda window: work.messages.page(talk.conversation.id, window, "asc"), foreign)
+
+
+@pytest.mark.parametrize("seq", [-1, 0, 2**31, 2**63, 2**64])
+async def test_a_cursor_beyond_all_numbers_is_refused(units: UnitsOfWork, me: Owner, seq: int) -> None:
+    talk = await stored(units, me, Talk(1))
+    async with units.open(me, "read") as work:
+        forged = Window(1).page([seq, seq], lambda last: ["messages", last]).next_cursor
+        await assert_refuses(lambda window: work.messages.page(talk.conversation.id, window, "desc"), forged)
+
+
+async def test_a_number_is_given_once(units: UnitsOfWork, me: Owner) -> None:
+    talk = await stored(units, me, Talk(1))
+    with pytest.raises(Exception, match="at the same time"):
+        async with units.open(me, "write") as work:
+            await work.messages.add(a_message(talk.turns[0], 2))
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3, 5, 6, 100])
+@pytest.mark.parametrize("broken", [(), (1,), (2, 3), (5,), (1, 2, 3, 4, 5)], ids=str)
+async def test_a_history_is_of_whole_turns(units: UnitsOfWork, me: Owner, turns: int, broken: tuple[int, ...]) -> None:
+    """The newest ones, oldest first, each with its message, all its tool calls with their results, and its answer."""
+    await stored(units, me, Talk(1))
+    talk = await stored(units, me, Talk(5, broken=broken))
+
+    async with units.open(me, "read") as work:
+        assert await work.messages.history(talk.conversation.id, turns) == talk.history[-turns:]
+
+
+async def test_what_was_never_said_has_no_history(units: UnitsOfWork, me: Owner) -> None:
+    async with units.open(me, "read") as work:
+        assert await work.messages.history(a_conversation().id, 10) == []

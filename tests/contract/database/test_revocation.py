@@ -1,0 +1,232 @@
+"""A revoke that has answered wins against every call under that token which has not been committed."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import pytest
+
+from latchkey.application.application import Application
+from latchkey.application.tasks import add_task
+from latchkey.application.tokens import mint_context_token, revoke_context_token
+from latchkey.domain.errors import NotFound, Unauthenticated
+from latchkey.domain.page import Window
+from latchkey.domain.ports import Isolation, Transaction, UnitsOfWork
+from latchkey.domain.scope import ContextToken, Grant, NewContextToken, Owner, TokenSecret
+from latchkey.domain.task import NewTask
+from tests.builders import NOW, a_context_token, a_conversation, a_task, a_turn
+from tests.contract.database.conftest import Replica
+
+Revoke = Callable[[Transaction, ContextToken], Awaitable[None]]
+
+REVOKES: dict[str, Revoke] = {
+    "the token": lambda work, token: work.context_tokens.revoke(token.id, work.now),
+    "its turn": lambda work, token: work.context_tokens.revoke_turn(token.turn_id, work.now),  # type: ignore[arg-type]
+    "its conversation": lambda work, token: work.conversations.remove(token.conversation_id),  # type: ignore[arg-type]
+}
+
+
+@pytest.fixture
+async def token(units: UnitsOfWork, me: Owner) -> ContextToken:
+    """Of a turn in a conversation."""
+    conversation = a_conversation()
+    turn = a_turn(conversation)
+    async with units.open(me, "write") as work:
+        await work.conversations.add(conversation)
+        await work.turns.add(turn)
+        await work.commit()
+    return a_context_token(conversation_id=conversation.id, turn_id=turn.id)
+
+
+@pytest.fixture
+async def secret(units: UnitsOfWork, me: Owner, token: ContextToken) -> TokenSecret:
+    secret = TokenSecret.mint(me.user_id)
+    async with units.open(me, "write") as work:
+        await work.context_tokens.add(token, secret)
+        await work.commit()
+    return secret
+
+
+async def count(units: UnitsOfWork, me: Owner) -> int:
+    async with units.open(me, "read") as work:
+        return len((await work.tasks.page(None, Window(200))).items)
+
+
+@pytest.mark.parametrize("isolation", ["write", "serial"])
+@pytest.mark.parametrize("revoke", REVOKES.values(), ids=REVOKES)
+async def test_a_revoke_waits_for_the_call_under_way(
+    replica: Replica, me: Owner, token: ContextToken, secret: TokenSecret, revoke: Revoke, isolation: Isolation
+) -> None:
+    """From another process: it answers only when the call is over, and the call that was first is whole."""
+    here, there = replica(), replica()
+    log: list[str] = []
+
+    async def revoking() -> None:
+        async with there.open(me, isolation) as work:
+            await revoke(work, token)
+            await work.commit()
+        log.append("revoked")
+
+    async with here.open(secret, "write") as work:
+        other = asyncio.create_task(revoking())
+        # Each of these is an exchange with the database: time enough for a revoke that would not wait.
+        for title in range(50):
+            await work.tasks.add(a_task(f"{title}"))
+        log.append("still under way")
+        await work.commit()
+    await other
+
+    assert log == ["still under way", "revoked"]
+    assert await count(there, me) == 50
+
+
+@pytest.mark.parametrize("revoke", REVOKES.values(), ids=REVOKES)
+async def test_after_a_revoke_nothing_opens(
+    replica: Replica, me: Owner, token: ContextToken, secret: TokenSecret, revoke: Revoke
+) -> None:
+    here, there = replica(), replica()
+    async with here.open(secret, "write") as work:
+        await work.commit()
+    async with there.open(me, "serial") as work:
+        await revoke(work, token)
+        await work.commit()
+
+    for process in (here, there):
+        with pytest.raises(Unauthenticated):
+            async with process.open(secret, "read"):
+                raise AssertionError
+
+
+@pytest.mark.parametrize("isolation", ["write", "serial"])
+@pytest.mark.parametrize("revoke", REVOKES.values(), ids=REVOKES)
+async def test_a_call_that_comes_during_a_revoke_waits_and_is_refused(
+    replica: Replica, me: Owner, token: ContextToken, secret: TokenSecret, revoke: Revoke, isolation: Isolation
+) -> None:
+    """It does not slip in under the token as it was before."""
+    here, there = replica(), replica()
+
+    async def calling() -> None:
+        async with there.open(secret, "write") as work:
+            await work.tasks.add(a_task("Too late"))
+            await work.commit()
+
+    async with here.open(me, isolation) as work:
+        await revoke(work, token)
+        call = asyncio.create_task(calling())
+        for _ in range(50):
+            await work.tasks.page(None, Window())
+        assert not call.done()
+        await work.commit()
+
+    with pytest.raises(Unauthenticated):
+        await call
+    assert await count(here, me) == 0
+
+
+async def test_a_revoke_that_is_undone_has_never_been(
+    units: UnitsOfWork, me: Owner, token: ContextToken, secret: TokenSecret
+) -> None:
+    async with units.open(me, "serial") as work:
+        await work.context_tokens.revoke(token.id, work.now)
+
+    async with units.open(secret, "write") as work:
+        assert work.scope.token_id == token.id
+
+
+async def test_no_crowd_of_calls_keeps_a_revoke_waiting(
+    replica: Replica, me: Owner, token: ContextToken, secret: TokenSecret
+) -> None:
+    """A call that comes after the revoke waits behind it, though the call before the revoke is still under way."""
+    here, there = replica(), replica()
+    waiting: list[asyncio.Task[None]] = []
+
+    async def revoking() -> None:
+        async with there.open(me, "serial") as work:
+            await work.context_tokens.revoke(token.id, work.now)
+            await work.commit()
+
+    async def calling() -> None:
+        async with there.open(secret, "write") as work:
+            await work.tasks.add(a_task("Overtaken"))
+            await work.commit()
+
+    async with here.open(secret, "write") as work:
+        for waiter in (revoking, calling):
+            waiting.append(asyncio.create_task(waiter()))
+            for title in range(50):
+                await work.tasks.add(a_task(f"{title}"))
+        assert not any(task.done() for task in waiting)
+        await work.commit()
+
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [type(None), Unauthenticated]
+    assert await count(here, me) == 100
+
+
+async def test_under_many_callers_no_call_is_answered_after_the_revoke(replica: Replica, me: Owner) -> None:
+    """Eight callers in two processes: what they were answered is exactly what is stored, all before the revoke."""
+    apps = [Application(replica(), lambda _call: None) for _ in range(2)]
+    answered: list[str] = []
+
+    async def caller(name: int, secret: TokenSecret, started: asyncio.Event) -> None:
+        while True:
+            try:
+                task = await apps[name % 2].call(secret, add_task, NewTask(f"{name}"))
+            except Unauthenticated:
+                return
+            answered.append(str(task.id))
+            started.set()
+
+    for _ in range(3):
+        minted = await apps[0].call(me, mint_context_token, NewContextToken([Grant.TASKS_WRITE]))
+        started = [asyncio.Event() for _ in range(8)]
+        callers = [asyncio.create_task(caller(name, minted.secret, started[name])) for name in range(8)]
+        await asyncio.gather(*(event.wait() for event in started))
+        await apps[1].call(me, revoke_context_token, minted.token.id)
+        stored = await _ids(replica(), me)
+        await asyncio.gather(*callers)
+
+        assert await _ids(replica(), me) == stored
+        assert set(answered) == stored
+
+
+async def _ids(units: UnitsOfWork, me: Owner) -> set[str]:
+    ids: set[str] = set()
+    window: Window | None = Window(200)
+    async with units.open(me, "read") as work:
+        while window:
+            page = await work.tasks.page(None, window)
+            ids |= {str(task.id) for task in page.items}
+            window = Window(200, page.next_cursor) if page.next_cursor else None
+    return ids
+
+
+async def test_a_token_keeps_the_moment_of_its_first_revoke(
+    units: UnitsOfWork, me: Owner, token: ContextToken, secret: TokenSecret
+) -> None:
+    async with units.open(me, "serial") as work:
+        await work.context_tokens.revoke(token.id, NOW)
+        await work.context_tokens.revoke(token.id, NOW + timedelta(days=1))
+        await work.context_tokens.revoke_turn(token.turn_id, NOW + timedelta(days=2))  # type: ignore[arg-type]
+        assert (await work.context_tokens.get(token.id)).revoked_at == NOW
+
+
+async def test_revoking_what_is_not_there_is_not_found(units: UnitsOfWork, me: Owner) -> None:
+    with pytest.raises(NotFound, match=r"There is no such context token\."):
+        async with units.open(me, "serial") as work:
+            await work.context_tokens.revoke(a_context_token().id, work.now)
+
+
+async def test_a_token_of_a_turn_lives_on_only_while_it_is_alive(
+    units: UnitsOfWork, me: Owner, token: ContextToken, secret: TokenSecret
+) -> None:
+    """A lease is extended, a dead token is not raised from the dead."""
+    later = NOW + timedelta(days=20_000)
+    assert token.turn_id
+    async with units.open(me, "serial") as work:
+        await work.context_tokens.extend_turn(token.turn_id, later, work.now)
+        assert (await work.context_tokens.get(token.id)).expires_at == later
+        await work.context_tokens.revoke(token.id, work.now)
+        await work.context_tokens.extend_turn(token.turn_id, later + timedelta(days=1), work.now)
+        assert (await work.context_tokens.get(token.id)).expires_at == later
+        await work.commit()

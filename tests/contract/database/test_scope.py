@@ -1,0 +1,139 @@
+"""What lies outside the scope does not exist: not to be read, changed, removed, counted or told from what never was."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+from msgspec.structs import replace
+
+from latchkey.domain.errors import NotFound, Unauthenticated
+from latchkey.domain.page import Window
+from latchkey.domain.ports import UnitOfWork, UnitsOfWork
+from latchkey.domain.scope import Owner, TokenSecret, UserId
+from tests.belongings import Belongings
+from tests.builders import NOW, a_context_token, a_message, a_task, a_tool_call, a_turn
+
+Attempt = Callable[[UnitOfWork, Belongings], Awaitable[object]]
+
+ATTEMPTS: dict[str, Attempt] = {
+    "get conversation": lambda work, of: work.conversations.get(of.conversation.id),
+    "lock conversation": lambda work, of: work.conversations.get(of.conversation.id, for_update=True),
+    "replace conversation": lambda work, of: work.conversations.replace(replace(of.conversation, title="Mine now")),
+    "number conversation": lambda work, of: work.conversations.next_seq(of.conversation.id, NOW),
+    "remove conversation": lambda work, of: work.conversations.remove(of.conversation.id),
+    "get turn": lambda work, of: work.turns.get(of.turn.id),
+    "lock turn": lambda work, of: work.turns.get(of.turn.id, for_update=True),
+    "replace turn": lambda work, of: work.turns.replace(replace(of.turn, status="cancelled")),
+    "get task": lambda work, of: work.tasks.get(of.task.id),
+    "lock task": lambda work, of: work.tasks.get(of.task.id, for_update=True),
+    "replace task": lambda work, of: work.tasks.replace(replace(of.task, title="Mine now")),
+    "remove task": lambda work, of: work.tasks.remove(of.task.id),
+    "get token": lambda work, of: work.context_tokens.get(of.token.id),
+    "revoke token": lambda work, of: work.context_tokens.revoke(of.token.id, NOW),
+}
+
+
+async def refusal(units: UnitsOfWork, owner: Owner, attempt: Attempt, belongings: Belongings) -> str:
+    with pytest.raises(NotFound) as refused:  # noqa: PT012 # a unit of work is one thing
+        async with units.open(owner, "write") as work:
+            await attempt(work, belongings)
+            await work.commit()
+    return refused.value.detail
+
+
+@pytest.mark.parametrize("attempt", ATTEMPTS.values(), ids=ATTEMPTS)
+async def test_what_is_mine_is_for_you_as_if_it_had_never_been(
+    units: UnitsOfWork, me: Owner, you: Owner, attempt: Attempt
+) -> None:
+    """The same refusal, word for word, as for what is nowhere; and mine is afterwards as it was."""
+    mine, nowhere = Belongings(), Belongings()
+    await mine.store(units, me)
+    before = await mine.seen(units, me)
+
+    assert await refusal(units, you, attempt, mine) == await refusal(units, you, attempt, nowhere)
+    assert await mine.seen(units, me) == before
+
+
+async def test_pages_and_counts_hold_nothing_of_others(units: UnitsOfWork, me: Owner, you: Owner) -> None:
+    mine, yours = Belongings(), Belongings()
+    await mine.store(units, me)
+    alone = await mine.seen(units, me)
+    await yours.store(units, you)
+
+    assert await mine.seen(units, me) == alone
+    assert len(alone) == len(await yours.seen(units, you)) == 9
+    assert await yours.seen(units, Owner(UserId("nobody"))) == []
+
+
+async def test_nobody_can_end_anothers_turn_tokens(units: UnitsOfWork, me: Owner, you: Owner) -> None:
+    """By the turn's id there is nothing to find, and so nothing to refuse; the token lives on."""
+    mine = Belongings()
+    secret = TokenSecret.mint(me.user_id)
+    await mine.store(units, me)
+    async with units.open(me, "write") as work:
+        await work.context_tokens.add(a_context_token(turn_id=mine.turn.id), secret)
+        await work.commit()
+
+    async with units.open(you, "write") as work:
+        await work.context_tokens.revoke_turn(mine.turn.id, NOW)
+        await work.context_tokens.extend_turn(mine.turn.id, NOW, NOW)
+        await work.commit()
+
+    async with units.open(secret, "write") as work:
+        assert work.scope.turn_id == mine.turn.id
+
+
+async def test_two_people_may_have_things_with_the_same_id(units: UnitsOfWork, me: Owner, you: Owner) -> None:
+    """So that not even a clash of ids tells one of the other."""
+    same = Belongings()
+    await same.store(units, me)
+    await same.store(units, you)
+    async with units.open(you, "write") as work:
+        await work.tasks.replace(replace(same.task, title="Yours"))
+        await work.conversations.remove(same.conversation.id)
+        await work.commit()
+
+    async with units.open(me, "read") as work:
+        assert await work.tasks.get(same.task.id) == same.task
+    assert len(await same.seen(units, me)) == 9
+
+
+@pytest.mark.parametrize("part", ["turn", "message", "tool call", "token"])
+async def test_nothing_of_yours_can_hang_on_anything_of_mine(
+    units: UnitsOfWork, me: Owner, you: Owner, part: str
+) -> None:
+    """A turn in another's conversation, a message in another's turn: there is no such thing to hang it on."""
+    mine = Belongings()
+    await mine.store(units, me)
+    before = await mine.seen(units, me)
+
+    with pytest.raises(Exception, match=r"no such|same time"):  # noqa: PT012 # a unit of work is one thing
+        async with units.open(you, "write") as work:
+            if part == "turn":
+                await work.turns.add(a_turn(mine.conversation))
+            elif part == "message":
+                await work.messages.add(a_message(mine.turn, 2))
+            elif part == "tool call":
+                await work.tool_calls.add(a_tool_call(), mine.turn.id)
+            else:
+                token = a_context_token(conversation_id=mine.conversation.id)
+                await work.context_tokens.add(token, TokenSecret.mint(you.user_id))
+            await work.commit()
+    assert await mine.seen(units, me) == before
+
+
+@pytest.mark.parametrize("name", ["a'b", "a;b", "a\\b", "", ".", "x" * 129, "a b", "a\x00b", "é"])
+async def test_what_is_no_user_id_opens_nothing(units: UnitsOfWork, name: str) -> None:
+    """Whoever let it get this far."""
+    with pytest.raises(Unauthenticated):  # noqa: PT012 # a unit of work is one thing
+        async with units.open(Owner(UserId(name)), "write") as work:
+            await work.tasks.add(a_task())
+            await work.commit()
+
+
+@pytest.mark.parametrize("name", ["A-Za-z0-9._~:@|-", "x" * 128, "auth0|123", "..."])
+async def test_every_user_id_opens_its_own_door(units: UnitsOfWork, name: str) -> None:
+    async with units.open(Owner(UserId(name)), "serial") as work:
+        await work.tasks.add(a_task())
+        await work.commit()
+    async with units.open(Owner(UserId(name)), "read") as work:
+        assert len((await work.tasks.page(None, Window())).items) == 1

@@ -1,0 +1,179 @@
+"""The laws of the collection of to-do tasks."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from msgspec.structs import replace
+
+from latchkey.application.application import Application
+from latchkey.application.tasks import complete_task, list_tasks, update_task
+from latchkey.domain.errors import NotFound, StaleVersion
+from latchkey.domain.page import Window
+from latchkey.domain.ports import UnitsOfWork
+from latchkey.domain.scope import Owner
+from latchkey.domain.task import Task, TaskChanges
+from tests.builders import NOW, a_conversation, a_task
+from tests.contract.database.paging import assert_pages, assert_refuses
+
+TEXTS = {
+    "plain": "Buy milk",
+    "quotes": """it's "quoted" \\ and %s :name $1 ?""",
+    "beyond the first plane": "🛒 買牛乳 \U0010ffff é e\u0301 \u200d \ufeff",
+    "right to left and controls": "שלום \u202e\x01\x7f\t\r\n",
+    "noncharacters": "\ufffe\uffff\U0001fffe",
+    "long": "ä" * 10_000,
+}
+
+
+async def add(units: UnitsOfWork, owner: Owner, *tasks: Task) -> None:
+    async with units.open(owner, "write") as work:
+        for task in tasks:
+            await work.tasks.add(task)
+        await work.commit()
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+async def test_a_task_is_given_back_as_it_was_put_in(units: UnitsOfWork, me: Owner, text: str) -> None:
+    task = a_task(text, description=text, status="completed", version=7, completed_at=NOW, due_at=NOW)
+    task = replace(task, conversation_id=a_conversation().id)
+    await add(units, me, task)
+
+    async with units.open(me, "read") as work:
+        assert await work.tasks.get(task.id) == task
+        assert (await work.tasks.page(None, Window())).items == [task]
+
+
+@pytest.mark.parametrize(
+    "due_at",
+    [
+        datetime(2030, 6, 1, 12, 0, tzinfo=timezone(timedelta(hours=5, minutes=45))),
+        datetime(1, 1, 2, tzinfo=UTC),
+        datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC),
+    ],
+    ids=["another offset", "long ago", "far ahead"],
+)
+async def test_a_moment_stays_the_same_moment(units: UnitsOfWork, me: Owner, due_at: datetime) -> None:
+    """To the microsecond, and in UTC."""
+    task = a_task(due_at=due_at)
+    await add(units, me, task)
+
+    async with units.open(me, "read") as work:
+        found = (await work.tasks.get(task.id)).due_at
+        assert found == due_at
+        assert found is not None
+        assert found.utcoffset() == timedelta(0)
+
+
+async def test_tasks_are_listed_newest_first(units: UnitsOfWork, me: Owner) -> None:
+    """Page after page, complete and without repetition; all of them, or those of one status."""
+    made = [a_task(f"{n}", status="completed" if n % 3 else "pending") for n in range(7)]
+    await add(units, me, *reversed(made))
+    newest_first = list(reversed(made))
+
+    async with units.open(me, "read") as work:
+        await assert_pages(lambda window: work.tasks.page(None, window), newest_first)
+        completed = [task for task in newest_first if task.status == "completed"]
+        await assert_pages(lambda window: work.tasks.page("completed", window), completed)
+        pending = [task for task in newest_first if task.status == "pending"]
+        await assert_pages(lambda window: work.tasks.page("pending", window), pending)
+
+
+async def test_what_is_added_or_removed_while_one_pages_neither_repeats_nor_hides(
+    units: UnitsOfWork, me: Owner
+) -> None:
+    """A new task belongs in front of the first page, and a removed one only leaves its own place empty."""
+    made = [a_task(f"{n}") for n in range(6)]
+    await add(units, me, *made)
+    async with units.open(me, "read") as work:
+        first = await work.tasks.page(None, Window(2))
+
+    await add(units, me, a_task("New"))
+    async with units.open(me, "write") as work:
+        await work.tasks.remove(first.items[-1].id)
+        await work.tasks.remove(made[0].id)
+        await work.commit()
+    async with units.open(me, "read") as work:
+        rest = await work.tasks.page(None, Window(200, first.next_cursor))
+
+    assert [task.title for task in first.items + rest.items] == ["5", "4", "3", "2", "1"]
+
+
+async def test_a_page_that_is_exactly_full_is_the_last(units: UnitsOfWork, me: Owner) -> None:
+    await add(units, me, a_task(), a_task())
+
+    async with units.open(me, "read") as work:
+        assert (await work.tasks.page(None, Window(2))).next_cursor is None
+        assert (await work.tasks.page(None, Window(1))).next_cursor is not None
+        assert (await work.tasks.page("completed", Window(1))).next_cursor is None
+
+
+async def test_a_cursor_of_another_listing_is_refused(units: UnitsOfWork, me: Owner) -> None:
+    await add(units, me, a_task())
+    async with units.open(me, "write") as work:
+        for _ in range(2):
+            await work.conversations.add(a_conversation())
+        foreign = (await work.conversations.page(Window(1))).next_cursor
+        await assert_refuses(lambda window: work.tasks.page(None, window), foreign)
+
+
+async def test_another_users_cursor_shows_only_my_own(units: UnitsOfWork, me: Owner, you: Owner) -> None:
+    """A cursor is a place in the order of time; whose listing it is, the scope says."""
+    for title, owner in {"mine 1": me, "yours 1": you, "mine 2": me, "yours 2": you}.items():
+        await add(units, owner, a_task(title))
+    async with units.open(you, "read") as work:
+        cursor = (await work.tasks.page(None, Window(1))).next_cursor
+
+    async with units.open(me, "read") as work:
+        assert [task.title for task in (await work.tasks.page(None, Window(9, cursor))).items] == ["mine 2", "mine 1"]
+
+
+async def test_of_changes_at_once_none_is_lost(app: Application, units: UnitsOfWork, me: Owner) -> None:
+    """Each waits for the one before: twenty changes are twenty versions."""
+    task = a_task()
+    await add(units, me, task)
+
+    await asyncio.gather(*(app.call(me, update_task, task.id, TaskChanges(title=f"{n}")) for n in range(20)))
+
+    async with units.open(me, "read") as work:
+        assert (await work.tasks.get(task.id)).version == 21
+
+
+async def test_of_changes_to_one_version_only_the_first_is_made(
+    app: Application, units: UnitsOfWork, me: Owner
+) -> None:
+    task = a_task()
+    await add(units, me, task)
+
+    outcomes = await asyncio.gather(
+        *(app.call(me, update_task, task.id, TaskChanges(title=f"{n}"), 1) for n in range(10)), return_exceptions=True
+    )
+
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["StaleVersion"] * 9 + ["Task"]
+    assert {outcome.detail for outcome in outcomes if isinstance(outcome, StaleVersion)} == {
+        "The task is at version 2, not 1: read it again."
+    }
+
+
+async def test_completing_twice_at_once_is_completing_once(app: Application, units: UnitsOfWork, me: Owner) -> None:
+    task = a_task()
+    await add(units, me, task)
+
+    first, second = await asyncio.gather(*(app.call(me, complete_task, task.id) for _ in range(2)))
+
+    assert first == second
+    assert first.version == 2
+    assert (await app.call(me, list_tasks, "completed")).items == [first]
+
+
+async def test_what_is_removed_is_gone(units: UnitsOfWork, me: Owner) -> None:
+    task = a_task()
+    await add(units, me, task)
+    async with units.open(me, "write") as work:
+        await work.tasks.remove(task.id)
+        await work.commit()
+
+    async with units.open(me, "write") as work:
+        for again in (work.tasks.get(task.id), work.tasks.remove(task.id), work.tasks.replace(task)):
+            with pytest.raises(NotFound, match=r"There is no such task\."):
+                await again

@@ -1,0 +1,227 @@
+"""A turn through the door: accepted, renewed and ended, whatever happens at the same time."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from msgspec.structs import replace
+
+from latchkey.application.application import Application
+from latchkey.application.conversations import delete_conversation, list_conversations
+from latchkey.application.ledger import Invocation, Ledger
+from latchkey.application.messages import list_messages
+from latchkey.application.tasks import add_task, list_tasks
+from latchkey.application.turns import Accepted, Ending, Terms, accept_turn, finish_turn, get_turn, renew_turn
+from latchkey.domain.conversation import ConversationId
+from latchkey.domain.errors import Conflict, NotFound, TooManyTurns, TurnInProgress, Unauthenticated
+from latchkey.domain.message import NewMessage, PastTurn
+from latchkey.domain.page import Window
+from latchkey.domain.scope import Owner
+from latchkey.domain.task import NewTask
+from latchkey.domain.turn import TurnError, Usage
+from tests.builders import TASK_GRANTS, TERMS
+from tests.contract.database.conftest import Replica
+
+DONE = Ending("completed", Usage(2, 30, 4), "Done.")
+PASSED = replace(TERMS, lease=timedelta(seconds=-1))
+
+
+class Person:
+    """Somebody who talks to the service."""
+
+    def __init__(self, app: Application, owner: Owner) -> None:
+        self.app = app
+        self.owner = owner
+
+    async def says(self, text: str, where: ConversationId | None = None, terms: Terms = TERMS) -> Accepted:
+        return await self.app.call(self.owner, accept_turn, NewMessage(text, where), "rehearsal", TASK_GRANTS, terms)
+
+    async def is_answered(self, accepted: Accepted, ending: Ending = DONE) -> None:
+        await self.app.call(self.owner, finish_turn, accepted.turn.id, ending)
+
+
+@pytest.fixture
+def person(app: Application, me: Owner) -> Person:
+    return Person(app, me)
+
+
+async def test_a_turn_is_remembered_with_its_tool_calls(person: Person, app: Application, me: Owner) -> None:
+    """The next turn is given what was said, what was done and what was answered."""
+    first = await person.says("Buy milk")
+    new = NewTask("Milk")
+    outcome = await Ledger(app).perform(first.secret, Invocation("add_task", b'{"title":"Milk"}'), add_task, new)
+    await person.is_answered(first)
+    second = await person.says("And?", first.turn.conversation_id)
+
+    assert first.history == []
+    (past,) = second.history
+    assert past == PastTurn("Buy milk", past.tool_calls, "Done.")
+    assert [(call.name, bytes(call.arguments), bytes(call.result)) for call in past.tool_calls] == [
+        ("add_task", b'{"title":"Milk"}', outcome.json)
+    ]
+    messages = (await app.call(me, list_messages, first.turn.conversation_id, Window())).items
+    assert [(message.seq, message.role, message.content) for message in messages] == [
+        (1, "user", "Buy milk"),
+        (2, "assistant", "Done."),
+        (3, "user", "And?"),
+    ]
+    assert messages[1].tool_calls == past.tool_calls
+
+
+@pytest.mark.parametrize(
+    ("terms", "kept"),
+    [
+        (TERMS, ["1", "2", "3"]),
+        (replace(TERMS, history_turns=2), ["2", "3"]),
+        (replace(TERMS, history_chars=2 * 105), ["2", "3"]),
+        (replace(TERMS, history_chars=2 * 105 - 1), ["3"]),
+        (replace(TERMS, history_chars=1), []),
+    ],
+    ids=["all", "two turns", "as many characters as two have", "one character less", "one character"],
+)
+async def test_a_history_that_is_too_long_loses_its_oldest_turns_whole(
+    person: Person, terms: Terms, kept: list[str]
+) -> None:
+    where = None
+    for text in "123":
+        accepted = await person.says(text * 100, where)
+        await person.is_answered(accepted)
+        where = accepted.turn.conversation_id
+
+    assert [past.message[0] for past in (await person.says("And?", where, terms)).history] == kept
+
+
+async def test_a_conversation_has_one_running_turn(person: Person) -> None:
+    """The second is told which, and leaves nothing behind."""
+    running = await person.says("Go")
+    with pytest.raises(TurnInProgress) as refused:
+        await person.says("Again", running.turn.conversation_id)
+
+    assert refused.value.members == {
+        "turn_id": running.turn.id,
+        "conversation_id": running.turn.conversation_id,
+    }
+    messages = await person.app.call(person.owner, list_messages, running.turn.conversation_id, Window())
+    assert len(messages.items) == 1
+
+
+async def test_of_many_who_speak_at_once_one_is_accepted(replica: Replica, me: Owner, person: Person) -> None:
+    """In two processes; what the others said is not stored."""
+    started = await person.says("Start")
+    await person.is_answered(started)
+    where = started.turn.conversation_id
+    people = [Person(Application(replica(), lambda _call: None), me) for _ in range(2)]
+
+    outcomes = await asyncio.gather(*(people[n % 2].says(f"{n}", where) for n in range(10)), return_exceptions=True)
+
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Accepted"] + ["TurnInProgress"] * 9
+    messages = await person.app.call(me, list_messages, where, Window())
+    assert [message.seq for message in messages.items] == [1, 2, 3]
+
+
+async def test_a_person_has_only_so_many_turns_running(replica: Replica, person: Person, me: Owner) -> None:
+    """However many come at once, in two processes; when one has ended there is room for another."""
+    people = [Person(Application(replica(), lambda _call: None), me) for _ in range(2)]
+
+    outcomes = await asyncio.gather(*(people[n % 2].says(f"{n}") for n in range(10)), return_exceptions=True)
+
+    accepted = [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
+    assert len(accepted) == TERMS.turns_per_user
+    assert {type(outcome) for outcome in outcomes} == {Accepted, TooManyTurns}
+    assert len((await person.app.call(me, list_conversations, Window())).items) == TERMS.turns_per_user
+    await person.is_answered(accepted[0])
+    assert (await person.says("Now")).turn.status == "running"
+
+
+async def test_a_turn_whose_lease_has_passed_runs_no_more(person: Person, app: Application, me: Owner) -> None:
+    """It counts for nothing, its token is dead, it can be neither renewed nor ended, and it was interrupted."""
+    lost = await person.says("Lost", None, PASSED)
+
+    with pytest.raises(Unauthenticated):
+        await app.call(lost.secret, list_tasks)
+    with pytest.raises(Conflict, match="The turn is interrupted"):
+        await app.call(me, renew_turn, lost.turn.id, timedelta(minutes=1))
+    with pytest.raises(Conflict, match="The turn is interrupted"):
+        await person.is_answered(lost)
+    with pytest.raises(Unauthenticated):
+        await app.call(lost.secret, list_tasks)
+    assert (await app.call(me, get_turn, lost.turn.id)).status == "interrupted"
+
+    following = await person.says("Again", lost.turn.conversation_id)
+    assert following.history == [PastTurn("Lost", [], None)]
+    found = await app.call(me, get_turn, lost.turn.id)
+    assert (found.status, found.finished_at) == ("interrupted", lost.turn.lease_until)
+
+
+async def test_a_renewed_turn_lives_on_with_its_token(person: Person, app: Application, me: Owner) -> None:
+    running = await person.says("Go", None, replace(TERMS, lease=timedelta(minutes=1)))
+    await app.call(me, renew_turn, running.turn.id, timedelta(hours=1))
+    await app.call(running.secret, add_task, NewTask("Still at it"))
+    with pytest.raises(TurnInProgress):
+        await person.says("Again", running.turn.conversation_id)
+
+    await app.call(me, renew_turn, running.turn.id, timedelta(seconds=-1))
+    with pytest.raises(Unauthenticated):
+        await app.call(running.secret, list_tasks)
+
+
+async def test_a_turn_ends_once(replica: Replica, person: Person, app: Application, me: Owner) -> None:
+    """Of two who end it at once one does, and says what is stored; its token is dead from then on."""
+    running = await person.says("Go")
+    people = [Person(Application(replica(), lambda _call: None), me) for _ in range(2)]
+    failed = Ending("failed", Usage(1, 1, 1), error=TurnError("deadline", "Too slow."))
+
+    outcomes = await asyncio.gather(
+        people[0].is_answered(running), people[1].is_answered(running, failed), return_exceptions=True
+    )
+
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Conflict", "NoneType"]
+    found = await app.call(me, get_turn, running.turn.id)
+    assert found.status == ("completed" if outcomes[0] is None else "failed")
+    assert found.usage == (DONE.usage if outcomes[0] is None else failed.usage)
+    with pytest.raises(Unauthenticated):
+        await app.call(running.secret, list_tasks)
+
+
+async def test_a_deleted_conversation_leaves_its_tasks(person: Person, app: Application, me: Owner) -> None:
+    """Also while its turn runs, whose token is dead with it."""
+    running = await person.says("Go")
+    task = await app.call(running.secret, add_task, NewTask("Milk"))
+    assert task.conversation_id == running.turn.conversation_id
+
+    await app.call(me, delete_conversation, running.turn.conversation_id)
+
+    assert (await app.call(me, list_tasks)).items == [replace(task, conversation_id=None)]
+    with pytest.raises(Unauthenticated):
+        await app.call(running.secret, list_tasks)
+    for gone in (
+        app.call(me, get_turn, running.turn.id),
+        app.call(me, list_messages, running.turn.conversation_id, Window()),
+        person.is_answered(running),
+    ):
+        with pytest.raises(NotFound):
+            await gone
+
+
+async def test_whatever_happens_at_once_nothing_gets_stuck(replica: Replica, me: Owner) -> None:
+    """Turns of one conversation are called under, renewed, ended and followed, and it is deleted, in any order.
+
+    Each is answered, by success or by what the others have made of it; the database never has to part two of them.
+    """
+    apps = [Application(replica(), lambda _call: None) for _ in range(2)]
+    answers: list[object] = []
+    for n in range(12):
+        here, there = apps[n % 2], apps[(n + 1) % 2]
+        lost = await Person(here, me).says("Go", None, PASSED if n % 3 == 0 else TERMS)
+        where = lost.turn.conversation_id
+        answers += await asyncio.gather(
+            *(there.call(lost.secret, add_task, NewTask("Milk")) for _ in range(3)),
+            here.call(me, renew_turn, lost.turn.id, timedelta(minutes=1)),
+            here.call(me, finish_turn, lost.turn.id, DONE),
+            there.call(me, delete_conversation, where),
+            Person(there, me).says("And?", where),
+            return_exceptions=True,
+        )
+
+    failures = {type(answer) for answer in answers if isinstance(answer, BaseException)}
+    assert failures <= {Unauthenticated, Conflict, NotFound, TurnInProgress}

@@ -1,0 +1,180 @@
+"""The laws of the collection of turns, and of the ledger of their tool calls."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from msgspec import Raw
+from msgspec.structs import replace
+
+from latchkey.domain.conversation import Conversation
+from latchkey.domain.errors import TurnInProgress
+from latchkey.domain.page import Window
+from latchkey.domain.ports import UnitsOfWork
+from latchkey.domain.scope import Owner
+from latchkey.domain.turn import Turn, TurnError, TurnId, TurnStatus, Usage
+from tests.builders import NOW, a_conversation, a_task, a_tool_call, a_turn
+from tests.contract.database.conftest import Replica
+from tests.contract.database.paging import assert_pages, assert_refuses
+
+ENDED: list[TurnStatus] = ["completed", "failed", "cancelled", "interrupted"]
+
+
+@pytest.fixture
+async def conversation(units: UnitsOfWork, me: Owner) -> Conversation:
+    conversation = a_conversation()
+    async with units.open(me, "write") as work:
+        await work.conversations.add(conversation)
+        await work.commit()
+    return conversation
+
+
+async def add(units: UnitsOfWork, owner: Owner, *turns: Turn) -> None:
+    async with units.open(owner, "write") as work:
+        for turn in turns:
+            await work.turns.add(turn)
+        await work.commit()
+
+
+@pytest.mark.parametrize("status", ENDED)
+async def test_a_turn_is_given_back_as_it_was_put_in(
+    units: UnitsOfWork, me: Owner, conversation: Conversation, status: TurnStatus
+) -> None:
+    running = a_turn(conversation)
+    ended = replace(
+        running,
+        status=status,
+        error=TurnError("max-steps", "Too many. 🛑") if status == "failed" else None,
+        usage=Usage(12, 2**40, 2**41),
+        finished_at=NOW + timedelta(microseconds=1),
+        lease_until=NOW,
+    )
+    await add(units, me, running)
+
+    async with units.open(me, "write") as work:
+        assert await work.turns.get(running.id) == running
+        await work.turns.replace(ended)
+        assert await work.turns.get(running.id, for_update=True) == ended
+        assert await work.turns.unfinished() == []
+
+
+async def test_turns_are_listed_newest_first(units: UnitsOfWork, me: Owner, conversation: Conversation) -> None:
+    other = a_conversation()
+    made = [a_turn(conversation, status="completed") for _ in range(5)]
+    async with units.open(me, "write") as work:
+        await work.conversations.add(other)
+        await work.commit()
+    await add(units, me, *made, a_turn(other))
+
+    async with units.open(me, "read") as work:
+        await assert_pages(lambda window: work.turns.page(conversation.id, window), made[::-1])
+
+
+async def test_a_cursor_of_another_listing_is_refused(
+    units: UnitsOfWork, me: Owner, conversation: Conversation
+) -> None:
+    """Though both name the last item by its id."""
+    await add(units, me, a_turn(conversation))
+    async with units.open(me, "write") as work:
+        for _ in range(2):
+            await work.tasks.add(a_task())
+        foreign = (await work.tasks.page(None, Window(1))).next_cursor
+        await assert_refuses(lambda window: work.turns.page(conversation.id, window), foreign)
+
+
+async def test_the_unfinished_turns_are_those_stored_as_running(units: UnitsOfWork, me: Owner) -> None:
+    """Whether or not their lease has passed: that is for the caller to see."""
+    conversations = [a_conversation() for _ in range(3)]
+    running, expired = a_turn(conversations[0]), a_turn(conversations[1], lease_until=NOW)
+    async with units.open(me, "write") as work:
+        for conversation in conversations:
+            await work.conversations.add(conversation)
+        await work.commit()
+    await add(units, me, running, expired, *(a_turn(conversations[2], status=status) for status in ENDED))
+
+    async with units.open(me, "read") as work:
+        unfinished = await work.turns.unfinished()
+        assert sorted(unfinished, key=lambda turn: turn.id) == [running, expired]
+
+
+async def test_a_conversation_has_one_running_turn(units: UnitsOfWork, me: Owner, conversation: Conversation) -> None:
+    """And any number that have ended."""
+    first = a_turn(conversation)
+    await add(units, me, first, a_turn(conversation, status="completed"), a_turn(conversation, status="failed"))
+
+    with pytest.raises(TurnInProgress):
+        await add(units, me, a_turn(conversation))
+
+    async with units.open(me, "write") as work:
+        await work.turns.replace(replace(first, status="completed"))
+        await work.turns.add(a_turn(conversation))
+        await work.commit()
+
+
+async def test_of_two_turns_at_once_one_runs(replica: Replica, me: Owner, conversation: Conversation) -> None:
+    """Even where nobody has looked before: the data itself admits no second."""
+    processes = [replica(), replica()]
+
+    outcomes = await asyncio.gather(
+        *(add(processes[n % 2], me, a_turn(conversation)) for n in range(6)), return_exceptions=True
+    )
+
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["NoneType"] + ["TurnInProgress"] * 5
+
+
+EXACT = {
+    "spaces and order": b'{ "b" : 1 ,\t"a":2,\n"b":3 }',
+    "numbers as they were written": b"[1.0, 1e400, -0, 123456789012345678901234567890, 0.10]",
+    "escapes": b'"\\u00e9 \\ud83d\\uded2 \\/ \\u0000 \\ud800"',
+    "any Unicode": '"🛒 買 \u2028 \u202e \U0010ffff \x7f"'.encode(),
+    "not JSON": b"{oops",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("json", EXACT.values(), ids=EXACT)
+async def test_the_ledger_keeps_every_byte(
+    units: UnitsOfWork, me: Owner, conversation: Conversation, json: bytes
+) -> None:
+    turn, call = a_turn(conversation), a_tool_call("🛠", arguments=Raw(json), result=Raw(json), is_error=True)
+    await add(units, me, turn)
+    async with units.open(me, "write") as work:
+        await work.tool_calls.add(call, turn.id)
+        await work.commit()
+
+    async with units.open(me, "read") as work:
+        (found,) = (await work.tool_calls.of_turns([turn.id]))[turn.id]
+        assert (bytes(found.arguments), bytes(found.result)) == (json, json)
+        assert replace(found, arguments=call.arguments, result=call.result) == call
+
+
+async def test_the_ledger_is_oldest_first_within_each_turn(
+    units: UnitsOfWork, me: Owner, conversation: Conversation
+) -> None:
+    turns = [a_turn(conversation, status="completed") for _ in range(3)]
+    calls = {turn.id: [a_tool_call(f"{n}") for n in range(12)] for turn in turns[:2]}
+    await add(units, me, *turns)
+    async with units.open(me, "write") as work:
+        for turn_id, made in reversed(calls.items()):
+            for call in reversed(made):
+                await work.tool_calls.add(call, turn_id)
+        await work.commit()
+
+    async with units.open(me, "read") as work:
+        assert await work.tool_calls.of_turns([turn.id for turn in turns]) == calls
+        assert await work.tool_calls.of_turns([]) == {}
+        assert await work.tool_calls.of_turns([TurnId(work.new_id())]) == {}
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 8, 9, 40, 200])
+async def test_the_ledger_is_read_for_any_number_of_turns(
+    units: UnitsOfWork, me: Owner, conversation: Conversation, number: int
+) -> None:
+    turns = [a_turn(conversation, status="completed") for _ in range(number)]
+    await add(units, me, *turns)
+    async with units.open(me, "write") as work:
+        for turn in turns:
+            await work.tool_calls.add(a_tool_call(), turn.id)
+
+        found = await work.tool_calls.of_turns([turn.id for turn in turns])
+        assert {id: len(calls) for id, calls in found.items()} == {turn.id: 1 for turn in turns}

@@ -1,0 +1,95 @@
+"""What lies in the database of a context token is not enough to use one, and all that is needed to recognise it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from latchkey.application.application import Application
+from latchkey.application.tokens import MintedToken, mint_context_token, revoke_context_token
+from latchkey.application.turns import accept_turn
+from latchkey.domain.message import NewMessage
+from latchkey.domain.scope import Grant, NewContextToken, Owner, TokenSecret, UserId
+from latchkey.infrastructure.database.engine import create_engine
+from latchkey.infrastructure.database.tables import metadata
+from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from tests.builders import TASK_GRANTS, TERMS
+from tests.integration.database.conftest import say_async
+
+ME = Owner(UserId("me"))
+
+OTHER_PROCESS = """
+import asyncio, os, sys
+from latchkey.application.application import Application
+from latchkey.application.tasks import add_task
+from latchkey.domain.errors import Unauthenticated
+from latchkey.domain.scope import TokenSecret
+from latchkey.domain.task import NewTask
+from latchkey.infrastructure.database.engine import create_engine
+from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+
+async def main():
+    engine = create_engine(sys.argv[1])
+    app = Application(SqlUnitsOfWork(engine), lambda call: None)
+    try:
+        print((await app.call(TokenSecret(os.environ["TOKEN"]), add_task, NewTask("From elsewhere"))).title)
+    except Unauthenticated as refused:
+        print(refused.code)
+    await engine.dispose()
+
+asyncio.run(main())
+"""
+
+
+def use_elsewhere(url: str, secret: TokenSecret) -> str:
+    """What another process of the system answers to the token."""
+    done = subprocess.run(
+        [sys.executable, "-c", OTHER_PROCESS, url],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TOKEN": secret.text},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout.strip()
+
+
+async def test_a_token_works_in_another_process_until_it_is_revoked(database_url: str) -> None:
+    """Nothing about it is held in memory: that process has met neither the person nor the one that minted it."""
+    engine = create_engine(database_url)
+    app = Application(SqlUnitsOfWork(engine), lambda _call: None)
+    minted: MintedToken = await app.call(ME, mint_context_token, NewContextToken([Grant.TASKS_WRITE]))
+    accepted = await app.call(ME, accept_turn, NewMessage("Hello"), "rehearsal", TASK_GRANTS, TERMS)
+
+    assert use_elsewhere(database_url, minted.secret) == "From elsewhere"
+    assert use_elsewhere(database_url, accepted.secret) == "From elsewhere"
+    assert use_elsewhere(database_url, TokenSecret.mint(ME.user_id)) == "unauthenticated"
+    await app.call(ME, revoke_context_token, minted.token.id)
+    assert use_elsewhere(database_url, minted.secret) == "unauthenticated"
+    await engine.dispose()
+
+
+async def everything_stored(url: str) -> str:
+    """The whole file, its journal too, byte for byte; or every row of every table."""
+    if url.startswith("sqlite"):
+        path = Path(url.partition(":///")[2])
+        return "".join(part.read_bytes().decode("latin-1") for part in path.parent.glob(f"{path.name}*"))
+    rows = [
+        row
+        for table in metadata.sorted_tables
+        for row in await say_async(url, f"SELECT t::text FROM {table.name} AS t")
+    ]
+    return "\n".join(row[0] for row in rows)
+
+
+async def test_only_a_digest_of_the_secret_is_stored(database_url: str) -> None:
+    """Not the secret, nor a piece of its random part; the digest is there, so this looks in the right place."""
+    engine = create_engine(database_url)
+    app = Application(SqlUnitsOfWork(engine), lambda _call: None)
+    minted = await app.call(ME, mint_context_token, NewContextToken([Grant.TASKS_WRITE]))
+    accepted = await app.call(ME, accept_turn, NewMessage("Hello"), "rehearsal", TASK_GRANTS, TERMS)
+    stored = await everything_stored(database_url)
+    await engine.dispose()
+
+    for secret in (minted.secret, accepted.secret):
+        assert secret.digest in stored
+        assert not any(secret.text[start : start + 10] in stored for start in range(3, 36))

@@ -1,0 +1,58 @@
+"""Engines of both kinds let no statement through that is not pinned, and no other user be bound to one."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from sqlalchemy import ClauseElement, select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.schema import CreateTable
+
+from latchkey.domain.scope import Owner, UserId
+from latchkey.infrastructure.database.engine import create_engine
+from latchkey.infrastructure.database.guard import USER, UnpinnedStatement
+from latchkey.infrastructure.database.session import mine
+from latchkey.infrastructure.database.tables import tasks
+from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from tests.belongings import Belongings
+
+REFUSED: dict[str, tuple[Any, Any]] = {
+    "not pinned": (select(tasks.c.id), {USER: "me"}),
+    "text": (text("SELECT id FROM tasks WHERE user_id = :scope_user"), {USER: "me"}),
+    "a change of the schema": (CreateTable(tasks), None),
+    "no user": (select(tasks.c.id).where(mine(tasks)), {}),
+    "no user at all": (select(tasks.c.id).where(mine(tasks)), None),
+    "an empty user": (select(tasks.c.id).where(mine(tasks)), {USER: ""}),
+    "nobody": (select(tasks.c.id).where(mine(tasks)), {USER: None}),
+    "given away": (update(tasks).where(mine(tasks)), {USER: "me", "user_id": "you"}),
+    "one of several without a user": (update(tasks).where(mine(tasks)), [{USER: "me", "version": 2}, {"version": 2}]),
+    "one of several given away": (update(tasks).where(mine(tasks)), [{USER: "me", "user_id": "you"}] * 2),
+}
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[AsyncConnection]:
+    engine = create_engine(database_url)
+    for name in ("me", "you"):
+        await Belongings().store(SqlUnitsOfWork(engine), Owner(UserId(name)))
+    async with engine.connect() as connection:
+        yield connection
+    await engine.dispose()
+
+
+@pytest.mark.parametrize(("statement", "parameters"), REFUSED.values(), ids=REFUSED)
+async def test_it_is_refused_before_it_is_sent(
+    connection: AsyncConnection, statement: ClauseElement, parameters: Any
+) -> None:
+    with pytest.raises(UnpinnedStatement):
+        await connection.execute(statement, parameters)  # type: ignore[call-overload] # and some are none of its kind
+
+    owners = await connection.exec_driver_sql("SELECT user_id FROM tasks ORDER BY user_id")
+    assert list(owners.scalars()) == ["me", "you"]
+
+
+async def test_the_guard_alone_keeps_users_apart(connection: AsyncConnection) -> None:
+    """On PostgreSQL too: this connection has logged in as an owner whom row-level security does not bind."""
+    found = await connection.execute(select(tasks.c.user_id).where(mine(tasks)), {USER: "me"})
+
+    assert list(found.scalars()) == ["me"]

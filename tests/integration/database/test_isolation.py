@@ -1,0 +1,172 @@
+"""The service does not start on a database that would not keep users apart, and says what is wrong with it."""
+
+import asyncio
+import sqlite3
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from latchkey.infrastructure.database.engine import create_engine
+from latchkey.infrastructure.database.isolation import IsolationBroken, verify
+from latchkey.infrastructure.database.migration import upgrade
+from latchkey.infrastructure.database.urls import parse
+from tests.integration.database.conftest import say
+from tests.postgresql import OWNER, PostgreSQL
+
+MINE = "user_id = current_setting('app.user_id')"
+
+SPOILT: dict[str, tuple[str, str]] = {
+    "row-level security off": ("ALTER TABLE tasks DISABLE ROW LEVEL SECURITY", "is off for tasks: ALTER TABLE tasks"),
+    "not forced": ("ALTER TABLE turns NO FORCE ROW LEVEL SECURITY", "is not forced for turns: ALTER TABLE turns"),
+    "no policy": ("DROP POLICY messages_of_user ON messages", "The policy messages_of_user is missing"),
+    "another's policy": ("CREATE POLICY all_of_it ON tasks USING (true)", "not ours: DROP POLICY all_of_it ON tasks"),
+    "another's policy for reading": (
+        "CREATE POLICY peep ON context_tokens FOR SELECT USING (true)",
+        "context_tokens has a policy that is not ours",
+    ),
+    "a restriction": ("CREATE POLICY few ON tasks AS RESTRICTIVE USING (false)", "tasks has a policy that is not ours"),
+    "a policy that shows all": ("ALTER POLICY tasks_of_user ON tasks USING (true)", "is not what it was"),
+    "a policy that takes all": ("ALTER POLICY tasks_of_user ON tasks WITH CHECK (true)", "is not what it was"),
+    "a policy for a role": (f"ALTER POLICY tasks_of_user ON tasks TO {OWNER}", "is not what it was"),
+    "a policy for reading alone": (
+        f"DROP POLICY tasks_of_user ON tasks;\nCREATE POLICY tasks_of_user ON tasks FOR SELECT USING ({MINE})",
+        "The policy tasks_of_user is not what it was",
+    ),
+    "a policy that an unset user passes by": (
+        "ALTER POLICY tasks_of_user ON tasks USING (user_id = current_setting('app.user_id', true))",
+        "The policy tasks_of_user is not what it was",
+    ),
+    "no table": ("DROP TABLE tool_calls", "The table tool_calls is missing: run `latchkey migrate`"),
+    "a table of the role's own": ("ALTER TABLE tasks OWNER TO latchkey_rt", "latchkey_rt owns tasks"),
+    "a table that may be emptied": ("GRANT TRUNCATE ON tasks TO latchkey_rt", "may empty tasks for everybody"),
+    "a table that anybody may empty": ("GRANT TRUNCATE ON tasks TO PUBLIC", "may empty tasks for everybody"),
+    "no access": ("REVOKE ALL ON conversations FROM latchkey_rt", "cannot work as latchkey_rt"),
+    "a default user": (
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET app.user_id = ''me''', current_database()); END $$",
+        "app.user_id has a default",
+    ),
+}
+
+SPOILT_ROLE: dict[str, tuple[list[str], list[str], str]] = {
+    "may log in": (["ALTER ROLE latchkey_rt LOGIN"], ["ALTER ROLE latchkey_rt NOLOGIN"], "has LOGIN"),
+    "a superuser": (["ALTER ROLE latchkey_rt SUPERUSER"], ["ALTER ROLE latchkey_rt NOSUPERUSER"], "has SUPERUSER"),
+    "not bound": (["ALTER ROLE latchkey_rt BYPASSRLS"], ["ALTER ROLE latchkey_rt NOBYPASSRLS"], "has BYPASSRLS"),
+    "a member of a superuser": (
+        ["CREATE ROLE chief SUPERUSER", "CREATE ROLE deputy IN ROLE chief", "GRANT deputy TO latchkey_rt"],
+        ["DROP ROLE deputy", "DROP ROLE chief"],
+        "REVOKE chief FROM latchkey_rt",
+    ),
+    "a member of one that is not bound": (
+        ["CREATE ROLE unbound BYPASSRLS", "GRANT unbound TO latchkey_rt"],
+        ["DROP ROLE unbound"],
+        "REVOKE unbound FROM latchkey_rt",
+    ),
+    "out of reach": (
+        [f"REVOKE latchkey_rt FROM {OWNER} CASCADE"],
+        [f"GRANT latchkey_rt TO {OWNER}"],
+        "This login cannot work as latchkey_rt",
+    ),
+}
+
+
+def verdict(url: str, engine: AsyncEngine | None = None) -> str:
+    """What is found wrong, or nothing."""
+
+    async def look() -> str:
+        looked_at = engine or create_engine(url)
+        try:
+            await verify(looked_at)
+        except IsolationBroken as broken:
+            return str(broken)
+        finally:
+            await looked_at.dispose()
+        return ""
+
+    return asyncio.run(look())
+
+
+def test_a_migrated_database_keeps_users_apart(database_url: str) -> None:
+    assert verdict(database_url) == ""
+
+
+def test_also_for_a_superuser_and_through_a_pooler(superuser_url: str, pgbouncer_url: str) -> None:
+    assert verdict(superuser_url) == ""
+    assert verdict(f"{pgbouncer_url}?statement_cache_size=0") == ""
+
+
+@pytest.mark.parametrize(("statement", "complaint"), SPOILT.values(), ids=SPOILT)
+def test_a_spoilt_database_is_refused(postgresql_url: str, superuser_url: str, statement: str, complaint: str) -> None:
+    assert verdict(postgresql_url) == ""
+    say(superuser_url, *statement.split(";\n"))
+
+    assert complaint in verdict(postgresql_url)
+
+
+@pytest.mark.parametrize(("spoil", "mend", "complaint"), SPOILT_ROLE.values(), ids=SPOILT_ROLE)
+def test_a_spoilt_role_is_refused(own_server: PostgreSQL, spoil: list[str], mend: list[str], complaint: str) -> None:
+    name = f"latchkey_test_{uuid4().hex[:12]}"
+    url = own_server.create_database(name)
+    upgrade(url)
+    assert verdict(url) == ""
+    try:
+        say(own_server.superuser_url(name), *spoil)
+        assert complaint in verdict(url)
+    finally:
+        say(own_server.superuser_url(name), *mend)
+        assert verdict(url) == ""
+        own_server.drop_database(name)
+
+
+def test_a_role_that_is_a_member_of_the_owner_is_refused(own_server: PostgreSQL) -> None:
+    """Whose tables are then its own."""
+    name = f"latchkey_test_{uuid4().hex[:12]}"
+    upgrade(own_server.create_database(name))
+    owner = "latchkey_test_plain_owner"
+    own_server.execute(f"CREATE ROLE {owner}")
+    tables = say(own_server.superuser_url(name), "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    say(own_server.superuser_url(name), *(f"ALTER TABLE {table[0]} OWNER TO {owner}" for table in tables))
+    own_server.execute(f"GRANT {owner} TO latchkey_rt")
+
+    assert f"REVOKE {owner} FROM latchkey_rt" in verdict(own_server.superuser_url(name))
+
+    own_server.drop_database(name)
+    own_server.execute(f"DROP ROLE {owner}")
+
+
+def test_all_faults_are_told_together(postgresql_url: str, superuser_url: str) -> None:
+    say(superuser_url, SPOILT["row-level security off"][0], SPOILT["no policy"][0])
+
+    found = verdict(postgresql_url)
+
+    assert SPOILT["row-level security off"][1] in found
+    assert SPOILT["no policy"][1] in found
+
+
+def test_a_database_that_was_never_migrated_is_refused(own_server: PostgreSQL) -> None:
+    name = f"latchkey_test_{uuid4().hex[:12]}"
+    assert "run `latchkey migrate`" in verdict(own_server.create_database(name))
+    own_server.drop_database(name)
+
+
+def test_looking_leaves_nothing_behind(postgresql_url: str, superuser_url: str) -> None:
+    assert verdict(postgresql_url) == ""
+    assert say(superuser_url, "SELECT * FROM conversations") == []
+
+
+def test_an_engine_without_the_guard_is_refused(database_url: str) -> None:
+    url, connect_args = parse(database_url)
+    assert "no statement guard" in verdict("", create_async_engine(url, connect_args=connect_args))
+
+
+def test_sqlite_without_its_manners_is_refused(sqlite_url: str, sqlite_path: Path) -> None:
+    """Foreign keys are a connection's own affair, the journal is the file's."""
+    with sqlite3.connect(sqlite_path) as file:
+        file.execute("PRAGMA journal_mode=DELETE")
+    file.close()
+
+    found = verdict("", create_async_engine(sqlite_url))
+
+    assert "foreign_keys is 0, not 1" in found
+    assert "journal_mode is delete, not wal" in found

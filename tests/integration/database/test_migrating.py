@@ -1,0 +1,149 @@
+"""Who may migrate, and how many at once."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import make_url
+from sqlalchemy.exc import DBAPIError
+
+from latchkey.domain.scope import Owner, UserId
+from latchkey.infrastructure.database.engine import create_engine
+from latchkey.infrastructure.database.isolation import verify
+from latchkey.infrastructure.database.migration import check, upgrade
+from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from tests.belongings import Belongings
+from tests.integration.database.conftest import say
+from tests.postgresql import PostgreSQL
+
+MIGRATE = "import sys; from latchkey.infrastructure.database.migration import upgrade; upgrade(sys.argv[1])"
+
+
+def migrate_at_once(*urls: str) -> list[tuple[int, str]]:
+    """One process for each; how it ended and what it said."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", MIGRATE, url],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for url in urls
+    ]
+    said = [process.communicate(timeout=120)[1] for process in processes]
+    return [(process.returncode, text) for process, text in zip(processes, said, strict=True)]
+
+
+async def serve(url: str) -> None:
+    """What a service does on it: look whether it may, then store and read."""
+    engine = create_engine(url)
+    try:
+        await verify(engine)
+        units, somebody, belongings = SqlUnitsOfWork(engine), Owner(UserId("somebody")), Belongings()
+        await belongings.store(units, somebody)
+        assert len(await belongings.seen(units, somebody)) == 9
+    finally:
+        await engine.dispose()
+
+
+@pytest.fixture
+def database(own_server: PostgreSQL) -> Iterator[str]:
+    """The name of an empty database on a server where nobody has ever migrated."""
+    name = f"latchkey_test_{uuid4().hex[:12]}"
+    own_server.create_database(name)
+    _forget_role(own_server)
+    yield name
+    own_server.drop_database(name)
+    _forget_role(own_server)
+
+
+def _forget_role(server: PostgreSQL) -> None:
+    server.execute("DROP ROLE IF EXISTS latchkey_rt")
+
+
+@pytest.fixture
+def another_database(own_server: PostgreSQL, database: str) -> Iterator[str]:
+    name = f"{database}_too"
+    own_server.create_database(name)
+    yield name
+    own_server.drop_database(name)
+
+
+def as_new_owner(server: PostgreSQL, database: str, powers: str) -> str:
+    """The address of a database for a new role that owns it."""
+    name = f"owner_{uuid4().hex[:12]}"
+    server.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'owner' {powers}")
+    server.execute(f"ALTER DATABASE {database} OWNER TO {name}")
+    say(server.superuser_url(database), f"GRANT CREATE ON SCHEMA public TO {name}")
+    return make_url(server.url(database)).set(username=name).render_as_string(hide_password=False)
+
+
+def test_several_processes_migrate_one_database_at_once(empty_database_url: str) -> None:
+    """One does it, the rest wait, and all succeed."""
+    assert migrate_at_once(*[empty_database_url] * 4) == [(0, "")] * 4
+    check(empty_database_url)
+
+
+def test_two_databases_of_one_server_are_migrated_at_once(
+    own_server: PostgreSQL, database: str, another_database: str
+) -> None:
+    """They share the role, and each thinks that it makes it."""
+    urls = [own_server.url(database), own_server.url(another_database)]
+
+    assert migrate_at_once(*urls, *urls) == [(0, "")] * 4
+    for url in urls:
+        asyncio.run(serve(url))
+
+
+def test_the_owner_needs_no_more_than_to_make_roles(own_server: PostgreSQL, database: str) -> None:
+    url = as_new_owner(own_server, database, "NOSUPERUSER CREATEROLE NOBYPASSRLS")
+    upgrade(url)
+    asyncio.run(serve(url))
+
+
+def test_a_superuser_can_migrate_and_serve_too(own_server: PostgreSQL, database: str) -> None:
+    upgrade(own_server.superuser_url(database))
+    asyncio.run(serve(own_server.superuser_url(database)))
+
+
+def test_where_the_role_exists_already_its_maker_migrates_another_database(
+    own_server: PostgreSQL, database: str, another_database: str
+) -> None:
+    for name in (database, another_database):
+        upgrade(own_server.url(name))
+        asyncio.run(serve(own_server.url(name)))
+
+
+def test_another_owner_migrates_where_the_role_is_anothers(
+    own_server: PostgreSQL, database: str, another_database: str
+) -> None:
+    """From PostgreSQL 16 on only after it was given the role, which the refusal says."""
+    upgrade(own_server.url(database))
+    url = as_new_owner(own_server, another_database, "CREATEROLE BYPASSRLS")
+    owner = make_url(url).username
+    if say(own_server.superuser_url(database), "SHOW server_version_num")[0][0] >= "160000":
+        with pytest.raises(DBAPIError, match=f"run GRANT latchkey_rt TO {owner}"):
+            upgrade(url)
+        own_server.execute(f"GRANT latchkey_rt TO {owner}")
+
+    upgrade(url)
+
+    asyncio.run(serve(url))
+
+
+def test_an_owner_without_the_right_to_make_roles_is_told(own_server: PostgreSQL, database: str) -> None:
+    """And can migrate once somebody has made the role and given it."""
+    url = as_new_owner(own_server, database, "NOCREATEROLE")
+    owner = make_url(url).username
+    with pytest.raises(DBAPIError, match="permission denied to create role"):
+        upgrade(url)
+    own_server.execute("CREATE ROLE latchkey_rt NOLOGIN")
+    own_server.execute(f"GRANT latchkey_rt TO {owner}")
+
+    upgrade(url)
+
+    asyncio.run(serve(url))

@@ -1,0 +1,70 @@
+"""Behind PgBouncer in transaction mode, as on Neon's pooled hosts, everything works as it does without."""
+
+import asyncio
+
+import asyncpg
+import pytest
+
+from latchkey.application.application import Application
+from latchkey.application.tasks import add_task
+from latchkey.application.tokens import mint_context_token, revoke_context_token
+from latchkey.domain.errors import Unauthenticated
+from latchkey.domain.scope import Grant, NewContextToken, Owner, UserId
+from latchkey.domain.task import NewTask
+from latchkey.infrastructure.database.engine import create_engine
+from latchkey.infrastructure.database.migration import check, upgrade
+from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from tests.belongings import Belongings
+
+
+@pytest.fixture
+def url(pgbouncer_url: str) -> str:
+    return f"{pgbouncer_url}?statement_cache_size=0"
+
+
+async def statements_left(url: str) -> int:
+    """How many statements are still prepared on the two connections that PgBouncer has to the server."""
+    clients = [await asyncpg.connect(url.partition("?")[0], statement_cache_size=0) for _ in range(2)]
+    for client in clients:
+        await client.execute("BEGIN")
+    servers = {await client.fetchval("SELECT pg_backend_pid()") for client in clients}
+    left = [await client.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE name <> ''") for client in clients]
+    for client in clients:
+        await client.execute("ROLLBACK")
+        await client.close()
+    assert len(servers) == 2
+    return sum(left)
+
+
+async def test_many_people_share_few_connections_and_stay_apart(url: str) -> None:
+    """Sixty at once by the two connections there are; and no statement stays behind on them."""
+    engine = create_engine(url)
+    units = SqlUnitsOfWork(engine)
+
+    async def live(owner: Owner) -> None:
+        belongings = Belongings()
+        await belongings.store(units, owner)
+        assert len(await belongings.seen(units, owner)) == 9
+
+    await asyncio.gather(*(live(Owner(UserId(f"user-{n}"))) for n in range(60)))
+    assert await statements_left(url) == 0
+    await engine.dispose()
+
+
+async def test_a_revoke_wins_there_too(url: str) -> None:
+    engine = create_engine(url)
+    app = Application(SqlUnitsOfWork(engine), lambda _call: None)
+    me = Owner(UserId("me"))
+    minted = await app.call(me, mint_context_token, NewContextToken([Grant.TASKS_WRITE]))
+    await asyncio.gather(*(app.call(minted.secret, add_task, NewTask(f"{n}")) for n in range(20)))
+
+    await app.call(me, revoke_context_token, minted.token.id)
+
+    with pytest.raises(Unauthenticated):
+        await app.call(minted.secret, add_task, NewTask("Too late"))
+    await engine.dispose()
+
+
+def test_the_schema_can_be_migrated_through_it(url: str) -> None:
+    upgrade(url)
+    check(url)

@@ -1,0 +1,174 @@
+"""Beneath our repositories: inside a unit's role PostgreSQL itself keeps users apart, whoever has logged in."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import asyncpg
+import pytest
+from sqlalchemy import Column, Index
+from sqlalchemy.schema import ColumnCollectionConstraint
+
+from latchkey.domain.ports import Isolation
+from latchkey.domain.scope import Owner, UserId
+from latchkey.infrastructure.database.dialect import RUNTIME_ROLE, PostgreSQL
+from latchkey.infrastructure.database.engine import create_engine
+from latchkey.infrastructure.database.tables import metadata
+from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from tests.belongings import Belongings
+
+Connection: TypeAlias = "asyncpg.Connection[Any]"
+
+ME, YOU = Owner(UserId("me")), Owner(UserId("you"))
+TABLES = list(metadata.tables)
+
+
+@pytest.fixture(params=["owner with BYPASSRLS", "superuser"])
+def login_url(request: pytest.FixtureRequest) -> str:
+    """Two logins that row-level security does not bind by themselves."""
+    url: str = request.getfixturevalue("postgresql_url" if request.param.startswith("owner") else "superuser_url")
+    return url
+
+
+@pytest.fixture
+async def connection(login_url: str) -> AsyncIterator[Connection]:
+    """To a database where both have one of everything."""
+    engine = create_engine(login_url)
+    for owner in (ME, YOU):
+        await Belongings().store(SqlUnitsOfWork(engine), owner)
+    await engine.dispose()
+    connection = await asyncpg.connect(login_url)
+    yield connection
+    await connection.close()
+
+
+@asynccontextmanager
+async def opened(connection: Connection, owner: Owner, isolation: Isolation = "write") -> AsyncIterator[None]:
+    """Inside a transaction that is opened as a unit of work opens it."""
+    await connection.execute(PostgreSQL().opening(owner, isolation))
+    yield
+    await connection.execute("ROLLBACK")
+
+
+@asynccontextmanager
+async def nobody(connection: Connection) -> AsyncIterator[None]:
+    """Inside a transaction in the unit's role that was told no user."""
+    await connection.execute(f"BEGIN;SET LOCAL ROLE {RUNTIME_ROLE}")
+    yield
+    await connection.execute("ROLLBACK")
+
+
+async def users_in(connection: Connection, table: str) -> set[str]:
+    return {row["user_id"] for row in await connection.fetch(f"SELECT DISTINCT user_id FROM {table}")}
+
+
+async def test_outside_a_unit_these_logins_see_everybody(connection: Connection) -> None:
+    """So what the other tests here find hidden, the unit's opening has hidden."""
+    for table in TABLES:
+        assert await users_in(connection, table) == {"me", "you"}
+
+
+@pytest.mark.parametrize("isolation", ["read", "write", "serial"])
+async def test_a_unit_works_in_a_role_without_power(connection: Connection, isolation: Isolation) -> None:
+    async with opened(connection, ME, isolation):
+        powers = await connection.fetchrow(
+            "SELECT rolname, rolsuper, rolbypassrls, rolcanlogin FROM pg_roles WHERE rolname = current_user"
+        )
+        assert powers is not None
+        assert tuple(powers) == (RUNTIME_ROLE, False, False, False)
+    assert await connection.fetchval("SELECT current_user = session_user")
+
+
+async def test_the_rows_of_others_are_not_there(connection: Connection) -> None:
+    """Not to be seen, changed or deleted, in any table, by statements that forget the user altogether."""
+    for table in TABLES:
+        async with opened(connection, ME):
+            assert await users_in(connection, table) == {"me"}
+            assert await connection.execute(f"UPDATE {table} SET user_id = user_id WHERE user_id = 'you'") == "UPDATE 0"
+            assert await connection.execute(f"UPDATE {table} SET user_id = user_id") == "UPDATE 1"
+            await connection.execute(f"DELETE FROM {table}")
+            await connection.execute("SELECT set_config('app.user_id', 'you', true)")
+            assert await users_in(connection, table) == {"you"}
+
+
+async def test_no_row_can_be_made_anothers(connection: Connection) -> None:
+    """Neither a new one nor one's own."""
+    for table in TABLES:
+        columns = ", ".join(column.name for column in metadata.tables[table].c if column.name != "user_id")
+        for statement in (
+            f"INSERT INTO {table} (user_id, {columns}) SELECT 'you', {columns} FROM {table}",
+            f"UPDATE {table} SET user_id = 'you'",
+        ):
+            async with opened(connection, ME):
+                with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
+                    await connection.execute(statement)
+
+
+async def test_a_table_cannot_be_emptied_or_changed(connection: Connection) -> None:
+    for table in TABLES:
+        for statement in (
+            f"TRUNCATE {table} CASCADE",
+            f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY",
+            f"DROP TABLE {table} CASCADE",
+            f"CREATE POLICY mine ON {table} USING (true)",
+            f"CREATE TRIGGER spy BEFORE INSERT ON {table} EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+        ):
+            async with opened(connection, ME):
+                with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                    await connection.execute(statement)
+
+
+async def test_without_a_user_every_statement_fails_loudly(connection: Connection) -> None:
+    for table in TABLES:
+        for statement in (f"SELECT FROM {table}", f"UPDATE {table} SET user_id = 'me'", f"DELETE FROM {table}"):
+            async with nobody(connection):
+                with pytest.raises(asyncpg.UndefinedObjectError, match=r"app\.user_id"):
+                    await connection.execute(statement)
+
+
+async def test_a_used_connection_keeps_neither_role_nor_user(connection: Connection) -> None:
+    """However the transaction ends. PostgreSQL then takes the setting for empty, which is nobody's id."""
+    for end in ("COMMIT", "ROLLBACK"):
+        await connection.execute(PostgreSQL().opening(ME, "write"))
+        await connection.execute(end)
+        assert await connection.fetchval("SELECT current_user = session_user")
+        async with nobody(connection):
+            for table in TABLES:
+                assert await users_in(connection, table) == set()
+
+
+async def test_a_foreign_key_does_not_tell_of_another(connection: Connection) -> None:
+    """Foreign-key checks look past the policies: so every key leads with the user."""
+    yours = await connection.fetchval("SELECT id FROM conversations WHERE user_id = 'you'")
+    async with opened(connection, ME):
+        with pytest.raises(asyncpg.ForeignKeyViolationError):
+            await connection.execute("UPDATE turns SET conversation_id = $1", yours)
+
+
+def test_every_key_leads_with_the_user() -> None:
+    """Primary, unique and foreign, and every index."""
+    for table in metadata.sorted_tables:
+        keys: list[list[Column[Any]]] = [
+            list(key.columns)
+            for key in (*table.constraints, *table.indexes)
+            if isinstance(key, ColumnCollectionConstraint | Index)
+        ]
+        assert keys
+        assert {columns[0].name for columns in keys} == {"user_id"}
+        for key in table.foreign_key_constraints:
+            assert key.elements[0].column.name == "user_id"
+
+
+async def test_units_at_once_on_few_connections_stay_apart(postgresql_url: str) -> None:
+    """Each connection serves many people in turn, and none sees what the last one saw."""
+    engine = create_engine(postgresql_url)
+    units = SqlUnitsOfWork(engine)
+    people = [(Owner(UserId(f"user-{n}")), Belongings()) for n in range(20)]
+
+    async def live(owner: Owner, belongings: Belongings) -> None:
+        await belongings.store(units, owner)
+        assert len(await belongings.seen(units, owner)) == 9
+
+    await asyncio.gather(*(live(*person) for person in people))
+    await engine.dispose()

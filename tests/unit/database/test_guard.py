@@ -1,0 +1,191 @@
+"""The statement guard lets through what is pinned to the user of the scope, and nothing else."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import (
+    BindParameter,
+    ClauseElement,
+    Delete,
+    Insert,
+    Select,
+    Update,
+    and_,
+    bindparam,
+    case,
+    column,
+    delete,
+    exists,
+    false,
+    func,
+    insert,
+    lateral,
+    literal,
+    literal_column,
+    not_,
+    or_,
+    select,
+    table,
+    text,
+    true,
+    tuple_,
+    union_all,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+import latchkey.infrastructure.database
+from latchkey.infrastructure.database.guard import USER, UnpinnedStatement, check
+from latchkey.infrastructure.database.session import insert_mine, mine
+from latchkey.infrastructure.database.tables import conversations, tasks, turns
+
+ME: BindParameter[str] = bindparam(USER)
+other = tasks.alias("other")
+mine_in_other = other.c.user_id == ME
+a_task = select(tasks.c.id).where(mine(tasks))
+any_task = select(tasks.c.id)
+any_in_cte = any_task.cte("anything")
+mine_in_cte = a_task.cte("pinned")
+both = tasks.join(conversations, tasks.c.conversation_id == conversations.c.id)
+same = conversations.c.id == tasks.c.conversation_id
+
+PINNED: dict[str, ClauseElement] = {
+    "a select": a_task,
+    "a select with more conditions": a_task.where(tasks.c.status == "pending", or_(tasks.c.version > 1, true())),
+    "a select for update": a_task.with_for_update(),
+    "an alias": select(other.c.id).where(mine_in_other),
+    "a table with itself": select(tasks.c.id, other.c.id).where(mine(tasks), mine_in_other),
+    "a join": select(tasks.c.id).select_from(both).where(mine(tasks), mine(conversations)),
+    "an outer join": select(tasks.c.id).outerjoin(turns, true()).where(mine(tasks), mine(turns)),
+    "a subquery": select(a_task.subquery().c.id),
+    "a cte": select(mine_in_cte.c.id),
+    "a scalar subquery": select(a_task.scalar_subquery()),
+    "an exists": a_task.where(exists(select(turns.c.id).where(mine(turns)))),
+    "a membership": a_task.where(tasks.c.id.in_(select(turns.c.id).where(mine(turns)))),
+    "a function": select(func.now()),
+    "a count": select(func.count()).select_from(tasks).where(mine(tasks)),
+    "an update": update(tasks).where(mine(tasks)).values(title="x"),
+    "an update from another table": update(tasks).where(mine(tasks), mine(turns), tasks.c.id == turns.c.id),
+    "a delete": delete(tasks).where(mine(tasks)),
+    "an insert": insert_mine(tasks),
+    "an insert that may find it there": postgresql_insert(tasks).values(user_id=ME).on_conflict_do_nothing(),
+    "the same on SQLite": sqlite_insert(tasks).values(user_id=ME).on_conflict_do_nothing(),
+    "an insert with an answer": insert_mine(tasks).returning(tasks.c.id),
+}
+
+UNPINNED: dict[str, ClauseElement] = {
+    "a select": any_task,
+    "a select of another condition": any_task.where(tasks.c.id == ME),
+    "a select of another parameter": any_task.where(tasks.c.user_id == bindparam("user_id")),
+    "a select of a fixed user": any_task.where(tasks.c.user_id == "me"),
+    "a select of another parameter's name made unique": any_task.where(tasks.c.user_id == bindparam(USER, unique=True)),
+    "a comparison with a column": any_task.where(tasks.c.user_id == tasks.c.user_id),
+    "a comparison of another kind": any_task.where(tasks.c.user_id >= ME),
+    "a likeness": any_task.where(tasks.c.user_id.like(ME)),
+    "an inequality": any_task.where(tasks.c.user_id != ME),
+    "a membership": any_task.where(tasks.c.user_id.in_([ME])),
+    "a function of the column": any_task.where(func.lower(tasks.c.user_id) == ME),
+    "a function of the user": any_task.where(tasks.c.user_id == func.lower(ME)),
+    "a tuple": any_task.where(tuple_(tasks.c.user_id, tasks.c.id) == tuple_(ME, bindparam("id"))),
+    "an or": any_task.where(or_(mine(tasks), tasks.c.version > 1)),
+    "an or within an and": any_task.where(and_(true(), or_(mine(tasks), tasks.c.version > 1))),
+    "a not": any_task.where(not_(mine(tasks))),
+    "a not of an and": any_task.where(not_(and_(mine(tasks), tasks.c.version > 1))),
+    "a case": any_task.where(case((tasks.c.version > 1, true()), else_=mine(tasks))),
+    "a condition that is never asked": any_task.where(or_(false(), mine(tasks), true())),
+    "a having": any_task.group_by(tasks.c.id).having(mine(tasks)),
+    "an alias beside a pinned table": select(tasks.c.id, other.c.id).where(mine(tasks)),
+    "a table beside its pinned alias": select(tasks.c.id, other.c.id).where(mine_in_other),
+    "a join of two, one pinned": select(tasks.c.id).select_from(both).where(mine(tasks)),
+    "a join, the other pinned": select(tasks.c.id).select_from(both).where(mine(conversations)),
+    "an outer join pinned where it joins": select(tasks.c.id).outerjoin(turns, mine(turns)).where(mine(tasks)),
+    "a second table in a condition": a_task.where(same),
+    "a subquery": select(any_task.subquery().c.id),
+    "a lateral": select(tasks.c.id, lateral(select(turns.c.id), "l").c.id).where(mine(tasks)),
+    "a scalar subquery": a_task.add_columns(select(turns.c.id).scalar_subquery()),
+    "an exists": a_task.where(exists(select(turns.c.id).where(turns.c.conversation_id == tasks.c.conversation_id))),
+    "a membership of a query": a_task.where(tasks.c.id.in_(select(turns.c.id))),
+    "a cte": select(any_in_cte.c.id),
+    "an order by a query": a_task.order_by(select(turns.c.id).scalar_subquery()),
+    "a sample": select(func.count()).select_from(tasks.tablesample(10)),
+    "a union": union_all(a_task, any_task),
+    "a union of two that are pinned": union_all(a_task, a_task),
+    "a union in a subquery": select(union_all(a_task, any_task).subquery().c.id),
+    "a table known by name alone": select(column("id")).select_from(table("tasks", column("id"))),
+    "text": text("SELECT * FROM tasks WHERE user_id = :scope_user"),
+    "text as a condition": a_task.where(text("1=1 OR 1=1")),
+    "text as a column": a_task.add_columns(text("(SELECT title FROM tasks LIMIT 1)")),
+    "a literal column": a_task.add_columns(literal_column("(SELECT title FROM tasks LIMIT 1)")),
+    "text as a table": select(text("*")).select_from(text("tasks")),
+    "text in an order": a_task.order_by(text("(SELECT title FROM tasks LIMIT 1)")),
+    "text in front": a_task.prefix_with("id FROM tasks --"),
+    "text behind": a_task.suffix_with("UNION SELECT id FROM tasks"),
+    "an update": update(tasks).values(title="x"),
+    "an update of another user's": update(tasks).where(tasks.c.user_id == "you").values(title="x"),
+    "an update from another table": update(tasks).where(mine(tasks), same),
+    "an update to another table's value": update(tasks).where(mine(tasks)).values(title=conversations.c.title),
+    "an update to a query's value": update(tasks).where(mine(tasks)).values(title=any_task.scalar_subquery()),
+    "an update that gives away": update(tasks).where(mine(tasks)).values(user_id="you"),
+    "an update that may give away": update(tasks).where(mine(tasks)).values(user_id=bindparam("new_owner")),
+    "a delete": delete(tasks),
+    "a delete by another table": delete(tasks).where(mine(tasks), same),
+    "a delete by a query": delete(tasks).where(mine(tasks), tasks.c.id.in_(any_task)),
+    "an insert without a user": insert(tasks).values(title="x"),
+    "an insert of nothing": insert(tasks),
+    "an insert of a fixed user": insert(tasks).values(user_id="you"),
+    "an insert with the user in another place": insert(tasks).values(user_id=literal("you"), title=ME),
+    "an insert of a function of the user": insert(tasks).values(user_id=func.lower(ME)),
+    "an insert of several": insert(tasks).values([{"user_id": ME}, {"user_id": "you"}]),
+    "an insert from a query": insert(tasks).from_select(["user_id", "id"], select(literal("you"), ME)),
+    "an insert that may change what is there": postgresql_insert(tasks)
+    .values(user_id=ME)
+    .on_conflict_do_update(index_elements=["id"], set_={"user_id": "you"}),
+    "an insert with a query inside": insert_mine(tasks).values(title=any_task.scalar_subquery()),
+    "an insert in a cte": select(insert(tasks).values(user_id="you").returning(tasks.c.id).cte("made").c.id),
+    "a delete in a cte": select(delete(tasks).returning(tasks.c.id).cte("gone").c.id),
+}
+
+
+@pytest.mark.parametrize("statement", PINNED.values(), ids=PINNED)
+def test_what_is_pinned_passes(statement: ClauseElement) -> None:
+    """Again and again."""
+    check(statement)
+    check(statement)
+
+
+@pytest.mark.filterwarnings("ignore:Column.*is marked as a member of the primary key")
+@pytest.mark.parametrize("statement", UNPINNED.values(), ids=UNPINNED)
+def test_what_is_not_pinned_is_refused(statement: ClauseElement) -> None:
+    """Again and again."""
+    for _ in range(2):
+        with pytest.raises(UnpinnedStatement):
+            check(statement)
+
+
+def test_a_refusal_names_the_table_that_is_not_pinned() -> None:
+    with pytest.raises(UnpinnedStatement, match="conversations is not pinned to the user of the scope: SELECT"):
+        check(a_task.where(same))
+
+
+def statements() -> dict[str, Any]:
+    """Every statement that stands ready in our modules."""
+    modules = Path(next(iter(latchkey.infrastructure.database.__path__))).glob("*.py")
+    names = [f"{latchkey.infrastructure.database.__name__}.{module.stem}" for module in sorted(modules)]
+    return {
+        f"{name.rpartition('.')[2]} {key}": value
+        for name in names
+        for key, value in vars(importlib.import_module(name)).items()
+        if isinstance(value, Select | Insert | Update | Delete)
+    }
+
+
+@pytest.mark.parametrize("statement", statements().values(), ids=statements())
+def test_all_our_own_statements_pass(statement: ClauseElement) -> None:
+    check(statement)
+
+
+def test_our_own_statements_were_found() -> None:
+    assert len(statements()) > 30
