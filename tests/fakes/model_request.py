@@ -1,8 +1,12 @@
-"""A request that a fake model got, read the same way for each of the two APIs."""
+"""A request that a fake model got, read the same way for each of the three APIs."""
 
+import json
 from asyncio import Event
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
+
+from tests.fakes.anthropic_wire import SERVER
 
 
 @dataclass
@@ -18,12 +22,18 @@ class ModelRequest:
     @property
     def tools(self) -> list[tuple[str, str, dict[str, Any]]]:
         """Name, description and input schema of each tool on offer, in order."""
+        if "system" in self.body:
+            offered = self.body.get("tools", [])
+            return [(tool["name"].removeprefix(SERVER), tool["description"], tool["input_schema"]) for tool in offered]
         offered = [tool.get("function", tool) for tool in self.body.get("tools", [])]
         return [(tool["name"], tool["description"], tool["parameters"]) for tool in offered]
 
     @property
     def conversation(self) -> list[tuple[str, ...]]:
         """`(role, text)`, `("call", id, name, arguments)` and `("result", id, text)`, in order."""
+        if "system" in self.body:
+            lines = [line for message in self.body["messages"] for line in _anthropic_lines(message)]
+            return [("system", self.body["system"][-1]["text"]), *lines]
         if "messages" in self.body:
             return [line for message in self.body["messages"] for line in _chat_lines(message)]
         return [("system", self.body["instructions"]), *map(_responses_line, self.body["input"])]
@@ -47,6 +57,21 @@ def _chat_lines(message: dict[str, Any]) -> list[tuple[str, ...]]:
     said = [(message["role"], _text(message["content"]))] if message.get("content") else []
     called = [(call["id"], call["function"]) for call in message.get("tool_calls") or []]
     return [*said, *(("call", id_, call["name"], call["arguments"]) for id_, call in called)]
+
+
+def _anthropic_lines(message: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    if isinstance(message["content"], str):
+        yield (message["role"], message["content"])
+        return
+    for block in message["content"]:
+        match block["type"]:
+            case "tool_use":
+                arguments = json.dumps(block["input"], separators=(",", ":"), ensure_ascii=False)
+                yield ("call", block["id"], block["name"].removeprefix(SERVER), arguments)
+            case "tool_result":
+                yield ("result", block["tool_use_id"], _text(block["content"]))
+            case _:
+                yield (message["role"], block["text"])
 
 
 def _text(content: str | list[dict[str, Any]]) -> str:

@@ -53,6 +53,6 @@ def calls(*asked: tuple[str, str], saying: tuple[str, ...] = ()) -> Answer:
 
 
 def fails(status: int, message: str = "no", **headers: str) -> Reply:
-    """An error as OpenAI words it. Underscores in the names of headers are hyphens."""
-    body = b'{"error":{"message":"%s","type":"fake","code":null}}' % message.encode()
+    """An error as OpenAI words it, and Anthropic. Underscores in the names of headers are hyphens."""
+    body = b'{"type":"error","error":{"message":"%s","type":"fake","code":null}}' % message.encode()
     return Reply(status, body, headers={name.replace("_", "-"): value for name, value in headers.items()})

@@ -15,12 +15,13 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
+from tests.fakes.anthropic_wire import anthropic_events, anthropic_message
 from tests.fakes.chat_wire import chat_events
 from tests.fakes.model_request import ModelRequest
 from tests.fakes.model_script import Answer, Reply, Step, fails
 from tests.fakes.responses_wire import responses_events
 
-WIRES = {"/v1/responses": responses_events, "/v1/chat/completions": chat_events}
+WIRES = {"/v1/responses": responses_events, "/v1/chat/completions": chat_events, "/v1/messages": anthropic_events}
 
 
 @dataclass
@@ -41,6 +42,8 @@ class ModelServer:
                 step = (
                     self.script.popleft() if self.script else fails(500, "the script is over", x_should_retry="false")
                 )
+            if isinstance(step, Answer) and request.path == "/v1/messages" and not request.body.get("stream"):
+                step = Reply(body=anthropic_message(step))
             if isinstance(step, Reply):
                 _start(writer, step, len(step.body))
                 writer.write(step.body)
@@ -65,7 +68,7 @@ async def _read(reader: StreamReader) -> ModelRequest:
     first, *lines = head.decode().splitlines()
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines) if name}
     raw = await reader.readexactly(int(headers.get("content-length", 0)))
-    return ModelRequest(first.split()[1], headers, raw, json.loads(raw) if raw else {})
+    return ModelRequest(first.split()[1].partition("?")[0], headers, raw, json.loads(raw) if raw else {})
 
 
 async def _stream(answer: Answer, request: ModelRequest, reader: StreamReader, writer: StreamWriter) -> None:

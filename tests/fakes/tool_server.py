@@ -65,14 +65,16 @@ class ToolServer:
     at_work: int = 0
     most_at_work: int = 0
 
+    def server(self) -> Server[Any]:
+        return Server("fake-tools", on_list_tools=self._list, on_call_tool=self._call)
+
     @asynccontextmanager
     async def connect(self, secret: TokenSecret) -> AsyncIterator[Client]:
         """A client of this server, as somebody who holds that token gets one."""
         self.tokens.append(secret)
         if self.refuses:
             raise Unauthenticated("This token opens nothing.")
-        server = Server("fake-tools", on_list_tools=self._list, on_call_tool=self._call)
-        async with anyio.create_task_group() as connection, Client(server) as client:
+        async with anyio.create_task_group() as connection, Client(self.server()) as client:
             connection.start_soon(self._drop)
             self.open_connections += 1
             try:

@@ -1,6 +1,6 @@
 """What the laws of the agents port are tried on: an agent, the model that it asks, and the tools that it reaches."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from uuid import uuid4
@@ -11,15 +11,36 @@ from latchkey.domain.message import PastTurn
 from latchkey.domain.ports import Agent
 from latchkey.domain.scope import TokenSecret, UserId
 from latchkey.domain.turn import TurnId, Usage
+from latchkey.infrastructure.agents.claude import ClaudeAgent
+from latchkey.infrastructure.agents.claude_cli import ClaudeCli, find_cli
 from latchkey.infrastructure.agents.openai import Api, OpenAIAgent
 from tests.fakes.model_script import Step
 from tests.fakes.model_server import ModelServer
+from tests.fakes.tool_endpoint import tool_endpoint
 from tests.fakes.tool_server import ToolServer
 
 API_KEY = "sk-only-for-the-model"
 
-Adapter = Callable[[ToolServer, str], AbstractAsyncContextManager[Agent]]
+Build = Callable[[ToolServer, str], AbstractAsyncContextManager[Agent]]
 """Builds the agent under test: which tools it has, and the base URL of the model that it asks."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter of the port, and the words in which it says what every adapter says.
+
+    One that is direct asks the model itself, and not through a program that has a will of its own: it decides
+    what is asked again, and when.
+    """
+
+    build: Build
+    is_direct: bool
+    key_header: tuple[str, str]
+    call_id: str
+    settings: Mapping[str, str]
+
+    def __call__(self, tools: ToolServer, base_url: str) -> AbstractAsyncContextManager[Agent]:
+        return self.build(tools, base_url)
 
 
 @dataclass
@@ -84,11 +105,50 @@ def openai_adapter(api: Api) -> Adapter:
         finally:
             await agent.aclose()
 
-    return build
+    return Adapter(
+        build,
+        is_direct=True,
+        key_header=("authorization", f"Bearer {API_KEY}"),
+        call_id="latchkey/callId",
+        settings={
+            "model": "LATCHKEY_MODEL",
+            "api": "LATCHKEY_OPENAI_API",
+            "key": "OPENAI_API_KEY",
+            "url": "OPENAI_BASE_URL",
+        },
+    )
+
+
+def claude_adapter() -> Adapter:
+    @asynccontextmanager
+    async def build(tools: ToolServer, base_url: str) -> AsyncIterator[Agent]:
+        path = find_cli()
+        assert path, "The set-up for development brings the Claude CLI."
+        cli = ClaudeCli(path=path, model="fake", api_key=API_KEY, base_url=base_url.removesuffix("/v1"))
+        async with tool_endpoint(tools) as endpoint:
+            agent = ClaudeAgent(tools.connect, cli, mcp_url=endpoint.url)
+            try:
+                yield agent
+            finally:
+                await agent.aclose()
+
+    return Adapter(
+        build,
+        is_direct=False,
+        key_header=("x-api-key", API_KEY),
+        call_id="claudecode/toolUseId",
+        settings={
+            "model": "LATCHKEY_CLAUDE_MODEL",
+            "api": "ANTHROPIC_BASE_URL",
+            "key": "ANTHROPIC_API_KEY",
+            "url": "ANTHROPIC_BASE_URL",
+        },
+    )
 
 
 ADAPTERS: dict[str, Adapter] = {
     "openai/responses": openai_adapter("responses"),
     "openai/chat_completions": openai_adapter("chat_completions"),
+    "claude": claude_adapter(),
 }
 """Every adapter that the laws are run over. Another one joins with its own line."""

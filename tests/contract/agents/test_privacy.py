@@ -45,11 +45,11 @@ _connections: list[Any] = []
 sys.addaudithook(lambda event, arguments: _connections.append(arguments[1]) if event == "socket.connect" else None)
 
 
-async def test_a_turn_connects_to_the_configured_server_alone(stage: Stage) -> None:
+async def test_a_turn_connects_to_the_configured_server_alone(direct_stage: Stage) -> None:
     _connections.clear()
-    await stage.play(calls(("note", '{"text":"milk"}')), says("Noted."))
+    await direct_stage.play(calls(("note", '{"text":"milk"}')), says("Noted."))
 
-    assert {f"http://{host}:{port}/v1" for host, port, *_ in _connections} == {stage.model.base_url}
+    assert {f"http://{host}:{port}/v1" for host, port, *_ in _connections} == {direct_stage.model.base_url}
 
 
 async def test_nothing_is_traced(stage: Stage, listener: Listener) -> None:

@@ -70,4 +70,9 @@ async def test_history_is_repeated_in_each_step_of_a_turn_and_nothing_is_kept_be
     await stage.play(says("Hello."), assignment=stage.assignment("Hi."))
 
     assert stage.model.requests[1].conversation == [("system", "You keep notes."), ("user", "Hi.")]
-    assert all(request.body.get("store") is False for request in stage.model.requests)
+
+
+async def test_the_models_server_is_asked_to_keep_nothing(direct_stage: Stage) -> None:
+    await direct_stage.play(says("Hello."))
+
+    assert direct_stage.model.requests[0].body["store"] is False

@@ -6,16 +6,24 @@ from asyncio import Event
 
 from latchkey.domain.errors import MaxSteps, ToolsUnavailable
 from latchkey.domain.turn import Usage
-from tests.contract.agents.stage import API_KEY, Stage
+from tests.contract.agents.stage import Adapter, Stage
 from tests.fakes.model_script import calls, says
 from tests.fakes.tool_server import TOOLS
 
 
 async def test_the_model_is_offered_exactly_the_tools_that_are_listed(stage: Stage) -> None:
-    """Name, description and schema, in the order of the listing, over more than one page of it."""
+    """Name, description and schema, over more than one page of the listing."""
     await stage.play(says("Hello."))
 
-    assert stage.model.requests[0].tools == [(tool.name, tool.description, tool.input_schema) for tool in TOOLS]
+    listed = {tool.name: (tool.name, tool.description, tool.input_schema) for tool in TOOLS}
+    assert len(stage.model.requests[0].tools) == len(listed)
+    assert {tool[0]: tool for tool in stage.model.requests[0].tools} == listed
+
+
+async def test_the_tools_are_offered_in_the_order_of_the_listing(direct_stage: Stage) -> None:
+    await direct_stage.play(says("Hello."))
+
+    assert [name for name, *_ in direct_stage.model.requests[0].tools] == [tool.name for tool in TOOLS]
 
 
 async def test_what_is_offered_is_listed_anew_for_each_turn(stage: Stage) -> None:
@@ -33,37 +41,40 @@ async def test_without_any_grant_the_model_is_offered_nothing(stage: Stage) -> N
     assert stage.model.requests[0].tools == []
 
 
-async def test_the_token_reaches_the_tools_and_never_the_model(stage: Stage) -> None:
+async def test_the_token_reaches_the_tools_and_never_the_model(stage: Stage, adapter: Adapter) -> None:
+    header, key = adapter.key_header
     await stage.play(calls(("note", '{"text":"milk"}')), says("Noted."))
 
     assert stage.tools.tokens == [stage.secret]
     for request in stage.model.requests:
         assert "lk_" not in request.raw.decode() + str(request.headers)
-        assert request.headers["authorization"] == f"Bearer {API_KEY}"
+        assert request.headers[header] == key
 
 
-async def test_a_call_arrives_with_its_arguments_and_the_models_id_for_it(stage: Stage) -> None:
+async def test_a_call_arrives_with_its_arguments_and_the_models_id_for_it(stage: Stage, adapter: Adapter) -> None:
     await stage.play(calls(("note", '{"text":"ünï \\ud83d\\ude80","due":null}')), says("Noted."))
 
     (call,) = stage.tools.calls
     assert (call.name, call.arguments) == ("note", {"text": "ünï 🚀", "due": None})
     (asked,) = [line for line in stage.model.requests[1].conversation if line[0] == "call"]
-    assert call.meta["latchkey/callId"] == asked[1]
+    assert call.meta[adapter.call_id] == asked[1]
 
 
 async def test_the_result_goes_back_to_the_model_as_it_was(stage: Stage) -> None:
     await stage.play(calls(("note", '{"text":"milk"}')), says("Noted."))
 
-    assert stage.model.requests[1].results == ['{"noted": "milk"}']
+    assert [json.loads(result) for result in stage.model.requests[1].results] == [{"noted": "milk"}]
 
 
-async def test_calls_of_one_answer_are_made_in_their_order_each_under_its_own_id(stage: Stage) -> None:
+async def test_calls_of_one_answer_are_made_in_their_order_each_under_its_own_id(
+    stage: Stage, adapter: Adapter
+) -> None:
     asked = [("note", json.dumps({"text": str(number)})) for number in range(4)]
     outcome = await stage.play(calls(*asked), says("All noted."))
 
     assert outcome.text == "All noted."
     assert [call.arguments["text"] for call in stage.tools.calls] == ["0", "1", "2", "3"]
-    assert len({call.meta["latchkey/callId"] for call in stage.tools.calls}) == 4
+    assert len({call.meta[adapter.call_id] for call in stage.tools.calls}) == 4
     assert stage.tools.most_at_work == 1
 
 
@@ -75,12 +86,22 @@ async def test_a_tool_error_is_shown_to_the_model_which_can_mend_it(stage: Stage
     assert [call.name for call in stage.tools.calls] == ["fail", "note"]
 
 
-async def test_arguments_that_are_no_json_object_are_shown_to_the_model_and_reach_no_tool(stage: Stage) -> None:
-    outcome = await stage.play(calls(("note", '{"text": "mi')), calls(("note", "[1]")), says("I give up."))
+async def test_arguments_that_are_no_json_are_shown_to_the_model_and_reach_no_tool(stage: Stage) -> None:
+    outcome = await stage.play(calls(("note", '{"text": "mi')), says("I give up."))
 
     assert outcome.text == "I give up."
-    assert ["nothing was done" in result for result in stage.model.requests[2].results] == [True, True]
+    assert len(stage.model.requests[1].results) == 1
     assert stage.tools.calls == []
+
+
+async def test_arguments_that_are_no_object_reach_no_tool_either(direct_stage: Stage) -> None:
+    """The model is told that nothing was done."""
+    script = calls(("note", '{"text": "mi')), calls(("note", "[1]")), says("I give up.")
+    outcome = await direct_stage.play(*script)
+
+    assert outcome.text == "I give up."
+    assert ["nothing was done" in result for result in direct_stage.model.requests[2].results] == [True, True]
+    assert direct_stage.tools.calls == []
 
 
 async def test_a_tool_that_the_model_invents_is_an_error_that_it_sees(stage: Stage) -> None:
@@ -110,13 +131,19 @@ async def test_a_token_that_opens_nothing_ends_the_turn_before_the_model_is_aske
 
 
 async def test_a_call_whose_effect_is_unknown_ends_the_turn(stage: Stage) -> None:
-    """The model is not told to try again: the call may have been carried out."""
+    """It may have been carried out: it is not tried again, and nothing that the model makes of it is told."""
     outcome = await stage.play(calls(("crash", "{}")), says("Never said."))
 
     assert isinstance(outcome.failure, ToolsUnavailable)
-    assert outcome.usage == Usage(1, 10, 5)
-    assert len(stage.tools.calls) == len(stage.model.requests) == 1
+    assert outcome.events == [Usage(1, 10, 5)]
+    assert len(stage.tools.calls) == 1
     assert "secret-of-the-house" not in outcome.failure.detail
+
+
+async def test_the_model_does_not_hear_of_a_call_whose_effect_is_unknown(direct_stage: Stage) -> None:
+    await direct_stage.play(calls(("crash", "{}")), says("Never said."))
+
+    assert len(direct_stage.model.requests) == 1
 
 
 async def test_tools_that_are_lost_while_one_works_end_the_turn(stage: Stage) -> None:
@@ -128,7 +155,7 @@ async def test_tools_that_are_lost_while_one_works_end_the_turn(stage: Stage) ->
 
     assert isinstance(outcome.failure, ToolsUnavailable)
     assert outcome.text == "Well,"
-    assert len(stage.model.requests) == 1
+    assert len(stage.tools.calls) == 1
 
 
 async def test_the_connection_to_the_tools_is_closed_with_the_turn(stage: Stage) -> None:

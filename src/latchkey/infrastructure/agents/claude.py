@@ -1,0 +1,110 @@
+"""The agent that has the Claude CLI carry a turn, in a process of its own that can do nothing but call our tools."""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+from anyio import create_memory_object_stream
+from anyio.streams.memory import MemoryObjectSendStream
+
+from latchkey.domain.agent import AgentEvent, Assignment
+from latchkey.domain.errors import ModelUnavailable
+from latchkey.infrastructure.agents.claude_cli import ClaudeCli
+from latchkey.infrastructure.agents.claude_command import arguments, environment, furnish
+from latchkey.infrastructure.agents.claude_history import exchanges
+from latchkey.infrastructure.agents.claude_home import Home, House
+from latchkey.infrastructure.agents.claude_narration import Narration
+from latchkey.infrastructure.agents.claude_output import ResultLine, read_line
+from latchkey.infrastructure.agents.claude_process import ClaudeProcess
+from latchkey.infrastructure.agents.toolbox import Connect, open_toolbox
+
+Tell = MemoryObjectSendStream[AgentEvent]
+
+_PROCESSES_PER_CORE = 2
+_EVENTS_AHEAD = 16
+
+
+class ClaudeAgent:
+    """Starts one process a turn, and no more than `at_once` at a time: two per core unless told otherwise.
+
+    `mcp_url` is where a process on this machine reaches our MCP endpoint. `connect` reaches the same tools from
+    here; it is asked what the turn's token grants, which is what the CLI must then find, no more and no less.
+    """
+
+    name = "claude"
+
+    def __init__(
+        self,
+        connect: Connect,
+        cli: ClaudeCli,
+        *,
+        mcp_url: str,
+        at_once: int | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self._connect = connect
+        self._cli = cli
+        self._mcp_url = mcp_url
+        self._places = asyncio.Semaphore(at_once or _PROCESSES_PER_CORE * (os.cpu_count() or 1))
+        self._house = House(folder)
+        self._turns: set[asyncio.Task[None]] = set()
+
+    async def run(self, assignment: Assignment) -> AsyncGenerator[AgentEvent, None]:
+        """The events of the turn. Closing the iterator ends the process and removes what it has written."""
+        send, receive = create_memory_object_stream[AgentEvent](_EVENTS_AHEAD)
+        turn = asyncio.create_task(self._carry(assignment, send))
+        self._turns.add(turn)
+        turn.add_done_callback(self._turns.discard)
+        try:
+            async for event in receive:
+                yield event
+            await turn
+        finally:
+            turn.cancel()
+            await asyncio.gather(turn, return_exceptions=True)
+            send.close()
+            receive.close()
+
+    async def aclose(self) -> None:
+        """End whatever runs."""
+        turns = list(self._turns)
+        for turn in turns:
+            turn.cancel()
+        await asyncio.gather(*turns, return_exceptions=True)
+        self._house.close()
+
+    async def _carry(self, assignment: Assignment, tell: Tell) -> None:
+        """A task of its own, so that whatever cancels the turn does it once, and the process is seen to its end."""
+        async with tell:
+            async with open_toolbox(self._connect, assignment.secret) as toolbox:
+                tools = [tool.name for tool in await toolbox.list_tools()]
+            async with self._places:
+                with self._house.home() as home:
+                    furnish(home, assignment, self._mcp_url)
+                    await self._visit(assignment, tools, home, tell)
+
+    async def _visit(self, assignment: Assignment, tools: list[str], home: Home, tell: Tell) -> None:
+        command = [str(self._cli.path), *arguments(self._cli, assignment, tools, home)]
+        process = await ClaudeProcess.start(command, environment(self._cli, assignment, self._mcp_url, home), home.work)
+        try:
+            narration = Narration(tools)
+            for lines in exchanges(assignment):
+                await process.write(lines)
+                await _listen(process, narration, tell)
+            narration.check_answer()
+        finally:
+            await process.end()
+
+
+async def _listen(process: ClaudeProcess, narration: Narration, tell: Tell) -> None:
+    """Up to the result that confirms or answers what was written last."""
+    while text := await process.read():
+        line = read_line(text)
+        if line is None:
+            continue
+        for event in narration.hear(line):
+            await tell.send(event)
+        if isinstance(line, ResultLine):
+            return
+    raise ModelUnavailable("The Claude CLI ended before it had answered: see what `latchkey doctor` says of it.")

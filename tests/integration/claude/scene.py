@@ -1,0 +1,73 @@
+"""The real Claude CLI at work for a service of its own, and what a test sees of it from outside."""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from latchkey.infrastructure.agents.claude import ClaudeAgent
+from latchkey.infrastructure.agents.claude_cli import ClaudeCli, find_cli
+from tests.contract.agents.stage import API_KEY, Stage
+from tests.fakes.model_server import ModelServer, model_server
+from tests.fakes.tool_endpoint import ToolEndpoint, tool_endpoint
+from tests.fakes.tool_server import ToolServer
+
+ROOT = Path(__file__).parents[3]
+
+
+@dataclass(kw_only=True)
+class Scene(Stage):
+    """`folder` is where the agent keeps the homes of its processes."""
+
+    agent: ClaudeAgent
+    endpoint: ToolEndpoint
+    folder: Path
+
+    @property
+    def processes(self) -> list[int]:
+        return processes_in(self.folder)
+
+    @property
+    def houses(self) -> list[Path]:
+        return list(self.folder.iterdir())
+
+    @property
+    def homes(self) -> list[Path]:
+        return [home for house in self.houses for home in house.iterdir()]
+
+
+@asynccontextmanager
+async def a_scene(folder: Path, *, path: Path | None = None, at_once: int | None = None) -> AsyncIterator[Scene]:
+    tools = ToolServer()
+    async with model_server() as model, tool_endpoint(tools) as endpoint:
+        cli = a_cli(model, path)
+        agent = ClaudeAgent(tools.connect, cli, mcp_url=endpoint.url, at_once=at_once, folder=folder)
+        try:
+            yield Scene(agent=agent, model=model, tools=tools, endpoint=endpoint, folder=folder)
+        finally:
+            await agent.aclose()
+
+
+def a_cli(model: ModelServer, path: Path | None = None) -> ClaudeCli:
+    found = path or find_cli()
+    assert found, "The set-up for development brings the Claude CLI."
+    return ClaudeCli(path=found, model="fake", api_key=API_KEY, base_url=model.base_url.removesuffix("/v1"))
+
+
+def stand_in(folder: Path, program: str) -> Path:
+    """An executable Python program in the CLI's place."""
+    path = folder / "claude"
+    path.write_text(f"#!{sys.executable} -I\n{program}")
+    path.chmod(0o755)
+    return path
+
+
+def processes_in(folder: Path) -> list[int]:
+    """Whoever works somewhere in the folder, also after it was removed."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (process / "cwd").readlink().is_relative_to(folder):
+                found.append(int(process.name))
+    return found

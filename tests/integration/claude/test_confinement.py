@@ -1,0 +1,110 @@
+"""What the CLI is told: the turn's token in its environment, and nothing else that is ours."""
+
+import json
+from asyncio import Event
+from pathlib import Path
+
+import pytest
+
+from latchkey.domain.agent import TextDelta
+from latchkey.domain.errors import ModelUnavailable
+from tests.contract.agents.stage import API_KEY
+from tests.fakes.model_script import says
+from tests.integration.claude.scene import Scene, a_scene, stand_in
+
+RECORDER = """
+import json, os, pathlib, stat, sys
+home = pathlib.Path.cwd().parent
+folders = [home.parent, home, *filter(pathlib.Path.is_dir, home.iterdir())]
+mode = lambda path: oct(stat.S_IMODE(path.stat().st_mode))
+seen = {
+    "arguments": sys.argv[1:],
+    "environment": dict(os.environ),
+    "work": os.listdir(),
+    "folders": [mode(path) for path in folders],
+    "files": {path.name: [mode(path), path.read_text()] for path in home.iterdir() if path.is_file()},
+    "group_of_its_own": os.getpgrp() == os.getpid(),
+}
+pathlib.Path(%r).write_text(json.dumps(seen))
+"""
+
+OURS = {
+    "LATCHKEY_DATABASE_URL": "postgresql://latchkey:secret@db/latchkey",
+    "LATCHKEY_AUTH_SECRET": "not-for-a-subprocess-of-any-kind",
+    "OPENAI_API_KEY": "sk-of-somebody-else",
+    "ANTHROPIC_AUTH_TOKEN": "another-way-in",
+    "NODE_OPTIONS": "--require=/tmp/evil.js",
+}
+
+
+def contents(*paths: Path) -> list[bytes]:
+    return [path.read_bytes() for path in paths if path.is_file()]
+
+
+async def test_the_environment_is_a_short_list_of_allowed_names(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (OURS | {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("NO_PROXY", "intranet.example")
+    for name in ("TZ", "HTTPS_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS"):
+        monkeypatch.delenv(name, raising=False)
+    record = tmp_path / "record.json"
+    async with a_scene(folder, path=stand_in(tmp_path, RECORDER % str(record))) as scene:
+        outcome = await scene.play(assignment=scene.assignment("A secret of mine."))
+    seen = json.loads(record.read_text())
+    environment = seen["environment"]
+
+    assert isinstance(outcome.failure, ModelUnavailable)  # it ended without a word
+    assert environment.pop("LATCHKEY_CONTEXT_TOKEN") == scene.secret.text
+    assert environment.pop("ANTHROPIC_API_KEY") == API_KEY
+    assert environment.pop("ANTHROPIC_BASE_URL") == scene.model.base_url.removesuffix("/v1")
+    assert {Path(environment.pop(name)).parent.parent.parent for name in ("HOME", "TMPDIR")} == {folder}
+    assert (environment.pop("PATH"), environment.pop("LANG")) == ("/usr/bin:/bin", "C.UTF-8")
+    assert environment.pop("NO_PROXY") == "intranet.example,127.0.0.1"
+    environment.pop("LC_CTYPE", None)  # Python's own doing, in the stand-in
+    switches = ("CLAUDE_CODE_", "DISABLE_", "ENABLE_TOOL_SEARCH")
+    assert [name for name in environment if not name.startswith(switches)] == []
+    assert set(environment.values()) == {"1", "false"}
+
+
+async def test_no_secret_is_in_an_argument_or_a_file_and_nobody_else_may_look(folder: Path, tmp_path: Path) -> None:
+    record = tmp_path / "record.json"
+    async with a_scene(folder, path=stand_in(tmp_path, RECORDER % str(record))) as scene:
+        await scene.play(assignment=scene.assignment("A secret of mine."))
+    seen = json.loads(record.read_text())
+
+    written = json.dumps([seen["arguments"], seen["files"]])
+    assert "lk_" not in written
+    assert API_KEY not in written
+    assert "A secret of mine." not in written
+    assert set(seen["folders"]) == {"0o700"}
+    assert {mode for mode, _ in seen["files"].values()} == {"0o600"}
+    assert seen["files"]["system-prompt.txt"][1] == "You keep notes."
+    assert json.loads(seen["files"]["mcp.json"][1])["mcpServers"]["latchkey"]["headers"] == {
+        "Authorization": "Bearer ${LATCHKEY_CONTEXT_TOKEN}"
+    }
+    assert seen["work"] == []
+    assert seen["group_of_its_own"]
+
+
+async def test_nothing_that_the_cli_itself_writes_holds_a_secret(scene: Scene) -> None:
+    """Looked at while it works, and after it has called upon everything that it was given."""
+    scene.model.script.append(says("One, ", "two.").held(Event()))
+    turn = scene.agent.run(scene.assignment())
+    assert await anext(turn) == TextDelta("One, ")
+
+    (process,) = scene.processes
+    texts = contents(*scene.folder.rglob("*"), Path(f"/proc/{process}/cmdline"))
+    await turn.aclose()
+
+    assert len(texts) > 3
+    for text in texts:
+        assert scene.secret.text.encode() not in text
+        assert API_KEY.encode() not in text
+
+
+async def test_the_tools_are_reached_with_the_token_of_the_turn_alone(scene: Scene) -> None:
+    await scene.play(says("Hello."))
+
+    assert scene.endpoint.authorizations == {f"Bearer {scene.secret.text}"}

@@ -1,0 +1,89 @@
+"""A turn in which the CLI has not exactly the tools that its token grants fails, and the model is not asked."""
+
+import asyncio
+from asyncio import Event
+from pathlib import Path
+
+import pytest
+
+from latchkey.domain.errors import ToolsUnavailable
+from latchkey.domain.scope import TokenSecret, UserId
+from latchkey.infrastructure.agents.claude import ClaudeAgent
+from tests.fakes.model_script import calls, says
+from tests.fakes.tool_endpoint import tool_endpoint
+from tests.fakes.tool_server import TOOLS, ToolServer
+from tests.integration.claude.scene import Scene, a_cli
+
+
+async def test_an_endpoint_that_refuses_the_token(scene: Scene) -> None:
+    scene.endpoint.refuses = True
+    outcome = await scene.play(says("Never said."))
+
+    assert isinstance(outcome.failure, ToolsUnavailable)
+    assert outcome.events == []
+    assert scene.model.requests == []
+
+
+@pytest.mark.parametrize("others", [TOOLS[:2], ()], ids=["fewer", "none"])
+async def test_an_endpoint_with_fewer_tools(scene: Scene, others: tuple[object, ...]) -> None:
+    await expect_refusal(scene, ToolServer(tools=TOOLS), ToolServer(tools=others))  # type: ignore[arg-type]
+
+
+async def test_an_endpoint_with_more_tools(scene: Scene) -> None:
+    await expect_refusal(scene, ToolServer(tools=TOOLS[:1]), ToolServer(tools=TOOLS))
+
+
+async def expect_refusal(scene: Scene, granted: ToolServer, reached: ToolServer) -> None:
+    async with tool_endpoint(reached) as endpoint:
+        agent = ClaudeAgent(granted.connect, a_cli(scene.model), mcp_url=endpoint.url, folder=scene.folder)
+        scene.agent = agent
+        outcome = await scene.play(says("Never said."))
+        await agent.aclose()
+
+    assert isinstance(outcome.failure, ToolsUnavailable)
+    assert scene.model.requests == []
+
+
+async def test_nobody_at_the_address_of_the_tools(scene: Scene, folder: Path) -> None:
+    agent = ClaudeAgent(scene.tools.connect, a_cli(scene.model), mcp_url="http://127.0.0.1:9/mcp", folder=folder)
+    scene.agent = agent
+    outcome = await scene.play(says("Never said."))
+    await agent.aclose()
+
+    assert isinstance(outcome.failure, ToolsUnavailable)
+    assert scene.model.requests == []
+
+
+async def test_a_token_that_dies_in_the_middle_of_a_turn_ends_it(scene: Scene) -> None:
+    again = Event()
+    scene.model.script += [
+        calls(("note", '{"text":"milk"}'), saying=("Well,",)),
+        calls(("note", '{"text":"tea"}'), saying=("and",)).held(again),
+        says("Never said."),
+    ]
+
+    async def revoke_between_the_calls() -> None:
+        async for _ in scene.agent.run(scene.assignment()):
+            if scene.tools.calls:
+                scene.endpoint.refuses = True
+                again.set()
+
+    with pytest.raises(ToolsUnavailable):
+        await revoke_between_the_calls()
+
+    assert [call.arguments for call in scene.tools.calls] == [{"text": "milk"}]
+
+
+async def test_turns_side_by_side_each_come_with_their_own_token(scene: Scene) -> None:
+    secrets = [TokenSecret.mint(UserId(name)) for name in ("ada", "bob", "eve")]
+
+    async def one(secret: TokenSecret) -> None:
+        scene.secret = secret
+        assignment = scene.assignment()
+        async for _ in scene.agent.run(assignment):
+            pass
+
+    scene.model.script += [says("Hello.")] * 3
+    await asyncio.gather(*map(one, secrets))
+
+    assert scene.endpoint.authorizations == {f"Bearer {secret.text}" for secret in secrets}

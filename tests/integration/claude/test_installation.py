@@ -1,0 +1,51 @@
+"""Which CLI is found, and which version it is."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from latchkey.infrastructure.agents.claude_cli import TESTED_VERSION, ClaudeCli, find_cli, version_of
+from tests.integration.claude.scene import stand_in
+
+
+def test_the_one_that_comes_with_the_set_up_is_the_tested_one() -> None:
+    found = find_cli()
+
+    assert found
+    assert found.parent.name == "_bundled"
+    assert version_of(found) == TESTED_VERSION
+
+
+def test_a_configured_one_is_taken_before_any_other(tmp_path: Path) -> None:
+    configured = stand_in(tmp_path, "print('3.1.4 (Claude Code)')")
+
+    assert find_cli(configured) == configured
+    assert version_of(configured) == "3.1.4"
+
+
+def test_a_configured_one_that_is_not_there_is_not_replaced_by_another(tmp_path: Path) -> None:
+    (tmp_path / "a folder").mkdir()
+    (tmp_path / "a text").write_text("hello")
+
+    assert [find_cli(tmp_path / name) for name in ("nothing", "a folder", "a text")] == [None, None, None]
+
+
+def test_without_the_extra_the_one_on_the_path_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_path = stand_in(tmp_path, "")
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_cli() == on_path
+
+    monkeypatch.setenv("PATH", "")
+    assert find_cli() is None
+
+
+@pytest.mark.parametrize("program", ["print('hello')", "raise SystemExit(3)"])
+def test_a_program_that_does_not_say_its_version_has_none(tmp_path: Path, program: str) -> None:
+    assert version_of(stand_in(tmp_path, program)) is None
+    assert version_of(tmp_path / "nothing") is None
+
+
+def test_the_key_is_not_shown_where_the_cli_is_named() -> None:
+    assert "sk-secret" not in repr(ClaudeCli(path=Path("claude"), api_key="sk-secret"))

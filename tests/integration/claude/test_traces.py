@@ -1,0 +1,173 @@
+"""However a turn ends, no process and no file of it is left."""
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio import Event
+from asyncio.subprocess import DEVNULL
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from latchkey.domain.agent import TextDelta
+from latchkey.infrastructure.agents.claude_home import House, sweep
+from tests.fakes.model_script import Step, calls, fails, says
+from tests.integration.claude.scene import ROOT, Scene, a_scene, processes_in, stand_in
+
+PATIENCE_S = 20
+
+STUBBORN = """
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+subprocess.Popen(["/bin/sleep", "1000"])
+open("../ready", "w").close()
+time.sleep(1000)
+"""
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110 - what is waited for happens in other processes
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param([calls(("note", '{"text":"milk"}')), says("Noted.")], id="an answer"),
+        pytest.param([says("Hal").cut()], id="a broken answer"),
+        pytest.param([fails(403)], id="a refusal"),
+        pytest.param([calls(("crash", "{}"))], id="a lost tool"),
+    ],
+)
+async def test_nothing_is_left_of_a_turn_that_ended(scene: Scene, script: list[Step]) -> None:
+    await scene.play(*script)
+
+    assert scene.processes == []
+    assert scene.homes == []
+
+
+async def test_nothing_is_left_of_a_turn_that_was_closed_in_the_middle(scene: Scene) -> None:
+    scene.model.script.append(says("One, ", "two").held(Event()))
+    turn = scene.agent.run(scene.assignment())
+    assert await anext(turn) == TextDelta("One, ")
+    assert len(scene.processes) == len(scene.homes) == 1
+
+    await turn.aclose()
+
+    assert scene.processes == []
+    assert scene.homes == []
+
+
+@pytest.mark.parametrize("moment", ["home", "process", "question"])
+async def test_nothing_is_left_of_a_turn_that_was_cancelled(scene: Scene, moment: str) -> None:
+    """Early on: when its folder is there, when its process is, and when the model has been asked."""
+    signs = {"home": lambda: scene.houses, "process": lambda: scene.processes, "question": lambda: scene.model.requests}
+    consumer = asyncio.ensure_future(scene.play(says("One, ").held(Event())))
+    await until(signs[moment])
+
+    consumer.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await consumer
+
+    await until(lambda: not scene.processes)
+    assert scene.homes == []
+
+
+async def test_closing_the_agent_ends_what_runs(scene: Scene) -> None:
+    scene.model.script += [says("One, ").held(Event()), says("One, ").held(Event())]
+    turns = [asyncio.ensure_future(scene.play()) for _ in range(2)]
+    await until(lambda: len(scene.model.requests) == 2)
+
+    await scene.agent.aclose()
+
+    assert scene.processes == []
+    assert scene.houses == []
+    await asyncio.wait(turns)
+    assert all(turn.cancelled() for turn in turns)
+
+
+async def test_a_process_that_will_not_end_is_made_to_with_all_that_it_started(folder: Path, tmp_path: Path) -> None:
+    async with a_scene(folder, path=stand_in(tmp_path, STUBBORN)) as scene:
+        turn = asyncio.ensure_future(scene.play())
+        await until(lambda: list(folder.rglob("ready")))
+        assert len(scene.processes) == 2
+
+        turn.cancel()
+        await asyncio.wait({turn})
+
+        await until(lambda: not scene.processes)
+        assert scene.homes == []
+
+
+async def test_what_a_killed_service_leaves_is_swept_and_what_a_living_one_has_is_not(scene: Scene) -> None:
+    await scene.play(says("Hello."))
+    (ours,) = scene.houses
+    scene.model.script.append(says("One, ").held(Event()))
+    service = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.integration.claude.service"),
+        *(str(scene.folder), scene.model.base_url, scene.endpoint.url),
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}/src"},
+        stdout=DEVNULL,
+        stderr=DEVNULL,
+    )
+    await until(lambda: len(scene.model.requests) == 2)
+    sweep(scene.folder)
+    assert len(scene.houses) == 2
+    assert scene.processes
+
+    service.kill()
+    await service.wait()
+    (left,) = set(scene.houses) - {ours}
+    assert list(left.rglob("mcp.json"))
+    sweep(scene.folder)
+
+    assert scene.houses == [ours]
+    await until(lambda: not processes_in(left))
+    assert (await scene.play(says("Still here."))).text == "Still here."
+
+
+def test_a_sweep_touches_nothing_that_is_not_plainly_ours(folder: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir(mode=0o700)
+    (folder / "latchkey-claude-link").symlink_to(precious)
+    (folder / "latchkey-claude-file").write_text("")
+    (folder / "latchkey-claude-open").mkdir(mode=0o755)
+    (folder / "other").mkdir(mode=0o700)
+    sweep(folder)
+
+    assert precious.is_dir()
+    assert len(list(folder.iterdir())) == 4
+
+
+def test_a_house_is_in_use_until_it_is_closed(folder: Path) -> None:
+    house = House(folder)
+    with house.home() as home:
+        sweep(folder)
+        assert home.work.is_dir()
+    house.close()
+
+    assert list(folder.iterdir()) == []
+
+
+async def test_the_signal_that_ends_it_is_one_that_it_can_hear(folder: Path, tmp_path: Path) -> None:
+    heard = tmp_path / "heard"
+    listener = f"""
+import os, signal, time
+def hear(*_):
+    open({str(heard)!r}, "w").close()
+    os._exit(0)
+signal.signal({int(signal.SIGTERM)}, hear)
+open("../ready", "w").close()
+time.sleep(1000)
+"""
+    async with a_scene(folder, path=stand_in(tmp_path, listener)) as scene:
+        turn = asyncio.ensure_future(scene.play())
+        await until(lambda: list(folder.rglob("ready")))
+        turn.cancel()
+        await asyncio.wait({turn})
+
+    assert heard.exists()

@@ -1,0 +1,124 @@
+"""What the CLI says that other adapters' models cannot, and what it must not be believed."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from latchkey.domain.errors import Failure, ModelBadResponse, ModelUnavailable, ToolsUnavailable
+from latchkey.domain.turn import Usage
+from tests.fakes.anthropic_wire import anthropic_events
+from tests.fakes.model_script import Answer, Reply, calls, fails, says
+from tests.integration.claude.scene import Scene, a_scene, stand_in
+
+
+def altered(answer: Answer, alter: Callable[[bytes], bytes]) -> Reply:
+    said, end = anthropic_events(answer)
+    return Reply(200, alter(b"".join([*said, *end])), "text/event-stream")
+
+
+async def test_an_answer_that_was_not_streamed_is_told_all_the_same(scene: Scene) -> None:
+    """A server that knows no such stream is asked for the answer in one piece."""
+    outcome = await scene.play(
+        fails(404),
+        Answer(pieces=("Let me ", "see."), calls=(("note", '{"text":"milk"}'),), tokens=(100, 7)),
+        fails(404),
+        says("Noted."),
+    )
+
+    assert [request.body.get("stream", False) for request in scene.model.requests] == [True, False, True, False]
+    assert outcome.text == "Let me see.\n\nNoted."
+    assert outcome.usage == Usage(2, 110, 12)
+    assert outcome.failure is None
+
+
+async def test_what_the_models_cache_held_is_counted_as_input(scene: Scene) -> None:
+    cached = b'"cache_creation_input_tokens": 20, "cache_read_input_tokens": 300, "input_tokens"'
+    outcome = await scene.play(altered(says("Hello."), lambda text: text.replace(b'"input_tokens"', cached)))
+
+    assert outcome.usage == Usage(1, 330, 5)
+
+
+async def test_a_file_of_a_mebibyte_goes_through_as_it_is(scene: Scene) -> None:
+    text = "# Über uns\n\n" + 'Zeile mit "Anführung" und 👩🏽‍🚀\n' * 32_000
+    assert len(text.encode()) > 1024 * 1024
+    outcome = await scene.play(calls(("note", json.dumps({"text": text}))), says("Saved."))
+
+    assert outcome.text == "Saved."
+    assert scene.tools.calls[0].arguments == {"text": text}
+
+
+async def test_what_a_model_thinks_is_not_told(scene: Scene) -> None:
+    thought = (
+        b'event: content_block_start\ndata: {"type": "content_block_start", "index": 0, "content_block": '
+        b'{"type": "thinking", "thinking": "", "signature": ""}}\n\n'
+        b'event: content_block_delta\ndata: {"type": "content_block_delta", "index": 0, "delta": '
+        b'{"type": "thinking_delta", "thinking": "Secretly."}}\n\n'
+        b'event: content_block_stop\ndata: {"type": "content_block_stop", "index": 0}\n\n'
+    )
+    start = b"event: content_block_start"
+
+    def thoughtful(text: bytes) -> bytes:
+        return text.replace(b'"index": 0', b'"index": 1').replace(start, thought + start, 1)
+
+    outcome = await scene.play(altered(says("Hello."), thoughtful))
+
+    assert outcome.text == "Hello."
+
+
+async def test_an_answer_cut_off_by_its_length_is_none_and_is_paid_for(scene: Scene) -> None:
+    cut_off = altered(says("Once upon"), lambda text: text.replace(b'"end_turn"', b'"max_tokens"'))
+    outcome = await scene.play(cut_off, says("Never said."))
+
+    assert isinstance(outcome.failure, ModelBadResponse)
+    assert outcome.usage == Usage(1, 10, 5)
+    assert outcome.text == "Once upon"
+
+
+async def test_a_call_whose_arguments_are_not_all_there_is_not_made(scene: Scene) -> None:
+    stop = b"event: content_block_stop"
+    broken_off = altered(calls(("note", '{"text":"milk"}')), lambda text: text.partition(stop)[0])
+    outcome = await scene.play(broken_off, says("Never said."))
+
+    assert isinstance(outcome.failure, ModelBadResponse)
+    assert scene.tools.calls == []
+
+
+@pytest.mark.parametrize(
+    ("program", "failure"),
+    [
+        pytest.param("", ModelUnavailable, id="nothing"),
+        pytest.param("raise SystemExit(1)", ModelUnavailable, id="an error"),
+        pytest.param("print('hello')", ModelBadResponse, id="no JSON"),
+        pytest.param("print('[]')", ModelBadResponse, id="other JSON"),
+        pytest.param('print(\'{"type":"result"}\')', ModelBadResponse, id="a line of another shape"),
+        pytest.param(
+            'print(\'{"type":"result","subtype":"success","is_error":false,"result":"Done."}\')',
+            ToolsUnavailable,
+            id="success without tools",
+        ),
+        pytest.param("while True: print('x' * 1_000_000, end='')", ModelBadResponse, id="an endless line"),
+        pytest.param(
+            'while True: print(\'{"type":"system","subtype":"x"}\' + " " * 1_000_000)', ModelBadResponse, id="no end"
+        ),
+    ],
+)
+async def test_another_program_in_the_clis_place_is_no_success(
+    folder: Path, tmp_path: Path, program: str, failure: type[Failure]
+) -> None:
+    async with a_scene(folder, path=stand_in(tmp_path, program)) as scene:
+        outcome = await scene.play()
+
+        assert type(outcome.failure) is failure
+        assert outcome.events == []
+        assert scene.processes == []
+        assert scene.homes == []
+
+
+async def test_no_program_at_all_names_the_setting_to_look_at(folder: Path, tmp_path: Path) -> None:
+    async with a_scene(folder, path=tmp_path / "missing") as scene:
+        outcome = await scene.play()
+
+    assert isinstance(outcome.failure, ModelUnavailable)
+    assert "LATCHKEY_CLAUDE_CLI" in outcome.failure.detail
