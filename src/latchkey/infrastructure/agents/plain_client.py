@@ -1,16 +1,20 @@
-"""An OpenAI client that sends what it is given as it is.
+"""An OpenAI client that sends what it is given as it is, and looks no closer at an answer than is needed.
 
 The stock client matches each item of a conversation and each tool with every type that it knows, on every
 request, to rename fields that have no other name: most of the CPU of a turn. What goes into `extra_body` is
-left alone.
+left alone. It does the same with each event of a stream, which is a tenth of a turn without history.
 """
 
+from collections.abc import Mapping
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any
 
 from openai import AsyncOpenAI, omit
 from openai.resources.chat import AsyncChat, AsyncCompletions
 from openai.resources.responses import AsyncResponses
+
+_LAST_EVENTS = {"response.completed", "response.failed", "response.incomplete", "response.error"}
 
 
 class PlainResponses(AsyncResponses):
@@ -30,6 +34,13 @@ class PlainChat(AsyncChat):
 
 
 class PlainClient(AsyncOpenAI):
+    def _process_response_data(self, *, data: object, **how: Any) -> Any:
+        """The whole answer, which comes last, is checked; what leads up to it is only told."""
+        kind = data.get("type") if isinstance(data, Mapping) else None
+        if isinstance(data, Mapping) and str(kind).startswith("response.") and kind not in _LAST_EVENTS:
+            return SimpleNamespace(**data)
+        return super()._process_response_data(data=data, **how)
+
     @cached_property
     def responses(self) -> PlainResponses:
         return PlainResponses(self)
