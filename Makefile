@@ -7,7 +7,7 @@ LOCKED := uv pip compile --quiet --universal --python-version 3.11 --generate-ha
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup run test check format lock
+.PHONY: setup run test check format lock schemas
 .DEFAULT_GOAL := setup
 
 setup: .venv/installed
@@ -41,3 +41,7 @@ format: setup
 lock: setup
 	$(BIN)/$(LOCKED) $(UPGRADE) pyproject.toml --output-file requirements/runtime.txt
 	$(BIN)/$(LOCKED) $(UPGRADE) pyproject.toml --group dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
+
+# Written to docs/ from what the service does; a test fails when they differ.
+schemas: setup
+	$(BIN)/python -m tests.schemas

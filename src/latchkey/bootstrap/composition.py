@@ -20,9 +20,10 @@ from latchkey.application.instructions import BUILT_IN
 from latchkey.application.ledger import Ledger
 from latchkey.application.running import Limits, TurnRunner
 from latchkey.application.turns import Terms
+from latchkey.bootstrap.termination import after_termination
 from latchkey.config import ConfigurationError, Settings
 from latchkey.domain.errors import Unavailable
-from latchkey.domain.scope import TokenSecret
+from latchkey.domain.scope import Grant, TokenSecret
 from latchkey.infrastructure.agents.openai import OpenAIAgent
 from latchkey.infrastructure.agents.rehearsal import RehearsalAgent
 from latchkey.infrastructure.database.engine import create_engine
@@ -34,6 +35,8 @@ from latchkey.infrastructure.identity.local import SharedSecret
 from latchkey.infrastructure.telemetry import log_call
 from latchkey.interfaces.http.app import Parts, create_app
 from latchkey.interfaces.http.edge import Edge
+from latchkey.interfaces.http.resource_metadata import PATH as METADATA_PATH
+from latchkey.interfaces.http.resource_metadata import ResourceMetadata
 from latchkey.interfaces.mcp.endpoint import McpEndpoint
 from latchkey.interfaces.mcp.in_process import connect
 from latchkey.interfaces.mcp.server import create_server
@@ -79,7 +82,9 @@ def create_asgi(settings: Settings, host: str, port: int) -> ASGIApp:
     public_url = settings.reached_at(host, port)
     hosts = settings.allowed_hosts or (*_LOOPBACK, urlsplit(public_url).netloc)
     origins = settings.allowed_origins or (*(f"http://{name}" for name in _LOOPBACK), _origin(public_url))
-    endpoint = McpEndpoint(core.mcp_server, core.application, identity, f"{public_url}/mcp")
+    metadata = _resource_metadata(settings, f"{public_url}/mcp")
+    metadata_url = f"{public_url}{METADATA_PATH}" if metadata else None
+    endpoint = McpEndpoint(core.mcp_server, core.application, identity, f"{public_url}/mcp", metadata_url)
     runner = TurnRunner(core.application, agent, _limits(settings), settings.system_prompt() or BUILT_IN)
     parts = Parts(
         application=core.application,
@@ -87,15 +92,17 @@ def create_asgi(settings: Settings, host: str, port: int) -> ASGIApp:
         identity=identity,
         probe=partial(_check_ready, core.engine),
         mcp=endpoint,
+        resource_metadata=metadata,
     )
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         async with endpoint.run():
-            # What was imported by now is not garbage: looked through on every full collection, it costs pauses.
-            gc.collect()
-            gc.freeze()
-            yield
+            with after_termination(settings.drain_s, runner.aclose):
+                # What was imported by now is not garbage: looked through on every full collection, it costs pauses.
+                gc.collect()
+                gc.freeze()
+                yield
             await runner.aclose()
         if agent is not None:
             await agent.aclose()
@@ -126,6 +133,13 @@ def _create_agent(settings: Settings, server: Server) -> OpenAIAgent | None:
         base_url=settings.openai_base_url,
         api=settings.openai_api,
     )
+
+
+def _resource_metadata(settings: Settings, resource: str) -> ResourceMetadata | None:
+    """Only an identity provider is an authorization server; the service's own signature is for trying it out."""
+    if settings.identity != "jwks":
+        return None
+    return ResourceMetadata(resource, [settings.issuer], ["header"], [grant.value for grant in Grant])
 
 
 def _limits(settings: Settings) -> Limits:

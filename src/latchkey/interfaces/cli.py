@@ -43,7 +43,7 @@ class _Duration(click.ParamType[timedelta]):
 def run(commands: Commands, refusals: tuple[type[Exception], ...]) -> None:
     """Run the command line and exit: 0 fine, 1 for one of the refusals, 2 for wrong usage, 70 for a bug."""
     try:
-        _group(commands)(prog_name="latchkey")
+        latchkey(prog_name="latchkey", obj=commands)
     except refusals as refusal:
         click.echo(f"latchkey: {refusal}", err=True)
         sys.exit(_DOMAIN_ERROR)
@@ -52,46 +52,54 @@ def run(commands: Commands, refusals: tuple[type[Exception], ...]) -> None:
         sys.exit(_BUG)
 
 
-def _group(commands: Commands) -> click.Group:
-    @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-    @click.version_option(package_name="latchkey")
-    def latchkey() -> None:
-        """The backend of an AI assistant: conversations, turns, to-do tasks, over HTTP and MCP."""
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="latchkey")
+def latchkey() -> None:
+    """The backend of an AI assistant: conversations, turns, to-do tasks, over HTTP and MCP."""
 
-    @latchkey.command()
-    @click.option("--host", default="127.0.0.1", show_default=True)
-    @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
-    @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64))
-    @click.option("--dev", is_flag=True, help="SQLite, a local signing key and the rehearsal agent; loopback only.")
-    @click.option("--migrate", is_flag=True, help="Bring the schema to head first.")
-    def serve(host: str, port: int, workers: int, *, dev: bool, migrate: bool) -> None:
-        """Serve HTTP and MCP."""
-        commands.serve(host, port, workers, dev=dev, migrate=migrate)
 
-    @latchkey.command()
-    def migrate() -> None:
-        """Bring the schema to head. Several at once: one does it, the rest wait."""
-        commands.migrate()
+@latchkey.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64))
+@click.option("--dev", is_flag=True, help="SQLite, a local signing key and the rehearsal agent; loopback only.")
+@click.option("--migrate", is_flag=True, help="Bring the schema to head first.")
+@click.pass_obj
+def serve(commands: Commands, host: str, port: int, workers: int, *, dev: bool, migrate: bool) -> None:
+    """Serve HTTP and MCP."""
+    commands.serve(host, port, workers, dev=dev, migrate=migrate)
 
-    @latchkey.command()
-    @click.argument("user")
-    @click.option("--ttl", default="1h", show_default=True, type=_Duration(), help="As in 30m, 1h or 7d.")
-    def token(user: str, ttl: timedelta) -> None:
-        """Print a JWT for USER, where the service signs its own."""
-        click.echo(commands.token(user, ttl))
 
-    @latchkey.command()
-    def mcp() -> None:
-        """Serve MCP over stdio for the context token in LATCHKEY_CONTEXT_TOKEN."""
-        commands.mcp()
+@latchkey.command()
+@click.pass_obj
+def migrate(commands: Commands) -> None:
+    """Bring the schema to head. Several at once: one does it, the rest wait."""
+    commands.migrate()
 
-    @latchkey.command()
-    def doctor() -> None:
-        """Say what is configured, reachable and missing."""
-        findings = list(commands.doctor())
-        for finding in findings:
-            click.echo(f"{'ok  ' if finding.ok else 'FAIL' if finding.needed else 'note'} {finding.name}: {finding.text}")
-        if any(finding.needed and not finding.ok for finding in findings):
-            sys.exit(_DOMAIN_ERROR)
 
-    return latchkey
+@latchkey.command()
+@click.argument("user")
+@click.option("--ttl", default="1h", show_default=True, type=_Duration(), help="As in 30m, 1h or 7d.")
+@click.pass_obj
+def token(commands: Commands, user: str, ttl: timedelta) -> None:
+    """Print a JWT for USER, where the service signs its own."""
+    click.echo(commands.token(user, ttl))
+
+
+@latchkey.command()
+@click.pass_obj
+def mcp(commands: Commands) -> None:
+    """Serve MCP over stdio for the context token in LATCHKEY_CONTEXT_TOKEN."""
+    commands.mcp()
+
+
+@latchkey.command()
+@click.pass_obj
+def doctor(commands: Commands) -> None:
+    """Say what is configured, reachable and missing."""
+    findings = list(commands.doctor())
+    for finding in findings:
+        mark = "ok  " if finding.ok else "FAIL" if finding.needed else "note"
+        click.echo(f"{mark} {finding.name}: {finding.text}")
+    if any(finding.needed and not finding.ok for finding in findings):
+        sys.exit(_DOMAIN_ERROR)

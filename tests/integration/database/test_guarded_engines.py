@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from sqlalchemy import ClauseElement, select, text, update
+from sqlalchemy import ClauseElement, bindparam, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import CreateTable
 
@@ -49,6 +49,44 @@ async def test_it_is_refused_before_it_is_sent(
 
     owners = await connection.exec_driver_sql("SELECT user_id FROM tasks ORDER BY user_id")
     assert list(owners.scalars()) == ["me", "you"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "values"),
+    [
+        (select(tasks.c.id), {}),
+        (select(tasks.c.id).where(tasks.c.user_id == bindparam("whose")), {"whose": "you"}),
+        (update(tasks).where(mine(tasks)), {"user_id": "you"}),
+        (text("SELECT id FROM tasks WHERE user_id = :scope_user"), {}),
+    ],
+    ids=["not pinned", "pinned to another", "given away", "text"],
+)
+async def test_what_repositories_run_goes_through_it_too(
+    database_url: str, statement: Any, values: dict[str, Any]
+) -> None:
+    """Though their statements go past the engine: none is prepared that the guard refuses."""
+    engine = create_engine(database_url)
+    units = SqlUnitsOfWork(engine)
+    async with units.open(Owner(UserId("me")), "write") as work:
+        session = work.tasks._session  # type: ignore[attr-defined] # where the repository's statements go
+        for _ in range(2):
+            with pytest.raises(UnpinnedStatement):
+                await session.rows(statement, **values)
+    await engine.dispose()
+
+
+async def test_a_repository_cannot_bind_another_user(database_url: str) -> None:
+    """Not even by the parameter's own name: the scope's user is filled in last."""
+    engine = create_engine(database_url)
+    units = SqlUnitsOfWork(engine)
+    for name in ("me", "you"):
+        await Belongings().store(units, Owner(UserId(name)))
+    async with units.open(Owner(UserId("me")), "read") as work:
+        session = work.tasks._session  # type: ignore[attr-defined] # where the repository's statements go
+        for _ in range(2):
+            found = await session.rows(select(tasks.c.user_id).where(mine(tasks)), **{USER: "you"})
+            assert [row[0] for row in found] == ["me"]
+    await engine.dispose()
 
 
 async def test_the_guard_alone_keeps_users_apart(connection: AsyncConnection) -> None:

@@ -18,7 +18,7 @@ from latchkey.domain.scope import Credential, Owner, Scope, user_id_of
 from latchkey.infrastructure.database.context_tokens import SqlContextTokens
 from latchkey.infrastructure.database.conversations import SqlConversations
 from latchkey.infrastructure.database.dialect import dialect_of
-from latchkey.infrastructure.database.engine import POOL_SIZE
+from latchkey.infrastructure.database.engine import POOL_SIZE, POOL_TIMEOUT_S
 from latchkey.infrastructure.database.failures import DEAD, translated
 from latchkey.infrastructure.database.messages import SqlMessages
 from latchkey.infrastructure.database.prepared import Statements
@@ -131,7 +131,8 @@ def _give_back(connection: AsyncConnection) -> None:
 async def _roll_back(connection: AsyncConnection, wire: Wire) -> None:
     """Give the connection back as it came, or not at all; the database then ends its transaction by itself."""
     try:
-        if not connection.invalidated:
+        # asyncpg first waits, however long it takes, for the server to hear that a statement is given up.
+        async with asyncio.timeout(POOL_TIMEOUT_S):
             await wire.send("ROLLBACK")
     except (*DEAD, asyncpg.PostgresError, sqlite3.Error):
         await connection.invalidate()

@@ -2,26 +2,26 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from importlib.metadata import version
 from typing import Any
 
-from litestar import Litestar, Router, asgi
+import msgspec
+from litestar import Litestar, Request, Response, Router, asgi, get
 from litestar.datastructures import State
-from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import Receive, Scope, Send
 from msgspec import Struct
 
 from latchkey.application.application import Application
 from latchkey.application.running import TurnRunner
 from latchkey.domain.ports import Identity
-from latchkey.interfaces.http.body import MAX_BYTES, StrictBody
+from latchkey.interfaces.http import openapi
+from latchkey.interfaces.http.body import MAX_BYTES
 from latchkey.interfaces.http.chat import chat
 from latchkey.interfaces.http.context_tokens import ContextTokenController
 from latchkey.interfaces.http.conversations import ConversationController
 from latchkey.interfaces.http.health import HealthController, Probe
 from latchkey.interfaces.http.problems import EXCEPTION_HANDLERS
 from latchkey.interfaces.http.request import ApiRequest, require_owner
+from latchkey.interfaces.http.resource_metadata import ResourceMetadata, get_resource_metadata
 from latchkey.interfaces.http.tasks import TaskController
 from latchkey.interfaces.http.turns import TurnController
 
@@ -29,13 +29,14 @@ Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
 
 
 class Parts(Struct, frozen=True):
-    """What the application serves; a lifespan may fill in the rest of the state."""
+    """What the application serves. There is resource metadata where somebody else issues the tokens."""
 
     application: Application
     runner: TurnRunner
     identity: Identity
     probe: Probe
     mcp: Callable[[Any, Any, Any], Awaitable[None]]
+    resource_metadata: ResourceMetadata | None = None
 
 
 def create_app(parts: Parts, lifespan: Sequence[Lifespan] = ()) -> Litestar:
@@ -49,18 +50,24 @@ def create_app(parts: Parts, lifespan: Sequence[Lifespan] = ()) -> Litestar:
         "/api/{user_id:str}",
         route_handlers=[chat, ConversationController, TurnController, TaskController, ContextTokenController],
         guards=[require_owner],
+        security=[{"bearer": []}],
         request_class=ApiRequest,
-        dto=StrictBody,
-        return_dto=None,
     )
-    return Litestar(
-        route_handlers=[api, HealthController, mcp],
-        state=State({"application": parts.application, "runner": parts.runner, "identity": parts.identity, "probe": parts.probe}),
+    metadata = [get_resource_metadata] if parts.resource_metadata else []
+    app = Litestar(
+        route_handlers=[api, HealthController, get_schema, mcp, *metadata],
+        state=State({name: getattr(parts, name) for name in parts.__struct_fields__}),
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=list(lifespan),
-        openapi_config=OpenAPIConfig(
-            title="Latchkey", version=version("latchkey"), path="/schema", render_plugins=[JsonRenderPlugin()]
-        ),
+        openapi_config=None,
         request_max_body_size=MAX_BYTES,
         logging_config=None,
     )
+    app.state.schema = msgspec.json.encode(openapi.document(app))
+    return app
+
+
+@get(openapi.PATH, tags=["schema"])
+async def get_schema(request: Request[None, None, State]) -> Response[dict[str, Any]]:
+    """Show what you are reading: the schema of this API (OpenAPI 3.1)."""
+    return Response(request.app.state.schema, media_type="application/json")

@@ -1,17 +1,15 @@
-"""The strict edge for bodies: the right content type, JSON in UTF-8, and nothing that the type does not name."""
+"""Request bodies: the right media type, JSON in UTF-8 by the rules of the declared type, and no name twice."""
 
-from functools import cache
-from typing import Any, Generic, TypeVar
+import json
+from email.message import Message
+from functools import cache, lru_cache
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
-from litestar._openapi.schema_generation import SchemaCreator
-from litestar.connection import ASGIConnection
-from litestar.dto import AbstractDTO
-from litestar.dto._backend import DTOBackend
-from litestar.openapi.spec import Reference, Schema
+from litestar.params import BodyKwarg
 from litestar.typing import FieldDefinition
 
-from latchkey.domain.errors import UnsupportedMediaType
+from latchkey.domain.errors import Malformed, UnsupportedMediaType
 from latchkey.interfaces.errors import invalid
 
 T = TypeVar("T")
@@ -20,53 +18,53 @@ MAX_BYTES = 2 * 1024 * 1024
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 
+JsonBody: TypeAlias = Annotated[T, BodyKwarg(media_type=JSON)]
+PatchBody: TypeAlias = Annotated[T, BodyKwarg(media_type=MERGE_PATCH)]
+"""A merge patch (RFC 7396) has a media type of its own; plain JSON is taken for it too."""
 
-class StrictBody(AbstractDTO[T], Generic[T]):
-    """Decodes the `data` of a handler straight into its msgspec type, by that type's own rules.
 
-    Litestar's decoding is lax ("5" passes for 5) and answers 500 for what is not UTF-8.
+def media_types(declared: FieldDefinition) -> tuple[str, ...]:
+    """Those that the body of a handler may be sent as, given the handler's `data`."""
+    kwarg = declared.kwarg_definition
+    return (MERGE_PATCH, JSON) if isinstance(kwarg, BodyKwarg) and kwarg.media_type == MERGE_PATCH else (JSON,)
+
+
+@lru_cache(64)
+def check_media_type(content_type: str, taken: tuple[str, ...]) -> None:
+    """Raises `UnsupportedMediaType`. RFC 8259 knows no `charset`; one that says UTF-8 is harmless."""
+    if content_type in taken:
+        return
+    given = Message()
+    given["content-type"] = content_type
+    wanted = " or ".join(taken)
+    if not content_type or given.get_content_type() not in taken:
+        raise UnsupportedMediaType(f"Send the body as {wanted}, not {content_type or 'without a Content-Type'}.")
+    if str(given.get_param("charset", "utf-8")).lower() not in {"utf-8", "utf8"}:
+        raise UnsupportedMediaType(f"Send {wanted} in UTF-8, and in no other charset.")
+
+
+def decode(body: bytes, kind: Any) -> Any:
+    """The body as its type. Raises `Malformed` for what is not JSON, and `Invalid` for what breaks the type's rules.
+
+    Litestar's own decoding is lax ("5" passes for 5), and answers 500 for what is not UTF-8.
     """
-
-    _kinds: dict[str, Any] = {}
-
-    def decode_bytes(self, value: bytes) -> Any:
-        """Raises `UnsupportedMediaType`, `Malformed` and `Invalid`."""
-        _check_content_type(self.asgi_connection)
-        kind = self._kinds[self.asgi_connection.route_handler.handler_id]
-        try:
-            return _decoder(kind).decode(value)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise invalid(error) from error
-
-    @classmethod
-    def create_for_field_definition(
-        cls, field_definition: FieldDefinition, handler_id: str, backend_cls: type[DTOBackend] | None = None
-    ) -> None:
-        cls._kinds[handler_id] = field_definition.annotation
-
-    @classmethod
-    def create_openapi_schema(
-        cls, field_definition: FieldDefinition, handler_id: str, schema_creator: SchemaCreator
-    ) -> Reference | Schema:
-        return schema_creator.for_field_definition(field_definition)
-
-    @classmethod
-    def generate_field_definitions(cls, model_type: type[Any]) -> Any:
-        raise NotImplementedError  # for DTOs that make a second model; this one decodes the type itself
-
-    @classmethod
-    def detect_nested_field(cls, field_definition: FieldDefinition) -> bool:
-        raise NotImplementedError
-
-
-def _check_content_type(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
-    """RFC 7396 has a media type of its own for patches; plain JSON is taken for them too."""
-    given = connection.headers.get("content-type", "").partition(";")[0].strip().lower()
-    taken = (MERGE_PATCH, JSON) if connection.scope.get("method") == "PATCH" else (JSON,)
-    if given not in taken:
-        raise UnsupportedMediaType(f"Send the body as {' or '.join(taken)}, not {given or 'without a Content-Type'}.")
+    try:
+        decoded = _decoder(kind).decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise invalid(error) from error
+    _PAIRS.decode(body.decode())
+    return decoded
 
 
 @cache
 def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind)
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> None:
+    """Of two members with one name, readers disagree which counts (RFC 8259, 4)."""
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise Malformed("The body has two members with the same name in one object.")
+
+
+_PAIRS = json.JSONDecoder(object_pairs_hook=_distinct)

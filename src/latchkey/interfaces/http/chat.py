@@ -7,10 +7,12 @@ from msgspec import Struct
 
 from latchkey.application.running import TurnRunner
 from latchkey.application.turns import Ended
+from latchkey.domain import errors
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.message import Message, NewMessage
 from latchkey.domain.tool_call import ToolCall
 from latchkey.domain.turn import TurnId, Usage
+from latchkey.interfaces.http.body import JsonBody
 from latchkey.interfaces.http.request import ApiRequest
 
 
@@ -27,8 +29,27 @@ class ChatAnswer(Struct, frozen=True):
     agent: str
 
 
-@post("/chat", status_code=200, tags=["chat"])
-async def chat(request: ApiRequest, data: NewMessage) -> ChatAnswer:
+_FAILURES: tuple[type[errors.Failure], ...] = (
+    errors.NotFound,
+    errors.TurnInProgress,
+    errors.TooManyTurns,
+    errors.AgentNotConfigured,
+    errors.TurnInterrupted,
+    errors.ToolsUnavailable,
+    errors.RateLimited,
+    errors.ModelUnavailable,
+    errors.ModelBadResponse,
+    errors.MaxSteps,
+    errors.DeadlinePassed,
+)
+
+
+@post("/chat", status_code=200, tags=["chat"], failures=_FAILURES)
+async def chat(request: ApiRequest, data: JsonBody[NewMessage]) -> ChatAnswer:
+    """Say something, and wait for the answer of the agent.
+
+    The turn goes on if the client leaves. If it fails, the message and the effects of its tool calls stay.
+    """
     runner: TurnRunner = request.app.state.runner
     return _answer(await runner.chat(request.user, data))
 

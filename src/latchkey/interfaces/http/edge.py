@@ -15,6 +15,8 @@ from latchkey.interfaces.http.problems import OUR_MISTAKE, problem
 
 _log = logging.getLogger("latchkey.http")
 _PORT = re.compile(r":\d+\Z")
+_ALWAYS = (b"x-content-type-options", b"nosniff")
+_OF_API = (b"cache-control", b"no-store")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
 
 
@@ -33,40 +35,44 @@ class Edge:
         headers = dict(scope["headers"])
         request_id = _request_id(headers.get(b"x-request-id"))
         scope["request_id"] = request_id  # type: ignore[typeddict-unknown-key]
+        added = [(b"x-request-id", request_id.encode()), _ALWAYS]
+        if scope["path"].startswith("/api/"):
+            added.append(_OF_API)
         started = False
 
-        async def send_with_id(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                message["headers"] = [*message["headers"], *added]
             await send(message)
 
         with bound_contextvars(request_id=request_id):
             try:
                 self._check(headers)
-                await self._app(scope, receive, send_with_id)
+                await self._app(scope, receive, send_with_headers)
             except Exception as error:
                 failure = error if isinstance(error, Failure) else OUR_MISTAKE
                 if failure is OUR_MISTAKE:
                     _log.exception("unhandled")
                 if started:
                     raise
-                await _send(failure, request_id, send_with_id)
+                await _send(failure, request_id, send_with_headers)
 
     def _check(self, headers: dict[bytes, bytes]) -> None:
         """DNS rebinding and foreign pages end here. Raises `Misdirected` and `Forbidden`."""
         host = headers.get(b"host", b"").decode("latin-1").lower()
-        if host not in self._hosts and _without_port(host) not in self._hosts:
+        if not _is_among(self._hosts, host):
             raise Misdirected("This service does not answer for that host: LATCHKEY_ALLOWED_HOSTS lists those it does.")
         origin = headers.get(b"origin", b"").decode("latin-1").lower()
-        if origin and origin not in self._origins and _without_port(origin) not in self._origins:
+        if origin and not _is_among(self._origins, origin):
             raise Forbidden("Pages of that origin may not call this: LATCHKEY_ALLOWED_ORIGINS lists those that may.")
 
 
-def _without_port(netloc: str) -> str:
-    """`localhost:8000` as `localhost`, `http://[::1]:80` as `http://[::1]`."""
-    return _PORT.sub("", netloc)
+def _is_among(allowed: frozenset[str], given: str) -> bool:
+    """`localhost:8000`, where that or `localhost` is allowed; of origins the same."""
+    bare = _PORT.sub("", given)
+    return given in allowed or (bare in allowed and not _PORT.search(bare))
 
 
 def _request_id(given: bytes | None) -> str:

@@ -1,11 +1,18 @@
 """Entity tags (RFC 9110, 8.8.3): the version of a thing, and the condition that a write makes of it."""
 
 import re
+from typing import Annotated
 
 from litestar import Response
+from litestar.params import HeaderParameter
 
 from latchkey.domain.errors import Malformed, StaleVersion
 from latchkey.domain.task import Task
+
+IfMatch = Annotated[
+    str | None,
+    HeaderParameter(name="If-Match", description="Do it only if this is still the entity tag of what is there."),
+]
 
 _TAG = re.compile(r'(?P<weak>W/)?"(?P<text>[\x21\x23-\x7e\x80-\xff]*)"\Z')
 _VERSION = re.compile(r"[1-9]\d{0,8}\Z")

@@ -1,10 +1,17 @@
 """The query parameters of every listing."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from litestar.params import QueryParameter
 
-LimitQuery = Annotated[int, QueryParameter(ge=1, le=200, description="How many items a page holds at most.")]
-CursorQuery = Annotated[
-    str | None, QueryParameter(max_length=500, description="`next_cursor` of the page before, as it was given.")
-]
+from latchkey.domain.page import Cursor, Limit
+
+
+def _like(domain_type: Any) -> QueryParameter:
+    """A query parameter with the rules of a domain type, which Litestar does not read from the type itself."""
+    (meta,) = domain_type.__metadata__
+    return QueryParameter(ge=meta.ge, le=meta.le, max_length=meta.max_length, description=meta.description)
+
+
+LimitQuery = Annotated[int, _like(Limit)]
+CursorQuery = Annotated[str | None, _like(Cursor)]

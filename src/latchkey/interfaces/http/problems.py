@@ -1,19 +1,49 @@
 """Problem details (RFC 9457): how every failure looks over HTTP."""
 
-from typing import Any
+from typing import Any, NoReturn, NotRequired, TypedDict
+from uuid import UUID
 
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
+from litestar.status_codes import HTTP_500_INTERNAL_SERVER_ERROR
 from litestar.types import ExceptionHandlersMap
 
 from latchkey.domain.errors import Failure, Invalid, Malformed, NotFound, TooLarge, Unauthenticated
 from latchkey.interfaces.errors import MethodNotAllowed, retry_after, status_of, title_of
+from latchkey.interfaces.http.body import MAX_BYTES
 
 MEDIA_TYPE = "application/problem+json"
 
-OUR_MISTAKE = Failure("The service made a mistake: name the request id when you report it.")
 _encode = msgspec.json.Encoder().encode
+
+
+class Mistake(Failure):
+    """The service made a mistake. Name the request id when you report it."""
+
+
+OUR_MISTAKE = Mistake("The service made a mistake: name the request id when you report it.")
+
+
+class Fault(TypedDict):
+    """One thing that is wrong with an input: where, and what would be right."""
+
+    path: str
+    message: str
+
+
+class Problem(TypedDict):
+    """Problem details (RFC 9457). `code` says what happened in a word, `detail` for this one request."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    errors: NotRequired[list[Fault]]
+    turn_id: NotRequired[UUID]
+    conversation_id: NotRequired[UUID]
 
 
 def problem(failure: Failure, request_id: str) -> tuple[int, dict[str, str], bytes]:
@@ -24,16 +54,15 @@ def problem(failure: Failure, request_id: str) -> tuple[int, dict[str, str], byt
     if (seconds := retry_after(failure)) is not None:
         headers["retry-after"] = str(seconds)
     status = status_of(failure)
-    body = {
+    body: Problem = {
         "type": f"urn:latchkey:problem:{failure.code}",
         "title": title_of(failure),
         "status": status,
         "detail": failure.detail,
         "code": failure.code,
         "request_id": request_id,
-        **failure.members,
     }
-    return status, headers, _encode(body)
+    return status, headers, _encode({**body, **failure.members})
 
 
 def _answer(request: Request[Any, Any, Any], failure: Failure) -> Response[bytes]:
@@ -54,18 +83,27 @@ def _of_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Respo
             response.headers.update(error.headers or {})
             return response
         case 413:
-            return _answer(request, TooLarge("The body is larger than this service takes."))
-        case status if status < 500:
+            return _answer(request, TooLarge(f"The body is larger than {MAX_BYTES} bytes."))
+        case status if status < HTTP_500_INTERNAL_SERVER_ERROR:
             return _answer(request, Malformed(error.detail))
     raise error
 
 
 def _of_validation(error: ValidationException) -> Invalid:
-    """Only query and path parameters are checked by the framework."""
+    """Only query parameters and headers are checked by the framework."""
     found = error.extra if isinstance(error.extra, list) else []
     errors = [{"path": item.get("key", "$"), "message": item.get("message", "")} for item in found]
     detail = "; ".join(f"{item['path']}: {item['message']}" for item in errors) or error.detail
     return Invalid(detail, errors=errors)
 
 
-EXCEPTION_HANDLERS: ExceptionHandlersMap = {Failure: _answer, HTTPException: _of_litestar}
+def _leave_to_the_edge(_: Request[Any, Any, Any], error: Exception) -> NoReturn:
+    """Our mistakes are logged and answered in one place, which no request can get around."""
+    raise error
+
+
+EXCEPTION_HANDLERS: ExceptionHandlersMap = {
+    Failure: _answer,
+    HTTPException: _of_litestar,
+    Exception: _leave_to_the_edge,
+}

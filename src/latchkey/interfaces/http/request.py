@@ -2,24 +2,28 @@
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
+from urllib.parse import quote
+from uuid import UUID
 
 from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.datastructures import State
+from litestar.exceptions import InternalServerException
 from litestar.handlers import BaseRouteHandler
 
 from latchkey.application.application import Application
-from latchkey.domain.errors import WrongUser
+from latchkey.domain.errors import Malformed, WrongUser
 from latchkey.domain.ports import Identity, UnitOfWork
 from latchkey.domain.scope import Owner
 from latchkey.interfaces.bearer import owner_of
+from latchkey.interfaces.http.body import check_media_type, decode, media_types
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 class ApiRequest(Request[Owner, None, State]):
-    """What the controllers are given."""
+    """What the controllers are given. Litestar takes their `data` from `body()` and `json()`."""
 
     async def call(
         self, use_case: Callable[Concatenate[UnitOfWork, P], Awaitable[R]], *args: P.args, **kwargs: P.kwargs
@@ -27,6 +31,26 @@ class ApiRequest(Request[Owner, None, State]):
         """Run a use case for the owner. Raises any `Failure`."""
         application: Application = self.app.state.application
         return await application.call(self.user, use_case, *args, **kwargs)
+
+    async def body(self) -> bytes:
+        """All of it. Raises `Malformed` if there is none, or the client left before it was whole."""
+        try:
+            body = await super().body()
+        except InternalServerException as error:
+            raise Malformed("The body broke off.") from error
+        if not body:
+            raise Malformed("This needs a body in JSON, and there is none.")
+        return body
+
+    async def json(self) -> Any:
+        """The body as the type that the handler declares. Raises `UnsupportedMediaType`, `Malformed` and `Invalid`."""
+        declared = self.route_handler.parsed_fn_signature.parameters["data"]
+        check_media_type(self.headers.get("content-type", ""), media_types(declared))
+        return decode(await self.body(), declared.annotation)
+
+    def location_of(self, collection: str, id: UUID) -> str:
+        """The path of a thing of the owner's, for a `Location` header."""
+        return f"/api/{quote(self.user.user_id, safe='')}/{collection}/{id}"
 
 
 async def require_owner(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:

@@ -1,5 +1,6 @@
 """The process that listens: uvicorn with uvloop and httptools."""
 
+import signal
 import socket
 from collections.abc import Callable
 
@@ -8,9 +9,18 @@ from litestar.types import ASGIApp
 from msgspec import Struct
 from uvicorn.supervisors import Multiprocess
 
+from latchkey.domain.errors import Unavailable
+
+_BACKLOG = 4096
+_GRACE_S = 5
+"""For requests to be answered that the end of the drain has ended."""
+
+_STARTUP_S = 60
+"""A worker that does not answer its supervisor for that long is replaced; importing everything may take a while."""
+
 
 class Listening(Struct, frozen=True):
-    """Where to listen, with how many processes, and how long a process may take to end."""
+    """Where to listen, with how many processes, and how long requests may take to end when a process is to."""
 
     host: str
     port: int
@@ -32,12 +42,13 @@ class _Server(uvicorn.Server):
 
 
 def listen(create: Callable[[], ASGIApp], listening: Listening, announce: Callable[[], None]) -> bool:
-    """Serve until told to stop, and tell whether it ever started. With several workers, each makes its own `create()`."""
+    """Serve until told to stop, and tell whether it ever started. Each worker makes its own `create()`.
+
+    Raises `Unavailable` if the address cannot be had.
+    """
     config = uvicorn.Config(
         create,
         factory=True,
-        host=listening.host,
-        port=listening.port,
         workers=listening.workers,
         loop="uvloop",
         http="httptools",
@@ -47,15 +58,27 @@ def listen(create: Callable[[], ASGIApp], listening: Listening, announce: Callab
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        backlog=4096,
+        backlog=_BACKLOG,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=listening.drain_s,
+        timeout_graceful_shutdown=listening.drain_s + _GRACE_S,
+        timeout_worker_healthcheck=_STARTUP_S,
     )
-    if listening.workers == 1:
-        server = _Server(config, announce)
-        server.run()
-        return server.started
-    with config.bind_socket() as shared:
+    with _bound(listening) as bound:
+        if listening.workers == 1:
+            server = _Server(config, announce)
+            # uvicorn raises the signal anew once it has done what it asked for; then there is nothing left to do.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            server.run(sockets=[bound])
+            return server.started
+        # Who connects before a worker accepts waits in the backlog.
         announce()
-        Multiprocess(config, sockets=[shared]).run()
+        Multiprocess(config, sockets=[bound]).run()
     return True
+
+
+def _bound(listening: Listening) -> socket.socket:
+    family = socket.AF_INET6 if ":" in listening.host else socket.AF_INET
+    try:
+        return socket.create_server((listening.host, listening.port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise Unavailable(f"Cannot listen on {listening.host}:{listening.port}: {error.strerror}.") from error

@@ -3,6 +3,7 @@
 from uuid import UUID
 
 from litestar import Controller, get
+from litestar.params import FromPath
 
 from latchkey.application import turns
 from latchkey.domain.turn import PublishedTurn, TurnId
@@ -11,8 +12,9 @@ from latchkey.interfaces.http.request import ApiRequest
 
 class TurnController(Controller):
     path = "/turns"
-    tags = ["turns"]
+    tags = ("turns",)
 
     @get("/{turn_id:uuid}")
-    async def show(self, request: ApiRequest, turn_id: UUID) -> PublishedTurn:
+    async def get_turn(self, request: ApiRequest, turn_id: FromPath[UUID]) -> PublishedTurn:
+        """Show a turn with its tool calls."""
         return await request.call(turns.get_turn, TurnId(turn_id))

@@ -1,0 +1,11 @@
+"""The shared service, for what is tried on every wire."""
+
+from tests.integration.http.conftest import (
+    ada,
+    service,
+    shared_database_url,
+    shared_postgresql_url,
+    shared_sqlite_url,
+)
+
+__all__ = ["ada", "service", "shared_database_url", "shared_postgresql_url", "shared_sqlite_url"]

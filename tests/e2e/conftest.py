@@ -1,0 +1,27 @@
+"""Where the program is started: an empty folder, with a database of each kind that it might be told of."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.program import SIGNED, Environment, run
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """An empty folder. What programs say is kept beside it."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def configured(database_url: str) -> Environment:
+    """All that a service must be told, with a migrated database of each kind in turn."""
+    return {**SIGNED, "LATCHKEY_DATABASE_URL": database_url}
+
+
+@pytest.fixture
+def token(home: Path, configured: Environment) -> str:
+    """Of the user `ada`."""
+    return run("token", "ada", home=home, environment=configured).stdout.strip()

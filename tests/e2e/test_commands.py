@@ -1,0 +1,93 @@
+"""The commands beside `serve`."""
+
+import json
+from base64 import urlsafe_b64decode
+from pathlib import Path
+
+import pytest
+from mcp import Client, StdioServerParameters
+
+from tests.e2e.program import LATCHKEY, SIGNED, Environment, run, served
+
+
+def claims(token: str) -> dict[str, object]:
+    body = token.split(".")[1]
+    found: dict[str, object] = json.loads(urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    return found
+
+
+@pytest.mark.parametrize(("ttl", "seconds"), [([], 3600), (["--ttl", "30s"], 30), (["--ttl", "7d"], 7 * 86_400)])
+def test_a_token_stands_alone_on_standard_output(home: Path, ttl: list[str], seconds: int) -> None:
+    done = run("token", "auth0|ada", *ttl, home=home, environment=SIGNED)
+    issued = claims(done.stdout.strip())
+
+    assert (done.code, done.stderr, done.stdout.count("\n")) == (0, "", 1)
+    assert (issued["sub"], issued["iss"], issued["aud"]) == ("auth0|ada", "latchkey", "latchkey")
+    assert int(str(issued["exp"])) - int(str(issued["iat"])) == seconds
+
+
+def test_there_is_no_token_to_print_where_a_provider_signs(home: Path) -> None:
+    provider = dict.fromkeys(("LATCHKEY_AUTH_ISSUER", "LATCHKEY_AUTH_AUDIENCE"), "https://auth.example")
+    environment = {"LATCHKEY_AUTH_JWKS_URL": "https://auth.example/jwks", **provider}
+    refused = run("token", "ada", home=home, environment=environment)
+
+    assert (refused.code, refused.stdout) == (1, "")
+    assert "LATCHKEY_AUTH_JWKS_URL" in refused.stderr
+
+
+def test_migrating_twice_is_migrating_once(home: Path, empty_database_url: str) -> None:
+    environment = {**SIGNED, "LATCHKEY_DATABASE_URL": empty_database_url}
+    before = run("doctor", home=home, environment=environment)
+    codes = [run("migrate", home=home, environment=environment).code for _ in range(2)]
+    after = run("doctor", home=home, environment=environment)
+
+    assert codes == [0, 0]
+    assert (before.code, after.code) == (1, 0)
+    assert "latchkey migrate" in before.stdout
+    assert "FAIL" not in after.stdout
+
+
+def test_a_service_may_migrate_before_it_serves(home: Path, empty_database_url: str) -> None:
+    environment = {**SIGNED, "LATCHKEY_DATABASE_URL": empty_database_url}
+    with served("--migrate", home=home, environment=environment) as replica:
+        assert replica.ask("GET", "/health/ready").json() == {"status": "ready"}
+
+
+def test_a_doctor_says_check_by_check_what_is_missing(home: Path, sqlite_url: str) -> None:
+    examined = run("doctor", home=home, environment={"LATCHKEY_DATABASE_URL": sqlite_url})
+    marks = {line.split(":")[0] for line in examined.stdout.splitlines()}
+
+    assert examined.code == 1
+    assert marks == {"FAIL identity", "ok   database", "note agent"}
+    assert "LATCHKEY_AUTH_SECRET" in examined.stdout
+
+
+def test_a_doctor_names_no_secret(home: Path, postgresql_url: str) -> None:
+    environment = {**SIGNED, "LATCHKEY_DATABASE_URL": postgresql_url, "OPENAI_API_KEY": "sk-very-secret"}
+    examined = run("doctor", home=home, environment=environment)
+
+    assert examined.code == 0
+    assert not any(one in examined.stdout for one in (SIGNED["LATCHKEY_AUTH_SECRET"], "sk-very", "owner@"))
+
+
+async def test_the_tools_are_reached_over_stdio_with_a_token_that_a_service_has_minted(
+    home: Path, configured: Environment, token: str
+) -> None:
+    """In another process, which knows the database and the token, and nobody's identity."""
+    with served(home=home, environment=configured) as replica:
+        asked = {"grants": ["tasks:read", "tasks:write"]}
+        minted = replica.ask("POST", "/api/ada/context-tokens", token, json=asked).json()
+        environment = {
+            "LATCHKEY_DATABASE_URL": configured["LATCHKEY_DATABASE_URL"],
+            "LATCHKEY_CONTEXT_TOKEN": minted["token"],
+        }
+        program = StdioServerParameters(command=str(LATCHKEY), args=["mcp"], env=environment, cwd=home)
+        async with Client(program) as client:
+            added = await client.call_tool("add_task", {"title": "Buy milk"})
+        tasks = replica.ask("GET", "/api/ada/tasks", token).json()["items"]
+        replica.ask("DELETE", f"/api/ada/context-tokens/{minted['id']}", token)
+    refused = run("mcp", home=home, environment=environment)
+
+    assert tasks == [added.structured_content]
+    assert (refused.code, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("latchkey: ")

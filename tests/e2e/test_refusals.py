@@ -1,0 +1,120 @@
+"""What the program refuses to do: it says what to set or to do, and its exit code says whose turn it is."""
+
+import asyncio
+import socket
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tests.e2e.program import SIGNED, Environment, run
+
+NOT_CONFIGURED: dict[str, tuple[Environment, str]] = {
+    "no identity": ({}, "LATCHKEY_AUTH_SECRET"),
+    "a secret that is too short": ({"LATCHKEY_AUTH_SECRET": "secret"}, "32 bytes"),
+    "half of an identity provider": ({"LATCHKEY_AUTH_JWKS_URL": "https://auth.example/jwks"}, "LATCHKEY_AUTH_ISSUER"),
+    "a setting that is not there": ({**SIGNED, "LATCHKEY_AUTH_ISUER": "x"}, "LATCHKEY_AUTH_ISSUER"),
+    "a value that is none": ({**SIGNED, "LATCHKEY_TURNS_PER_USER": "many"}, "LATCHKEY_TURNS_PER_USER"),
+    "a database that is none": ({**SIGNED, "LATCHKEY_DATABASE_URL": "mysql://x/y"}, "postgresql://"),
+    "nobody at the database": ({**SIGNED, "LATCHKEY_DATABASE_URL": "postgresql://x:pass@127.0.0.1:1/y"}, "database"),
+}
+USAGE = [
+    [],
+    ["serv"],
+    ["serve", "--prot", "8000"],
+    ["serve", "--port", "0"],
+    ["serve", "--port", "http"],
+    ["serve", "--workers", "0"],
+    ["serve", "--dev", "--workers", "2"],
+    ["token"],
+    ["token", "a b"],
+    ["token", ".."],
+    ["token", "ada", "--ttl", "soon"],
+    ["token", "ada", "--ttl", "0h"],
+    ["migrate", "now"],
+]
+
+
+@pytest.mark.parametrize(("environment", "said"), NOT_CONFIGURED.values(), ids=NOT_CONFIGURED)
+def test_what_is_not_configured_does_not_start_and_says_what_to_set(
+    home: Path, environment: Environment, said: str
+) -> None:
+    refused = run("serve", home=home, environment=environment)
+
+    assert (refused.code, refused.stdout) == (1, "")
+    assert said in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert "pass@" not in refused.stderr
+
+
+@pytest.mark.parametrize("arguments", USAGE, ids=" ".join)
+def test_what_is_not_understood_is_answered_with_how_it_is_used(home: Path, arguments: list[str]) -> None:
+    refused = run(*arguments, home=home, environment=SIGNED)
+
+    assert refused.code == 2
+    assert "Usage: latchkey" in refused.stderr
+    assert list(home.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--help", "-h", "--version"])
+def test_help_and_version_are_no_errors(home: Path, option: str) -> None:
+    done = run(option, home=home, environment={})
+
+    assert (done.code, done.stderr) == (0, "")
+    assert "latchkey" in done.stdout
+
+
+def test_a_database_without_a_schema_is_not_served(home: Path, empty_database_url: str) -> None:
+    environment = {**SIGNED, "LATCHKEY_DATABASE_URL": empty_database_url}
+    refused = run("serve", home=home, environment=environment)
+
+    assert refused.code == 1
+    assert "latchkey migrate" in refused.stderr
+    assert "--migrate" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "ALTER TABLE tasks DISABLE ROW LEVEL SECURITY",
+        "ALTER TABLE messages NO FORCE ROW LEVEL SECURITY",
+        "CREATE POLICY anybody ON tasks USING (true)",
+    ],
+)
+def test_a_database_that_would_not_keep_users_apart_is_not_served(home: Path, postgresql_url: str, damage: str) -> None:
+    environment = {**SIGNED, "LATCHKEY_DATABASE_URL": postgresql_url}
+    asyncio.run(_execute(postgresql_url, damage))
+    refused = run("serve", home=home, environment=environment)
+    examined = run("doctor", home=home, environment=environment)
+
+    assert (refused.code, examined.code) == (1, 1)
+    assert damage.split()[2 if "POLICY" not in damage else 4] in refused.stderr
+    assert "FAIL" in examined.stdout
+
+
+def test_an_address_that_is_taken_is_named(home: Path, sqlite_url: str) -> None:
+    environment = {**SIGNED, "LATCHKEY_DATABASE_URL": sqlite_url}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = run("serve", "--port", str(port), home=home, environment=environment)
+
+    assert refused.code == 1
+    assert refused.stderr.splitlines()[-1].startswith(f"latchkey: Cannot listen on 127.0.0.1:{port}")
+
+
+def test_a_model_without_a_name_is_not_served(home: Path, sqlite_url: str) -> None:
+    model = {"LATCHKEY_AGENT": "openai", "OPENAI_API_KEY": "sk-very-secret"}
+    refused = run("serve", home=home, environment={**SIGNED, "LATCHKEY_DATABASE_URL": sqlite_url, **model})
+
+    assert refused.code == 1
+    assert "LATCHKEY_MODEL" in refused.stderr.splitlines()[-1]
+    assert "Traceback" not in refused.stderr
+    assert "sk-very" not in refused.stderr
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()

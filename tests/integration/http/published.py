@@ -1,0 +1,69 @@
+"""The published schema as a judge: whatever the service answers in a test is what docs/openapi.json says it answers."""
+
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from jsonschema import Draft202012Validator
+from referencing import Registry
+from referencing.jsonschema import DRAFT202012
+
+DOCUMENT = json.loads((Path(__file__).parents[3] / "docs" / "openapi.json").read_text())
+
+
+async def check(response: httpx2.Response) -> None:
+    """Raises `AssertionError` if the answer is none that is published for its operation."""
+    operation = _operation(response.request.method, response.request.url.path)
+    if operation is None:
+        return  # there is no such route: MCP, or a test that leaves the beaten track
+    published = operation["responses"].get(str(response.status_code))
+    assert published is not None, f"{operation['operationId']} answered {response.status_code}, which is not published"
+    _check(response, _resolved(published), (await response.aread()))
+
+
+def _check(response: httpx2.Response, published: dict[str, Any], body: bytes) -> None:
+    content = published.get("content", {})
+    if not content:
+        assert body == b""
+        return
+    media_type = response.headers["content-type"].partition(";")[0]
+    _validator(json.dumps(content[media_type]["schema"])).validate(json.loads(body))
+    required = published["headers"].keys() - {"Retry-After"}
+    assert required <= {name for name in required if name.lower() in response.headers}
+
+
+@cache
+def _operations() -> list[tuple[str, re.Pattern[str], dict[str, Any]]]:
+    return [
+        (method.upper(), re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(path))), operation)
+        for path, methods in DOCUMENT["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+
+def _operation(method: str, path: str) -> dict[str, Any] | None:
+    found = (one for its_method, pattern, one in _operations() if its_method == method and pattern.fullmatch(path))
+    return next(found, None)
+
+
+def _resolved(published: dict[str, Any]) -> dict[str, Any]:
+    name = published.get("$ref", "").rpartition("/")[2]
+    found: dict[str, Any] = DOCUMENT["components"]["responses"][name] if name else published
+    return found
+
+
+@cache
+def _validator(schema: str) -> Draft202012Validator:
+    """As strict as can be: what an answer has beyond its schema is a fault too."""
+    closed = json.loads(json.dumps(DOCUMENT), object_hook=_closed)
+    resource = DRAFT202012.create_resource(closed)
+    registry: Registry[Any] = Registry().with_resource("urn:latchkey", resource)
+    text = schema.replace('"#/', '"urn:latchkey#/')
+    return Draft202012Validator(json.loads(text), registry=registry, format_checker=Draft202012Validator.FORMAT_CHECKER)
+
+
+def _closed(node: dict[str, Any]) -> dict[str, Any]:
+    return {"additionalProperties": False, **node} if node.get("type") == "object" and "properties" in node else node

@@ -1,0 +1,103 @@
+"""A turn over HTTP, answered by the rehearsal agent."""
+
+import json
+from uuid import uuid4
+
+import pytest
+
+from tests.integration.http.service import Person, serving, settings_for
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_a_turn_is_answered_with_everything_that_happened_in_it(ada: Person) -> None:
+    answer = await ada.said('/add_task {"title": "Buy milk"}\n/list_tasks {"status": "pending"}')
+    (task,) = await ada.items("tasks")
+    messages = await ada.items(f"conversations/{answer['conversation_id']}/messages")
+    turn = (await ada.get(f"turns/{answer['turn_id']}")).json()
+    added, listed = answer["tool_calls"]
+
+    assert (added["name"], added["arguments"], added["result"]) == ("add_task", {"title": "Buy milk"}, task)
+    assert (listed["name"], listed["arguments"]) == ("list_tasks", {"status": "pending"})
+    assert listed["result"] == {"items": [task], "next_cursor": None}
+    assert [call["is_error"] for call in (added, listed)] == [False, False]
+    assert added["started_at"] < listed["started_at"]
+    assert answer["message"] == messages[1]
+    assert answer["response"] == messages[1]["content"]
+    assert messages[1]["tool_calls"] == turn["tool_calls"] == [added, listed]
+    assert [message["turn_id"] for message in messages] == [answer["turn_id"]] * 2
+    assert (turn["status"], turn["usage"]) == ("completed", answer["usage"])
+    assert (answer["agent"], answer["artifacts"], answer["usage"]["requests"]) == ("rehearsal", [], 3)
+    assert task["conversation_id"] == answer["conversation_id"]
+
+
+async def test_a_conversation_is_made_where_none_is_named_and_gone_on_with_where_one_is(ada: Person) -> None:
+    first = await ada.said("hello")
+    second = await ada.said("hello again", conversation_id=first["conversation_id"])
+    other = await ada.said("something else", conversation_id=None)
+
+    assert second["conversation_id"] == first["conversation_id"] != other["conversation_id"]
+    assert second["message"]["seq"] == 4
+    assert len(await ada.items("conversations")) == 2
+
+
+async def test_a_call_that_a_tool_refuses_is_in_the_ledger_with_what_was_wrong(ada: Person) -> None:
+    absent = str(uuid4())
+    calls = [("complete_task", {"task_id": absent}), ("add_task", {"title": ""}), ("add_task", {"titel": "milk"})]
+    answer = await ada.said("\n".join(f"/{name} {json.dumps(arguments)}" for name, arguments in calls))
+
+    assert [(call["name"], call["arguments"]) for call in answer["tool_calls"]] == calls
+    assert [call["is_error"] for call in answer["tool_calls"]] == [True] * 3
+    assert answer["tool_calls"][0]["result"] == {"code": "not-found", "detail": "There is no such task."}
+    assert [call["result"]["code"] for call in answer["tool_calls"]] == ["not-found", "invalid", "invalid"]
+    assert await ada.items("tasks") == []
+
+
+async def test_what_reads_like_a_wish_has_no_effect(ada: Person) -> None:
+    """Nothing in the service guesses what somebody wants: that is for a model."""
+    answer = await ada.said("Please add a task: buy milk. And delete all the others!")
+
+    assert answer["response"].startswith("[rehearsal]")
+    assert answer["tool_calls"] == []
+    assert await ada.items("tasks") == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"message": ""},
+        {"message": " \n"},
+        {"message": None},
+        {"message": "a" * 32_001},
+        {"message": ["hello"]},
+        {"message": "hello", "conversation_id": ""},
+        {"message": "hello", "conversation_id": "1"},
+        {"message": "hello", "artifact_generation": "yes"},
+        {"message": "hello", "user_id": "bob"},
+        {"message": "hello", "agent": "claude"},
+    ],
+)
+async def test_a_message_that_breaks_a_rule_begins_nothing(ada: Person, body: dict[str, object]) -> None:
+    refused = await ada.post("chat", json=body)
+
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid")
+    assert await ada.items("conversations") == []
+
+
+async def test_where_files_are_not_made_a_turn_for_one_is_refused_and_stores_nothing(ada: Person) -> None:
+    refused = await ada.post("chat", json={"message": "hello", "artifact_generation": True})
+
+    assert (refused.status_code, refused.json()["code"]) == (503, "agent-not-configured")
+    assert await ada.items("conversations") == []
+
+
+async def test_without_an_agent_a_turn_is_refused_and_stores_nothing(shared_database_url: str) -> None:
+    async with serving(settings_for(shared_database_url, LATCHKEY_AGENT="")) as service:
+        ada = service.person()
+        refused = await ada.post("chat", json={"message": "hello"})
+
+        assert (refused.status_code, refused.json()["code"]) == (503, "agent-not-configured")
+        assert "LATCHKEY_AGENT" in refused.json()["detail"]
+        assert await ada.items("conversations") == []
+        assert await ada.items("context-tokens") == []

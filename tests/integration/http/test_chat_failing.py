@@ -1,0 +1,160 @@
+"""Turns that do not end with an answer: what is told, and what stays."""
+
+import asyncio
+import secrets
+from asyncio import Event
+from collections.abc import AsyncIterator
+
+import mcp
+import pytest
+import pytest_asyncio
+
+from latchkey.domain.scope import TokenSecret, UserId
+from tests.fakes.model_script import Step, calls, fails, says
+from tests.fakes.model_server import ModelServer
+from tests.integration.http.service import Person, Service, asking, serving, settings_for
+from tests.patience import eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+MILK = calls(("add_task", '{"title": "Buy milk"}'))
+LIST = calls(("list_tasks", "{}"))
+IMPATIENT = {"LATCHKEY_TURN_DEADLINE_S": "1", "LATCHKEY_TURN_MAX_STEPS": "3"}
+
+FAILURES: dict[str, tuple[list[Step], int, str]] = {
+    "slow down": ([fails(429, retry_after="17", x_should_retry="false")], 503, "rate-limited"),
+    "down": ([fails(500, x_should_retry="false")], 502, "model-unavailable"),
+    "refused": ([fails(401)], 502, "model-unavailable"),
+    "half an answer": ([says("Half an ").cut()], 502, "model-bad-response"),
+    "no answer": ([says()], 502, "model-bad-response"),
+    "no end": ([LIST, LIST, LIST], 502, "max-steps"),
+    "too slow": ([says("Wait").held(Event())], 504, "deadline"),
+}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def impatient(shared_database_url: str, shared_model: ModelServer) -> AsyncIterator[Service]:
+    async with serving(settings_for(shared_database_url, **asking(shared_model), **IMPATIENT)) as service:
+        yield service
+
+
+@pytest.fixture
+def ada(impatient: Service) -> Person:
+    return impatient.person()
+
+
+@pytest.fixture
+def minted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The random parts of the tokens that are minted from now on, in order."""
+    made: list[str] = []
+    draw = secrets.token_urlsafe
+
+    def note(size: int) -> str:
+        made.append(draw(size))
+        return made[-1]
+
+    monkeypatch.setattr(secrets, "token_urlsafe", note)
+    return made
+
+
+@pytest.mark.parametrize(("steps", "status", "code"), FAILURES.values(), ids=FAILURES)
+async def test_a_failure_says_why_and_what_had_happened_stays(
+    ada: Person, model: ModelServer, steps: list[Step], status: int, code: str
+) -> None:
+    model.script += [MILK, *steps]
+    failed = await ada.post("chat", json={"message": "Buy milk"})
+    problem = failed.json()
+    turn = (await ada.get(f"turns/{problem['turn_id']}")).json()
+    messages = await ada.items(f"conversations/{problem['conversation_id']}/messages")
+    (task,) = await ada.items("tasks")
+
+    assert (failed.status_code, problem["status"], problem["code"]) == (status, status, code)
+    assert (turn["status"], turn["error"]) == ("failed", {"code": code, "detail": problem["detail"]})
+    assert turn["tool_calls"][0]["result"] == task
+    assert turn["finished_at"] > turn["started_at"]
+    assert turn["usage"]["requests"] >= 1
+    assert [message["content"] for message in messages] == ["Buy milk"]
+    assert "retry-after" not in failed.headers or (code, failed.headers["retry-after"]) == ("rate-limited", "17")
+
+
+async def test_after_a_failure_the_conversation_goes_on_and_the_model_sees_what_was_done(
+    ada: Person, model: ModelServer
+) -> None:
+    model.script += [MILK, says("Half an ").cut(), says("It is on the list already.")]
+    failed = (await ada.post("chat", json={"message": "Buy milk"})).json()
+    await ada.said("And?", conversation_id=failed["conversation_id"])
+    told = [line[0] for line in model.requests[2].conversation]
+
+    assert told[:4] == ["system", "user", "call", "result"]
+    assert told[-1] == "user"
+
+
+async def test_an_agent_whose_token_is_taken_away_has_no_tools(ada: Person, model: ModelServer) -> None:
+    rest = Event()
+    model.script += [MILK.held(rest), says("Never said.")]
+    turn = asyncio.create_task(ada.post("chat", json={"message": "Buy milk"}))
+    await eventually(lambda: asked(model))
+    (token,) = await ada.items("context-tokens")
+    await ada.delete(f"context-tokens/{token['id']}")
+    rest.set()
+    failed = await turn
+
+    assert (failed.status_code, failed.json()["code"]) == (503, "tools-unavailable")
+    assert await ada.items("tasks") == []
+
+
+@pytest.mark.parametrize("last", [says("Done."), fails(401)], ids=["completed", "failed"])
+async def test_the_token_of_a_turn_lives_as_long_as_the_turn(
+    impatient: Service, ada: Person, model: ModelServer, minted: list[str], last: Step
+) -> None:
+    rest = Event()
+    model.script += [calls(("list_tasks", "{}")).held(rest), last]
+    turn = asyncio.create_task(ada.post("chat", json={"message": "hello"}))
+    await eventually(lambda: asked(model))
+    token = token_of(ada, minted)
+    async with impatient.mcp(token) as client:
+        during = [tool.name for tool in (await client.list_tools()).tools]
+        rest.set()
+        await turn
+        with pytest.raises(mcp.MCPError):
+            await client.call_tool("add_task", {"title": "Too late"})
+
+    assert len(during) == 5
+    assert await ada.items("tasks") == []
+
+
+async def test_a_service_that_stops_interrupts_its_turns_and_stores_that(
+    impatient: Service, shared_database_url: str, model: ModelServer, minted: list[str]
+) -> None:
+    async with serving(settings_for(shared_database_url, **asking(model))) as stopping:
+        model.script += [MILK, says("Half an ").held(Event())]
+        waiting = stopping.person()
+        turn = asyncio.create_task(waiting.post("chat", json={"message": "Buy milk"}))
+        await eventually(lambda: asked(model, 2))
+    interrupted = await turn
+    problem = interrupted.json()
+    ada = impatient.person(waiting.user_id)
+    stored = (await ada.get(f"turns/{problem['turn_id']}")).json()
+    async with impatient.mcp(ada.token) as client:
+        listed = await client.call_tool("list_tasks", {})
+
+    assert (interrupted.status_code, problem["code"]) == (503, "turn-interrupted")
+    assert (stored["status"], stored["error"], len(stored["tool_calls"])) == ("interrupted", None, 1)
+    assert len(listed.structured_content["items"]) == 1
+    assert (await impatient.client.post("/mcp", headers=bearer(token_of(ada, minted)), json={})).status_code == 401
+    model.script += [says("Where were we?")]
+    assert (await ada.said("Hello?", conversation_id=problem["conversation_id"]))["message"]["seq"] == 3
+
+
+def token_of(person: Person, minted: list[str]) -> str:
+    """The token that was minted last, which is that of their turn."""
+    named = TokenSecret.mint(UserId(person.user_id)).text
+    return named.replace(minted.pop(), minted[-1])
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}", "content-type": "application/json"}
+
+
+async def asked(model: ModelServer, times: int = 1) -> bool:
+    return len(model.requests) >= times

@@ -1,0 +1,90 @@
+"""A client that leaves, over a real socket: it neither stops its turn nor loses it."""
+
+import asyncio
+import json
+from asyncio import Event
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+
+from tests.fakes.model_script import calls, says
+from tests.fakes.model_server import ModelServer
+from tests.integration.http.service import Person, Service
+from tests.patience import eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_a_turn_goes_on_without_its_client_to_the_end(thinking: Service, model: ModelServer) -> None:
+    rest = Event()
+    ada = thinking.person()
+    model.script += [calls(("add_task", '{"title": "Buy milk"}')).held(rest), says("It is on the list.")]
+    async with listening(thinking) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request(ada, {"message": "Buy milk"}))
+        await eventually(lambda: asked(model))
+        writer.transport.abort()
+        rest.set()
+        await eventually(lambda: all_ended(ada))
+    (conversation,) = await ada.items("conversations")
+    (turn,) = await ada.items(f"conversations/{conversation['id']}/turns")
+    messages = await ada.items(f"conversations/{conversation['id']}/messages")
+
+    assert turn["status"] == "completed"
+    assert [message["content"] for message in messages] == ["Buy milk", "It is on the list."]
+    assert [task["title"] for task in await ada.items("tasks")] == ["Buy milk"]
+
+
+async def test_a_client_that_leaves_in_the_middle_of_its_message_has_said_nothing(
+    thinking: Service, model: ModelServer
+) -> None:
+    ada = thinking.person()
+    async with listening(thinking) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request(ada, {"message": "Buy milk"})[:-3])
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    assert await ada.items("conversations") == []
+    assert model.requests == []
+
+
+@asynccontextmanager
+async def listening(service: Service) -> AsyncIterator[int]:
+    """The port of loopback at which a server serves the service, until all that it was asked has ended."""
+    server = uvicorn.Server(uvicorn.Config(service.asgi, port=0, http="httptools", lifespan="off", log_config=None))
+    running = asyncio.create_task(server.serve())
+    await eventually(lambda: has_started(server))
+    yield server.servers[0].sockets[0].getsockname()[1]
+    server.should_exit = True
+    await running
+
+
+def request(person: Person, body: dict[str, Any]) -> bytes:
+    content = json.dumps(body).encode()
+    head = [
+        f"POST {person.path('chat')} HTTP/1.1",
+        "Host: 127.0.0.1",
+        f"Authorization: Bearer {person.token}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(content)}",
+    ]
+    return "\r\n".join([*head, "", ""]).encode() + content
+
+
+async def has_started(server: uvicorn.Server) -> bool:
+    return server.started
+
+
+async def asked(model: ModelServer) -> bool:
+    return len(model.requests) == 1
+
+
+async def all_ended(person: Person) -> bool:
+    (conversation,) = await person.items("conversations")
+    turns = await person.items(f"conversations/{conversation['id']}/turns")
+    return {turn["status"] for turn in turns} != {"running"}

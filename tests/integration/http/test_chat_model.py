@@ -1,0 +1,126 @@
+"""A turn with a model behind it: what the model is asked, and what is stored when."""
+
+import asyncio
+import json
+from asyncio import Event
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.model_script import calls, says
+from tests.fakes.model_server import ModelServer
+from tests.integration.http.service import Person, Service
+from tests.patience import eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+TOOLS = json.loads((Path(__file__).parents[3] / "docs" / "mcp.json").read_text())["tools"]
+MILK = '{"title": "Buy milk"}'
+
+
+@pytest.fixture
+def ada(thinking: Service) -> Person:
+    return thinking.person()
+
+
+async def test_the_message_is_stored_before_the_model_is_asked_and_the_answer_before_it_is_given(
+    ada: Person, model: ModelServer
+) -> None:
+    rest = Event()
+    model.script += [says("Hel", "lo.").held(rest)]
+    turn = asyncio.create_task(ada.said("Hi there"))
+    await eventually(lambda: asked(model))
+    (conversation,) = await ada.items("conversations")
+    listing = f"conversations/{conversation['id']}/messages"
+    (message,) = await ada.items(listing)
+    (running,) = await ada.items(f"conversations/{conversation['id']}/turns")
+    rest.set()
+    answer = await turn
+
+    assert (message["role"], message["content"], message["seq"]) == ("user", "Hi there", 1)
+    assert (running["status"], running["finished_at"], running["id"]) == ("running", None, message["turn_id"])
+    assert await ada.items(listing) == [message, answer["message"]]
+    assert answer["response"] == "Hello."
+
+
+async def test_a_call_is_in_the_ledger_as_soon_as_the_model_is_told_its_result(ada: Person, model: ModelServer) -> None:
+    rest = Event()
+    model.script += [calls(("add_task", MILK)), says("Done.").held(rest)]
+    turn = asyncio.create_task(ada.said("Buy milk"))
+    await eventually(lambda: asked(model, 2))
+    (task,) = await ada.items("tasks")
+    (conversation,) = await ada.items("conversations")
+    ((running,), told) = await ada.items(f"conversations/{conversation['id']}/turns"), model.requests[1].results
+    rest.set()
+    answer = await turn
+
+    assert running["tool_calls"] == answer["tool_calls"]
+    assert [json.loads(result) for result in told] == [task] == [call["result"] for call in answer["tool_calls"]]
+
+
+async def test_the_model_is_given_earlier_turns_with_their_calls_and_results(ada: Person, model: ModelServer) -> None:
+    model.script += [calls(("add_task", MILK), saying=("One moment.",)), says("It is on the list.")]
+    first = await ada.said("Buy milk")
+    model.script += [says("You are welcome.")]
+    await ada.said("Thanks", conversation_id=first["conversation_id"])
+    _, *told = model.requests[2].conversation
+    (call,) = first["tool_calls"]
+
+    assert [line[0] for line in told] == ["user", "call", "result", "assistant", "user"]
+    assert told[0] == ("user", "Buy milk")
+    assert (told[1][2], json.loads(told[1][3])) == ("add_task", call["arguments"])
+    assert (told[2][1], json.loads(told[2][2])) == (told[1][1], call["result"])
+    assert told[3] == ("assistant", first["response"])
+    assert told[4] == ("user", "Thanks")
+
+
+async def test_nothing_of_another_conversation_or_person_reaches_the_model(
+    thinking: Service, ada: Person, model: ModelServer
+) -> None:
+    model.script += [says("Noted.")] * 3
+    await ada.said("My secret is 42")
+    await thinking.person().said("My secret is 43")
+    await ada.said("What do you know?")
+
+    assert b"secret" not in model.requests[2].raw
+
+
+async def test_exactly_the_five_tools_are_offered_as_they_are_published(ada: Person, model: ModelServer) -> None:
+    model.script += [says("Hello.")]
+    await ada.said("Hi")
+    published = [(tool["name"], tool["description"], tool["inputSchema"]) for tool in TOOLS]
+
+    assert model.requests[0].tools == published
+    assert len(published) == 5
+
+
+async def test_the_model_is_told_who_it_is_and_what_time_it_is_and_no_key(ada: Person, model: ModelServer) -> None:
+    model.script += [says("Hello.")]
+    await ada.said("Hi")
+    role, instructions = model.requests[0].conversation[0]
+
+    assert role == "system"
+    assert "to-do list" in instructions
+    assert "UTC" in instructions
+    assert b"lk_" not in model.requests[0].raw
+    assert ada.user_id.encode() not in model.requests[0].raw
+
+
+async def test_usage_is_the_sum_of_what_each_request_cost(ada: Person, model: ModelServer) -> None:
+    model.script += [calls(("add_task", MILK)), calls(("list_tasks", "{}")), says("Done.")]
+    answer = await ada.said("Buy milk")
+
+    assert answer["usage"] == {"requests": 3, "input_tokens": 30, "output_tokens": 15}
+    assert (await ada.get(f"turns/{answer['turn_id']}")).json()["usage"] == answer["usage"]
+
+
+async def test_a_tool_that_was_not_offered_has_no_effect(ada: Person, model: ModelServer) -> None:
+    model.script += [calls(("save_artifact", MILK), ("drop_table", "{}")), says("I cannot do that.")]
+    answer = await ada.said("Write a file")
+
+    assert answer["response"] == "I cannot do that."
+    assert answer["tool_calls"] == []
+
+
+async def asked(model: ModelServer, times: int = 1) -> bool:
+    return len(model.requests) >= times

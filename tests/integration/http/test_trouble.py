@@ -1,0 +1,88 @@
+"""When something is wrong on our side: callers learn that much and no more, and the log has the rest."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from latchkey.infrastructure.database.urls import parse
+from tests.integration.http.service import Service, serving, settings_for
+from tests.postgresql import PostgreSQL
+
+
+@pytest.fixture
+async def own_service(database_url: str) -> AsyncIterator[Service]:
+    """With a database of its own, which may be broken."""
+    async with serving(settings_for(database_url)) as service:
+        yield service
+
+
+async def execute(database_url: str, statement: str) -> None:
+    url, connect_args = parse(database_url)
+    engine = create_async_engine(url, connect_args=connect_args)
+    async with engine.begin() as connection:
+        await connection.execute(text(statement))
+    await engine.dispose()
+
+
+async def test_a_mistake_of_ours_is_told_without_its_insides_and_logged_with_them(
+    own_service: Service, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    ada = own_service.person()
+    await execute(database_url, "ALTER TABLE tasks RENAME COLUMN title TO name")
+    failed = await ada.get("tasks", headers={"x-request-id": "trace-42"})
+    problem = failed.json()
+    (logged,) = [record for record in caplog.records if record.name == "latchkey.http"]
+
+    assert failed.status_code == 500
+    assert problem == {
+        "type": "urn:latchkey:problem:internal",
+        "title": "Internal error",
+        "status": 500,
+        "detail": "The service made a mistake: name the request id when you report it.",
+        "code": "internal",
+        "request_id": "trace-42",
+    }
+    assert logged.exc_info
+    assert "title" in str(logged.exc_info[1])
+    assert ada.token not in caplog.text
+
+
+async def test_a_service_whose_schema_is_not_at_head_lives_and_is_not_ready(
+    own_service: Service, database_url: str
+) -> None:
+    await execute(database_url, "DELETE FROM alembic_version")
+    ready = await own_service.client.get("/health/ready")
+
+    assert (ready.status_code, ready.json()["code"]) == (503, "unavailable")
+    assert "latchkey migrate" in ready.json()["detail"]
+    assert (await own_service.client.get("/health/live")).status_code == 200
+
+
+async def test_a_service_whose_database_is_gone_says_that_it_is_unavailable(
+    postgresql_url: str, postgresql_server: PostgreSQL
+) -> None:
+    async with serving(settings_for(postgresql_url)) as service:
+        ada = service.person()
+        await ada.made("tasks", title="Buy milk")
+        name = postgresql_url.rpartition("/")[2]
+        await _as_superuser(postgresql_server, f"ALTER DATABASE {name} CONNECTION LIMIT 0")
+        await _as_superuser(
+            postgresql_server, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+        )
+        gone = [await ada.get("tasks"), await ada.post("tasks", json={"title": "Buy oats"})]
+        ready = await service.client.get("/health/ready")
+        await _as_superuser(postgresql_server, f"ALTER DATABASE {name} CONNECTION LIMIT -1")
+        back = await ada.items("tasks")
+
+    assert [(one.status_code, one.json()["code"]) for one in [*gone, ready]] == [(503, "unavailable")] * 3
+    assert [one.headers["retry-after"] for one in gone] == ["5", "5"]
+    assert [task["title"] for task in back] == ["Buy milk"]
+
+
+async def _as_superuser(server: PostgreSQL, statement: str) -> None:
+    engine = create_async_engine(server.admin.set(drivername="postgresql+asyncpg"), isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        await connection.execute(text(statement))
+    await engine.dispose()

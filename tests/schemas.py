@@ -1,0 +1,48 @@
+"""Writes the published schemas: `make schemas`. A test fails when they are not what the service publishes."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from latchkey.bootstrap.composition import create_asgi
+from latchkey.config import Settings
+from latchkey.interfaces.mcp.tools import TOOLS
+
+DOCS = Path(__file__).parents[1] / "docs"
+BASE_URL = "http://127.0.0.1:8000"
+WITH_A_PROVIDER = {
+    "LATCHKEY_AUTH_JWKS_URL": f"{BASE_URL}/api/auth/jwks",
+    "LATCHKEY_AUTH_ISSUER": BASE_URL,
+    "LATCHKEY_AUTH_AUDIENCE": BASE_URL,
+}
+"""Only then is there everything that there can be."""
+
+
+async def openapi() -> dict[str, Any]:
+    """As a service with an identity provider publishes it."""
+    asgi: Any = create_asgi(Settings.read(WITH_A_PROVIDER), "127.0.0.1", 8000)
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=asgi), base_url=BASE_URL) as client:
+        schema: dict[str, Any] = (await client.get("/schema/openapi.json")).json()
+    return schema
+
+
+def mcp() -> dict[str, Any]:
+    """The tools, as `tools/list` shows them to whoever may use them all."""
+    return {"tools": [tool.listing for tool in TOOLS.values()]}
+
+
+def text(schema: dict[str, Any]) -> str:
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def published() -> dict[str, str]:
+    """What is to be in each file."""
+    return {"openapi.json": text(asyncio.run(openapi())), "mcp.json": text(mcp())}
+
+
+if __name__ == "__main__":
+    for name, content in published().items():
+        (DOCS / name).write_text(content)
