@@ -41,7 +41,7 @@ async def update_conversation(
     return changed
 
 
-@owner_only("write")
+@owner_only("serial")
 async def delete_conversation(work: UnitOfWork, conversation_id: ConversationId) -> None:
     """Delete a conversation with its messages, turns and tokens. Its to-do tasks stay."""
     await work.conversations.remove(conversation_id)

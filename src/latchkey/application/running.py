@@ -62,9 +62,7 @@ class TurnRunner:
         has no answer the `TurnFailed` or `TurnInterrupted`, with `turn_id` and `conversation_id`.
         """
         agent = self._agent_for(said)
-        accepted = await self._application.call(
-            owner, accept_turn, said, agent.name, CHAT_GRANTS, self._limits.terms
-        )
+        accepted = await self._application.call(owner, accept_turn, said, agent.name, CHAT_GRANTS, self._limits.terms)
         carried = asyncio.create_task(self._carry(owner, agent, accepted, said.message))
         self._running.add(carried)
         carried.add_done_callback(self._running.discard)

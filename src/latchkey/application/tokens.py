@@ -41,7 +41,7 @@ async def list_context_tokens(work: UnitOfWork, window: Window) -> Page[ContextT
     return await work.context_tokens.page(window)
 
 
-@owner_only("write")
+@owner_only("serial")
 async def revoke_context_token(work: UnitOfWork, token_id: ContextTokenId) -> None:
     """Revoke a token: when this has answered, no call under it commits any more."""
     await work.context_tokens.revoke(token_id, work.now)

@@ -50,9 +50,7 @@ class Ended(Struct, frozen=True):
 
 
 @owner_only("serial")
-async def accept_turn(
-    work: UnitOfWork, said: NewMessage, agent: str, grants: list[Grant], terms: Terms
-) -> Accepted:
+async def accept_turn(work: UnitOfWork, said: NewMessage, agent: str, grants: list[Grant], terms: Terms) -> Accepted:
     """Store what the person said and open a turn for it, with a token of its own.
 
     Raises `TurnInProgress` if the conversation has a running one, `TooManyTurns`, and `NotFound`.
@@ -79,7 +77,7 @@ async def accept_turn(
     return Accepted(turn, fit(history, terms.history_chars), await _mint(work, turn, grants))
 
 
-@owner_only("write")
+@owner_only("serial")
 async def renew_turn(work: UnitOfWork, turn_id: TurnId, lease: timedelta) -> None:
     """Keep a running turn and its token alive. Raises `Conflict` if the turn has ended or its lease has passed."""
     until = work.now + lease
@@ -88,7 +86,7 @@ async def renew_turn(work: UnitOfWork, turn_id: TurnId, lease: timedelta) -> Non
     await work.turns.replace(replace(turn, lease_until=until))
 
 
-@owner_only("write")
+@owner_only("serial")
 async def finish_turn(work: UnitOfWork, turn_id: TurnId, ending: Ending) -> Ended:
     """End a turn: its token first, so that no call of it can follow, then what it came to.
 

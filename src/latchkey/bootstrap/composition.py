@@ -23,7 +23,7 @@ from latchkey.application.turns import Terms
 from latchkey.bootstrap.termination import after_termination
 from latchkey.config import ConfigurationError, Settings
 from latchkey.domain.errors import Unavailable
-from latchkey.domain.scope import Grant, TokenSecret
+from latchkey.domain.scope import TokenSecret
 from latchkey.infrastructure.agents.openai import OpenAIAgent
 from latchkey.infrastructure.agents.rehearsal import RehearsalAgent
 from latchkey.infrastructure.database.engine import create_engine
@@ -93,6 +93,7 @@ def create_asgi(settings: Settings, host: str, port: int) -> ASGIApp:
         probe=partial(_check_ready, core.engine),
         mcp=endpoint,
         resource_metadata=metadata,
+        origins=origins,
     )
 
     @asynccontextmanager
@@ -124,8 +125,6 @@ def _create_agent(settings: Settings, server: Server) -> OpenAIAgent | None:
             return RehearsalAgent(reach)
         case "claude":
             raise ConfigurationError("LATCHKEY_AGENT: `claude` is not in this release; use `openai` or `rehearsal`")
-    if settings.model is None:
-        raise ConfigurationError("LATCHKEY_MODEL: must be set for the agent `openai`: the name of the model")
     return OpenAIAgent(
         reach,
         model=settings.model,
@@ -139,7 +138,7 @@ def _resource_metadata(settings: Settings, resource: str) -> ResourceMetadata | 
     """Only an identity provider is an authorization server; the service's own signature is for trying it out."""
     if settings.identity != "jwks":
         return None
-    return ResourceMetadata(resource, [settings.issuer], ["header"], [grant.value for grant in Grant])
+    return ResourceMetadata(resource, [settings.issuer], ["header"])
 
 
 def _limits(settings: Settings) -> Limits:

@@ -7,6 +7,7 @@ from uuid import UUID
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
+from latchkey.domain.instant import Instant
 from latchkey.domain.text import Title
 
 ConversationId = NewType("ConversationId", UUID)
@@ -17,8 +18,8 @@ class Conversation(Struct, frozen=True):
 
     id: ConversationId
     title: str | None
-    created_at: datetime
-    updated_at: datetime
+    created_at: Instant
+    updated_at: Instant
 
     def changed(self, changes: "ConversationChanges", now: datetime) -> "Conversation":
         if changes.title is UNSET or changes.title == self.title:

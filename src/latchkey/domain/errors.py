@@ -50,7 +50,7 @@ class NotFound(Failure):
 
 
 class Invalid(Failure):
-    """The input breaks a rule. `members["errors"]` lists `{path, message}`."""
+    """The input breaks a rule. `errors` lists `{path, message}`."""
 
     code = "invalid"
 
@@ -88,7 +88,7 @@ class StaleVersion(Conflict):
 
 
 class TurnInProgress(Conflict):
-    """The conversation has a running turn, named in `members["turn_id"]`."""
+    """The conversation has a running turn, which `turn_id` names."""
 
     code = "turn-in-progress"
 

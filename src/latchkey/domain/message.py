@@ -1,12 +1,12 @@
 """A message: what the person said, or what the assistant answered."""
 
-from datetime import datetime
 from typing import Annotated, Literal, NewType
 from uuid import UUID
 
 from msgspec import Meta, Struct
 
 from latchkey.domain.conversation import ConversationId
+from latchkey.domain.instant import Instant
 from latchkey.domain.text import MessageText
 from latchkey.domain.tool_call import ToolCall
 from latchkey.domain.turn import TurnId
@@ -26,7 +26,7 @@ class Message(Struct, frozen=True, kw_only=True):
     role: Role
     content: str
     tool_calls: list[ToolCall]
-    created_at: datetime
+    created_at: Instant
 
 
 class NewMessage(Struct, frozen=True, forbid_unknown_fields=True):

@@ -129,7 +129,7 @@ class Transaction(UnitOfWork, Protocol):
 
 
 Isolation = Literal["read", "write", "serial"]
-"""`serial` units of one user run one after the other; `read` units may not write."""
+"""`read` units may not write. `serial` ones of one user run one after the other, and never beside one of a token."""
 
 
 class UnitsOfWork(Protocol):

@@ -4,7 +4,6 @@ import hashlib
 import re
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, NewType, Self
 from uuid import UUID
@@ -13,6 +12,7 @@ from msgspec import Meta, Struct
 
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import Unauthenticated
+from latchkey.domain.instant import Instant
 from latchkey.domain.turn import TurnId
 
 UserId = NewType("UserId", str)
@@ -68,9 +68,9 @@ class ContextToken(Struct, frozen=True, kw_only=True):
     grants: list[Grant]
     conversation_id: ConversationId | None
     turn_id: TurnId | None
-    created_at: datetime
-    expires_at: datetime
-    revoked_at: datetime | None = None
+    created_at: Instant
+    expires_at: Instant
+    revoked_at: Instant | None = None
 
 
 class NewContextToken(Struct, frozen=True, forbid_unknown_fields=True):

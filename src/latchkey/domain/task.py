@@ -9,6 +9,7 @@ from msgspec.structs import asdict, replace
 
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import Invalid, StaleVersion
+from latchkey.domain.instant import Instant
 from latchkey.domain.text import Description, Title
 
 TaskId = NewType("TaskId", UUID)
@@ -50,13 +51,13 @@ class Task(Struct, frozen=True):
     id: TaskId
     title: str
     description: str | None
-    due_at: datetime | None
+    due_at: Instant | None
     status: TaskStatus
     version: int
     conversation_id: ConversationId | None
-    created_at: datetime
-    updated_at: datetime
-    completed_at: datetime | None
+    created_at: Instant
+    updated_at: Instant
+    completed_at: Instant | None
 
     def at_version(self, expected: int | None) -> "Task":
         """Itself. Raises `StaleVersion` if the caller has seen another version."""

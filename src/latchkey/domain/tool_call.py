@@ -1,10 +1,11 @@
 """A tool call as the ledger has it: what was asked, what came back, and how long it took."""
 
-from datetime import datetime
-from typing import Any, NewType
+from typing import NewType
 from uuid import UUID
 
 from msgspec import Raw, Struct
+
+from latchkey.domain.instant import Instant
 
 ToolCallId = NewType("ToolCallId", UUID)
 
@@ -17,5 +18,5 @@ class ToolCall(Struct, frozen=True, kw_only=True):
     arguments: Raw
     result: Raw
     is_error: bool
-    started_at: datetime
+    started_at: Instant
     duration_ms: int

@@ -8,6 +8,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from latchkey.domain.conversation import ConversationId
+from latchkey.domain.instant import Instant
 from latchkey.domain.tool_call import ToolCall
 
 TurnId = NewType("TurnId", UUID)
@@ -45,9 +46,9 @@ class Turn(Struct, frozen=True, kw_only=True):
     agent: str
     error: TurnError | None = None
     usage: Usage = Usage()
-    started_at: datetime
-    finished_at: datetime | None = None
-    lease_until: datetime
+    started_at: Instant
+    finished_at: Instant | None = None
+    lease_until: Instant
 
     def is_running(self, now: datetime) -> bool:
         return self.status == "running" and now < self.lease_until
@@ -69,8 +70,8 @@ class PublishedTurn(Struct, frozen=True, kw_only=True):
     error: TurnError | None
     usage: Usage
     tool_calls: list[ToolCall]
-    started_at: datetime
-    finished_at: datetime | None
+    started_at: Instant
+    finished_at: Instant | None
 
     @classmethod
     def of(cls, turn: Turn, calls: list[ToolCall]) -> "PublishedTurn":

@@ -30,7 +30,7 @@ async def test_eight_turns_at_once_share_the_places_and_all_finish(scene: Scene)
     async def count() -> None:
         nonlocal most
         while not all(turn.done() for turn in turns):
-            most = max(most, len(scene.homes), len(scene.processes))
+            most = max(most, len(scene.homes))
             await asyncio.sleep(0.01)
 
     rest.set()

@@ -57,6 +57,24 @@ async def test_an_id_that_cannot_be_logged_as_it_is_is_replaced(service: Service
     assert first != second
 
 
+@pytest.mark.parametrize("path", ["/api/me/tasks", "/mcp"])
+async def test_a_page_of_an_allowed_origin_may_ask_and_read_the_answer(service: Service, path: str) -> None:
+    """In a browser, which asks for leave first (the Fetch standard's CORS protocol)."""
+    origin = {"origin": "http://localhost:5173"}
+    asked = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,if-match"}
+    leave = await service.client.options(path, headers=origin | asked)
+    answer = await service.client.post(path, headers=origin)
+
+    assert leave.status_code == 204
+    assert (
+        leave.headers["access-control-allow-origin"]
+        == answer.headers["access-control-allow-origin"]
+        == origin["origin"]
+    )
+    assert {"authorization", "if-match"} <= set(leave.headers["access-control-allow-headers"].split(", "))
+    assert "etag" in answer.headers["access-control-expose-headers"]
+
+
 async def test_what_is_personal_is_not_kept_by_any_cache(ada: Person) -> None:
     answers = [
         await ada.get("tasks"),

@@ -47,7 +47,6 @@ async def test_a_client_of_mcp_is_told_where_it_gets_a_token(provided: Service) 
         "resource": f"{BASE_URL}/mcp",
         "authorization_servers": [ISSUER],
         "bearer_methods_supported": ["header"],
-        "scopes_supported": ["tasks:read", "tasks:write", "artifacts:read", "artifacts:write", "conversations:read"],
     }
 
 

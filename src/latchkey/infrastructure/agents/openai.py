@@ -18,6 +18,7 @@ from agents import (
     set_tracing_disabled,
 )
 from agents.exceptions import ModelRefusalError
+from agents.models import get_default_model
 from anyio import create_memory_object_stream
 from anyio.streams.memory import MemoryObjectSendStream
 
@@ -37,7 +38,10 @@ _EVENTS_AHEAD = 16
 
 
 class OpenAIAgent:
-    """Keeps one client for all turns. A turn runs in a task of its own, which ends with its iterator."""
+    """Keeps one client for all turns. A turn runs in a task of its own, which ends with its iterator.
+
+    Without a model it is the SDK's own default.
+    """
 
     name = "openai"
 
@@ -45,7 +49,7 @@ class OpenAIAgent:
         self,
         connect: Connect,
         *,
-        model: str,
+        model: str | None,
         api_key: str,
         base_url: str | None = None,
         api: Api = "responses",
@@ -61,7 +65,7 @@ class OpenAIAgent:
             http_client=_http_client(transport),
         )
         speak = OpenAIResponsesModel if api == "responses" else OpenAIChatCompletionsModel
-        self._model: Model = speak(model, self._client)
+        self._model: Model = speak(model or get_default_model(), self._client)
 
     async def aclose(self) -> None:
         """Close the connections to the model's server."""

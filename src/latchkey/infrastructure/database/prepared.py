@@ -27,8 +27,9 @@ class Prepared:
         compiled = statement.compile(dialect=dialect, column_keys=[name for name in names if name != USER])
         self.sql = str(compiled)
         self.writes = not isinstance(statement, Select)
+        self._constants = {name: bound.value for name, bound in compiled.binds.items() if not bound.required}
         self._parameters = [
-            (name, compiled.params[name], compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect))
+            (name, compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect))
             for name in compiled.positiontup or ()
         ]
         types = [column.type.dialect_impl(dialect) for column in statement.exported_columns]
@@ -36,10 +37,11 @@ class Prepared:
         self._readers = readers if any(readers) else None
 
     def arguments(self, values: Values) -> list[Any]:
-        """The values in the order of the parameters; one that is part of the statement is in it already."""
+        """The values in the order of the parameters, and between them those that are part of the statement."""
+        given = self._constants | values
         return [
-            bound if (bound := values.get(name, default)) is None or process is None else process(bound)
-            for name, default, process in self._parameters
+            value if (value := given[name]) is None or process is None else process(value)
+            for name, process in self._parameters
         ]
 
     def read(self, row: Sequence[Any]) -> Sequence[Any]:

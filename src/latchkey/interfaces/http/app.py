@@ -18,6 +18,7 @@ from latchkey.interfaces.http.body import MAX_BYTES
 from latchkey.interfaces.http.chat import chat
 from latchkey.interfaces.http.context_tokens import ContextTokenController
 from latchkey.interfaces.http.conversations import ConversationController
+from latchkey.interfaces.http.cors import cors
 from latchkey.interfaces.http.health import HealthController, Probe
 from latchkey.interfaces.http.problems import EXCEPTION_HANDLERS
 from latchkey.interfaces.http.request import ApiRequest, require_owner
@@ -37,6 +38,7 @@ class Parts(Struct, frozen=True):
     probe: Probe
     mcp: Callable[[Any, Any, Any], Awaitable[None]]
     resource_metadata: ResourceMetadata | None = None
+    origins: Sequence[str] = ()
 
 
 def create_app(parts: Parts, lifespan: Sequence[Lifespan] = ()) -> Litestar:
@@ -60,6 +62,7 @@ def create_app(parts: Parts, lifespan: Sequence[Lifespan] = ()) -> Litestar:
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=list(lifespan),
         openapi_config=None,
+        cors_config=cors(parts.origins),
         request_max_body_size=MAX_BYTES,
         logging_config=None,
     )

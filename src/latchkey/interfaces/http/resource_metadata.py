@@ -8,12 +8,14 @@ PATH = "/.well-known/oauth-protected-resource/mcp"
 
 
 class ResourceMetadata(Struct, frozen=True):
-    """What a client must know of a protected resource to ask an authorization server for a token."""
+    """What a client must know of a protected resource to ask an authorization server for a token.
+
+    Without scopes: what a person's token opens does not depend on any, and a server may refuse those it does not know.
+    """
 
     resource: str
     authorization_servers: list[str]
     bearer_methods_supported: list[str]
-    scopes_supported: list[str]
 
 
 @get(PATH, tags=["mcp"])
