@@ -102,16 +102,6 @@ def test_an_address_that_is_taken_is_named(home: Path, sqlite_url: str) -> None:
     assert refused.stderr.splitlines()[-1].startswith(f"latchkey: Cannot listen on 127.0.0.1:{port}")
 
 
-def test_a_model_without_a_name_is_not_served(home: Path, sqlite_url: str) -> None:
-    model = {"LATCHKEY_AGENT": "openai", "OPENAI_API_KEY": "sk-very-secret"}
-    refused = run("serve", home=home, environment={**SIGNED, "LATCHKEY_DATABASE_URL": sqlite_url, **model})
-
-    assert refused.code == 1
-    assert "LATCHKEY_MODEL" in refused.stderr.splitlines()[-1]
-    assert "Traceback" not in refused.stderr
-    assert "sk-very" not in refused.stderr
-
-
 async def _execute(url: str, statement: str) -> None:
     connection = await asyncpg.connect(url)
     try:

@@ -10,7 +10,7 @@ from msgspec import Raw, Struct
 
 from latchkey.application.access import Access, access_of
 from latchkey.application.application import Application
-from latchkey.domain.errors import Failure, Forbidden, Unauthenticated, Unavailable
+from latchkey.domain.errors import Failure, Forbidden, RepeatedCall, Unauthenticated, Unavailable
 from latchkey.domain.ports import Transaction, UnitOfWork
 from latchkey.domain.scope import Credential, TokenSecret
 from latchkey.domain.tool_call import ToolCall, ToolCallId
@@ -29,10 +29,14 @@ class Outcome(Struct, frozen=True):
 
 
 class Invocation(Struct, frozen=True):
-    """A tool call as it came in: the tool's name and the JSON of its arguments."""
+    """A tool call as it came in: the tool's name, the JSON of its arguments, and the caller's own name of the call.
+
+    A call that is repeated under its `call_id` in the same turn is answered as it was the first time.
+    """
 
     name: str
     arguments: bytes
+    call_id: str | None = None
 
 
 class Ledger:
@@ -62,6 +66,8 @@ class Ledger:
                 await work.commit()
         except (Unauthenticated, Forbidden, Unavailable):
             raise
+        except RepeatedCall:
+            return await self._repeat(credential, invocation, use_case)
         except Failure as failure:
             return await self.refuse(credential, invocation, use_case, failure)
         return outcome
@@ -72,10 +78,26 @@ class Ledger:
         """A call that had no effect: recorded, and answered with what was wrong. Raises like `perform`."""
         content = {"code": failure.code, "detail": failure.detail}
         outcome = Outcome(content, _encode(content), is_error=True)
-        async with self._unit(credential, invocation, use_case) as work:
-            await _record(work, invocation, outcome, perf_counter())
-            await work.commit()
+        try:
+            async with self._unit(credential, invocation, use_case) as work:
+                await _record(work, invocation, outcome, perf_counter())
+                await work.commit()
+        except RepeatedCall:
+            return await self._repeat(credential, invocation, use_case)
         return outcome
+
+    async def _repeat(self, credential: Credential, invocation: Invocation, use_case: Callable[..., object]) -> Outcome:
+        """What the call under this id was answered. Only one that is not the same call is a mistake."""
+        async with self._unit(credential, invocation, use_case) as work:
+            if work.scope.turn_id is None or invocation.call_id is None:
+                raise LookupError(invocation.call_id)  # only calls with both are recorded under an id
+            first = await work.tool_calls.find(work.scope.turn_id, invocation.call_id)
+        given = msgspec.json.decode(invocation.arguments)
+        if first.name != invocation.name or msgspec.json.decode(first.arguments) != given:
+            content = {"code": RepeatedCall.code, "detail": "Another call was made under this id: give each its own."}
+            return Outcome(content, _encode(content), is_error=True)
+        json = bytes(first.result)
+        return Outcome(msgspec.json.decode(json), json, first.is_error)
 
     def _unit(
         self, credential: Credential, invocation: Invocation, use_case: Callable[..., object]
@@ -99,4 +121,4 @@ async def _record(work: Transaction, invocation: Invocation, outcome: Outcome, s
         started_at=work.now,
         duration_ms=round((perf_counter() - started) * 1000),
     )
-    await work.tool_calls.add(call, work.scope.turn_id)
+    await work.tool_calls.add(call, work.scope.turn_id, invocation.call_id)

@@ -1,11 +1,23 @@
 """Use cases on messages."""
 
+from msgspec import Struct
+
 from latchkey.application.access import needs
-from latchkey.domain.conversation import ConversationId
+from latchkey.domain.conversation import Conversation, ConversationId
 from latchkey.domain.message import Message
 from latchkey.domain.page import Page, Window
 from latchkey.domain.ports import Order, UnitOfWork
 from latchkey.domain.scope import Grant
+
+TRANSCRIPT_MESSAGES = 2000
+_PAGE = 200
+
+
+class Transcript(Struct, frozen=True):
+    """A conversation with its messages, oldest first; of a very long one, the newest so many."""
+
+    conversation: Conversation
+    messages: list[Message]
 
 
 @needs(Grant.CONVERSATIONS_READ)
@@ -17,3 +29,18 @@ async def list_messages(
     if not page.items:
         await work.conversations.get(conversation_id)
     return page
+
+
+@needs(Grant.CONVERSATIONS_READ)
+async def get_transcript(work: UnitOfWork, conversation_id: ConversationId) -> Transcript:
+    """Show a conversation as a whole."""
+    conversation = await work.conversations.get(conversation_id)
+    messages: list[Message] = []
+    cursor: str | None = None
+    while len(messages) < TRANSCRIPT_MESSAGES:
+        page = await work.messages.page(conversation_id, Window(_PAGE, cursor), "desc")
+        messages += page.items
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    return Transcript(conversation, messages[::-1])

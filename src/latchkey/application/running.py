@@ -7,7 +7,7 @@ from datetime import timedelta
 from msgspec import Struct
 
 from latchkey.application.application import Application
-from latchkey.application.instructions import BUILT_IN, instructions
+from latchkey.application.instructions import instructions
 from latchkey.application.turns import Accepted, Ended, Ending, Terms, accept_turn, finish_turn, renew_turn
 from latchkey.domain.agent import Assignment, TextDelta
 from latchkey.domain.errors import (
@@ -25,6 +25,7 @@ from latchkey.domain.scope import Grant, Owner
 from latchkey.domain.turn import TurnError, Usage
 
 CHAT_GRANTS = [Grant.TASKS_READ, Grant.TASKS_WRITE]
+FILE_GRANTS = [Grant.ARTIFACTS_WRITE]
 _RENEWALS_PER_LEASE = 3
 
 
@@ -34,6 +35,14 @@ class Limits(Struct, frozen=True):
     terms: Terms
     deadline: timedelta
     max_steps: int
+
+
+class Kind(Struct, frozen=True):
+    """A kind of turn: who carries it, what they are told, and what its token grants."""
+
+    agent: Agent | None
+    system_prompt: str
+    grants: list[Grant]
 
 
 class Told(Struct):
@@ -46,13 +55,11 @@ class Told(Struct):
 class TurnRunner:
     """Runs turns apart from whoever waits for them: a client that leaves neither stops nor loses one."""
 
-    def __init__(
-        self, application: Application, agent: Agent | None, limits: Limits, system_prompt: str = BUILT_IN
-    ) -> None:
+    def __init__(self, application: Application, chat: Kind, files: Kind, limits: Limits) -> None:
         self._application = application
-        self._agent = agent
+        self._chat = chat
+        self._files = files
         self._limits = limits
-        self._system_prompt = system_prompt
         self._running: set[asyncio.Task[Ended]] = set()
 
     async def chat(self, owner: Owner, said: NewMessage) -> Ended:
@@ -61,9 +68,14 @@ class TurnRunner:
         Raises what `accept_turn` does, `AgentNotConfigured` before anything is stored, and for a turn that
         has no answer the `TurnFailed` or `TurnInterrupted`, with `turn_id` and `conversation_id`.
         """
-        agent = self._agent_for(said)
-        accepted = await self._application.call(owner, accept_turn, said, agent.name, CHAT_GRANTS, self._limits.terms)
-        carried = asyncio.create_task(self._carry(owner, agent, accepted, said.message))
+        kind = self._files if said.artifact_generation else self._chat
+        if kind.agent is None:
+            raise AgentNotConfigured("No agent is configured for this: set LATCHKEY_AGENT, or OPENAI_API_KEY.")
+        accepted = await self._application.call(
+            owner, accept_turn, said, kind.agent.name, kind.grants, self._limits.terms
+        )
+        assignment = self._assignment(kind, accepted, said)
+        carried = asyncio.create_task(self._carry(owner, kind.agent, accepted, assignment))
         self._running.add(carried)
         carried.add_done_callback(self._running.discard)
         return await asyncio.shield(carried)
@@ -74,24 +86,19 @@ class TurnRunner:
             carried.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
 
-    def _agent_for(self, said: NewMessage) -> Agent:
-        if said.artifact_generation:
-            raise AgentNotConfigured("This release makes no files yet: leave artifact_generation out.")
-        if self._agent is None:
-            raise AgentNotConfigured("No agent is configured: set LATCHKEY_AGENT or OPENAI_API_KEY.")
-        return self._agent
-
-    async def _carry(self, owner: Owner, agent: Agent, accepted: Accepted, message: str) -> Ended:
-        turn, told = accepted.turn, Told()
-        failure: Exception | None = None
-        assignment = Assignment(
-            turn_id=turn.id,
-            instructions=instructions(self._system_prompt, turn.started_at),
+    def _assignment(self, kind: Kind, accepted: Accepted, said: NewMessage) -> Assignment:
+        return Assignment(
+            turn_id=accepted.turn.id,
+            instructions=instructions(kind.system_prompt, accepted.turn.started_at),
             history=accepted.history,
-            message=message,
+            message=said.message,
             secret=accepted.secret,
             max_steps=self._limits.max_steps,
         )
+
+    async def _carry(self, owner: Owner, agent: Agent, accepted: Accepted, assignment: Assignment) -> Ended:
+        turn, told = accepted.turn, Told()
+        failure: Exception | None = None
         try:
             await self._work(owner, agent, assignment, told)
         except asyncio.CancelledError:

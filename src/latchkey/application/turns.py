@@ -12,8 +12,9 @@ from latchkey.domain.errors import Conflict, TooManyTurns, TurnInProgress
 from latchkey.domain.message import Message, MessageId, NewMessage, PastTurn
 from latchkey.domain.page import Page, Window
 from latchkey.domain.ports import UnitOfWork
+from latchkey.domain.published_turn import PublishedTurn
 from latchkey.domain.scope import ContextToken, ContextTokenId, Grant, TokenSecret
-from latchkey.domain.turn import PublishedTurn, Turn, TurnError, TurnId, TurnStatus, Usage
+from latchkey.domain.turn import Turn, TurnError, TurnId, TurnStatus, Usage
 
 
 class Terms(Struct, frozen=True):

@@ -2,13 +2,12 @@
 
 import gc
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import mcp
 from litestar import Litestar
 from litestar.types import ASGIApp
 from mcp.server.lowlevel import Server
@@ -16,16 +15,14 @@ from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from latchkey.application.application import Application
-from latchkey.application.instructions import BUILT_IN
+from latchkey.application.instructions import BUILT_IN, FILE_BUILT_IN
 from latchkey.application.ledger import Ledger
-from latchkey.application.running import Limits, TurnRunner
+from latchkey.application.running import CHAT_GRANTS, FILE_GRANTS, Kind, Limits, TurnRunner
 from latchkey.application.turns import Terms
+from latchkey.bootstrap.agents import Agents
 from latchkey.bootstrap.termination import after_termination
 from latchkey.config import ConfigurationError, Settings
 from latchkey.domain.errors import Unavailable
-from latchkey.domain.scope import TokenSecret
-from latchkey.infrastructure.agents.openai import OpenAIAgent
-from latchkey.infrastructure.agents.rehearsal import RehearsalAgent
 from latchkey.infrastructure.database.engine import create_engine
 from latchkey.infrastructure.database.migration import is_at_head
 from latchkey.infrastructure.database.unit import SqlUnitsOfWork
@@ -78,14 +75,16 @@ def create_signer(settings: Settings) -> SharedSecret:
 def create_asgi(settings: Settings, host: str, port: int) -> ASGIApp:
     """The whole service as one ASGI application, as it is reached at that host and port."""
     core, identity = create_core(settings), create_identity(settings)
-    agent = _create_agent(settings, core.mcp_server)
     public_url = settings.reached_at(host, port)
-    hosts = settings.allowed_hosts or (*_LOOPBACK, urlsplit(public_url).netloc)
+    local_url = f"http://{_local(host)}:{port}"
+    agents = Agents(settings, partial(connect, core.mcp_server), f"{local_url}/mcp")
+    hosts = (*(settings.allowed_hosts or (*_LOOPBACK, urlsplit(public_url).netloc)), urlsplit(local_url).netloc)
     origins = settings.allowed_origins or (*(f"http://{name}" for name in _LOOPBACK), _origin(public_url))
     metadata = _resource_metadata(settings, f"{public_url}/mcp")
     metadata_url = f"{public_url}{METADATA_PATH}" if metadata else None
     endpoint = McpEndpoint(core.mcp_server, core.application, identity, f"{public_url}/mcp", metadata_url)
-    runner = TurnRunner(core.application, agent, _limits(settings), settings.system_prompt() or BUILT_IN)
+    chat = Kind(agents.chat, settings.system_prompt() or BUILT_IN, CHAT_GRANTS)
+    runner = TurnRunner(core.application, chat, Kind(agents.files, FILE_BUILT_IN, FILE_GRANTS), _limits(settings))
     parts = Parts(
         application=core.application,
         runner=runner,
@@ -105,33 +104,12 @@ def create_asgi(settings: Settings, host: str, port: int) -> ASGIApp:
                 gc.freeze()
                 yield
             await runner.aclose()
-        if agent is not None:
-            await agent.aclose()
+        await agents.aclose()
         if isinstance(identity, Jwks):
             await identity.aclose()
         await core.engine.dispose()
 
     return Edge(create_app(parts, [lifespan]), hosts, origins)
-
-
-def _create_agent(settings: Settings, server: Server) -> OpenAIAgent | None:
-    def reach(secret: TokenSecret) -> AbstractAsyncContextManager[mcp.Client]:
-        return connect(server, secret)
-
-    match settings.agent_name:
-        case None:
-            return None
-        case "rehearsal":
-            return RehearsalAgent(reach)
-        case "claude":
-            raise ConfigurationError("LATCHKEY_AGENT: `claude` is not in this release; use `openai` or `rehearsal`")
-    return OpenAIAgent(
-        reach,
-        model=settings.model,
-        api_key=settings.openai_api_key or "none",
-        base_url=settings.openai_base_url,
-        api=settings.openai_api,
-    )
 
 
 def _resource_metadata(settings: Settings, resource: str) -> ResourceMetadata | None:
@@ -158,6 +136,13 @@ async def _check_ready(engine: AsyncEngine) -> None:
         raise Unavailable("The database does not answer.") from error
     if not at_head:
         raise Unavailable("The schema is not at head: run `latchkey migrate`.")
+
+
+def _local(host: str) -> str:
+    """Where a process on this machine reaches a service that listens there."""
+    if host in {"0.0.0.0", ""}:  # noqa: S104 - it is looked for, not listened on
+        return "127.0.0.1"
+    return "[::1]" if host == "::" else f"[{host}]" if ":" in host else host
 
 
 def _origin(url: str) -> str:

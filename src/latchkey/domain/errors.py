@@ -93,6 +93,10 @@ class TurnInProgress(Conflict):
     code = "turn-in-progress"
 
 
+class RepeatedCall(Conflict):
+    """The turn has a tool call under this id already."""
+
+
 class TurnCancelled(Conflict):
     """The turn was cancelled while somebody waited for its answer."""
 

@@ -13,6 +13,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from latchkey.domain.agent import AgentEvent, Assignment
+from latchkey.domain.artifact import Artifact, ArtifactId, ArtifactType, ArtifactWithContent
 from latchkey.domain.conversation import Conversation, ConversationId
 from latchkey.domain.message import Message, PastTurn
 from latchkey.domain.page import Page, Window
@@ -78,10 +79,39 @@ class Tasks(Protocol):
     async def remove(self, id: TaskId) -> None: ...
 
 
+class Artifacts(Protocol):
+    """Newest activity first; only `read` loads a content."""
+
+    async def add(self, artifact: Artifact, content: str) -> None: ...
+    async def get(self, id: ArtifactId, *, for_update: bool = False) -> Artifact: ...
+
+    async def read(self, id: ArtifactId, version: int | None) -> ArtifactWithContent:
+        """One version with its content; the newest if none is named."""
+        ...
+
+    async def page(
+        self, conversation_id: ConversationId | None, artifact_type: ArtifactType | None, window: Window
+    ) -> Page[Artifact]: ...
+
+    async def versions(self, id: ArtifactId, window: Window) -> Page[Artifact]:
+        """The artifact as it was in each version, the newest first."""
+        ...
+
+    async def revise(self, artifact: Artifact, content: str) -> None:
+        """Add a version; the earlier ones stay as they are."""
+        ...
+
+    async def remove(self, id: ArtifactId) -> None: ...
+
+
 class ToolCalls(Protocol):
     """The ledger: what the tools of each turn were asked and what they answered, oldest first."""
 
-    async def add(self, call: ToolCall, turn_id: TurnId) -> None: ...
+    async def add(self, call: ToolCall, turn_id: TurnId, call_id: str | None = None) -> None:
+        """Raises `RepeatedCall` if the turn has a call under that id."""
+        ...
+
+    async def find(self, turn_id: TurnId, call_id: str) -> ToolCall: ...
     async def of_turns(self, ids: list[TurnId]) -> dict[TurnId, list[ToolCall]]: ...
 
 
@@ -114,6 +144,7 @@ class UnitOfWork(Protocol):
     messages: Messages
     turns: Turns
     tasks: Tasks
+    artifacts: Artifacts
     tool_calls: ToolCalls
     context_tokens: ContextTokens
 

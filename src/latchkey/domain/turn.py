@@ -9,7 +9,6 @@ from msgspec.structs import replace
 
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.instant import Instant
-from latchkey.domain.tool_call import ToolCall
 
 TurnId = NewType("TurnId", UUID)
 TurnStatus = Literal["running", "completed", "failed", "cancelled", "interrupted"]
@@ -58,31 +57,3 @@ class Turn(Struct, frozen=True, kw_only=True):
         if self.status != "running" or self.is_running(now):
             return self
         return replace(self, status="interrupted", finished_at=self.lease_until)
-
-
-class PublishedTurn(Struct, frozen=True, kw_only=True):
-    """A turn as it is published, with its tool calls in order."""
-
-    id: TurnId
-    conversation_id: ConversationId
-    status: TurnStatus
-    agent: str
-    error: TurnError | None
-    usage: Usage
-    tool_calls: list[ToolCall]
-    started_at: Instant
-    finished_at: Instant | None
-
-    @classmethod
-    def of(cls, turn: Turn, calls: list[ToolCall]) -> "PublishedTurn":
-        return cls(
-            id=turn.id,
-            conversation_id=turn.conversation_id,
-            status=turn.status,
-            agent=turn.agent,
-            error=turn.error,
-            usage=turn.usage,
-            tool_calls=calls,
-            started_at=turn.started_at,
-            finished_at=turn.finished_at,
-        )

@@ -64,8 +64,6 @@ class NarratedModel(Model):
         match event.type:
             case "response.output_text.delta" | "response.refusal.delta":
                 await self._say(event.delta)
-            case "response.function_call_arguments.delta":
-                self._measure(event.delta)
             case "response.output_item.added":
                 self._is_new_paragraph = True
             case "response.completed":

@@ -9,7 +9,7 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from latchkey.domain.errors import Conflict, Failure, NotFound, TurnInProgress, Unavailable
+from latchkey.domain.errors import Conflict, Failure, NotFound, RepeatedCall, TurnInProgress, Unavailable
 
 DEAD = (
     asyncpg.PostgresConnectionError,
@@ -33,12 +33,16 @@ _SQLITE_DOWN = re.compile("SQLITE_(BUSY|LOCKED|FULL|IOERR|CANTOPEN)")
 
 _CONSTRAINTS: dict[str, tuple[type[Failure], str]] = {
     "uq_turns_running": (TurnInProgress, "This conversation has a running turn: wait until it has ended."),
+    "uq_tool_calls_call": (RepeatedCall, "The turn has a call under this id already."),
     "fk_\\w+_conversations": (NotFound, NotFound.of("conversation").detail),
     "fk_\\w+_turns": (NotFound, NotFound.of("turn").detail),
 }
 """By the constraint's name."""
 
-_SQLITE_NAMES = {"turns.user_id, turns.conversation_id": "uq_turns_running"}
+_SQLITE_NAMES = {
+    "turns.user_id, turns.conversation_id": "uq_turns_running",
+    "tool_calls.user_id, tool_calls.turn_id, tool_calls.call_id": "uq_tool_calls_call",
+}
 """SQLite tells the columns of a unique index in place of its name, and nothing of a foreign key."""
 
 

@@ -132,12 +132,47 @@ tasks = Table(
     ),
 )
 
+artifacts = Table(
+    "artifacts",
+    metadata,
+    _owner(),
+    Column("id", Uuid(), nullable=False),
+    *_of_conversation(nullable=True),
+    *_of_turn(nullable=True),
+    Column("artifact_type", String(32), nullable=False),
+    Column("title", Text(), nullable=False),
+    Column("version", Integer(), nullable=False),
+    _time("created_at"),
+    _time("updated_at"),
+    PrimaryKeyConstraint("user_id", "id"),
+    Index("ix_artifacts_activity", "user_id", "updated_at", "id"),
+    Index("ix_artifacts_of_conversation", "user_id", "conversation_id", "updated_at", "id"),
+    Index("ix_artifacts_of_turn", "user_id", "turn_id"),
+)
+
+artifact_versions = Table(
+    "artifact_versions",
+    metadata,
+    _owner(),
+    Column("artifact_id", Uuid(), nullable=False),
+    Column("version", Integer(), nullable=False),
+    Column("title", Text(), nullable=False),
+    Column("content", Text(), nullable=False),
+    *_of_turn(nullable=True),
+    _time("created_at"),
+    ForeignKeyConstraint(["user_id", "artifact_id"], ["artifacts.user_id", "artifacts.id"], ondelete="CASCADE"),
+    PrimaryKeyConstraint("user_id", "artifact_id", "version"),
+    Index("ix_artifact_versions_of_turn", "user_id", "turn_id"),
+)
+
 tool_calls = Table(
     "tool_calls",
     metadata,
     _owner(),
     *_of_turn(),
     Column("id", Uuid(), nullable=False),
+    # The caller's own name of the call: under one of them, a turn has one call.
+    Column("call_id", Text()),
     Column("name", Text(), nullable=False),
     # JSON as text: what was said, byte for byte; nothing ever looks inside.
     Column("arguments", Text(), nullable=False),
@@ -146,6 +181,7 @@ tool_calls = Table(
     _time("started_at"),
     Column("duration_ms", Integer(), nullable=False),
     PrimaryKeyConstraint("user_id", "turn_id", "id"),
+    UniqueConstraint("user_id", "turn_id", "call_id", name="uq_tool_calls_call"),
 )
 
 context_tokens = Table(

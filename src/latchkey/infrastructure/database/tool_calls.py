@@ -6,6 +6,7 @@ from typing import Any
 from msgspec import Raw
 from sqlalchemy import BindParameter, Select, bindparam, select
 
+from latchkey.domain.errors import NotFound
 from latchkey.domain.tool_call import ToolCall
 from latchkey.domain.turn import TurnId
 from latchkey.infrastructure.database.session import Session, columns_of, insert_mine, mine
@@ -13,6 +14,9 @@ from latchkey.infrastructure.database.tables import tool_calls
 from latchkey.infrastructure.database.wires import Row
 
 _ADD = insert_mine(tool_calls)
+_UNDER_ID = select(*columns_of(tool_calls, ToolCall)).where(
+    mine(tool_calls), tool_calls.c.turn_id == bindparam("turn"), tool_calls.c.call_id == bindparam("call_id")
+)
 
 
 class SqlToolCalls:
@@ -21,11 +25,12 @@ class SqlToolCalls:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    async def add(self, call: ToolCall, turn_id: TurnId) -> None:
+    async def add(self, call: ToolCall, turn_id: TurnId, call_id: str | None = None) -> None:
         await self._session.run(
             _ADD,
             turn_id=turn_id,
             id=call.id,
+            call_id=call_id,
             name=call.name,
             arguments=bytes(call.arguments).decode(),
             result=bytes(call.result).decode(),
@@ -33,6 +38,12 @@ class SqlToolCalls:
             started_at=call.started_at,
             duration_ms=call.duration_ms,
         )
+
+    async def find(self, turn_id: TurnId, call_id: str) -> ToolCall:
+        row = await self._session.row(_UNDER_ID, turn=turn_id, call_id=call_id)
+        if row is None:
+            raise NotFound.of("tool call")
+        return _call(row)
 
     async def of_turns(self, ids: list[TurnId]) -> dict[TurnId, list[ToolCall]]:
         found: dict[TurnId, list[ToolCall]] = {}

@@ -13,8 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from uuid_utils.compat import uuid7
 
 from latchkey.domain.errors import Unauthenticated
-from latchkey.domain.ports import ContextTokens, Conversations, Isolation, Messages, Tasks, ToolCalls, Turns
+from latchkey.domain.ports import Artifacts, ContextTokens, Conversations, Isolation, Messages, Tasks, ToolCalls, Turns
 from latchkey.domain.scope import Credential, Owner, Scope, user_id_of
+from latchkey.infrastructure.database.artifacts import SqlArtifacts
 from latchkey.infrastructure.database.context_tokens import SqlContextTokens
 from latchkey.infrastructure.database.conversations import SqlConversations
 from latchkey.infrastructure.database.dialect import dialect_of
@@ -47,6 +48,7 @@ class SqlUnitOfWork:
         self.messages: Messages = SqlMessages(session, ledger)
         self.turns: Turns = SqlTurns(session)
         self.tasks: Tasks = SqlTasks(session)
+        self.artifacts: Artifacts = SqlArtifacts(session)
         self.context_tokens: ContextTokens = SqlContextTokens(session)
 
     def new_id(self) -> UUID:

@@ -14,6 +14,7 @@ from latchkey.application.application import Application
 from latchkey.application.running import TurnRunner
 from latchkey.domain.ports import Identity
 from latchkey.interfaces.http import openapi
+from latchkey.interfaces.http.artifacts import ArtifactController
 from latchkey.interfaces.http.body import MAX_BYTES
 from latchkey.interfaces.http.chat import chat
 from latchkey.interfaces.http.context_tokens import ContextTokenController
@@ -25,6 +26,8 @@ from latchkey.interfaces.http.request import ApiRequest, require_owner
 from latchkey.interfaces.http.resource_metadata import ResourceMetadata, get_resource_metadata
 from latchkey.interfaces.http.tasks import TaskController
 from latchkey.interfaces.http.turns import TurnController
+
+CONTROLLERS = (ConversationController, TurnController, TaskController, ArtifactController, ContextTokenController)
 
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
 
@@ -50,7 +53,7 @@ def create_app(parts: Parts, lifespan: Sequence[Lifespan] = ()) -> Litestar:
 
     api = Router(
         "/api/{user_id:str}",
-        route_handlers=[chat, ConversationController, TurnController, TaskController, ContextTokenController],
+        route_handlers=[chat, *CONTROLLERS],
         guards=[require_owner],
         security=[{"bearer": []}],
         request_class=ApiRequest,

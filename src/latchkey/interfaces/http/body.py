@@ -14,7 +14,8 @@ from latchkey.interfaces.errors import invalid
 
 T = TypeVar("T")
 
-MAX_BYTES = 2 * 1024 * 1024
+MAX_BYTES = 8 * 1024 * 1024
+"""An artifact of 1 MiB fits, however its text is escaped."""
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 

@@ -1,13 +1,12 @@
 """A turn over HTTP: a message in, the answer and every tool call out."""
 
-from typing import Any
-
 from litestar import post
 from msgspec import Struct
 
 from latchkey.application.running import TurnRunner
 from latchkey.application.turns import Ended
 from latchkey.domain import errors
+from latchkey.domain.artifact import ArtifactReference
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.message import Message, NewMessage
 from latchkey.domain.tool_call import ToolCall
@@ -24,7 +23,7 @@ class ChatAnswer(Struct, frozen=True):
     response: str
     message: Message
     tool_calls: list[ToolCall]
-    artifacts: list[Any]
+    artifacts: list[ArtifactReference]
     usage: Usage
     agent: str
 
@@ -64,7 +63,7 @@ def _answer(ended: Ended) -> ChatAnswer:
         response=message.content,
         message=message,
         tool_calls=turn.tool_calls,
-        artifacts=[],
+        artifacts=turn.artifacts,
         usage=turn.usage,
         agent=turn.agent,
     )

@@ -11,7 +11,7 @@ from latchkey.domain.conversation import Conversation, ConversationChanges, Conv
 from latchkey.domain.message import Message
 from latchkey.domain.page import DEFAULT_LIMIT, Page, Window
 from latchkey.domain.ports import Order
-from latchkey.domain.turn import PublishedTurn
+from latchkey.domain.published_turn import PublishedTurn
 from latchkey.interfaces.http.body import JsonBody, PatchBody
 from latchkey.interfaces.http.headers import LOCATION
 from latchkey.interfaces.http.paging import CursorQuery, LimitQuery

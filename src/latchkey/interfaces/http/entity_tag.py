@@ -1,13 +1,16 @@
 """Entity tags (RFC 9110, 8.8.3): the version of a thing, and the condition that a write makes of it."""
 
 import re
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from litestar import Response
 from litestar.params import HeaderParameter
 
+from latchkey.domain.artifact import Artifact
 from latchkey.domain.errors import Malformed, StaleVersion
 from latchkey.domain.task import Task
+
+Versioned = TypeVar("Versioned", bound=Task | Artifact)
 
 IfMatch = Annotated[
     str | None,
@@ -18,9 +21,9 @@ _TAG = re.compile(r'(?P<weak>W/)?"(?P<text>[\x21\x23-\x7e\x80-\xff]*)"\Z')
 _VERSION = re.compile(r"[1-9]\d{0,8}\Z")
 
 
-def tagged(task: Task, status_code: int = 200, **headers: str) -> Response[Task]:
-    """The task with its version as its entity tag."""
-    return Response(task, status_code=status_code, headers={"etag": f'"{task.version}"', **headers})
+def tagged(thing: Versioned, status_code: int = 200, **headers: str) -> Response[Versioned]:
+    """The thing with its version as its entity tag."""
+    return Response(thing, status_code=status_code, headers={"etag": f'"{thing.version}"', **headers})
 
 
 def version_in(if_match: str | None) -> int | None:

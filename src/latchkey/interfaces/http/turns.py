@@ -6,7 +6,8 @@ from litestar import Controller, get
 from litestar.params import FromPath
 
 from latchkey.application import turns
-from latchkey.domain.turn import PublishedTurn, TurnId
+from latchkey.domain.published_turn import PublishedTurn
+from latchkey.domain.turn import TurnId
 from latchkey.interfaces.http.request import ApiRequest
 
 

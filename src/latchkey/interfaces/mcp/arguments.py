@@ -1,10 +1,20 @@
-"""The arguments of a call as the ledger keeps them: JSON in UTF-8, whatever a client came up with."""
+"""A call as the ledger keeps it: arguments in JSON and UTF-8, whatever came in, and the caller's own id of it."""
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import msgspec
+from mcp import MCPError
+from mcp_types import INVALID_PARAMS
+from msgspec import Meta
 
+from latchkey.domain.text import PLAIN
+
+CALL_IDS = ("latchkey/callId", "claudecode/toolUseId")
+"""Where callers put their own id of a call, in `_meta`."""
+
+_CallId = Annotated[str, Meta(min_length=1, max_length=255, pattern=PLAIN)]
 _encode = msgspec.json.Encoder().encode
 
 
@@ -16,6 +26,17 @@ def recorded(arguments: dict[str, Any]) -> bytes:
         return _encode(_without_surrogates(arguments))
     except RecursionError:
         return b"null"
+
+
+def call_id_in(meta: Mapping[str, Any] | None) -> str | None:
+    """What the caller calls this call, if anything. Raises `MCPError` for what cannot be kept."""
+    for name in CALL_IDS:
+        if (given := (meta or {}).get(name)) is not None:
+            try:
+                return msgspec.convert(given, _CallId)
+            except (msgspec.ValidationError, UnicodeEncodeError) as error:
+                raise MCPError(INVALID_PARAMS, f"_meta: {name} must be text of 1 to 255 characters") from error
+    return None
 
 
 def _without_surrogates(arguments: dict[str, Any]) -> Any:

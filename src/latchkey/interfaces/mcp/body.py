@@ -8,7 +8,7 @@ import msgspec
 from latchkey.domain.errors import Malformed, TooLarge
 from latchkey.interfaces.errors import invalid
 
-MAX_BYTES = 1024 * 1024
+MAX_BYTES = 8 * 1024 * 1024
 MAX_DEPTH = 64
 
 Message = MutableMapping[str, Any]

@@ -1,26 +1,32 @@
 """The MCP server: it shows a caller the tools that their credential opens, and performs their calls."""
 
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
 import msgspec
 from mcp import MCPError
-from mcp.server.caching import CacheHint
-from mcp.server.context import ServerRequestContext
+from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.server.lowlevel import Server
-from mcp_types import INVALID_PARAMS, CallToolRequestParams, PaginatedRequestParams
+from mcp_types import INVALID_PARAMS, CallToolRequestParams, PaginatedRequestParams, ReadResourceRequestParams
 
 from latchkey.application.application import Application
 from latchkey.application.ledger import Invocation, Ledger, Outcome
 from latchkey.domain.errors import Forbidden, Invalid
-from latchkey.interfaces.mcp.arguments import recorded
+from latchkey.interfaces.mcp.answer import Answer, Context, complete
+from latchkey.interfaces.mcp.arguments import call_id_in, recorded
 from latchkey.interfaces.mcp.caller import CALLER, Caller
 from latchkey.interfaces.mcp.containment import contained
 from latchkey.interfaces.mcp.projection import Projection
+from latchkey.interfaces.mcp.resources import ResourceShelf
 from latchkey.interfaces.mcp.tools import TOOLS
 
-Answer = dict[str, Any]
-Context = ServerRequestContext[Any, Any]
+_PERSONAL: tuple[CacheableMethod, ...] = (
+    "tools/list",
+    "resources/list",
+    "resources/templates/list",
+    "resources/read",
+)
 
 
 def create_server(application: Application, ledger: Ledger) -> Server[Any]:
@@ -29,13 +35,17 @@ def create_server(application: Application, ledger: Ledger) -> Server[Any]:
         "latchkey",
         title="Latchkey",
         version=version("latchkey"),
-        cache_hints={"tools/list": CacheHint(scope="private")},
+        cache_hints=dict.fromkeys(_PERSONAL, CacheHint(scope="private")),
         # No tool takes arguments from HTTP headers. Without this, every call would list the tools to find that out.
         get_tool_input_schema=lambda _: None,
     )
     desk = ToolDesk(application, ledger)
     server.add_request_handler("tools/list", PaginatedRequestParams, desk.on_list)
     server.add_request_handler("tools/call", CallToolRequestParams, desk.on_call)
+    shelf = ResourceShelf(application)
+    server.add_request_handler("resources/list", PaginatedRequestParams, shelf.on_list)
+    server.add_request_handler("resources/templates/list", PaginatedRequestParams, shelf.on_list_templates)
+    server.add_request_handler("resources/read", ReadResourceRequestParams, shelf.on_read)
     return server
 
 
@@ -52,27 +62,27 @@ class ToolDesk:
 
     async def on_call(self, _: Context, call: CallToolRequestParams) -> Answer:
         caller = CALLER.get()
-        return await contained(caller, self._call(caller, call.name, call.arguments or {}))
+        return await contained(caller, self._call(caller, call.name, call.arguments or {}, call_id_in(call.meta)))
 
     async def _list(self, caller: Caller) -> Answer:
         scope = await caller.scope(self._application)
-        return _complete(tools=[tool.listing for tool in TOOLS.values() if tool.projection.opens_to(scope)])
+        return complete(tools=[tool.listing for tool in TOOLS.values() if tool.projection.opens_to(scope)])
 
-    async def _call(self, caller: Caller, name: str, arguments: Answer) -> Answer:
+    async def _call(self, caller: Caller, name: str, arguments: Answer, call_id: str | None) -> Answer:
         tool = TOOLS.get(name)
         if tool is None:
             await caller.scope(self._application)
             raise _unknown(name)
         try:
-            outcome = await self._perform(tool.projection, caller, arguments)
+            outcome = await self._perform(tool.projection, caller, arguments, call_id)
         except Forbidden:
             caller.vouched = True
             raise _unknown(name) from None
         caller.vouched = True
-        return _answer(outcome)
+        return _answer(outcome, tool.text)
 
-    async def _perform(self, tool: Projection, caller: Caller, arguments: Answer) -> Outcome:
-        invocation = Invocation(tool.name, recorded(arguments))
+    async def _perform(self, tool: Projection, caller: Caller, arguments: Answer, call_id: str | None) -> Outcome:
+        invocation = Invocation(tool.name, recorded(arguments), call_id)
         try:
             bound = tool.bind(arguments)
         except Invalid as failure:
@@ -80,17 +90,13 @@ class ToolDesk:
         return await self._ledger.perform(caller.credential, invocation, tool.use_case, *bound)
 
 
-def _answer(outcome: Outcome) -> Answer:
+def _answer(outcome: Outcome, text: Callable[[Answer], str] | None) -> Answer:
     """An error has no structured content: that is promised to be what the output schema says."""
-    content = [{"type": "text", "text": outcome.json.decode()}]
     if outcome.is_error:
-        return _complete(content=content, isError=True)
-    return _complete(content=content, structuredContent=msgspec.to_builtins(outcome.content), isError=False)
-
-
-def _complete(**result: Any) -> Answer:
-    """A result as the current protocol marks one that asks nothing back; for the older ones the SDK drops the mark."""
-    return {"resultType": "complete", **result}
+        return complete(content=[{"type": "text", "text": outcome.json.decode()}], isError=True)
+    structured = msgspec.to_builtins(outcome.content)
+    said = outcome.json.decode() if text is None else text(structured)
+    return complete(content=[{"type": "text", "text": said}], structuredContent=structured, isError=False)
 
 
 def _unknown(name: str) -> MCPError:
