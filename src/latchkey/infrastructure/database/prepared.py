@@ -25,12 +25,15 @@ class Prepared:
         if "user_id" in names:
             raise UnpinnedStatement(f"the user of the scope alone must be bound: {statement}")
         compiled = statement.compile(dialect=dialect, column_keys=[name for name in names if name != USER])
-        self.sql = str(compiled)
+        given = {name: None for name, bound in compiled.binds.items() if bound.required}
+        # What must stand in the text, for an index that holds only some rows to be used, is put there now.
+        expanded = compiled.construct_expanded_state(given)
+        self.sql = expanded.statement
         self.writes = not isinstance(statement, Select)
         self._constants = {name: bound.value for name, bound in compiled.binds.items() if not bound.required}
         self._parameters = [
             (name, compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect))
-            for name in compiled.positiontup or ()
+            for name in expanded.positiontup or ()
         ]
         types = [column.type.dialect_impl(dialect) for column in statement.exported_columns]
         readers = [kind.result_processor(dialect, None) for kind in types]

@@ -3,7 +3,7 @@
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, literal, select, update
 
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import NotFound
@@ -23,7 +23,7 @@ _NEWEST = (
     .limit(bindparam("limit"))
 )
 _OLDER = _NEWEST.where(turns.c.id < bindparam("before"))
-_UNFINISHED = _ALL.where(turns.c.status == "running")
+_UNFINISHED = _ALL.where(turns.c.status == literal("running", literal_execute=True))
 _ADD = insert_mine(turns)
 _REPLACE = update(turns).where(mine(turns), _KEY)
 
