@@ -19,7 +19,8 @@ _LAST_EVENTS = {"response.completed", "response.failed", "response.incomplete", 
 
 class PlainResponses(AsyncResponses):
     async def create(self, **request: Any) -> Any:
-        return await super().create(**_moved(request, "input", "tools"))
+        conversation = [_unstored(item) for item in request["input"] if item.get("type") != "reasoning"]
+        return await super().create(**_moved(request | {"input": conversation}, "input", "tools"))
 
 
 class PlainCompletions(AsyncCompletions):
@@ -48,6 +49,14 @@ class PlainClient(AsyncOpenAI):
     @cached_property
     def chat(self) -> PlainChat:
         return PlainChat(self)
+
+
+def _unstored(item: dict[str, Any]) -> dict[str, Any]:
+    """An item of the conversation without its id: nothing is stored there (`store=False`) that it could refer to.
+
+    For the same reason a model's reasoning is not sent back: the server would look it up by its id.
+    """
+    return {name: value for name, value in item.items() if name != "id"}
 
 
 def _moved(request: dict[str, Any], *names: str) -> dict[str, Any]:
