@@ -5,7 +5,7 @@ from typing import Any
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.scope import Owner, TokenSecret
-from tests.builders import a_context_token, a_conversation, a_message, a_task, a_tool_call, a_turn
+from tests.builders import a_context_token, a_conversation, a_message, a_task, a_tool_call, a_turn, an_artifact
 
 
 class Belongings:
@@ -16,6 +16,7 @@ class Belongings:
         self.turn = a_turn(self.conversation)
         self.message = a_message(self.turn, 1)
         self.task = a_task()
+        self.artifact = an_artifact(conversation_id=self.conversation.id, turn_id=self.turn.id)
         self.tool_call = a_tool_call()
         self.token = a_context_token()
 
@@ -25,6 +26,7 @@ class Belongings:
             await work.turns.add(self.turn)
             await work.messages.add(self.message)
             await work.tasks.add(self.task)
+            await work.artifacts.add(self.artifact, "# Milk")
             await work.tool_calls.add(self.tool_call, self.turn.id)
             await work.context_tokens.add(self.token, TokenSecret.mint(owner.user_id))
             await work.commit()
@@ -40,6 +42,9 @@ class Belongings:
                 *await work.messages.history(self.conversation.id, 10),
                 *(await work.tasks.page(None, Window())).items,
                 *(await work.tasks.page("pending", Window())).items,
+                *(await work.artifacts.page(None, None, Window())).items,
+                *(await work.artifacts.page(self.conversation.id, None, Window())).items,
+                *(await work.artifacts.page(None, "generated_file", Window())).items,
                 *(await work.tool_calls.of_turns([self.turn.id])).values(),
                 *(await work.context_tokens.page(Window())).items,
             ]

@@ -7,6 +7,7 @@ from msgspec import Raw
 from uuid_utils.compat import uuid7
 
 from latchkey.application.turns import Terms
+from latchkey.domain.artifact import Artifact, ArtifactId
 from latchkey.domain.conversation import Conversation, ConversationId
 from latchkey.domain.message import Message, MessageId
 from latchkey.domain.scope import ContextToken, ContextTokenId, Grant
@@ -77,6 +78,22 @@ def a_task(title: str = "Buy milk", **given: Any) -> Task:
             "created_at": NOW,
             "updated_at": NOW,
             "completed_at": None,
+            **given,
+        }
+    )
+
+
+def an_artifact(title: str = "Groceries", **given: Any) -> Artifact:
+    return Artifact(
+        **{
+            "id": ArtifactId(uuid7()),
+            "conversation_id": None,
+            "turn_id": None,
+            "artifact_type": "generated_file",
+            "title": title,
+            "version": 1,
+            "created_at": NOW,
+            "updated_at": NOW,
             **given,
         }
     )

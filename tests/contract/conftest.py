@@ -2,10 +2,11 @@
 
 from tests.integration.http.conftest import (
     ada,
+    bob,
     service,
     shared_database_url,
     shared_postgresql_url,
     shared_sqlite_url,
 )
 
-__all__ = ["ada", "service", "shared_database_url", "shared_postgresql_url", "shared_sqlite_url"]
+__all__ = ["ada", "bob", "service", "shared_database_url", "shared_postgresql_url", "shared_sqlite_url"]

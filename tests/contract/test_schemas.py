@@ -40,7 +40,7 @@ def test_those_of_the_tools_are_json_schemas_of_objects_that_take_nothing_else(n
         for schema in (tool["inputSchema"], tool["outputSchema"]):
             Draft202012Validator.check_schema(schema)
 
-    assert len(tools) == 5
+    assert len(tools) == 8
     assert {tool["inputSchema"]["additionalProperties"] for tool in tools} == {False}
 
 

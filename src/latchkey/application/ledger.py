@@ -18,6 +18,7 @@ from latchkey.domain.tool_call import ToolCall, ToolCallId
 P = ParamSpec("P")
 
 _encode = msgspec.json.Encoder().encode
+_encode_sorted = msgspec.json.Encoder(order="deterministic").encode
 
 
 class Outcome(Struct, frozen=True):
@@ -92,8 +93,7 @@ class Ledger:
             if work.scope.turn_id is None or invocation.call_id is None:
                 raise LookupError(invocation.call_id)  # only calls with both are recorded under an id
             first = await work.tool_calls.find(work.scope.turn_id, invocation.call_id)
-        given = msgspec.json.decode(invocation.arguments)
-        if first.name != invocation.name or msgspec.json.decode(first.arguments) != given:
+        if first.name != invocation.name or _canonical(first.arguments) != _canonical(invocation.arguments):
             content = {"code": RepeatedCall.code, "detail": "Another call was made under this id: give each its own."}
             return Outcome(content, _encode(content), is_error=True)
         json = bytes(first.result)
@@ -107,6 +107,11 @@ class Ledger:
         if isinstance(credential, TokenSecret):
             access = Access(access.grant, "write")
         return self._application.unit(credential, access, invocation.name)
+
+
+def _canonical(json: bytes | Raw) -> bytes:
+    """The same for the same value, however its members are ordered; as Python's values, `1` would equal `true`."""
+    return _encode_sorted(msgspec.json.decode(json))
 
 
 async def _record(work: Transaction, invocation: Invocation, outcome: Outcome, started: float) -> None:

@@ -19,8 +19,14 @@ GENERATED_FILE: ArtifactType = "generated_file"
 
 MAX_BYTES = 1024 * 1024
 Markdown = Annotated[
-    str, Meta(max_length=MAX_BYTES, pattern=PLAIN, description="Markdown, at most 1 MiB (1048576 bytes) in UTF-8.")
+    str,
+    Meta(
+        pattern=PLAIN,
+        description="Markdown, at most 1 MiB (1048576 bytes) in UTF-8.",
+        extra_json_schema={"maxLength": MAX_BYTES},
+    ),
 ]
+"""The limit is in bytes, so it is published here and kept by `checked`: one failure for whatever is too large."""
 Version = Annotated[int, Meta(ge=1, le=2**31 - 1, description="Versions count from 1.")]
 
 

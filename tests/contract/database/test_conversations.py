@@ -11,7 +11,7 @@ from latchkey.domain.errors import NotFound, Unauthenticated
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.scope import Owner, TokenSecret
-from tests.builders import NOW, a_context_token, a_conversation, a_message, a_task, a_tool_call, a_turn
+from tests.builders import NOW, a_context_token, a_conversation, a_message, a_task, a_tool_call, a_turn, an_artifact
 from tests.contract.database.conftest import Replica
 from tests.contract.database.paging import assert_pages, assert_refuses
 
@@ -97,6 +97,7 @@ async def test_removing_takes_everything_along_but_the_tasks(units: UnitsOfWork,
     gone, kept = a_conversation(), a_conversation("Kept")
     turns = [a_turn(gone), a_turn(kept)]
     task = a_task(conversation_id=gone.id)
+    artifacts = {one.id: an_artifact(conversation_id=one.id) for one in (gone, kept)}
     secret = TokenSecret.mint(me.user_id)
     async with units.open(me, "write") as work:
         for conversation, turn in zip((gone, kept), turns, strict=True):
@@ -104,6 +105,7 @@ async def test_removing_takes_everything_along_but_the_tasks(units: UnitsOfWork,
             await work.turns.add(turn)
             await work.messages.add(a_message(turn, 1))
             await work.tool_calls.add(a_tool_call(), turn.id)
+            await work.artifacts.add(artifacts[conversation.id], "")
         await work.tasks.add(task)
         token = a_context_token(conversation_id=gone.id, turn_id=turns[0].id)
         await work.context_tokens.add(token, secret)
@@ -120,6 +122,7 @@ async def test_removing_takes_everything_along_but_the_tasks(units: UnitsOfWork,
         assert len((await work.messages.page(kept.id, Window(), "asc")).items) == 1
         assert list(await work.tool_calls.of_turns([turn.id for turn in turns])) == [turns[1].id]
         assert (await work.tasks.page(None, Window())).items == [replace(task, conversation_id=None)]
+        assert (await work.artifacts.page(None, None, Window())).items == [artifacts[kept.id]]
         assert (await work.context_tokens.page(Window())).items == []
         with pytest.raises(NotFound):
             await work.turns.get(turns[0].id)

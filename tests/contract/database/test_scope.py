@@ -10,7 +10,7 @@ from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitOfWork, UnitsOfWork
 from latchkey.domain.scope import Owner, TokenSecret, UserId
 from tests.belongings import Belongings
-from tests.builders import NOW, a_context_token, a_message, a_task, a_tool_call, a_turn
+from tests.builders import NOW, a_context_token, a_message, a_task, a_tool_call, a_turn, an_artifact
 
 Attempt = Callable[[UnitOfWork, Belongings], Awaitable[object]]
 
@@ -27,6 +27,13 @@ ATTEMPTS: dict[str, Attempt] = {
     "lock task": lambda work, of: work.tasks.get(of.task.id, for_update=True),
     "replace task": lambda work, of: work.tasks.replace(replace(of.task, title="Mine now")),
     "remove task": lambda work, of: work.tasks.remove(of.task.id),
+    "get artifact": lambda work, of: work.artifacts.get(of.artifact.id),
+    "lock artifact": lambda work, of: work.artifacts.get(of.artifact.id, for_update=True),
+    "read artifact": lambda work, of: work.artifacts.read(of.artifact.id, None),
+    "read artifact version": lambda work, of: work.artifacts.read(of.artifact.id, 1),
+    "list artifact versions": lambda work, of: work.artifacts.versions(of.artifact.id, Window()),
+    "revise artifact": lambda work, of: work.artifacts.revise(replace(of.artifact, version=2), "Mine now"),
+    "remove artifact": lambda work, of: work.artifacts.remove(of.artifact.id),
     "get token": lambda work, of: work.context_tokens.get(of.token.id),
     "revoke token": lambda work, of: work.context_tokens.revoke(of.token.id, NOW),
 }
@@ -60,7 +67,7 @@ async def test_pages_and_counts_hold_nothing_of_others(units: UnitsOfWork, me: O
     await yours.store(units, you)
 
     assert await mine.seen(units, me) == alone
-    assert len(alone) == len(await yours.seen(units, you)) == 9
+    assert len(alone) == len(await yours.seen(units, you)) == 12
     assert await yours.seen(units, Owner(UserId("nobody"))) == []
 
 
@@ -94,10 +101,10 @@ async def test_two_people_may_have_things_with_the_same_id(units: UnitsOfWork, m
 
     async with units.open(me, "read") as work:
         assert await work.tasks.get(same.task.id) == same.task
-    assert len(await same.seen(units, me)) == 9
+    assert len(await same.seen(units, me)) == 12
 
 
-@pytest.mark.parametrize("part", ["turn", "message", "tool call", "token"])
+@pytest.mark.parametrize("part", ["turn", "message", "artifact", "turn's artifact", "tool call", "token"])
 async def test_nothing_of_yours_can_hang_on_anything_of_mine(
     units: UnitsOfWork, me: Owner, you: Owner, part: str
 ) -> None:
@@ -112,6 +119,10 @@ async def test_nothing_of_yours_can_hang_on_anything_of_mine(
                 await work.turns.add(a_turn(mine.conversation))
             elif part == "message":
                 await work.messages.add(a_message(mine.turn, 2))
+            elif part == "artifact":
+                await work.artifacts.add(an_artifact(conversation_id=mine.conversation.id), "")
+            elif part == "turn's artifact":
+                await work.artifacts.add(an_artifact(turn_id=mine.turn.id), "")
             elif part == "tool call":
                 await work.tool_calls.add(a_tool_call(), mine.turn.id)
             else:

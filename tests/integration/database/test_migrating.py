@@ -45,7 +45,7 @@ async def serve(url: str) -> None:
         await verify(engine)
         units, somebody, belongings = SqlUnitsOfWork(engine), Owner(UserId("somebody")), Belongings()
         await belongings.store(units, somebody)
-        assert len(await belongings.seen(units, somebody)) == 9
+        assert len(await belongings.seen(units, somebody)) == 12
     finally:
         await engine.dispose()
 

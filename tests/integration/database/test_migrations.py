@@ -2,11 +2,13 @@
 
 import asyncio
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect
+from sqlalchemy import Row, inspect, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
@@ -19,6 +21,8 @@ from latchkey.infrastructure.database.urls import parse
 from tests.integration.database.conftest import say
 
 REVISIONS = [script.revision for script in reversed([*ScriptDirectory(str(scripts())).walk_revisions()])]
+ID = "019b7c5f0f6e7000800000000000000a"
+MOMENT = "2026-01-02 03:04:05.678901+00:00"
 
 
 def tables(url: str) -> set[str]:
@@ -68,6 +72,35 @@ def test_every_step_can_be_taken_back_and_again(empty_database_url: str) -> None
     assert tables(empty_database_url) == {"alembic_version"}
 
 
+A_TURN_OF_THE_FIRST_RELEASE = f"""
+INSERT INTO conversations (user_id, id, last_seq, created_at, updated_at)
+    VALUES ('me', '{ID}', 0, '{MOMENT}', '{MOMENT}');
+INSERT INTO turns (user_id, id, conversation_id, status, agent, requests, input_tokens, output_tokens, started_at,
+    lease_until) VALUES ('me', '{ID}', '{ID}', 'completed', 'rehearsal', 1, 2, 3, '{MOMENT}', '{MOMENT}');
+INSERT INTO tool_calls (user_id, turn_id, id, name, arguments, result, is_error, started_at, duration_ms)
+    VALUES ('me', '{ID}', '{ID}', 'add_task', '{{}}', '{{}}', false, '{MOMENT}', 3);
+"""
+
+
+def test_what_an_earlier_release_has_stored_is_there_after_every_step(empty_database_url: str) -> None:
+    """Up to the newest and back."""
+    upgrade(empty_database_url, REVISIONS[0])
+    _say(empty_database_url, A_TURN_OF_THE_FIRST_RELEASE)
+    for migrate, revision in ((upgrade, REVISIONS[-1]), (downgrade, REVISIONS[0])):
+        migrate(empty_database_url, revision)
+        (call,) = asyncio.run(_calls(empty_database_url))
+        assert (call.name, call.arguments, call.duration_ms) == ("add_task", "{}", 3)
+
+
+async def _calls(url: str) -> Sequence[Row[Any]]:
+    address, connect_args = parse(url)
+    engine = create_async_engine(address, connect_args=connect_args, poolclass=NullPool)
+    async with engine.connect() as connection:
+        found = await connection.execute(text("SELECT name, arguments, duration_ms FROM tool_calls"))
+    await engine.dispose()
+    return found.all()
+
+
 def test_the_history_has_one_end() -> None:
     assert ScriptDirectory(str(scripts())).get_heads() == REVISIONS[-1:]
 
@@ -94,24 +127,21 @@ def test_only_the_newest_schema_is_at_head(empty_database_url: str) -> None:
 
 
 def _pretend(url: str, revision: str) -> None:
-    statement = f"UPDATE alembic_version SET version_num = '{revision}'"
+    _say(url, f"UPDATE alembic_version SET version_num = '{revision}'")
+
+
+def _say(url: str, script: str) -> None:
     if url.startswith("postgresql"):
-        say(url, statement)
+        say(url, *(statement for statement in script.split(";") if statement.strip()))
         return
     with sqlite3.connect(url.partition(":///")[2]) as file:
-        file.execute(statement)
+        file.executescript(script)
     file.close()
 
 
 def test_a_migration_that_fails_leaves_nothing_behind(empty_database_url: str) -> None:
     """Here, because somebody's own table is in the way of the last one."""
-    statement = "CREATE TABLE context_tokens (somebody TEXT)"
-    if empty_database_url.startswith("postgresql"):
-        say(empty_database_url, statement)
-    else:
-        with sqlite3.connect(empty_database_url.partition(":///")[2]) as file:
-            file.execute(statement)
-        file.close()
+    _say(empty_database_url, "CREATE TABLE context_tokens (somebody TEXT)")
 
     with pytest.raises(DBAPIError, match="already exists"):
         upgrade(empty_database_url)

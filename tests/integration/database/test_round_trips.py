@@ -6,11 +6,13 @@ import pytest
 from sqlalchemy import make_url
 
 from latchkey.application.application import Application
+from latchkey.application.artifacts import add_artifact, get_artifact, list_artifacts, list_versions, revise_artifact
 from latchkey.application.ledger import Invocation, Ledger
 from latchkey.application.messages import list_messages
 from latchkey.application.tasks import add_task, complete_task, list_tasks
 from latchkey.application.tokens import mint_context_token
 from latchkey.application.turns import Accepted, Ending, accept_turn, finish_turn, renew_turn
+from latchkey.domain.artifact import ArtifactRevision, NewArtifact
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.message import NewMessage
 from latchkey.domain.page import Window
@@ -63,6 +65,28 @@ async def test_a_unit_opens_and_ends_with_one_round_trip_each(service: Counted) 
     assert await service.round_trips(lambda: app.call(ME, add_task, MILK)) == 3
     assert await service.round_trips(lambda: app.call(ME, list_tasks)) == 3
     assert await service.round_trips(lambda: app.call(ME, complete_task, task.id)) == 3
+
+
+async def test_a_content_comes_and_goes_with_what_it_belongs_to(service: Counted) -> None:
+    """Reading an artifact is one query, as reading a task is; a new one and its first version are two rows."""
+    app = service.app
+    new, revision = NewArtifact("Plan", "# Plan"), ArtifactRevision("Other")
+    made = await app.call(ME, add_artifact, new)
+
+    assert await service.round_trips(lambda: app.call(ME, get_artifact, made.id)) == 3
+    assert await service.round_trips(lambda: app.call(ME, list_artifacts)) == 3
+    assert await service.round_trips(lambda: app.call(ME, list_versions, made.id, Window())) == 4
+    assert await service.round_trips(lambda: app.call(ME, add_artifact, new)) == 4
+    assert await service.round_trips(lambda: app.call(ME, revise_artifact, made.id, revision)) == 5
+
+
+async def test_a_repeated_call_costs_a_second_unit(service: Counted) -> None:
+    """The first has found out that it repeats and is rolled back; the second reads what was answered."""
+    accepted = await service.says()
+    call = Invocation("add_task", b"{}", "call-1")
+    await service.ledger.perform(accepted.secret, call, add_task, MILK)
+
+    assert await service.round_trips(lambda: service.ledger.perform(accepted.secret, call, add_task, MILK)) == 9
 
 
 async def test_a_token_costs_one_more(service: Counted) -> None:

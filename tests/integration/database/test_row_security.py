@@ -168,7 +168,7 @@ async def test_units_at_once_on_few_connections_stay_apart(postgresql_url: str) 
 
     async def live(owner: Owner, belongings: Belongings) -> None:
         await belongings.store(units, owner)
-        assert len(await belongings.seen(units, owner)) == 9
+        assert len(await belongings.seen(units, owner)) == 12
 
     await asyncio.gather(*(live(*person) for person in people))
     await engine.dispose()

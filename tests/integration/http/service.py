@@ -54,6 +54,9 @@ class Person:
     async def post(self, path: str, **given: Any) -> httpx2.Response:
         return await self._request("POST", path, **given)
 
+    async def put(self, path: str, **given: Any) -> httpx2.Response:
+        return await self._request("PUT", path, **given)
+
     async def patch(self, path: str, **given: Any) -> httpx2.Response:
         return await self._request("PATCH", path, **given)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from latchkey.interfaces.http.body import MAX_BYTES
 from tests.integration.http.service import Person
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -137,7 +138,7 @@ async def test_a_patch_takes_no_other_media_type_either(ada: Person) -> None:
 async def test_a_body_may_be_as_large_as_a_message_can_be_and_no_larger_than_the_limit(ada: Person) -> None:
     """The longest message, each character escaped as a pair, is far below it."""
     longest = b'{"message": "%s"}' % (b"\\ud83d\\ude00" * 32_000)
-    too_large = b'{"message": "%s"}' % (b"a" * 2 * 1024 * 1024)
+    too_large = b'{"message": "%s"}' % (b"a" * MAX_BYTES)
 
     async def in_pieces() -> AsyncIterator[bytes]:
         yield too_large

@@ -85,11 +85,26 @@ async def test_a_message_that_breaks_a_rule_begins_nothing(ada: Person, body: di
     assert await ada.items("conversations") == []
 
 
-async def test_where_files_are_not_made_a_turn_for_one_is_refused_and_stores_nothing(ada: Person) -> None:
-    refused = await ada.post("chat", json={"message": "hello", "artifact_generation": True})
+async def test_a_turn_for_a_file_lists_what_it_saved(ada: Person) -> None:
+    """In the answer and for ever after: each document once, as it was last saved."""
+    save = {"title": "Plan", "content_markdown": "# Plan"}
+    said = f"/save_artifact {json.dumps(save)}\n/save_artifact {json.dumps({**save, 'title': ''})}"
+    answer = await ada.said(said, artifact_generation=True)
+    (artifact,) = answer["artifacts"]
+    found = (await ada.get(f"artifacts/{artifact['id']}")).json()
 
-    assert (refused.status_code, refused.json()["code"]) == (503, "agent-not-configured")
-    assert await ada.items("conversations") == []
+    assert artifact == {"id": found["id"], "artifact_type": "generated_file", "title": "Plan", "version": 1}
+    assert [found[name] for name in ("conversation_id", "turn_id")] == [answer["conversation_id"], answer["turn_id"]]
+    assert found["content_markdown"] == "# Plan"
+    assert [call["is_error"] for call in answer["tool_calls"]] == [False, True]
+    assert (await ada.get(f"turns/{answer['turn_id']}")).json()["artifacts"] == [artifact]
+
+
+async def test_a_turn_that_saves_nothing_lists_no_artifacts(ada: Person) -> None:
+    answer = await ada.said('/save_artifact {"title": "Plan", "content_markdown": "# Plan"}')
+
+    assert answer["artifacts"] == []
+    assert await ada.items("artifacts") == []
 
 
 async def test_without_an_agent_a_turn_is_refused_and_stores_nothing(shared_database_url: str) -> None:

@@ -21,6 +21,8 @@ ROUTES: list[Request] = [
     ("GET", "conversations", None),
     ("POST", "tasks", {"title": "Buy milk"}),
     ("GET", "tasks", None),
+    ("POST", "artifacts", {"title": "Groceries", "content_markdown": "# Milk"}),
+    ("GET", "artifacts", None),
     ("POST", "context-tokens", {"grants": ["tasks:read"]}),
     ("GET", "context-tokens", None),
 ]
@@ -36,6 +38,17 @@ OF_ONE: list[Request] = [
     ("PATCH", "tasks/{task}", {"title": "mine now"}),
     ("POST", "tasks/{task}/complete", None),
     ("DELETE", "tasks/{task}", None),
+    (
+        "POST",
+        "artifacts",
+        {"title": "mine now", "content_markdown": "", "conversation_id": "{conversation}"},
+    ),
+    ("GET", "artifacts/{artifact}", None),
+    ("PUT", "artifacts/{artifact}", {"content_markdown": "mine now"}),
+    ("DELETE", "artifacts/{artifact}", None),
+    ("GET", "artifacts/{artifact}/versions", None),
+    ("GET", "artifacts/{artifact}/content", None),
+    ("GET", "artifacts/{artifact}/content?version=1", None),
     ("POST", "context-tokens", {"grants": ["tasks:read"], "conversation_id": "{conversation}"}),
     ("DELETE", "context-tokens/{token}", None),
 ]
@@ -53,18 +66,20 @@ class Belongings:
     conversation: str
     turn: str
     task: str
+    artifact: str
     token: str
 
     @classmethod
     async def of(cls, person: Person) -> "Belongings":
         answer = await person.said('/add_task {"title": "Buy milk"}')
+        artifact = await person.made("artifacts", title="Groceries", content_markdown="# Milk")
         token = await person.made("context-tokens", grants=["tasks:read"])
         task = answer["tool_calls"][0]["result"]
-        return cls(answer["conversation_id"], answer["turn_id"], task["id"], token["id"])
+        return cls(answer["conversation_id"], answer["turn_id"], task["id"], artifact["id"], token["id"])
 
     @classmethod
     def of_nobody(cls) -> "Belongings":
-        return cls(*(str(uuid4()) for _ in range(4)))
+        return cls(*(str(uuid4()) for _ in range(5)))
 
     def into(self, text: str) -> str:
         for name, value in vars(self).items():
@@ -90,14 +105,14 @@ def without_id(response: httpx2.Response) -> tuple[int, dict[str, Any], str]:
 
 
 async def everything(person: Person) -> list[Any]:
-    listings = ["conversations", "tasks", "context-tokens"]
+    listings = ["conversations", "tasks", "artifacts", "context-tokens"]
     found = [await person.items(listing) for listing in listings]
     return [*found, [await person.items(f"conversations/{one['id']}/messages") for one in found[0]]]
 
 
 async def test_these_are_all_the_routes_that_are_published() -> None:
     """So that a new one cannot be forgotten here."""
-    tried = {(method, re.sub(r"{\w+}", "{}", path)) for method, path, _ in ROUTES + OF_ONE}
+    tried = {(method, re.sub(r"{\w+}", "{}", path.partition("?")[0])) for method, path, _ in ROUTES + OF_ONE}
     published = {
         (method.upper(), re.sub(r"{\w+}", "{}", path).removeprefix("/api/{}/"))
         for path, operations in DOCUMENT["paths"].items()
@@ -132,7 +147,7 @@ async def test_on_ones_own_path_what_is_anothers_is_not_there(ada: Person, bob: 
     assert foreign == absent
     assert (foreign[0], foreign[1]["code"]) == (404, "not-found")
     assert await everything(bob) == before
-    assert await everything(ada) == [[], [], [], []]
+    assert await everything(ada) == [[], [], [], [], []]
 
 
 @pytest.mark.parametrize("request_", ROUTES + OF_ONE, ids=named)
@@ -147,7 +162,7 @@ async def test_without_a_valid_token_every_route_is_closed(ada: Person, request_
 async def test_listings_hold_nothing_of_anybody_else(ada: Person, bob: Person) -> None:
     await Belongings.of(bob)
 
-    assert await everything(ada) == [[], [], [], []]
+    assert await everything(ada) == [[], [], [], [], []]
 
 
 async def test_a_cursor_of_another_user_opens_nothing_of_theirs(ada: Person, bob: Person) -> None:
@@ -166,6 +181,7 @@ async def test_a_location_can_be_followed_whatever_the_user_is_called(service: S
     made = [
         await person.post("tasks", json={"title": "Buy milk"}),
         await person.post("conversations", json={}),
+        await person.post("artifacts", json={"title": "Groceries", "content_markdown": "# Milk"}),
     ]
     headers = {"authorization": f"Bearer {person.token}"}
     found = [await service.client.get(one.headers["location"], headers=headers) for one in made]

@@ -78,7 +78,7 @@ async def test_a_token_for_mcp_opens_mcp_and_not_the_api(provided: Service) -> N
     async with provided.mcp(for_mcp) as client:
         tools = (await client.list_tools()).tools
 
-    assert len(tools) == 5
+    assert len(tools) == 8
     assert (await Person("ada", for_mcp, provided.client).get("tasks")).status_code == 401
 
 

@@ -135,6 +135,7 @@ class SqlArtifacts:
         await self._add_version(artifact, content)
 
     async def remove(self, id: ArtifactId) -> None:
+        await self.get(id)
         if not await self._session.run(_REMOVE, key=id):
             raise NotFound.of("artifact")
 

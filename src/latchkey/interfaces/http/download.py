@@ -10,7 +10,8 @@ from latchkey.domain.artifact import ArtifactWithContent
 
 MARKDOWN = "text/markdown"
 
-_LONGEST_NAME = 80
+_LONGEST_NAME = 200
+"""In bytes: file systems take 255."""
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f"*/:<>?\\|]+')
 _NOT_IN_TOKEN = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -37,5 +38,6 @@ def file_name(title: str) -> str:
     Without what separates paths or hides in a text (controls, and formatting such as right-to-left overrides).
     """
     visible = "".join(" " if unicodedata.category(letter) in {"Cc", "Cf", "Zl", "Zp"} else letter for letter in title)
-    name = " ".join(_UNSAFE.sub(" ", visible).split()).strip(". ")[:_LONGEST_NAME].rstrip(". ")
-    return f"{name or 'artifact'}.md"
+    name = " ".join(_UNSAFE.sub(" ", visible).split()).strip(". ").removesuffix(".md")
+    short = name.encode()[:_LONGEST_NAME].decode(errors="ignore").rstrip(". ")
+    return f"{short or 'artifact'}.md"

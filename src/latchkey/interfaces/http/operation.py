@@ -11,7 +11,7 @@ from litestar.routes import HTTPRoute
 from litestar.types import Empty
 from litestar.typing import FieldDefinition
 
-from latchkey.interfaces.http.body import media_types
+from latchkey.interfaces.http.body import JSON, media_types
 from latchkey.interfaces.http.components import Components
 from latchkey.interfaces.http.headers import REQUEST_ID
 from latchkey.interfaces.http.refusals import refusals
@@ -80,6 +80,6 @@ def _success(handler: HTTPRouteHandler, components: Components) -> dict[str, Any
         (returned,) = returned.inner_types
     response: dict[str, Any] = {"description": "Done.", "headers": {**REQUEST_ID, **headers}}
     if not returned.is_none_type:
-        media_type = str(handler.media_type).partition(";")[0]
+        media_type = handler.media_type.partition(";")[0] or JSON
         response["content"] = {media_type: {"schema": components.schema(returned.annotation)}}
     return response

@@ -1,0 +1,222 @@
+"""The ledger recognises a call that is repeated under its id: it has one effect, and the first answer again."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import pytest
+
+from latchkey.application.application import Application
+from latchkey.application.artifacts import save_artifact
+from latchkey.application.ledger import Invocation, Ledger, Outcome
+from latchkey.application.tasks import add_task, complete_task, delete_task, list_tasks
+from latchkey.application.turns import Accepted, accept_turn, get_turn
+from latchkey.domain.errors import Failure, Invalid
+from latchkey.domain.message import NewMessage
+from latchkey.domain.published_turn import PublishedTurn
+from latchkey.domain.scope import EVERY_GRANT, Owner
+from latchkey.domain.task import NewTask, TaskId
+from tests.builders import TERMS
+from tests.contract.database.conftest import Replica
+
+MILK = b'{"title":"Milk","description":"two"}'
+LIKEWISE = b'{ "description": "two", "title": "Milk" }'
+ANOTHER = msgspec.json.encode({"code": "conflict", "detail": "Another call was made under this id: give each its own."})
+
+
+class Turn:
+    """A turn of a person, whose tools may be called in several processes."""
+
+    def __init__(self, replica: Replica, owner: Owner) -> None:
+        self.apps = [Application(replica(), lambda _call: None) for _ in range(2)]
+        self.owner = owner
+        self.accepted: Accepted
+
+    async def begin(self) -> None:
+        self.accepted = await self.apps[0].call(
+            self.owner, accept_turn, NewMessage("Go"), "rehearsal", list(EVERY_GRANT), TERMS
+        )
+
+    async def call(
+        self,
+        use_case: Callable[..., Awaitable[object]],
+        *given: Any,
+        arguments: bytes = MILK,
+        call_id: str | None = "call-1",
+        process: int = 0,
+    ) -> Outcome:
+        invocation = Invocation(use_case.__name__, arguments, call_id)
+        return await Ledger(self.apps[process]).perform(self.accepted.secret, invocation, use_case, *given)
+
+    async def add(self, arguments: bytes = MILK, call_id: str | None = "call-1", process: int = 0) -> Outcome:
+        new = msgspec.json.decode(arguments, type=NewTask)
+        return await self.call(add_task, new, arguments=arguments, call_id=call_id, process=process)
+
+    async def refuse(self, failure: Failure, arguments: bytes) -> Outcome:
+        invocation = Invocation("add_task", arguments, "call-1")
+        return await Ledger(self.apps[0]).refuse(self.accepted.secret, invocation, add_task, failure)
+
+    async def titles(self) -> list[str]:
+        return [task.title for task in (await self.apps[0].call(self.owner, list_tasks)).items]
+
+    async def published(self) -> PublishedTurn:
+        return await self.apps[0].call(self.owner, get_turn, self.accepted.turn.id)
+
+    async def recorded(self) -> int:
+        return len((await self.published()).tool_calls)
+
+
+@pytest.fixture
+async def turn(replica: Replica, me: Owner) -> Turn:
+    turn = Turn(replica, me)
+    await turn.begin()
+    return turn
+
+
+@pytest.mark.parametrize("again", [MILK, LIKEWISE], ids=["byte for byte", "in another order"])
+@pytest.mark.parametrize("process", [0, 1], ids=["here", "in another process"])
+async def test_a_repeated_call_has_one_effect_and_the_first_answer(turn: Turn, again: bytes, process: int) -> None:
+    first = await turn.add()
+    repeated = await turn.add(again, process=process)
+
+    assert repeated.json == first.json
+    assert repeated.content == msgspec.json.decode(first.json)
+    assert (first.is_error, repeated.is_error) == (False, False)
+    assert await turn.titles() == ["Milk"]
+    assert await turn.recorded() == 1
+
+
+async def test_the_first_answer_is_given_whatever_has_happened_since(turn: Turn) -> None:
+    """It says what the call did, not what is there now."""
+    first = await turn.add()
+    task_id = TaskId(first.content.id)
+    await turn.call(complete_task, task_id, arguments=b"{}", call_id="call-2")
+
+    assert (await turn.add()).json == first.json
+    await turn.call(delete_task, task_id, arguments=b"{}", call_id="call-3")
+    assert (await turn.add()).json == first.json
+    assert await turn.titles() == []
+
+
+async def test_a_repeated_deletion_is_answered_with_what_was_deleted(turn: Turn) -> None:
+    """Not that there is no such task, though now there is none."""
+    task_id = TaskId((await turn.add(call_id="make")).content.id)
+    arguments = msgspec.json.encode({"task_id": task_id})
+    first, repeated = [await turn.call(delete_task, task_id, arguments=arguments) for _ in range(2)]
+
+    assert repeated.json == first.json
+    assert not repeated.is_error
+    assert repeated.content["title"] == "Milk"
+    assert await turn.recorded() == 2
+
+
+async def test_a_repeated_save_makes_no_second_artifact(turn: Turn) -> None:
+    arguments = b'{"title":"Plan","content_markdown":"#"}'
+    first, repeated = [await turn.call(save_artifact, "Plan", "#", arguments=arguments) for _ in range(2)]
+
+    assert repeated.json == first.json
+    assert [(one.id, one.version) for one in (await turn.published()).artifacts] == [(first.content.id, 1)]
+
+
+async def test_a_call_that_failed_is_answered_by_the_same_failure(turn: Turn) -> None:
+    """Also where it would by now succeed."""
+    task_id = TaskId(uuid4())
+    first, repeated = [await turn.call(complete_task, task_id, arguments=b"{}") for _ in range(2)]
+
+    assert first == repeated
+    assert first.is_error
+    assert first.content["code"] == "not-found"
+    assert await turn.recorded() == 1
+
+
+async def test_arguments_that_were_refused_are_refused_alike(turn: Turn) -> None:
+    """Before any tool is called. To mend them is another call, which needs an id of its own."""
+    first, repeated = [await turn.refuse(Invalid.at("$.title", detail), b'{"title":5}') for detail in ("1st", "2nd")]
+    mended = await turn.add()
+
+    assert first == repeated
+    assert first.content == {"code": "invalid", "detail": "$.title: 1st"}
+    assert (mended.json, mended.is_error) == (ANOTHER, True)
+    assert await turn.recorded() == 1
+    assert await turn.titles() == []
+
+
+@pytest.mark.parametrize("tool", ["add", "delete", "fail"])
+async def test_of_one_call_made_many_times_at_once_one_has_an_effect(turn: Turn, tool: str) -> None:
+    """In two processes, and all are answered alike."""
+    task_id = TaskId((await turn.add(call_id="make")).content.id) if tool == "delete" else TaskId(uuid4())
+
+    async def call(process: int) -> Outcome:
+        if tool == "add":
+            return await turn.add(process=process)
+        return await turn.call(delete_task, task_id, arguments=b"{}", process=process)
+
+    answers = await asyncio.gather(*(call(number % 2) for number in range(8)))
+
+    assert {(answer.json, answer.is_error) for answer in answers} == {(answers[0].json, tool == "fail")}
+    assert await turn.titles() == (["Milk"] if tool == "add" else [])
+    assert await turn.recorded() == (2 if tool == "delete" else 1)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [b'{"title":"Oats","description":"two"}', b'{"title":"Milk"}', b'{"title":"Milk","description":null}'],
+    ids=["another value", "one left out", "one cleared"],
+)
+async def test_other_arguments_under_the_same_id_are_a_mistake(turn: Turn, arguments: bytes) -> None:
+    """The model is told so, and nothing happens."""
+    first = await turn.add()
+    other = await turn.add(arguments)
+
+    assert (other.json, other.is_error) == (ANOTHER, True)
+    assert other.content == msgspec.json.decode(ANOTHER)
+    assert await turn.titles() == ["Milk"]
+    assert (await turn.add()).json == first.json
+    assert await turn.recorded() == 1
+
+
+async def test_values_that_only_look_alike_are_other_arguments(turn: Turn) -> None:
+    await turn.call(list_tasks, arguments=b'{"limit":1}')
+
+    for arguments in (b'{"limit":true}', b'{"limit":1.0}', b'{"limit":"1"}'):
+        assert (await turn.call(list_tasks, arguments=arguments)).json == ANOTHER
+
+
+async def test_another_tool_under_the_same_id_is_a_mistake(turn: Turn) -> None:
+    first = await turn.add()
+    other = await turn.call(delete_task, TaskId(first.content.id))
+
+    assert (other.json, other.is_error) == (ANOTHER, True)
+    assert await turn.titles() == ["Milk"]
+    assert await turn.recorded() == 1
+
+
+async def test_in_another_turn_the_same_id_is_another_call(turn: Turn) -> None:
+    """Also of the same person."""
+    first = await turn.add()
+    await turn.begin()
+    second = await turn.add()
+
+    assert second.content.id != first.content.id
+    assert await turn.titles() == ["Milk", "Milk"]
+    assert await turn.recorded() == 1
+
+
+async def test_without_an_id_nothing_is_recognised(turn: Turn) -> None:
+    """Two calls alike are two tasks: perhaps that is what was wanted."""
+    answers = [await turn.add(call_id=None) for _ in range(2)]
+
+    assert answers[0].json != answers[1].json
+    assert await turn.titles() == ["Milk", "Milk"]
+    assert await turn.recorded() == 2
+
+
+async def test_outside_a_turn_there_is_no_ledger_to_recognise_anything_by(turn: Turn) -> None:
+    ledger, invocation = Ledger(turn.apps[0]), Invocation("add_task", MILK, "call-1")
+    for _ in range(2):
+        assert not (await ledger.perform(turn.owner, invocation, add_task, NewTask("Milk"))).is_error
+
+    assert await turn.titles() == ["Milk", "Milk"]
+    assert await turn.recorded() == 0

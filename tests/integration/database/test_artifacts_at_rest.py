@@ -1,0 +1,97 @@
+"""Artifacts in a database that somebody else has had their hands on: a newer release, or one who hides a column."""
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from msgspec import Raw
+
+from latchkey.application.application import Application
+from latchkey.application.artifacts import (
+    add_artifact,
+    find_artifacts,
+    get_artifact,
+    list_artifacts,
+    list_versions,
+    revise_artifact,
+)
+from latchkey.application.turns import accept_turn, get_turn
+from latchkey.domain.artifact import ArtifactReference, ArtifactRevision, NewArtifact
+from latchkey.domain.message import NewMessage
+from latchkey.domain.page import Window
+from latchkey.domain.scope import Owner, UserId
+from latchkey.infrastructure.database.engine import create_engine
+from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from tests.builders import TASK_GRANTS, TERMS, a_tool_call
+from tests.integration.database.conftest import say_async
+
+ME = Owner(UserId("me"))
+HIDE_CONTENT = "ALTER TABLE artifact_versions RENAME COLUMN content TO hidden"
+FROM_A_NEWER_RELEASE = "UPDATE artifacts SET artifact_type = 'hologram'"
+
+
+@pytest.fixture
+async def units(database_url: str) -> AsyncIterator[SqlUnitsOfWork]:
+    engine = create_engine(database_url)
+    yield SqlUnitsOfWork(engine)
+    await engine.dispose()
+
+
+@pytest.fixture
+def app(units: SqlUnitsOfWork) -> Application:
+    return Application(units, lambda _call: None)
+
+
+async def alter(url: str, statement: str) -> None:
+    """Past the service."""
+    if not url.startswith("sqlite"):
+        await say_async(url, statement)
+        return
+    with closing(sqlite3.connect(Path(url.partition(":///")[2]))) as file, file:
+        file.execute(statement)
+
+
+async def test_no_listing_loads_a_content(app: Application, database_url: str) -> None:
+    """They all work where there is no such column, and only what shows a content misses it."""
+    made = await app.call(ME, add_artifact, NewArtifact("Plan", "1"))
+    revised = await app.call(ME, revise_artifact, made.id, ArtifactRevision("2"))
+    await alter(database_url, HIDE_CONTENT)
+
+    for listed in (
+        await app.call(ME, list_artifacts),
+        await app.call(ME, find_artifacts, None, "generated_file", Window(1)),
+    ):
+        assert [(one.id, one.version) for one in listed.items] == [(made.id, revised.version)]
+    assert [one.version for one in (await app.call(ME, list_versions, made.id, Window())).items] == [2, 1]
+    with pytest.raises(Exception, match="content"):
+        await app.call(ME, get_artifact, made.id)
+
+
+async def test_a_type_of_a_newer_release_is_read_on_every_path(app: Application, database_url: str) -> None:
+    """And kept by a write of this release, which knows nothing of it."""
+    made = await app.call(ME, add_artifact, NewArtifact("Plan", "1"))
+    await alter(database_url, FROM_A_NEWER_RELEASE)
+    revised = await app.call(ME, revise_artifact, made.id, ArtifactRevision("2"))
+
+    assert revised.artifact_type == "hologram"
+    assert await app.call(ME, get_artifact, made.id) == revised
+    assert (await app.call(ME, get_artifact, made.id, 1)).content_markdown == "1"
+    assert [one.artifact_type for one in (await app.call(ME, list_artifacts)).items] == ["hologram"]
+    versions = (await app.call(ME, list_versions, made.id, Window())).items
+    assert [one.artifact_type for one in versions] == ["hologram", "hologram"]
+    assert (await app.call(ME, find_artifacts, None, "generated_file", Window())).items == []
+
+
+async def test_a_turn_of_a_newer_release_tells_of_its_artifacts(app: Application, units: SqlUnitsOfWork) -> None:
+    """Also where its tool answered more than this release knows of."""
+    turn = (await app.call(ME, accept_turn, NewMessage("Go"), "rehearsal", TASK_GRANTS, TERMS)).turn
+    made = await app.call(ME, add_artifact, NewArtifact("Plan", ""))
+    said = b'{"id":"%s","artifact_type":"hologram","title":"Plan","version":1,"depth":3}' % str(made.id).encode()
+    async with units.open(ME, "write") as work:
+        await work.tool_calls.add(a_tool_call("save_artifact", result=Raw(said)), turn.id)
+        await work.commit()
+
+    published = await app.call(ME, get_turn, turn.id)
+    assert published.artifacts == [ArtifactReference(made.id, "hologram", "Plan", 1)]

@@ -1,0 +1,113 @@
+"""A document as a file: its bytes, its type, and a name that no system stumbles over (RFC 6266)."""
+
+import re
+from email.message import Message
+
+import httpx2
+import pytest
+
+from tests.integration.http.service import Person
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+NAMES: dict[str, tuple[str, str, str]] = {
+    "plain": ("Plan", "Plan.md", "Plan.md"),
+    "spaces": ("  My  plan\t\n", "My-plan.md", "My plan.md"),
+    "a file name already": ("plan.md", "plan.md", "plan.md"),
+    "Latin": ("Résumé für Zoë", "Resume-fur-Zoe.md", "Résumé für Zoë.md"),
+    "Japanese": ("牛乳を買う", "artifact.md", "牛乳を買う.md"),
+    "Arabic": ("قائمة 2026", "2026.md", "قائمة 2026.md"),
+    "emoji": ("Milk 🥛", "Milk.md", "Milk 🥛.md"),
+    "quotes": ('The "best" plan', "The-best-plan.md", "The best plan.md"),
+    "syntax of the header": (
+        "a\"; filename=evil.exe; x='b",
+        "a-filename-evil.exe-x-b.md",
+        "a ; filename=evil.exe; x='b.md",
+    ),
+    "percent": ("100%41", "100-41.md", "100%41.md"),
+    "a way up": ("../../etc/passwd", "etc-passwd.md", "etc passwd.md"),
+    "backslashes": ("C:\\Windows\\system.ini", "C-Windows-system.ini.md", "C Windows system.ini.md"),
+    "full-width slashes": ("a\uff0fb", "a-b.md", "a\uff0fb.md"),
+    "a header of its own": ("Plan\r\nSet-Cookie: a=b", "Plan-Set-Cookie-a-b.md", "Plan Set-Cookie a=b.md"),
+    "controls": ("a\x01\x7f\x80\u2028b", "a-b.md", "a b.md"),
+    "right to left in disguise": ("plan\u202edm.exe", "plan-dm.exe.md", "plan dm.exe.md"),
+    "nothing to be seen": ("a\u200b\ufeff\u2066b", "a-b.md", "a b.md"),
+    "only dots": ("...", "artifact.md", "artifact.md"),
+    "hidden": (".profile", "profile.md", "profile.md"),
+    "only what is forbidden": ('/\\:*?"<>|', "artifact.md", "artifact.md"),
+    "beyond Unicode's letters": ("a\ufffe\U0010ffffb", "a-b.md", "a\ufffe\U0010ffffb.md"),
+}
+
+
+# As strict as RFC 6266 with RFC 8187: no escapes in the quoted name, nothing but what needs none in the other.
+HEADER = re.compile(
+    r"""attachment; (filename="[ !#-\[\]-~]+"); (filename\*=UTF-8''(?:[A-Za-z0-9._~-]|%[0-9A-F]{2})+)"""
+)
+
+
+def names(response: httpx2.Response) -> tuple[str, str]:
+    """The name for the oldest clients and that for all others, as a parser reads them that knows nothing of ours."""
+    match = HEADER.fullmatch(response.headers["content-disposition"])
+    assert match is not None
+    return parsed(match[1]), parsed(match[2])
+
+
+def parsed(parameter: str) -> str:
+    header = Message()
+    header["content-disposition"] = f"attachment; {parameter}"
+    return header.get_filename("")
+
+
+async def downloaded(ada: Person, title: str) -> httpx2.Response:
+    made = await ada.made("artifacts", title=title, content_markdown="# Milk 🥛\r\n")
+    return await ada.get(f"artifacts/{made['id']}/content")
+
+
+async def test_a_document_is_downloaded_byte_for_byte(ada: Person) -> None:
+    """As Markdown in UTF-8, to be saved and never to be shown as a page of ours."""
+    response = await downloaded(ada, "Plan")
+
+    assert response.status_code == 200
+    assert response.content == "# Milk 🥛\r\n".encode()
+    assert response.headers.get_list("content-type") == ["text/markdown; charset=utf-8"]
+    assert response.headers["content-length"] == str(len(response.content))
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["etag"] == '"1"'
+
+
+@pytest.mark.parametrize(("title", "plain", "name"), NAMES.values(), ids=NAMES)
+async def test_the_file_is_named_after_the_title(ada: Person, title: str, plain: str, name: str) -> None:
+    """In its own script, and for clients that read only ASCII in what is left of it there."""
+    response = await downloaded(ada, title)
+
+    assert names(response) == (plain, name)
+    assert "set-cookie" not in response.headers
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "牛", "🥛"], ids=["1 byte", "2 bytes", "3 bytes", "4 bytes"])
+async def test_a_long_title_makes_a_name_that_every_file_system_takes(ada: Person, letter: str) -> None:
+    """They count in bytes, up to 255; no character is cut in two."""
+    _, name = names(await downloaded(ada, letter * 200))
+
+    assert name == letter * (200 // len(letter.encode())) + ".md"
+
+
+async def test_an_earlier_version_is_named_as_it_was_then(ada: Person) -> None:
+    made = await ada.made("artifacts", title="Plan", content_markdown="1")
+    path = f"artifacts/{made['id']}"
+    await ada.put(path, json={"title": "Plan B", "content_markdown": "2"})
+    newest, earlier = await ada.get(f"{path}/content"), await ada.get(f"{path}/content", params={"version": 1})
+
+    assert [(one.text, one.headers["etag"], names(one)[1]) for one in (newest, earlier)] == [
+        ("2", '"2"', "Plan B.md"),
+        ("1", '"1"', "Plan.md"),
+    ]
+
+
+@pytest.mark.parametrize(("version", "status"), [("2", 404), ("0", 422), ("-1", 422), ("x", 422), ("9" * 20, 422)])
+async def test_a_version_that_is_none_is_refused(ada: Person, version: str, status: int) -> None:
+    made = await ada.made("artifacts", title="Plan", content_markdown="1")
+    refused = await ada.get(f"artifacts/{made['id']}/content", params={"version": version})
+
+    assert refused.status_code == status
+    assert refused.headers["content-type"] == "application/problem+json"
