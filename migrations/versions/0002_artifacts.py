@@ -58,9 +58,7 @@ def _create_artifacts() -> None:
         sa.PrimaryKeyConstraint("user_id", "id", name="pk_artifacts"),
     )
     op.create_index("ix_artifacts_activity", "artifacts", ["user_id", "updated_at", "id"])
-    op.create_index(
-        "ix_artifacts_of_conversation", "artifacts", ["user_id", "conversation_id", "updated_at", "id"]
-    )
+    op.create_index("ix_artifacts_of_conversation", "artifacts", ["user_id", "conversation_id", "updated_at", "id"])
     op.create_index("ix_artifacts_of_turn", "artifacts", ["user_id", "turn_id"])
 
 

@@ -110,6 +110,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename=_variable):
     claude_model: str = "sonnet"
     anthropic_api_key: Secret | None = None
     anthropic_base_url: Url | None = None
+    claude_processes: Count | None = None
     public_url: Url | None = None
     allowed_hosts: Hosts = ()
     allowed_origins: Origins = ()

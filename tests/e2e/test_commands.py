@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from mcp import Client, StdioServerParameters
 
+from latchkey.infrastructure.agents.claude_cli import TESTED_VERSION
 from tests.e2e.program import LATCHKEY, SIGNED, Environment, run, served
+from tests.integration.claude.scene import stand_in
 
 
 def claims(token: str) -> dict[str, object]:
@@ -58,8 +60,37 @@ def test_a_doctor_says_check_by_check_what_is_missing(home: Path, sqlite_url: st
     marks = {line.split(":")[0] for line in examined.stdout.splitlines()}
 
     assert examined.code == 1
-    assert marks == {"FAIL identity", "ok   database", "note agent"}
+    assert marks == {"FAIL identity", "ok   database", "note agent", "note file agent", "ok   claude cli"}
     assert "LATCHKEY_AUTH_SECRET" in examined.stdout
+
+
+def test_a_doctor_says_who_makes_files_and_with_which_cli(home: Path, sqlite_url: str) -> None:
+    """One of another version than the tested one is worth a note; one that is needed and does not run, a refusal."""
+    old = stand_in(home, "print('2.0.0 (Claude Code)')")
+    configured = {**SIGNED, "LATCHKEY_DATABASE_URL": sqlite_url, "ANTHROPIC_API_KEY": "sk-very-secret"}
+    environments = [configured, {**configured, "LATCHKEY_CLAUDE_CLI": str(old)}]
+    tested, other = [run("doctor", home=home, environment=environment) for environment in environments]
+    old.write_text("#!/bin/sh\nexit 3\n")
+    broken = run("doctor", home=home, environment=environments[1])
+
+    assert (tested.code, other.code, broken.code) == (0, 0, 1)
+    assert "ok   file agent: claude makes files" in tested.stdout
+    assert f"version {TESTED_VERSION}, the one that was tested" in tested.stdout
+    assert f"note claude cli: {old} is version 2.0.0; {TESTED_VERSION} was tested" in other.stdout
+    assert "FAIL claude cli" in broken.stdout
+    assert "sk-very" not in tested.stdout + other.stdout + broken.stdout
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [{"LATCHKEY_AGENT": "claude"}, {"LATCHKEY_FILE_AGENT": "claude"}, {"LATCHKEY_CLAUDE_CLI": "/does/not/exist"}],
+    ids=str,
+)
+def test_a_doctor_fails_an_agent_that_could_not_work(home: Path, sqlite_url: str, agent: Environment) -> None:
+    examined = run("doctor", home=home, environment={**SIGNED, "LATCHKEY_DATABASE_URL": sqlite_url, **agent})
+
+    assert examined.code == 1
+    assert "FAIL agent" in examined.stdout
 
 
 def test_a_doctor_names_no_secret(home: Path, postgresql_url: str) -> None:

@@ -15,6 +15,10 @@ NOT_CONFIGURED: dict[str, tuple[Environment, str]] = {
     "half of an identity provider": ({"LATCHKEY_AUTH_JWKS_URL": "https://auth.example/jwks"}, "LATCHKEY_AUTH_ISSUER"),
     "a setting that is not there": ({**SIGNED, "LATCHKEY_AUTH_ISUER": "x"}, "LATCHKEY_AUTH_ISSUER"),
     "a value that is none": ({**SIGNED, "LATCHKEY_TURNS_PER_USER": "many"}, "LATCHKEY_TURNS_PER_USER"),
+    "an agent without its key": ({**SIGNED, "LATCHKEY_AGENT": "claude"}, "ANTHROPIC_API_KEY"),
+    "a file agent without its key": ({**SIGNED, "LATCHKEY_FILE_AGENT": "claude"}, "ANTHROPIC_API_KEY"),
+    "a program that is none": ({**SIGNED, "LATCHKEY_CLAUDE_CLI": "/does/not/exist"}, "LATCHKEY_CLAUDE_CLI"),
+    "a file agent that nobody can reach": ({**SIGNED, "LATCHKEY_FILE_AGENT": "openai"}, "OPENAI_API_KEY"),
     "a database that is none": ({**SIGNED, "LATCHKEY_DATABASE_URL": "mysql://x/y"}, "postgresql://"),
     "nobody at the database": ({**SIGNED, "LATCHKEY_DATABASE_URL": "postgresql://x:pass@127.0.0.1:1/y"}, "database"),
 }
@@ -45,6 +49,7 @@ def test_what_is_not_configured_does_not_start_and_says_what_to_set(
     assert said in refused.stderr
     assert "Traceback" not in refused.stderr
     assert "pass@" not in refused.stderr
+    assert list(home.iterdir()) == []
 
 
 @pytest.mark.parametrize("arguments", USAGE, ids=" ".join)

@@ -34,8 +34,8 @@ def test_an_empty_environment_gives_the_published_defaults() -> None:
 
 def test_every_published_variable_is_known() -> None:
     published = """DATABASE_URL AUTH_JWKS_URL AUTH_ISSUER AUTH_AUDIENCE AUTH_SECRET AGENT MODEL OPENAI_API FILE_AGENT
-        CLAUDE_CLI CLAUDE_MODEL PUBLIC_URL ALLOWED_HOSTS ALLOWED_ORIGINS TURN_DEADLINE_S TURN_MAX_STEPS TURN_LEASE_S
-        TURNS_PER_USER DRAIN_S HISTORY_TURNS HISTORY_CHARS INSTRUCTIONS CONTEXT_TOKEN"""
+        CLAUDE_CLI CLAUDE_MODEL CLAUDE_PROCESSES PUBLIC_URL ALLOWED_HOSTS ALLOWED_ORIGINS TURN_DEADLINE_S TURN_MAX_STEPS
+        TURN_LEASE_S TURNS_PER_USER DRAIN_S HISTORY_TURNS HISTORY_CHARS INSTRUCTIONS CONTEXT_TOKEN"""
     others = {"OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"}
     assert VARIABLES.keys() == {f"LATCHKEY_{name}" for name in published.split()} | others
 
@@ -55,6 +55,7 @@ def test_every_published_variable_is_known() -> None:
         ("LATCHKEY_TURN_DEADLINE_S", "0.5", 0.5),
         ("LATCHKEY_TURN_MAX_STEPS", "1", 1),
         ("LATCHKEY_DRAIN_S", "0", 0),
+        ("LATCHKEY_CLAUDE_PROCESSES", "3", 3),
     ],
 )
 def test_a_right_value_is_read(name: str, text: str, value: Any) -> None:
@@ -79,6 +80,7 @@ def test_a_right_value_is_read(name: str, text: str, value: Any) -> None:
         ("LATCHKEY_HISTORY_CHARS", "-1", "a whole number"),
         ("LATCHKEY_INSTRUCTIONS", "/does/not/exist", "readable text file"),
         ("LATCHKEY_FILE_AGENT", "rehearsal", "--dev"),
+        ("LATCHKEY_CLAUDE_PROCESSES", "0", "a whole number from 1"),
     ],
 )
 def test_a_wrong_value_is_refused_with_what_would_be_right(name: str, text: str, right: str) -> None:

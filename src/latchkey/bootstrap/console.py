@@ -9,12 +9,14 @@ from functools import partial
 import click
 from litestar.types import ASGIApp
 
+from latchkey.bootstrap.agents import Staffing
 from latchkey.bootstrap.composition import create_asgi, create_core, create_signer
 from latchkey.bootstrap.preflight import check_database, examine
 from latchkey.config import ConfigurationError, Settings
 from latchkey.domain.errors import Failure
 from latchkey.domain.scope import TokenSecret, UserId, user_id_of
 from latchkey.infrastructure import telemetry
+from latchkey.infrastructure.agents.claude_home import sweep
 from latchkey.infrastructure.database.isolation import IsolationBroken
 from latchkey.infrastructure.database.migration import upgrade
 from latchkey.infrastructure.database.urls import UnusableUrl
@@ -37,6 +39,7 @@ class Console:
         telemetry.configure()
         settings = Settings.read(os.environ, dev=dev)
         settings.require_identity()
+        Staffing.of(settings)
         if dev and host not in _LOOPBACK:
             raise click.UsageError("--dev serves on loopback only: leave --host out.")
         if workers > 1 and settings.database_url.startswith("sqlite"):
@@ -44,6 +47,7 @@ class Console:
         if dev or migrate:
             upgrade(settings.database_url)
         check_database(settings)
+        sweep()
         create = partial(_create_worker, settings, host, port)
         announce = partial(_announce, settings, host, port)
         if not listen(create, Listening(host, port, workers, round(settings.drain_s)), announce):

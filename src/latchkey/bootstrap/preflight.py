@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import Iterator
 
+from latchkey.bootstrap.agents import Staffing
 from latchkey.config import ConfigurationError, Settings
 from latchkey.domain.errors import Unavailable
+from latchkey.infrastructure.agents.claude_cli import TESTED_VERSION, version_of
 from latchkey.infrastructure.database.engine import create_engine
 from latchkey.infrastructure.database.isolation import IsolationBroken, verify
 from latchkey.infrastructure.database.migration import is_at_head
@@ -20,9 +22,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     """What is configured, reachable and missing."""
     yield _examine_identity(settings)
     yield _examine_database(settings)
-    agent = settings.agent_name
-    text = f"{agent} answers turns" if agent else "none, so /chat answers 503: set LATCHKEY_AGENT or OPENAI_API_KEY"
-    yield Finding("agent", text, ok=agent is not None, needed=False)
+    yield from _examine_agents(settings)
 
 
 def _examine_identity(settings: Settings) -> Finding:
@@ -39,6 +39,35 @@ def _examine_database(settings: Settings) -> Finding:
     except (Unavailable, IsolationBroken) as error:
         return Finding("database", str(error), ok=False)
     return Finding("database", f"{settings.database_url!r} is reachable, at head, and keeps users apart")
+
+
+def _examine_agents(settings: Settings) -> Iterator[Finding]:
+    """An agent that could not work stops the service; that there is none stops nothing but turns."""
+    try:
+        staffing = Staffing.of(settings)
+    except ConfigurationError as error:
+        yield Finding("agent", "; ".join(error.faults), ok=False)
+        return
+    yield _agent("agent", staffing.chat, "answers turns", "LATCHKEY_AGENT or OPENAI_API_KEY")
+    yield _agent("file agent", staffing.files, "makes files", "LATCHKEY_FILE_AGENT, LATCHKEY_AGENT or OPENAI_API_KEY")
+    yield _examine_claude(staffing)
+
+
+def _agent(kind: str, name: str | None, does: str, variables: str) -> Finding:
+    text = f"{name} {does}" if name else f"none, so /chat answers 503: set {variables}"
+    return Finding(kind, text, ok=name is not None, needed=False)
+
+
+def _examine_claude(staffing: Staffing) -> Finding:
+    """Much of what is relied on is documented nowhere, so another version is worth a note, whoever uses it."""
+    if staffing.cli is None:
+        return Finding("claude cli", "none is found, and none is needed")
+    found = version_of(staffing.cli)
+    text = f"{staffing.cli} is version {found or 'unknown'}"
+    if found == TESTED_VERSION:
+        return Finding("claude cli", f"{text}, the one that was tested")
+    needed = found is None and "claude" in {staffing.chat, staffing.files}
+    return Finding("claude cli", f"{text}; {TESTED_VERSION} was tested", ok=False, needed=needed)
 
 
 async def _check_database(settings: Settings) -> None:

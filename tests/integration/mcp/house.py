@@ -13,9 +13,13 @@ from mcp.server.lowlevel import Server
 from mcp_types.version import LATEST_MODERN_VERSION
 
 from latchkey.application.application import Application
+from latchkey.application.artifacts import add_artifact
+from latchkey.application.conversations import add_conversation
 from latchkey.application.ledger import Ledger
 from latchkey.application.tokens import MintedToken, mint_context_token
 from latchkey.application.turns import Accepted, accept_turn
+from latchkey.domain.artifact import ArtifactWithContent, NewArtifact
+from latchkey.domain.conversation import Conversation, ConversationId, NewConversation
 from latchkey.domain.message import NewMessage
 from latchkey.domain.ports import Identity, Isolation, Transaction, UnitsOfWork
 from latchkey.domain.scope import Credential, Grant, NewContextToken, Owner, TokenSecret, UserId
@@ -56,15 +60,26 @@ class House:
         self.server: Server[Any] = create_server(self.application, Ledger(self.application))
         self.endpoint = McpEndpoint(self.server, self.application, identity or self.signer, ADDRESS, METADATA)
 
-    async def mint(self, *grants: Grant, owner: Owner = ME) -> MintedToken:
-        new = NewContextToken(list(grants) or TASK_GRANTS)
+    async def mint(self, *grants: Grant, owner: Owner = ME, about: ConversationId | None = None) -> MintedToken:
+        new = NewContextToken(list(grants) or TASK_GRANTS, about)
         return await self.application.call(owner, mint_context_token, new)
 
-    async def secret(self, *grants: Grant, owner: Owner = ME) -> TokenSecret:
-        return (await self.mint(*grants, owner=owner)).secret
+    async def secret(self, *grants: Grant, owner: Owner = ME, about: ConversationId | None = None) -> TokenSecret:
+        return (await self.mint(*grants, owner=owner, about=about)).secret
 
-    async def turn(self, owner: Owner = ME) -> Accepted:
-        return await self.application.call(owner, accept_turn, NewMessage("Buy milk"), "rehearsal", TASK_GRANTS, TERMS)
+    async def conversation(self, title: str | None = None, owner: Owner = ME) -> Conversation:
+        return await self.application.call(owner, add_conversation, NewConversation(title))
+
+    async def artifact(
+        self, title: str = "Plan", text: str = "# Plan", owner: Owner = ME, about: ConversationId | None = None
+    ) -> ArtifactWithContent:
+        new = NewArtifact(title, text, conversation_id=about)
+        return await self.application.call(owner, add_artifact, new)
+
+    async def turn(self, *grants: Grant, owner: Owner = ME) -> Accepted:
+        """A running one, whose token grants that much."""
+        told = (NewMessage("Buy milk"), "rehearsal", list(grants) or TASK_GRANTS, TERMS)
+        return await self.application.call(owner, accept_turn, *told)
 
     async def ledger_of(self, turn: Accepted, owner: Owner = ME) -> list[ToolCall]:
         async with self.units.units.open(owner, "read") as work:

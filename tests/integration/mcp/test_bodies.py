@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from latchkey.application.tasks import list_tasks
-from latchkey.interfaces.mcp.body import Message, Receive
+from latchkey.interfaces.mcp.body import MAX_BYTES, Message, Receive
 from tests.integration.mcp.house import ME, House
 from tests.integration.mcp.wire import call, headers, message, post
 
@@ -75,10 +75,13 @@ async def test_depth_is_limited(house: House, era: str) -> None:
 
 async def test_size_is_limited(house: House, era: str) -> None:
     async with house.http() as http:
-        answer = await post(http, era, call(era, "add_task", {"title": "x" * 1024 * 1024}), house.jwt())
+        answers = [
+            await post(http, era, call(era, "add_task", {"title": "x" * size}), house.jwt())
+            for size in (MAX_BYTES - 1024, MAX_BYTES)
+        ]
 
-    assert answer.status_code == 413
-    assert answer.json()["error"]["code"] == -32600
+    assert [answer.status_code for answer in answers] == [200, 413]
+    assert answers[1].json()["error"]["code"] == -32600
 
 
 async def test_nul_in_an_argument_is_a_tool_error(house: House, era: str) -> None:

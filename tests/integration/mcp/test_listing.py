@@ -9,6 +9,11 @@ from latchkey.domain.scope import Grant
 from tests.integration.mcp.house import House, Way
 from tests.integration.mcp.wire import message, post
 
+NAMES = [
+    *("add_task", "list_tasks", "complete_task", "delete_task", "update_task"),
+    *("save_artifact", "list_artifacts", "get_artifact"),
+]
+
 
 def objects_in(schema: Any) -> list[dict[str, Any]]:
     """Every schema of an object inside a schema, itself included."""
@@ -21,13 +26,13 @@ def objects_in(schema: Any) -> list[dict[str, Any]]:
 
 
 async def test_the_tools_are_shown_in_their_order_with_titles_and_schemas(house: House, way: Way) -> None:
-    async with way(house, await house.secret()) as client:
+    async with way(house, await house.secret(*Grant)) as client:
         tools = (await client.list_tools()).tools
 
-    assert [tool.name for tool in tools] == ["add_task", "list_tasks", "complete_task", "delete_task", "update_task"]
+    assert [tool.name for tool in tools] == NAMES
     for tool in tools:
         assert tool.title
-        assert "to-do task" in (tool.description or "")
+        assert ("document" if "artifact" in tool.name else "to-do task") in (tool.description or "")
         for schema in (tool.input_schema, tool.output_schema):
             assert schema
             assert schema["type"] == "object"
@@ -35,8 +40,8 @@ async def test_the_tools_are_shown_in_their_order_with_titles_and_schemas(house:
             assert all(found["additionalProperties"] is False for found in objects_in(schema))
 
 
-async def test_annotations_say_what_a_tool_does_to_the_list(house: House, way: Way) -> None:
-    async with way(house, await house.secret()) as client:
+async def test_annotations_say_what_a_tool_does_to_what_is_kept(house: House, way: Way) -> None:
+    async with way(house, await house.secret(*Grant)) as client:
         tools = {tool.name: tool.annotations for tool in (await client.list_tools()).tools}
     shown = {
         name: (hints.read_only_hint, hints.destructive_hint, hints.idempotent_hint, hints.open_world_hint)
@@ -50,6 +55,9 @@ async def test_annotations_say_what_a_tool_does_to_the_list(house: House, way: W
         "complete_task": (False, False, True, False),
         "delete_task": (False, True, True, False),
         "update_task": (False, True, True, False),
+        "save_artifact": (False, False, False, False),
+        "list_artifacts": (True, False, True, False),
+        "get_artifact": (True, False, True, False),
     }
 
 
@@ -58,7 +66,9 @@ async def test_annotations_say_what_a_tool_does_to_the_list(house: House, way: W
     [
         (Grant.TASKS_READ, ["list_tasks"]),
         (Grant.TASKS_WRITE, ["add_task", "complete_task", "delete_task", "update_task"]),
-        (Grant.ARTIFACTS_READ, []),
+        (Grant.ARTIFACTS_READ, ["list_artifacts", "get_artifact"]),
+        (Grant.ARTIFACTS_WRITE, ["save_artifact"]),
+        (Grant.CONVERSATIONS_READ, []),
     ],
 )
 async def test_a_token_is_shown_what_it_grants(house: House, way: Way, grant: Grant, names: list[str]) -> None:
@@ -70,7 +80,7 @@ async def test_a_person_is_shown_everything_without_a_transaction(house: House, 
     async with house.http() as http:
         answer = await post(http, era, message(era, "tools/list"), house.jwt())
 
-    assert len(answer.json()["result"]["tools"]) == 5
+    assert [tool["name"] for tool in answer.json()["result"]["tools"]] == NAMES
     assert house.units.opened == []
 
 
@@ -82,11 +92,13 @@ async def test_a_listing_is_for_its_caller_alone(house: House) -> None:
     assert answer.json()["result"]["cacheScope"] == "private"
 
 
-async def test_nothing_but_tools_is_offered(house: House, era: str) -> None:
-    """Neither resources nor prompts nor logging."""
+async def test_nothing_but_tools_and_resources_is_offered(house: House, era: str) -> None:
+    """Neither prompts nor logging, and nobody can subscribe: that would need a session."""
     probe = "server/discover" if era == "current" else "initialize"
     params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
     async with house.http() as http:
         answer = await post(http, era, message(era, probe, None if era == "current" else params), house.jwt())
 
-    assert answer.json()["result"]["capabilities"].keys() <= {"tools", "experimental"}
+    capabilities = answer.json()["result"]["capabilities"]
+    assert {"tools", "resources"} <= capabilities.keys() <= {"tools", "resources", "experimental"}
+    assert not any(capabilities["resources"].values())

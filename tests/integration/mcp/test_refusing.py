@@ -48,9 +48,11 @@ async def dead_token(house: House, kind: str, database_url: str) -> str:
 
 def everything_that_can_be_asked(era: str) -> list[dict[str, Any]]:
     """Also what never touches the data by itself."""
-    methods = ["tools/list", "ping", "initialize", "server/discover", "no/such/method"]
+    methods = ["tools/list", "resources/templates/list", "ping", "initialize", "server/discover", "no/such/method"]
     calls = [call(era, "add_task", {"title": "x"}), call(era, "add_task"), call(era, "no_such_tool")]
-    return [*calls, *(message(era, method) for method in methods), notification("notifications/initialized")]
+    addresses = ["latchkey://artifacts/0190a7c0-0000-7000-8000-000000000000", "file:///etc/passwd"]
+    reads = [message(era, "resources/read", {"uri": address}) for address in addresses]
+    return [*calls, *reads, *(message(era, method) for method in methods), notification("notifications/initialized")]
 
 
 @pytest.mark.parametrize("kind", DEAD)

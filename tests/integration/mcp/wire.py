@@ -18,7 +18,7 @@ def message(era: str, method: str, params: dict[str, Any] | None = None) -> dict
     """A request of that era."""
     given = params or {}
     if era == "current":
-        given = {**given, "_meta": _ENVELOPE}
+        given = {**given, "_meta": {**_ENVELOPE, **given.get("_meta", {})}}
     return {"jsonrpc": "2.0", "id": 1, "method": method, "params": given}
 
 
@@ -37,6 +37,8 @@ def headers(era: str, sent: dict[str, Any], bearer: str | None) -> dict[str, str
         told["mcp-method"] = sent["method"]
     if era == "current" and sent["method"] == "tools/call":
         told["mcp-name"] = sent["params"]["name"]
+    if era == "current" and sent["method"] == "resources/read":
+        told["mcp-name"] = sent["params"]["uri"]
     if bearer is not None:
         told["authorization"] = f"Bearer {bearer}"
     return told

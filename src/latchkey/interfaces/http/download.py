@@ -13,6 +13,8 @@ MARKDOWN = "text/markdown"
 _LONGEST_NAME = 200
 """In bytes: file systems take 255."""
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f"*/:<>?\\|]+')
+_JOINERS = "\u200c\u200d"
+"""Formatting too, but part of how words are spelled, in Persian and others."""
 _NOT_IN_TOKEN = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -37,7 +39,11 @@ def file_name(title: str) -> str:
 
     Without what separates paths or hides in a text (controls, and formatting such as right-to-left overrides).
     """
-    visible = "".join(" " if unicodedata.category(letter) in {"Cc", "Cf", "Zl", "Zp"} else letter for letter in title)
+    visible = "".join(" " if _hides(letter) else letter for letter in title)
     name = " ".join(_UNSAFE.sub(" ", visible).split()).strip(". ").removesuffix(".md")
     short = name.encode()[:_LONGEST_NAME].decode(errors="ignore").rstrip(". ")
     return f"{short or 'artifact'}.md"
+
+
+def _hides(letter: str) -> bool:
+    return unicodedata.category(letter) in {"Cc", "Cf", "Zl", "Zp"} and letter not in _JOINERS

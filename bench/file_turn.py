@@ -1,0 +1,92 @@
+"""What a file turn costs beside the bare start-up of the Claude CLI: `python -m bench.file_turn`.
+
+Interleaved, with a fake of the Messages API that answers at once. A file turn asks the model twice, once for the file
+and once for what to say of it; so the CLI on its own is asked two things, and the rest is what the service adds.
+"""
+
+import asyncio
+import json
+import os
+import tempfile
+from asyncio.subprocess import DEVNULL, PIPE
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import click
+import httpx2
+
+from latchkey.infrastructure.agents.claude_cli import find_cli
+from tests.e2e.desk import API_KEY, a_desk, asking_claude, saving
+from tests.e2e.program import SIGNED, migrated, token_for
+from tests.fakes.model_script import says
+from tests.fakes.model_server import ModelServer, model_server
+
+ROUNDS = 7
+FLAGS = [
+    *("-p", "--bare", "--disable-slash-commands", "--no-session-persistence", "--setting-sources=", "--tools", ""),
+    *("--input-format", "stream-json", "--output-format", "stream-json", "--verbose", "--model", "fake"),
+]
+QUESTION = {"type": "user", "message": {"role": "user", "content": "Hello"}}
+
+
+async def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder) / "home"
+        home.mkdir()
+        async with model_server() as model:
+            given = {**SIGNED, **asking_claude(model)}
+            migrated(home, given)
+            with a_desk(home, given, token_for("ada", home, given)) as desk:
+                authorization = {"authorization": f"Bearer {desk.token}"}
+                async with httpx2.AsyncClient(base_url=desk.replica.url, headers=authorization) as client:
+                    await compare(client, model, home)
+
+
+async def compare(client: httpx2.AsyncClient, model: ModelServer, home: Path) -> None:
+    bare: list[float] = []
+    turns: list[float] = []
+    for number in range(ROUNDS + 1):
+        model.script += [says("Hello."), says("Hello again."), saving(), says("Here it is.")]
+        for seconds, taken in ((bare, start_up(model, home)), (turns, file_turn(client))):
+            began = perf_counter()
+            await taken
+            if number:  # the first of each warms up
+                seconds.append(perf_counter() - began)
+    click.echo(
+        f"bare start-up {median(bare):.3f} s, file turn {median(turns):.3f} s: {median(turns) / median(bare):.2f}"
+    )
+
+
+async def start_up(model: ModelServer, home: Path) -> None:
+    """The CLI on its own, without tools, from its start to its second answer and its end."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "ANTHROPIC_API_KEY": API_KEY,
+        "ANTHROPIC_BASE_URL": model.base_url.removesuffix("/v1"),
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    }
+    cli = await asyncio.create_subprocess_exec(
+        str(find_cli()), *FLAGS, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, cwd=home, env=environment, limit=2**23
+    )
+    if cli.stdin is None or cli.stdout is None:
+        raise LookupError("pipes")
+    for _ in range(2):
+        cli.stdin.write(json.dumps(QUESTION).encode() + b"\n")
+        await cli.stdin.drain()
+        async for line in cli.stdout:
+            if json.loads(line)["type"] == "result":
+                break
+    cli.terminate()
+    await cli.wait()
+
+
+async def file_turn(client: httpx2.AsyncClient) -> None:
+    body = {"message": "Write a plan", "artifact_generation": True}
+    answered = await client.post("/api/ada/chat", json=body, timeout=60)
+    answered.raise_for_status()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
