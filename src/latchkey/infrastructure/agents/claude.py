@@ -92,6 +92,7 @@ class ClaudeAgent:
             for lines in exchanges(assignment):
                 await process.write(lines)
                 await _listen(process, narration, tell)
+            await process.kill()
             narration.check_answer()
         finally:
             await process.end()

@@ -1,0 +1,78 @@
+"""What eight file turns at once cost everybody else: `python -m bench.file_crowd`.
+
+The latency of `GET tasks` from two clients in a process of their own, alone and while eight turns write files, with a
+fake of the Messages API that answers at once: the worst case, because the CLI then does nothing but start.
+"""
+
+import asyncio
+import http.client
+import multiprocessing
+import tempfile
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+from time import perf_counter
+from urllib.parse import urlsplit
+
+import click
+import httpx2
+
+from bench.file_turn import file_turn
+from tests.e2e.desk import Desk, a_desk, asking_claude, saving
+from tests.e2e.program import SIGNED, migrated, token_for
+from tests.fakes.model_script import says
+from tests.fakes.model_server import model_server
+
+CLIENTS = 2
+TURNS = 8
+ALONE_S = 3.0
+
+
+async def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder) / "home"
+        home.mkdir()
+        async with model_server() as model:
+            model.script += [saving(), says("Here it is.")] * (TURNS + 1)
+            given = {**SIGNED, **asking_claude(model), "LATCHKEY_TURNS_PER_USER": str(TURNS)}
+            migrated(home, given)
+            with a_desk(home, given, token_for("ada", home, given)) as desk:
+                await compare(desk)
+
+
+async def compare(desk: Desk) -> None:
+    authorization = {"authorization": f"Bearer {desk.token}"}
+    with multiprocessing.Manager() as manager, ProcessPoolExecutor(1) as elsewhere:
+        async with httpx2.AsyncClient(base_url=desk.replica.url, headers=authorization) as client:
+            await file_turn(client)  # warms up
+            for turns in (0, TURNS):
+                over, began = manager.Event(), perf_counter()
+                asked = elsewhere.submit(latencies, desk.replica.url, authorization, over)
+                await asyncio.gather(*(file_turn(client) for _ in range(turns)))
+                await asyncio.sleep(0 if turns else ALONE_S)
+                over.set()
+                times = await asyncio.wrap_future(asked)
+                p50, p99 = (times[int(len(times) * share)] * 1000 for share in (0.5, 0.99))
+                took = perf_counter() - began
+                click.echo(f"{turns} file turns, {took:.1f} s: {len(times)} requests, p50 {p50:.2f}, p99 {p99:.2f} ms")
+
+
+def latencies(url: str, headers: dict[str, str], over: Event) -> list[float]:
+    """Of requests made one after the other until that is over, in seconds, sorted."""
+
+    def ask(_: int) -> list[float]:
+        connection = http.client.HTTPConnection(urlsplit(url).netloc)
+        times: list[float] = []
+        while not over.is_set():
+            began = perf_counter()
+            connection.request("GET", "/api/ada/tasks", headers=headers)
+            connection.getresponse().read()
+            times.append(perf_counter() - began)
+        return times
+
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        return sorted(sum(clients.map(ask, range(CLIENTS)), []))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
