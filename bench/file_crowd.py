@@ -9,6 +9,7 @@ import http.client
 import multiprocessing
 import tempfile
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from threading import Event
 from time import perf_counter
@@ -71,7 +72,7 @@ def latencies(url: str, headers: dict[str, str], over: Event) -> list[float]:
         return times
 
     with ThreadPoolExecutor(CLIENTS) as clients:
-        return sorted(sum(clients.map(ask, range(CLIENTS)), []))
+        return sorted(chain.from_iterable(clients.map(ask, range(CLIENTS))))
 
 
 if __name__ == "__main__":
