@@ -3,10 +3,9 @@
 import asyncio
 import os
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from functools import partial
 from pathlib import Path
-
-from anyio import create_memory_object_stream
-from anyio.streams.memory import MemoryObjectSendStream
 
 from latchkey.domain.agent import AgentEvent, Assignment
 from latchkey.domain.errors import ModelUnavailable
@@ -18,11 +17,9 @@ from latchkey.infrastructure.agents.claude_narration import Narration
 from latchkey.infrastructure.agents.claude_output import ResultLine, read_line
 from latchkey.infrastructure.agents.claude_process import ClaudeProcess
 from latchkey.infrastructure.agents.toolbox import Connect, open_toolbox
-
-Tell = MemoryObjectSendStream[AgentEvent]
+from latchkey.infrastructure.agents.turn_tasks import Events, TurnTasks
 
 _PROCESSES_PER_CORE = 2
-_EVENTS_AHEAD = 16
 
 
 class ClaudeAgent:
@@ -48,33 +45,20 @@ class ClaudeAgent:
         self._mcp_url = mcp_url
         self._places = asyncio.Semaphore(at_once or _PROCESSES_PER_CORE * (os.cpu_count() or 1))
         self._house = House(folder)
-        self._turns: set[asyncio.Task[None]] = set()
+        self._turns = TurnTasks()
 
     async def run(self, assignment: Assignment) -> AsyncGenerator[AgentEvent, None]:
         """The events of the turn. Closing the iterator ends the process and removes what it has written."""
-        send, receive = create_memory_object_stream[AgentEvent](_EVENTS_AHEAD)
-        turn = asyncio.create_task(self._carry(assignment, send))
-        self._turns.add(turn)
-        turn.add_done_callback(self._turns.discard)
-        try:
-            async for event in receive:
+        async with aclosing(self._turns.told_by(partial(self._carry, assignment))) as events:
+            async for event in events:
                 yield event
-            await turn
-        finally:
-            turn.cancel()
-            await asyncio.gather(turn, return_exceptions=True)
-            send.close()
-            receive.close()
 
     async def aclose(self) -> None:
         """End whatever runs."""
-        turns = list(self._turns)
-        for turn in turns:
-            turn.cancel()
-        await asyncio.gather(*turns, return_exceptions=True)
+        await self._turns.aclose()
         self._house.close()
 
-    async def _carry(self, assignment: Assignment, tell: Tell) -> None:
+    async def _carry(self, assignment: Assignment, tell: Events) -> None:
         """A task of its own, so that whatever cancels the turn does it once, and the process is seen to its end."""
         async with tell:
             async with open_toolbox(self._connect, assignment.secret) as toolbox:
@@ -84,7 +68,7 @@ class ClaudeAgent:
                     furnish(home, assignment, self._mcp_url)
                     await self._visit(assignment, tools, home, tell)
 
-    async def _visit(self, assignment: Assignment, tools: list[str], home: Home, tell: Tell) -> None:
+    async def _visit(self, assignment: Assignment, tools: list[str], home: Home, tell: Events) -> None:
         command = [str(self._cli.path), *arguments(self._cli, assignment, tools, home)]
         process = await ClaudeProcess.start(command, environment(self._cli, assignment, self._mcp_url, home), home.work)
         try:
@@ -98,7 +82,7 @@ class ClaudeAgent:
             await process.end()
 
 
-async def _listen(process: ClaudeProcess, narration: Narration, tell: Tell) -> None:
+async def _listen(process: ClaudeProcess, narration: Narration, tell: Events) -> None:
     """Up to the result that confirms or answers what was written last."""
     while text := await process.read():
         line = read_line(text)

@@ -1,7 +1,8 @@
 """The agent that asks a model through the OpenAI Agents SDK, on any server that speaks one of OpenAI's APIs."""
 
-import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from functools import partial
 from typing import Literal
 
 import httpx2
@@ -19,8 +20,6 @@ from agents import (
 )
 from agents.exceptions import ModelRefusalError
 from agents.models import get_default_model
-from anyio import create_memory_object_stream
-from anyio.streams.memory import MemoryObjectSendStream
 
 from latchkey.domain.agent import AgentEvent, Assignment
 from latchkey.infrastructure.agents.history import input_items
@@ -29,12 +28,12 @@ from latchkey.infrastructure.agents.model_stream import check_response
 from latchkey.infrastructure.agents.narrated_model import NarratedModel, Tell
 from latchkey.infrastructure.agents.plain_client import PlainClient
 from latchkey.infrastructure.agents.toolbox import Connect, Toolbox, open_toolbox
+from latchkey.infrastructure.agents.turn_tasks import Events, TurnTasks
 
 Api = Literal["responses", "chat_completions"]
 
 _TIMEOUT = httpx2.Timeout(30, read=300, connect=10)
 _RETRIES = 2
-_EVENTS_AHEAD = 16
 
 
 class OpenAIAgent:
@@ -56,6 +55,7 @@ class OpenAIAgent:
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         _switch_tracing_off()
+        self._turns = TurnTasks()
         self._connect = connect
         self._client = PlainClient(
             api_key=api_key,
@@ -68,24 +68,17 @@ class OpenAIAgent:
         self._model: Model = speak(model or get_default_model(), self._client)
 
     async def aclose(self) -> None:
-        """Close the connections to the model's server."""
+        """End whatever runs, and close the connections to the model's server."""
+        await self._turns.aclose()
         await self._client.close()
 
     async def run(self, assignment: Assignment) -> AsyncGenerator[AgentEvent, None]:
         """What the model says and costs, as it happens."""
-        send, receive = create_memory_object_stream[AgentEvent](_EVENTS_AHEAD)
-        turn = asyncio.create_task(self._carry(assignment, send))
-        try:
-            async for event in receive:
+        async with aclosing(self._turns.told_by(partial(self._carry, assignment))) as events:
+            async for event in events:
                 yield event
-            await turn
-        finally:
-            turn.cancel()
-            await asyncio.gather(turn, return_exceptions=True)
-            send.close()
-            receive.close()
 
-    async def _carry(self, assignment: Assignment, events: MemoryObjectSendStream[AgentEvent]) -> None:
+    async def _carry(self, assignment: Assignment, events: Events) -> None:
         """The connection to the tools has to be opened and closed in one task, so the whole turn is one."""
         async with events, open_toolbox(self._connect, assignment.secret) as toolbox:
             with told_as_failures():
