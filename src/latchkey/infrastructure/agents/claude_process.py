@@ -46,7 +46,13 @@ class ClaudeProcess:
             raise ModelUnavailable("The Claude CLI cannot be started: check LATCHKEY_CLAUDE_CLI.") from error
         with suppress(ProcessLookupError):
             os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
-        return cls(process, *await _connected(process))
+        connecting = asyncio.ensure_future(_connected(process))
+        try:
+            return cls(process, *await asyncio.shield(connecting))
+        except asyncio.CancelledError:
+            # Nobody holds it yet who could end it.
+            await cls(process, *await connecting).kill()
+            raise
 
     async def write(self, lines: list[dict[str, Any]]) -> None:
         """One line of JSON each. Whether it listens is seen from what it says."""
@@ -67,7 +73,7 @@ class ClaudeProcess:
 
     async def end(self) -> None:
         """Ask the whole group to end, and soon make it."""
-        self._signal(signal.SIGTERM)
+        _signal(self._process, signal.SIGTERM)
         try:
             async with asyncio.timeout(GRACE_S):
                 await asyncio.to_thread(self._process.wait)
@@ -78,14 +84,9 @@ class ClaudeProcess:
 
     async def kill(self) -> None:
         """End the whole group at once: for one that has said all it had to, to ask first costs 30 ms for nothing."""
-        self._signal(signal.SIGKILL)
+        _signal(self._process, signal.SIGKILL)
         await asyncio.to_thread(self._process.wait)
         self._stdin.close()
-
-    def _signal(self, number: signal.Signals) -> None:
-        # Of a group that has ended, some systems say that it is not there, others that it is not ours.
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, number)
 
 
 async def _connected(process: Popen[bytes]) -> tuple[StreamWriter, StreamReader]:
@@ -95,3 +96,9 @@ async def _connected(process: Popen[bytes]) -> tuple[StreamWriter, StreamReader]
     await loop.connect_read_pipe(lambda: StreamReaderProtocol(reader, loop=loop), process.stdout)
     transport, protocol = await loop.connect_write_pipe(lambda: FlowControlMixin(loop), process.stdin)
     return StreamWriter(transport, protocol, reader, loop), reader
+
+
+def _signal(process: Popen[bytes], number: signal.Signals) -> None:
+    """To the whole group. Of one that has ended, some systems say that it is not there, others that it is not ours."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)

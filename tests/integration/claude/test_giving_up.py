@@ -1,0 +1,36 @@
+"""A start that is given up half-way leaves no process: nobody holds it yet who could end it."""
+
+import os
+from pathlib import Path
+
+from latchkey.infrastructure.agents.claude_process import ClaudeProcess
+from tests.contract.database.interruption import is_cancelled_at
+
+
+def running(mark: str) -> list[Path]:
+    """The processes of this machine whose command has the mark."""
+    found = []
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found += [command] if mark.encode() in command.read_bytes() else []
+        except OSError:  # it has ended since it was listed
+            continue
+    return found
+
+
+async def test_a_start_that_is_cancelled_leaves_no_process(tmp_path: Path) -> None:
+    async def start() -> None:
+        await ClaudeProcess.start(["/bin/sh", "-c", "sleep 600; exit", str(tmp_path)], dict(os.environ), tmp_path)
+
+    assert await is_cancelled_at(1, start())
+    assert running(str(tmp_path)) == []
+
+
+async def test_one_that_is_not_runs_until_it_is_killed(tmp_path: Path) -> None:
+    command = ["/bin/sh", "-c", "sleep 600; exit", str(tmp_path)]
+    process = await ClaudeProcess.start(command, dict(os.environ), tmp_path)
+    assert running(str(tmp_path))
+
+    await process.kill()
+    assert running(str(tmp_path)) == []
+    assert await process.read() == b""
