@@ -1,5 +1,6 @@
 """The one door: credential, scope, one transaction, use case, commit, and only then the answer."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from time import perf_counter
@@ -8,7 +9,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from latchkey.application.access import Access, access_of
 from latchkey.domain.errors import Failure
 from latchkey.domain.ports import Call, Journal, Transaction, UnitOfWork, UnitsOfWork
-from latchkey.domain.scope import Credential, Scope
+from latchkey.domain.scope import Credential, Scope, UserId
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -55,5 +56,12 @@ class Application:
         except Failure as failure:
             outcome = failure.code
             raise
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
         finally:
-            self._journal(Call(name, user_id, outcome, (perf_counter() - started) * 1000))
+            self.journal(name, user_id, started, outcome)
+
+    def journal(self, name: str, user_id: UserId | None, started: float, outcome: str) -> None:
+        """Write down what was done, since when (by the performance counter), and what came of it."""
+        self._journal(Call(name, user_id, outcome, (perf_counter() - started) * 1000))

@@ -7,13 +7,16 @@ from typing import Any, Concatenate, ParamSpec
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from latchkey.application.access import Access, access_of
 from latchkey.application.application import Application
 from latchkey.domain.errors import Failure, Forbidden, RepeatedCall, Unauthenticated, Unavailable
 from latchkey.domain.ports import Transaction, UnitOfWork
+from latchkey.domain.published_turn import saved_by
 from latchkey.domain.scope import Credential, TokenSecret
 from latchkey.domain.tool_call import ToolCall, ToolCallId
+from latchkey.domain.turn_event import CallCompleted, CallStarted, Happening, numbered
 
 P = ParamSpec("P")
 
@@ -68,7 +71,8 @@ class Ledger:
         except (Unauthenticated, Forbidden, Unavailable):
             raise
         except RepeatedCall:
-            return await self._repeat(credential, invocation, use_case)
+            first = await self._repeat(credential, invocation, use_case)
+            return first or await self.perform(credential, invocation, use_case, *args, **kwargs)
         except Failure as failure:
             return await self.refuse(credential, invocation, use_case, failure)
         return outcome
@@ -84,15 +88,23 @@ class Ledger:
                 await _record(work, invocation, outcome, perf_counter())
                 await work.commit()
         except RepeatedCall:
-            return await self._repeat(credential, invocation, use_case)
+            first = await self._repeat(credential, invocation, use_case)
+            return first or await self.refuse(credential, invocation, use_case, failure)
         return outcome
 
-    async def _repeat(self, credential: Credential, invocation: Invocation, use_case: Callable[..., object]) -> Outcome:
-        """What the call under this id was answered. Only one that is not the same call is a mistake."""
+    async def _repeat(
+        self, credential: Credential, invocation: Invocation, use_case: Callable[..., object]
+    ) -> Outcome | None:
+        """What the call under this id was answered; None if it was announced just now, and not answered yet.
+
+        Only one that is not the same call is a mistake.
+        """
         async with self._unit(credential, invocation, use_case) as work:
             if work.scope.turn_id is None or invocation.call_id is None:
                 raise LookupError(invocation.call_id)  # only calls with both are recorded under an id
             first = await work.tool_calls.find(work.scope.turn_id, invocation.call_id)
+        if not first.has_result:
+            return None
         if first.name != invocation.name or _canonical(first.arguments) != _canonical(invocation.arguments):
             content = {"code": RepeatedCall.code, "detail": "Another call was made under this id: give each its own."}
             return Outcome(content, _encode(content), is_error=True)
@@ -115,8 +127,10 @@ def _canonical(json: bytes | Raw) -> bytes:
 
 
 async def _record(work: Transaction, invocation: Invocation, outcome: Outcome, started: float) -> None:
+    """Row and events of a call of a turn. The row comes first: who announces one locks in the same order."""
     if work.scope.turn_id is None:
         return
+    turn_id = work.scope.turn_id
     call = ToolCall(
         id=ToolCallId(work.new_id()),
         name=invocation.name,
@@ -126,4 +140,15 @@ async def _record(work: Transaction, invocation: Invocation, outcome: Outcome, s
         started_at=work.now,
         duration_ms=round((perf_counter() - started) * 1000),
     )
-    await work.tool_calls.add(call, work.scope.turn_id, invocation.call_id)
+    announced = invocation.call_id and await work.tool_calls.settle(turn_id, invocation.call_id, call)
+    happened: list[Happening] = []
+    if announced:
+        call = replace(call, id=announced)
+    else:
+        await work.tool_calls.add(call, turn_id, invocation.call_id)
+        happened.append(CallStarted(call.id, call.name, call.arguments))
+    happened.append(CallCompleted(call.id, call.name, call.result, call.is_error, call.duration_ms))
+    happened += saved_by([call])
+    first = await work.turns.next_event(turn_id, work.now, len(happened))
+    for event in numbered(turn_id, first - 1, *happened):
+        await work.turn_events.add(event)

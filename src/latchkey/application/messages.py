@@ -6,7 +6,8 @@ from latchkey.application.access import needs
 from latchkey.domain.conversation import Conversation, ConversationId
 from latchkey.domain.message import Message
 from latchkey.domain.page import Page, Window
-from latchkey.domain.ports import Order, UnitOfWork
+from latchkey.domain.ports import UnitOfWork
+from latchkey.domain.repositories import Order
 from latchkey.domain.scope import Grant
 
 TRANSCRIPT_MESSAGES = 2000

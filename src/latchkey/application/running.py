@@ -1,40 +1,24 @@
-"""Carry one turn through its agent, in short units of work; none is open while a model thinks."""
+"""Turns apart from whoever waits for them: a client that leaves neither stops nor loses one."""
 
 import asyncio
-from contextlib import aclosing
-from datetime import timedelta
 
 from msgspec import Struct
 
+from latchkey.application.acceptance import Accepted, Repeated, accept_turn
 from latchkey.application.application import Application
+from latchkey.application.endings import Ended, get_ended
 from latchkey.application.instructions import instructions
-from latchkey.application.turns import Accepted, Ended, Ending, Terms, accept_turn, finish_turn, renew_turn
-from latchkey.domain.agent import Assignment, TextDelta
-from latchkey.domain.errors import (
-    AgentNotConfigured,
-    Conflict,
-    DeadlinePassed,
-    Failure,
-    NotFound,
-    TurnFailed,
-    TurnInterrupted,
-)
+from latchkey.application.turn_run import Limits, TurnRun
+from latchkey.domain.agent import Assignment
+from latchkey.domain.errors import AgentNotConfigured, Draining
 from latchkey.domain.message import NewMessage
-from latchkey.domain.ports import Agent
+from latchkey.domain.ports import Agent, Feed
 from latchkey.domain.scope import Grant, Owner
-from latchkey.domain.turn import TurnError, Usage
+from latchkey.domain.turn import Idempotency, TurnId
 
 CHAT_GRANTS = [Grant.TASKS_READ, Grant.TASKS_WRITE]
 FILE_GRANTS = [Grant.ARTIFACTS_WRITE]
-_RENEWALS_PER_LEASE = 3
-
-
-class Limits(Struct, frozen=True):
-    """What bounds a turn once it is accepted, and under what terms it is."""
-
-    terms: Terms
-    deadline: timedelta
-    max_steps: int
+_LAST_WRITES_S = 3
 
 
 class Kind(Struct, frozen=True):
@@ -45,46 +29,81 @@ class Kind(Struct, frozen=True):
     grants: list[Grant]
 
 
-class Told(Struct):
-    """What an agent has said and used so far."""
+class Begun(Struct, frozen=True):
+    """A turn that is under way, or has ended if it was begun before: then `first` says by which request."""
 
-    text: str = ""
-    usage: Usage = Usage()
+    turn_id: TurnId
+    ended: asyncio.Task[Ended]
+    first: Idempotency | None = None
 
 
 class TurnRunner:
-    """Runs turns apart from whoever waits for them: a client that leaves neither stops nor loses one."""
+    """Begins turns, and sees to it that each comes to an end."""
 
-    def __init__(self, application: Application, chat: Kind, files: Kind, limits: Limits) -> None:
+    def __init__(self, application: Application, feed: Feed, chat: Kind, files: Kind, limits: Limits) -> None:
         self._application = application
+        self._feed = feed
         self._chat = chat
         self._files = files
         self._limits = limits
-        self._running: set[asyncio.Task[Ended]] = set()
+        self._running: dict[asyncio.Task[Ended], TurnRun] = {}
+        self._beginning: set[asyncio.Task[Begun]] = set()
+        self.is_draining = False
 
-    async def chat(self, owner: Owner, said: NewMessage) -> Ended:
-        """Take one turn and wait for its end.
+    async def begin(self, owner: Owner, said: NewMessage, idempotency: Idempotency | None = None) -> Begun:
+        """Accept a turn and set it going.
 
-        Raises what `accept_turn` does, `AgentNotConfigured` before anything is stored, and for a turn that
-        has no answer the `TurnFailed` or `TurnInterrupted`, with `turn_id` and `conversation_id`.
+        Raises what `accept_turn` does; `AgentNotConfigured` and `Draining` before anything is stored.
         """
+        self.check_open()
+        beginning = asyncio.create_task(self._begin(owner, said, idempotency))
+        self._beginning.add(beginning)
+        beginning.add_done_callback(self._beginning.discard)
+        return await asyncio.shield(beginning)
+
+    async def _begin(self, owner: Owner, said: NewMessage, idempotency: Idempotency | None) -> Begun:
         kind = self._files if said.artifact_generation else self._chat
         if kind.agent is None:
             raise AgentNotConfigured("No agent is configured for this: set LATCHKEY_AGENT, or OPENAI_API_KEY.")
         accepted = await self._application.call(
-            owner, accept_turn, said, kind.agent.name, kind.grants, self._limits.terms
+            owner, accept_turn, said, kind.agent.name, kind.grants, self._limits.terms, idempotency
         )
-        assignment = self._assignment(kind, accepted, said)
-        carried = asyncio.create_task(self._carry(owner, kind.agent, accepted, assignment))
-        self._running.add(carried)
-        carried.add_done_callback(self._running.discard)
-        return await asyncio.shield(carried)
+        if isinstance(accepted, Repeated):
+            found = asyncio.create_task(self._application.call(owner, get_ended, accepted.turn_id))
+            return Begun(accepted.turn_id, found, accepted.first)
+        run = TurnRun(self._application, self._feed, owner, self._limits)
+        carried = asyncio.create_task(run.carry(kind.agent, self._assignment(kind, accepted, said)))
+        self._running[carried] = run
+        carried.add_done_callback(self._forget)
+        return Begun(accepted.turn.id, carried)
+
+    def check_open(self) -> None:
+        """Raises `Draining` once no new turns are taken."""
+        if self.is_draining:
+            raise Draining("This process is about to end and takes no new turns: try again, elsewhere.")
+
+    async def drain(self) -> None:
+        """Take no new turns, and wait until those that are running have ended."""
+        self.is_draining = True
+        while under_way := [*self._beginning, *self._running]:
+            await asyncio.wait(under_way)
 
     async def aclose(self) -> None:
         """Interrupt every turn that is still running."""
-        for carried in self._running:
-            carried.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        self.is_draining = True
+        for run in self._running.values():
+            run.interrupt()
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=_LAST_WRITES_S)
+            for carried in late:
+                carried.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    def _forget(self, carried: asyncio.Task[Ended]) -> None:
+        """Whoever waits for it hears how it ended; if it could not be stored, the journal has it."""
+        del self._running[carried]
+        if not carried.cancelled():
+            carried.exception()
 
     def _assignment(self, kind: Kind, accepted: Accepted, said: NewMessage) -> Assignment:
         return Assignment(
@@ -95,76 +114,3 @@ class TurnRunner:
             secret=accepted.secret,
             max_steps=self._limits.max_steps,
         )
-
-    async def _carry(self, owner: Owner, agent: Agent, accepted: Accepted, assignment: Assignment) -> Ended:
-        turn, told = accepted.turn, Told()
-        failure: Exception | None = None
-        try:
-            await self._work(owner, agent, assignment, told)
-        except asyncio.CancelledError:
-            failure = TurnInterrupted("The service stopped while the turn was running: send the message again.")
-        except Exception as error:  # noqa: BLE001  # whatever it is, the turn is ended before it is raised
-            failure = error
-        ended = await self._finish(owner, accepted, _ending(told, failure))
-        if failure is None:
-            return ended
-        if isinstance(failure, Failure):
-            failure.members.update(turn_id=turn.id, conversation_id=turn.conversation_id)
-        raise failure
-
-    async def _work(self, owner: Owner, agent: Agent, assignment: Assignment, told: Told) -> None:
-        """Let the agent work until it has answered, keeping the turn's lease. Raises a `TurnFailed`."""
-        seconds = self._limits.deadline.total_seconds()
-        try:
-            async with asyncio.timeout(seconds) as deadline:
-                renewal = asyncio.create_task(self._renew(owner, assignment, deadline))
-                try:
-                    async with aclosing(agent.run(assignment)) as events:
-                        async for event in events:
-                            if isinstance(event, TextDelta):
-                                told.text += event.text
-                            else:
-                                told.usage += event
-                finally:
-                    renewal.cancel()
-        except TimeoutError as error:
-            # An agent turns its own time-outs into a TurnFailed, so this one is ours.
-            raise DeadlinePassed(f"The turn took longer than its {seconds:g} seconds.") from error
-
-    async def _renew(self, owner: Owner, assignment: Assignment, deadline: asyncio.Timeout) -> None:
-        """Renew the lease until cancelled. A turn that is no longer ours is stopped at once."""
-        lease = self._limits.terms.lease
-        while True:
-            await asyncio.sleep(lease.total_seconds() / _RENEWALS_PER_LEASE)
-            try:
-                await self._application.call(owner, renew_turn, assignment.turn_id, lease)
-            except (Conflict, NotFound):
-                deadline.reschedule(0)
-                return
-            except Failure:
-                # The database does not answer now; there is time for another try before the lease passes.
-                continue
-
-    async def _finish(self, owner: Owner, accepted: Accepted, ending: Ending) -> Ended:
-        turn = accepted.turn
-        try:
-            return await self._application.call(owner, finish_turn, turn.id, ending)
-        except (Conflict, NotFound) as error:
-            raise TurnInterrupted(
-                f"The turn had ended before it was answered: {error.detail}",
-                turn_id=turn.id,
-                conversation_id=turn.conversation_id,
-            ) from error
-
-
-def _ending(told: Told, failure: Exception | None) -> Ending:
-    match failure:
-        case None:
-            return Ending("completed", told.usage, told.text)
-        case TurnInterrupted():
-            return Ending("interrupted", told.usage)
-        case TurnFailed():
-            error = TurnError(failure.code, failure.detail)
-        case _:
-            error = TurnError("internal", "The service made a mistake; it is in its log.")
-    return Ending("failed", told.usage, error=error)

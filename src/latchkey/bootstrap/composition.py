@@ -1,8 +1,9 @@
 """Joins the ends: settings in, the application with all its parts out."""
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -14,16 +15,20 @@ from mcp.server.lowlevel import Server
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from latchkey.application.acceptance import Terms
 from latchkey.application.application import Application
 from latchkey.application.instructions import BUILT_IN, FILE_BUILT_IN
 from latchkey.application.ledger import Ledger
-from latchkey.application.running import CHAT_GRANTS, FILE_GRANTS, Kind, Limits, TurnRunner
-from latchkey.application.turns import Terms
+from latchkey.application.running import CHAT_GRANTS, FILE_GRANTS, Kind, TurnRunner
+from latchkey.application.turn_run import Limits
+from latchkey.application.watching import Watch
 from latchkey.bootstrap.agents import Agents
-from latchkey.bootstrap.termination import after_termination
+from latchkey.bootstrap.termination import before_termination
 from latchkey.config import ConfigurationError, Settings
 from latchkey.domain.errors import Unavailable
 from latchkey.infrastructure.database.engine import create_engine
+from latchkey.infrastructure.database.feed import LocalFeed
+from latchkey.infrastructure.database.listening import ListeningFeed
 from latchkey.infrastructure.database.migration import is_at_head
 from latchkey.infrastructure.database.unit import SqlUnitsOfWork
 from latchkey.infrastructure.identity.jwks import Jwks
@@ -46,14 +51,16 @@ class Core(Struct, frozen=True):
     """What every command that touches data needs."""
 
     engine: AsyncEngine
+    feed: LocalFeed
     application: Application
     mcp_server: Server
 
 
 def create_core(settings: Settings) -> Core:
     engine = create_engine(settings.database_url)
-    application = Application(SqlUnitsOfWork(engine), log_call)
-    return Core(engine, application, create_server(application, Ledger(application)))
+    feed = ListeningFeed(settings.database_url) if engine.dialect.name == "postgresql" else LocalFeed()
+    application = Application(SqlUnitsOfWork(engine, feed), log_call)
+    return Core(engine, feed, application, create_server(application, Ledger(application)))
 
 
 def create_identity(settings: Settings) -> SharedSecret | Jwks:
@@ -83,13 +90,14 @@ def create_asgi(settings: Settings, host: str, port: int) -> ASGIApp:
     metadata = _resource_metadata(settings, f"{public_url}/mcp")
     metadata_url = f"{public_url}{METADATA_PATH}" if metadata else None
     endpoint = McpEndpoint(core.mcp_server, core.application, identity, f"{public_url}/mcp", metadata_url)
-    chat = Kind(agents.chat, settings.system_prompt() or BUILT_IN, CHAT_GRANTS)
-    runner = TurnRunner(core.application, chat, Kind(agents.files, FILE_BUILT_IN, FILE_GRANTS), _limits(settings))
+    runner = _runner(settings, core, agents)
+    watch = Watch(core.application, core.feed)
     parts = Parts(
         application=core.application,
         runner=runner,
+        watch=watch,
         identity=identity,
-        probe=partial(_check_ready, core.engine),
+        probe=partial(_check_ready, core.engine, runner),
         mcp=endpoint,
         resource_metadata=metadata,
         origins=origins,
@@ -97,8 +105,8 @@ def create_asgi(settings: Settings, host: str, port: int) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        async with endpoint.run():
-            with after_termination(settings.drain_s, runner.aclose):
+        async with core.feed.run(), endpoint.run():
+            with before_termination(partial(_drain, runner, watch, settings.drain_s)):
                 # What was imported by now is not garbage: looked through on every full collection, it costs pauses.
                 gc.collect()
                 gc.freeze()
@@ -109,7 +117,24 @@ def create_asgi(settings: Settings, host: str, port: int) -> ASGIApp:
             await identity.aclose()
         await core.engine.dispose()
 
-    return Edge(create_app(parts, [lifespan]), hosts, origins)
+    return Edge(create_app(parts, [lifespan]), hosts, origins, lambda: runner.is_draining)
+
+
+def _runner(settings: Settings, core: Core, agents: Agents) -> TurnRunner:
+    chat = Kind(agents.chat, settings.system_prompt() or BUILT_IN, CHAT_GRANTS)
+    files = Kind(agents.files, FILE_BUILT_IN, FILE_GRANTS)
+    return TurnRunner(core.application, core.feed, chat, files, _limits(settings))
+
+
+async def _drain(runner: TurnRunner, watch: Watch, seconds: float) -> None:
+    """Let the turns that are running end, for so long; then nobody is to be kept waiting."""
+    try:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await runner.drain()
+    finally:
+        await runner.aclose()
+        watch.close()
 
 
 def _resource_metadata(settings: Settings, resource: str) -> ResourceMetadata | None:
@@ -129,7 +154,8 @@ def _limits(settings: Settings) -> Limits:
     return Limits(terms, timedelta(seconds=settings.turn_deadline_s), settings.turn_max_steps)
 
 
-async def _check_ready(engine: AsyncEngine) -> None:
+async def _check_ready(engine: AsyncEngine, runner: TurnRunner) -> None:
+    runner.check_open()
     try:
         at_head = await is_at_head(engine)
     except Exception as error:

@@ -50,7 +50,7 @@ class Console:
         sweep()
         create = partial(_create_worker, settings, host, port)
         announce = partial(_announce, settings, host, port)
-        if not listen(create, Listening(host, port, workers, round(settings.drain_s)), announce):
+        if not listen(create, Listening(host, port, workers), announce):
             raise ConfigurationError(f"The service did not start on {host}:{port}; the log says why")
 
     def migrate(self) -> None:
@@ -83,7 +83,8 @@ async def _serve_stdio(settings: Settings, secret: TokenSecret) -> None:
     core = create_core(settings)
     try:
         await core.application.scope_of(secret)
-        await serve_stdio(core.mcp_server, secret)
+        async with core.feed.run():
+            await serve_stdio(core.mcp_server, secret)
     finally:
         await core.engine.dispose()
 

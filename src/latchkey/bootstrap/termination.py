@@ -1,4 +1,4 @@
-"""What the application does when its process is told to stop, while the server still lets requests end."""
+"""What is done when a process is told to stop, before the server stops answering."""
 
 import asyncio
 import signal
@@ -7,25 +7,42 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+import structlog
+
+_log = structlog.get_logger("latchkey.termination")
+
 
 @contextmanager
-def after_termination(seconds: float, act: Callable[[], Coroutine[Any, Any, None]]) -> Iterator[None]:
-    """Acts so long after the signal that ends the process, beside what is done at it already.
+def before_termination(prepare: Callable[[], Coroutine[Any, Any, None]]) -> Iterator[None]:
+    """At the signal that ends the process, prepares first, and then hands it to whoever handled it before.
 
-    A server tells an application that it stops (ASGI, lifespan) only once it has cut off every request.
+    A server refuses connections as soon as it is told, and tells an application only once it has cut off every
+    request. Interrupted twice at a terminal, the preparation is cancelled.
     """
     loop = asyncio.get_running_loop()
-    acting: list[asyncio.Task[None]] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    preparing: list[asyncio.Task[None]] = []
 
-    def begin() -> None:
-        loop.call_later(seconds, lambda: acting.append(loop.create_task(act())))
+    def end(number: int, frame: FrameType | None = None) -> None:
+        handler = before[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(begin)
-        already = before[signal.Signals(number)]
-        if callable(already):
-            already(number, frame)
+    async def prepare_and_end(number: int) -> None:
+        _log.info("draining")
+        try:
+            await prepare()
+        finally:
+            end(number)
+
+    def begin(number: int) -> None:
+        if not preparing:
+            preparing.append(loop.create_task(prepare_and_end(number)))
+        elif number == signal.SIGINT:
+            preparing[0].cancel()
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(begin, number)
 
     for number in before:
         signal.signal(number, handle)

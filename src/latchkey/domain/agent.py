@@ -1,9 +1,13 @@
 """What an agent is given for one turn, and what it tells while it works."""
 
-from msgspec import Struct
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
 
 from latchkey.domain.message import PastTurn
 from latchkey.domain.scope import TokenSecret
+from latchkey.domain.tool_call import CallerId, recorded
 from latchkey.domain.turn import TurnId, Usage
 
 
@@ -24,5 +28,22 @@ class TextDelta(Struct, frozen=True):
     text: str
 
 
-AgentEvent = TextDelta | Usage
+class ToolRequest(Struct, frozen=True):
+    """The model asks for a tool, which is called under this id once whoever listens has taken note."""
+
+    call_id: str
+    name: str
+    arguments: Raw
+
+    @classmethod
+    def of(cls, call_id: str, name: str, arguments: dict[str, Any]) -> "ToolRequest | None":
+        """None for an id that no call can be kept under, which the tool will say."""
+        try:
+            msgspec.convert(call_id, CallerId)
+        except (msgspec.ValidationError, UnicodeEncodeError):
+            return None
+        return cls(call_id, name, Raw(recorded(arguments)))
+
+
+AgentEvent = TextDelta | Usage | ToolRequest
 """`Usage` is what one more request to the model has cost; the sum is the turn's."""

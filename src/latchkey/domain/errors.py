@@ -9,10 +9,12 @@ from typing import ClassVar
 class Failure(Exception):
     """Something the caller may be told: what was wrong and what would be right, in `detail`.
 
-    `members` are published beside `code` and `detail` (RFC 9457 calls them extension members).
+    `members` are published beside `code` and `detail` (RFC 9457 calls them extension members). `retry_after` is
+    in seconds, and None where waiting is of no use.
     """
 
     code: ClassVar[str] = "internal"
+    retry_after: int | None = None
 
     def __init__(self, detail: str, **members: object) -> None:
         super().__init__(detail)
@@ -93,6 +95,24 @@ class TurnInProgress(Conflict):
     code = "turn-in-progress"
 
 
+class IdempotencyMismatch(Invalid):
+    """The `Idempotency-Key` was used before, with another body."""
+
+    code = "idempotency-mismatch"
+
+
+class TurnLost(Conflict):
+    """The turn's lease has passed, and it is not stored as interrupted yet."""
+
+
+class AlreadyTold(Conflict):
+    """The turn's events have other text than expected: so many characters as `told` says."""
+
+    def __init__(self, told: int) -> None:
+        super().__init__(f"The turn has been told up to its character {told}.")
+        self.told = told
+
+
 class RepeatedCall(Conflict):
     """The turn has a tool call under this id already."""
 
@@ -104,10 +124,10 @@ class TurnCancelled(Conflict):
 
 
 class Exhausted(Failure):
-    """A limit of this user is reached. `retry_after` is in seconds."""
+    """A limit of this user is reached."""
 
     code = "exhausted"
-    retry_after: ClassVar[int] = 5
+    retry_after = 5
 
 
 class TooManyTurns(Exhausted):
@@ -117,16 +137,23 @@ class TooManyTurns(Exhausted):
 
 
 class Unavailable(Failure):
-    """A collaborator is down or slow. `retry_after` is in seconds."""
+    """A collaborator is down or slow."""
 
     code = "unavailable"
-    retry_after: ClassVar[int] = 5
+    retry_after = 5
 
 
 class AgentNotConfigured(Unavailable):
     """No agent is set up for this kind of turn; nothing was stored."""
 
     code = "agent-not-configured"
+
+
+class Draining(Unavailable):
+    """This process is about to end and takes no new turns; another one does."""
+
+    code = "draining"
+    retry_after = 1
 
 
 class TurnInterrupted(Unavailable):
@@ -143,14 +170,16 @@ class ToolsUnavailable(TurnFailed):
     """The agent could not reach its tools, or was offered others than its token grants."""
 
     code = "tools-unavailable"
+    retry_after = 5
 
 
 class RateLimited(TurnFailed):
-    """The model's provider asked to slow down. `retry_after` is in seconds."""
+    """The model's provider asked to slow down."""
 
     code = "rate-limited"
+    retry_after = 10
 
-    def __init__(self, detail: str, *, retry_after: int = 10) -> None:
+    def __init__(self, detail: str, *, retry_after: int = retry_after) -> None:
         super().__init__(detail)
         self.retry_after = retry_after
 

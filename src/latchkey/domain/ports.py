@@ -1,11 +1,7 @@
-"""All that Latchkey asks of the world. An adapter is right when it passes the contract suite of its port.
-
-Collections are bound to the scope of their unit of work: none takes a user, and what lies outside
-the scope is `NotFound`, whether or not it exists.
-"""
+"""All that Latchkey asks of the world. An adapter is right when it passes the contract suite of its port."""
 
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime
 from typing import Literal, Protocol
 from uuid import UUID
@@ -13,126 +9,19 @@ from uuid import UUID
 from msgspec import Struct
 
 from latchkey.domain.agent import AgentEvent, Assignment
-from latchkey.domain.artifact import Artifact, ArtifactId, ArtifactType, ArtifactWithContent
-from latchkey.domain.conversation import Conversation, ConversationId
-from latchkey.domain.message import Message, PastTurn
-from latchkey.domain.page import Page, Window
-from latchkey.domain.scope import ContextToken, ContextTokenId, Credential, Scope, TokenSecret, UserId
-from latchkey.domain.task import Task, TaskId, TaskStatus
-from latchkey.domain.tool_call import ToolCall
-from latchkey.domain.turn import Turn, TurnId
-
-Order = Literal["asc", "desc"]
-
-
-class Conversations(Protocol):
-    """Newest activity first."""
-
-    async def add(self, conversation: Conversation, messages: int = 0) -> None:
-        """Add it, with so many of its message numbers taken already."""
-        ...
-
-    async def get(self, id: ConversationId, *, for_update: bool = False) -> Conversation: ...
-    async def page(self, window: Window) -> Page[Conversation]: ...
-    async def replace(self, conversation: Conversation) -> None: ...
-
-    async def next_seq(self, id: ConversationId, now: datetime) -> int:
-        """Take the conversation's next message number, and note that something happened in it now."""
-        ...
-
-    async def remove(self, id: ConversationId) -> None:
-        """Remove it with its messages, turns, tool calls and context tokens; its tasks stay."""
-        ...
-
-
-class Messages(Protocol):
-    """The messages of one conversation, in the order of `seq`."""
-
-    async def add(self, message: Message) -> None: ...
-    async def page(self, conversation_id: ConversationId, window: Window, order: Order) -> Page[Message]: ...
-
-    async def history(self, conversation_id: ConversationId, turns: int) -> list[PastTurn]:
-        """The newest turns, at most so many, oldest first, with their tool calls."""
-        ...
-
-
-class Turns(Protocol):
-    """Newest first."""
-
-    async def add(self, turn: Turn) -> None: ...
-    async def get(self, id: TurnId, *, for_update: bool = False) -> Turn: ...
-    async def page(self, conversation_id: ConversationId, window: Window) -> Page[Turn]: ...
-    async def unfinished(self) -> list[Turn]:
-        """Every turn of this user that is stored as running, its lease passed or not."""
-        ...
-
-    async def replace(self, turn: Turn) -> None: ...
-
-
-class Tasks(Protocol):
-    """Newest first."""
-
-    async def add(self, task: Task) -> None: ...
-    async def get(self, id: TaskId, *, for_update: bool = False) -> Task: ...
-    async def page(self, status: TaskStatus | None, window: Window) -> Page[Task]: ...
-    async def replace(self, task: Task) -> None: ...
-    async def remove(self, id: TaskId) -> None: ...
-
-
-class Artifacts(Protocol):
-    """Newest activity first; only `read` loads a content."""
-
-    async def add(self, artifact: Artifact, content: str) -> None: ...
-    async def get(self, id: ArtifactId, *, for_update: bool = False) -> Artifact: ...
-
-    async def read(self, id: ArtifactId, version: int | None) -> ArtifactWithContent:
-        """One version with its content; the newest if none is named."""
-        ...
-
-    async def page(
-        self, conversation_id: ConversationId | None, artifact_type: ArtifactType | None, window: Window
-    ) -> Page[Artifact]: ...
-
-    async def versions(self, id: ArtifactId, window: Window) -> Page[Artifact]:
-        """The artifact as it was in each version, the newest first."""
-        ...
-
-    async def revise(self, artifact: Artifact, content: str) -> None:
-        """Add a version; the earlier ones stay as they are."""
-        ...
-
-    async def remove(self, id: ArtifactId) -> None: ...
-
-
-class ToolCalls(Protocol):
-    """The ledger: what the tools of each turn were asked and what they answered, oldest first."""
-
-    async def add(self, call: ToolCall, turn_id: TurnId, call_id: str | None = None) -> None:
-        """Raises `RepeatedCall` if the turn has a call under that id."""
-        ...
-
-    async def find(self, turn_id: TurnId, call_id: str) -> ToolCall: ...
-    async def of_turns(self, ids: list[TurnId]) -> dict[TurnId, list[ToolCall]]: ...
-
-
-class ContextTokens(Protocol):
-    """Newest first. Only a digest of the secret is stored."""
-
-    async def add(self, token: ContextToken, secret: TokenSecret) -> None: ...
-    async def get(self, id: ContextTokenId) -> ContextToken: ...
-    async def page(self, window: Window) -> Page[ContextToken]: ...
-
-    async def revoke(self, id: ContextTokenId, now: datetime) -> None:
-        """Waits for the units of work that this token has open; none of its calls commits after that."""
-        ...
-
-    async def revoke_turn(self, id: TurnId, now: datetime) -> None:
-        """The same for the token of a turn."""
-        ...
-
-    async def extend_turn(self, id: TurnId, until: datetime, now: datetime) -> None:
-        """Let the token of a turn live until then, if it is alive now."""
-        ...
+from latchkey.domain.repositories import (
+    Artifacts,
+    ContextTokens,
+    Conversations,
+    Messages,
+    Tasks,
+    ToolCalls,
+    TurnEvents,
+    Turns,
+)
+from latchkey.domain.scope import Credential, Owner, Scope, UserId
+from latchkey.domain.turn import TurnId
+from latchkey.domain.turn_event import TurnEvent
 
 
 class UnitOfWork(Protocol):
@@ -143,6 +32,7 @@ class UnitOfWork(Protocol):
     conversations: Conversations
     messages: Messages
     turns: Turns
+    turn_events: TurnEvents
     tasks: Tasks
     artifacts: Artifacts
     tool_calls: ToolCalls
@@ -175,6 +65,29 @@ class UnitsOfWork(Protocol):
         ...
 
 
+class Following(Protocol):
+    """The news of one turn for one follower. It holds little: a slow follower reads the log instead."""
+
+    async def news(self, patience_s: float) -> list[TurnEvent]:
+        """Events that were committed since the last time.
+
+        None means that there may be some in the log, or that so many seconds have passed.
+        """
+        ...
+
+
+class Feed(Protocol):
+    """Tells what was committed to turns, by this process and by others."""
+
+    def follow(self, owner: Owner, turn_id: TurnId) -> AbstractContextManager[Following]:
+        """Hear of everything that is committed to the turn from now on."""
+        ...
+
+    def rouse(self) -> None:
+        """Give every follower no news at once."""
+        ...
+
+
 class Agent(Protocol):
     """Carries a turn: asks a model, lets it use its tools over MCP, and tells what it says."""
 
@@ -201,7 +114,7 @@ class Identity(Protocol):
 
 
 class Call(Struct, frozen=True):
-    """One call through the door, as it is logged. `outcome` is `ok` or the code of a failure."""
+    """One call through the door, as it is logged. `outcome` is `ok`, `cancelled` or the code of a failure."""
 
     use_case: str
     user_id: UserId | None

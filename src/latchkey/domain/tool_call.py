@@ -1,17 +1,29 @@
 """A tool call as the ledger has it: what was asked, what came back, and how long it took."""
 
-from typing import NewType
+import json
+from typing import Annotated, Any, NewType
 from uuid import UUID
 
-from msgspec import Raw, Struct
+import msgspec
+from msgspec import Meta, Raw, Struct
 
 from latchkey.domain.instant import Instant
+from latchkey.domain.text import PLAIN
 
 ToolCallId = NewType("ToolCallId", UUID)
+CallerId = Annotated[str, Meta(min_length=1, max_length=255, pattern=PLAIN)]
+"""The caller's own name of a call."""
+
+NO_RESULT = Raw(b"null")
+
+_encode = msgspec.json.Encoder().encode
 
 
 class ToolCall(Struct, frozen=True, kw_only=True):
-    """`result` is the structured content, or the tool error's `{code, detail}`; `arguments` is what the model sent."""
+    """`result` is the structured content, or the tool error's `{code, detail}`; `arguments` is what the model sent.
+
+    A call that broke off before it had a result has null for one, and counts as an error.
+    """
 
     id: ToolCallId
     name: str
@@ -20,3 +32,22 @@ class ToolCall(Struct, frozen=True, kw_only=True):
     is_error: bool
     started_at: Instant
     duration_ms: int
+
+    @property
+    def has_result(self) -> bool:
+        return bytes(self.result) != bytes(NO_RESULT)
+
+
+def recorded(arguments: dict[str, Any]) -> bytes:
+    """As they came; a lone surrogate, which UTF-8 cannot carry, as U+FFFD; and what is nested too deeply as null."""
+    try:
+        return _encode(arguments)
+    except UnicodeEncodeError:
+        return _encode(_without_surrogates(arguments))
+    except RecursionError:
+        return b"null"
+
+
+def _without_surrogates(arguments: dict[str, Any]) -> Any:
+    text = json.dumps(arguments, ensure_ascii=False)
+    return json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))

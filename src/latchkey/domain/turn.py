@@ -5,7 +5,6 @@ from typing import Literal, NewType
 from uuid import UUID
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.instant import Instant
@@ -29,15 +28,27 @@ class Usage(Struct, frozen=True):
         )
 
 
-class TurnError(Struct, frozen=True):
-    """Why a turn failed. `code` is one of the published words."""
+class TurnError(Struct, frozen=True, omit_defaults=True):
+    """Why a turn failed. `code` is one of the published words; `retry_after` is in seconds."""
 
     code: str
     detail: str
+    retry_after: int | None = None
+
+
+class Idempotency(Struct, frozen=True):
+    """What tells that a message is sent again: the client's key, a digest of what it asked, and its first request."""
+
+    key: str
+    fingerprint: str
+    request_id: str
 
 
 class Turn(Struct, frozen=True, kw_only=True):
-    """One turn. While it runs, whoever runs it renews its lease; a lease that has passed means nobody does."""
+    """One turn. While it runs, whoever runs it renews its lease; a lease that has passed means nobody does.
+
+    `last_event` is the number of its newest event, and `told` how many characters of the answer its events have.
+    """
 
     id: TurnId
     conversation_id: ConversationId
@@ -48,12 +59,13 @@ class Turn(Struct, frozen=True, kw_only=True):
     started_at: Instant
     finished_at: Instant | None = None
     lease_until: Instant
+    last_event: int = 0
+    told: int = 0
+    idempotency: Idempotency | None = None
 
     def is_running(self, now: datetime) -> bool:
         return self.status == "running" and now < self.lease_until
 
-    def as_of(self, now: datetime) -> "Turn":
-        """The turn as it truly is: one whose lease has passed was interrupted when it passed."""
-        if self.status != "running" or self.is_running(now):
-            return self
-        return replace(self, status="interrupted", finished_at=self.lease_until)
+    def is_lost(self, now: datetime) -> bool:
+        """Whether it runs by its status alone: whoever ran it is gone, and nobody has said so yet."""
+        return self.status == "running" and now >= self.lease_until

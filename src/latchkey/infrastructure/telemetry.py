@@ -36,6 +36,9 @@ _TROUBLES: list[type[Failure]] = [Unavailable, *Unavailable.__subclasses__(), *T
 _TROUBLE = {kind.code for kind in _TROUBLES}
 """Outcomes that are not the caller's mistake, and not a bug."""
 
+_ROUTINE = {"record_telling", "renew_turn", "read_log"}
+"""What a turn does several times a second. Only what goes wrong with it is worth a line."""
+
 _log = structlog.get_logger("latchkey.calls")
 
 
@@ -64,9 +67,8 @@ def configure(*, as_json: bool | None = None, level: int = logging.INFO, to: Tex
 def log_call(call: Call) -> None:
     """Write down one call through the door: the `Journal` port. A bug is written down with its traceback."""
     internal = call.outcome == Failure.code
-    level = logging.ERROR if internal else logging.WARNING if call.outcome in _TROUBLE else logging.INFO
     _log.log(
-        level,
+        _level(call),
         "call",
         use_case=call.use_case,
         user_id=call.user_id,
@@ -74,6 +76,14 @@ def log_call(call: Call) -> None:
         duration_ms=round(call.duration_ms, 2),
         **({"exc_info": True} if internal else {}),
     )
+
+
+def _level(call: Call) -> int:
+    if call.outcome == Failure.code:
+        return logging.ERROR
+    if call.outcome in _TROUBLE:
+        return logging.WARNING
+    return logging.DEBUG if call.use_case in _ROUTINE else logging.INFO
 
 
 def redacted(text: str) -> str:

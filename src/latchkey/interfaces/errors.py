@@ -50,12 +50,6 @@ def title_of(failure: Failure) -> str:
     return _face(failure)[1]
 
 
-def retry_after(failure: Failure) -> int | None:
-    """In seconds, for those failures that pass."""
-    seconds: int | None = getattr(failure, "retry_after", None)
-    return seconds
-
-
 def invalid(error: msgspec.DecodeError | UnicodeDecodeError | RecursionError) -> Invalid:
     """What msgspec found wrong, as a failure: unreadable input is `Malformed`, a broken rule `Invalid`."""
     if isinstance(error, RecursionError):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from latchkey.domain.agent import AgentEvent
+from latchkey.domain.agent import AgentEvent, ToolRequest
 from latchkey.domain.errors import ModelBadResponse, ToolsUnavailable
 from latchkey.infrastructure.agents.claude_command import SERVER, tool_name
 from latchkey.infrastructure.agents.claude_failures import check_retry, failure_of
@@ -49,7 +49,7 @@ class Narration:
     """Hears the lines of one turn. `tools` are the names of those that the turn's token grants."""
 
     def __init__(self, tools: list[str]) -> None:
-        self._tools = {tool_name(name) for name in tools}
+        self._tools = {tool_name(name): name for name in tools}
         self._is_equipped = False
         self._error: str | None = None
         self._speech = Speech()
@@ -79,7 +79,7 @@ class Narration:
 
     def _hear_system(self, line: SystemLine) -> None:
         if line.subtype == "init":
-            if line.mcp_servers != _CONNECTED or set(line.tools) != self._tools:
+            if line.mcp_servers != _CONNECTED or set(line.tools) != self._tools.keys():
                 raise ToolsUnavailable("The Claude CLI cannot reach its tools, or has others than its token grants.")
             self._is_equipped = True
         elif line.subtype == "api_retry":
@@ -123,8 +123,18 @@ class Narration:
         """A message that was streamed is known by now. One that the CLI wrote itself says what went wrong."""
         if line.message.model == SYNTHETIC:
             self._error = line.error
-        elif line.message.id not in self._streamed:
+            return
+        if line.message.id not in self._streamed:
             yield from self._hear_unstreamed(line.message)
+        for block in line.message.content:
+            yield from self._hear_request(block)
+
+    def _hear_request(self, block: Block) -> Iterator[AgentEvent]:
+        """The CLI says what it will call before it does, and calls nothing but what it was given."""
+        if block.type == "tool_use" and block.name in self._tools and block.arguments is not None:
+            request = ToolRequest.of(block.id, self._tools[block.name], block.arguments)
+            if request:
+                yield request
 
     def _hear_unstreamed(self, message: ModelMessage) -> Iterator[AgentEvent]:
         """One block of it a line, each with what the whole message has cost."""

@@ -14,6 +14,8 @@ SYNTHETIC = "<synthetic>"
 """The model of a message that the CLI wrote itself."""
 
 _NEVER_MADE = "<tool_use_error>"
+_UNREADABLE = "__unparsedToolInput"
+"""In the place of arguments that are no JSON: the CLI makes no such call."""
 
 
 class McpServer(Struct):
@@ -51,12 +53,20 @@ class Tokens(Struct):
 
 
 class Block(Struct):
-    """A part of a message, or a piece of one. `content` is a tool's result."""
+    """A part of a message, or a piece of one. `content` is a tool's result; `id`, `name` and `input` are of a call."""
 
     type: str = ""
     text: str | None = None
+    id: str = ""
+    name: str = ""
+    input: Any = None
     is_error: bool | None = None
     content: Any = None
+
+    @property
+    def arguments(self) -> dict[str, Any] | None:
+        """None for a call that is not going to be made."""
+        return self.input if isinstance(self.input, dict) and _UNREADABLE not in self.input else None
 
 
 class ModelMessage(Struct):

@@ -22,6 +22,7 @@ from agents.exceptions import ModelRefusalError
 from agents.models import get_default_model
 
 from latchkey.domain.agent import AgentEvent, Assignment
+from latchkey.domain.errors import ModelBadResponse
 from latchkey.infrastructure.agents.history import input_items
 from latchkey.infrastructure.agents.model_failures import told_as_failures
 from latchkey.infrastructure.agents.model_stream import check_response
@@ -80,9 +81,10 @@ class OpenAIAgent:
 
     async def _carry(self, assignment: Assignment, events: Events) -> None:
         """The connection to the tools has to be opened and closed in one task, so the whole turn is one."""
-        async with events, open_toolbox(self._connect, assignment.secret) as toolbox:
-            with told_as_failures():
-                await self._ask(assignment, toolbox, events.send)
+        with events:
+            async with open_toolbox(self._connect, assignment.secret, events) as toolbox:
+                with told_as_failures():
+                    await self._ask(assignment, toolbox, events.send)
 
     async def _ask(self, assignment: Assignment, toolbox: Toolbox, tell: Tell) -> None:
         agent = Agent(
@@ -96,6 +98,11 @@ class OpenAIAgent:
             await Runner.run(agent, input_items(assignment), max_turns=assignment.max_steps, run_config=_RUN)
         except ModelRefusalError:
             return  # What it said instead has been told: it is the answer.
+        except (UnicodeEncodeError, RecursionError) as error:
+            # The SDK stumbles over arguments before it calls any tool of the answer.
+            raise ModelBadResponse(
+                "The model's tool call has half a character in it, or is nested too deeply."
+            ) from error
 
 
 _SETTINGS = ModelSettings(parallel_tool_calls=False, store=False, include_usage=True)

@@ -14,8 +14,10 @@ from agents.tool_context import ToolContext
 from mcp import Client
 from mcp.types import CallToolRequest, CallToolRequestParams, CallToolResult, GetPromptResult, ListPromptsResult, Tool
 
+from latchkey.domain.agent import ToolRequest
 from latchkey.domain.errors import ToolsUnavailable
 from latchkey.domain.scope import TokenSecret
+from latchkey.infrastructure.agents.turn_tasks import Events
 
 Connect = Callable[[TokenSecret], AbstractAsyncContextManager[Client]]
 """Reaches the tools that a token opens. The connection is opened and closed by one task."""
@@ -26,13 +28,16 @@ _log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def open_toolbox(connect: Connect, secret: TokenSecret) -> AsyncIterator["Toolbox"]:
-    """Raises `ToolsUnavailable` if the tools cannot be reached, the token does not open them, or they are lost."""
+async def open_toolbox(connect: Connect, secret: TokenSecret, events: Events | None = None) -> AsyncIterator["Toolbox"]:
+    """The tools, whose calls are told to `events` before they are made.
+
+    Raises `ToolsUnavailable` if the tools cannot be reached, the token does not open them, or they are lost.
+    """
     is_over = False
     ended: Exception | None = None
     try:
         async with connect(secret) as client:
-            toolbox = Toolbox(client, await _listed(client))
+            toolbox = Toolbox(client, await _listed(client), events)
             try:
                 yield toolbox
             except Exception as error:  # noqa: BLE001 - the connection's task group would wrap it in a group
@@ -60,10 +65,11 @@ async def _listed(client: Client) -> list[Tool]:
 class Toolbox(MCPServer):
     """The Agents SDK's view of the tools. They were listed for this turn, whose token's grants cannot change."""
 
-    def __init__(self, client: Client, tools: list[Tool]) -> None:
+    def __init__(self, client: Client, tools: list[Tool], events: Events | None) -> None:
         super().__init__(failure_error_function=_explained, tool_meta_resolver=_meta)
         self._client = client
         self._tools = tools
+        self._events = events
 
     @property
     def name(self) -> str:
@@ -84,6 +90,10 @@ class Toolbox(MCPServer):
         self, tool_name: str, arguments: dict[str, Any] | None, meta: dict[str, Any] | None = None
     ) -> CallToolResult:
         """As it was answered: `Client.call_tool` would compile each output schema anew, in every turn."""
+        request = ToolRequest.of((meta or {}).get(CALL_ID, ""), tool_name, arguments or {})
+        if self._events and request:
+            await self._events.send(request)
+            await self._events.heard()
         asked = {"name": tool_name, "arguments": arguments, "_meta": meta}
         params = CallToolRequestParams.model_validate(asked)
         return await self._client.session.send_request(CallToolRequest(params=params), CallToolResult)

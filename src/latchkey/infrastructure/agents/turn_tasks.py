@@ -3,14 +3,49 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
 
-from anyio import create_memory_object_stream
+from anyio import BrokenResourceError, create_memory_object_stream
 from anyio.streams.memory import MemoryObjectSendStream
 
 from latchkey.domain.agent import AgentEvent
 
-Events = MemoryObjectSendStream[AgentEvent]
-
 _EVENTS_AHEAD = 16
+
+
+class Events:
+    """What a turn tells, and whether it has been heard. It ends with the `with`."""
+
+    def __init__(self, stream: MemoryObjectSendStream[AgentEvent]) -> None:
+        self._stream = stream
+        self._unheard = 0
+        self._all_heard = asyncio.Event()
+        self._is_over = False
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+
+    async def send(self, event: AgentEvent) -> None:
+        self._unheard += 1
+        await self._stream.send(event)
+
+    async def heard(self) -> None:
+        """Wait until whoever listens has come back for more. Raises `BrokenResourceError` if nobody does."""
+        while self._unheard and not self._is_over:
+            self._all_heard.clear()
+            await self._all_heard.wait()
+        if self._is_over:
+            raise BrokenResourceError
+
+    def note_heard(self) -> None:
+        self._unheard -= 1
+        self._all_heard.set()
+
+    def note_over(self) -> None:
+        """Nobody listens any more."""
+        self._is_over = True
+        self._all_heard.set()
 
 
 class TurnTasks:
@@ -22,18 +57,22 @@ class TurnTasks:
     async def told_by(self, carry: Callable[[Events], Coroutine[None, None, None]]) -> AsyncGenerator[AgentEvent, None]:
         """What a turn tells while it is carried. Closing the iterator ends the task, and waits for that."""
         send, receive = create_memory_object_stream[AgentEvent](_EVENTS_AHEAD)
-        turn = asyncio.create_task(carry(send))
+        events = Events(send)
+        turn = asyncio.create_task(carry(events))
         self._running.add(turn)
         turn.add_done_callback(self._running.discard)
         try:
             async for event in receive:
                 yield event
+                events.note_heard()
             await turn
         finally:
+            # Told too, not only cancelled: the Agents SDK may take that for the end of a tool, and go on to the next.
+            events.note_over()
+            receive.close()
             turn.cancel()
             await asyncio.gather(turn, return_exceptions=True)
             send.close()
-            receive.close()
 
     async def aclose(self) -> None:
         """End whatever runs."""

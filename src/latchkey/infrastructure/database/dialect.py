@@ -1,8 +1,10 @@
 """How a transaction and a user's door are opened: the one place where the databases differ."""
 
 import asyncio
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -12,6 +14,13 @@ from latchkey.infrastructure.database.wires import AiosqliteWire, AsyncpgWire, W
 
 RUNTIME_ROLE = "latchkey_rt"
 """A role without login that owns nothing: row-level security binds it, whatever the login may do."""
+
+QUEUE_S = 10
+"""Whoever has not come to the front of a queue by then is told that the database is not available."""
+
+HANGING_S = 5
+"""Nothing of ours thinks so long between two statements."""
+_HANGING = f"SET LOCAL idle_in_transaction_session_timeout='{HANGING_S}s'"
 
 
 class Dialect(Protocol):
@@ -23,8 +32,11 @@ class Dialect(Protocol):
         """The driver's own connection, ready for statements."""
         ...
 
-    def queue(self, isolation: Isolation) -> AbstractAsyncContextManager[Any]:
-        """Held while a unit is open, where the units of one process must wait for one another."""
+    def queue(self, credential: Credential, isolation: Isolation) -> AbstractAsyncContextManager[Any]:
+        """Held while a unit is open, where the units of one process must wait for one another.
+
+        Raises `TimeoutError` if that takes too long: where each waits in vain, the last would wait for all of them.
+        """
         ...
 
 
@@ -36,12 +48,18 @@ class PostgreSQL:
 
     A user's lock is shared by the units of their tokens and held alone by a serial one. Whoever waits for it is
     served in turn, so that no number of calls under a token can keep a serial unit waiting that revokes it.
+    Those of one process wait for it here first, so that one user's crowd holds no more than one connection.
+
+    A process that hangs in a transaction loses it, with its locks, before the lease of any turn has passed for long.
     """
+
+    def __init__(self) -> None:
+        self._queues: WeakValueDictionary[UserId, asyncio.Lock] = WeakValueDictionary()
 
     def opening(self, credential: Credential, isolation: Isolation) -> str:
         user_id = credential.user_id
         begin = "BEGIN READ ONLY" if isolation == "read" else "BEGIN"
-        door = f"{begin};SET LOCAL ROLE {RUNTIME_ROLE};SET LOCAL app.user_id='{user_id}'"
+        door = f"{begin};{_HANGING};SET LOCAL ROLE {RUNTIME_ROLE};SET LOCAL app.user_id='{user_id}'"
         if isolation == "serial":
             return f"{door};SELECT pg_advisory_xact_lock({_lock(user_id)})"
         if isinstance(credential, TokenSecret):
@@ -51,8 +69,10 @@ class PostgreSQL:
     def wire(self, connection: Any) -> Wire:
         return AsyncpgWire(connection)
 
-    def queue(self, isolation: Isolation) -> AbstractAsyncContextManager[Any]:
-        return nullcontext()
+    def queue(self, credential: Credential, isolation: Isolation) -> AbstractAsyncContextManager[Any]:
+        if isolation != "serial":
+            return nullcontext()
+        return _held(self._queues.setdefault(credential.user_id, asyncio.Lock()))
 
 
 class SQLite:
@@ -67,8 +87,18 @@ class SQLite:
     def wire(self, connection: Any) -> Wire:
         return AiosqliteWire(connection)
 
-    def queue(self, isolation: Isolation) -> AbstractAsyncContextManager[Any]:
-        return nullcontext() if isolation == "read" else self._writer
+    def queue(self, credential: Credential, isolation: Isolation) -> AbstractAsyncContextManager[Any]:
+        return nullcontext() if isolation == "read" else _held(self._writer)
+
+
+@asynccontextmanager
+async def _held(lock: asyncio.Lock) -> AsyncIterator[None]:
+    async with asyncio.timeout(QUEUE_S):
+        await lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _lock(user_id: UserId) -> str:

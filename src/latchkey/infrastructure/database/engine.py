@@ -10,7 +10,8 @@ from latchkey.infrastructure.database.urls import SQLITE, parse
 
 POOL_SIZE = 20
 POOL_TIMEOUT_S = 5
-STATEMENT_TIMEOUT_S = 30
+STATEMENT_TIMEOUT_S = 10
+"""A turn's lease outlives one statement that is never answered."""
 
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "foreign_keys=ON")
 
@@ -22,6 +23,8 @@ def create_engine(text: str) -> AsyncEngine:
         engine = create_async_engine(
             url,
             connect_args={"isolation_level": None},
+            pool_size=POOL_SIZE,
+            max_overflow=0,
             pool_timeout=POOL_TIMEOUT_S,
             pool_reset_on_return=None,
             hide_parameters=True,

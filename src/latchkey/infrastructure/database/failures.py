@@ -18,21 +18,25 @@ DEAD = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
     OSError,
 )
 """What a driver raises when its connection is gone or cannot be made."""
 
 _BUSY = (
     PoolTimeout,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.InsufficientResourcesError,  # its disk is full, its memory, or its list of connections
+    asyncpg.PostgresSystemError,  # it cannot read or write its files
+    asyncpg.ReadOnlySQLTransactionError,  # it has become somebody's standby
     asyncpg.QueryCanceledError,
     asyncpg.TransactionRollbackError,
     asyncpg.InvalidCachedStatementError,  # the schema has changed under a prepared statement: prepared anew next time
 )
-_SQLITE_DOWN = re.compile("SQLITE_(BUSY|LOCKED|FULL|IOERR|CANTOPEN)")
+_SQLITE_DOWN = re.compile("SQLITE_(BUSY|LOCKED|FULL|IOERR|CANTOPEN|READONLY|PROTOCOL)")
 
 _CONSTRAINTS: dict[str, tuple[type[Failure], str]] = {
     "uq_turns_running": (TurnInProgress, "This conversation has a running turn: wait until it has ended."),
+    "uq_turns_idempotency": (Conflict, "A message with this Idempotency-Key is being taken: try again."),
     "uq_tool_calls_call": (RepeatedCall, "The turn has a call under this id already."),
     "fk_\\w+_conversations": (NotFound, NotFound.of("conversation").detail),
     "fk_\\w+_turns": (NotFound, NotFound.of("turn").detail),
@@ -41,6 +45,7 @@ _CONSTRAINTS: dict[str, tuple[type[Failure], str]] = {
 
 _SQLITE_NAMES = {
     "turns.user_id, turns.conversation_id": "uq_turns_running",
+    "turns.user_id, turns.idempotency_key": "uq_turns_idempotency",
     "tool_calls.user_id, tool_calls.turn_id, tool_calls.call_id": "uq_tool_calls_call",
 }
 """SQLite tells the columns of a unique index in place of its name, and nothing of a foreign key."""

@@ -9,7 +9,7 @@ from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import NotFound
 from latchkey.domain.message import Message, PastTurn
 from latchkey.domain.page import Page, Window
-from latchkey.domain.ports import Order
+from latchkey.domain.repositories import Order
 from latchkey.domain.tool_call import ToolCall
 from latchkey.domain.turn import TurnId
 from latchkey.infrastructure.database.session import Session, columns_but, insert_mine, mine
@@ -26,6 +26,9 @@ _RECENT = (
     .where(*_IN_CONVERSATION)
     .order_by(messages.c.seq.desc())
     .limit(bindparam("limit"))
+)
+_ANSWER = select(*columns_but(messages)).where(
+    mine(messages), messages.c.turn_id == bindparam("turn"), messages.c.role == "assistant"
 )
 _ADD = insert_mine(messages)
 
@@ -69,6 +72,10 @@ class SqlMessages:
         rows = await self._session.rows(statement, conversation=conversation_id, after=after, limit=window.limit + 1)
         calls = await self._ledger.of_turns([row[_TURN] for row in rows if row[_CALL_COUNT]])
         return window.page([_message(row, calls) for row in rows], key=lambda message: _Last(message.seq))
+
+    async def answer(self, turn_id: TurnId, calls: list[ToolCall]) -> Message | None:
+        row = await self._session.row(_ANSWER, turn=turn_id)
+        return None if row is None else _message(row, {turn_id: calls})
 
     async def history(self, conversation_id: ConversationId, turns: int) -> list[PastTurn]:
         self._check(conversation_id)

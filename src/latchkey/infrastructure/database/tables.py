@@ -75,6 +75,12 @@ turns = Table(
     _time("started_at"),
     _time("finished_at", nullable=True),
     _time("lease_until"),
+    Column("last_event", Integer(), nullable=False, server_default="0"),
+    Column("told", Integer(), nullable=False, server_default="0"),
+    Column("retry_after", Integer()),
+    Column("idempotency_key", Text()),
+    Column("fingerprint", String(64)),
+    Column("request_id", String(64)),
     PrimaryKeyConstraint("user_id", "id"),
     Index("ix_turns_of_conversation", "user_id", "conversation_id", "id"),
     # At most one running turn per conversation, and few rows to look through for all of a user's.
@@ -86,6 +92,26 @@ turns = Table(
         postgresql_where=text("status = 'running'"),
         sqlite_where=text("status = 'running'"),
     ),
+    Index(
+        "uq_turns_idempotency",
+        "user_id",
+        "idempotency_key",
+        unique=True,
+        postgresql_where=text("idempotency_key IS NOT NULL"),
+        sqlite_where=text("idempotency_key IS NOT NULL"),
+    ),
+)
+
+turn_events = Table(
+    "turn_events",
+    metadata,
+    _owner(),
+    *_of_turn(),
+    Column("seq", Integer(), nullable=False),
+    Column("name", String(32), nullable=False),
+    # JSON as text, as it is sent, but for the turn and the number.
+    Column("body", Text(), nullable=False),
+    PrimaryKeyConstraint("user_id", "turn_id", "seq"),
 )
 
 messages = Table(
@@ -176,7 +202,8 @@ tool_calls = Table(
     Column("name", Text(), nullable=False),
     # JSON as text: what was said, byte for byte; nothing ever looks inside.
     Column("arguments", Text(), nullable=False),
-    Column("result", Text(), nullable=False),
+    # None while the call is only announced.
+    Column("result", Text()),
     Column("is_error", Boolean(), nullable=False),
     _time("started_at"),
     Column("duration_ms", Integer(), nullable=False),

@@ -4,16 +4,30 @@ from functools import cache
 from typing import Any
 
 from msgspec import Raw
-from sqlalchemy import BindParameter, Select, bindparam, select
+from sqlalchemy import BindParameter, Select, bindparam, select, update
+from sqlalchemy.dialects import postgresql
 
 from latchkey.domain.errors import NotFound
-from latchkey.domain.tool_call import ToolCall
+from latchkey.domain.tool_call import NO_RESULT, ToolCall, ToolCallId
 from latchkey.domain.turn import TurnId
+from latchkey.infrastructure.database.guard import USER
 from latchkey.infrastructure.database.session import Session, columns_of, insert_mine, mine
 from latchkey.infrastructure.database.tables import tool_calls
 from latchkey.infrastructure.database.wires import Row
 
 _ADD = insert_mine(tool_calls)
+# In this much the two databases speak alike, and SQLAlchemy renders it for both.
+_ANNOUNCE = postgresql.insert(tool_calls).values(user_id=bindparam(USER)).on_conflict_do_nothing()
+_SETTLE = (
+    update(tool_calls)
+    .where(
+        mine(tool_calls),
+        tool_calls.c.turn_id == bindparam("turn"),
+        tool_calls.c.call_id == bindparam("known_as"),
+        tool_calls.c.result.is_(None),
+    )
+    .returning(tool_calls.c.id)
+)
 _UNDER_ID = select(*columns_of(tool_calls, ToolCall)).where(
     mine(tool_calls), tool_calls.c.turn_id == bindparam("turn"), tool_calls.c.call_id == bindparam("call_id")
 )
@@ -27,10 +41,17 @@ class SqlToolCalls:
 
     async def add(self, call: ToolCall, turn_id: TurnId, call_id: str | None = None) -> None:
         await self._session.run(
-            _ADD,
-            turn_id=turn_id,
-            id=call.id,
-            call_id=call_id,
+            _ADD, turn_id=turn_id, call_id=call_id, result=bytes(call.result).decode(), **_values(call)
+        )
+
+    async def announce(self, call: ToolCall, turn_id: TurnId, call_id: str) -> bool:
+        return bool(await self._session.run(_ANNOUNCE, turn_id=turn_id, call_id=call_id, result=None, **_values(call)))
+
+    async def settle(self, turn_id: TurnId, call_id: str, call: ToolCall) -> ToolCallId | None:
+        row = await self._session.row(
+            _SETTLE,
+            turn=turn_id,
+            known_as=call_id,
             name=call.name,
             arguments=bytes(call.arguments).decode(),
             result=bytes(call.result).decode(),
@@ -38,6 +59,7 @@ class SqlToolCalls:
             started_at=call.started_at,
             duration_ms=call.duration_ms,
         )
+        return None if row is None else row[0]
 
     async def find(self, turn_id: TurnId, call_id: str) -> ToolCall:
         row = await self._session.row(_UNDER_ID, turn=turn_id, call_id=call_id)
@@ -71,13 +93,24 @@ def _padded(ids: list[TurnId]) -> list[TurnId]:
     return ids + ids[-1:] * ((1 << (len(ids) - 1).bit_length()) - len(ids))
 
 
+def _values(call: ToolCall) -> dict[str, Any]:
+    return {
+        "id": call.id,
+        "name": call.name,
+        "arguments": bytes(call.arguments).decode(),
+        "is_error": call.is_error,
+        "started_at": call.started_at,
+        "duration_ms": call.duration_ms,
+    }
+
+
 def _call(row: Row) -> ToolCall:
     id, name, arguments, result, is_error, started_at, duration_ms = row
     return ToolCall(
         id=id,
         name=name,
         arguments=Raw(arguments.encode()),
-        result=Raw(result.encode()),
+        result=NO_RESULT if result is None else Raw(result.encode()),
         is_error=is_error,
         started_at=started_at,
         duration_ms=duration_ms,

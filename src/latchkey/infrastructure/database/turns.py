@@ -1,14 +1,16 @@
 """Turns in SQL."""
 
+from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
 from sqlalchemy import bindparam, literal, select, update
 
 from latchkey.domain.conversation import ConversationId
-from latchkey.domain.errors import NotFound
+from latchkey.domain.errors import Conflict, NotFound
 from latchkey.domain.page import Page, Window
-from latchkey.domain.turn import Turn, TurnError, TurnId, Usage
+from latchkey.domain.repositories import Progress
+from latchkey.domain.turn import Idempotency, Turn, TurnError, TurnId, Usage
 from latchkey.infrastructure.database.session import Session, columns_but, insert_mine, mine
 from latchkey.infrastructure.database.tables import turns
 from latchkey.infrastructure.database.wires import Row
@@ -24,8 +26,21 @@ _NEWEST = (
 )
 _OLDER = _NEWEST.where(turns.c.id < bindparam("before"))
 _UNFINISHED = _ALL.where(turns.c.status == literal("running", literal_execute=True))
+_OF_KEY = _ALL.where(turns.c.idempotency_key == bindparam("idempotency_key"))
 _ADD = insert_mine(turns)
 _REPLACE = update(turns).where(mine(turns), _KEY)
+_ADVANCE = (
+    update(turns)
+    .where(mine(turns), _KEY, turns.c.status == "running", turns.c.lease_until > bindparam("now"))
+    .values(last_event=turns.c.last_event + bindparam("count"))
+    .returning(turns.c.last_event)
+)
+_PROGRESS = _ADVANCE.where(turns.c.told == bindparam("before")).values(
+    told=bindparam("told_now"),
+    requests=bindparam("used_requests"),
+    input_tokens=bindparam("used_input"),
+    output_tokens=bindparam("used_output"),
+)
 
 
 class _Last(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="turns"):
@@ -70,20 +85,53 @@ class SqlTurns:
         if not inside or not await self._session.run(_REPLACE, key=turn.id, **_values(turn)):
             raise NotFound.of("turn")
 
+    async def of_key(self, key: str) -> Turn | None:
+        row = await self._session.row(_OF_KEY, idempotency_key=key)
+        return None if row is None else _turn(row)
+
+    async def next_event(self, id: TurnId, now: datetime, count: int = 1) -> int:
+        row = await self._session.row(_ADVANCE, key=id, now=now, count=count)
+        if row is None:
+            raise Conflict("The turn has ended.", turn_id=id)
+        return _first(row, count)
+
+    async def progress(self, id: TurnId, now: datetime, progress: Progress, count: int) -> int | None:
+        row = await self._session.row(
+            _PROGRESS,
+            key=id,
+            now=now,
+            count=count,
+            before=progress.before,
+            told_now=progress.now,
+            used_requests=progress.usage.requests,
+            used_input=progress.usage.input_tokens,
+            used_output=progress.usage.output_tokens,
+        )
+        return None if row is None else _first(row, count)
+
+
+def _first(row: Row, count: int) -> int:
+    """The first of so many numbers of which the row has the last."""
+    last: int = row[0]
+    return last - count + 1
+
 
 def _turn(row: Row) -> Turn:
-    id, conversation_id, status, agent, code, detail, requests, read, written, *times = row
-    started_at, finished_at, lease_until = times
+    id, conversation_id, status, agent, code, detail, requests, read, written, *rest = row
+    started_at, finished_at, lease_until, last_event, told, retry_after, key, fingerprint, request_id = rest
     return Turn(
         id=id,
         conversation_id=conversation_id,
         status=status,
         agent=agent,
-        error=TurnError(code, detail) if code else None,
+        error=TurnError(code, detail, retry_after) if code else None,
         usage=Usage(requests, read, written),
         started_at=started_at,
         finished_at=finished_at,
         lease_until=lease_until,
+        last_event=last_event,
+        told=told,
+        idempotency=Idempotency(key, fingerprint, request_id) if key else None,
     )
 
 
@@ -101,4 +149,10 @@ def _values(turn: Turn) -> dict[str, Any]:
         "started_at": turn.started_at,
         "finished_at": turn.finished_at,
         "lease_until": turn.lease_until,
+        "last_event": turn.last_event,
+        "told": turn.told,
+        "retry_after": turn.error and turn.error.retry_after,
+        "idempotency_key": turn.idempotency and turn.idempotency.key,
+        "fingerprint": turn.idempotency and turn.idempotency.fingerprint,
+        "request_id": turn.idempotency and turn.idempotency.request_id,
     }

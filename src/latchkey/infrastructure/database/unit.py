@@ -13,7 +13,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from uuid_utils.compat import uuid7
 
 from latchkey.domain.errors import Unauthenticated
-from latchkey.domain.ports import Artifacts, ContextTokens, Conversations, Isolation, Messages, Tasks, ToolCalls, Turns
+from latchkey.domain.ports import Isolation
+from latchkey.domain.repositories import (
+    Artifacts,
+    ContextTokens,
+    Conversations,
+    Messages,
+    Tasks,
+    ToolCalls,
+    TurnEvents,
+    Turns,
+)
 from latchkey.domain.scope import Credential, Owner, Scope, user_id_of
 from latchkey.infrastructure.database.artifacts import SqlArtifacts
 from latchkey.infrastructure.database.context_tokens import SqlContextTokens
@@ -21,11 +31,13 @@ from latchkey.infrastructure.database.conversations import SqlConversations
 from latchkey.infrastructure.database.dialect import dialect_of
 from latchkey.infrastructure.database.engine import POOL_SIZE, POOL_TIMEOUT_S
 from latchkey.infrastructure.database.failures import DEAD, translated
+from latchkey.infrastructure.database.feed import LocalFeed
 from latchkey.infrastructure.database.messages import SqlMessages
 from latchkey.infrastructure.database.prepared import Statements
 from latchkey.infrastructure.database.session import Session
 from latchkey.infrastructure.database.tasks import SqlTasks
 from latchkey.infrastructure.database.tool_calls import SqlToolCalls
+from latchkey.infrastructure.database.turn_events import SqlTurnEvents
 from latchkey.infrastructure.database.turns import SqlTurns
 from latchkey.infrastructure.database.wires import Wire
 
@@ -37,8 +49,9 @@ class NothingCommitted(Exception):
 class SqlUnitOfWork:
     """The collections, bound to one scope and one transaction."""
 
-    def __init__(self, wire: Wire, session: Session, now: datetime) -> None:
+    def __init__(self, wire: Wire, session: Session, now: datetime, feed: LocalFeed) -> None:
         self._wire = wire
+        self._feed = feed
         self.scope = session.scope
         self.now = now
         self.committed = False
@@ -47,6 +60,8 @@ class SqlUnitOfWork:
         self.conversations: Conversations = SqlConversations(session)
         self.messages: Messages = SqlMessages(session, ledger)
         self.turns: Turns = SqlTurns(session)
+        self._events = SqlTurnEvents(session)
+        self.turn_events: TurnEvents = self._events
         self.tasks: Tasks = SqlTasks(session)
         self.artifacts: Artifacts = SqlArtifacts(session)
         self.context_tokens: ContextTokens = SqlContextTokens(session)
@@ -58,13 +73,21 @@ class SqlUnitOfWork:
         if not await self._wire.send("COMMIT"):
             raise NothingCommitted("The database had refused a statement of this unit, and so kept nothing of it.")
         self.committed = True
+        if self._events.added:
+            self._feed.tell(self.scope.user_id, self._events.added)
 
 
 class SqlUnitsOfWork:
-    """Opens units of work on one engine."""
+    """Opens units of work on one engine. What they commit to turns is told to the feed."""
 
-    def __init__(self, engine: AsyncEngine, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        feed: LocalFeed | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._engine = engine
+        self._feed = feed or LocalFeed()
         self._dialect = dialect_of(engine)
         self._statements = Statements(engine.dialect)
         self._now = now
@@ -75,13 +98,14 @@ class SqlUnitsOfWork:
             raise Unauthenticated("This is not a user: an id has 1 to 128 characters of A-Z a-z 0-9 . _ ~ : @ | -")
         opening = self._dialect.opening(credential, isolation)
         with translated():
-            async with self._dialect.queue(isolation):
+            async with self._dialect.queue(credential, isolation):
                 connection, wire = await self._begin(opening)
                 work = None
                 try:
                     now = self._now()
                     scope = await self._scope(wire, credential, isolation, now)
-                    work = SqlUnitOfWork(wire, self._session(wire, scope, read_only=isolation == "read"), now)
+                    session = self._session(wire, scope, read_only=isolation == "read")
+                    work = SqlUnitOfWork(wire, session, now, self._feed)
                     yield work
                 finally:
                     if work is not None and work.committed:
@@ -96,10 +120,11 @@ class SqlUnitsOfWork:
             wire = self._dialect.wire(_pooled(connection).driver_connection)
             try:
                 await wire.send(opening)
-            except DEAD:
+            except DEAD as error:
                 await connection.invalidate()
                 await connection.close()
-                if not attempts_left:
+                # One that is silent took all the time there is, and so may each of the others.
+                if not attempts_left or isinstance(error, TimeoutError):
                     raise
             except BaseException:
                 await asyncio.shield(_roll_back(connection, wire))

@@ -42,6 +42,15 @@ def parse(text: str) -> tuple[URL, dict[str, Any]]:
     return url.set(drivername=driver), {}
 
 
+def session_arguments(text: str) -> dict[str, Any]:
+    """What `asyncpg.connect` takes for a session of its own. Neon's pooled hosts have twins that give one."""
+    url, arguments = parse(text)
+    arguments.pop("prepared_statement_cache_size", None)
+    host = (url.host or "").replace("-pooler.", ".") or None
+    address = {"host": host, "port": url.port, "user": url.username, "password": url.password}
+    return {**address, "database": url.database, **arguments}
+
+
 def _asyncpg_arguments(url: URL) -> dict[str, Any]:
     """libpq's parameters in asyncpg's words.
 

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from latchkey.application.application import Application
 from latchkey.application.running import TurnRunner
+from latchkey.application.watching import Watch
 from latchkey.domain.ports import Identity
 from latchkey.interfaces.http import openapi
 from latchkey.interfaces.http.artifacts import ArtifactController
@@ -37,6 +38,7 @@ class Parts(Struct, frozen=True):
 
     application: Application
     runner: TurnRunner
+    watch: Watch
     identity: Identity
     probe: Probe
     mcp: Callable[[Any, Any, Any], Awaitable[None]]

@@ -1,10 +1,12 @@
-"""A turn over HTTP: a message in, the answer and every tool call out."""
+"""A turn over HTTP: a message in, the answer and every tool call out, whole or as they happen."""
 
-from litestar import post
+import asyncio
+
+from litestar import Response, post
 from msgspec import Struct
 
-from latchkey.application.running import TurnRunner
-from latchkey.application.turns import Ended
+from latchkey.application.endings import Ended
+from latchkey.application.running import Begun, TurnRunner
 from latchkey.domain import errors
 from latchkey.domain.artifact import ArtifactReference
 from latchkey.domain.conversation import ConversationId
@@ -12,6 +14,9 @@ from latchkey.domain.message import Message, NewMessage
 from latchkey.domain.tool_call import ToolCall
 from latchkey.domain.turn import TurnId, Usage
 from latchkey.interfaces.http.body import JsonBody
+from latchkey.interfaces.http.event_stream import event_stream, wants_events
+from latchkey.interfaces.http.idempotency import REPLAYED, IdempotencyKey, idempotency_of
+from latchkey.interfaces.http.problems import problem_response
 from latchkey.interfaces.http.request import ApiRequest
 
 
@@ -31,8 +36,11 @@ class ChatAnswer(Struct, frozen=True):
 _FAILURES: tuple[type[errors.Failure], ...] = (
     errors.NotFound,
     errors.TurnInProgress,
+    errors.TurnCancelled,
+    errors.IdempotencyMismatch,
     errors.TooManyTurns,
     errors.AgentNotConfigured,
+    errors.Draining,
     errors.TurnInterrupted,
     errors.ToolsUnavailable,
     errors.RateLimited,
@@ -43,20 +51,45 @@ _FAILURES: tuple[type[errors.Failure], ...] = (
 )
 
 
-@post("/chat", status_code=200, tags=["chat"], failures=_FAILURES)
-async def chat(request: ApiRequest, data: JsonBody[NewMessage]) -> ChatAnswer:
-    """Say something, and wait for the answer of the agent.
+@post(
+    "/chat",
+    status_code=200,
+    tags=["chat"],
+    failures=_FAILURES,
+    streams=True,
+    response_headers=[REPLAYED],
+)
+async def chat(
+    request: ApiRequest, data: JsonBody[NewMessage], idempotency_key: IdempotencyKey = None
+) -> Response[ChatAnswer]:
+    """Say something, and wait for the answer of the agent, or follow the turn as it happens.
 
     The turn goes on if the client leaves. If it fails, the message and the effects of its tool calls stay.
+    With `Accept: text/event-stream` the turn is answered as its events; they can be followed again at
+    `turns/{turn_id}/events`.
     """
     runner: TurnRunner = request.app.state.runner
-    return _answer(await runner.chat(request.user, data))
+    begun = await runner.begin(request.user, data, idempotency_of(idempotency_key, data, request.id))
+    if wants_events(request.headers.get("accept")):
+        watch = request.app.state.watch
+        return event_stream(watch.follow(request.user, begun.turn_id, 0), _headers(begun))  # type: ignore[return-value]
+    ended = await asyncio.shield(begun.ended)
+    if begun.first and ended.failure:
+        return problem_response(ended.failure, begun.first.request_id, _headers(begun))  # type: ignore[return-value]
+    return Response(_answer(ended), headers=_headers(begun))
+
+
+def _headers(begun: Begun) -> dict[str, str]:
+    return {} if begun.first is None else {REPLAYED.name: "true"}
 
 
 def _answer(ended: Ended) -> ChatAnswer:
+    """Raises the failure of a turn that has no answer."""
+    if ended.failure:
+        raise ended.failure
     turn, message = ended.turn, ended.message
     if message is None:
-        raise LookupError(turn.id)  # a turn that has not failed has an answer
+        raise LookupError(turn.id)  # a turn that is completed has an answer
     return ChatAnswer(
         conversation_id=turn.conversation_id,
         turn_id=turn.id,

@@ -10,8 +10,8 @@ from latchkey.application import conversations, messages, turns
 from latchkey.domain.conversation import Conversation, ConversationChanges, ConversationId, NewConversation
 from latchkey.domain.message import Message
 from latchkey.domain.page import DEFAULT_LIMIT, Page, Window
-from latchkey.domain.ports import Order
 from latchkey.domain.published_turn import PublishedTurn
+from latchkey.domain.repositories import Order
 from latchkey.interfaces.http.body import JsonBody, PatchBody
 from latchkey.interfaces.http.headers import LOCATION
 from latchkey.interfaces.http.paging import CursorQuery, LimitQuery
@@ -76,4 +76,4 @@ class ConversationController(Controller):
         cursor: CursorQuery = None,
     ) -> Page[PublishedTurn]:
         """List the turns of a conversation, newest first."""
-        return await request.call(turns.list_turns, ConversationId(conversation_id), Window(limit, cursor))
+        return await request.look(turns.list_turns, ConversationId(conversation_id), Window(limit, cursor))

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,15 +16,22 @@ from latchkey.interfaces.http.problems import OUR_MISTAKE, problem
 _log = logging.getLogger("latchkey.http")
 _PORT = re.compile(r":\d+\Z")
 _ALWAYS = (b"x-content-type-options", b"nosniff")
+_LEAVING = (b"connection", b"close")
 _OF_API = (b"cache-control", b"no-store")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
 
 
 class Edge:
-    """Wraps the whole application. A host or origin without a port stands for each of its ports."""
+    """Wraps the whole application. A host or origin without a port stands for each of its ports.
 
-    def __init__(self, app: ASGIApp, hosts: Iterable[str], origins: Iterable[str]) -> None:
+    A process that is about to end asks its clients to connect anew for their next request: elsewhere.
+    """
+
+    def __init__(
+        self, app: ASGIApp, hosts: Iterable[str], origins: Iterable[str], is_leaving: Callable[[], bool]
+    ) -> None:
         self._app = app
+        self._is_leaving = is_leaving
         self._hosts = frozenset(host.lower() for host in hosts)
         self._origins = frozenset(origin.lower() for origin in origins)
 
@@ -44,7 +51,8 @@ class Edge:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                message["headers"] = [*message["headers"], *added]
+                leaving = [_LEAVING] if self._is_leaving() else []
+                message["headers"] = [*message["headers"], *added, *leaving]
             await send(message)
 
         with bound_contextvars(request_id=request_id):

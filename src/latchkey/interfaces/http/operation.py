@@ -1,5 +1,6 @@
 """One operation of the published schema: what it takes, and everything that it may answer."""
 
+from collections.abc import Iterator
 from inspect import getdoc
 from typing import Any
 
@@ -7,15 +8,23 @@ from litestar import Response
 from litestar.enums import ParamType
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import ParameterKwarg
+from litestar.response import Stream
 from litestar.routes import HTTPRoute
 from litestar.types import Empty
 from litestar.typing import FieldDefinition
 
 from latchkey.interfaces.http.body import JSON, media_types
 from latchkey.interfaces.http.components import Components
+from latchkey.interfaces.http.event_stream import MEDIA_TYPE as EVENT_STREAM
 from latchkey.interfaces.http.headers import REQUEST_ID
 from latchkey.interfaces.http.refusals import refusals
 
+_EVENTS = {
+    "type": "string",
+    "description": "Server-sent events. Each has its number in the turn as `id`, its name as `event`, and as `data`"
+    " a JSON object with `turn_id` and `seq`; the last one is `turn.completed`, `turn.failed`, `turn.cancelled` or"
+    " `turn.interrupted`. The texts of `message.delta`, joined, are the answer.",
+}
 _CONSTRAINTS = {"ge": "minimum", "le": "maximum", "max_length": "maxLength"}
 
 
@@ -75,11 +84,17 @@ def _success(handler: HTTPRouteHandler, components: Components) -> dict[str, Any
         header.name: {"description": header.description, "schema": {"type": "string"}}
         for header in sorted(handler.resolve_response_headers(), key=lambda header: header.name)
     }
-    returned = handler.parsed_fn_signature.return_type
-    if returned.is_subclass_of(Response):
-        (returned,) = returned.inner_types
     response: dict[str, Any] = {"description": "Done.", "headers": {**REQUEST_ID, **headers}}
-    if not returned.is_none_type:
-        media_type = handler.media_type.partition(";")[0] or JSON
-        response["content"] = {media_type: {"schema": components.schema(returned.annotation)}}
+    if content := dict(_content(handler, components)):
+        response["content"] = content
     return response
+
+
+def _content(handler: HTTPRouteHandler, components: Components) -> Iterator[tuple[str, Any]]:
+    """What is answered without being asked for comes first."""
+    returned = handler.parsed_fn_signature.return_type
+    if not (returned.is_subclass_of(Stream) or returned.is_none_type):
+        (answered,) = returned.inner_types if returned.is_subclass_of(Response) else (returned,)
+        yield handler.media_type.partition(";")[0] or JSON, {"schema": components.schema(answered.annotation)}
+    if handler.opt.get("streams"):
+        yield EVENT_STREAM, {"schema": _EVENTS}

@@ -1,5 +1,6 @@
 """Problem details (RFC 9457): how every failure looks over HTTP."""
 
+from collections.abc import Mapping
 from typing import Any, NoReturn, NotRequired, TypedDict
 from uuid import UUID
 
@@ -10,7 +11,7 @@ from litestar.status_codes import HTTP_500_INTERNAL_SERVER_ERROR
 from litestar.types import ExceptionHandlersMap
 
 from latchkey.domain.errors import Failure, Invalid, Malformed, NotFound, TooLarge, Unauthenticated
-from latchkey.interfaces.errors import MethodNotAllowed, retry_after, status_of, title_of
+from latchkey.interfaces.errors import MethodNotAllowed, status_of, title_of
 from latchkey.interfaces.http.body import MAX_BYTES
 
 MEDIA_TYPE = "application/problem+json"
@@ -51,8 +52,8 @@ def problem(failure: Failure, request_id: str) -> tuple[int, dict[str, str], byt
     headers = {"content-type": MEDIA_TYPE}
     if isinstance(failure, Unauthenticated):
         headers["www-authenticate"] = "Bearer"
-    if (seconds := retry_after(failure)) is not None:
-        headers["retry-after"] = str(seconds)
+    if failure.retry_after is not None:
+        headers["retry-after"] = str(failure.retry_after)
     status = status_of(failure)
     body: Problem = {
         "type": f"urn:latchkey:problem:{failure.code}",
@@ -65,10 +66,15 @@ def problem(failure: Failure, request_id: str) -> tuple[int, dict[str, str], byt
     return status, headers, _encode({**body, **failure.members})
 
 
-def _answer(request: Request[Any, Any, Any], failure: Failure) -> Response[bytes]:
-    status, headers, body = problem(failure, str(request.scope.get("request_id", "")))
+def problem_response(failure: Failure, request_id: str, added: Mapping[str, str] | None = None) -> Response[bytes]:
+    """A failure as an answer, with headers added."""
+    status, headers, body = problem(failure, request_id)
     media_type = headers.pop("content-type")
-    return Response(body, status_code=status, headers=headers, media_type=media_type)
+    return Response(body, status_code=status, headers={**headers, **(added or {})}, media_type=media_type)
+
+
+def _answer(request: Request[Any, Any, Any], failure: Failure) -> Response[bytes]:
+    return problem_response(failure, str(request.scope.get("request_id", "")))
 
 
 def _of_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:

@@ -8,7 +8,7 @@ from litestar.routes import HTTPRoute
 
 from latchkey.domain import errors
 from latchkey.domain.errors import Failure
-from latchkey.interfaces.errors import Misdirected, retry_after, status_of
+from latchkey.interfaces.errors import Misdirected, status_of
 from latchkey.interfaces.http.components import Components
 from latchkey.interfaces.http.headers import REQUEST_ID
 from latchkey.interfaces.http.problems import MEDIA_TYPE, Mistake, Problem
@@ -42,7 +42,7 @@ def _kinds(route: HTTPRoute, handler: HTTPRouteHandler) -> list[Kind]:
         kinds += _OF_SECURED
     if "data" in parameters:
         kinds += _OF_BODIES
-    if {"limit", "status", "order"} & parameters.keys():
+    if {"limit", "status", "order", "after"} & parameters.keys():
         kinds += _OF_QUERIES
     if route.path_parameters.keys() - {"user_id"}:
         kinds += _OF_IDS
@@ -55,7 +55,7 @@ def _response(kinds: list[Kind], components: Components) -> dict[str, Any]:
     headers: dict[str, Any] = {**REQUEST_ID}
     if errors.Unauthenticated in kinds:
         headers["WWW-Authenticate"] = {"description": "`Bearer` (RFC 6750).", "schema": {"type": "string"}}
-    if any(retry_after(kind("")) is not None for kind in kinds):
+    if any(kind("").retry_after is not None for kind in kinds):
         headers["Retry-After"] = {"description": "In seconds.", "schema": {"type": "integer"}}
     response = {
         "description": "\n\n".join(f"`{kind.code}`: {_first_sentence(kind)}" for kind in kinds),

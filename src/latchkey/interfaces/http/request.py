@@ -12,6 +12,7 @@ from litestar.exceptions import InternalServerException
 from litestar.handlers import BaseRouteHandler
 
 from latchkey.application.application import Application
+from latchkey.application.recovery import settled
 from latchkey.domain.errors import Malformed, WrongUser
 from latchkey.domain.ports import Identity, UnitOfWork
 from latchkey.domain.scope import Owner
@@ -31,6 +32,18 @@ class ApiRequest(Request[Owner, None, State]):
         """Run a use case for the owner. Raises any `Failure`."""
         application: Application = self.app.state.application
         return await application.call(self.user, use_case, *args, **kwargs)
+
+    async def look(
+        self, use_case: Callable[Concatenate[UnitOfWork, P], Awaitable[R]], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """The same, for what shows turns: those that nobody runs any more are seen to first."""
+        application: Application = self.app.state.application
+        return await settled(application, self.user, use_case, *args, **kwargs)
+
+    @property
+    def id(self) -> str:
+        """Under which it is logged."""
+        return str(self.scope.get("request_id", ""))
 
     async def body(self) -> bytes:
         """All of it. Raises `Malformed` if there is none, or the client left before it was whole."""

@@ -3,6 +3,7 @@
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import uvicorn
 from litestar.types import ASGIApp
@@ -12,20 +13,19 @@ from uvicorn.supervisors import Multiprocess
 from latchkey.domain.errors import Unavailable
 
 _BACKLOG = 4096
-_GRACE_S = 5
-"""For requests to be answered that the end of the drain has ended."""
+_GRACE_S = 10
+"""For requests to be answered: turns have ended by then."""
 
 _STARTUP_S = 60
 """A worker that does not answer its supervisor for that long is replaced; importing everything may take a while."""
 
 
 class Listening(Struct, frozen=True):
-    """Where to listen, with how many processes, and how long requests may take to end when a process is to."""
+    """Where to listen, and with how many processes."""
 
     host: str
     port: int
     workers: int
-    drain_s: int
 
 
 class _Server(uvicorn.Server):
@@ -60,7 +60,7 @@ def listen(create: Callable[[], ASGIApp], listening: Listening, announce: Callab
         proxy_headers=False,
         backlog=_BACKLOG,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=listening.drain_s + _GRACE_S,
+        timeout_graceful_shutdown=_GRACE_S,
         timeout_worker_healthcheck=_STARTUP_S,
     )
     with _bound(listening) as bound:
@@ -68,7 +68,8 @@ def listen(create: Callable[[], ASGIApp], listening: Listening, announce: Callab
             server = _Server(config, announce)
             # uvicorn raises the signal anew once it has done what it asked for; then there is nothing left to do.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            server.run(sockets=[bound])
+            with suppress(KeyboardInterrupt):
+                server.run(sockets=[bound])
             return server.started
         # Who connects before a worker accepts waits in the backlog.
         announce()

@@ -7,7 +7,7 @@ import msgspec
 from mcp_types import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR
 
 from latchkey.domain.errors import Failure, Invalid, Malformed, Unauthenticated
-from latchkey.interfaces.errors import retry_after, status_of
+from latchkey.interfaces.errors import status_of
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Header = tuple[bytes, bytes]
@@ -15,7 +15,7 @@ Header = tuple[bytes, bytes]
 
 async def refuse(send: Send, failure: Failure, *headers: Header) -> None:
     """Answer with a failure: its HTTP status, and a JSON-RPC error, which is what MCP clients read."""
-    seconds = retry_after(failure)
+    seconds = failure.retry_after
     if seconds is not None:
         headers = (*headers, (b"retry-after", str(seconds).encode()))
     await respond(send, status_of(failure), _body(failure), *headers)

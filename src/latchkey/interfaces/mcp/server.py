@@ -13,8 +13,9 @@ from mcp_types import INVALID_PARAMS, CallToolRequestParams, PaginatedRequestPar
 from latchkey.application.application import Application
 from latchkey.application.ledger import Invocation, Ledger, Outcome
 from latchkey.domain.errors import Forbidden, Invalid
+from latchkey.domain.tool_call import recorded
 from latchkey.interfaces.mcp.answer import Answer, Context, complete
-from latchkey.interfaces.mcp.arguments import call_id_in, recorded
+from latchkey.interfaces.mcp.call_id import call_id_in
 from latchkey.interfaces.mcp.caller import CALLER, Caller
 from latchkey.interfaces.mcp.containment import contained
 from latchkey.interfaces.mcp.projection import Projection

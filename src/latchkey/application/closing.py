@@ -1,0 +1,30 @@
+"""How a turn is stored as ended: one way, whoever ends it."""
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from latchkey.domain import turn_event
+from latchkey.domain.ports import UnitOfWork
+from latchkey.domain.turn import Turn
+from latchkey.domain.turn_event import Happening, numbered
+
+
+async def close_turn(work: UnitOfWork, turn: Turn, *happened: Happening, **changes: Any) -> Turn:
+    """Store the changes that end a turn, with its last events. The caller has locked it and revoked its token."""
+    events = numbered(turn.id, turn.last_event, *happened)
+    for event in events:
+        await work.turn_events.add(event)
+    ended = replace(turn, last_event=events[-1].seq, **{"finished_at": work.now, **changes})
+    await work.turns.replace(ended)
+    return ended
+
+
+async def interrupt_turn(work: UnitOfWork, turn: Turn) -> Turn:
+    """Store a turn as interrupted whose lease has passed: its token first, and what is being written meanwhile too.
+
+    A process whose clock is behind may hold both for alive.
+    """
+    await work.context_tokens.revoke_turn(turn.id, work.now)
+    turn = await work.turns.get(turn.id, for_update=True)
+    return await close_turn(work, turn, turn_event.Interrupted(), status="interrupted", finished_at=turn.lease_until)

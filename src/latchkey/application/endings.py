@@ -1,0 +1,134 @@
+"""How a turn ends, and what is told of one that has: finished by whoever ran it, cancelled, or found lost."""
+
+from msgspec import Struct
+
+from latchkey.application.access import owner_only
+from latchkey.application.closing import close_turn, interrupt_turn
+from latchkey.domain import turn_event
+from latchkey.domain.errors import Conflict, Failure, TurnCancelled, TurnFailed, TurnInterrupted, TurnLost
+from latchkey.domain.message import Message, MessageId
+from latchkey.domain.ports import UnitOfWork
+from latchkey.domain.published_turn import PublishedTurn
+from latchkey.domain.tool_call import ToolCall
+from latchkey.domain.turn import Turn, TurnError, TurnId, TurnStatus, Usage
+from latchkey.domain.turn_event import Happening
+
+_FAILURES: dict[str, type[TurnFailed]] = {kind.code: kind for kind in TurnFailed.__subclasses__()}
+
+
+class Ending(Struct, frozen=True):
+    """How a turn ended. `told` is all that was told of its answer: the whole of it, if it is completed."""
+
+    status: TurnStatus
+    usage: Usage
+    told: str = ""
+    error: TurnError | None = None
+
+
+class Ended(Struct, frozen=True):
+    """A turn that has ended, and the message that answered it, if it was."""
+
+    turn: PublishedTurn
+    message: Message | None
+
+    @property
+    def failure(self) -> Failure | None:
+        """What somebody is told who waited for an answer, and there is none."""
+        if self.turn.status == "completed":
+            return None
+        failure = _failure(self.turn)
+        failure.members.update(turn_id=self.turn.id, conversation_id=self.turn.conversation_id)
+        return failure
+
+
+@owner_only("serial")
+async def finish_turn(work: UnitOfWork, turn_id: TurnId, ending: Ending) -> Ended:
+    """End a turn: its token first, so that no call of it can follow, then what it came to.
+
+    Raises `Conflict` if the turn has ended or its lease has passed.
+    """
+    await work.context_tokens.revoke_turn(turn_id, work.now)
+    turn = await work.turns.get(turn_id, for_update=True)
+    if not turn.is_running(work.now):
+        raise Conflict(f"The turn is {turn.status}, and its lease has passed.", turn_id=turn_id)
+    calls = (await work.tool_calls.of_turns([turn_id])).get(turn_id, [])
+    message = await _answer(work, turn, ending, calls) if ending.status == "completed" else None
+    happened: list[Happening] = [turn_event.Delta(rest)] if (rest := ending.told[turn.told :]) else []
+    turn = await close_turn(
+        work,
+        turn,
+        *happened,
+        _last(ending, message),
+        status=ending.status,
+        error=ending.error,
+        usage=ending.usage,
+        told=len(ending.told),
+    )
+    return Ended(PublishedTurn.of(turn, calls), message)
+
+
+@owner_only("serial")
+async def cancel_turn(work: UnitOfWork, turn_id: TurnId) -> PublishedTurn:
+    """Stop a turn: when this has answered, no call of it happens any more. One that has ended stays as it ended."""
+    await work.context_tokens.revoke_turn(turn_id, work.now)
+    turn = await work.turns.get(turn_id, for_update=True)
+    if turn.is_running(work.now):
+        turn = await close_turn(work, turn, turn_event.Cancelled(), status="cancelled")
+    elif turn.is_lost(work.now):
+        turn = await interrupt_turn(work, turn)
+    return PublishedTurn.of(turn, (await work.tool_calls.of_turns([turn_id])).get(turn_id, []))
+
+
+@owner_only("serial")
+async def settle_turns(work: UnitOfWork) -> None:
+    """Store every turn of the user whose lease has passed as interrupted."""
+    for turn in await work.turns.unfinished():
+        if turn.is_lost(work.now):
+            await interrupt_turn(work, turn)
+
+
+@owner_only("read")
+async def get_ended(work: UnitOfWork, turn_id: TurnId) -> Ended:
+    """What a turn came to. Raises `TurnLost`, and `Conflict` while it is running."""
+    turn = await work.turns.get(turn_id)
+    if turn.is_lost(work.now):
+        raise TurnLost("The turn's lease has passed.")
+    if turn.status == "running":
+        raise Conflict("The turn is running.", turn_id=turn_id)
+    calls = (await work.tool_calls.of_turns([turn_id])).get(turn_id, [])
+    message = await work.messages.answer(turn_id, calls) if turn.status == "completed" else None
+    return Ended(PublishedTurn.of(turn, calls), message)
+
+
+async def _answer(work: UnitOfWork, turn: Turn, ending: Ending, calls: list[ToolCall]) -> Message:
+    message = Message(
+        id=MessageId(work.new_id()),
+        conversation_id=turn.conversation_id,
+        turn_id=turn.id,
+        seq=await work.conversations.next_seq(turn.conversation_id, work.now),
+        role="assistant",
+        content=ending.told,
+        tool_calls=calls,
+        created_at=work.now,
+    )
+    await work.messages.add(message)
+    return message
+
+
+def _last(ending: Ending, message: Message | None) -> turn_event.Ending:
+    if message is not None:
+        return turn_event.Completed(message.content, message.id, ending.usage)
+    if ending.error is not None:
+        return turn_event.Failed(ending.error.code, ending.error.detail)
+    return turn_event.Interrupted() if ending.status == "interrupted" else turn_event.Cancelled()
+
+
+def _failure(turn: PublishedTurn) -> Failure:
+    if turn.status == "cancelled":
+        return TurnCancelled("The turn was cancelled before it was answered.")
+    if turn.error is None:
+        return TurnInterrupted("The turn was interrupted before it was answered: send the message again.")
+    failure = _FAILURES.get(turn.error.code, Failure)(turn.error.detail)
+    if turn.error.retry_after is not None:
+        failure.retry_after = turn.error.retry_after
+    return failure

@@ -1,0 +1,92 @@
+"""The scribe of a turn: what an agent tells is written down, in few transactions and before anybody hears of it."""
+
+import asyncio
+from collections.abc import Callable
+
+from latchkey.application.application import Application
+from latchkey.application.progress import Telling, record_telling
+from latchkey.domain.agent import ToolRequest
+from latchkey.domain.errors import AlreadyTold, Conflict, NotFound, ToolsUnavailable, Unavailable
+from latchkey.domain.scope import Owner
+from latchkey.domain.turn import TurnId, Usage
+
+INTERVAL_S = 0.2
+"""The first piece of text is written at once; what comes within that time of it is gathered."""
+
+
+class Scribe:
+    """Writes for one turn. `lost` is called when the turn turns out to be no longer ours to write."""
+
+    def __init__(self, application: Application, owner: Owner, turn_id: TurnId, lost: Callable[[], None]) -> None:
+        self._application = application
+        self._owner = owner
+        self._turn_id = turn_id
+        self._lost = lost
+        self._said: list[str] = []
+        self._written = 0
+        self._unwritten: list[str] = []
+        self._writing: asyncio.Task[None] | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._closed = asyncio.Event()
+        self.usage = Usage()
+
+    @property
+    def told(self) -> str:
+        """All that the agent has said."""
+        return "".join(self._said)
+
+    def say(self, text: str) -> None:
+        """To be written soon."""
+        self._said.append(text)
+        self._unwritten.append(text)
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write_now_and_then())
+
+    async def note(self, request: ToolRequest) -> None:
+        """To be written now, after all that was said before. Raises `ToolsUnavailable` if it cannot be."""
+        if not await self._write(request):
+            raise ToolsUnavailable("The tool call cannot be written down: the database does not answer.")
+
+    async def close(self) -> None:
+        """What is unwritten stays so; what is being written is waited for."""
+        self._closed.set()
+        if self._writing is not None:
+            await self._writing
+
+    async def _write_now_and_then(self) -> None:
+        while self._unwritten and not self._closed.is_set():
+            await self._write()
+            try:
+                async with asyncio.timeout(INTERVAL_S):
+                    await self._closed.wait()
+            except TimeoutError:
+                continue
+        self._writing = None
+
+    async def _write(self, request: ToolRequest | None = None) -> bool:
+        """Whether it is written. If that is not known, it stays to be written, and is not written twice."""
+        async with self._one_at_a_time:
+            while True:
+                text, count = "".join(self._unwritten), len(self._unwritten)
+                if not text and request is None:
+                    return True
+                telling = Telling(self._written, text, self.usage, request)
+                try:
+                    await self._application.call(self._owner, record_telling, self._turn_id, telling)
+                except AlreadyTold as earlier:
+                    self._forget(earlier.told - self._written)
+                    continue
+                except (Conflict, NotFound):
+                    self._lost()
+                    return False
+                except Unavailable:
+                    return False
+                del self._unwritten[:count]
+                self._written += len(text)
+                return True
+
+    def _forget(self, characters: int) -> None:
+        """So many of the unwritten characters are written."""
+        text = "".join(self._unwritten)
+        self._unwritten[:] = [text[characters:]] if characters < len(text) else []
+        self._written += characters

@@ -1,0 +1,65 @@
+"""Follow a turn's events as they happen, from any replica."""
+
+from collections.abc import AsyncGenerator
+
+from latchkey.application.application import Application
+from latchkey.application.recovery import settled
+from latchkey.application.turns import EVENTS_A_TIME, read_log
+from latchkey.domain.errors import Failure
+from latchkey.domain.ports import Feed
+from latchkey.domain.scope import Owner
+from latchkey.domain.turn import TurnId
+from latchkey.domain.turn_event import TurnEvent
+
+PATIENCE_S = 8.0
+"""After so long without news a follower is told that there are none, and the log is looked at."""
+
+
+class Watch:
+    """Where turns are followed. Once it is closed nobody is kept waiting: they go on elsewhere, from where they are."""
+
+    def __init__(self, application: Application, feed: Feed) -> None:
+        self._application = application
+        self._feed = feed
+        self._is_closed = False
+
+    def close(self) -> None:
+        self._is_closed = True
+        self._feed.rouse()
+
+    async def follow(self, owner: Owner, turn_id: TurnId, after: int) -> AsyncGenerator[list[TurnEvent], None]:
+        """The events after that one, as they happen, up to the last; now and then an empty list if there are none.
+
+        It ends early if the turn is deleted or the database does not answer.
+        """
+        with self._feed.follow(owner, turn_id) as following:
+            news: list[TurnEvent] = []
+            while True:
+                is_last_look = self._is_closed
+                events = None if is_last_look else _following(news, after)
+                if events is None:
+                    try:
+                        log = await settled(self._application, owner, read_log, turn_id, after)
+                    except Failure:
+                        return
+                    yield log.events
+                    if log.is_over:
+                        return
+                    events = log.events
+                elif events:
+                    yield events
+                    if events[-1].is_last:
+                        return
+                after = events[-1].seq if events else after
+                if is_last_look and len(events) < EVENTS_A_TIME:
+                    return
+                news = [] if len(events) == EVENTS_A_TIME else await following.news(PATIENCE_S)
+
+
+def _following(news: list[TurnEvent], after: int) -> list[TurnEvent] | None:
+    """Of the news, what follows that number; None if something is missing and the log has to be looked at."""
+    numbers = [event.seq for event in news]
+    is_whole = bool(news) and numbers == list(range(numbers[0], numbers[-1] + 1)) and numbers[0] <= after + 1
+    if not is_whole or (news[-1].is_last and news[-1].seq <= after):
+        return None
+    return [event for event in news if event.seq > after]

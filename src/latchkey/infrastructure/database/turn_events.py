@@ -1,0 +1,32 @@
+"""The events of turns in SQL."""
+
+from sqlalchemy import bindparam, select
+
+from latchkey.domain.turn import TurnId
+from latchkey.domain.turn_event import TurnEvent
+from latchkey.infrastructure.database.session import Session, insert_mine, mine
+from latchkey.infrastructure.database.tables import turn_events
+
+_ADD = insert_mine(turn_events)
+_AFTER = (
+    select(turn_events.c.seq, turn_events.c.name, turn_events.c.body)
+    .where(mine(turn_events), turn_events.c.turn_id == bindparam("turn"), turn_events.c.seq > bindparam("after"))
+    .order_by(turn_events.c.seq)
+    .limit(bindparam("limit"))
+)
+
+
+class SqlTurnEvents:
+    """In the order of `seq`. `added` are those that this unit of work adds."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.added: list[TurnEvent] = []
+
+    async def add(self, event: TurnEvent) -> None:
+        await self._session.run(_ADD, turn_id=event.turn_id, seq=event.seq, name=event.name, body=event.body.decode())
+        self.added.append(event)
+
+    async def after(self, turn_id: TurnId, seq: int, limit: int) -> list[TurnEvent]:
+        rows = await self._session.rows(_AFTER, turn=turn_id, after=seq, limit=limit)
+        return [TurnEvent(turn_id, seq, name, body.encode()) for seq, name, body in rows]
