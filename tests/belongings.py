@@ -5,7 +5,11 @@ from typing import Any
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.scope import Owner, TokenSecret
+from latchkey.domain.turn_event import Started, TurnEvent
 from tests.builders import a_context_token, a_conversation, a_message, a_task, a_tool_call, a_turn, an_artifact
+
+EVERYTHING = 13
+"""How much of it `seen` shows."""
 
 
 class Belongings:
@@ -14,6 +18,7 @@ class Belongings:
     def __init__(self) -> None:
         self.conversation = a_conversation()
         self.turn = a_turn(self.conversation)
+        self.event = TurnEvent.of(self.turn.id, 1, Started(self.conversation.id, "rehearsal"))
         self.message = a_message(self.turn, 1)
         self.task = a_task()
         self.artifact = an_artifact(conversation_id=self.conversation.id, turn_id=self.turn.id)
@@ -24,6 +29,7 @@ class Belongings:
         async with units.open(owner, "write") as work:
             await work.conversations.add(self.conversation, messages=1)
             await work.turns.add(self.turn)
+            await work.turn_events.add(self.event)
             await work.messages.add(self.message)
             await work.tasks.add(self.task)
             await work.artifacts.add(self.artifact, "# Milk")
@@ -38,6 +44,7 @@ class Belongings:
                 *(await work.conversations.page(Window())).items,
                 *(await work.turns.page(self.conversation.id, Window())).items,
                 *await work.turns.unfinished(),
+                *await work.turn_events.after(self.turn.id, 0, 10),
                 *(await work.messages.page(self.conversation.id, Window(), "asc")).items,
                 *await work.messages.history(self.conversation.id, 10),
                 *(await work.tasks.page(None, Window())).items,

@@ -6,7 +6,7 @@ from typing import Any
 from msgspec import Raw
 from uuid_utils.compat import uuid7
 
-from latchkey.application.turns import Terms
+from latchkey.application.acceptance import Terms
 from latchkey.domain.artifact import Artifact, ArtifactId
 from latchkey.domain.conversation import Conversation, ConversationId
 from latchkey.domain.message import Message, MessageId

@@ -17,6 +17,7 @@ from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.scope import Owner, UserId
 from latchkey.infrastructure.database.engine import create_engine
 from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from tests.contract.database.course import Course
 from tests.postgresql import PostgreSQL
 
 Replica = Callable[[], UnitsOfWork]
@@ -61,6 +62,14 @@ def units(replica: Replica) -> UnitsOfWork:
 @pytest.fixture
 def app(units: UnitsOfWork) -> Application:
     return Application(units, lambda _call: None)
+
+
+@pytest.fixture
+async def course(replica: Replica, me: Owner) -> Course:
+    """Of a turn that runs."""
+    course = Course([Application(replica(), lambda _call: None) for _ in range(2)], me)
+    await course.begin()
+    return course
 
 
 @pytest.fixture

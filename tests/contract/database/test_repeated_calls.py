@@ -8,17 +8,17 @@ from uuid import uuid4
 import msgspec
 import pytest
 
+from latchkey.application.acceptance import Accepted
 from latchkey.application.application import Application
 from latchkey.application.artifacts import save_artifact
 from latchkey.application.ledger import Invocation, Ledger, Outcome
 from latchkey.application.tasks import add_task, complete_task, delete_task, list_tasks
-from latchkey.application.turns import Accepted, accept_turn, get_turn
+from latchkey.application.turns import get_turn
 from latchkey.domain.errors import Failure, Invalid
-from latchkey.domain.message import NewMessage
 from latchkey.domain.published_turn import PublishedTurn
 from latchkey.domain.scope import EVERY_GRANT, Owner
 from latchkey.domain.task import NewTask, TaskId
-from tests.builders import TERMS
+from tests.acceptance import accepted
 from tests.contract.database.conftest import Replica
 
 MILK = b'{"title":"Milk","description":"two"}'
@@ -35,9 +35,7 @@ class Turn:
         self.accepted: Accepted
 
     async def begin(self) -> None:
-        self.accepted = await self.apps[0].call(
-            self.owner, accept_turn, NewMessage("Go"), "rehearsal", list(EVERY_GRANT), TERMS
-        )
+        self.accepted = await accepted(self.apps[0], self.owner, grants=list(EVERY_GRANT))
 
     async def call(
         self,

@@ -9,7 +9,7 @@ from latchkey.domain.errors import NotFound, Unauthenticated
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitOfWork, UnitsOfWork
 from latchkey.domain.scope import Owner, TokenSecret, UserId
-from tests.belongings import Belongings
+from tests.belongings import EVERYTHING, Belongings
 from tests.builders import NOW, a_context_token, a_message, a_task, a_tool_call, a_turn, an_artifact
 
 Attempt = Callable[[UnitOfWork, Belongings], Awaitable[object]]
@@ -67,7 +67,7 @@ async def test_pages_and_counts_hold_nothing_of_others(units: UnitsOfWork, me: O
     await yours.store(units, you)
 
     assert await mine.seen(units, me) == alone
-    assert len(alone) == len(await yours.seen(units, you)) == 12
+    assert len(alone) == len(await yours.seen(units, you)) == EVERYTHING
     assert await yours.seen(units, Owner(UserId("nobody"))) == []
 
 
@@ -101,10 +101,10 @@ async def test_two_people_may_have_things_with_the_same_id(units: UnitsOfWork, m
 
     async with units.open(me, "read") as work:
         assert await work.tasks.get(same.task.id) == same.task
-    assert len(await same.seen(units, me)) == 12
+    assert len(await same.seen(units, me)) == EVERYTHING
 
 
-@pytest.mark.parametrize("part", ["turn", "message", "artifact", "turn's artifact", "tool call", "token"])
+@pytest.mark.parametrize("part", ["turn", "message", "artifact", "turn's artifact", "tool call", "event", "token"])
 async def test_nothing_of_yours_can_hang_on_anything_of_mine(
     units: UnitsOfWork, me: Owner, you: Owner, part: str
 ) -> None:
@@ -125,6 +125,8 @@ async def test_nothing_of_yours_can_hang_on_anything_of_mine(
                 await work.artifacts.add(an_artifact(turn_id=mine.turn.id), "")
             elif part == "tool call":
                 await work.tool_calls.add(a_tool_call(), mine.turn.id)
+            elif part == "event":
+                await work.turn_events.add(replace(mine.event, seq=2))
             else:
                 token = a_context_token(conversation_id=mine.conversation.id)
                 await work.context_tokens.add(token, TokenSecret.mint(you.user_id))

@@ -4,25 +4,41 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from msgspec import Raw
 from msgspec.structs import replace
 
+from latchkey.application.acceptance import Accepted, Terms
 from latchkey.application.application import Application
 from latchkey.application.conversations import delete_conversation, list_conversations
+from latchkey.application.endings import Ending, cancel_turn, finish_turn
 from latchkey.application.ledger import Invocation, Ledger
 from latchkey.application.messages import list_messages
+from latchkey.application.progress import Telling, record_telling, renew_turn
+from latchkey.application.recovery import settled
 from latchkey.application.tasks import add_task, list_tasks
-from latchkey.application.turns import Accepted, Ending, Terms, accept_turn, finish_turn, get_turn, renew_turn
+from latchkey.application.turns import get_turn
+from latchkey.domain.agent import ToolRequest
 from latchkey.domain.conversation import ConversationId
-from latchkey.domain.errors import Conflict, NotFound, TooManyTurns, TurnInProgress, Unauthenticated
-from latchkey.domain.message import NewMessage, PastTurn
+from latchkey.domain.errors import (
+    AlreadyTold,
+    Conflict,
+    NotFound,
+    TooManyTurns,
+    TurnInProgress,
+    TurnLost,
+    Unauthenticated,
+)
+from latchkey.domain.message import PastTurn
 from latchkey.domain.page import Window
 from latchkey.domain.scope import Owner
 from latchkey.domain.task import NewTask
 from latchkey.domain.turn import TurnError, Usage
-from tests.builders import TASK_GRANTS, TERMS
+from tests.acceptance import accepted
+from tests.builders import TERMS
 from tests.contract.database.conftest import Replica
 
 DONE = Ending("completed", Usage(2, 30, 4), "Done.")
+MILK = ToolRequest("call-1", "add_task", Raw(b"{}"))
 PASSED = replace(TERMS, lease=timedelta(seconds=-1))
 
 
@@ -34,7 +50,7 @@ class Person:
         self.owner = owner
 
     async def says(self, text: str, where: ConversationId | None = None, terms: Terms = TERMS) -> Accepted:
-        return await self.app.call(self.owner, accept_turn, NewMessage(text, where), "rehearsal", TASK_GRANTS, terms)
+        return await accepted(self.app, self.owner, text, where, terms=terms)
 
     async def is_answered(self, accepted: Accepted, ending: Ending = DONE) -> None:
         await self.app.call(self.owner, finish_turn, accepted.turn.id, ending)
@@ -134,18 +150,20 @@ async def test_a_person_has_only_so_many_turns_running(replica: Replica, person:
 
 
 async def test_a_turn_whose_lease_has_passed_runs_no_more(person: Person, app: Application, me: Owner) -> None:
-    """It counts for nothing, its token is dead, it can be neither renewed nor ended, and it was interrupted."""
+    """It counts for nothing, its token is dead, it can be neither renewed nor ended; who looks finds it interrupted."""
     lost = await person.says("Lost", None, PASSED)
 
     with pytest.raises(Unauthenticated):
         await app.call(lost.secret, list_tasks)
-    with pytest.raises(Conflict, match="The turn is interrupted"):
+    with pytest.raises(Conflict, match="its lease has passed"):
         await app.call(me, renew_turn, lost.turn.id, timedelta(minutes=1))
-    with pytest.raises(Conflict, match="The turn is interrupted"):
+    with pytest.raises(Conflict, match="its lease has passed"):
         await person.is_answered(lost)
     with pytest.raises(Unauthenticated):
         await app.call(lost.secret, list_tasks)
-    assert (await app.call(me, get_turn, lost.turn.id)).status == "interrupted"
+    with pytest.raises(TurnLost):
+        await app.call(me, get_turn, lost.turn.id)
+    assert (await settled(app, me, get_turn, lost.turn.id)).status == "interrupted"
 
     following = await person.says("Again", lost.turn.conversation_id)
     assert following.history == [PastTurn("Lost", [], None)]
@@ -204,7 +222,7 @@ async def test_a_deleted_conversation_leaves_its_tasks(person: Person, app: Appl
 
 
 async def test_whatever_happens_at_once_nothing_gets_stuck(replica: Replica, me: Owner) -> None:
-    """Turns of one conversation are called under, renewed, ended and followed, and it is deleted, in any order.
+    """Turns of one conversation are told of, called under, renewed, ended and followed, and it is deleted, all at once.
 
     Each is answered, by success or by what the others have made of it; the database never has to part two of them.
     """
@@ -216,7 +234,9 @@ async def test_whatever_happens_at_once_nothing_gets_stuck(replica: Replica, me:
         where = lost.turn.conversation_id
         answers += await asyncio.gather(
             *(there.call(lost.secret, add_task, NewTask("Milk")) for _ in range(3)),
+            *(app.call(me, record_telling, lost.turn.id, Telling(0, "Said", Usage(), MILK)) for app in apps),
             here.call(me, renew_turn, lost.turn.id, timedelta(minutes=1)),
+            there.call(me, cancel_turn, lost.turn.id),
             here.call(me, finish_turn, lost.turn.id, DONE),
             there.call(me, delete_conversation, where),
             Person(there, me).says("And?", where),
@@ -224,4 +244,4 @@ async def test_whatever_happens_at_once_nothing_gets_stuck(replica: Replica, me:
         )
 
     failures = {type(answer) for answer in answers if isinstance(answer, BaseException)}
-    assert failures <= {Unauthenticated, Conflict, NotFound, TurnInProgress}
+    assert failures <= {Unauthenticated, Conflict, AlreadyTold, NotFound, TurnInProgress}

@@ -17,14 +17,14 @@ from latchkey.application.artifacts import (
     list_versions,
     revise_artifact,
 )
-from latchkey.application.turns import accept_turn, get_turn
+from latchkey.application.turns import get_turn
 from latchkey.domain.artifact import ArtifactReference, ArtifactRevision, NewArtifact
-from latchkey.domain.message import NewMessage
 from latchkey.domain.page import Window
 from latchkey.domain.scope import Owner, UserId
 from latchkey.infrastructure.database.engine import create_engine
 from latchkey.infrastructure.database.unit import SqlUnitsOfWork
-from tests.builders import TASK_GRANTS, TERMS, a_tool_call
+from tests.acceptance import accepted
+from tests.builders import a_tool_call
 from tests.integration.database.conftest import say_async
 
 ME = Owner(UserId("me"))
@@ -86,7 +86,7 @@ async def test_a_type_of_a_newer_release_is_read_on_every_path(app: Application,
 
 async def test_a_turn_of_a_newer_release_tells_of_its_artifacts(app: Application, units: SqlUnitsOfWork) -> None:
     """Also where its tool answered more than this release knows of."""
-    turn = (await app.call(ME, accept_turn, NewMessage("Go"), "rehearsal", TASK_GRANTS, TERMS)).turn
+    turn = (await accepted(app, ME)).turn
     made = await app.call(ME, add_artifact, NewArtifact("Plan", ""))
     said = b'{"id":"%s","artifact_type":"hologram","title":"Plan","version":1,"depth":3}' % str(made.id).encode()
     async with units.open(ME, "write") as work:

@@ -7,13 +7,11 @@ from pathlib import Path
 
 from latchkey.application.application import Application
 from latchkey.application.tokens import MintedToken, mint_context_token, revoke_context_token
-from latchkey.application.turns import accept_turn
-from latchkey.domain.message import NewMessage
 from latchkey.domain.scope import Grant, NewContextToken, Owner, TokenSecret, UserId
 from latchkey.infrastructure.database.engine import create_engine
 from latchkey.infrastructure.database.tables import metadata
 from latchkey.infrastructure.database.unit import SqlUnitsOfWork
-from tests.builders import TASK_GRANTS, TERMS
+from tests.acceptance import accepted
 from tests.integration.database.conftest import say_async
 
 ME = Owner(UserId("me"))
@@ -58,10 +56,10 @@ async def test_a_token_works_in_another_process_until_it_is_revoked(database_url
     engine = create_engine(database_url)
     app = Application(SqlUnitsOfWork(engine), lambda _call: None)
     minted: MintedToken = await app.call(ME, mint_context_token, NewContextToken([Grant.TASKS_WRITE]))
-    accepted = await app.call(ME, accept_turn, NewMessage("Hello"), "rehearsal", TASK_GRANTS, TERMS)
+    turn = await accepted(app, ME)
 
     assert use_elsewhere(database_url, minted.secret) == "From elsewhere"
-    assert use_elsewhere(database_url, accepted.secret) == "From elsewhere"
+    assert use_elsewhere(database_url, turn.secret) == "From elsewhere"
     assert use_elsewhere(database_url, TokenSecret.mint(ME.user_id)) == "unauthenticated"
     await app.call(ME, revoke_context_token, minted.token.id)
     assert use_elsewhere(database_url, minted.secret) == "unauthenticated"
@@ -86,10 +84,10 @@ async def test_only_a_digest_of_the_secret_is_stored(database_url: str) -> None:
     engine = create_engine(database_url)
     app = Application(SqlUnitsOfWork(engine), lambda _call: None)
     minted = await app.call(ME, mint_context_token, NewContextToken([Grant.TASKS_WRITE]))
-    accepted = await app.call(ME, accept_turn, NewMessage("Hello"), "rehearsal", TASK_GRANTS, TERMS)
+    turn = await accepted(app, ME)
     stored = await everything_stored(database_url)
     await engine.dispose()
 
-    for secret in (minted.secret, accepted.secret):
+    for secret in (minted.secret, turn.secret):
         assert secret.digest in stored
         assert not any(secret.text[start : start + 10] in stored for start in range(3, 36))

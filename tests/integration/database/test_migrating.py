@@ -14,9 +14,9 @@ from sqlalchemy.exc import DBAPIError
 from latchkey.domain.scope import Owner, UserId
 from latchkey.infrastructure.database.engine import create_engine
 from latchkey.infrastructure.database.isolation import verify
-from latchkey.infrastructure.database.migration import check, upgrade
+from latchkey.infrastructure.database.migration import check, downgrade, upgrade
 from latchkey.infrastructure.database.unit import SqlUnitsOfWork
-from tests.belongings import Belongings
+from tests.belongings import EVERYTHING, Belongings
 from tests.integration.database.conftest import say
 from tests.postgresql import PostgreSQL
 
@@ -45,7 +45,7 @@ async def serve(url: str) -> None:
         await verify(engine)
         units, somebody, belongings = SqlUnitsOfWork(engine), Owner(UserId("somebody")), Belongings()
         await belongings.store(units, somebody)
-        assert len(await belongings.seen(units, somebody)) == 12
+        assert len(await belongings.seen(units, somebody)) == EVERYTHING
     finally:
         await engine.dispose()
 
@@ -103,6 +103,28 @@ def test_the_owner_needs_no_more_than_to_make_roles(own_server: PostgreSQL, data
     url = as_new_owner(own_server, database, "NOSUPERUSER CREATEROLE NOBYPASSRLS")
     upgrade(url)
     asyncio.run(serve(url))
+
+
+def test_the_owner_can_go_back_over_rows_that_they_may_not_see(own_server: PostgreSQL, database: str) -> None:
+    """Row-level security binds them outside of a unit, and the step touches every row all the same."""
+    url = as_new_owner(own_server, database, "NOSUPERUSER CREATEROLE NOBYPASSRLS")
+    upgrade(url)
+    asyncio.run(serve(url))
+    say(own_server.superuser_url(database), "UPDATE tool_calls SET result = NULL")
+
+    downgrade(url, "0003")
+
+    (call,) = say(own_server.superuser_url(database), "SELECT result FROM tool_calls")
+    assert call["result"] == "null"
+    upgrade(url)
+    check(url)
+    asyncio.run(isolated(url))
+
+
+async def isolated(url: str) -> None:
+    engine = create_engine(url)
+    await verify(engine)
+    await engine.dispose()
 
 
 def test_a_superuser_can_migrate_and_serve_too(own_server: PostgreSQL, database: str) -> None:

@@ -22,6 +22,7 @@ from tests.integration.database.conftest import say
 
 REVISIONS = [script.revision for script in reversed([*ScriptDirectory(str(scripts())).walk_revisions()])]
 ID = "019b7c5f0f6e7000800000000000000a"
+ANOTHER_ID = ID[:-1] + "b"
 MOMENT = "2026-01-02 03:04:05.678901+00:00"
 
 
@@ -93,12 +94,62 @@ def test_what_an_earlier_release_has_stored_is_there_after_every_step(empty_data
 
 
 async def _calls(url: str) -> Sequence[Row[Any]]:
+    return await _rows(url, "SELECT name, arguments, duration_ms FROM tool_calls")
+
+
+async def _rows(url: str, query: str) -> Sequence[Row[Any]]:
     address, connect_args = parse(url)
     engine = create_async_engine(address, connect_args=connect_args, poolclass=NullPool)
     async with engine.connect() as connection:
-        found = await connection.execute(text("SELECT name, arguments, duration_ms FROM tool_calls"))
+        found = await connection.execute(text(query))
     await engine.dispose()
     return found.all()
+
+
+TURNS_OF_0003 = f"""
+INSERT INTO conversations (user_id, id, last_seq, created_at, updated_at)
+    VALUES ('me', '{ID}', 1, '{MOMENT}', '{MOMENT}');
+INSERT INTO turns (user_id, id, conversation_id, status, agent, requests, input_tokens, output_tokens, started_at,
+    lease_until) VALUES ('me', '{ID}', '{ID}', 'running', 'rehearsal', 1, 2, 3, '{MOMENT}', '{MOMENT}');
+INSERT INTO messages (user_id, id, conversation_id, turn_id, seq, role, content, call_count, created_at)
+    VALUES ('me', '{ID}', '{ID}', '{ID}', 1, 'user', 'Buy milk', 0, '{MOMENT}');
+INSERT INTO tool_calls (user_id, turn_id, id, call_id, name, arguments, result, is_error, started_at, duration_ms)
+    VALUES ('me', '{ID}', '{ID}', 'call-1', 'add_task', '{{}}', '{{}}', false, '{MOMENT}', 3);
+"""
+ANNOUNCED = f"""
+INSERT INTO tool_calls (user_id, turn_id, id, call_id, name, arguments, result, is_error, started_at, duration_ms)
+    VALUES ('me', '{ID}', '{ANOTHER_ID}', 'call-2', 'add_task', '{{}}', NULL, true, '{MOMENT}', 0);
+INSERT INTO turn_events (user_id, turn_id, seq, name, body) VALUES ('me', '{ID}', 1, 'turn.started', '{{}}');
+"""
+TURN = "SELECT status, agent, requests, input_tokens, output_tokens FROM turns"
+SINCE_0004 = "SELECT last_event, told, retry_after, idempotency_key, fingerprint, request_id FROM turns"
+CALLS = "SELECT call_id, result FROM tool_calls ORDER BY call_id"
+MESSAGES = "SELECT seq, content FROM messages"
+
+
+def seen(url: str, query: str) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in asyncio.run(_rows(url, query))]
+
+
+def test_turns_survive_the_step_to_those_that_survive(empty_database_url: str) -> None:
+    """They have no events and no key. Back again, a call without a result has the null that it was shown with."""
+    url = empty_database_url
+    upgrade(url, "0003")
+    _say(url, TURNS_OF_0003)
+    upgrade(url, "0004")
+
+    assert seen(url, TURN) == [("running", "rehearsal", 1, 2, 3)]
+    assert seen(url, SINCE_0004) == [(0, 0, None, None, None, None)]
+    assert seen(url, CALLS) == [("call-1", "{}")]
+    assert seen(url, MESSAGES) == [(1, "Buy milk")]
+
+    _say(url, ANNOUNCED)
+    downgrade(url, "0003")
+
+    assert seen(url, TURN) == [("running", "rehearsal", 1, 2, 3)]
+    assert seen(url, CALLS) == [("call-1", "{}"), ("call-2", "null")]
+    assert seen(url, MESSAGES) == [(1, "Buy milk")]
+    assert "turn_events" not in tables(url)
 
 
 def test_the_history_has_one_end() -> None:

@@ -14,7 +14,7 @@ from latchkey.domain.task import NewTask
 from latchkey.infrastructure.database.engine import create_engine
 from latchkey.infrastructure.database.migration import check, upgrade
 from latchkey.infrastructure.database.unit import SqlUnitsOfWork
-from tests.belongings import Belongings
+from tests.belongings import EVERYTHING, Belongings
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ async def test_many_people_share_few_connections_and_stay_apart(url: str) -> Non
     async def live(owner: Owner) -> None:
         belongings = Belongings()
         await belongings.store(units, owner)
-        assert len(await belongings.seen(units, owner)) == 12
+        assert len(await belongings.seen(units, owner)) == EVERYTHING
 
     await asyncio.gather(*(live(Owner(UserId(f"user-{n}"))) for n in range(60)))
     assert await statements_left(url) == 0

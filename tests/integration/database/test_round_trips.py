@@ -3,30 +3,36 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+from msgspec import Raw
 from sqlalchemy import make_url
 
+from latchkey.application.acceptance import Accepted
 from latchkey.application.application import Application
 from latchkey.application.artifacts import add_artifact, get_artifact, list_artifacts, list_versions, revise_artifact
+from latchkey.application.endings import Ending, finish_turn
 from latchkey.application.ledger import Invocation, Ledger
 from latchkey.application.messages import list_messages
+from latchkey.application.progress import Telling, record_telling, renew_turn
 from latchkey.application.tasks import add_task, complete_task, list_tasks
 from latchkey.application.tokens import mint_context_token
-from latchkey.application.turns import Accepted, Ending, accept_turn, finish_turn, renew_turn
+from latchkey.domain.agent import ToolRequest
 from latchkey.domain.artifact import ArtifactRevision, NewArtifact
 from latchkey.domain.conversation import ConversationId
-from latchkey.domain.message import NewMessage
 from latchkey.domain.page import Window
 from latchkey.domain.scope import Grant, NewContextToken, Owner, UserId
 from latchkey.domain.task import NewTask
 from latchkey.domain.turn import Usage
 from latchkey.infrastructure.database.engine import create_engine
 from latchkey.infrastructure.database.unit import SqlUnitsOfWork
-from tests.builders import TASK_GRANTS, TERMS
+from tests.acceptance import accepted
+from tests.builders import TERMS
 from tests.integration.database.wire import Wire, wire_to
 
 ME = Owner(UserId("me"))
+CANCELLED = Ending("cancelled", Usage())
 DONE = Ending("completed", Usage(), "Done.")
 MILK = NewTask("Buy milk")
+OPEN, COMMIT = 1, 1
 
 
 class Counted:
@@ -45,7 +51,7 @@ class Counted:
         return self._wire.round_trips - before
 
     async def says(self, where: ConversationId | None = None) -> Accepted:
-        return await self.app.call(ME, accept_turn, NewMessage("Hello", where), "rehearsal", TASK_GRANTS, TERMS)
+        return await accepted(self.app, ME, where=where)
 
 
 @pytest.fixture
@@ -81,12 +87,12 @@ async def test_a_content_comes_and_goes_with_what_it_belongs_to(service: Counted
 
 
 async def test_a_repeated_call_costs_a_second_unit(service: Counted) -> None:
-    """The first has found out that it repeats and is rolled back; the second reads what was answered."""
+    """The first looks for an announcement, finds that it repeats, and is rolled back; the second reads the answer."""
     accepted = await service.says()
     call = Invocation("add_task", b"{}", "call-1")
     await service.ledger.perform(accepted.secret, call, add_task, MILK)
 
-    assert await service.round_trips(lambda: service.ledger.perform(accepted.secret, call, add_task, MILK)) == 9
+    assert await service.round_trips(lambda: service.ledger.perform(accepted.secret, call, add_task, MILK)) == 10
 
 
 async def test_a_token_costs_one_more(service: Counted) -> None:
@@ -97,35 +103,72 @@ async def test_a_token_costs_one_more(service: Counted) -> None:
     assert await service.round_trips(lambda: app.call(secret, list_tasks)) == 4
 
 
-@pytest.mark.parametrize(("history", "accepting"), [(False, 7), (True, 9)], ids=["new", "with a history"])
-async def test_a_whole_turn_with_a_tool_call(service: Counted, *, history: bool, accepting: int) -> None:
-    """Accepted, renewed once, one tool call with its row in the ledger, finished."""
+@pytest.mark.parametrize("history", [False, True], ids=["new", "with a history"])
+async def test_a_turn_is_accepted_and_ends(service: Counted, *, history: bool) -> None:
+    """Its message, its token and its first event when it begins; its answer and its last events when it ends."""
     app = service.app
     accepted = await service.says()
+    running_turns, history_with_calls, number, new_conversation, turn, event, message, token = 1, 2, 1, 1, 1, 1, 1, 1
+    where = history_with_calls + number if history else new_conversation
+    accepting = OPEN + running_turns + where + turn + event + message + token + COMMIT
 
-    async def accept() -> None:
+    async def again(ending: Ending) -> None:
         nonlocal accepted
-        await app.call(ME, finish_turn, accepted.turn.id, Ending("cancelled", Usage()))
-        accepted = await service.says(accepted.turn.conversation_id if history else None)
-
-    async def call() -> None:
-        await service.ledger.perform(accepted.secret, Invocation("add_task", b"{}"), add_task, MILK)
-
-    async def renew() -> None:
-        await app.call(ME, renew_turn, accepted.turn.id, TERMS.lease)
-
-    async def finish() -> None:
-        nonlocal accepted
-        await app.call(ME, finish_turn, accepted.turn.id, DONE)
+        await app.call(ME, finish_turn, accepted.turn.id, ending)
         accepted = await service.says(accepted.turn.conversation_id if history else None)
 
     for _ in range(4):
-        await accept()
-    cancelling = 6
-    assert await service.round_trips(accept) == cancelling + accepting
-    assert await service.round_trips(call) == 5
-    assert await service.round_trips(renew) == 5
-    assert await service.round_trips(finish) == 8 + accepting
+        await again(CANCELLED)
+    revoke, lock, calls, rest, last_event = 1, 1, 1, 1, 1
+    ending = OPEN + revoke + lock + calls + last_event + turn + COMMIT
+    assert await service.round_trips(lambda: again(CANCELLED)) == ending + accepting
+    assert await service.round_trips(lambda: again(DONE)) == ending + number + message + rest + accepting
+
+
+async def test_a_turn_on_its_way(service: Counted) -> None:
+    """A lease renewed, a delta, and one that comes with the announcement of a call, whose row is added with it."""
+    app = service.app
+    turn = (await service.says()).turn
+    written, count = 0, 0
+    renewed_token, lock, renewed_turn, numbers, event, row = 1, 1, 1, 1, 1, 1
+
+    async def tell(request: ToolRequest | None = None) -> None:
+        nonlocal written
+        await app.call(ME, record_telling, turn.id, Telling(written, "text", Usage(), request))
+        written += len("text")
+
+    async def announce() -> None:
+        nonlocal count
+        count += 1
+        await tell(ToolRequest(f"call-{count}", "add_task", Raw(b"{}")))
+
+    renewing = await service.round_trips(lambda: app.call(ME, renew_turn, turn.id, TERMS.lease))
+    assert renewing == OPEN + renewed_token + lock + renewed_turn + COMMIT
+    assert await service.round_trips(tell) == OPEN + numbers + event + COMMIT
+    assert await service.round_trips(announce) == OPEN + row + numbers + 2 * event + COMMIT
+
+
+async def test_a_tool_call_of_a_turn(service: Counted) -> None:
+    """Its effect, its row and its events. One that was announced has its row and its first event already.
+
+    One that might have been, and was not, is looked for first.
+    """
+    accepted = await service.says()
+    token, effect, row, numbers, event, looking = 1, 1, 1, 1, 1, 1
+    for call_id in ("announced-1", "announced-2"):
+        telling = Telling(0, "", Usage(), ToolRequest(call_id, "add_task", Raw(b"{}")))
+        await service.app.call(ME, record_telling, accepted.turn.id, telling)
+
+    def calls(*ids: str | None) -> Callable[[], Awaitable[object]]:
+        left = list(ids)
+        return lambda: service.ledger.perform(
+            accepted.secret, Invocation("add_task", b"{}", left.pop()), add_task, MILK
+        )
+
+    call = OPEN + token + effect + row + numbers + event + COMMIT
+    assert await service.round_trips(calls("announced-1", "announced-2")) == call
+    assert await service.round_trips(calls(None, None)) == call + event
+    assert await service.round_trips(calls("new-1", "new-2")) == call + event + looking
 
 
 async def test_a_page_of_messages_looks_into_the_ledger_only_for_tool_calls(service: Counted) -> None:

@@ -16,7 +16,7 @@ from latchkey.infrastructure.database.dialect import RUNTIME_ROLE, PostgreSQL
 from latchkey.infrastructure.database.engine import create_engine
 from latchkey.infrastructure.database.tables import metadata
 from latchkey.infrastructure.database.unit import SqlUnitsOfWork
-from tests.belongings import Belongings
+from tests.belongings import EVERYTHING, Belongings
 
 Connection: TypeAlias = "asyncpg.Connection[Any]"
 
@@ -168,7 +168,7 @@ async def test_units_at_once_on_few_connections_stay_apart(postgresql_url: str) 
 
     async def live(owner: Owner, belongings: Belongings) -> None:
         await belongings.store(units, owner)
-        assert len(await belongings.seen(units, owner)) == 12
+        assert len(await belongings.seen(units, owner)) == EVERYTHING
 
     await asyncio.gather(*(live(*person) for person in people))
     await engine.dispose()

@@ -12,15 +12,14 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.server.lowlevel import Server
 from mcp_types.version import LATEST_MODERN_VERSION
 
+from latchkey.application.acceptance import Accepted
 from latchkey.application.application import Application
 from latchkey.application.artifacts import add_artifact
 from latchkey.application.conversations import add_conversation
 from latchkey.application.ledger import Ledger
 from latchkey.application.tokens import MintedToken, mint_context_token
-from latchkey.application.turns import Accepted, accept_turn
 from latchkey.domain.artifact import ArtifactWithContent, NewArtifact
 from latchkey.domain.conversation import Conversation, ConversationId, NewConversation
-from latchkey.domain.message import NewMessage
 from latchkey.domain.ports import Identity, Isolation, Transaction, UnitsOfWork
 from latchkey.domain.scope import Credential, Grant, NewContextToken, Owner, TokenSecret, UserId
 from latchkey.domain.tool_call import ToolCall
@@ -28,7 +27,8 @@ from latchkey.infrastructure.identity.local import SharedSecret
 from latchkey.interfaces.mcp.endpoint import McpEndpoint
 from latchkey.interfaces.mcp.in_process import connect
 from latchkey.interfaces.mcp.server import create_server
-from tests.builders import TASK_GRANTS, TERMS
+from tests.acceptance import accepted
+from tests.builders import TASK_GRANTS
 
 ADDRESS = "http://localhost/mcp"
 METADATA = "http://localhost/.well-known/oauth-protected-resource/mcp"
@@ -78,8 +78,7 @@ class House:
 
     async def turn(self, *grants: Grant, owner: Owner = ME) -> Accepted:
         """A running one, whose token grants that much."""
-        told = (NewMessage("Buy milk"), "rehearsal", list(grants) or TASK_GRANTS, TERMS)
-        return await self.application.call(owner, accept_turn, *told)
+        return await accepted(self.application, owner, "Buy milk", grants=list(grants) or TASK_GRANTS)
 
     async def ledger_of(self, turn: Accepted, owner: Owner = ME) -> list[ToolCall]:
         async with self.units.units.open(owner, "read") as work:

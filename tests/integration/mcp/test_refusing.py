@@ -6,9 +6,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from latchkey.application.endings import Ending, finish_turn
 from latchkey.application.tasks import list_tasks
 from latchkey.application.tokens import revoke_context_token
-from latchkey.application.turns import Ending, finish_turn
 from latchkey.bootstrap.composition import create_asgi
 from latchkey.config import Settings
 from latchkey.domain.scope import Grant, TokenSecret, UserId
@@ -30,7 +30,7 @@ async def dead_token(house: House, kind: str, database_url: str) -> str:
             return minted.secret.text
         case "expired":
             engine = create_engine(database_url)
-            past = House(SqlUnitsOfWork(engine, lambda: datetime.now(UTC) - timedelta(hours=2)))
+            past = House(SqlUnitsOfWork(engine, now=lambda: datetime.now(UTC) - timedelta(hours=2)))
             secret = await past.secret()
             await engine.dispose()
             return secret.text

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latchkey.interfaces.mcp.arguments import recorded
+from latchkey.domain.tool_call import recorded
 
 TEXT = st.text(st.characters(exclude_categories=()))
 LEAF = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | TEXT

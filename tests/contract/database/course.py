@@ -1,0 +1,110 @@
+"""The course of a turn on two replicas, as a test directs it."""
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from latchkey.application.acceptance import Accepted, Terms
+from latchkey.application.application import Application
+from latchkey.application.endings import Ended, Ending, cancel_turn, finish_turn
+from latchkey.application.ledger import Invocation, Ledger, Outcome
+from latchkey.application.progress import Telling, record_telling, renew_turn
+from latchkey.application.recovery import settled
+from latchkey.application.tasks import add_task, list_tasks
+from latchkey.application.turns import get_turn, read_log
+from latchkey.domain.agent import ToolRequest
+from latchkey.domain.conversation import ConversationId
+from latchkey.domain.published_turn import PublishedTurn
+from latchkey.domain.scope import Owner
+from latchkey.domain.task import NewTask
+from latchkey.domain.turn import TurnId, TurnStatus, Usage
+from latchkey.domain.turn_event import TurnEvent
+from tests.acceptance import accepted
+from tests.builders import TERMS
+
+SPENT = Usage(2, 30, 4)
+MILK = b'{"title":"Milk"}'
+LAPSED = timedelta(seconds=-1)
+
+
+def a_request(call_id: str, arguments: bytes = MILK) -> ToolRequest:
+    return ToolRequest(call_id, "add_task", Raw(arguments))
+
+
+class Course:
+    """Everything is done on the first replica unless `on` names the other one."""
+
+    def __init__(self, apps: list[Application], owner: Owner) -> None:
+        self.apps = apps
+        self.owner = owner
+        self.accepted: Accepted
+
+    @property
+    def id(self) -> TurnId:
+        return self.accepted.turn.id
+
+    async def begin(self, where: ConversationId | None = None, terms: Terms = TERMS) -> None:
+        self.accepted = await accepted(self.apps[0], self.owner, "Go", where, terms=terms)
+
+    async def tell(self, text: str, before: int = 0, request: ToolRequest | None = None, on: int = 0) -> None:
+        await self.apps[on].call(self.owner, record_telling, self.id, Telling(before, text, SPENT, request))
+
+    async def announce(self, call_id: str, on: int = 0) -> None:
+        """Before anything else is told."""
+        await self.tell("", 0, a_request(call_id), on)
+
+    async def perform(
+        self, use_case: Callable[..., Awaitable[object]], *given: Any, call_id: str | None = None, on: int = 0
+    ) -> Outcome:
+        invocation = Invocation(use_case.__name__, msgspec.json.encode(given), call_id)
+        return await Ledger(self.apps[on]).perform(self.accepted.secret, invocation, use_case, *given)
+
+    async def add(self, title: str = "Milk", call_id: str | None = None, on: int = 0) -> Outcome:
+        """A task, by the turn's tool."""
+        return await self.perform(add_task, NewTask(title), call_id=call_id, on=on)
+
+    async def finish(self, told: str = "Done.", status: TurnStatus = "completed", on: int = 0) -> Ended:
+        return await self.apps[on].call(self.owner, finish_turn, self.id, Ending(status, SPENT, told))
+
+    async def cancel(self, on: int = 0) -> PublishedTurn:
+        return await self.apps[on].call(self.owner, cancel_turn, self.id)
+
+    async def renew(self, lease: timedelta, on: int = 0) -> None:
+        await self.apps[on].call(self.owner, renew_turn, self.id, lease)
+
+    async def lapse(self) -> None:
+        """Its lease passes, as when its process has died."""
+        await self.renew(LAPSED)
+
+    async def look(self, on: int = 0) -> PublishedTurn:
+        return await settled(self.apps[on], self.owner, get_turn, self.id)
+
+    async def events(self, after: int = 0) -> list[TurnEvent]:
+        """All of its log that follows."""
+        found: list[TurnEvent] = []
+        while log := (await self.apps[0].call(self.owner, read_log, self.id, after)).events:
+            found += log
+            after = log[-1].seq
+        return found
+
+    async def names(self) -> list[str]:
+        return [event.name for event in await self.events()]
+
+    async def text(self) -> str:
+        """Its deltas, joined."""
+        deltas = [event.body for event in await self.events() if event.name == "message.delta"]
+        return "".join(msgspec.json.decode(body)["text"] for body in deltas)
+
+    async def titles(self) -> list[str]:
+        """Of all the tasks that there are, the oldest first."""
+        found: list[str] = []
+        cursor: str | None = None
+        while True:
+            page = await self.apps[0].call(self.owner, list_tasks, None, 200, cursor)
+            found += [task.title for task in page.items]
+            cursor = page.next_cursor
+            if cursor is None:
+                return found[::-1]

@@ -1,0 +1,83 @@
+"""A line of news: where something is committed to turns, and the feed where it is heard."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from uuid_utils.compat import uuid7
+
+from latchkey.application.application import Application
+from latchkey.domain.ports import Following
+from latchkey.domain.scope import Owner
+from latchkey.domain.turn import TurnId
+from latchkey.domain.turn_event import Cancelled, TurnEvent
+from latchkey.infrastructure.database.engine import create_engine
+from latchkey.infrastructure.database.feed import LocalFeed
+from latchkey.infrastructure.database.listening import ListeningFeed
+from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from tests.contract.database.course import Course
+from tests.patience import PATIENCE_S, eventually
+
+
+class Process:
+    """One process of the service: its feed, and the units of work that it is told of."""
+
+    def __init__(self, units: SqlUnitsOfWork, feed: LocalFeed) -> None:
+        self.units = units
+        self.feed = feed
+        self.app = Application(units, lambda _call: None)
+
+
+@asynccontextmanager
+async def a_process(url: str, listens_at: str | None = None, *, hears: bool = True) -> AsyncIterator[Process]:
+    """One that hears what others say as soon as it is here, unless it cannot."""
+    engine = create_engine(url)
+    feed = ListeningFeed(listens_at or url) if engine.dialect.name == "postgresql" else LocalFeed()
+    try:
+        async with feed.run():
+            await listens(feed, hears=hears)
+            yield Process(SqlUnitsOfWork(engine, feed), feed)
+    finally:
+        await engine.dispose()
+
+
+async def listens(feed: LocalFeed, *, hears: bool = True) -> None:
+    """Returns once the feed hears other processes, or no longer does."""
+
+    async def is_so() -> bool:
+        return not isinstance(feed, ListeningFeed) or feed._is_listening == hears
+
+    await eventually(is_so)
+
+
+class Line:
+    """`course` is that of a turn in the speaker's process."""
+
+    def __init__(self, speaker: Process, listener: Process, owner: Owner) -> None:
+        self.speaker = speaker
+        self.listener = listener
+        self.course = Course([speaker.app, listener.app], owner)
+
+    async def begin(self) -> None:
+        """Whoever follows the turn now hears of nothing before that."""
+        await self.course.begin()
+        await self.carries()
+
+    async def carries(self) -> None:
+        """Returns once all that was said before is heard."""
+        for _ in range(2):  # what is said together comes in any order
+            await self._carry_one()
+        for _ in range(5):  # and whoever heard it has had their turn
+            await asyncio.sleep(0)
+
+    async def _carry_one(self) -> None:
+        nowhere = TurnId(uuid7())
+        with self.listener.feed.follow(self.course.owner, nowhere) as following:
+            self.speaker.feed.tell(self.course.owner.user_id, [TurnEvent.of(nowhere, 1, Cancelled())])
+            await news(following)
+
+
+async def news(following: Following) -> list[TurnEvent]:
+    """What comes within the patience of a test. Raises `TimeoutError` if nothing does."""
+    async with asyncio.timeout(PATIENCE_S):
+        return await following.news(2 * PATIENCE_S)

@@ -1,0 +1,190 @@
+"""A message sent again under its idempotency key is the same turn: while it runs, and for as long as it is kept."""
+
+import asyncio
+from itertools import count
+
+import pytest
+from msgspec.structs import replace
+
+from latchkey.application.acceptance import Accepted, Repeated, Terms, accept_turn
+from latchkey.application.application import Application
+from latchkey.application.conversations import delete_conversation, list_conversations
+from latchkey.application.endings import get_ended
+from latchkey.application.turns import list_turns
+from latchkey.domain.conversation import ConversationId
+from latchkey.domain.errors import Failure, IdempotencyMismatch, NotFound, TooManyTurns, TurnInProgress
+from latchkey.domain.message import NewMessage
+from latchkey.domain.page import Window
+from latchkey.domain.scope import Owner
+from latchkey.domain.turn import Idempotency, TurnId
+from tests.builders import TASK_GRANTS, TERMS, a_conversation
+from tests.contract.database.conftest import Replica
+from tests.contract.database.course import Course
+from tests.contract.database.interruption import is_cancelled_at
+
+KEY = Idempotency("8e03978e-40d5-43dd-bc93-6894a57f9324", "0" * 64, "request-1")
+OTHER_BODY = replace(KEY, fingerprint="1" * 64)
+
+
+class Sender:
+    """Somebody whose messages carry a key."""
+
+    def __init__(self, apps: list[Application], owner: Owner) -> None:
+        self.apps = apps
+        self.owner = owner
+
+    async def send(
+        self, key: Idempotency = KEY, where: ConversationId | None = None, on: int = 0, terms: Terms = TERMS
+    ) -> Accepted | Repeated:
+        said = NewMessage("Buy milk", where)
+        return await self.apps[on].call(self.owner, accept_turn, said, "rehearsal", TASK_GRANTS, terms, key)
+
+    async def begin(self, key: Idempotency = KEY, where: ConversationId | None = None) -> Course:
+        """The course of the turn that is accepted."""
+        course = Course(self.apps, self.owner)
+        sent = await self.send(key, where)
+        assert isinstance(sent, Accepted)
+        course.accepted = sent
+        return course
+
+    async def conversations(self) -> int:
+        return len((await self.apps[0].call(self.owner, list_conversations, Window(200))).items)
+
+
+@pytest.fixture
+def apps(replica: Replica) -> list[Application]:
+    return [Application(replica(), lambda _call: None) for _ in range(2)]
+
+
+@pytest.fixture
+def sender(apps: list[Application], me: Owner) -> Sender:
+    return Sender(apps, me)
+
+
+@pytest.mark.parametrize("on", [0, 1], ids=["here", "on another replica"])
+async def test_while_its_turn_runs_the_same_key_is_told_which_it_is(sender: Sender, on: int) -> None:
+    running = await sender.begin()
+    with pytest.raises(TurnInProgress) as refused:
+        await sender.send(on=on)
+
+    where = running.accepted.turn.conversation_id
+    assert refused.value.members == {"turn_id": running.id, "conversation_id": where}
+    assert await sender.conversations() == 1
+
+
+@pytest.mark.parametrize("end", ["finish", "cancel", "lapse"])
+async def test_once_its_turn_has_ended_the_same_key_names_it(sender: Sender, end: str) -> None:
+    """However it ended, on every replica, with the request that was the first; and nothing is added."""
+    turn = await sender.begin()
+    await getattr(turn, end)()
+
+    again = replace(KEY, request_id="request-2")
+    for on in (0, 1, 0):
+        assert await sender.send(again, on=on) == Repeated(turn.id, KEY)
+    assert await sender.conversations() == 1
+    ended = await sender.apps[1].call(sender.owner, get_ended, turn.id)
+    assert ended.turn.status == {"finish": "completed", "cancel": "cancelled", "lapse": "interrupted"}[end]
+
+
+@pytest.mark.parametrize("has_ended", [False, True], ids=["running", "ended"])
+async def test_another_body_under_the_key_is_a_mistake(sender: Sender, *, has_ended: bool) -> None:
+    turn = await sender.begin()
+    if has_ended:
+        await turn.finish()
+
+    for on in (0, 1):
+        with pytest.raises(IdempotencyMismatch):
+            await sender.send(OTHER_BODY, on=on)
+    assert await sender.conversations() == 1
+
+
+async def test_the_key_is_found_before_the_conversation_is_looked_at(sender: Sender) -> None:
+    """A retry is answered though its conversation has moved on, and has another running turn by now."""
+    first = await sender.begin()
+    await first.finish()
+    where = first.accepted.turn.conversation_id
+    second = await sender.begin(replace(KEY, key="another"), where)
+
+    assert await sender.send() == Repeated(first.id, KEY)
+    assert (await second.look()).status == "running"
+
+
+async def test_each_person_has_keys_of_their_own(sender: Sender, apps: list[Application], you: Owner) -> None:
+    mine, yours = await sender.begin(), await Sender(apps, you).begin(OTHER_BODY)
+    await mine.finish()
+
+    assert mine.id != yours.id
+    assert await sender.send() == Repeated(mine.id, KEY)
+    with pytest.raises(TurnInProgress):
+        await Sender(apps, you).send(OTHER_BODY)
+
+
+async def test_of_fifty_at_once_one_is_a_turn(sender: Sender) -> None:
+    """On two replicas; the others are told which."""
+    outcomes = await asyncio.gather(*(sender.send(on=n % 2) for n in range(50)), return_exceptions=True)
+
+    (accepted,) = [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
+    others = [outcome.members["turn_id"] for outcome in outcomes if isinstance(outcome, TurnInProgress)]
+    assert others == [accepted.turn.id] * 49
+    assert await sender.conversations() == 1
+
+
+async def test_the_key_of_a_deleted_conversation_is_free(sender: Sender) -> None:
+    gone = await sender.begin()
+    await sender.apps[1].call(sender.owner, delete_conversation, gone.accepted.turn.conversation_id)
+
+    assert (await sender.begin(OTHER_BODY)).id != gone.id
+
+
+async def test_a_refused_message_leaves_its_key_free(sender: Sender) -> None:
+    """Whatever it was refused for: a conversation that is not there or is busy, or too many turns."""
+    busy = await sender.begin(replace(KEY, key="busy"))
+    refused: list[type[Failure]] = []
+    for where, terms in (
+        (a_conversation().id, TERMS),
+        (busy.accepted.turn.conversation_id, TERMS),
+        (None, replace(TERMS, turns_per_user=1)),
+    ):
+        with pytest.raises(Failure) as failure:
+            await sender.send(OTHER_BODY, where, terms=terms)
+        refused.append(type(failure.value))
+
+    assert refused == [NotFound, TurnInProgress, TooManyTurns]
+    assert isinstance(await sender.send(), Accepted)
+
+
+async def test_a_message_whose_sender_left_at_any_moment_is_one_turn(sender: Sender) -> None:
+    """Whoever does not know what became of it sends it again: then there is the turn, or there was none."""
+    for wait in count(1):
+        key = replace(KEY, key=f"{wait}")
+        broke_off = await is_cancelled_at(wait, _send(sender, key))
+        try:
+            sent = await sender.send(key, on=1)
+        except TurnInProgress as running:
+            turn_id = running.members["turn_id"]
+        else:
+            assert isinstance(sent, Accepted)
+            turn_id = sent.turn.id
+        assert await _turns(sender) == [turn_id]
+        if not broke_off:
+            break
+    assert wait > 6
+
+
+async def _send(sender: Sender, key: Idempotency) -> None:
+    await sender.send(key)
+
+
+async def _turns(sender: Sender) -> list[TurnId]:
+    """Those that there are, which are then deleted."""
+    app, found = sender.apps[0], list[TurnId]()
+    for conversation in (await app.call(sender.owner, list_conversations, Window())).items:
+        found += [turn.id for turn in (await app.call(sender.owner, list_turns, conversation.id, Window())).items]
+        await app.call(sender.owner, delete_conversation, conversation.id)
+    return found
+
+
+async def test_messages_without_a_key_are_never_the_same(course: Course) -> None:
+    first = course.id
+    await course.begin()
+    assert course.id != first

@@ -1,0 +1,78 @@
+"""Replicas whose clocks differ: one still holds a turn for its own that another has found lost."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from latchkey.application.application import Application
+from latchkey.application.endings import settle_turns
+from latchkey.application.progress import Telling, record_telling
+from latchkey.application.tasks import add_task
+from latchkey.domain.errors import Conflict, Unauthenticated
+from latchkey.domain.page import Window
+from latchkey.domain.scope import Owner, UserId
+from latchkey.domain.task import NewTask
+from latchkey.domain.turn import Usage
+from latchkey.infrastructure.database.engine import create_engine
+from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from tests.contract.database.course import Course
+
+ME, YOU = Owner(UserId("me")), Owner(UserId("you"))
+SLOW = timedelta(minutes=3)
+"""Longer than a lease."""
+
+
+class Replicas:
+    """`slow` is behind, and `course` is that of a turn which it runs, and which is lost by the other's clock."""
+
+    def __init__(self, slow: SqlUnitsOfWork, right: SqlUnitsOfWork) -> None:
+        self.slow = slow
+        self.course = Course([Application(units, lambda _call: None) for units in (slow, right)], ME)
+
+
+@pytest.fixture
+async def replicas(database_url: str) -> AsyncIterator[Replicas]:
+    engines = [create_engine(database_url) for _ in range(2)]
+    slow = SqlUnitsOfWork(engines[0], now=lambda: datetime.now(UTC) - SLOW)
+    replicas = Replicas(slow, SqlUnitsOfWork(engines[1]))
+    await replicas.course.begin()
+    # Both are connected, and neither is late for that.
+    await replicas.course.apps[1].call(YOU, settle_turns)
+    yield replicas
+    for engine in engines:
+        await engine.dispose()
+
+
+async def test_what_is_being_written_when_a_turn_is_found_lost_comes_before_its_end(replicas: Replicas) -> None:
+    """Whoever looks waits for it; the events have no gap, and whoever looked is answered."""
+    course = replicas.course
+    async with replicas.slow.open(ME, "write") as work:
+        await record_telling(work, course.id, Telling(0, "Late", Usage(1, 2, 3)))
+        looking = asyncio.create_task(course.look(on=1))
+        # Each of these is an exchange with the database: time enough for a look that would not wait.
+        for _ in range(200):
+            await work.tasks.page(None, Window())
+        await work.commit()
+    found = await looking
+
+    assert (found.status, found.usage) == ("interrupted", Usage(1, 2, 3))
+    assert await course.names() == ["turn.started", "message.delta", "turn.interrupted"]
+    assert [event.seq for event in await course.events()] == [1, 2, 3]
+
+
+async def test_a_turn_that_was_found_lost_is_over_for_the_replica_that_is_behind(replicas: Replicas) -> None:
+    """Its token is dead there too, and nothing is written."""
+    course = replicas.course
+    await course.look(on=1)
+
+    with pytest.raises(Unauthenticated):
+        await course.add()
+    with pytest.raises(Unauthenticated):
+        await course.apps[0].call(course.accepted.secret, add_task, NewTask("Too late"))
+    for attempt in (course.tell("Late"), course.renew(timedelta(minutes=1)), course.finish()):
+        with pytest.raises(Conflict):
+            await attempt
+    assert await course.names() == ["turn.started", "turn.interrupted"]
+    assert await course.titles() == []

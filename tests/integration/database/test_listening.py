@@ -1,0 +1,153 @@
+"""The feed on PostgreSQL when the connection that it listens on is lost, falls silent, or leads to a pooler."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+from sqlalchemy import make_url
+
+from latchkey.application.watching import Watch
+from latchkey.domain.scope import Owner, UserId
+from latchkey.domain.turn_event import TurnEvent
+from latchkey.infrastructure.database import listening as feeds
+from latchkey.infrastructure.database.listening import ListeningFeed
+from tests.contract.database.line import Line, Process, a_process, listens, news
+from tests.integration.database.conftest import say_async
+from tests.integration.database.wire import wire_to
+from tests.patience import PATIENCE_S
+
+ME = Owner(UserId("me"))
+KILL_LISTENERS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND query ~ 'pg_notify|LISTEN'
+"""
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost connections are missed and made again sooner than in earnest."""
+    for name, value in {"_CHECK_S": 0.2, "_TRIAL_S": 1.0, "_AGAIN_S": 0.1}.items():
+        monkeypatch.setattr(feeds, name, value)
+
+
+@pytest.fixture
+async def line(postgresql_url: str) -> AsyncIterator[Line]:
+    """From one process to another."""
+    async with a_process(postgresql_url) as speaker, a_process(postgresql_url) as listener:
+        line = Line(speaker, listener, ME)
+        await line.begin()
+        yield line
+
+
+async def test_when_its_connection_is_killed_everybody_looks_and_then_hears_again(
+    line: Line, superuser_url: str
+) -> None:
+    """What was committed meanwhile is found by looking: nobody waits for it in vain."""
+    course = line.course
+    for said in range(3):
+        with line.listener.feed.follow(course.owner, course.id) as following:
+            waiting = asyncio.create_task(news(following))
+            assert len(await say_async(superuser_url, KILL_LISTENERS)) == 2
+            assert await waiting == []
+            for process in (line.speaker, line.listener):
+                await listens(process.feed)
+        with line.listener.feed.follow(course.owner, course.id) as following:
+            waiting = asyncio.create_task(news(following))
+            await line.carries()
+            assert not waiting.done()
+            await course.tell("x", said)
+            assert await waiting == []
+
+
+async def test_what_could_not_be_said_is_said_when_the_connection_is_back(postgresql_url: str) -> None:
+    """To those who listened all the time, and would not look for long."""
+    port = make_url(postgresql_url).port or 5432
+    async with wire_to(port) as wire:
+        through_it = make_url(postgresql_url).set(port=wire.port).render_as_string(hide_password=False)
+        async with a_process(postgresql_url, through_it) as speaker, a_process(postgresql_url) as listener:
+            line = Line(speaker, listener, ME)
+            await line.begin()
+            await line.carries()
+            with listener.feed.follow(ME, line.course.id) as following:
+                waiting = asyncio.create_task(news(following))
+                wire.silence()
+                await line.course.tell("Said")
+                await listens(speaker.feed, hears=False)
+                await wire.cut()
+                assert not waiting.done()
+                await wire.mend()
+                assert await waiting == []
+            await listens(speaker.feed)
+
+
+async def test_when_the_connection_is_lost_for_long_everybody_looks_at_once(postgresql_url: str) -> None:
+    """Without waiting until there is another."""
+    async with wire_to(make_url(postgresql_url).port or 5432) as wire:
+        through_it = make_url(postgresql_url).set(port=wire.port).render_as_string(hide_password=False)
+        async with a_process(postgresql_url, through_it) as process:
+            line = Line(process, process, ME)
+            await line.begin()
+            with process.feed.follow(ME, line.course.id) as following:
+                waiting = asyncio.create_task(news(following))
+                await asyncio.sleep(0)
+                await wire.cut()
+                assert await waiting == []
+            await listens(process.feed, hears=False)
+
+
+async def test_the_last_words_of_a_process_are_heard(postgresql_url: str) -> None:
+    """As those of a turn that ends with it."""
+    async with a_process(postgresql_url) as listener, AsyncExitStack() as ending:
+        speaker = await ending.enter_async_context(a_process(postgresql_url))
+        line = Line(speaker, listener, ME)
+        await line.begin()
+        await line.carries()
+        with listener.feed.follow(ME, line.course.id) as following:
+            waiting = asyncio.create_task(news(following))
+            await line.course.finish("", "interrupted")
+            await ending.aclose()
+            assert await waiting == []
+
+
+async def test_whoever_cannot_listen_looks_every_second(postgresql_url: str) -> None:
+    """And hears what their own process says at once, as ever."""
+    async with a_process(postgresql_url, "postgresql://nobody@127.0.0.1:1/nothing", hears=False) as process:
+        line = Line(process, process, ME)
+        await line.begin()
+        with process.feed.follow(ME, line.course.id) as following:
+            await line.course.tell("Said")
+            assert await news(following) == (await line.course.events())[1:]
+            assert await news(following) == []
+
+
+async def test_behind_a_transaction_pooler_the_log_is_looked_at_every_second(
+    pgbouncer_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where notifications do not come through, a turn is followed from another process all the same, to its end."""
+    # Its own statements would bring some along, by whichever of the pooler's connections they take.
+    monkeypatch.setattr(feeds, "_CHECK_S", 10 * PATIENCE_S)
+    url = f"{pgbouncer_url}?statement_cache_size=0"
+    async with a_process(url, hears=False) as speaker, a_process(url, hears=False) as listener:
+        line = Line(speaker, listener, ME)
+        await line.course.begin()
+        with listener.feed.follow(ME, line.course.id) as following:
+            for _ in range(3):  # once or twice because it has just found out that it is deaf
+                assert await news(following) == []
+        watched = asyncio.create_task(watch(listener, line))
+        await line.course.tell("Let me")
+        await line.course.add()
+        await line.course.finish("Let me see.")
+
+        assert await watched == await line.course.events()
+        for process in (speaker, listener):
+            assert isinstance(process.feed, ListeningFeed)
+            assert not process.feed._is_listening
+
+
+async def watch(process: Process, line: Line) -> list[TurnEvent]:
+    seen: list[TurnEvent] = []
+    async with asyncio.timeout(PATIENCE_S):
+        async for events in Watch(process.app, process.feed).follow(ME, line.course.id, 0):
+            seen += events
+    return seen

@@ -1,0 +1,87 @@
+"""Who waits for a user's lock on PostgreSQL: not for ever, and without taking meanwhile what other people need."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import pytest
+from sqlalchemy import QueuePool
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from latchkey.application.acceptance import Accepted
+from latchkey.application.application import Application
+from latchkey.application.endings import cancel_turn
+from latchkey.application.tasks import list_tasks
+from latchkey.domain.errors import TooManyTurns, Unavailable
+from latchkey.domain.scope import Owner, UserId
+from latchkey.infrastructure.database.engine import POOL_SIZE, create_engine
+from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from tests.acceptance import accepted
+from tests.builders import TERMS, a_task
+
+ME, YOU = Owner(UserId("me")), Owner(UserId("you"))
+
+
+class Process(NamedTuple):
+    engine: AsyncEngine
+    units: SqlUnitsOfWork
+    app: Application
+
+    @property
+    def connections(self) -> int:
+        """How many are in use."""
+        pool = self.engine.sync_engine.pool
+        assert isinstance(pool, QueuePool)
+        return pool.checkedout()
+
+
+@pytest.fixture
+async def processes(postgresql_url: str) -> AsyncIterator[list[Process]]:
+    engines = [create_engine(postgresql_url) for _ in range(2)]
+    units = [SqlUnitsOfWork(engine) for engine in engines]
+    yield [
+        Process(engine, own, Application(own, lambda _call: None)) for engine, own in zip(engines, units, strict=True)
+    ]
+    for engine in engines:
+        await engine.dispose()
+
+
+async def test_whoever_hangs_in_a_transaction_loses_it(processes: list[Process]) -> None:
+    """Its locks too: those of the same person who wait for them in another process go on after a few seconds."""
+    here, there = processes
+    hanging = await accepted(here.app, ME)
+
+    with pytest.raises(Unavailable):  # noqa: PT012 # a unit of work is one thing
+        async with here.units.open(hanging.secret, "write") as work:
+            await work.tasks.add(a_task("Never kept"))
+            cancelled = await there.app.call(ME, cancel_turn, hanging.turn.id)
+            await work.commit()
+
+    assert cancelled.status == "cancelled"
+    assert (await there.app.call(ME, list_tasks)).items == []
+    assert (await here.app.call(ME, list_tasks)).items == []
+    assert here.connections == 0
+
+
+async def test_a_crowd_of_one_person_holds_one_connection_while_it_waits(processes: list[Process]) -> None:
+    """Ten times as many as there are connections; others are served as if it were not there."""
+    here, there = processes
+    async with there.units.open(ME, "serial"):
+        crowd = [asyncio.create_task(accepted(here.app, ME)) for _ in range(10 * POOL_SIZE)]
+        for _ in range(POOL_SIZE):
+            await here.app.call(YOU, list_tasks)
+            assert here.connections == 1
+
+    outcomes = await asyncio.gather(*crowd, return_exceptions=True)
+    assert sum(isinstance(outcome, Accepted) for outcome in outcomes) == TERMS.turns_per_user
+    assert {type(outcome) for outcome in outcomes} == {Accepted, TooManyTurns}
+    assert here.connections == 0
+
+
+async def test_the_crowds_of_several_people_do_not_wait_for_one_another(processes: list[Process]) -> None:
+    here, there = processes
+    async with there.units.open(ME, "serial"):
+        mine = [asyncio.create_task(accepted(here.app, ME)) for _ in range(TERMS.turns_per_user)]
+        yours = await asyncio.gather(*(accepted(here.app, YOU) for _ in range(TERMS.turns_per_user)))
+        assert not any(task.done() for task in mine)
+    assert len({turn.turn.id for turn in [*yours, *await asyncio.gather(*mine)]}) == 2 * TERMS.turns_per_user
