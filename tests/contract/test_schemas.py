@@ -66,6 +66,24 @@ def test_every_error_is_a_problem(openapi: dict[str, Any]) -> None:
     assert [one for one in errors if one != problem] == []
 
 
+def test_a_turn_is_published_as_json_and_as_events(openapi: dict[str, Any]) -> None:
+    """With what makes a client able to send its message again, and to go on reading where it was."""
+    chat = openapi["paths"]["/api/{user_id}/chat"]["post"]
+    events = openapi["paths"]["/api/{user_id}/turns/{turn_id}/events"]["get"]
+    codes = {
+        code
+        for response in chat["responses"].values()
+        for code in re.findall(r"^`([a-z-]+)`:", resolved(openapi, response)["description"], re.MULTILINE)
+    }
+
+    assert list(chat["responses"]["200"]["content"]) == ["application/json", "text/event-stream"]
+    assert list(events["responses"]["200"]["content"]) == ["text/event-stream"]
+    assert "Idempotency-Replayed" in chat["responses"]["200"]["headers"]
+    assert parameters(chat) == {"Idempotency-Key": "header"}
+    assert parameters(events) == {"turn_id": "path", "after": "query", "Last-Event-ID": "header"}
+    assert {"turn-in-progress", "turn-cancelled", "idempotency-mismatch", "draining", "turn-interrupted"} < codes
+
+
 def test_bodies_take_nothing_that_is_not_named(openapi: dict[str, Any]) -> None:
     bodies = [operation["requestBody"]["content"] for operation in operations(openapi) if "requestBody" in operation]
     schemas = [resolved(openapi, media["schema"]) for body in bodies for media in body.values()]
@@ -80,6 +98,10 @@ def test_a_client_can_tell_beforehand_that_a_text_will_be_refused(openapi: dict[
 
     assert [text for text in refused if Draft202012Validator(title).is_valid(text)] == []
     assert Draft202012Validator(title).is_valid("Buy milk 🥛")
+
+
+def parameters(operation: dict[str, Any]) -> dict[str, str]:
+    return {one["name"]: one["in"] for one in operation["parameters"] if "name" in one}
 
 
 def operations(openapi: dict[str, Any]) -> Iterator[dict[str, Any]]:

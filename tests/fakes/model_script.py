@@ -1,6 +1,6 @@
 """What a fake model is to do, step by step: one step answers one request."""
 
-from asyncio import Event
+from asyncio import Event, Semaphore
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -17,6 +17,7 @@ class Answer:
     tokens: tuple[int, int] = (10, 5)
     ending: Ending = "whole"
     held_until: Event | None = None
+    pace: Semaphore | None = None
 
     def cut(self) -> "Answer":
         """The stream ends, politely, before the answer does."""
@@ -29,6 +30,10 @@ class Answer:
     def held(self, until: Event) -> "Answer":
         """The text is sent; what ends the answer waits."""
         return replace(self, held_until=until)
+
+    def paced(self, by: Semaphore) -> "Answer":
+        """Each event of what is said takes a permit before it is sent."""
+        return replace(self, pace=by)
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,8 @@ async def _stream(answer: Answer, request: ModelRequest, reader: StreamReader, w
     promised = 10_000_000 if answer.ending == "broken" else None
     _start(writer, Reply(media_type="text/event-stream; charset=utf-8"), promised)
     for event in said:
+        if answer.pace:
+            await answer.pace.acquire()
         writer.write(event)
         await writer.drain()
     if answer.held_until and not await _released(answer.held_until, reader):

@@ -1,6 +1,7 @@
 """One service on each kind of database, shared by all tests here: each brings people whom nobody has met before."""
 
 import shutil
+from asyncio import Event
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -8,7 +9,9 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
+from latchkey.application import watching
 from tests.fakes.model_server import ModelServer, model_server
+from tests.integration.http.listening import listening_replica
 from tests.integration.http.service import Person, Service, asking, serving, settings_for
 from tests.postgresql import PostgreSQL
 
@@ -67,3 +70,32 @@ async def thinking(shared_database_url: str, shared_model: ModelServer) -> Async
     """A service that asks the scripted model."""
     async with serving(settings_for(shared_database_url, **asking(shared_model))) as service:
         yield service
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def replicas(shared_database_url: str, shared_model: ModelServer) -> AsyncIterator[tuple[Service, Service]]:
+    """Two that listen on sockets; on SQLite, which one process has to itself, twice the same.
+
+    Their leases are long: what is heard in time is heard because it was told, not because a lease was looked after.
+    """
+    settings = settings_for(shared_database_url, LATCHKEY_TURN_LEASE_S="600", **asking(shared_model))
+    async with listening_replica(settings) as one:
+        if shared_database_url.startswith("sqlite"):
+            yield one, one
+        else:
+            async with listening_replica(settings) as other:
+                yield one, other
+
+
+@pytest.fixture
+def told_not_polled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looks into a log because it has been quiet for long: what is heard was told."""
+    monkeypatch.setattr(watching, "PATIENCE_S", 600.0)
+
+
+@pytest.fixture
+def held() -> Iterator[Event]:
+    """What a model waits for that is not let go; at the end of the test it is, so that one that fails ends too."""
+    event = Event()
+    yield event
+    event.set()

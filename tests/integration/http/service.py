@@ -63,6 +63,13 @@ class Person:
     async def delete(self, path: str, **given: Any) -> httpx2.Response:
         return await self._request("DELETE", path, **given)
 
+    @asynccontextmanager
+    async def stream(self, method: str, path: str, **given: Any) -> AsyncIterator[httpx2.Response]:
+        """An answer whose body is read as it comes."""
+        headers = {"authorization": f"Bearer {self.token}", **given.pop("headers", {})}
+        async with self.client.stream(method, self.path(path), headers=headers, **given) as response:
+            yield response
+
     async def made(self, collection: str, **body: Any) -> dict[str, Any]:
         """A new one, as it was answered."""
         response = await self.post(collection, json=body)

@@ -69,7 +69,8 @@ async def test_a_failure_says_why_and_what_had_happened_stays(
     (task,) = await ada.items("tasks")
 
     assert (failed.status_code, problem["status"], problem["code"]) == (status, status, code)
-    assert (turn["status"], turn["error"]) == ("failed", {"code": code, "detail": problem["detail"]})
+    waits = {"retry_after": 17} if code == "rate-limited" else {}
+    assert (turn["status"], turn["error"]) == ("failed", {"code": code, "detail": problem["detail"], **waits})
     assert turn["tool_calls"][0]["result"] == task
     assert turn["finished_at"] > turn["started_at"]
     assert turn["usage"]["requests"] >= 1

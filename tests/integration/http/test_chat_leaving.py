@@ -3,15 +3,13 @@
 import asyncio
 import json
 from asyncio import Event
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-import uvicorn
 
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer
+from tests.integration.http.listening import listening
 from tests.integration.http.service import Person, Service
 from tests.patience import eventually
 
@@ -53,17 +51,6 @@ async def test_a_client_that_leaves_in_the_middle_of_its_message_has_said_nothin
     assert model.requests == []
 
 
-@asynccontextmanager
-async def listening(service: Service) -> AsyncIterator[int]:
-    """The port of loopback at which a server serves the service, until all that it was asked has ended."""
-    server = uvicorn.Server(uvicorn.Config(service.asgi, port=0, http="httptools", lifespan="off", log_config=None))
-    running = asyncio.create_task(server.serve())
-    await eventually(lambda: has_started(server))
-    yield server.servers[0].sockets[0].getsockname()[1]
-    server.should_exit = True
-    await running
-
-
 def request(person: Person, body: dict[str, Any]) -> bytes:
     content = json.dumps(body).encode()
     head = [
@@ -74,10 +61,6 @@ def request(person: Person, body: dict[str, Any]) -> bytes:
         f"Content-Length: {len(content)}",
     ]
     return "\r\n".join([*head, "", ""]).encode() + content
-
-
-async def has_started(server: uvicorn.Server) -> bool:
-    return server.started
 
 
 async def asked(model: ModelServer) -> bool:

@@ -34,6 +34,8 @@ OF_ONE: list[Request] = [
     ("GET", "conversations/{conversation}/messages", None),
     ("GET", "conversations/{conversation}/turns", None),
     ("GET", "turns/{turn}", None),
+    ("GET", "turns/{turn}/events", None),
+    ("POST", "turns/{turn}/cancel", None),
     ("GET", "tasks/{task}", None),
     ("PATCH", "tasks/{task}", {"title": "mine now"}),
     ("POST", "tasks/{task}/complete", None),

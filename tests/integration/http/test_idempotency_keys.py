@@ -1,0 +1,113 @@
+"""What an `Idempotency-Key` may be, whose it is, and which messages it takes for the same."""
+
+from asyncio import Event
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+import pytest
+
+from tests.fakes.model_script import says
+from tests.fakes.model_server import ModelServer
+from tests.integration.http.event_source import chatting
+from tests.integration.http.resending import BODY, KEY, send
+from tests.integration.http.service import Person, Service
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+EVENTS = {"accept": "text/event-stream"}
+
+
+@pytest.fixture
+def ada(replicas: tuple[Service, Service]) -> Person:
+    return replicas[0].person()
+
+
+@pytest.fixture
+def ada_elsewhere(replicas: tuple[Service, Service], ada: Person) -> Person:
+    """The same person, at the other replica."""
+    return replicas[1].person(ada.user_id)
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "another message": {"message": "Buy milk."},
+    "another kind of turn": {"message": "Buy milk", "artifact_generation": True},
+    "another conversation": {"message": "Buy milk", "conversation_id": str(uuid4())},
+}
+
+
+@pytest.mark.parametrize("body", OTHERS.values(), ids=OTHERS)
+async def test_another_message_under_the_same_key_is_refused(
+    ada: Person, ada_elsewhere: Person, model: ModelServer, body: dict[str, Any]
+) -> None:
+    """While the first is being answered, and after."""
+    rest = Event()
+    model.script += [says("Hel").held(rest)]
+    async with chatting(ada, "Buy milk", headers=KEY) as source:
+        await source.next()
+        meanwhile = await ada_elsewhere.post("chat", json=body, headers=KEY)
+        rest.set()
+        await source.rest()
+    refused = [meanwhile, await ada.post("chat", json=body, headers={**KEY, **EVENTS})]
+
+    assert [(one.status_code, one.json()["code"]) for one in refused] == [(422, "idempotency-mismatch")] * 2
+    assert len(await ada.items("conversations")) == len(model.requests) == 1
+
+
+SAME = [
+    b'{"message":"Buy milk"}',
+    b' {\n\t"message" : "Buy\\u0020milk" } ',
+    b'{"conversation_id": null, "message": "Buy milk", "artifact_generation": false}',
+    b'{"artifact_generation": false, "message": "Buy milk"}',
+]
+
+
+@pytest.mark.parametrize("body", SAME)
+async def test_what_means_the_same_is_the_same_message(ada: Person, model: ModelServer, body: bytes) -> None:
+    model.script += [says("Once.")]
+    first, again = await send(ada), await send(ada, body)
+
+    assert (again.status_code, again.content) == (200, first.content)
+
+
+FORMS = {
+    "k": ["k", '"k"'],
+    'k"\\': ['k"\\', '"k\\"\\\\"'],
+    "x" * 255: ["x" * 255, f'"{"x" * 255}"'],
+    "a b": ['"a b"'],
+}
+
+
+@pytest.mark.parametrize("forms", FORMS.values(), ids=["short", "escaped", "longest", "spaced"])
+async def test_a_key_is_quoted_or_bare(ada: Person, model: ModelServer, forms: list[str]) -> None:
+    model.script += [says("Once.")]
+    sent = [await send(ada, headers={"idempotency-key": form}) for form in (*forms, *forms)]
+
+    assert {(one.status_code, one.content) for one in sent} == {(200, sent[0].content)}
+    assert len(model.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "key", ["", '""', '"', '"k', "two words", "x" * 256, f'"{"x" * 256}"', "sch\u00f6n", "\u00a0", "a\tb"]
+)
+async def test_what_is_no_key_is_refused_and_begins_nothing(ada: Person, model: ModelServer, key: str) -> None:
+    headers = [(b"idempotency-key", key.encode("latin-1"))]
+    refused = await raw_post(ada, headers)
+
+    assert (refused.status_code, refused.json()["code"]) == (400, "invalid")
+    assert "Idempotency-Key" in refused.json()["detail"]
+    assert model.requests == []
+
+
+async def test_a_key_is_its_users_own(replicas: tuple[Service, Service], ada: Person, model: ModelServer) -> None:
+    model.script += [says("To Ada."), says("To Bob.")]
+    bob = replicas[1].person()
+    answers = [(await send(person)).json()["response"] for person in (ada, bob, ada, bob)]
+
+    assert answers == ["To Ada.", "To Bob."] * 2
+
+
+async def raw_post(person: Person, headers: list[tuple[bytes, bytes]]) -> httpx2.Response:
+    """With headers that no client would send."""
+    given = [(b"authorization", f"Bearer {person.token}".encode()), (b"content-type", b"application/json"), *headers]
+    return await person.client.post(person.path("chat"), content=BODY, headers=given)
