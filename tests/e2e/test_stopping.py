@@ -1,6 +1,8 @@
 """SIGTERM: the service finishes what it can in the time that it has, and ends."""
 
 import asyncio
+import os
+import signal
 import socket
 import time
 from asyncio import Event
@@ -31,6 +33,17 @@ def test_an_idle_service_ends_at_once_whoever_is_connected(home: Path, configure
             half_open.sendall(b"GET /health/live HTTP/1.1\r\n")
 
             assert stopped(replica) < 10
+
+
+def test_interrupted_at_a_terminal_it_ends_like_that_too(home: Path, configured: Environment) -> None:
+    with served(home=home, environment=configured) as replica:
+        begun = time.monotonic()
+        assert replica.process.pid
+        os.kill(replica.process.pid, signal.SIGINT)
+        replica.process.join(PATIENCE_S)
+
+        assert (replica.process.exitcode, "Aborted" in replica.said) == (0, False)
+        assert time.monotonic() - begun < 10
 
 
 def test_a_turn_that_ends_in_time_is_answered(home: Path, configured: Environment, token: str) -> None:
@@ -76,4 +89,4 @@ def _stop(home: Path, environment: Environment, token: str, model: ModelServer) 
 
 async def _was_told_to_stop(home: Path) -> bool:
     """The service says so once it has noticed."""
-    return any("Shutting down" in path.read_text() for path in home.parent.glob("*.log"))
+    return any("draining" in path.read_text() for path in home.parent.glob("*.log"))

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from uuid import uuid4
 
-from latchkey.domain.agent import AgentEvent, Assignment, TextDelta
+from latchkey.domain.agent import AgentEvent, Assignment, TextDelta, ToolRequest
 from latchkey.domain.errors import TurnFailed
 from latchkey.domain.message import PastTurn
 from latchkey.domain.ports import Agent
@@ -14,8 +14,11 @@ from latchkey.domain.turn import TurnId, Usage
 from latchkey.infrastructure.agents.claude import ClaudeAgent
 from latchkey.infrastructure.agents.claude_cli import ClaudeCli, find_cli
 from latchkey.infrastructure.agents.openai import Api, OpenAIAgent
-from tests.fakes.model_script import Step
+from tests.fakes.anthropic_wire import anthropic_events
+from tests.fakes.chat_wire import chat_events
+from tests.fakes.model_script import Answer, Step
 from tests.fakes.model_server import ModelServer
+from tests.fakes.responses_wire import responses_events
 from tests.fakes.tool_endpoint import tool_endpoint
 from tests.fakes.tool_server import ToolServer
 
@@ -23,6 +26,8 @@ API_KEY = "sk-only-for-the-model"
 
 Build = Callable[[ToolServer, str], AbstractAsyncContextManager[Agent]]
 """Builds the agent under test: which tools it has, and the base URL of the model that it asks."""
+Wire = Callable[[Answer], tuple[list[bytes], list[bytes]]]
+"""The events of an answer as the adapter's model streams them: those that say it, and those that end it."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Adapter:
     """
 
     build: Build
+    wire: Wire
     is_direct: bool
     key_header: tuple[str, str]
     call_id: str
@@ -57,6 +63,10 @@ class Outcome:
     @property
     def text(self) -> str:
         return "".join(self.pieces)
+
+    @property
+    def requests(self) -> list[ToolRequest]:
+        return [event for event in self.events if isinstance(event, ToolRequest)]
 
     @property
     def usage(self) -> Usage:
@@ -107,6 +117,7 @@ def openai_adapter(api: Api) -> Adapter:
 
     return Adapter(
         build,
+        responses_events if api == "responses" else chat_events,
         is_direct=True,
         key_header=("authorization", f"Bearer {API_KEY}"),
         call_id="latchkey/callId",
@@ -134,6 +145,7 @@ def claude_adapter() -> Adapter:
 
     return Adapter(
         build,
+        anthropic_events,
         is_direct=False,
         key_header=("x-api-key", API_KEY),
         call_id="claudecode/toolUseId",

@@ -6,9 +6,9 @@ from uuid import UUID, uuid4
 from msgspec import Raw
 
 from latchkey.domain.message import PastTurn
-from latchkey.domain.tool_call import ToolCall, ToolCallId
+from latchkey.domain.tool_call import NO_RESULT, ToolCall, ToolCallId
 from tests.contract.agents.stage import Stage
-from tests.fakes.model_script import says
+from tests.fakes.model_script import calls, says
 
 
 def a_call(arguments: bytes, result: bytes, *, is_error: bool = False) -> ToolCall:
@@ -62,6 +62,42 @@ async def test_a_call_that_a_broken_turn_left_open_is_shown_without_a_result(sta
         *shown(unknown, "{}", "no result recorded"),
         ("user", "And?"),
     ]
+
+
+async def test_calls_without_a_result_stay_beside_those_that_have_one(stage: Stage) -> None:
+    """Whether their turn was answered or broke off."""
+    kept = a_call(b'{"text":"tea"}', b'{"noted":"tea"}')
+    lost, last = (a_call(b'{"text":"milk"}', bytes(NO_RESULT), is_error=True) for _ in range(2))
+    history = [
+        PastTurn("Note tea.", [kept, lost], "One of two."),
+        PastTurn("And milk!", [last], None),
+    ]
+    outcome = await stage.play(says("Again, then."), assignment=stage.assignment("And?", history=history))
+
+    assert outcome.text == "Again, then."
+    assert stage.model.requests[0].conversation == [
+        ("system", "You keep notes."),
+        ("user", "Note tea."),
+        *shown(kept, '{"text":"tea"}', '{"noted":"tea"}'),
+        *shown(lost, '{"text":"milk"}', "no result recorded"),
+        ("assistant", "One of two."),
+        ("user", "And milk!"),
+        *shown(last, '{"text":"milk"}', "no result recorded"),
+        ("user", "And?"),
+    ]
+
+
+async def test_several_calls_that_a_turn_was_waiting_for_when_it_broke_are_all_shown(stage: Stage) -> None:
+    """And the turn that sees them can call the tool anew."""
+    lost = [a_call(b'{"text":"%d"}' % number, bytes(NO_RESULT), is_error=True) for number in range(4)]
+    history = [PastTurn("Note all four.", lost, None)]
+    script = calls(("note", '{"text":"0"}')), says("Noted.")
+    outcome = await stage.play(*script, assignment=stage.assignment("Again!", history=history))
+
+    assert outcome.text == "Noted."
+    assert stage.model.requests[0].results == ["no result recorded"] * 4
+    assert [call.arguments for call in stage.tools.calls] == [{"text": "0"}]
+    assert [request.name for request in outcome.requests] == ["note"]
 
 
 async def test_history_is_repeated_in_each_step_of_a_turn_and_nothing_is_kept_between_turns(stage: Stage) -> None:

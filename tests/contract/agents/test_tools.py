@@ -135,7 +135,8 @@ async def test_a_call_whose_effect_is_unknown_ends_the_turn(stage: Stage) -> Non
     outcome = await stage.play(calls(("crash", "{}")), says("Never said."))
 
     assert isinstance(outcome.failure, ToolsUnavailable)
-    assert outcome.events == [Usage(1, 10, 5)]
+    assert outcome.text == ""
+    assert outcome.usage == Usage(1, 10, 5)
     assert len(stage.tools.calls) == 1
     assert "secret-of-the-house" not in outcome.failure.detail
 

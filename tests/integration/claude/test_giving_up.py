@@ -5,6 +5,11 @@ from pathlib import Path
 
 from latchkey.infrastructure.agents.claude_process import ClaudeProcess
 from tests.contract.database.interruption import is_cancelled_at
+from tests.patience import eventually
+
+
+async def runs(mark: str) -> bool:
+    return bool(running(mark))
 
 
 def running(mark: str) -> list[Path]:
@@ -29,8 +34,11 @@ async def test_a_start_that_is_cancelled_leaves_no_process(tmp_path: Path) -> No
 async def test_one_that_is_not_runs_until_it_is_killed(tmp_path: Path) -> None:
     command = ["/bin/sh", "-c", "sleep 600; exit", str(tmp_path)]
     process = await ClaudeProcess.start(command, dict(os.environ), tmp_path)
-    assert running(str(tmp_path))
+    try:
+        # A program that has just been started has no command yet for whoever looks at once.
+        await eventually(lambda: runs(str(tmp_path)))
+    finally:
+        await process.kill()
 
-    await process.kill()
     assert running(str(tmp_path)) == []
     assert await process.read() == b""

@@ -1,0 +1,222 @@
+"""An agent tells of a tool call before it makes it: which tool, with what, and under which id."""
+
+import asyncio
+import json
+import re
+from asyncio import Event
+from collections.abc import AsyncGenerator
+
+import msgspec
+import pytest
+
+from latchkey.domain.agent import AgentEvent, TextDelta, ToolRequest
+from latchkey.domain.errors import ModelBadResponse
+from tests.contract.agents.stage import Adapter, Outcome, Stage
+from tests.fakes.model_script import Answer, Reply, calls, says
+
+NOTE = ("note", '{"text":"milk"}')
+IDS = re.compile(rb"(call|toolu)_[0-9a-f]{32}")
+LONG_ENOUGH = 200
+
+
+def announced(outcome: Outcome) -> list[tuple[str, str, object]]:
+    return [(one.call_id, one.name, msgspec.json.decode(one.arguments)) for one in outcome.requests]
+
+
+def arrived(stage: Stage, adapter: Adapter) -> list[tuple[str, str, object]]:
+    return [(call.meta[adapter.call_id], call.name, call.arguments) for call in stage.tools.calls]
+
+
+def under(call_id: str, answer: Answer, adapter: Adapter) -> Reply:
+    """The answer, its call under that id."""
+    said, end = adapter.wire(answer)
+    given = json.dumps(call_id)[1:-1].encode()
+    return Reply(200, IDS.sub(lambda _: given, b"".join([*said, *end])), "text/event-stream")
+
+
+async def up_to_a_request(turn: AsyncGenerator[AgentEvent, None]) -> ToolRequest:
+    """What comes before it has been taken, and nobody has come back for more since."""
+    async for event in turn:
+        if isinstance(event, ToolRequest):
+            return event
+    raise AssertionError("The turn ended without a request.")
+
+
+async def others_to_work() -> None:
+    """Let everybody go as far as they can without us."""
+    for _ in range(LONG_ENOUGH):
+        await asyncio.sleep(0)
+
+
+async def test_a_call_is_announced_as_it_then_arrives(stage: Stage, adapter: Adapter) -> None:
+    """By the tool's own name, with the arguments and under the id that come with it."""
+    outcome = await stage.play(calls(("note", '{"due":null,"text":"ünï 🚀"}'), saying=("Well,",)), says("Noted."))
+
+    assert announced(outcome) == arrived(stage, adapter)
+    assert [(name, given) for _, name, given in announced(outcome)] == [("note", {"due": None, "text": "ünï 🚀"})]
+
+
+async def test_it_is_announced_while_the_tool_has_not_answered_yet(stage: Stage) -> None:
+    """And after what was said before."""
+    stage.tools.held_until = Event()
+    stage.model.script += [calls(NOTE, saying=("Well,",)), says("Noted.")]
+    turn, said = stage.agent.run(stage.assignment()), ""
+    async for event in turn:
+        if isinstance(event, ToolRequest):
+            break
+        said += event.text if isinstance(event, TextDelta) else ""
+    results_by_then = [request.results for request in stage.model.requests]
+    stage.tools.held_until.set()
+    rest = [event.text async for event in turn if isinstance(event, TextDelta)]
+
+    assert (said, results_by_then) == ("Well,", [[]])
+    assert "".join(rest).strip() == "Noted."
+
+
+async def test_the_tool_is_reached_only_once_whoever_listens_has_come_back_for_more(direct_stage: Stage) -> None:
+    """Who listens has written it down by then."""
+    direct_stage.model.script += [calls(NOTE), says("Noted.")]
+    turn = direct_stage.agent.run(direct_stage.assignment())
+    await up_to_a_request(turn)
+    await others_to_work()
+    before = list(direct_stage.tools.calls)
+    rest = [event async for event in turn]
+
+    assert before == []
+    assert len(direct_stage.tools.calls) == 1
+    assert TextDelta("Noted.") in rest
+
+
+async def test_each_call_of_an_answer_is_announced_once_and_in_order(stage: Stage, adapter: Adapter) -> None:
+    asked = [("note", json.dumps({"text": str(number)})) for number in range(4)]
+    outcome = await stage.play(calls(*asked), calls(NOTE), says("All noted."))
+
+    assert announced(outcome) == arrived(stage, adapter)
+    assert [given for *_, given in announced(outcome)] == [{"text": text} for text in (*"0123", "milk")]
+    assert len({call_id for call_id, *_ in announced(outcome)}) == 5
+
+
+async def test_a_call_with_arguments_that_its_tool_refuses_is_announced_if_it_is_made(
+    stage: Stage, adapter: Adapter
+) -> None:
+    outcome = await stage.play(calls(("note", '{"wrong":[1]}')), calls(("fail", "{}")), says("I give up."))
+
+    assert outcome.text == "I give up."
+    assert announced(outcome) == arrived(stage, adapter)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [("drop_database", "{}"), ("mcp__latchkey__note", "{}"), ("note", '{"text": "mi')],
+    ids=["a tool that the model invents", "a name that is not the tool's own", "arguments that are no JSON"],
+)
+async def test_a_call_that_is_never_made_is_not_announced(stage: Stage, asked: tuple[str, str]) -> None:
+    outcome = await stage.play(calls(asked), says("I give up."))
+
+    assert outcome.text == "I give up."
+    assert (outcome.requests, stage.tools.calls) == ([], [])
+
+
+@pytest.mark.parametrize("arguments", ["[1]", '"milk"', "null", "7"])
+async def test_arguments_that_are_no_object_are_not_announced(direct_stage: Stage, arguments: str) -> None:
+    outcome = await direct_stage.play(calls(("note", arguments)), says("I give up."))
+
+    assert outcome.text == "I give up."
+    assert (outcome.requests, direct_stage.tools.calls) == ([], [])
+
+
+@pytest.mark.parametrize("call_id", ["", "x" * 300, "a\0b", "half \ud800"], ids=["empty", "long", "NUL", "surrogate"])
+async def test_an_id_that_no_call_can_be_kept_under_is_not_announced(
+    stage: Stage, adapter: Adapter, call_id: str
+) -> None:
+    """What comes of it is an answer, or a model that is to blame."""
+    outcome = await stage.play(under(call_id, calls(NOTE), adapter), says("Noted."))
+
+    assert outcome.requests == []
+    assert outcome.text == "Noted." or isinstance(outcome.failure, ModelBadResponse), outcome.failure
+
+
+async def test_an_id_of_the_greatest_length_is_kept(stage: Stage, adapter: Adapter) -> None:
+    outcome = await stage.play(under("x" * 255, calls(NOTE), adapter), says("Noted."))
+
+    assert [call_id for call_id, *_ in announced(outcome)] == ["x" * 255]
+    assert announced(outcome) == arrived(stage, adapter)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        pytest.param('{"text":NaN}', {"text": None}, id="no number"),
+        pytest.param('{"text":1e999}', {"text": None}, id="a number without end"),
+        pytest.param('{"text":"a\\u0000b"}', {"text": "a\0b"}, id="NUL"),
+    ],
+)
+async def test_what_no_database_can_keep_is_announced_as_what_comes_nearest(
+    direct_stage: Stage, arguments: str, told: object
+) -> None:
+    """The tool is asked, and says what is wrong with it; the turn goes on."""
+    outcome = await direct_stage.play(calls(("note", arguments)), says("Noted."))
+
+    assert [given for *_, given in announced(outcome)] == [told]
+    assert outcome.text == "Noted."
+
+
+DEEP = 900
+HOPELESS = {
+    "half a surrogate pair": '{"text":"half \\ud83d"}',
+    "nested without end": '{"text":' * DEEP + "{}" + "}" * DEEP,
+    "both": '{"half":"\\ud83d","text":' * DEEP + "{}" + "}" * DEEP,
+}
+
+
+@pytest.mark.parametrize("arguments", HOPELESS.values(), ids=HOPELESS)
+async def test_arguments_that_no_call_can_carry_are_the_models_mistake(direct_stage: Stage, arguments: str) -> None:
+    """No tool is asked: the turn ends as a bad answer does, and not as a bug of ours."""
+    outcome = await direct_stage.play(calls(("note", arguments)), says("Never said."))
+
+    assert isinstance(outcome.failure, ModelBadResponse)
+    assert (outcome.requests, direct_stage.tools.calls) == ([], [])
+
+
+async def test_a_turn_that_is_closed_before_the_request_is_heard_never_reaches_the_tool(direct_stage: Stage) -> None:
+    before = asyncio.all_tasks()
+    direct_stage.model.script += [calls(NOTE), says("Never said.")]
+    turn = direct_stage.agent.run(direct_stage.assignment())
+    await up_to_a_request(turn)
+    await others_to_work()
+
+    await turn.aclose()
+
+    async with asyncio.timeout(5):
+        while left := asyncio.all_tasks() - before:
+            await asyncio.wait(left, timeout=0.01)
+    assert direct_stage.tools.calls == []
+    assert direct_stage.tools.open_connections == 0
+    assert len(direct_stage.model.requests) == 1
+
+
+async def test_a_turn_that_is_cancelled_while_its_request_is_written_down_ends_as_cancelled(stage: Stage) -> None:
+    """As a listener does that waits for a database."""
+    before = asyncio.all_tasks()
+    stage.model.script += [calls(NOTE), says("Never said.")]
+    is_writing = Event()
+
+    async def listen() -> None:
+        turn = stage.agent.run(stage.assignment())
+        try:
+            await up_to_a_request(turn)
+            is_writing.set()
+            await Event().wait()
+        finally:
+            await turn.aclose()
+
+    listening = asyncio.create_task(listen())
+    await is_writing.wait()
+    listening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await listening
+
+    async with asyncio.timeout(5):
+        while left := asyncio.all_tasks() - before:
+            await asyncio.wait(left, timeout=0.01)
+    assert stage.tools.open_connections == 0

@@ -1,0 +1,120 @@
+"""Somebody who talks to replicas while things happen to them, and a scripted model that can be made to wait."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+
+from tests.e2e.program import Environment, Replica
+from tests.fakes.model_server import ModelServer
+from tests.patience import PATIENCE_S, eventually
+
+AS_EVENTS = {"accept": "text/event-stream"}
+
+
+@dataclass(frozen=True)
+class Event:
+    """One server-sent event as it was read."""
+
+    seq: int
+    name: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Talk:
+    """The user `ada` at one replica. Paths are below `/api/ada`."""
+
+    replica: Replica
+    client: httpx2.AsyncClient
+
+    async def ask(self, method: str, below: str, **given: Any) -> httpx2.Response:
+        return await self.client.request(method, f"/api/ada/{below}", **given)
+
+    async def say(self, message: str = "hello", **given: Any) -> httpx2.Response:
+        return await self.ask("POST", "chat", json={"message": message}, **given)
+
+    async def say_streaming(self, message: str = "hello") -> list[Event]:
+        """The events of the turn, up to the end of the stream."""
+        said = self.client.stream("POST", "/api/ada/chat", json={"message": message}, headers=AS_EVENTS)
+        async with said as response:
+            assert response.status_code == 200
+            return [event async for event in events_of(response)]
+
+    async def follow(self, turn_id: str, after: int = 0, into: list[Event] | None = None) -> list[Event]:
+        """The events after that one, up to the end of the stream; in that list, each as it comes."""
+        events = [] if into is None else into
+        async with self.client.stream("GET", f"/api/ada/turns/{turn_id}/events?after={after}") as response:
+            assert response.status_code == 200
+            async for event in events_of(response):
+                events.append(event)
+        return events
+
+    async def items(self, listing: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = (await self.ask("GET", listing)).json()["items"]
+        return found
+
+    async def only_turn(self) -> dict[str, Any]:
+        """As it is now, once there is one."""
+        await eventually(self._has_turn)
+        (conversation,) = await self.items("conversations")
+        (turn,) = await self.items(f"conversations/{conversation['id']}/turns")
+        return turn
+
+    async def _has_turn(self) -> bool:
+        return bool(await self.items("conversations"))
+
+
+@asynccontextmanager
+async def talking_to(replica: Replica, token: str) -> AsyncIterator[Talk]:
+    headers = {"authorization": f"Bearer {token}"}
+    async with httpx2.AsyncClient(base_url=replica.url, headers=headers, timeout=PATIENCE_S) as client:
+        yield Talk(replica, client)
+
+
+async def events_of(response: httpx2.Response) -> AsyncIterator[Event]:
+    """Each as soon as it is whole; comments are passed over."""
+    fields: dict[str, str] = {}
+    async for line in response.aiter_lines():
+        name, _, value = line.partition(": ")
+        if line and name:
+            fields[name] = value
+        elif fields:
+            if "event" in fields:
+                yield Event(int(fields["id"]), fields["event"], json.loads(fields["data"]))
+            fields = {}
+
+
+def asking(model: ModelServer, environment: Environment, **variables: str) -> Environment:
+    """The environment of a service that asks that model."""
+    agent = {"LATCHKEY_AGENT": "openai", "LATCHKEY_MODEL": "x", "OPENAI_BASE_URL": model.base_url}
+    return {**environment, **agent, **variables}
+
+
+async def has_heard(replica: Replica) -> None:
+    """Wait until it says that it was told to stop."""
+
+    async def is_draining() -> bool:
+        return "draining" in replica.said
+
+    await eventually(is_draining)
+
+
+async def was_asked(model: ModelServer, times: int = 1) -> None:
+    async def has_been() -> bool:
+        return len(model.requests) >= times
+
+    await eventually(has_been)
+
+
+async def ended(replica: Replica) -> int | None:
+    """Its exit code, once it has one."""
+
+    async def has_ended() -> bool:
+        return replica.process.exitcode is not None
+
+    await eventually(has_ended)
+    return replica.process.exitcode

@@ -1,0 +1,329 @@
+"""A replica that is told to stop: it begins nothing new, finishes what it can, and tells those whom it leaves."""
+
+import asyncio
+import os
+import signal
+import sqlite3
+import time
+from asyncio import Event
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from latchkey.application.application import Application
+from latchkey.application.endings import Ending, finish_turn
+from latchkey.application.watching import Watch
+from latchkey.domain.scope import Owner, UserId
+from latchkey.domain.turn import Usage
+from latchkey.infrastructure.database.engine import create_engine
+from latchkey.infrastructure.database.feed import LocalFeed
+from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from latchkey.infrastructure.telemetry import log_call
+from tests.acceptance import accepted
+from tests.e2e.desk import a_desk, asking_claude, saving
+from tests.e2e.program import SIGNED, Environment, Replica, served, token_for
+from tests.e2e.talk import Event as TurnEvent
+from tests.e2e.talk import asking, ended, has_heard, talking_to, was_asked
+from tests.fakes.model_script import says
+from tests.fakes.model_server import ModelServer, model_server
+from tests.integration.http.service import serving, settings_for
+from tests.patience import eventually
+
+PROMPTLY_S = 4.0
+
+
+@pytest.fixture
+async def model() -> AsyncIterator[ModelServer]:
+    async with model_server() as model:
+        yield model
+
+
+@pytest.fixture
+def on_sqlite(sqlite_url: str) -> Environment:
+    """For what does not depend on the kind of database."""
+    return {**SIGNED, "LATCHKEY_DATABASE_URL": sqlite_url}
+
+
+@pytest.fixture
+def on_postgresql(postgresql_url: str) -> Environment:
+    return {**SIGNED, "LATCHKEY_DATABASE_URL": postgresql_url}
+
+
+@pytest.fixture
+def ada(home: Path) -> str:
+    """Her token."""
+    return token_for("ada", home, SIGNED)
+
+
+def leaves(answer: httpx2.Response) -> tuple[int, str]:
+    """What is answered, and what becomes of the connection."""
+    return answer.status_code, answer.headers.get("connection", "")
+
+
+def refusal(answer: httpx2.Response) -> tuple[int, str, bool]:
+    return answer.status_code, answer.json()["code"], int(answer.headers["retry-after"]) > 0
+
+
+def gapless(events: list[TurnEvent]) -> bool:
+    return [event.seq for event in events] == list(range(1, len(events) + 1))
+
+
+async def test_from_the_signal_on_nothing_new_is_begun_and_all_else_is_served(
+    home: Path, on_sqlite: Environment, ada: str, model: ModelServer
+) -> None:
+    model.script.append(says("Half ", "done.").held(Event()))
+    with served(home=home, environment=asking(model, on_sqlite)) as replica:
+        async with talking_to(replica, ada) as talk:
+            waiting = asyncio.create_task(talk.say())
+            await was_asked(model)
+            turn = await talk.only_turn()
+            replica.process.terminate()
+            await has_heard(replica)
+
+            ready = await talk.client.get("/health/ready")
+            refused = [await talk.say(), await talk.say(headers={"accept": "text/event-stream"})]
+            live = await talk.client.get("/health/live")
+            task = await talk.ask("POST", "tasks", json={"title": "Buy milk"})
+            seen = await talk.ask("GET", f"turns/{turn['id']}")
+            following = asyncio.create_task(talk.follow(turn["id"]))
+            conversations = await talk.items("conversations")
+            still_running = replica.process.exitcode
+            cancelled = await talk.ask("POST", f"turns/{turn['id']}/cancel")
+            events, answer = await following, await waiting
+            code = await ended(replica)
+
+    assert [refusal(one) for one in [ready, *refused]] == [(503, "draining", True)] * 3
+    assert [leaves(one) for one in (ready, *refused)] == [(503, "close")] * 3
+    assert [leaves(one) for one in (live, seen, cancelled, task)] == [(200, "close")] * 3 + [(201, "close")]
+    assert (seen.json()["status"], cancelled.json()["status"]) == ("running", "cancelled")
+    assert len(conversations) == 1
+    assert (events[-1].name, gapless(events)) == ("turn.cancelled", True)
+    assert (answer.status_code, answer.json()["code"]) == (409, "turn-cancelled")
+    assert (still_running, code) == (None, 0)
+
+
+async def test_whoever_waited_for_an_answer_is_asked_to_connect_anew_with_it(
+    home: Path, on_sqlite: Environment, ada: str, model: ModelServer
+) -> None:
+    """The next request over that connection would meet its end."""
+    rest = Event()
+    model.script.append(says("Done.").held(rest))
+    with served(home=home, environment=asking(model, on_sqlite)) as replica:
+        async with talking_to(replica, ada) as talk:
+            waiting = asyncio.create_task(talk.say())
+            await was_asked(model)
+            replica.process.terminate()
+            await has_heard(replica)
+            rest.set()
+
+            assert leaves(await waiting) == (200, "close")
+
+
+async def test_a_turn_that_ends_in_time_is_answered_and_then_the_process_ends_by_itself(
+    home: Path, configured: Environment, ada: str, model: ModelServer
+) -> None:
+    """Whoever waits for the answer has it, and whoever follows the turn its last event."""
+    rest = Event()
+    model.script += [says("All ", "done.").held(rest)] * 2
+    with served(home=home, environment=asking(model, configured)) as replica:
+        async with talking_to(replica, ada) as talk:
+            waiting = asyncio.create_task(talk.say())
+            following = asyncio.create_task(talk.say_streaming())
+            await was_asked(model, 2)
+            replica.process.terminate()
+            await has_heard(replica)
+            rest.set()
+            released = time.monotonic()
+            answer, events = await waiting, await following
+            code = await ended(replica)
+            took = time.monotonic() - released
+
+    assert (answer.status_code, answer.json()["response"]) == (200, "All done.")
+    assert (events[-1].name, events[-1].data["response"], gapless(events)) == ("turn.completed", "All done.", True)
+    assert (code, took < PROMPTLY_S) == (0, True)
+
+
+async def test_a_turn_that_does_not_is_interrupted_and_everybody_is_told_so(
+    home: Path, configured: Environment, ada: str, model: ModelServer
+) -> None:
+    model.script += [says("Half ", "done.").held(Event())] * 2
+    given = asking(model, configured, LATCHKEY_DRAIN_S="1")
+    with served(home=home, environment=given) as replica:
+        async with talking_to(replica, ada) as talk:
+            waiting = asyncio.create_task(talk.say())
+            following = asyncio.create_task(talk.say_streaming())
+            await was_asked(model, 2)
+            begun = time.monotonic()
+            replica.process.terminate()
+            answer, events = await waiting, await following
+            code = await ended(replica)
+            took = time.monotonic() - begun
+    with served(home=home, environment=given) as again:
+        async with talking_to(again, ada) as talk:
+            turns = [
+                (await talk.ask("GET", f"turns/{id}")).json() for id in (answer.json()["turn_id"], turn_of(events))
+            ]
+            stored = await talk.follow(turn_of(events))
+
+    assert refusal(answer) == (503, "turn-interrupted", True)
+    assert (events[-1].name, gapless(events)) == ("turn.interrupted", True)
+    assert [turn["status"] for turn in turns] == ["interrupted"] * 2
+    assert stored == events
+    assert (code, 1 <= took < 1 + PROMPTLY_S) == (0, True)
+
+
+async def test_whoever_follows_the_turn_of_another_replica_goes_on_there(
+    home: Path, on_postgresql: Environment, ada: str, model: ModelServer
+) -> None:
+    """Their stream is closed without a last event, because there was none."""
+    rest = Event()
+    model.script.append(says("All ", "done.").held(rest))
+    given = asking(model, on_postgresql)
+    with served(home=home, environment=given) as one, served(home=home, environment=given) as other:
+        async with talking_to(one, ada) as here, talking_to(other, ada) as there:
+            waiting = asyncio.create_task(here.say())
+            await was_asked(model)
+            turn = await here.only_turn()
+            first: list[TurnEvent] = []
+            following = asyncio.create_task(there.follow(turn["id"], into=first))
+            await eventually(lambda: has_text(first, "All done."))
+            other.process.terminate()
+            await following
+            code = await ended(other)
+            going_on = asyncio.create_task(here.follow(turn["id"], first[-1].seq))
+            rest.set()
+            then, answer = await going_on, await waiting
+
+    assert (code, answer.status_code) == (0, 200)
+    assert [event.name for event in first] == ["turn.started", *["message.delta"] * (len(first) - 1)]
+    assert (then[-1].name, gapless([*first, *then])) == ("turn.completed", True)
+    assert text_of([*first, *then]) == "All done."
+
+
+async def test_interrupted_twice_at_a_terminal_it_waits_for_nothing(
+    home: Path, on_sqlite: Environment, ada: str, model: ModelServer
+) -> None:
+    """And still says how its turns ended."""
+    model.script += [says("Half ", "done.").held(Event())] * 2
+    given = asking(model, on_sqlite, LATCHKEY_DRAIN_S="30")
+    with served(home=home, environment=given) as replica:
+        async with talking_to(replica, ada) as talk:
+            waiting = asyncio.create_task(talk.say())
+            following = asyncio.create_task(talk.say_streaming())
+            await was_asked(model, 2)
+            interrupt(replica)
+            await has_heard(replica)
+            begun = time.monotonic()
+            interrupt(replica)
+            answer, events = await waiting, await following
+            code = await ended(replica)
+            took = time.monotonic() - begun
+
+    assert refusal(answer) == (503, "turn-interrupted", True)
+    assert events[-1].name == "turn.interrupted"
+    assert (code, took < PROMPTLY_S) == (0, True)
+
+
+async def test_several_workers_drain_like_one(
+    home: Path, on_postgresql: Environment, ada: str, model: ModelServer
+) -> None:
+    rest = Event()
+    model.script += [says("All ", "done.").held(rest)] * 4
+    with served("--workers", "2", home=home, environment=asking(model, on_postgresql)) as replica:
+        async with talking_to(replica, ada) as talk:
+            waiting = [asyncio.create_task(talk.say()) for _ in range(4)]
+            await was_asked(model, 4)
+            replica.process.terminate()
+            await eventually(lambda: both_drain(replica))
+            refused = await talk.say()
+            rest.set()
+            answers = await asyncio.gather(*waiting)
+            code = await ended(replica)
+
+    assert refusal(refused) == (503, "draining", True)
+    assert [(answer.status_code, answer.json()["response"]) for answer in answers] == [(200, "All done.")] * 4
+    assert code == 0
+
+
+async def test_no_process_of_a_turn_is_left_behind(
+    home: Path, on_sqlite: Environment, ada: str, model: ModelServer
+) -> None:
+    model.script += [saving(), says("Here ", "it is.").held(Event())]
+    given = {**on_sqlite, **asking_claude(model), "LATCHKEY_DRAIN_S": "1"}
+    with a_desk(home, given, ada) as desk:
+        waiting = asyncio.create_task(desk.file_turn())
+        await was_asked(model, 2)
+        at_work = len(desk.processes)
+        desk.replica.process.terminate()
+        answer = await waiting
+        code = await ended(desk.replica)
+        left = [desk.processes, desk.homes]
+
+    assert at_work > 0
+    assert refusal(answer) == (503, "turn-interrupted", True)
+    assert (code, left) == (0, [[], []])
+
+
+def turn_of(events: list[TurnEvent]) -> str:
+    turn_id: str = events[0].data["turn_id"]
+    return turn_id
+
+
+def interrupt(replica: Replica) -> None:
+    assert replica.process.pid
+    os.kill(replica.process.pid, signal.SIGINT)
+
+
+def text_of(events: list[TurnEvent]) -> str:
+    return "".join(event.data["text"] for event in events if event.name == "message.delta")
+
+
+async def has_text(events: list[TurnEvent], text: str) -> bool:
+    return text_of(events) == text
+
+
+async def both_drain(replica: Replica) -> bool:
+    return replica.said.count("draining") == 2
+
+
+async def test_a_slow_reader_is_told_the_end_of_a_turn_that_ended_in_time(sqlite_url: str) -> None:
+    """They are still at an earlier event when the turn and the waiting end."""
+    engine, feed, owner = create_engine(sqlite_url), LocalFeed(), Owner(UserId("ada"))
+    app = Application(SqlUnitsOfWork(engine, feed), log_call)
+    turn_id, watch = (await accepted(app, owner)).turn.id, Watch(app, feed)
+    stream = watch.follow(owner, turn_id, 0)
+    read = [event.name for event in await anext(stream)]
+    await app.call(owner, finish_turn, turn_id, Ending("completed", Usage(), "All done."))
+    watch.close()
+    read += [event.name async for batch in stream for event in batch]
+    await engine.dispose()
+
+    assert read == ["turn.started", "message.delta", "turn.completed"]
+
+
+async def test_a_turn_that_was_being_accepted_at_the_signal_is_waited_for_too(sqlite_url: str) -> None:
+    """It was let in, and so it is one of those that are running."""
+    async with serving(settings_for(sqlite_url)) as service:
+        ada, runner = service.person(), service.asgi._app.state.runner
+        holder = await asyncio.to_thread(sqlite3.connect, sqlite_url.partition(":///")[2], check_same_thread=False)
+        await asyncio.to_thread(holder.execute, "BEGIN IMMEDIATE")
+        waiting = asyncio.create_task(ada.post("chat", json={"message": "hello"}))
+        await eventually(lambda: is_waited_for(waiting))
+        draining = asyncio.create_task(runner.drain())
+        await asyncio.wait([draining], timeout=0.2)
+        has_drained_before = draining.done()
+        await asyncio.to_thread(holder.execute, "ROLLBACK")
+        holder.close()
+        answer = await waiting
+        await draining
+
+    assert (has_drained_before, answer.status_code) == (False, 200)
+
+
+async def is_waited_for(request: asyncio.Task[httpx2.Response]) -> bool:
+    """Whether it has come as far as it can."""
+    for _ in range(1000):
+        await asyncio.sleep(0)
+    return not request.done()

@@ -1,0 +1,121 @@
+"""A service whose database goes away in the middle of things, and what must be true of every turn afterwards."""
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+from sqlalchemy import make_url
+
+from tests.fakes.model_script import Answer, Step
+from tests.fakes.model_server import ModelServer
+from tests.integration.database.wire import Wire
+from tests.integration.http.service import Person, Service, asking, serving, settings_for
+from tests.patience import eventually
+
+ENDED = {"completed", "failed", "interrupted", "cancelled"}
+MILK = ("add_task", '{"title":"Buy milk"}')
+
+
+class TwoSteps(deque[Step]):
+    """A script for turns side by side: first a call, and an answer once it has a result."""
+
+    def __init__(self, model: ModelServer, first: Answer, then: Answer) -> None:
+        super().__init__([first])
+        self._model, self._first, self._then = model, first, then
+
+    def popleft(self) -> Step:
+        return self._then if self._model.requests[-1].results else self._first
+
+
+@asynccontextmanager
+async def thinking(url: str, model: ModelServer, **variables: str) -> AsyncIterator[Service]:
+    """A replica that asks that model."""
+    async with serving(settings_for(url, **asking(model), **variables)) as service:
+        yield service
+
+
+def through(wire: Wire, url: str) -> str:
+    return make_url(url).set(port=wire.port).render_as_string(hide_password=False)
+
+
+async def was_asked(model: ModelServer, times: int) -> None:
+    async def has_been() -> bool:
+        return len(model.requests) >= times
+
+    await eventually(has_been)
+
+
+async def events_of(person: Person, turn_id: str) -> list[dict[str, Any]]:
+    """What is stored of them, or up to the last one: whoever loses the stream goes on."""
+    found: list[dict[str, Any]] = []
+    while not found or found[-1]["event"] not in {f"turn.{how}" for how in ENDED}:
+        after = {"after": found[-1]["seq"]} if found else {}
+        response = await person.get(f"turns/{turn_id}/events", params=after)
+        if response.status_code != 200:
+            assert is_unavailable(response), response.text
+            await asyncio.sleep(0.1)
+        else:
+            found += [_event(block) for block in response.text.split("\n\n") if block.startswith("id:")]
+    return found
+
+
+def _event(block: str) -> dict[str, Any]:
+    fields = dict(line.split(": ", 1) for line in block.splitlines())
+    return {**json.loads(fields["data"]), "event": fields["event"]}
+
+
+def is_unavailable(response: httpx2.Response) -> bool:
+    """Whether somebody is told to come again later, which is all that an outage may look like."""
+    return response.status_code == 503 and "retry-after" in response.headers
+
+
+async def recovered(person: Person) -> None:
+    """Wait until it can be written again. Nothing is restarted."""
+
+    async def can_write() -> bool:
+        response = await person.post("tasks", json={"title": "Back again"})
+        assert response.status_code == 201 or is_unavailable(response), response.text
+        return response.status_code == 201
+
+    await eventually(can_write)
+
+
+async def sound_turn(person: Person, turn_id: str) -> dict[str, Any]:
+    """The turn once it has ended, found to be whole: events without gaps, and a message if it has been answered."""
+
+    async def has_ended() -> bool:
+        response = await person.get(f"turns/{turn_id}")
+        assert response.status_code == 200 or is_unavailable(response), response.text
+        return response.status_code == 200 and response.json()["status"] in ENDED
+
+    await eventually(has_ended)
+    turn: dict[str, Any] = (await person.get(f"turns/{turn_id}")).json()
+    events = await events_of(person, turn_id)
+    told = "".join(event["text"] for event in events if event["event"] == "message.delta")
+    listing = await person.items(f"conversations/{turn['conversation_id']}/messages")
+    answers = [one["content"] for one in listing if one["turn_id"] == turn_id and one["role"] == "assistant"]
+    started = [event["id"] for event in events if event["event"] == "tool_call.started"]
+    answered = [event["id"] for event in events if event["event"] == "tool_call.completed"]
+
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert events[-1]["event"] == f"turn.{turn['status']}"
+    assert answers == ([told] if turn["status"] == "completed" else [])
+    assert [one["seq"] for one in listing] == list(range(1, len(listing) + 1))
+    assert started == [call["id"] for call in turn["tool_calls"]]
+    assert answered == [call["id"] for call in turn["tool_calls"] if call["result"] is not None]
+    return turn
+
+
+def effects(*turns: dict[str, Any]) -> list[str]:
+    """The tasks that the ledgers of these turns say were made."""
+    calls = [call for turn in turns for call in turn["tool_calls"] if call["name"] == "add_task"]
+    return sorted(call["result"]["id"] for call in calls if not call["is_error"])
+
+
+async def tasks_of(person: Person) -> list[str]:
+    """Those that turns made."""
+    return sorted(task["id"] for task in await person.items("tasks", limit=200) if task["title"] == "Buy milk")

@@ -1,0 +1,374 @@
+"""PostgreSQL goes away: who asks is told to come again, turns end as a whole, and nothing has to be restarted."""
+
+import asyncio
+import os
+import signal
+import time
+from asyncio import Event, StreamReader, StreamWriter
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import httpx2
+import pytest
+from sqlalchemy import make_url
+
+from latchkey.domain.errors import Unavailable
+from latchkey.domain.page import Window
+from latchkey.domain.scope import Owner, UserId
+from latchkey.infrastructure.database import dialect, unit
+from latchkey.infrastructure.database import engine as engines
+from latchkey.infrastructure.database.engine import create_engine
+from latchkey.infrastructure.database.migration import upgrade
+from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from tests.builders import a_task
+from tests.fakes.model_script import calls, says
+from tests.fakes.model_server import ModelServer, model_server
+from tests.integration.database.wire import CHUNK, Wire
+from tests.integration.http.service import Person
+from tests.integration.outage import (
+    MILK,
+    TwoSteps,
+    effects,
+    events_of,
+    is_unavailable,
+    recovered,
+    sound_turn,
+    tasks_of,
+    thinking,
+    through,
+    was_asked,
+)
+from tests.patience import PATIENCE_S, eventually
+from tests.postgresql import PostgreSQL, _throw_away
+from tests.tether import humble_account
+
+KILL = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+"""
+
+OTHERS = KILL.replace("pg_terminate_backend(pid)", "pid")
+
+
+class Scissors(Wire):
+    """Cuts a connection behind a COMMIT: the server has it, and nobody hears what came of it."""
+
+    def __init__(self, server_port: int) -> None:
+        super().__init__(server_port)
+        self._commits_left = 0
+        self.cuts = 0
+
+    def cut_after(self, commits: int) -> None:
+        """At that commit from now on."""
+        self._commits_left = commits
+
+    async def _pass(self, source: StreamReader, sink: StreamWriter, *, by_server: bool) -> None:
+        if by_server:
+            await super()._pass(source, sink, by_server=True)
+            return
+        try:
+            while chunk := await source.read(CHUNK):
+                await self._flowing.wait()
+                if b"COMMIT\0" in chunk and self._is_the_one():
+                    self.cuts += 1
+                    for end in self._ends:
+                        if end is not sink:
+                            end.transport.abort()
+                    self._ends = {sink}
+                sink.write(chunk)
+                await sink.drain()
+        except ConnectionError:
+            return
+        finally:
+            sink.close()
+
+    def _is_the_one(self) -> bool:
+        self._commits_left -= 1
+        return self._commits_left == 0
+
+
+async def is_told(url: str, text: str) -> bool:
+    """Whether so much of an answer is stored in the events of the one turn."""
+    connection = await asyncpg.connect(url)
+    told = await connection.fetchval("SELECT max(told) FROM turns")
+    await connection.close()
+    return bool(told == len(text))
+
+
+@asynccontextmanager
+async def scissors_to(url: str) -> AsyncIterator[Scissors]:
+    wire = Scissors(make_url(url).port or 5432)
+    await wire.mend()
+    try:
+        yield wire
+    finally:
+        await wire.mend()
+        await wire.cut()
+
+
+@pytest.fixture
+async def model() -> AsyncIterator[ModelServer]:
+    async with model_server() as model:
+        yield model
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight connections, and a second to wait for one or for an answer."""
+    for name, value in {"POOL_SIZE": 8, "POOL_TIMEOUT_S": 1, "STATEMENT_TIMEOUT_S": 1}.items():
+        monkeypatch.setattr(engines, name, value)
+    for name, value in {"POOL_SIZE": 8, "POOL_TIMEOUT_S": 1}.items():
+        monkeypatch.setattr(unit, name, value)
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[PostgreSQL]:
+    """One that nobody else uses, so that it may crash."""
+    with _throw_away(tmp_path / "postgresql.log") as server:
+        yield server
+
+
+async def execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(statement)
+    await connection.close()
+
+
+async def crash(server: PostgreSQL) -> None:
+    """The server ends all its connections, recovers, and comes back, as after a restart."""
+    connection = await asyncpg.connect(server.superuser_url("postgres"))
+    os.kill(await connection.fetchval("SELECT pg_backend_pid()"), signal.SIGKILL)
+    connection.terminate()
+
+
+async def ask_everything(person: Person) -> list[httpx2.Response]:
+    said = person.post("chat", json={"message": "Hello?"})
+    written = person.post("tasks", json={"title": "Buy oats"})
+    return list(await asyncio.gather(person.get("tasks"), written, person.get("conversations"), said))
+
+
+@pytest.mark.skipif(
+    humble_account().user is None and os.environ.get("TEST_DATABASE_URL") is not None,
+    reason="the server that was given is somebody else's",
+)
+async def test_a_server_that_crashes_in_the_middle_of_a_turn_costs_it_nothing(
+    own_server: PostgreSQL, model: ModelServer
+) -> None:
+    """Nor those who follow it on another replica."""
+    url = own_server.superuser_url("postgres")
+    await execute(url, "ALTER DATABASE postgres SET synchronous_commit = on")  # what is committed outlives the crash
+    await asyncio.to_thread(upgrade, url)
+    rest = Event()
+    model.script += [calls(MILK), says("All ", "done.").held(rest)]
+    async with thinking(url, model) as one, thinking(url, model) as other:
+        ada = one.person("ada")
+        turn = asyncio.create_task(ada.post("chat", json={"message": "milk"}))
+        await was_asked(model, 2)
+        (conversation,) = await ada.items("conversations")
+        (found,) = await ada.items(f"conversations/{conversation['id']}/turns")
+        following = asyncio.create_task(events_of(other.person("ada"), found["id"]))
+        await crash(own_server)
+        during = [await ada.post("tasks", json={"title": "Buy oats"}) for _ in range(3)]
+        await recovered(ada)
+        rest.set()
+        answer, followed = await turn, await following
+        ended = await sound_turn(ada, found["id"])
+        stored, kept = await events_of(ada, found["id"]), await tasks_of(ada)
+
+    assert [one for one in during if one.status_code != 201 and not is_unavailable(one)] == []
+    assert (answer.status_code, answer.json()["response"], ended["status"]) == (200, "All done.", "completed")
+    assert followed == stored
+    assert len(kept) == 1
+    assert kept == effects(ended)
+
+
+async def test_connections_killed_at_any_moment_leave_every_turn_whole(
+    postgresql_url: str, postgresql_server: PostgreSQL, model: ModelServer
+) -> None:
+    model.script = TwoSteps(model, calls(MILK, saying=("Well, ",)), says("all ", "done."))
+    superuser_url = postgresql_server.superuser_url(postgresql_url.rpartition("/")[2])
+    async with thinking(postgresql_url, model, LATCHKEY_TURN_LEASE_S="4") as service:
+        people = [service.person() for _ in range(6)]
+        answers: list[httpx2.Response] = []
+
+        async def talk(person: Person) -> None:
+            for _ in range(5):
+                answers.append(await person.post("chat", json={"message": "milk"}))
+                answers.extend(await asyncio.gather(person.get("tasks"), person.post("tasks", json={"title": "Oats"})))
+
+        talking = asyncio.gather(*(talk(person) for person in people))
+        killer = await asyncpg.connect(superuser_url)
+        killed = 0
+        while not talking.done():
+            killed += len(await killer.fetch(KILL))
+            await asyncio.wait([talking], timeout=0.1)
+        await killer.close()
+        await talking
+        ended = {person.user_id: [await sound_turn(person, id) for id in await turns_of(person)] for person in people}
+        kept = {person.user_id: await tasks_of(person) for person in people}
+
+    assert [one.text for one in answers if one.status_code not in {200, 201, 409, 503}] == []
+    assert [one.text for one in answers if one.status_code == 503 and not is_told_when(one)] == []
+    assert killed > 0
+    assert [one for one in answers if one.status_code == 200]
+    assert {user: effects(*turns) for user, turns in ended.items()} == kept
+
+
+def is_told_when(refused: httpx2.Response) -> bool:
+    """To come again; a turn that lost its tools has ended, and is not taken up again."""
+    return is_unavailable(refused) or refused.json()["code"] == "tools-unavailable"
+
+
+async def turns_of(person: Person) -> list[str]:
+    listings = [f"conversations/{one['id']}/turns" for one in await person.items("conversations", limit=200)]
+    return [turn["id"] for listing in listings for turn in await person.items(listing)]
+
+
+async def test_a_network_that_freezes_is_unavailable_in_bounded_time_until_it_thaws(
+    postgresql_url: str, model: ModelServer, impatient: None
+) -> None:
+    """Also with a pool full of connections that nobody has found out about yet."""
+    rest = Event()
+    model.script += [calls(MILK), says("All ", "done.").held(rest)]
+    async with scissors_to(postgresql_url) as wire, thinking(through(wire, postgresql_url), model) as service:
+        ada = service.person()
+        turn = asyncio.create_task(ada.post("chat", json={"message": "milk"}))
+        await was_asked(model, 2)
+        await asyncio.gather(*(service.person().get("tasks") for _ in range(20)))
+        wire.silence()
+        begun = time.monotonic()
+        frozen = [await service.person().get("tasks")]
+        took = time.monotonic() - begun
+        frozen += await ask_everything(service.person())
+        rest.set()
+        await wire.mend()
+        answer = await turn
+        ended = await sound_turn(ada, answer.json()["turn_id"])
+        await recovered(ada)
+        kept = await tasks_of(ada)
+
+    assert [is_unavailable(one) for one in frozen] == [True] * 5
+    assert took < 5
+    assert (answer.status_code, ended["status"]) == (200, "completed")
+    assert kept == effects(ended)
+
+
+async def test_when_every_connection_is_taken_others_are_unavailable(
+    postgresql_url: str, postgresql_server: PostgreSQL, model: ModelServer, impatient: None
+) -> None:
+    superuser_url = postgresql_server.superuser_url(postgresql_url.rpartition("/")[2])
+    async with thinking(postgresql_url, model) as service:
+        ada = service.person()
+        holder = await asyncpg.connect(superuser_url)
+        await holder.execute("BEGIN; LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE")
+        blocked = [asyncio.create_task(ada.get("tasks")) for _ in range(30)]
+        refused = await asyncio.gather(*blocked)
+        await holder.execute("ROLLBACK")
+        await holder.close()
+        await recovered(ada)
+
+    assert [is_unavailable(one) for one in refused] == [True] * 30
+
+
+async def test_a_user_whose_lock_somebody_keeps_is_unavailable_in_bounded_time_and_nobody_else_is(
+    postgresql_url: str, model: ModelServer, impatient: None
+) -> None:
+    """As a replica does that hangs with it. To wait is not to have lost a connection: it is done once."""
+    async with thinking(postgresql_url, model) as service:
+        ada, bob = service.person(), service.person()
+        model.script += [says("Hello, Bob."), says("Hello, Ada.")]
+        holder = await asyncpg.connect(postgresql_url)
+        await holder.execute(f"SELECT pg_advisory_lock(hashtextextended('latchkey:{ada.user_id}', 0))")
+        begun = time.monotonic()
+        refused = await ada.post("chat", json={"message": "Hello?"})
+        took = time.monotonic() - begun
+        answered = await bob.said("Hello?")
+        await holder.close()
+        back = await ada.said("Hello?")
+
+    assert is_unavailable(refused)
+    assert took < 5
+    assert (answered["response"], back["response"]) == ("Hello, Bob.", "Hello, Ada.")
+
+
+async def test_a_process_that_hangs_in_a_transaction_has_lost_it_when_it_comes_back(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dialect, "_HANGING", "SET LOCAL idle_in_transaction_session_timeout='100ms'")
+    engine, ada = create_engine(postgresql_url), Owner(UserId("ada"))
+    units = SqlUnitsOfWork(engine)
+    with pytest.raises(Unavailable), ThreadPoolExecutor() as others:  # noqa: PT012 # a unit of work is one thing
+        async with units.open(ada, "write") as work:
+            await work.tasks.add(a_task())
+            # Nothing of ours runs meanwhile, as when a process is stopped.
+            others.submit(asyncio.run, others_are_gone(postgresql_url)).result()
+            await work.commit()
+    async with units.open(ada, "read") as work:
+        kept = (await work.tasks.page(None, Window())).items
+    await engine.dispose()
+
+    assert kept == []
+
+
+async def others_are_gone(url: str) -> None:
+    """Wait until nobody else is connected."""
+    connection = await asyncpg.connect(url)
+
+    async def are_gone() -> bool:
+        return not await connection.fetch(OTHERS)
+
+    await eventually(are_gone)
+    await connection.close()
+
+
+@pytest.mark.parametrize("commit", range(1, 6))
+async def test_a_turn_whose_commit_is_cut_off_is_whole_and_happens_once(
+    postgresql_url: str, model: ModelServer, commit: int
+) -> None:
+    """Whichever commit it is, and whatever came of it. The client sends its message again as it is told."""
+    model.script = TwoSteps(model, calls(MILK, saying=("Well, ",)), says("all ", "done."))
+    lease = {"LATCHKEY_TURN_LEASE_S": "2"}
+    async with scissors_to(postgresql_url) as wire, thinking(through(wire, postgresql_url), model, **lease) as service:
+        ada = service.person()
+        wire.cut_after(commit)
+        answer = await insistently(ada)
+        (turn_id,) = await turns_of(ada)
+        ended, kept = await sound_turn(ada, turn_id), await tasks_of(ada)
+
+    assert ended["status"] in {"completed", "failed", "interrupted"}
+    assert (answer.status_code == 200) == (ended["status"] == "completed"), answer.text
+    assert kept == effects(ended)
+    assert wire.cuts == 1
+
+
+async def insistently(person: Person) -> httpx2.Response:
+    """What the message is answered in the end, sent again under its key for as long as that is of use."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            answer = await person.post("chat", json={"message": "milk"}, headers={"idempotency-key": "one"})
+            if answer.status_code == 200 or answer.json()["code"] not in {"unavailable", "turn-in-progress"}:
+                return answer
+            await asyncio.sleep(0.1)
+
+
+async def test_the_end_of_a_turn_is_stored_once_though_nobody_heard_so(postgresql_url: str, model: ModelServer) -> None:
+    """Whoever waits is answered with what is stored."""
+    rest = Event()
+    model.script.append(says("All done.").held(rest))
+    async with scissors_to(postgresql_url) as wire, thinking(through(wire, postgresql_url), model) as service:
+        ada = service.person()
+        turn = asyncio.create_task(ada.post("chat", json={"message": "milk"}))
+        await was_asked(model, 1)
+        (conversation,) = await ada.items("conversations")
+        (found,) = await ada.items(f"conversations/{conversation['id']}/turns")
+        await eventually(lambda: is_told(postgresql_url, "All done."))
+        wire.cut_after(1)
+        rest.set()
+        answer = await turn
+        ended = await sound_turn(ada, found["id"])
+
+    assert (answer.status_code, answer.json()["response"]) == (200, "All done.")
+    assert (ended["status"], wire.cuts) == ("completed", 1)

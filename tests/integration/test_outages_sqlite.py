@@ -1,0 +1,220 @@
+"""SQLite does not let itself be written: who asks is told to come again, and nothing is half there afterwards."""
+
+import asyncio
+import sqlite3
+import time
+from asyncio import Event
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing
+from typing import Any
+
+import pytest
+from sqlalchemy import Pool, event
+
+from latchkey.infrastructure.database import dialect
+from latchkey.infrastructure.database import engine as engines
+from tests.fakes.model_script import calls, says
+from tests.fakes.model_server import ModelServer, model_server
+from tests.integration.http.service import Person
+from tests.integration.outage import (
+    MILK,
+    effects,
+    is_unavailable,
+    recovered,
+    sound_turn,
+    tasks_of,
+    thinking,
+    was_asked,
+)
+
+Trouble = Callable[[], None]
+AMPLE = 1_000_000
+
+
+@pytest.fixture
+async def model() -> AsyncIterator[ModelServer]:
+    async with model_server() as model:
+        yield model
+
+
+class Troubles:
+    """What every connection to the file is told before each unit of work."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._pragmas: list[str] = []
+        with closing(sqlite3.connect(path)) as file:
+            file.execute("VACUUM")  # what is free inside the file needs no disk
+
+    def fill_the_disk(self) -> None:
+        """To the last page that is in use."""
+        with closing(sqlite3.connect(self._path)) as file:
+            (pages,) = file.execute("PRAGMA page_count").fetchone()
+        self._pragmas = [f"max_page_count={pages}"]
+
+    def forbid_writing(self) -> None:
+        """As with a file that has become read-only."""
+        self._pragmas = ["query_only=ON"]
+
+    def end(self) -> None:
+        self._pragmas = [f"max_page_count={AMPLE}", "query_only=OFF"]
+
+    def tell(self, connection: Any, *_: object) -> None:
+        cursor = connection.cursor()
+        for pragma in self._pragmas:
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+
+@pytest.fixture
+def path(sqlite_url: str) -> str:
+    return sqlite_url.partition(":///")[2]
+
+
+@pytest.fixture
+def troubles(path: str) -> Iterator[Troubles]:
+    troubles = Troubles(path)
+    event.listen(Pool, "checkout", troubles.tell)
+    yield troubles
+    event.remove(Pool, "checkout", troubles.tell)
+
+
+@asynccontextmanager
+async def locked(path: str) -> AsyncIterator[None]:
+    """Held by somebody else, who writes."""
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as file:
+        await asyncio.to_thread(file.execute, "BEGIN IMMEDIATE")
+        yield
+        file.execute("ROLLBACK")
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for the file for longer than a tenth of a second."""
+    monkeypatch.setattr(engines, "_PRAGMAS", (*engines._PRAGMAS, "busy_timeout=100"))
+
+
+async def add(ada: Person, size: int = 1) -> Any:
+    return await ada.post("tasks", json={"title": "Buy oats", "description": "x" * size})
+
+
+async def test_a_file_that_somebody_holds_is_unavailable_to_writers_and_a_turn_waits_for_it(
+    sqlite_url: str, path: str, model: ModelServer, impatient: None
+) -> None:
+    """The turn is answered once the file is free: its end is stored for as long as its lease lasts."""
+    rest = Event()
+    model.script += [calls(MILK), says("All ", "done.").held(rest)]
+    async with thinking(sqlite_url, model) as service:
+        ada = service.person()
+        turn = asyncio.create_task(ada.post("chat", json={"message": "milk"}))
+        await was_asked(model, 2)
+        async with locked(path):
+            rest.set()
+            refused = await asyncio.gather(*(add(ada) for _ in range(3)), ada.post("chat", json={"message": "Hello?"}))
+            read = await ada.get("tasks")
+        answer = await turn
+        ended = await sound_turn(ada, answer.json()["turn_id"])
+        kept = await tasks_of(ada)
+
+    assert [is_unavailable(one) for one in refused] == [True] * 4
+    assert (read.status_code, answer.status_code) == (200, 200)
+    assert (ended["status"], answer.json()["response"]) == ("completed", "All done.")
+    assert kept == effects(ended)
+
+
+async def test_a_crowd_of_writers_does_not_wait_for_one_another_for_ever(
+    sqlite_url: str, path: str, model: ModelServer, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them waits for the file in vain; the last one does not wait for all of them."""
+    monkeypatch.setattr(dialect, "QUEUE_S", 0.5)
+    async with thinking(sqlite_url, model) as service:
+        ada = service.person()
+        async with locked(path):
+            begun = time.monotonic()
+            refused = await asyncio.gather(*(add(ada) for _ in range(60)))
+            took = time.monotonic() - begun
+        await recovered(ada)
+
+    assert [is_unavailable(one) for one in refused] == [True] * 60
+    assert took < 4
+
+
+async def test_a_turn_whose_lease_passes_meanwhile_is_interrupted_as_a_whole(
+    sqlite_url: str, path: str, model: ModelServer, impatient: None
+) -> None:
+    """And its conversation goes on."""
+    rest = Event()
+    model.script += [calls(MILK), says("All ", "done.").held(rest), says("Again.")]
+    async with thinking(sqlite_url, model, LATCHKEY_TURN_LEASE_S="1") as service:
+        ada = service.person()
+        turn = asyncio.create_task(ada.post("chat", json={"message": "milk"}))
+        await was_asked(model, 2)
+        async with locked(path):
+            rest.set()
+            answer = await turn
+        (conversation,) = await ada.items("conversations")
+        (found,) = await ada.items(f"conversations/{conversation['id']}/turns")
+        ended = await sound_turn(ada, found["id"])
+        again = await ada.said("Hello?", conversation_id=conversation["id"])
+
+    assert is_unavailable(answer)
+    assert ended["status"] == "interrupted"
+    assert again["response"] == "Again."
+
+
+@pytest.mark.parametrize("trouble", [Troubles.fill_the_disk, Troubles.forbid_writing], ids=["disk full", "read-only"])
+async def test_what_cannot_be_written_is_unavailable_until_it_can(
+    sqlite_url: str, troubles: Troubles, trouble: Callable[[Troubles], None], model: ModelServer
+) -> None:
+    """A turn that is under way keeps what it has, and is answered if there is room in time."""
+    rest = Event()
+    model.script += [calls(MILK), says("All ", "done." * 2000).held(rest)]
+    async with thinking(sqlite_url, model) as service:
+        ada = service.person()
+        turn = asyncio.create_task(ada.post("chat", json={"message": "milk"}))
+        await was_asked(model, 2)
+        trouble(troubles)
+        refused = [await add(ada, 9000) for _ in range(3)] + [await ada.post("chat", json={"message": "x" * 30_000})]
+        read = await ada.get("tasks")
+        rest.set()
+        refused.append(await add(ada, 9000))
+        still_waiting = not turn.done()
+        troubles.end()
+        answer = await turn
+        ended = await sound_turn(ada, answer.json()["turn_id"])
+        await recovered(ada)
+        kept, oats = await tasks_of(ada), [task["title"] for task in await ada.items("tasks")]
+        conversations = await ada.items("conversations")
+
+    assert [is_unavailable(one) for one in refused] == [True] * 5, [one.text for one in refused]
+    assert (read.status_code, still_waiting) == (200, True)
+    assert (answer.status_code, ended["status"]) == (200, "completed")
+    assert kept == effects(ended)
+    assert "Buy oats" not in oats
+    assert len(conversations) == 1
+
+
+@pytest.mark.parametrize("trouble", [Troubles.fill_the_disk, Troubles.forbid_writing], ids=["disk full", "read-only"])
+async def test_a_turn_that_cannot_write_down_its_call_makes_none(
+    sqlite_url: str, troubles: Troubles, trouble: Callable[[Troubles], None], model: ModelServer
+) -> None:
+    rest = Event()
+    big = ("add_task", '{"title":"Buy milk","description":"%s"}' % ("x" * 9000))
+    model.script.append(calls(big, saying=("Well,",)).held(rest))
+    async with thinking(sqlite_url, model) as service:
+        ada = service.person()
+        turn = asyncio.create_task(ada.post("chat", json={"message": "milk"}))
+        await was_asked(model, 1)
+        trouble(troubles)
+        rest.set()
+        refused = await add(ada, 9000)
+        # A model that is asked again would have been told of a result.
+        troubles.end()
+        answer = await turn
+        ended = await sound_turn(ada, answer.json()["turn_id"])
+        kept = await tasks_of(ada)
+
+    assert is_unavailable(refused)
+    assert answer.status_code in {502, 503}
+    assert ended["status"] == "failed"
+    assert kept == effects(ended)
