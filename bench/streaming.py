@@ -1,0 +1,125 @@
+"""How fast what a model says reaches those who read along: `python -m bench.streaming`.
+
+A model that says 20 words a second to each of many turns at once, each word the time at which it was said. Told are
+the delay of the first word of each turn, and the time between two events at the client. SQLite, or the database that
+LATCHKEY_DATABASE_URL names.
+"""
+
+import asyncio
+import itertools
+import json
+import multiprocessing
+import os
+import tempfile
+from asyncio import StreamReader, StreamWriter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from time import monotonic
+
+import click
+
+from latchkey.domain.scope import UserId
+from latchkey.infrastructure.identity.local import SharedSecret
+from tests.e2e.program import SIGNED, Replica, migrated, served
+from tests.fakes.model_script import Answer
+from tests.fakes.responses_wire import responses_events
+from tests.tether import free_port
+
+WORDS = 100
+PAUSE_S = 0.05
+CROWDS = (50, 200)
+
+_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+
+
+async def main() -> None:
+    with tempfile.TemporaryDirectory() as folder, slow_model() as model_url:
+        home = Path(folder) / "home"
+        home.mkdir()
+        given = {**SIGNED, "LATCHKEY_AGENT": "openai", "LATCHKEY_MODEL": "slow", "OPENAI_BASE_URL": model_url}
+        if url := os.environ.get("LATCHKEY_DATABASE_URL"):
+            given["LATCHKEY_DATABASE_URL"] = url
+        migrated(home, given)
+        with served(home=home, environment=given) as replica:
+            await crowd(replica, 1)  # warms up
+            for turns in CROWDS:
+                await crowd(replica, turns)
+
+
+async def crowd(replica: Replica, turns: int) -> None:
+    followed = await asyncio.gather(*(follow(replica, f"user-{number}") for number in range(turns)))
+    delays = sorted(delay for delay, _ in followed)
+    gaps = sorted(gap for _, one in followed for gap in one)
+    click.echo(
+        f"{turns} turns: first word after {at(delays, 0.5)} (p50), {at(delays, 0.99)} (p99);"
+        f" {len(gaps)} times between events: {at(gaps, 0.5)}, {at(gaps, 0.99)}"
+    )
+
+
+async def follow(replica: Replica, user: str) -> tuple[float, list[float]]:
+    """The delay of the first word, and the times between the events with words, in seconds."""
+    host, _, port = replica.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(request(user, port))
+    arrived: list[float] = []
+    delay = 0.0
+    while (line := await reader.readline()) and not line.startswith(b"event: turn.completed"):
+        if line.startswith(b"event: message.delta"):
+            arrived.append(monotonic())
+            text = json.loads((await reader.readline()).removeprefix(b"data: "))["text"]
+            delay = delay or arrived[0] - float(text.split()[0])
+    writer.close()
+    return delay, [later - sooner for sooner, later in itertools.pairwise(arrived)]
+
+
+def request(user: str, port: str) -> bytes:
+    signer = SharedSecret(SIGNED["LATCHKEY_AUTH_SECRET"].encode(), "latchkey", "latchkey")
+    body = b'{"message":"Tell me the time"}'
+    head = (
+        f"POST /api/{user}/chat HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: text/event-stream\r\n"
+        f"Authorization: Bearer {signer.sign(UserId(user), timedelta(hours=1))}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def at(times: list[float], share: float) -> str:
+    return f"{times[int(len(times) * share)] * 1000:.0f} ms"
+
+
+@contextmanager
+def slow_model() -> Iterator[str]:
+    """The base URL of a model in a process of its own."""
+    port = free_port()
+    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(port,), daemon=True)
+    process.start()
+    yield f"http://127.0.0.1:{port}/v1"
+    process.kill()
+
+
+def _serve(port: int) -> None:
+    async def listen() -> None:
+        async with await asyncio.start_server(_speak, "127.0.0.1", port, backlog=1000) as server:
+            await server.serve_forever()
+
+    asyncio.run(listen())
+
+
+async def _speak(reader: StreamReader, writer: StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    said, end = responses_events(Answer(("@",) * WORDS))
+    writer.write(_HEAD)
+    for event in said:
+        if b'"delta": "@"' in event:
+            await asyncio.sleep(PAUSE_S)
+            event = event.replace(b'"delta": "@"', f'"delta": "{monotonic()} "'.encode())  # noqa: PLW2901
+        writer.write(event)
+    writer.writelines(end)
+    await writer.drain()
+    writer.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
