@@ -1,13 +1,14 @@
 # On a fresh machine Python 3.11 or newer, git and make are enough: `make run` and `make test` set up the rest.
 
 PORT ?= 8000
+KILLS ?= 500
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 LOCKED := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup run test check format lock schemas
+.PHONY: setup run test check chaos format lock schemas
 .DEFAULT_GOAL := setup
 
 setup: .venv/installed
@@ -31,6 +32,10 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(MAKE) test
+
+# Kills replicas while clients talk, so many on each database, and looks into what became of everything they were told.
+chaos: setup
+	$(BIN)/python -m tests.chaos --kills $(KILLS) $(ARGS)
 
 format: setup
 	$(BIN)/ruff format
