@@ -13,8 +13,7 @@ from latchkey.domain.turn_event import Happening, numbered
 async def close_turn(work: UnitOfWork, turn: Turn, *happened: Happening, **changes: Any) -> Turn:
     """Store the changes that end a turn, with its last events. The caller has locked it and revoked its token."""
     events = numbered(turn.id, turn.last_event, *happened)
-    for event in events:
-        await work.turn_events.add(event)
+    await work.turn_events.add(*events)
     ended = replace(turn, last_event=events[-1].seq, **{"finished_at": work.now, **changes})
     await work.turns.replace(ended)
     return ended

@@ -150,5 +150,4 @@ async def _record(work: Transaction, invocation: Invocation, outcome: Outcome, s
     happened.append(CallCompleted(call.id, call.name, call.result, call.is_error, call.duration_ms))
     happened += saved_by([call])
     first = await work.turns.next_event(turn_id, work.now, len(happened))
-    for event in numbered(turn_id, first - 1, *happened):
-        await work.turn_events.add(event)
+    await work.turn_events.add(*numbered(turn_id, first - 1, *happened))

@@ -52,8 +52,7 @@ async def record_telling(work: UnitOfWork, turn_id: TurnId, telling: Telling) ->
         if turn.is_running(work.now):
             raise AlreadyTold(turn.told)
         raise Conflict("The turn has ended, or its lease has passed.", turn_id=turn_id)
-    for event in numbered(turn_id, first - 1, *happened):
-        await work.turn_events.add(event)
+    await work.turn_events.add(*numbered(turn_id, first - 1, *happened))
 
 
 async def _announce(work: UnitOfWork, turn_id: TurnId, request: ToolRequest) -> CallStarted | None:

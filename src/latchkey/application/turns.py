@@ -16,10 +16,11 @@ EVENTS_A_TIME = 32
 
 
 class TurnLog(Struct, frozen=True):
-    """The next events of a turn; `is_over` if none will follow them."""
+    """The next events of a turn; `is_over` if none will follow. Without any, `lease_s` is what its lease has left."""
 
     events: list[TurnEvent]
     is_over: bool
+    lease_s: float | None = None
 
 
 @needs(Grant.CONVERSATIONS_READ)
@@ -48,7 +49,8 @@ async def read_log(work: UnitOfWork, turn_id: TurnId, after: int) -> TurnLog:
     if events:
         return TurnLog(events, events[-1].is_last)
     turn = _found(work, await work.turns.get(turn_id))
-    return TurnLog([], turn.status != "running" and turn.last_event <= after)
+    lease_s = (turn.lease_until - work.now).total_seconds()
+    return TurnLog([], turn.status != "running" and turn.last_event <= after, lease_s)
 
 
 def _found(work: UnitOfWork, turn: Turn) -> Turn:

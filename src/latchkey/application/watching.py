@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 
 from latchkey.application.application import Application
 from latchkey.application.recovery import settled
-from latchkey.application.turns import EVENTS_A_TIME, read_log
+from latchkey.application.turns import EVENTS_A_TIME, TurnLog, read_log
 from latchkey.domain.errors import Failure
 from latchkey.domain.ports import Feed
 from latchkey.domain.scope import Owner
@@ -13,6 +13,8 @@ from latchkey.domain.turn_event import TurnEvent
 
 PATIENCE_S = 8.0
 """After so long without news a follower is told that there are none, and the log is looked at."""
+
+_JUST_AFTER_S = 0.1
 
 
 class Watch:
@@ -36,30 +38,35 @@ class Watch:
             news: list[TurnEvent] = []
             while True:
                 is_last_look = self._is_closed
-                events = None if is_last_look else _following(news, after)
-                if events is None:
+                log = None if is_last_look else _continued(news, after)
+                if log is None:
                     try:
                         log = await settled(self._application, owner, read_log, turn_id, after)
                     except Failure:
                         return
                     yield log.events
-                    if log.is_over:
-                        return
-                    events = log.events
-                elif events:
-                    yield events
-                    if events[-1].is_last:
-                        return
-                after = events[-1].seq if events else after
-                if is_last_look and len(events) < EVENTS_A_TIME:
+                elif log.events:
+                    yield log.events
+                if log.is_over:
                     return
-                news = [] if len(events) == EVENTS_A_TIME else await following.news(PATIENCE_S)
+                after = log.events[-1].seq if log.events else after
+                if len(log.events) == EVENTS_A_TIME:
+                    news = []
+                elif is_last_look:
+                    return
+                else:
+                    news = await following.news(_patience_s(log))
 
 
-def _following(news: list[TurnEvent], after: int) -> list[TurnEvent] | None:
-    """Of the news, what follows that number; None if something is missing and the log has to be looked at."""
+def _patience_s(log: TurnLog) -> float:
+    """A turn may have lost its process when its lease has passed, and not before."""
+    return PATIENCE_S if log.lease_s is None else min(PATIENCE_S, log.lease_s + _JUST_AFTER_S)
+
+
+def _continued(news: list[TurnEvent], after: int) -> TurnLog | None:
+    """What the news add after that number; None if something is missing and the log has to be looked at."""
     numbers = [event.seq for event in news]
     is_whole = bool(news) and numbers == list(range(numbers[0], numbers[-1] + 1)) and numbers[0] <= after + 1
     if not is_whole or (news[-1].is_last and news[-1].seq <= after):
         return None
-    return [event for event in news if event.seq > after]
+    return TurnLog([event for event in news if event.seq > after], news[-1].is_last)

@@ -96,8 +96,8 @@ class Turns(Protocol):
 class TurnEvents(Protocol):
     """What happened in each turn, in the order of `seq`."""
 
-    async def add(self, event: TurnEvent) -> None:
-        """Once it is committed, those who follow the turn are told."""
+    async def add(self, *events: TurnEvent) -> None:
+        """Once they are committed, those who follow the turn are told."""
         ...
 
     async def after(self, turn_id: TurnId, seq: int, limit: int) -> list[TurnEvent]: ...

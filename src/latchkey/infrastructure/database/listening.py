@@ -18,7 +18,7 @@ from latchkey.infrastructure.database.urls import session_arguments
 
 _CHANNEL = "latchkey_turns"
 _NOTIFY = "SELECT pg_notify($1, said) FROM unnest($2::text[]) AS said"
-_GATHER_S = 0.01
+_GATHER_S = 0.02
 _CHECK_S = 10.0
 _TRIAL_S = 3.0
 _AGAIN_S = 2.0

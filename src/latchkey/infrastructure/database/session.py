@@ -37,6 +37,15 @@ class Session:
         prepared = self._prepared(statement, values)
         return await self._wire.run(prepared.sql, prepared.arguments(values))
 
+    async def run_each(self, statement: Statement, rows: list[dict[str, Any]]) -> None:
+        """The same for each of these rows, in one round trip."""
+        if len(rows) == 1:
+            await self.run(statement, **rows[0])
+        elif rows:
+            prepared = [self._prepared(statement, values) for values in rows]
+            arguments = [one.arguments(values) for one, values in zip(prepared, rows, strict=True)]
+            await self._wire.run_each(prepared[0].sql, arguments)
+
     def _prepared(self, statement: Statement, values: Values) -> Prepared:
         values[USER] = self.scope.user_id
         prepared = self._statements.prepared(statement, values)

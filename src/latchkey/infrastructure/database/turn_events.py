@@ -1,5 +1,7 @@
 """The events of turns in SQL."""
 
+from typing import Any
+
 from sqlalchemy import bindparam, select
 
 from latchkey.domain.turn import TurnId
@@ -23,10 +25,14 @@ class SqlTurnEvents:
         self._session = session
         self.added: list[TurnEvent] = []
 
-    async def add(self, event: TurnEvent) -> None:
-        await self._session.run(_ADD, turn_id=event.turn_id, seq=event.seq, name=event.name, body=event.body.decode())
-        self.added.append(event)
+    async def add(self, *events: TurnEvent) -> None:
+        await self._session.run_each(_ADD, [_values(event) for event in events])
+        self.added += events
 
     async def after(self, turn_id: TurnId, seq: int, limit: int) -> list[TurnEvent]:
         rows = await self._session.rows(_AFTER, turn=turn_id, after=seq, limit=limit)
         return [TurnEvent(turn_id, seq, name, body.encode()) for seq, name, body in rows]
+
+
+def _values(event: TurnEvent) -> dict[str, Any]:
+    return {"turn_id": event.turn_id, "seq": event.seq, "name": event.name, "body": event.body.decode()}

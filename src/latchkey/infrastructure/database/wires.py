@@ -22,6 +22,10 @@ class Wire(Protocol):
         """How many rows it changed."""
         ...
 
+    async def run_each(self, sql: str, arguments: list[list[Any]]) -> None:
+        """Once for each, without waiting in between."""
+        ...
+
 
 class AsyncpgWire:
     def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
@@ -38,6 +42,9 @@ class AsyncpgWire:
     async def run(self, sql: str, arguments: list[Any]) -> int:
         tag = await self._connection.execute(sql, *arguments)
         return int(tag.rpartition(" ")[2])
+
+    async def run_each(self, sql: str, arguments: list[list[Any]]) -> None:
+        await self._connection.executemany(sql, arguments)
 
 
 class AiosqliteWire:
@@ -56,3 +63,7 @@ class AiosqliteWire:
         cursor = await self._connection.execute(sql, arguments)
         await cursor.close()
         return cursor.rowcount
+
+    async def run_each(self, sql: str, arguments: list[list[Any]]) -> None:
+        cursor = await self._connection.executemany(sql, arguments)
+        await cursor.close()
