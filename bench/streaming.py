@@ -6,7 +6,6 @@ LATCHKEY_DATABASE_URL names.
 """
 
 import asyncio
-import itertools
 import json
 import multiprocessing
 import os
@@ -15,6 +14,8 @@ from asyncio import StreamReader, StreamWriter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from time import monotonic
 
@@ -27,8 +28,10 @@ from tests.fakes.model_script import Answer
 from tests.fakes.responses_wire import responses_events
 from tests.tether import free_port
 
-WORDS = 100
+WORDS = 400
 PAUSE_S = 0.05
+FILLING_S = 8
+"""In which the turns of a crowd begin, one after the other. None ends in the next as many seconds."""
 CROWDS = (50, 200)
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
@@ -49,9 +52,17 @@ async def main() -> None:
 
 
 async def crowd(replica: Replica, turns: int) -> None:
-    followed = await asyncio.gather(*(follow(replica, f"user-{number}") for number in range(turns)))
+    """So many turns: how soon each begins to speak, and how evenly they do once there are so many."""
+    full = monotonic() + FILLING_S
+
+    async def later(number: int) -> tuple[float, list[float]]:
+        await asyncio.sleep(number * FILLING_S / turns)
+        return await follow(replica, f"user-{number}")
+
+    followed = await asyncio.gather(*map(later, range(turns)))
     delays = sorted(delay for delay, _ in followed)
-    gaps = sorted(gap for _, one in followed for gap in one)
+    times = [[time for time in arrived if full <= time <= full + FILLING_S] for _, arrived in followed]
+    gaps = sorted(later - sooner for one in times for sooner, later in pairwise(one))
     click.echo(
         f"{turns} turns: first word after {at(delays, 0.5)} (p50), {at(delays, 0.99)} (p99);"
         f" {len(gaps)} times between events: {at(gaps, 0.5)}, {at(gaps, 0.99)}"
@@ -59,7 +70,7 @@ async def crowd(replica: Replica, turns: int) -> None:
 
 
 async def follow(replica: Replica, user: str) -> tuple[float, list[float]]:
-    """The delay of the first word, and the times between the events with words, in seconds."""
+    """The delay of the first word, and when the events with words arrived, in seconds."""
     host, _, port = replica.url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(request(user, port))
@@ -71,18 +82,22 @@ async def follow(replica: Replica, user: str) -> tuple[float, list[float]]:
             text = json.loads((await reader.readline()).removeprefix(b"data: "))["text"]
             delay = delay or arrived[0] - float(text.split()[0])
     writer.close()
-    return delay, [later - sooner for sooner, later in itertools.pairwise(arrived)]
+    return delay, arrived
 
 
 def request(user: str, port: str) -> bytes:
-    signer = SharedSecret(SIGNED["LATCHKEY_AUTH_SECRET"].encode(), "latchkey", "latchkey")
     body = b'{"message":"Tell me the time"}'
     head = (
         f"POST /api/{user}/chat HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: text/event-stream\r\n"
-        f"Authorization: Bearer {signer.sign(UserId(user), timedelta(hours=1))}\r\n"
+        f"Authorization: Bearer {token(user)}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
+
+
+def token(user: str) -> str:
+    signer = SharedSecret(SIGNED["LATCHKEY_AUTH_SECRET"].encode(), "latchkey", "latchkey")
+    return signer.sign(UserId(user), timedelta(hours=1))
 
 
 def at(times: list[float], share: float) -> str:
@@ -90,30 +105,30 @@ def at(times: list[float], share: float) -> str:
 
 
 @contextmanager
-def slow_model() -> Iterator[str]:
+def slow_model(pause_s: float = PAUSE_S) -> Iterator[str]:
     """The base URL of a model in a process of its own."""
     port = free_port()
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(port,), daemon=True)
+    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(port, pause_s), daemon=True)
     process.start()
     yield f"http://127.0.0.1:{port}/v1"
     process.kill()
 
 
-def _serve(port: int) -> None:
+def _serve(port: int, pause_s: float) -> None:
     async def listen() -> None:
-        async with await asyncio.start_server(_speak, "127.0.0.1", port, backlog=1000) as server:
+        async with await asyncio.start_server(partial(_speak, pause_s), "127.0.0.1", port, backlog=1000) as server:
             await server.serve_forever()
 
     asyncio.run(listen())
 
 
-async def _speak(reader: StreamReader, writer: StreamWriter) -> None:
+async def _speak(pause_s: float, reader: StreamReader, writer: StreamWriter) -> None:
     await reader.readuntil(b"\r\n\r\n")
     said, end = responses_events(Answer(("@",) * WORDS))
     writer.write(_HEAD)
     for event in said:
         if b'"delta": "@"' in event:
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(pause_s)
             event = event.replace(b'"delta": "@"', f'"delta": "{monotonic()} "'.encode())  # noqa: PLW2901
         writer.write(event)
     writer.writelines(end)

@@ -16,11 +16,11 @@ EVENTS_A_TIME = 32
 
 
 class TurnLog(Struct, frozen=True):
-    """The next events of a turn; `is_over` if none will follow. Without any, `lease_s` is what its lease has left."""
+    """The next events of a turn; `is_over` if none will follow. That there are none holds for `holds_s` at least."""
 
     events: list[TurnEvent]
     is_over: bool
-    lease_s: float | None = None
+    holds_s: float | None = None
 
 
 @needs(Grant.CONVERSATIONS_READ)

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from latchkey.application.application import Application
 from latchkey.application.recovery import settled
 from latchkey.application.turns import EVENTS_A_TIME, TurnLog, read_log
-from latchkey.domain.errors import Failure
+from latchkey.domain.errors import Failure, Unavailable
 from latchkey.domain.ports import Feed
 from latchkey.domain.scope import Owner
 from latchkey.domain.turn import TurnId
@@ -15,6 +15,7 @@ PATIENCE_S = 8.0
 """After so long without news a follower is told that there are none, and the log is looked at."""
 
 _JUST_AFTER_S = 0.1
+_NOT_NOW = TurnLog([], is_over=False, holds_s=1.0)
 
 
 class Watch:
@@ -32,7 +33,7 @@ class Watch:
     async def follow(self, owner: Owner, turn_id: TurnId, after: int) -> AsyncGenerator[list[TurnEvent], None]:
         """The events after that one, as they happen, up to the last; now and then an empty list if there are none.
 
-        It ends early if the turn is deleted or the database does not answer.
+        It ends early if the turn is deleted. While the database does not answer, there are none.
         """
         with self._feed.follow(owner, turn_id) as following:
             news: list[TurnEvent] = []
@@ -42,6 +43,8 @@ class Watch:
                 if log is None:
                     try:
                         log = await settled(self._application, owner, read_log, turn_id, after)
+                    except Unavailable:
+                        log = _NOT_NOW
                     except Failure:
                         return
                     yield log.events
@@ -59,8 +62,7 @@ class Watch:
 
 
 def _patience_s(log: TurnLog) -> float:
-    """A turn may have lost its process when its lease has passed, and not before."""
-    return PATIENCE_S if log.lease_s is None else min(PATIENCE_S, log.lease_s + _JUST_AFTER_S)
+    return PATIENCE_S if log.holds_s is None else min(PATIENCE_S, log.holds_s + _JUST_AFTER_S)
 
 
 def _continued(news: list[TurnEvent], after: int) -> TurnLog | None:

@@ -1,7 +1,6 @@
 """Joins the ends: settings in, the application with all its parts out."""
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
@@ -23,6 +22,7 @@ from latchkey.application.running import CHAT_GRANTS, FILE_GRANTS, Kind, TurnRun
 from latchkey.application.turn_run import Limits
 from latchkey.application.watching import Watch
 from latchkey.bootstrap.agents import Agents
+from latchkey.bootstrap.interpreter import tune
 from latchkey.bootstrap.termination import before_termination
 from latchkey.config import ConfigurationError, Settings
 from latchkey.domain.errors import Unavailable
@@ -107,9 +107,7 @@ def create_asgi(settings: Settings, host: str, port: int) -> ASGIApp:
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         async with core.feed.run(), endpoint.run():
             with before_termination(partial(_drain, runner, watch, settings.drain_s)):
-                # What was imported by now is not garbage: looked through on every full collection, it costs pauses.
-                gc.collect()
-                gc.freeze()
+                tune()
                 yield
             await runner.aclose()
         await agents.aclose()
