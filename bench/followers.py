@@ -5,36 +5,27 @@ Ten turns of a model that is silent, and a hundred streams of each at `GET turns
 
 import asyncio
 import json
-import os
-import tempfile
 from asyncio import StreamReader, StreamWriter
 from pathlib import Path
 
 import click
 
-from bench.streaming import request, slow_model, token
-from tests.e2e.program import SIGNED, Replica, migrated, served
+from bench.streaming import a_service, request, slow_model, token
+from tests.e2e.program import Replica
 
 TURNS = 10
 FOLLOWERS = 1000
 
 
 async def main() -> None:
-    with tempfile.TemporaryDirectory() as folder, slow_model(pause_s=60) as model_url:
-        home = Path(folder) / "home"
-        home.mkdir()
-        given = {**SIGNED, "LATCHKEY_AGENT": "openai", "LATCHKEY_MODEL": "slow", "OPENAI_BASE_URL": model_url}
-        if url := os.environ.get("LATCHKEY_DATABASE_URL"):
-            given["LATCHKEY_DATABASE_URL"] = url
-        migrated(home, given)
-        with served(home=home, environment=given) as replica:
-            turns = [await begun(replica, f"user-{number}") for number in range(TURNS)]
-            for turn in turns:
-                await followed(replica, *turn)  # warms up
-            before = rss(replica)
-            streams = [await followed(replica, *turns[number % TURNS]) for number in range(FOLLOWERS)]
-            after = rss(replica)
-            click.echo(f"{len(streams)} streams: {(after - before) / FOLLOWERS:.1f} KiB each ({before} to {after} KiB)")
+    with slow_model(pause_s=60) as model_url, a_service(model_url) as replica:
+        turns = [await begun(replica, f"user-{number}") for number in range(TURNS)]
+        for turn in turns:
+            await followed(replica, *turn)  # warms up
+        before = rss(replica)
+        streams = [await followed(replica, *turns[number % TURNS]) for number in range(FOLLOWERS)]
+        after = rss(replica)
+        click.echo(f"{len(streams)} streams: {(after - before) / FOLLOWERS:.1f} KiB each ({before} to {after} KiB)")
 
 
 async def begun(replica: Replica, user: str) -> tuple[str, str]:

@@ -38,7 +38,16 @@ _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: clos
 
 
 async def main() -> None:
-    with tempfile.TemporaryDirectory() as folder, slow_model() as model_url:
+    with slow_model() as model_url, a_service(model_url) as replica:
+        await crowd(replica, 1)  # warms up
+        for turns in CROWDS:
+            await crowd(replica, turns)
+
+
+@contextmanager
+def a_service(model_url: str) -> Iterator[Replica]:
+    """One worker that asks that model."""
+    with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "home"
         home.mkdir()
         given = {**SIGNED, "LATCHKEY_AGENT": "openai", "LATCHKEY_MODEL": "slow", "OPENAI_BASE_URL": model_url}
@@ -46,9 +55,7 @@ async def main() -> None:
             given["LATCHKEY_DATABASE_URL"] = url
         migrated(home, given)
         with served(home=home, environment=given) as replica:
-            await crowd(replica, 1)  # warms up
-            for turns in CROWDS:
-                await crowd(replica, turns)
+            yield replica
 
 
 async def crowd(replica: Replica, turns: int) -> None:

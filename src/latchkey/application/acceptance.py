@@ -5,7 +5,7 @@ from datetime import timedelta
 from msgspec import Struct
 
 from latchkey.application.access import owner_only
-from latchkey.application.closing import interrupt_turn
+from latchkey.application.closing import settle
 from latchkey.application.history import fit
 from latchkey.domain import turn_event
 from latchkey.domain.conversation import Conversation, ConversationId
@@ -55,7 +55,7 @@ async def accept_turn(
     Raises `TurnInProgress` if the conversation has a running one, or the idempotency key's is running;
     `IdempotencyMismatch`, `TooManyTurns` and `NotFound`.
     """
-    running = await _settle(work)
+    running = await settle(work)
     if idempotency and (repeated := await _repeated(work, idempotency)):
         return repeated
     if (conversation_id := said.conversation_id) is None:
@@ -80,15 +80,6 @@ async def accept_turn(
     await work.turn_events.add(TurnEvent.of(turn.id, 1, turn_event.Started(conversation_id, agent)))
     await work.messages.add(_message(work, turn, seq, said.message))
     return Accepted(turn, fit(history, terms.history_chars), await _mint(work, turn, grants))
-
-
-async def _settle(work: UnitOfWork) -> list[Turn]:
-    """The turns that are running; those whose lease has passed are stored as what they are."""
-    unfinished = await work.turns.unfinished()
-    for turn in unfinished:
-        if turn.is_lost(work.now):
-            await interrupt_turn(work, turn)
-    return [turn for turn in unfinished if turn.is_running(work.now)]
 
 
 async def _repeated(work: UnitOfWork, idempotency: Idempotency) -> Repeated | None:

@@ -19,6 +19,15 @@ async def close_turn(work: UnitOfWork, turn: Turn, *happened: Happening, **chang
     return ended
 
 
+async def settle(work: UnitOfWork) -> list[Turn]:
+    """The turns that are running; those whose lease has passed are stored as interrupted."""
+    unfinished = await work.turns.unfinished()
+    for turn in unfinished:
+        if turn.is_lost(work.now):
+            await interrupt_turn(work, turn)
+    return [turn for turn in unfinished if turn.is_running(work.now)]
+
+
 async def interrupt_turn(work: UnitOfWork, turn: Turn) -> Turn:
     """Store a turn as interrupted whose lease has passed: its token first, and what is being written meanwhile too.
 

@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 from latchkey.application.access import owner_only
-from latchkey.application.closing import close_turn, interrupt_turn
+from latchkey.application.closing import close_turn, interrupt_turn, settle
 from latchkey.domain import turn_event
 from latchkey.domain.errors import Conflict, Failure, TurnCancelled, TurnFailed, TurnInterrupted, TurnLost
 from latchkey.domain.message import Message, MessageId
@@ -82,9 +82,7 @@ async def cancel_turn(work: UnitOfWork, turn_id: TurnId) -> PublishedTurn:
 @owner_only("serial")
 async def settle_turns(work: UnitOfWork) -> None:
     """Store every turn of the user whose lease has passed as interrupted."""
-    for turn in await work.turns.unfinished():
-        if turn.is_lost(work.now):
-            await interrupt_turn(work, turn)
+    await settle(work)
 
 
 @owner_only("read")
@@ -127,7 +125,9 @@ def _failure(turn: PublishedTurn) -> Failure:
     if turn.status == "cancelled":
         return TurnCancelled("The turn was cancelled before it was answered.")
     if turn.error is None:
-        return TurnInterrupted("The turn was interrupted before it was answered: send the message again.")
+        return TurnInterrupted(
+            "The turn was interrupted before it was answered: send the message again, under another Idempotency-Key."
+        )
     failure = _FAILURES.get(turn.error.code, Failure)(turn.error.detail)
     if turn.error.retry_after is not None:
         failure.retry_after = turn.error.retry_after

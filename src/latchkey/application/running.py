@@ -33,7 +33,7 @@ class Begun(Struct, frozen=True):
     """A turn that is under way, or has ended if it was begun before: then `first` says by which request."""
 
     turn_id: TurnId
-    ended: asyncio.Task[Ended]
+    carried: asyncio.Task[Ended] | None
     first: Idempotency | None = None
 
 
@@ -49,6 +49,7 @@ class TurnRunner:
         self._running: dict[asyncio.Task[Ended], TurnRun] = {}
         self._beginning: set[asyncio.Task[Begun]] = set()
         self.is_draining = False
+        self._is_closed = False
 
     async def begin(self, owner: Owner, said: NewMessage, idempotency: Idempotency | None = None) -> Begun:
         """Accept a turn and set it going.
@@ -69,13 +70,20 @@ class TurnRunner:
             owner, accept_turn, said, kind.agent.name, kind.grants, self._limits.terms, idempotency
         )
         if isinstance(accepted, Repeated):
-            found = asyncio.create_task(self._application.call(owner, get_ended, accepted.turn_id))
-            return Begun(accepted.turn_id, found, accepted.first)
+            return Begun(accepted.turn_id, None, accepted.first)
         run = TurnRun(self._application, self._feed, owner, self._limits)
+        if self._is_closed:
+            run.interrupt()
         carried = asyncio.create_task(run.carry(kind.agent, self._assignment(kind, accepted, said)))
         self._running[carried] = run
         carried.add_done_callback(self._forget)
         return Begun(accepted.turn.id, carried)
+
+    async def ended(self, owner: Owner, begun: Begun) -> Ended:
+        """How the turn ended, once it has. Whoever waits may leave."""
+        if begun.carried is None:
+            return await self._application.call(owner, get_ended, begun.turn_id)
+        return await asyncio.shield(begun.carried)
 
     def check_open(self) -> None:
         """Raises `Draining` once no new turns are taken."""
@@ -89,14 +97,17 @@ class TurnRunner:
             await asyncio.wait(under_way)
 
     async def aclose(self) -> None:
-        """Interrupt every turn that is still running."""
-        self.is_draining = True
+        """Interrupt every turn that is still running, and those that are being accepted."""
+        self.is_draining = self._is_closed = True
         for run in self._running.values():
             run.interrupt()
-        if self._running:
-            _, late = await asyncio.wait(self._running, timeout=_LAST_WRITES_S)
-            for carried in late:
-                carried.cancel()
+        try:
+            async with asyncio.timeout(_LAST_WRITES_S):
+                await self.drain()
+        except TimeoutError:
+            late = [*self._beginning, *self._running]
+            for task in late:
+                task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
     def _forget(self, carried: asyncio.Task[Ended]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 from latchkey.application.application import Application
 from latchkey.application.progress import Telling, record_telling
@@ -48,20 +49,20 @@ class Scribe:
             raise ToolsUnavailable("The tool call cannot be written down: the database does not answer.")
 
     async def close(self) -> None:
-        """What is unwritten stays so; what is being written is waited for."""
+        """What is unwritten stays so, for whoever ends the turn; what is being written is waited for."""
         self._closed.set()
         if self._writing is not None:
-            await self._writing
+            await asyncio.gather(self._writing, return_exceptions=True)
 
     async def _write_now_and_then(self) -> None:
-        while self._unwritten and not self._closed.is_set():
-            await self._write()
-            try:
-                async with asyncio.timeout(INTERVAL_S):
-                    await self._closed.wait()
-            except TimeoutError:
-                continue
-        self._writing = None
+        try:
+            while self._unwritten and not self._closed.is_set():
+                await self._write()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(INTERVAL_S):
+                        await self._closed.wait()
+        finally:
+            self._writing = None
 
     async def _write(self, request: ToolRequest | None = None) -> bool:
         """Whether it is written. If that is not known, it stays to be written, and is not written twice."""

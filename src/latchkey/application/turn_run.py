@@ -126,8 +126,8 @@ class TurnRun:
             except (Conflict, NotFound):
                 self._stop()
                 return
-            except Failure:
-                # The database does not answer now; there is time for another try before the lease passes.
+            except Exception:  # noqa: BLE001  # the journal has it
+                # Mostly the database does not answer; there is time for another try before the lease passes.
                 due = clock() + _PAUSE_S
 
     def _outcome(self, work: asyncio.Task[None], started: float) -> tuple[TurnStatus, TurnError | None]:

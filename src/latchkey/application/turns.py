@@ -13,13 +13,15 @@ from latchkey.domain.turn import Turn, TurnId
 from latchkey.domain.turn_event import TurnEvent
 
 EVENTS_A_TIME = 32
+CHARACTERS_A_TIME = 64 * 1024
 
 
 class TurnLog(Struct, frozen=True):
-    """The next events of a turn; `is_over` if none will follow. That there are none holds for `holds_s` at least."""
+    """The next events of a turn; `is_over` if none will follow. That there are no more holds for `holds_s` at least."""
 
     events: list[TurnEvent]
     is_over: bool
+    has_more: bool = False
     holds_s: float | None = None
 
 
@@ -45,12 +47,13 @@ async def get_turn(work: UnitOfWork, turn_id: TurnId) -> PublishedTurn:
 @owner_only("read")
 async def read_log(work: UnitOfWork, turn_id: TurnId, after: int) -> TurnLog:
     """The events of a turn that follow one, a few at a time. Raises `TurnLost`."""
-    events = await work.turn_events.after(turn_id, after, EVENTS_A_TIME)
+    events = await work.turn_events.after(turn_id, after, EVENTS_A_TIME, CHARACTERS_A_TIME)
     if events:
-        return TurnLog(events, events[-1].is_last)
+        is_full = len(events) == EVENTS_A_TIME or sum(len(event.body) for event in events) >= CHARACTERS_A_TIME
+        return TurnLog(events, events[-1].is_last, has_more=is_full)
     turn = _found(work, await work.turns.get(turn_id))
     lease_s = (turn.lease_until - work.now).total_seconds()
-    return TurnLog([], turn.status != "running" and turn.last_event <= after, lease_s)
+    return TurnLog([], turn.status != "running" and turn.last_event <= after, holds_s=lease_s)
 
 
 def _found(work: UnitOfWork, turn: Turn) -> Turn:

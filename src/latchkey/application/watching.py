@@ -1,10 +1,11 @@
 """Follow a turn's events as they happen, from any replica."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 
 from latchkey.application.application import Application
 from latchkey.application.recovery import settled
-from latchkey.application.turns import EVENTS_A_TIME, TurnLog, read_log
+from latchkey.application.turns import TurnLog, read_log
 from latchkey.domain.errors import Failure, Unavailable
 from latchkey.domain.ports import Feed
 from latchkey.domain.scope import Owner
@@ -15,7 +16,7 @@ PATIENCE_S = 8.0
 """After so long without news a follower is told that there are none, and the log is looked at."""
 
 _JUST_AFTER_S = 0.1
-_NOT_NOW = TurnLog([], is_over=False, holds_s=1.0)
+_AGAIN_S = 1.0
 
 
 class Watch:
@@ -41,24 +42,34 @@ class Watch:
                 is_last_look = self._is_closed
                 log = None if is_last_look else _continued(news, after)
                 if log is None:
+                    look = asyncio.create_task(self._look(owner, turn_id, after))
                     try:
-                        log = await settled(self._application, owner, read_log, turn_id, after)
-                    except Unavailable:
-                        log = _NOT_NOW
-                    except Failure:
-                        return
+                        while not (await asyncio.wait([look], timeout=PATIENCE_S))[0]:
+                            yield []
+                        log = look.result()
+                    finally:
+                        look.cancel()
                     yield log.events
                 elif log.events:
                     yield log.events
                 if log.is_over:
                     return
                 after = log.events[-1].seq if log.events else after
-                if len(log.events) == EVENTS_A_TIME:
+                if log.has_more:
                     news = []
                 elif is_last_look:
                     return
                 else:
                     news = await following.news(_patience_s(log))
+
+    async def _look(self, owner: Owner, turn_id: TurnId, after: int) -> TurnLog:
+        """Into the log. There is nothing more in that of a turn which is deleted, or which cannot be read now."""
+        try:
+            return await settled(self._application, owner, read_log, turn_id, after)
+        except Unavailable:
+            return TurnLog([], is_over=False, holds_s=_AGAIN_S)
+        except Failure:
+            return TurnLog([], is_over=True)
 
 
 def _patience_s(log: TurnLog) -> float:

@@ -20,13 +20,12 @@ def before_termination(prepare: Callable[[], Coroutine[Any, Any, None]]) -> Iter
     request. Interrupted twice at a terminal, the preparation is cancelled.
     """
     loop = asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: handler for number, handler in handlers.items() if callable(handler)}
     preparing: list[asyncio.Task[None]] = []
 
-    def end(number: int, frame: FrameType | None = None) -> None:
-        handler = before[signal.Signals(number)]
-        if callable(handler):
-            handler(number, frame)
+    def end(number: int) -> None:
+        before[signal.Signals(number)](number, None)
 
     async def prepare_and_end(number: int) -> None:
         _log.info("draining")
@@ -38,6 +37,8 @@ def before_termination(prepare: Callable[[], Coroutine[Any, Any, None]]) -> Iter
     def begin(number: int) -> None:
         if not preparing:
             preparing.append(loop.create_task(prepare_and_end(number)))
+        elif preparing[0].done():
+            end(number)
         elif number == signal.SIGINT:
             preparing[0].cancel()
 

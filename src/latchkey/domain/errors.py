@@ -90,7 +90,7 @@ class StaleVersion(Conflict):
 
 
 class TurnInProgress(Conflict):
-    """The conversation has a running turn, which `turn_id` names."""
+    """A turn is running that must end first: that of the conversation, or of the idempotency key."""
 
     code = "turn-in-progress"
 

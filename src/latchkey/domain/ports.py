@@ -71,7 +71,7 @@ class Following(Protocol):
     async def news(self, patience_s: float) -> list[TurnEvent]:
         """Events that were committed since the last time.
 
-        None means that there may be some in the log, or that so many seconds have passed.
+        An empty list means that there may be some in the log, or that so many seconds have passed.
         """
         ...
 

@@ -15,6 +15,7 @@ CallerId = Annotated[str, Meta(min_length=1, max_length=255, pattern=PLAIN)]
 """The caller's own name of a call."""
 
 NO_RESULT = Raw(b"null")
+_NOTHING = {b"", b"null"}
 
 _encode = msgspec.json.Encoder().encode
 
@@ -34,8 +35,13 @@ class ToolCall(Struct, frozen=True, kw_only=True):
     duration_ms: int
 
     @property
+    def has_arguments(self) -> bool:
+        """Not if they were nested too deeply to be kept."""
+        return bytes(self.arguments) not in _NOTHING
+
+    @property
     def has_result(self) -> bool:
-        return bytes(self.result) != bytes(NO_RESULT)
+        return bytes(self.result) not in _NOTHING
 
 
 def recorded(arguments: dict[str, Any]) -> bytes:

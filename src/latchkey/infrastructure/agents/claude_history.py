@@ -15,7 +15,7 @@ from latchkey.domain.agent import Assignment
 from latchkey.domain.message import PastTurn
 from latchkey.domain.tool_call import ToolCall
 from latchkey.infrastructure.agents.claude_command import tool_name
-from latchkey.infrastructure.agents.history import NO_RESULT
+from latchkey.infrastructure.agents.history import result_of
 
 Line = dict[str, Any]
 
@@ -53,7 +53,7 @@ def _call_lines(call: ToolCall) -> Iterator[Line]:
     result = {
         "type": "tool_result",
         "tool_use_id": str(call.id),
-        "content": _text(call.result),
+        "content": result_of(call),
         "is_error": call.is_error,
     }
     yield _said_by_assistant(used)
@@ -74,9 +74,3 @@ def _arguments(json: Raw) -> Line:
         return msgspec.json.decode(json, type=dict[str, Any])
     except msgspec.DecodeError:
         return {}
-
-
-def _text(json: Raw) -> str:
-    """The JSON as it is stored, or what to say for null: a turn that broke has no result for its last call."""
-    text = bytes(json).decode()
-    return NO_RESULT if text in {"", "null"} else text

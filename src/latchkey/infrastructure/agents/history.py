@@ -1,7 +1,6 @@
 """A conversation as the OpenAI Agents SDK takes it: plain input items, tool calls and their results among them."""
 
 from agents import TResponseInputItem
-from msgspec import Raw
 
 from latchkey.domain.agent import Assignment
 from latchkey.domain.message import PastTurn
@@ -28,14 +27,13 @@ def _turn_items(turn: PastTurn) -> list[TResponseInputItem]:
 
 def _call_items(call: ToolCall) -> list[TResponseInputItem]:
     call_id = str(call.id)
-    arguments = _text(call.arguments) or "{}"
+    arguments = bytes(call.arguments).decode() if call.has_arguments else "{}"
     return [
         {"type": "function_call", "call_id": call_id, "name": call.name, "arguments": arguments},
-        {"type": "function_call_output", "call_id": call_id, "output": _text(call.result) or NO_RESULT},
+        {"type": "function_call_output", "call_id": call_id, "output": result_of(call)},
     ]
 
 
-def _text(json: Raw) -> str:
-    """The JSON as it is stored, or nothing for null: a turn that broke has no result for its last call."""
-    text = bytes(json).decode()
-    return "" if text == "null" else text
+def result_of(call: ToolCall) -> str:
+    """The JSON as it is stored, or what to say where there is none: a turn broke before its last call had a result."""
+    return bytes(call.result).decode() if call.has_result else NO_RESULT

@@ -12,7 +12,6 @@ import structlog
 from latchkey.domain.scope import UserId
 from latchkey.domain.turn import TurnId
 from latchkey.domain.turn_event import TurnEvent
-from latchkey.infrastructure.database.failures import DEAD
 from latchkey.infrastructure.database.feed import Key, LocalFeed
 from latchkey.infrastructure.database.urls import session_arguments
 
@@ -23,6 +22,8 @@ _CHECK_S = 10.0
 _TRIAL_S = 3.0
 _AGAIN_S = 2.0
 _LAST_WORDS_S = 1.0
+_MOST_UNSAID = 10_000
+"""Hints may be lost: who has missed one looks by themselves after a while."""
 _DEAF_S = 1.0
 """How often the log is looked at instead, where notifications do not come: through a transaction pooler."""
 
@@ -60,6 +61,8 @@ class ListeningFeed(LocalFeed):
     def tell(self, user_id: UserId, events: Iterable[TurnEvent]) -> None:
         told = list(events)
         super().tell(user_id, told)
+        if len(self._unsaid) > _MOST_UNSAID:
+            self._unsaid.clear()
         self._unsaid |= {(user_id, event.turn_id) for event in told}
         self._has_something_to_say.set()
         self._has_said_all.clear()
@@ -72,7 +75,7 @@ class ListeningFeed(LocalFeed):
             try:
                 async with _session(self._url) as connection:
                     await self._converse(connection)
-            except (*DEAD, asyncpg.PostgresError) as error:
+            except Exception as error:  # noqa: BLE001  # whatever it is: without this, nobody hears anything
                 _log.warning("feed_lost", error=type(error).__name__)
             self._is_listening = False
             self.rouse()
@@ -97,7 +100,7 @@ class ListeningFeed(LocalFeed):
         keys, self._unsaid = self._unsaid, set()
         said = [f"{turn_id} {user_id}" for user_id, turn_id in keys]
         try:
-            await connection.execute(_NOTIFY, _CHANNEL, said, timeout=_TRIAL_S)
+            await connection.execute(_NOTIFY, _CHANNEL, said)
         except BaseException:
             # Perhaps nobody has heard it: on the next connection it is said again.
             self._unsaid |= keys
@@ -132,7 +135,7 @@ class ListeningFeed(LocalFeed):
 
 @asynccontextmanager
 async def _session(url: str) -> AsyncIterator["asyncpg.Connection[Any]"]:
-    connection = await asyncpg.connect(**{"timeout": _TRIAL_S, **session_arguments(url)})
+    connection = await asyncpg.connect(**{"timeout": _TRIAL_S, "command_timeout": _TRIAL_S, **session_arguments(url)})
     try:
         yield connection
     finally:

@@ -2,19 +2,32 @@
 
 from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, func, select
 
+from latchkey.domain.repositories import MOST
 from latchkey.domain.turn import TurnId
 from latchkey.domain.turn_event import TurnEvent
 from latchkey.infrastructure.database.session import Session, insert_mine, mine
 from latchkey.infrastructure.database.tables import turn_events
 
 _ADD = insert_mine(turn_events)
-_AFTER = (
-    select(turn_events.c.seq, turn_events.c.name, turn_events.c.body)
+_SIZE = func.length(turn_events.c.body)
+_FIRST = (
+    select(
+        turn_events.c.seq,
+        turn_events.c.name,
+        turn_events.c.body,
+        (func.sum(_SIZE).over(order_by=turn_events.c.seq) - _SIZE).label("before"),
+    )
     .where(mine(turn_events), turn_events.c.turn_id == bindparam("turn"), turn_events.c.seq > bindparam("after"))
     .order_by(turn_events.c.seq)
     .limit(bindparam("limit"))
+    .subquery()
+)
+_AFTER = (
+    select(_FIRST.c.seq, _FIRST.c.name, _FIRST.c.body)
+    .where(_FIRST.c.before < bindparam("characters"))
+    .order_by(_FIRST.c.seq)
 )
 
 
@@ -29,8 +42,8 @@ class SqlTurnEvents:
         await self._session.run_each(_ADD, [_values(event) for event in events])
         self.added += events
 
-    async def after(self, turn_id: TurnId, seq: int, limit: int) -> list[TurnEvent]:
-        rows = await self._session.rows(_AFTER, turn=turn_id, after=seq, limit=limit)
+    async def after(self, turn_id: TurnId, seq: int, limit: int, characters: int = MOST) -> list[TurnEvent]:
+        rows = await self._session.rows(_AFTER, turn=turn_id, after=seq, limit=limit, characters=characters)
         return [TurnEvent(turn_id, seq, name, body.encode()) for seq, name, body in rows]
 
 

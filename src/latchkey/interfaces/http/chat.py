@@ -1,7 +1,5 @@
 """A turn over HTTP: a message in, the answer and every tool call out, whole or as they happen."""
 
-import asyncio
-
 from litestar import Response, post
 from msgspec import Struct
 
@@ -73,7 +71,7 @@ async def chat(
     if wants_events(request.headers.get("accept")):
         watch = request.app.state.watch
         return event_stream(watch.follow(request.user, begun.turn_id, 0), _headers(begun))  # type: ignore[return-value]
-    ended = await asyncio.shield(begun.ended)
+    ended = await runner.ended(request.user, begun)
     if begun.first and ended.failure:
         return problem_response(ended.failure, begun.first.request_id, _headers(begun))  # type: ignore[return-value]
     return Response(_answer(ended), headers=_headers(begun))

@@ -26,7 +26,7 @@ def wants_events(accept: str | None) -> bool:
 
 async def _lines(batches: AsyncGenerator[list[TurnEvent], None]) -> AsyncIterator[bytes]:
     async for batch in batches:
-        lines = b"".join(_written(event) for event in batch) or _COMMENT
+        lines = b"".join(map(_written, batch)) or _COMMENT
         for start in range(0, len(lines), _CHUNK):
             yield lines[start : start + _CHUNK]
 
