@@ -15,6 +15,8 @@ from latchkey.domain.turn_event import TurnEvent
 PATIENCE_S = 8.0
 """After so long without news a follower is told that there are none, and the log is looked at."""
 
+QUIET_S = 2.0
+"""When nothing follows an event for so long, it is time to see how long the turn's lease is."""
 _JUST_AFTER_S = 0.1
 _AGAIN_S = 1.0
 
@@ -73,7 +75,7 @@ class Watch:
 
 
 def _patience_s(log: TurnLog) -> float:
-    return PATIENCE_S if log.holds_s is None else min(PATIENCE_S, log.holds_s + _JUST_AFTER_S)
+    return QUIET_S if log.holds_s is None else min(PATIENCE_S, log.holds_s + _JUST_AFTER_S)
 
 
 def _continued(news: list[TurnEvent], after: int) -> TurnLog | None:

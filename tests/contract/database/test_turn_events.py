@@ -12,7 +12,7 @@ from latchkey.application.artifacts import save_artifact
 from latchkey.application.conversations import delete_conversation
 from latchkey.application.ledger import Outcome
 from latchkey.application.tasks import complete_task
-from latchkey.application.turns import EVENTS_A_TIME, read_log
+from latchkey.application.turns import CHARACTERS_A_TIME, EVENTS_A_TIME, read_log
 from latchkey.domain.errors import AlreadyTold, Conflict, NotFound, Unauthenticated
 from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.scope import EVERY_GRANT, Owner
@@ -194,6 +194,24 @@ async def test_a_long_log_is_read_a_few_events_at_a_time(course: Course) -> None
         (EVENTS_A_TIME, True),
         (0, True),
     ]
+
+
+async def test_long_events_are_read_fewer_at_a_time(course: Course) -> None:
+    """However long one is, it is read; none begins after so many characters of others, and nothing is left out."""
+    lengths = [10, CHARACTERS_A_TIME, 3 * CHARACTERS_A_TIME, 10, 10]
+    for nth, length in enumerate(lengths):
+        await course.tell("x" * length, sum(lengths[:nth]))
+    read, times = list[TurnEvent](), 0
+    while True:
+        log = await course.apps[1].call(course.owner, read_log, course.id, len(read))
+        assert sum(len(event.body) for event in log.events[:-1]) < CHARACTERS_A_TIME
+        read += log.events
+        times += 1
+        if not log.has_more:
+            break
+
+    assert [len(body(event)["text"]) for event in read[1:]] == lengths
+    assert times == 3
 
 
 async def test_the_log_of_a_running_turn_is_not_over(course: Course) -> None:

@@ -91,6 +91,7 @@ async def replicas(shared_database_url: str, shared_model: ModelServer) -> Async
 def told_not_polled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody looks into a log because it has been quiet for long: what is heard was told."""
     monkeypatch.setattr(watching, "PATIENCE_S", 600.0)
+    monkeypatch.setattr(watching, "QUIET_S", 600.0)
 
 
 @pytest.fixture
