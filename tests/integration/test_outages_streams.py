@@ -1,0 +1,50 @@
+"""A follower of a turn whose database stops answering: the stream is never silent, and goes on when it thaws."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import make_url
+
+from latchkey.application import watching
+from latchkey.application.application import Application
+from latchkey.application.endings import Ending, finish_turn
+from latchkey.domain.ports import Call
+from latchkey.domain.scope import Owner, UserId
+from latchkey.domain.turn import Usage
+from latchkey.infrastructure.database.engine import create_engine
+from latchkey.infrastructure.database.feed import LocalFeed
+from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from tests.acceptance import accepted
+from tests.integration.database.wire import wire_to
+from tests.integration.outage import through
+
+ADA = Owner(UserId("ada"))
+
+
+async def test_a_follower_hears_that_there_is_nothing_while_the_database_is_frozen(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it waits for the answer to a look into the log, not only afterwards."""
+    monkeypatch.setattr(watching, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(watching, "QUIET_S", 0.05)
+    async with wire_to(make_url(postgresql_url).port or 5432) as wire:
+        frozen, elsewhere = create_engine(through(wire, postgresql_url)), create_engine(postgresql_url)
+        app = Application(SqlUnitsOfWork(elsewhere), lambda _call: None)
+        feed = LocalFeed()
+        looks: list[Call] = []
+        watch = watching.Watch(Application(SqlUnitsOfWork(frozen, feed), looks.append), feed)
+        turn_id = (await accepted(app, ADA)).turn.id
+        batches = watch.follow(ADA, turn_id, 0)
+        heard: list[Any] = [await anext(batches)]
+        wire.silence()
+        before = len(looks)
+        quiet = [await anext(batches) for _ in range(5)]
+        looked = len(looks) - before
+        await app.call(ADA, finish_turn, turn_id, Ending("completed", Usage(), "Done."))
+        await wire.mend()
+        heard += [batch async for batch in batches]
+        await frozen.dispose()
+        await elsewhere.dispose()
+
+    assert (quiet, looked) == ([[]] * 5, 0)
+    assert [event.name for batch in heard for event in batch] == ["turn.started", "message.delta", "turn.completed"]
