@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from latchkey.application.turns import CHARACTERS_A_TIME
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.scope import Owner, TokenSecret
@@ -44,7 +45,7 @@ class Belongings:
                 *(await work.conversations.page(Window())).items,
                 *(await work.turns.page(self.conversation.id, Window())).items,
                 *await work.turns.unfinished(),
-                *await work.turn_events.after(self.turn.id, 0, 10),
+                *await work.turn_events.after(self.turn.id, 0, 10, CHARACTERS_A_TIME),
                 *(await work.messages.page(self.conversation.id, Window(), "asc")).items,
                 *await work.messages.history(self.conversation.id, 10),
                 *(await work.tasks.page(None, Window())).items,

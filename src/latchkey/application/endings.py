@@ -5,7 +5,7 @@ from msgspec import Struct
 from latchkey.application.access import owner_only
 from latchkey.application.closing import close_turn, interrupt_turn, settle
 from latchkey.domain import turn_event
-from latchkey.domain.errors import Conflict, Failure, TurnCancelled, TurnFailed, TurnInterrupted, TurnLost
+from latchkey.domain.errors import Conflict, Failure, TurnCancelled, TurnFailed, TurnInterrupted
 from latchkey.domain.message import Message, MessageId
 from latchkey.domain.ports import UnitOfWork
 from latchkey.domain.published_turn import PublishedTurn
@@ -49,8 +49,7 @@ async def finish_turn(work: UnitOfWork, turn_id: TurnId, ending: Ending) -> Ende
     """
     await work.context_tokens.revoke_turn(turn_id, work.now)
     turn = await work.turns.get(turn_id, for_update=True)
-    if not turn.is_running(work.now):
-        raise Conflict(f"The turn is {turn.status}, and its lease has passed.", turn_id=turn_id)
+    turn.check_running(work.now)
     calls = (await work.tool_calls.of_turns([turn_id])).get(turn_id, [])
     message = await _answer(work, turn, ending, calls) if ending.status == "completed" else None
     happened: list[Happening] = [turn_event.Delta(rest)] if (rest := ending.told[turn.told :]) else []
@@ -88,9 +87,7 @@ async def settle_turns(work: UnitOfWork) -> None:
 @owner_only("read")
 async def get_ended(work: UnitOfWork, turn_id: TurnId) -> Ended:
     """What a turn came to. Raises `TurnLost`, and `Conflict` while it is running."""
-    turn = await work.turns.get(turn_id)
-    if turn.is_lost(work.now):
-        raise TurnLost("The turn's lease has passed.")
+    turn = (await work.turns.get(turn_id)).as_it_is(work.now)
     if turn.status == "running":
         raise Conflict("The turn is running.", turn_id=turn_id)
     calls = (await work.tool_calls.of_turns([turn_id])).get(turn_id, [])

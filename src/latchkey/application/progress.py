@@ -2,12 +2,12 @@
 
 from datetime import timedelta
 
-from msgspec import Raw, Struct
+from msgspec import Struct
 from msgspec.structs import replace
 
 from latchkey.application.access import owner_only
 from latchkey.domain.agent import ToolRequest
-from latchkey.domain.errors import AlreadyTold, Conflict
+from latchkey.domain.errors import AlreadyTold
 from latchkey.domain.ports import UnitOfWork
 from latchkey.domain.repositories import Progress
 from latchkey.domain.tool_call import NO_RESULT, ToolCall, ToolCallId
@@ -30,8 +30,7 @@ async def renew_turn(work: UnitOfWork, turn_id: TurnId, lease: timedelta) -> Non
     until = work.now + lease
     await work.context_tokens.extend_turn(turn_id, until, work.now)
     turn = await work.turns.get(turn_id, for_update=True)
-    if not turn.is_running(work.now):
-        raise Conflict("The turn has ended, or its lease has passed.", turn_id=turn_id)
+    turn.check_running(work.now)
     await work.turns.replace(replace(turn, lease_until=until))
 
 
@@ -49,9 +48,8 @@ async def record_telling(work: UnitOfWork, turn_id: TurnId, telling: Telling) ->
     first = await work.turns.progress(turn_id, work.now, progress, len(happened))
     if first is None:
         turn = await work.turns.get(turn_id)
-        if turn.is_running(work.now):
-            raise AlreadyTold(turn.told)
-        raise Conflict("The turn has ended, or its lease has passed.", turn_id=turn_id)
+        turn.check_running(work.now)
+        raise AlreadyTold(turn.told)
     await work.turn_events.add(*numbered(turn_id, first - 1, *happened))
 
 
@@ -66,4 +64,4 @@ async def _announce(work: UnitOfWork, turn_id: TurnId, request: ToolRequest) -> 
         duration_ms=0,
     )
     is_new = await work.tool_calls.announce(call, turn_id, request.call_id)
-    return CallStarted(call.id, call.name, Raw(call.arguments)) if is_new else None
+    return CallStarted(call.id, call.name, call.arguments) if is_new else None

@@ -4,12 +4,11 @@ from msgspec import Struct
 
 from latchkey.application.access import needs, owner_only
 from latchkey.domain.conversation import ConversationId
-from latchkey.domain.errors import TurnLost
 from latchkey.domain.page import Page, Window
 from latchkey.domain.ports import UnitOfWork
 from latchkey.domain.published_turn import PublishedTurn
 from latchkey.domain.scope import Grant
-from latchkey.domain.turn import Turn, TurnId
+from latchkey.domain.turn import TurnId
 from latchkey.domain.turn_event import TurnEvent
 
 EVENTS_A_TIME = 32
@@ -33,14 +32,14 @@ async def list_turns(work: UnitOfWork, conversation_id: ConversationId, window: 
         await work.conversations.get(conversation_id)
         return Page([], None)
     calls = await work.tool_calls.of_turns([turn.id for turn in page.items])
-    turns = [PublishedTurn.of(_found(work, turn), calls.get(turn.id, [])) for turn in page.items]
+    turns = [PublishedTurn.of(turn.as_it_is(work.now), calls.get(turn.id, [])) for turn in page.items]
     return Page(turns, page.next_cursor)
 
 
 @needs(Grant.CONVERSATIONS_READ)
 async def get_turn(work: UnitOfWork, turn_id: TurnId) -> PublishedTurn:
     """Show one turn with its tool calls. Raises `TurnLost`."""
-    turn = _found(work, await work.turns.get(turn_id))
+    turn = (await work.turns.get(turn_id)).as_it_is(work.now)
     return PublishedTurn.of(turn, (await work.tool_calls.of_turns([turn_id])).get(turn_id, []))
 
 
@@ -51,13 +50,6 @@ async def read_log(work: UnitOfWork, turn_id: TurnId, after: int) -> TurnLog:
     if events:
         is_full = len(events) == EVENTS_A_TIME or sum(len(event.body) for event in events) >= CHARACTERS_A_TIME
         return TurnLog(events, events[-1].is_last, has_more=is_full)
-    turn = _found(work, await work.turns.get(turn_id))
+    turn = (await work.turns.get(turn_id)).as_it_is(work.now)
     lease_s = (turn.lease_until - work.now).total_seconds()
     return TurnLog([], turn.status != "running" and turn.last_event <= after, holds_s=lease_s)
-
-
-def _found(work: UnitOfWork, turn: Turn) -> Turn:
-    """The turn, if it is what it says."""
-    if turn.is_lost(work.now):
-        raise TurnLost("The turn's lease has passed, and it is not stored as interrupted yet.", turn_id=turn.id)
-    return turn

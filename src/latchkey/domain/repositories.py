@@ -93,9 +93,6 @@ class Turns(Protocol):
         ...
 
 
-MOST = 2**31 - 1
-
-
 class TurnEvents(Protocol):
     """What happened in each turn, in the order of `seq`."""
 
@@ -103,7 +100,7 @@ class TurnEvents(Protocol):
         """Once they are committed, those who follow the turn are told."""
         ...
 
-    async def after(self, turn_id: TurnId, seq: int, limit: int, characters: int = MOST) -> list[TurnEvent]:
+    async def after(self, turn_id: TurnId, seq: int, limit: int, characters: int) -> list[TurnEvent]:
         """At most so many, and fewer if they are long: none begins after so many characters of others."""
         ...
 

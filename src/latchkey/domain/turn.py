@@ -7,6 +7,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from latchkey.domain.conversation import ConversationId
+from latchkey.domain.errors import Conflict, TurnLost
 from latchkey.domain.instant import Instant
 
 TurnId = NewType("TurnId", UUID)
@@ -69,3 +70,14 @@ class Turn(Struct, frozen=True, kw_only=True):
     def is_lost(self, now: datetime) -> bool:
         """Whether it runs by its status alone: whoever ran it is gone, and nobody has said so yet."""
         return self.status == "running" and now >= self.lease_until
+
+    def check_running(self, now: datetime) -> None:
+        """Raises `Conflict` if it has ended or its lease has passed."""
+        if not self.is_running(now):
+            raise Conflict("The turn has ended, or its lease has passed.", turn_id=self.id)
+
+    def as_it_is(self, now: datetime) -> "Turn":
+        """Itself. Raises `TurnLost` if it is not what its status says."""
+        if self.is_lost(now):
+            raise TurnLost("The turn's lease has passed, and it is not stored as interrupted yet.", turn_id=self.id)
+        return self

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, suppress
 
 import pytest
 
+from latchkey.application.turns import CHARACTERS_A_TIME
 from latchkey.domain.scope import Owner
 from latchkey.domain.turn_event import Delta, TurnEvent
 from latchkey.infrastructure.database.feed import MOST_BYTES
@@ -54,7 +55,7 @@ async def test_what_is_committed_is_told_once_it_can_be_read(line: Line) -> None
             await work.commit()
         assert await waiting in ([event], [])
         async with line.listener.units.open(course.owner, "read") as work:
-            assert await work.turn_events.after(course.id, 1, 10) == [event]
+            assert await work.turn_events.after(course.id, 1, 10, CHARACTERS_A_TIME) == [event]
 
 
 async def test_what_is_rolled_back_is_never_told(line: Line) -> None:

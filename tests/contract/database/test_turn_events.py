@@ -178,7 +178,9 @@ async def test_whatever_was_seen_already_is_left_out(units: UnitsOfWork, course:
 
     async with units.open(course.owner, "read") as work:
         for after in range(9):
-            assert await work.turn_events.after(course.id, after, limit) == everything[after:][:limit]
+            assert (
+                await work.turn_events.after(course.id, after, limit, CHARACTERS_A_TIME) == everything[after:][:limit]
+            )
 
 
 async def test_a_long_log_is_read_a_few_events_at_a_time(course: Course) -> None:
@@ -224,7 +226,7 @@ async def test_the_events_of_another_are_not_there(units: UnitsOfWork, course: C
     with pytest.raises(NotFound, match="There is no such turn"):
         await course.apps[0].call(you, read_log, course.id, 0)
     async with units.open(you, "write") as work:
-        assert await work.turn_events.after(course.id, 0, 10) == []
+        assert await work.turn_events.after(course.id, 0, 10, CHARACTERS_A_TIME) == []
         with pytest.raises(Conflict):
             await work.turns.next_event(course.id, work.now)
     assert await course.names() == ["turn.started"]
@@ -247,4 +249,4 @@ async def test_with_a_conversation_go_its_events(units: UnitsOfWork, course: Cou
     with pytest.raises(NotFound):
         await course.apps[0].call(course.owner, read_log, course.id, 0)
     async with units.open(course.owner, "read") as work:
-        assert await work.turn_events.after(course.id, 0, 10) == []
+        assert await work.turn_events.after(course.id, 0, 10, CHARACTERS_A_TIME) == []

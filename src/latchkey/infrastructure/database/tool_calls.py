@@ -41,24 +41,19 @@ class SqlToolCalls:
 
     async def add(self, call: ToolCall, turn_id: TurnId, call_id: str | None = None) -> None:
         await self._session.run(
-            _ADD, turn_id=turn_id, call_id=call_id, result=bytes(call.result).decode(), **_values(call)
+            _ADD, turn_id=turn_id, id=call.id, call_id=call_id, result=bytes(call.result).decode(), **_values(call)
         )
 
     async def announce(self, call: ToolCall, turn_id: TurnId, call_id: str) -> bool:
-        return bool(await self._session.run(_ANNOUNCE, turn_id=turn_id, call_id=call_id, result=None, **_values(call)))
+        return bool(
+            await self._session.run(
+                _ANNOUNCE, turn_id=turn_id, id=call.id, call_id=call_id, result=None, **_values(call)
+            )
+        )
 
     async def settle(self, turn_id: TurnId, call_id: str, call: ToolCall) -> ToolCallId | None:
-        row = await self._session.row(
-            _SETTLE,
-            turn=turn_id,
-            known_as=call_id,
-            name=call.name,
-            arguments=bytes(call.arguments).decode(),
-            result=bytes(call.result).decode(),
-            is_error=call.is_error,
-            started_at=call.started_at,
-            duration_ms=call.duration_ms,
-        )
+        result = bytes(call.result).decode()
+        row = await self._session.row(_SETTLE, turn=turn_id, known_as=call_id, result=result, **_values(call))
         return None if row is None else row[0]
 
     async def find(self, turn_id: TurnId, call_id: str) -> ToolCall:
@@ -95,7 +90,6 @@ def _padded(ids: list[TurnId]) -> list[TurnId]:
 
 def _values(call: ToolCall) -> dict[str, Any]:
     return {
-        "id": call.id,
         "name": call.name,
         "arguments": bytes(call.arguments).decode(),
         "is_error": call.is_error,

@@ -4,7 +4,6 @@ from typing import Any
 
 from sqlalchemy import bindparam, func, select
 
-from latchkey.domain.repositories import MOST
 from latchkey.domain.turn import TurnId
 from latchkey.domain.turn_event import TurnEvent
 from latchkey.infrastructure.database.session import Session, insert_mine, mine
@@ -42,7 +41,7 @@ class SqlTurnEvents:
         await self._session.run_each(_ADD, [_values(event) for event in events])
         self.added += events
 
-    async def after(self, turn_id: TurnId, seq: int, limit: int, characters: int = MOST) -> list[TurnEvent]:
+    async def after(self, turn_id: TurnId, seq: int, limit: int, characters: int) -> list[TurnEvent]:
         rows = await self._session.rows(_AFTER, turn=turn_id, after=seq, limit=limit, characters=characters)
         return [TurnEvent(turn_id, seq, name, body.encode()) for seq, name, body in rows]
 
