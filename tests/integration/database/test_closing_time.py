@@ -1,0 +1,49 @@
+"""A runner that is closed while a message is still being taken: its turn does not begin behind closed doors."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from datetime import timedelta
+
+from latchkey.application.application import Application
+from latchkey.application.running import CHAT_GRANTS, Kind, TurnRunner
+from latchkey.application.turn_run import Limits
+from latchkey.domain.agent import AgentEvent, Assignment, TextDelta
+from latchkey.domain.message import NewMessage
+from latchkey.domain.scope import Owner, UserId
+from latchkey.infrastructure.database.engine import create_engine
+from latchkey.infrastructure.database.feed import LocalFeed
+from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from tests.builders import TERMS
+
+ADA = Owner(UserId("ada"))
+
+
+class Thoughtful:
+    """An agent that never comes to an answer."""
+
+    name = "thoughtful"
+
+    async def run(self, assignment: Assignment) -> AsyncGenerator[AgentEvent, None]:
+        yield TextDelta("Hm.")
+        await asyncio.Event().wait()
+
+
+async def test_a_turn_that_is_accepted_after_the_runner_was_closed_is_interrupted_at_once(sqlite_url: str) -> None:
+    """The message waits behind a writer, the runner is closed, and then the writer lets it through."""
+    engine = create_engine(sqlite_url)
+    feed = LocalFeed()
+    units = SqlUnitsOfWork(engine, feed)
+    kind = Kind(Thoughtful(), "", CHAT_GRANTS)
+    limits = Limits(TERMS, timedelta(minutes=1), 3)
+    runner = TurnRunner(Application(units, lambda _call: None), feed, kind, kind, limits)
+    async with units.open(ADA, "write"):
+        beginning = asyncio.create_task(runner.begin(ADA, NewMessage("Hello")))
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(runner.aclose())
+        await asyncio.sleep(0)
+    begun = await beginning
+    ended = await runner.ended(ADA, begun)
+    await closing
+    await engine.dispose()
+
+    assert ended.turn.status == "interrupted"
