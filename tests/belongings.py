@@ -3,6 +3,7 @@
 from typing import Any
 
 from latchkey.application.turns import CHARACTERS_A_TIME
+from latchkey.domain.allowance import Allowance
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.scope import Owner, TokenSecret
@@ -36,6 +37,7 @@ class Belongings:
             await work.artifacts.add(self.artifact, "# Milk")
             await work.tool_calls.add(self.tool_call, self.turn.id)
             await work.context_tokens.add(self.token, TokenSecret.mint(owner.user_id))
+            await work.allowances.add(Allowance(work.now, 0, work.now))
             await work.commit()
 
     async def seen(self, units: UnitsOfWork, owner: Owner) -> list[Any]:

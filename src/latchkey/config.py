@@ -83,6 +83,8 @@ Database = Annotated[
 Seconds = Annotated[float, Meta(ge=0.1, le=86_400, description="a number of seconds from 0.1 to 86400")]
 Patience = Annotated[float, Meta(ge=0, le=3_600, description="a number of seconds from 0 to 3600")]
 Count = Annotated[int, Meta(ge=1, le=1_000, description="a whole number from 1 to 1000")]
+Rate = Annotated[int, Meta(ge=1, le=10_000_000, description="a whole number from 1 to 10000000")]
+Bytes = Annotated[int, Meta(ge=1, le=1 << 50, description="a whole number of bytes, at least 1")]
 Characters = Annotated[int, Meta(ge=1, le=10_000_000, description="a whole number from 1 to 10000000")]
 TextFile = Annotated[Path, Meta(description="the path of a readable text file in UTF-8 that is not blank")]
 
@@ -117,7 +119,10 @@ class Settings(Struct, frozen=True, kw_only=True, rename=_variable):
     turn_deadline_s: Seconds = 300
     turn_max_steps: Count = 12
     turn_lease_s: Seconds = 20
+    turn_max_calls: Count = 100
     turns_per_user: Count = 4
+    requests_per_minute: Rate = 6_000
+    bytes_per_user: Bytes = 1 << 30
     drain_s: Patience = 30
     history_turns: Count = 40
     history_chars: Characters = 120_000

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Pool, event
 
-from latchkey.infrastructure.database import dialect
+from latchkey.infrastructure.database import shares
 from latchkey.infrastructure.database import engine as engines
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer, model_server
@@ -126,7 +126,7 @@ async def test_a_crowd_of_writers_does_not_wait_for_one_another_for_ever(
     sqlite_url: str, path: str, model: ModelServer, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of them waits for the file in vain; the last one does not wait for all of them."""
-    monkeypatch.setattr(dialect, "QUEUE_S", 0.5)
+    monkeypatch.setattr(shares, "QUEUE_S", 0.5)
     async with thinking(sqlite_url, model) as service:
         ada = service.person()
         async with locked(path):

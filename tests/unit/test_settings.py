@@ -28,6 +28,7 @@ def test_an_empty_environment_gives_the_published_defaults() -> None:
     assert settings.database_url == "sqlite+aiosqlite:///var/latchkey.db"
     assert (settings.turn_deadline_s, settings.turn_max_steps, settings.turn_lease_s) == (300, 12, 20)
     assert (settings.turns_per_user, settings.drain_s) == (4, 30)
+    assert (settings.turn_max_calls, settings.requests_per_minute, settings.bytes_per_user) == (100, 6_000, 2**30)
     assert (settings.history_turns, settings.history_chars) == (40, 120_000)
     assert (settings.openai_api, settings.claude_model, settings.model) == ("responses", "sonnet", None)
 
@@ -35,7 +36,7 @@ def test_an_empty_environment_gives_the_published_defaults() -> None:
 def test_every_published_variable_is_known() -> None:
     published = """DATABASE_URL AUTH_JWKS_URL AUTH_ISSUER AUTH_AUDIENCE AUTH_SECRET AGENT MODEL OPENAI_API FILE_AGENT
         CLAUDE_CLI CLAUDE_MODEL CLAUDE_PROCESSES PUBLIC_URL ALLOWED_HOSTS ALLOWED_ORIGINS TURN_DEADLINE_S TURN_MAX_STEPS
-        TURN_LEASE_S TURNS_PER_USER DRAIN_S HISTORY_TURNS HISTORY_CHARS INSTRUCTIONS CONTEXT_TOKEN"""
+        TURN_MAX_CALLS TURN_LEASE_S TURNS_PER_USER REQUESTS_PER_MINUTE BYTES_PER_USER DRAIN_S HISTORY_TURNS HISTORY_CHARS INSTRUCTIONS CONTEXT_TOKEN"""
     others = {"OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"}
     assert VARIABLES.keys() == {f"LATCHKEY_{name}" for name in published.split()} | others
 

@@ -41,7 +41,7 @@ class Repeated(Struct, frozen=True):
     first: Idempotency
 
 
-@owner_only("serial")
+@owner_only("serial", stores=True)
 async def accept_turn(
     work: UnitOfWork,
     said: NewMessage,

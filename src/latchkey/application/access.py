@@ -15,10 +15,14 @@ _ACCESS: dict[Callable[..., Any], "Access"] = {}
 
 
 class Access(Struct, frozen=True):
-    """`grant` is None where the person must be there in person: no context token opens it."""
+    """`grant` is None where the person must be there in person: no context token opens it.
+
+    What `stores` may be refused for want of room; what frees room, or ends what has begun, may not.
+    """
 
     grant: Grant | None
     isolation: Isolation
+    stores: bool = False
 
     def check(self, scope: Scope) -> None:
         """Raises `Forbidden` unless the scope opens this."""
@@ -28,14 +32,14 @@ class Access(Struct, frozen=True):
         raise Forbidden(f"This needs {needed}.")
 
 
-def needs(grant: Grant) -> Callable[[UseCase], UseCase]:
+def needs(grant: Grant, *, stores: bool = False) -> Callable[[UseCase], UseCase]:
     """Anyone whose scope has the grant may run it."""
-    return _declare(Access(grant, "read" if grant.endswith(":read") else "write"))
+    return _declare(Access(grant, "read" if grant.endswith(":read") else "write", stores))
 
 
-def owner_only(isolation: Isolation) -> Callable[[UseCase], UseCase]:
+def owner_only(isolation: Isolation, *, stores: bool = False) -> Callable[[UseCase], UseCase]:
     """Only the person may run it."""
-    return _declare(Access(None, isolation))
+    return _declare(Access(None, isolation, stores))
 
 
 def access_of(use_case: Callable[..., Any]) -> Access:

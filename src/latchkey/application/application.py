@@ -7,9 +7,11 @@ from time import perf_counter
 from typing import Concatenate, ParamSpec, TypeVar
 
 from latchkey.application.access import Access, access_of
+from latchkey.application.meter import Meter
+from latchkey.domain.allowance import Quota
 from latchkey.domain.errors import Failure
 from latchkey.domain.ports import Call, Journal, Transaction, UnitOfWork, UnitsOfWork
-from latchkey.domain.scope import Credential, Scope, UserId
+from latchkey.domain.scope import Credential, Scope, TokenSecret, UserId
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -18,9 +20,18 @@ R = TypeVar("R")
 class Application:
     """Everything that reads or writes comes through here."""
 
-    def __init__(self, units: UnitsOfWork, journal: Journal) -> None:
+    def __init__(self, units: UnitsOfWork, journal: Journal, quota: Quota = Quota()) -> None:  # noqa: B008 - frozen
         self._units = units
         self._journal = journal
+        self._meter = Meter(units, quota)
+
+    async def admit(self, credential: Credential) -> None:
+        """Let a request in from outside. Raises `Exhausted` if it is one too many, and what opening a unit does."""
+        await self._meter.admit(credential)
+
+    def count(self, credential: TokenSecret) -> None:
+        """What was let in under that token is its person's request, now that it has been found alive."""
+        self._meter.count(credential)
 
     async def call(
         self,
@@ -45,13 +56,19 @@ class Application:
 
     @asynccontextmanager
     async def unit(self, credential: Credential, access: Access, name: str) -> AsyncIterator[Transaction]:
-        """One unit of work, opened for whoever has that access, and written into the journal under a name."""
+        """One unit of work, opened for whoever has that access, and written into the journal under a name.
+
+        Raises `Exhausted` where something is to be stored and there is no room.
+        """
         started, outcome, user_id = perf_counter(), "internal", None
         try:
+            if access.stores:
+                await self._meter.check_room(credential)
             async with self._units.open(credential, access.isolation) as work:
                 user_id = work.scope.user_id
                 access.check(work.scope)
                 yield work
+            self._meter.charge(user_id, work.written)
             outcome = "ok"
         except Failure as failure:
             outcome = failure.code

@@ -20,7 +20,7 @@ from latchkey.domain.scope import Grant
 from latchkey.domain.text import Title
 
 
-@needs(Grant.ARTIFACTS_WRITE)
+@needs(Grant.ARTIFACTS_WRITE, stores=True)
 async def add_artifact(work: UnitOfWork, new: NewArtifact) -> ArtifactWithContent:
     """Keep a new document."""
     if new.conversation_id is not None:
@@ -28,7 +28,7 @@ async def add_artifact(work: UnitOfWork, new: NewArtifact) -> ArtifactWithConten
     return await _add(work, new)
 
 
-@needs(Grant.ARTIFACTS_WRITE)
+@needs(Grant.ARTIFACTS_WRITE, stores=True)
 async def revise_artifact(
     work: UnitOfWork, artifact_id: ArtifactId, revision: ArtifactRevision, *, version: Version | None = None
 ) -> ArtifactWithContent:
@@ -36,7 +36,7 @@ async def revise_artifact(
     return await _revise(work, artifact_id, revision, version)
 
 
-@needs(Grant.ARTIFACTS_WRITE)
+@needs(Grant.ARTIFACTS_WRITE, stores=True)
 async def save_artifact(
     work: UnitOfWork,
     title: Title,

@@ -7,7 +7,7 @@ from latchkey.domain.ports import UnitOfWork
 from latchkey.domain.scope import Grant
 
 
-@owner_only("write")
+@owner_only("write", stores=True)
 async def add_conversation(work: UnitOfWork, new: NewConversation) -> Conversation:
     """Start an empty conversation."""
     conversation = Conversation(
@@ -29,7 +29,7 @@ async def get_conversation(work: UnitOfWork, conversation_id: ConversationId) ->
     return await work.conversations.get(conversation_id)
 
 
-@owner_only("write")
+@owner_only("write", stores=True)
 async def update_conversation(
     work: UnitOfWork, conversation_id: ConversationId, changes: ConversationChanges
 ) -> Conversation:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from latchkey.application.access import Access, access_of
 from latchkey.application.application import Application
-from latchkey.domain.errors import Failure, Forbidden, RepeatedCall, Unauthenticated, Unavailable
+from latchkey.domain.errors import Failure, Forbidden, RepeatedCall, TooManyCalls, Unauthenticated, Unavailable
 from latchkey.domain.ports import Transaction, UnitOfWork
 from latchkey.domain.published_turn import saved_by
 from latchkey.domain.scope import Credential, TokenSecret
@@ -46,8 +46,9 @@ class Invocation(Struct, frozen=True):
 class Ledger:
     """Performs tool calls through the door. Those of a turn leave a row, whether they worked or not."""
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: Application, most_calls: int = 100) -> None:
         self._application = application
+        self._most_calls = most_calls
 
     async def perform(
         self,
@@ -66,10 +67,12 @@ class Ledger:
             async with self._unit(credential, invocation, use_case) as work:
                 result = await use_case(work, *args, **kwargs)
                 outcome = Outcome(result, _encode(result))
-                await _record(work, invocation, outcome, started)
+                await self._record(work, invocation, outcome, started)
                 await work.commit()
         except (Unauthenticated, Forbidden, Unavailable):
             raise
+        except TooManyCalls as failure:
+            return _refused(failure)
         except RepeatedCall:
             first = await self._repeat(credential, invocation, use_case)
             return first or await self.perform(credential, invocation, use_case, *args, **kwargs)
@@ -81,12 +84,13 @@ class Ledger:
         self, credential: Credential, invocation: Invocation, use_case: Callable[..., object], failure: Failure
     ) -> Outcome:
         """A call that had no effect: recorded, and answered with what was wrong. Raises like `perform`."""
-        content = {"code": failure.code, "detail": failure.detail}
-        outcome = Outcome(content, _encode(content), is_error=True)
+        outcome = _refused(failure)
         try:
-            async with self._unit(credential, invocation, use_case) as work:
-                await _record(work, invocation, outcome, perf_counter())
+            async with self._unit(credential, invocation, use_case, stores=False) as work:
+                await self._record(work, invocation, outcome, perf_counter())
                 await work.commit()
+        except TooManyCalls as too_many:
+            return _refused(too_many)
         except RepeatedCall:
             first = await self._repeat(credential, invocation, use_case)
             return first or await self.refuse(credential, invocation, use_case, failure)
@@ -99,55 +103,58 @@ class Ledger:
 
         Only one that is not the same call is a mistake.
         """
-        async with self._unit(credential, invocation, use_case) as work:
+        async with self._unit(credential, invocation, use_case, stores=False) as work:
             if work.scope.turn_id is None or invocation.call_id is None:
                 raise LookupError(invocation.call_id)  # only calls with both are recorded under an id
             first = await work.tool_calls.find(work.scope.turn_id, invocation.call_id)
         if not first.has_result:
             return None
         if first.name != invocation.name or _canonical(first.arguments) != _canonical(invocation.arguments):
-            content = {"code": RepeatedCall.code, "detail": "Another call was made under this id: give each its own."}
-            return Outcome(content, _encode(content), is_error=True)
+            return _refused(RepeatedCall("Another call was made under this id: give each its own."))
         json = bytes(first.result)
         return Outcome(msgspec.json.decode(json), json, first.is_error)
 
     def _unit(
-        self, credential: Credential, invocation: Invocation, use_case: Callable[..., object]
+        self, credential: Credential, invocation: Invocation, use_case: Callable[..., object], *, stores: bool = True
     ) -> AbstractAsyncContextManager[Transaction]:
         """A token's unit may write, whatever the use case does: the turn's ledger is part of it."""
         access = access_of(use_case)
-        if isinstance(credential, TokenSecret):
-            access = Access(access.grant, "write")
+        isolation = "write" if isinstance(credential, TokenSecret) else access.isolation
+        access = Access(access.grant, isolation, access.stores and stores)
         return self._application.unit(credential, access, invocation.name)
+
+    async def _record(self, work: Transaction, invocation: Invocation, outcome: Outcome, started: float) -> None:
+        """Row and events of a call of a turn. The row comes first: who announces one locks in the same order."""
+        if work.scope.turn_id is None:
+            return
+        turn_id = work.scope.turn_id
+        call = ToolCall(
+            id=ToolCallId(work.new_id()),
+            name=invocation.name,
+            arguments=Raw(invocation.arguments),
+            result=Raw(outcome.json),
+            is_error=outcome.is_error,
+            started_at=work.now,
+            duration_ms=round((perf_counter() - started) * 1000),
+        )
+        announced = invocation.call_id and await work.tool_calls.settle(turn_id, invocation.call_id, call)
+        happened: list[Happening] = []
+        if announced:
+            call = replace(call, id=announced)
+        else:
+            await work.tool_calls.add(call, turn_id, invocation.call_id)
+            happened.append(CallStarted(call.id, call.name, call.arguments))
+        happened.append(CallCompleted(call.id, call.name, call.result, call.is_error, call.duration_ms))
+        happened += saved_by([call])
+        first = await work.turns.next_call(turn_id, work.now, len(happened), self._most_calls)
+        await work.turn_events.add(*numbered(turn_id, first - 1, *happened))
+
+
+def _refused(failure: Failure) -> Outcome:
+    content = {"code": failure.code, "detail": failure.detail}
+    return Outcome(content, _encode(content), is_error=True)
 
 
 def _canonical(json: bytes | Raw) -> bytes:
     """The same for the same value, however its members are ordered; as Python's values, `1` would equal `true`."""
     return _encode_sorted(msgspec.json.decode(json))
-
-
-async def _record(work: Transaction, invocation: Invocation, outcome: Outcome, started: float) -> None:
-    """Row and events of a call of a turn. The row comes first: who announces one locks in the same order."""
-    if work.scope.turn_id is None:
-        return
-    turn_id = work.scope.turn_id
-    call = ToolCall(
-        id=ToolCallId(work.new_id()),
-        name=invocation.name,
-        arguments=Raw(invocation.arguments),
-        result=Raw(outcome.json),
-        is_error=outcome.is_error,
-        started_at=work.now,
-        duration_ms=round((perf_counter() - started) * 1000),
-    )
-    announced = invocation.call_id and await work.tool_calls.settle(turn_id, invocation.call_id, call)
-    happened: list[Happening] = []
-    if announced:
-        call = replace(call, id=announced)
-    else:
-        await work.tool_calls.add(call, turn_id, invocation.call_id)
-        happened.append(CallStarted(call.id, call.name, call.arguments))
-    happened.append(CallCompleted(call.id, call.name, call.result, call.is_error, call.duration_ms))
-    happened += saved_by([call])
-    first = await work.turns.next_event(turn_id, work.now, len(happened))
-    await work.turn_events.add(*numbered(turn_id, first - 1, *happened))

@@ -11,7 +11,7 @@ from latchkey.domain.scope import Grant
 from latchkey.domain.task import NewTask, Task, TaskChanges, TaskId, TaskStatus, Version, in_utc
 
 
-@needs(Grant.TASKS_WRITE)
+@needs(Grant.TASKS_WRITE, stores=True)
 async def add_task(work: UnitOfWork, new: NewTask) -> Task:
     """Add a to-do task to the person's list."""
     task = Task(
@@ -53,7 +53,7 @@ async def complete_task(work: UnitOfWork, task_id: TaskId, *, version: Version |
     return await _change(work, task_id, TaskChanges(status="completed"), version)
 
 
-@needs(Grant.TASKS_WRITE)
+@needs(Grant.TASKS_WRITE, stores=True)
 async def update_task(
     work: UnitOfWork,
     task_id: TaskId,

@@ -17,7 +17,7 @@ class MintedToken(Struct, frozen=True):
     secret: TokenSecret
 
 
-@owner_only("write")
+@owner_only("write", stores=True)
 async def mint_context_token(work: UnitOfWork, new: NewContextToken) -> MintedToken:
     """Mint a token that opens what its grants say, for so many seconds."""
     if new.conversation_id is not None:

@@ -20,6 +20,7 @@ from latchkey.domain.errors import (
     Conflict,
     DeadlinePassed,
     Failure,
+    MaxSteps,
     NotFound,
     TurnFailed,
     TurnInterrupted,
@@ -40,6 +41,7 @@ class Limits(Struct, frozen=True):
     terms: Terms
     deadline: timedelta
     max_steps: int
+    max_calls: int = 100
 
 
 class TurnRun:
@@ -80,7 +82,7 @@ class TurnRun:
 
     async def _work(self, agent: Agent, assignment: Assignment, scribe: Scribe) -> None:
         """Let the agent work until it has answered. Raises a `TurnFailed`."""
-        seconds = self._limits.deadline.total_seconds()
+        seconds, calls = self._limits.deadline.total_seconds(), 0
         try:
             async with (
                 asyncio.timeout(seconds),
@@ -91,12 +93,19 @@ class TurnRun:
                     if isinstance(event, TextDelta):
                         scribe.say(event.text)
                     elif isinstance(event, ToolRequest):
+                        calls += 1
+                        self._check_calls(calls)
                         await scribe.note(event)
                     else:
                         scribe.usage += event
         except TimeoutError as error:
             # An agent turns its own time-outs into a TurnFailed, so this one is ours.
             raise DeadlinePassed(f"The turn took longer than its {seconds:g} seconds.") from error
+
+    def _check_calls(self, calls: int) -> None:
+        """The ledger refuses what is too much; this ends a turn that goes on all the same."""
+        if calls > self._limits.max_calls:
+            raise MaxSteps(f"The agent called more than {self._limits.max_calls} tools, which is the limit.")
 
     @asynccontextmanager
     async def _held(self, turn_id: TurnId) -> AsyncIterator[None]:

@@ -1,14 +1,16 @@
 """Follow a turn's events as they happen, from any replica."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 
 from latchkey.application.application import Application
 from latchkey.application.recovery import settled
 from latchkey.application.turns import TurnLog, read_log
-from latchkey.domain.errors import Failure, Unavailable
+from latchkey.domain.errors import Exhausted, Failure, Unavailable
 from latchkey.domain.ports import Feed
-from latchkey.domain.scope import Owner
+from latchkey.domain.scope import Owner, UserId
 from latchkey.domain.turn import TurnId
 from latchkey.domain.turn_event import TurnEvent
 
@@ -17,6 +19,8 @@ PATIENCE_S = 8.0
 
 QUIET_S = 2.0
 """When nothing follows an event for so long, it is time to see how long the turn's lease is."""
+FOLLOWERS = 100
+"""Of one person's turns, in one process: each costs 27 KiB for as long as a client likes."""
 _JUST_AFTER_S = 0.1
 _AGAIN_S = 1.0
 
@@ -28,17 +32,23 @@ class Watch:
         self._application = application
         self._feed = feed
         self._is_closed = False
+        self._followers = Counter[UserId]()
 
     def close(self) -> None:
         self._is_closed = True
         self._feed.rouse()
+
+    def check_followers(self, owner: Owner) -> None:
+        """Raises `Exhausted` if as many follow a person's turns here as may."""
+        if self._followers[owner.user_id] >= FOLLOWERS:
+            raise Exhausted(f"{FOLLOWERS} streams of events are open, which is the limit: close one first.")
 
     async def follow(self, owner: Owner, turn_id: TurnId, after: int) -> AsyncGenerator[list[TurnEvent], None]:
         """The events after that one, as they happen, up to the last; now and then an empty list if there are none.
 
         It ends early if the turn is deleted. While the database does not answer, there are none.
         """
-        with self._feed.follow(owner, turn_id) as following:
+        with self._counted(owner), self._feed.follow(owner, turn_id) as following:
             news: list[TurnEvent] = []
             while True:
                 is_last_look = self._is_closed
@@ -63,6 +73,14 @@ class Watch:
                     return
                 else:
                     news = await following.news(_patience_s(log))
+
+    @contextmanager
+    def _counted(self, owner: Owner) -> Iterator[None]:
+        self._followers[owner.user_id] += 1
+        try:
+            yield
+        finally:
+            self._followers -= Counter({owner.user_id: 1})
 
     async def _look(self, owner: Owner, turn_id: TurnId, after: int) -> TurnLog:
         """Into the log. There is nothing more in that of a turn which is deleted, or which cannot be read now."""

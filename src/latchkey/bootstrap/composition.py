@@ -25,6 +25,7 @@ from latchkey.bootstrap.agents import Agents
 from latchkey.bootstrap.interpreter import tune
 from latchkey.bootstrap.termination import before_termination
 from latchkey.config import ConfigurationError, Settings
+from latchkey.domain.allowance import Quota
 from latchkey.domain.errors import Unavailable
 from latchkey.infrastructure.database.engine import create_engine
 from latchkey.infrastructure.database.feed import LocalFeed
@@ -59,8 +60,9 @@ class Core(Struct, frozen=True):
 def create_core(settings: Settings) -> Core:
     engine = create_engine(settings.database_url)
     feed = ListeningFeed(settings.database_url) if engine.dialect.name == "postgresql" else LocalFeed()
-    application = Application(SqlUnitsOfWork(engine, feed), log_call)
-    return Core(engine, feed, application, create_server(application, Ledger(application)))
+    quota = Quota(settings.requests_per_minute, settings.bytes_per_user)
+    application = Application(SqlUnitsOfWork(engine, feed), log_call, quota)
+    return Core(engine, feed, application, create_server(application, Ledger(application, settings.turn_max_calls)))
 
 
 def create_identity(settings: Settings) -> SharedSecret | Jwks:
@@ -149,7 +151,8 @@ def _limits(settings: Settings) -> Limits:
         history_turns=settings.history_turns,
         history_chars=settings.history_chars,
     )
-    return Limits(terms, timedelta(seconds=settings.turn_deadline_s), settings.turn_max_steps)
+    deadline = timedelta(seconds=settings.turn_deadline_s)
+    return Limits(terms, deadline, settings.turn_max_steps, settings.turn_max_calls)
 
 
 async def _check_ready(engine: AsyncEngine, runner: TurnRunner) -> None:

@@ -129,11 +129,19 @@ class Exhausted(Failure):
     code = "exhausted"
     retry_after = 5
 
+    def __init__(self, detail: str, *, retry_after: int = retry_after, **members: object) -> None:
+        super().__init__(detail, **members)
+        self.retry_after = retry_after
+
 
 class TooManyTurns(Exhausted):
     """As many turns of this user are running as may."""
 
     code = "too-many-turns"
+
+
+class TooManyCalls(Exhausted):
+    """The turn has called as many tools as it may. The call did not happen, and is not recorded."""
 
 
 class Unavailable(Failure):

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from latchkey.domain.agent import AgentEvent, Assignment
 from latchkey.domain.repositories import (
+    Allowances,
     Artifacts,
     ContextTokens,
     Conversations,
@@ -37,6 +38,7 @@ class UnitOfWork(Protocol):
     artifacts: Artifacts
     tool_calls: ToolCalls
     context_tokens: ContextTokens
+    allowances: Allowances
 
     def new_id(self) -> UUID:
         """A new UUIDv7; later ones of one process sort after earlier ones."""
@@ -45,6 +47,11 @@ class UnitOfWork(Protocol):
 
 class Transaction(UnitOfWork, Protocol):
     """A unit of work as its opener holds it. What is not committed when it closes never happened."""
+
+    @property
+    def written(self) -> int:
+        """How many bytes have been stored in it so far, `ROW_BYTES` for each row included."""
+        ...
 
     async def commit(self) -> None: ...
 

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
+from latchkey.domain.allowance import Allowance
 from latchkey.domain.artifact import Artifact, ArtifactId, ArtifactType, ArtifactWithContent
 from latchkey.domain.conversation import Conversation, ConversationId
 from latchkey.domain.message import Message, PastTurn
@@ -83,6 +84,10 @@ class Turns(Protocol):
 
     async def next_event(self, id: TurnId, now: datetime, count: int = 1) -> int:
         """Take the turn's next event numbers, and answer the first. Raises `Conflict` unless the turn is running."""
+        ...
+
+    async def next_call(self, id: TurnId, now: datetime, count: int, most: int) -> int:
+        """The same for the events of a tool call. Raises `TooManyCalls` if it is one more than that."""
         ...
 
     async def progress(self, id: TurnId, now: datetime, progress: Progress, count: int) -> int | None:
@@ -176,4 +181,22 @@ class ContextTokens(Protocol):
 
     async def extend_turn(self, id: TurnId, until: datetime, now: datetime) -> None:
         """Let the token of a turn live until then, if it is alive now."""
+        ...
+
+
+class Allowances(Protocol):
+    """What the person has used of their quota: one row, which tokens of any grant may draw on."""
+
+    async def get(self) -> Allowance | None:
+        """Held until the unit of work ends."""
+        ...
+
+    async def add(self, allowance: Allowance) -> Allowance:
+        """The first; if somebody else was faster, it is theirs that is answered."""
+        ...
+
+    async def replace(self, allowance: Allowance) -> None: ...
+
+    async def measure(self) -> int:
+        """How many bytes are stored of the person, `ROW_BYTES` for each row included."""
         ...

@@ -11,9 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from latchkey.application.acceptance import Accepted
 from latchkey.application.application import Application
 from latchkey.application.endings import cancel_turn
-from latchkey.application.tasks import list_tasks
+from latchkey.application.tasks import add_task, list_tasks
 from latchkey.domain.errors import TooManyTurns, Unavailable
 from latchkey.domain.scope import Owner, UserId
+from latchkey.domain.task import NewTask
 from latchkey.infrastructure.database.engine import POOL_SIZE, create_engine
 from latchkey.infrastructure.database.unit import SqlUnitsOfWork
 from tests.acceptance import accepted
@@ -66,6 +67,7 @@ async def test_whoever_hangs_in_a_transaction_loses_it(processes: list[Process])
 async def test_a_crowd_of_one_person_holds_one_connection_while_it_waits(processes: list[Process]) -> None:
     """Ten times as many as there are connections; others are served as if it were not there."""
     here, there = processes
+    await here.app.call(ME, add_task, NewTask("Known here"))
     async with there.units.open(ME, "serial"):
         crowd = [asyncio.create_task(accepted(here.app, ME)) for _ in range(10 * POOL_SIZE)]
         for _ in range(POOL_SIZE):

@@ -132,6 +132,7 @@ async def test_a_tool_that_is_not_granted_is_answered_like_one_that_is_not_there
 async def test_a_credential_is_looked_up_once_in_a_request(house: House, era: str) -> None:
     """In the transaction of its call, where there is one, and otherwise in one of its own."""
     secret = await house.secret()
+    await house.application.admit(ME)
     opened = []
     async with house.http() as http:
         for sent in everything_that_can_be_asked(era):

@@ -1,8 +1,7 @@
 """How a transaction and a user's door are opened: the one place where the databases differ."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
@@ -10,13 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from latchkey.domain.ports import Isolation
 from latchkey.domain.scope import Credential, TokenSecret, UserId
+from latchkey.infrastructure.database.shares import held
 from latchkey.infrastructure.database.wires import AiosqliteWire, AsyncpgWire, Wire
 
 RUNTIME_ROLE = "latchkey_rt"
 """A role without login that owns nothing: row-level security binds it, whatever the login may do."""
-
-QUEUE_S = 10
-"""Whoever has not come to the front of a queue by then is told that the database is not available."""
 
 HANGING_S = 5
 """Nothing of ours thinks so long between two statements."""
@@ -35,7 +32,7 @@ class Dialect(Protocol):
     def queue(self, credential: Credential, isolation: Isolation) -> AbstractAsyncContextManager[Any]:
         """Held while a unit is open, where the units of one process must wait for one another.
 
-        Raises `TimeoutError` if that takes too long: where each waits in vain, the last would wait for all of them.
+        Raises `TimeoutError` if that takes too long.
         """
         ...
 
@@ -72,7 +69,7 @@ class PostgreSQL:
     def queue(self, credential: Credential, isolation: Isolation) -> AbstractAsyncContextManager[Any]:
         if isolation != "serial":
             return nullcontext()
-        return _held(self._queues.setdefault(credential.user_id, asyncio.Lock()))
+        return held(self._queues.setdefault(credential.user_id, asyncio.Lock()))
 
 
 class SQLite:
@@ -88,17 +85,7 @@ class SQLite:
         return AiosqliteWire(connection)
 
     def queue(self, credential: Credential, isolation: Isolation) -> AbstractAsyncContextManager[Any]:
-        return nullcontext() if isolation == "read" else _held(self._writer)
-
-
-@asynccontextmanager
-async def _held(lock: asyncio.Lock) -> AsyncIterator[None]:
-    async with asyncio.timeout(QUEUE_S):
-        await lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        return nullcontext() if isolation == "read" else held(self._writer)
 
 
 def _lock(user_id: UserId) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 from msgspec import Struct
 from sqlalchemy import Column, ColumnElement, Insert, Table, bindparam, insert
 
+from latchkey.domain.allowance import ROW_BYTES
 from latchkey.domain.scope import Scope
 from latchkey.infrastructure.database.guard import USER
 from latchkey.infrastructure.database.prepared import Prepared, Statement, Statements, Values
@@ -23,6 +24,7 @@ class Session:
         self._statements = statements
         self._read_only = read_only
         self.scope = scope
+        self.written = 0
 
     async def rows(self, statement: Statement, **values: Any) -> list[Row]:
         prepared = self._prepared(statement, values)
@@ -52,7 +54,13 @@ class Session:
         # PostgreSQL would refuse by itself; SQLite would write.
         if self._read_only and prepared.writes:
             raise ReadOnly(f"a read-only unit of work may not {type(statement).__name__}")
+        if prepared.writes:
+            self.written += ROW_BYTES + sum(_size(value) for value in values.values() if isinstance(value, str))
         return prepared
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def mine(table: Table) -> ColumnElement[bool]:

@@ -77,6 +77,7 @@ turns = Table(
     _time("lease_until"),
     Column("last_event", Integer(), nullable=False, server_default="0"),
     Column("told", Integer(), nullable=False, server_default="0"),
+    Column("calls", Integer(), nullable=False, server_default="0"),
     Column("retry_after", Integer()),
     Column("idempotency_key", Text()),
     Column("fingerprint", String(64)),
@@ -227,4 +228,14 @@ context_tokens = Table(
     UniqueConstraint("user_id", "digest", name="uq_context_tokens_digest"),
     Index("ix_context_tokens_of_turn", "user_id", "turn_id"),
     Index("ix_context_tokens_of_conversation", "user_id", "conversation_id"),
+)
+
+allowances = Table(
+    "allowances",
+    metadata,
+    _owner(),
+    _time("paid_until"),
+    Column("stored_bytes", BigInteger(), nullable=False),
+    _time("counted_at"),
+    PrimaryKeyConstraint("user_id"),
 )

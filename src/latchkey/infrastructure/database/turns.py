@@ -4,10 +4,10 @@ from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import bindparam, literal, select, update
+from sqlalchemy import Update, bindparam, literal, select, update
 
 from latchkey.domain.conversation import ConversationId
-from latchkey.domain.errors import Conflict, NotFound
+from latchkey.domain.errors import Conflict, NotFound, TooManyCalls
 from latchkey.domain.page import Page, Window
 from latchkey.domain.repositories import Progress
 from latchkey.domain.turn import Idempotency, Turn, TurnError, TurnId, Usage
@@ -15,7 +15,7 @@ from latchkey.infrastructure.database.session import Session, columns_but, inser
 from latchkey.infrastructure.database.tables import turns
 from latchkey.infrastructure.database.wires import Row
 
-_ALL = select(*columns_but(turns)).where(mine(turns))
+_ALL = select(*columns_but(turns, "calls")).where(mine(turns))
 _KEY = turns.c.id == bindparam("key")
 _ONE = _ALL.where(_KEY)
 _ONE_FOR_UPDATE = _ONE.with_for_update(key_share=True)
@@ -35,6 +35,7 @@ _ADVANCE = (
     .values(last_event=turns.c.last_event + bindparam("count"))
     .returning(turns.c.last_event)
 )
+_CALL = _ADVANCE.values(calls=turns.c.calls + 1).returning(turns.c.calls)
 _PROGRESS = _ADVANCE.where(turns.c.told == bindparam("before")).values(
     told=bindparam("told_now"),
     requests=bindparam("used_requests"),
@@ -90,9 +91,12 @@ class SqlTurns:
         return None if row is None else _turn(row)
 
     async def next_event(self, id: TurnId, now: datetime, count: int = 1) -> int:
-        row = await self._session.row(_ADVANCE, key=id, now=now, count=count)
-        if row is None:
-            raise Conflict("The turn has ended.", turn_id=id)
+        return _first(await self._advanced(_ADVANCE, id, now, count), count)
+
+    async def next_call(self, id: TurnId, now: datetime, count: int, most: int) -> int:
+        row = await self._advanced(_CALL, id, now, count)
+        if row[1] > most:
+            raise TooManyCalls(f"The turn has called {most} tools, which is the limit: answer now.")
         return _first(row, count)
 
     async def progress(self, id: TurnId, now: datetime, progress: Progress, count: int) -> int | None:
@@ -108,6 +112,12 @@ class SqlTurns:
             used_output=progress.usage.output_tokens,
         )
         return None if row is None else _first(row, count)
+
+    async def _advanced(self, statement: Update, id: TurnId, now: datetime, count: int) -> Row:
+        row = await self._session.row(statement, key=id, now=now, count=count)
+        if row is None:
+            raise Conflict("The turn has ended.", turn_id=id)
+        return row
 
 
 def _first(row: Row, count: int) -> int:

@@ -15,6 +15,7 @@ from uuid_utils.compat import uuid7
 from latchkey.domain.errors import Unauthenticated
 from latchkey.domain.ports import Isolation
 from latchkey.domain.repositories import (
+    Allowances,
     Artifacts,
     ContextTokens,
     Conversations,
@@ -25,6 +26,7 @@ from latchkey.domain.repositories import (
     Turns,
 )
 from latchkey.domain.scope import Credential, Owner, Scope, user_id_of
+from latchkey.infrastructure.database.allowances import SqlAllowances
 from latchkey.infrastructure.database.artifacts import SqlArtifacts
 from latchkey.infrastructure.database.context_tokens import SqlContextTokens
 from latchkey.infrastructure.database.conversations import SqlConversations
@@ -35,6 +37,7 @@ from latchkey.infrastructure.database.feed import LocalFeed
 from latchkey.infrastructure.database.messages import SqlMessages
 from latchkey.infrastructure.database.prepared import Statements
 from latchkey.infrastructure.database.session import Session
+from latchkey.infrastructure.database.shares import Shares
 from latchkey.infrastructure.database.tasks import SqlTasks
 from latchkey.infrastructure.database.tool_calls import SqlToolCalls
 from latchkey.infrastructure.database.turn_events import SqlTurnEvents
@@ -51,6 +54,7 @@ class SqlUnitOfWork:
 
     def __init__(self, wire: Wire, session: Session, now: datetime, feed: LocalFeed) -> None:
         self._wire = wire
+        self._session = session
         self._feed = feed
         self.scope = session.scope
         self.now = now
@@ -65,6 +69,11 @@ class SqlUnitOfWork:
         self.tasks: Tasks = SqlTasks(session)
         self.artifacts: Artifacts = SqlArtifacts(session)
         self.context_tokens: ContextTokens = SqlContextTokens(session)
+        self.allowances: Allowances = SqlAllowances(session)
+
+    @property
+    def written(self) -> int:
+        return self._session.written
 
     def new_id(self) -> UUID:
         return uuid7()
@@ -91,6 +100,7 @@ class SqlUnitsOfWork:
         self._dialect = dialect_of(engine)
         self._statements = Statements(engine.dialect)
         self._now = now
+        self._shares = Shares()
 
     @asynccontextmanager
     async def open(self, credential: Credential, isolation: Isolation) -> AsyncIterator[SqlUnitOfWork]:
@@ -98,7 +108,7 @@ class SqlUnitsOfWork:
             raise Unauthenticated("This is not a user: an id has 1 to 128 characters of A-Z a-z 0-9 . _ ~ : @ | -")
         opening = self._dialect.opening(credential, isolation)
         with translated():
-            async with self._dialect.queue(credential, isolation):
+            async with self._shares.place(credential), self._dialect.queue(credential, isolation):
                 connection, wire = await self._begin(opening)
                 work = None
                 try:

@@ -1,5 +1,6 @@
 """The process that listens: uvicorn with uvloop and httptools."""
 
+import resource
 import signal
 import socket
 from collections.abc import Callable
@@ -11,10 +12,15 @@ from msgspec import Struct
 from uvicorn.supervisors import Multiprocess
 
 from latchkey.domain.errors import Unavailable
+from latchkey.interfaces.http.connection import Connection
 
 _BACKLOG = 4096
+_FILES = 65_536
 _GRACE_S = 10
 """For requests to be answered: turns have ended by then."""
+
+_UNREAD_S = 60
+"""Whoever has taken nothing for so long of what is sent to them is given up."""
 
 _STARTUP_S = 60
 """A worker that does not answer its supervisor for that long is replaced; importing everything may take a while."""
@@ -51,7 +57,7 @@ def listen(create: Callable[[], ASGIApp], listening: Listening, announce: Callab
         factory=True,
         workers=listening.workers,
         loop="uvloop",
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -63,6 +69,7 @@ def listen(create: Callable[[], ASGIApp], listening: Listening, announce: Callab
         timeout_graceful_shutdown=_GRACE_S,
         timeout_worker_healthcheck=_STARTUP_S,
     )
+    _open_as_many_files_as_allowed()
     with _bound(listening) as bound:
         if listening.workers == 1:
             server = _Server(config, announce)
@@ -80,6 +87,18 @@ def listen(create: Callable[[], ASGIApp], listening: Listening, announce: Callab
 def _bound(listening: Listening) -> socket.socket:
     family = socket.AF_INET6 if ":" in listening.host else socket.AF_INET
     try:
-        return socket.create_server((listening.host, listening.port), family=family, backlog=_BACKLOG)
+        bound = socket.create_server((listening.host, listening.port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise Unavailable(f"Cannot listen on {listening.host}:{listening.port}: {error.strerror}.") from error
+    # Only Linux can give up a client that takes no more of its answer; connections have what the listener has.
+    if timeout := getattr(socket, "TCP_USER_TIMEOUT", None):
+        bound.setsockopt(socket.IPPROTO_TCP, timeout, _UNREAD_S * 1000)
+    return bound
+
+
+def _open_as_many_files_as_allowed() -> None:
+    """Each connection is one, and the usual 1,024 are fewer than clients that connect and say nothing can hold."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if most == resource.RLIM_INFINITY else min(_FILES, most)
+    if wanted > now:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))

@@ -43,6 +43,7 @@ class TurnController(Controller):
         A client that lost the connection goes on behind the last event that it has.
         """
         watch: Watch = request.app.state.watch
+        watch.check_followers(request.user)
         await request.look(turns.get_turn, TurnId(turn_id))
         start = after if last_event_id is None else last_event_id
         return event_stream(watch.follow(request.user, TurnId(turn_id), start))

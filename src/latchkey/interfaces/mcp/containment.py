@@ -8,7 +8,7 @@ from typing import TypeVar
 from mcp import MCPError
 from mcp_types import INTERNAL_ERROR, INVALID_REQUEST
 
-from latchkey.domain.errors import Failure, Unauthenticated, Unavailable
+from latchkey.domain.errors import Exhausted, Failure, Unauthenticated, Unavailable
 from latchkey.interfaces.mcp.caller import Caller
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ async def contained(caller: Caller, answer: Awaitable[T]) -> T:
             return await answer
     except MCPError:
         raise
-    except (Unauthenticated, Unavailable) as failure:
+    except (Unauthenticated, Exhausted, Unavailable) as failure:
         caller.refused = failure
     except TimeoutError:
         caller.refused = Unavailable("This took too long: try again.")

@@ -1,0 +1,151 @@
+"""The meter: who may go on, decided in memory, from blocks of an allowance that all processes share."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import monotonic
+from weakref import WeakValueDictionary
+
+from latchkey.application.allowances import draw
+from latchkey.domain.allowance import Quota
+from latchkey.domain.errors import Exhausted, Unauthenticated, Unavailable
+from latchkey.domain.ports import UnitsOfWork
+from latchkey.domain.scope import Credential, Owner, TokenSecret, UserId
+
+_ACCOUNTS = 10_000
+"""Of so many people the account is kept; the others' begins anew, with another block."""
+
+_UNREPORTED = 1 << 20
+"""So many bytes, or a hundredth of what may be stored, are reported before more are written."""
+
+_REFUSAL_S = 0.25
+"""A refusal takes so long: whoever asks again at once still leaves the processor to others."""
+
+
+class _Account:
+    """What this process has of one person's allowance."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.written = 0
+        self.stored: int | None = None
+        self.empty_until = 0.0
+        self.full_until = 0.0
+
+
+class _Queue:
+    """Whoever draws under one credential, one at a time. Those of made-up tokens are in nobody's way."""
+
+    def __init__(self) -> None:
+        self._front = asyncio.Lock()
+        self._failures = 0
+
+    @asynccontextmanager
+    async def front(self) -> AsyncIterator[None]:
+        """Whoever has waited for another in vain does not try as well: the last would wait for all of them."""
+        failures = self._failures
+        async with self._front:
+            if self._failures != failures:
+                raise Unavailable("The database does not answer: try again.")
+            try:
+                yield
+            except Unavailable:
+                self._failures += 1
+                raise
+
+
+class Meter:
+    """Keeps account of requests and stored bytes. Of a hundred requests, one goes to the database for it."""
+
+    def __init__(self, units: UnitsOfWork, quota: Quota) -> None:
+        self._units = units
+        self._quota = quota
+        self._unreported = min(_UNREPORTED, quota.stored_bytes // 100)
+        self._accounts: OrderedDict[UserId, _Account] = OrderedDict()
+        self._queues: WeakValueDictionary[Credential, _Queue] = WeakValueDictionary()
+
+    async def admit(self, credential: Credential) -> None:
+        """Let a request in. Raises `Exhausted` if there are none left, and what opening a unit of work does.
+
+        A person's counts at once. Of a token's nobody knows yet whose it is: it counts once that is known.
+        """
+        account = self._account(credential.user_id)
+        while account.requests <= 0:
+            await self._draw_requests(credential, account)
+        if isinstance(credential, Owner):
+            account.requests -= 1
+
+    def count(self, credential: TokenSecret) -> None:
+        """Count a request whose token turned out to be one."""
+        self._account(credential.user_id).requests -= 1
+
+    def charge(self, user_id: UserId, written: int) -> None:
+        """Note what was stored for a person."""
+        if written:
+            self._account(user_id).written += written
+
+    async def check_room(self, credential: Credential) -> None:
+        """Raises `Exhausted` if the person stores as much as they may, and what opening a unit of work does."""
+        account = self._account(credential.user_id)
+        if self._has_room(account) and account.written <= self._unreported:
+            return
+        async with self._queue(credential).front():
+            if not isinstance(credential, Owner) or account.full_until <= monotonic():
+                await self._draw(credential, account, 0)
+        if not self._has_room(account):
+            raise Exhausted(
+                f"As much is stored as may be, {self._quota.stored_bytes} bytes: delete something first.",
+                retry_after=max(1, round(account.full_until - monotonic())),
+            )
+
+    def _has_room(self, account: _Account) -> bool:
+        return account.stored is not None and account.stored + account.written < self._quota.stored_bytes
+
+    async def _draw_requests(self, credential: Credential, account: _Account) -> None:
+        """Only the database can tell that a context token is one: until it has, its holder learns nothing."""
+        async with self._queue(credential).front():
+            if account.requests > 0:
+                return
+            if not isinstance(credential, Owner) or account.empty_until <= monotonic():
+                await self._draw(credential, account, self._quota.block)
+        if account.requests <= 0:
+            await asyncio.sleep(_REFUSAL_S)
+            raise Exhausted(
+                f"More than {self._quota.requests_per_minute} requests in a minute: make fewer.",
+                retry_after=max(1, round(account.empty_until - monotonic())),
+            )
+
+    async def _draw(self, credential: Credential, account: _Account, requests: int) -> None:
+        written = account.written
+        try:
+            async with self._units.open(credential, "write") as work:
+                drawn = await draw(work, self._quota, requests, written)
+                await work.commit()
+        except Unauthenticated:
+            if account.stored is None:
+                self._accounts.pop(credential.user_id, None)
+            raise
+        account.written -= written
+        account.requests += drawn.requests
+        account.stored = drawn.stored_bytes
+        if requests and not drawn.requests:
+            account.empty_until = monotonic() + drawn.wait_s
+        if not self._has_room(account):
+            account.full_until = monotonic() + drawn.full_s
+
+    def _queue(self, credential: Credential) -> _Queue:
+        queue = self._queues.get(credential)
+        if queue is None:
+            queue = self._queues[credential] = _Queue()
+        return queue
+
+    def _account(self, user_id: UserId) -> _Account:
+        account = self._accounts.get(user_id)
+        if account is None:
+            account = self._accounts[user_id] = _Account()
+            if len(self._accounts) > _ACCOUNTS:
+                self._accounts.popitem(last=False)
+        else:
+            self._accounts.move_to_end(user_id)
+        return account

@@ -1,0 +1,44 @@
+"""Who may have how many units of work open at once: a crowd of one caller's waits, and nobody else's."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from weakref import WeakValueDictionary
+
+from latchkey.domain.scope import Credential
+
+SHARE = 5
+"""Of a process's connections. More of them do not make one caller faster: the processor is what they share."""
+
+QUEUE_S = 10
+"""Whoever has not come to the front of a queue by then is told that the database is not available."""
+
+
+class Shares:
+    """Kept by credential, not by user: a made-up token names whom it likes, and must not stand in their way."""
+
+    def __init__(self) -> None:
+        self._places: WeakValueDictionary[Credential, asyncio.Semaphore] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def place(self, credential: Credential) -> AsyncIterator[None]:
+        """Held while a unit of work is open. Raises `TimeoutError` if it takes too long to get one."""
+        places = self._places.get(credential)
+        if places is None:
+            places = self._places[credential] = asyncio.Semaphore(SHARE)
+        async with held(places):
+            yield
+
+
+@asynccontextmanager
+async def held(lock: asyncio.Lock | asyncio.Semaphore) -> AsyncIterator[None]:
+    """Raises `TimeoutError` if whoever has it keeps it too long: where each waits in vain, the last waits for all."""
+    if lock.locked():
+        async with asyncio.timeout(QUEUE_S):
+            await lock.acquire()
+    else:
+        await lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

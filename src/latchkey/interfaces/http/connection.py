@@ -1,0 +1,85 @@
+"""One client's connection: uvicorn's HTTP/1.1, for clients that finish in time what they begin."""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_S = 15.0
+"""For the request line and the headers, from the first byte; and for that byte on a new connection."""
+MESSAGE_S = 60.0
+"""For the whole request. 8 MiB in that time is a slow line of 1 Mbit/s."""
+MAX_HEAD_BYTES = 64 * 1024
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+"""What is larger than a body may be is refused by the application; this bounds what comes all the same."""
+
+_REFUSAL = b"HTTP/1.1 %s\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_TOO_SLOW = b"408 Request Timeout"
+_TOO_LARGE = b"431 Request Header Fields Too Large"
+
+
+class Connection(HttpToolsProtocol):
+    """Uvicorn itself waits for ever for the rest of a request, and keeps headers of any size.
+
+    What comes in one piece, as almost every request does, costs no timer.
+    """
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._received = 0
+        self._has_head = self._is_whole = False
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._deadline = self.loop.call_later(HEAD_S, self._end_unless_begun)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._received == 0:
+            self._disarm()
+        self._received += len(data)
+        super().data_received(data)
+        if self._is_whole:
+            self._received = 0
+            self._disarm()
+        elif self._received > (MAX_MESSAGE_BYTES if self._has_head else MAX_HEAD_BYTES):
+            self._refuse(_TOO_LARGE)
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(HEAD_S, self._end_unless_headed)
+
+    def on_message_begin(self) -> None:
+        self._has_head = self._is_whole = False
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._has_head = True
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._is_whole = True
+        super().on_message_complete()
+
+    def _end_unless_begun(self) -> None:
+        """Browsers connect before they have anything to say, so nothing is said to them either."""
+        self.transport.close()
+
+    def _end_unless_headed(self) -> None:
+        if self._has_head:
+            self._deadline = self.loop.call_later(MESSAGE_S - HEAD_S, self._refuse, _TOO_SLOW)
+        else:
+            self._refuse(_TOO_SLOW)
+
+    def _refuse(self, status: bytes) -> None:
+        """Where the application has the request already, it hears that the client is gone, and answers nobody."""
+        if not (self.transport.is_closing() or self._has_head):
+            self.transport.write(_REFUSAL % status)
+        self.transport.close()
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None

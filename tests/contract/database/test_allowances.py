@@ -1,0 +1,154 @@
+"""What a person has used is one account for all processes, and nobody else's."""
+
+import asyncio
+from datetime import datetime, timedelta
+
+import pytest
+from msgspec.structs import replace
+
+from latchkey.application.allowances import Draft, draw
+from latchkey.application.application import Application
+from latchkey.application.tokens import mint_context_token
+from latchkey.domain.allowance import ROW_BYTES, Allowance, Quota
+from latchkey.domain.errors import Unauthenticated
+from latchkey.domain.page import Window
+from latchkey.domain.ports import UnitsOfWork
+from latchkey.domain.scope import Credential, Grant, NewContextToken, Owner, TokenSecret
+from tests.belongings import Belongings
+from tests.builders import NOW, an_artifact
+from tests.contract.database.conftest import Replica
+
+QUOTA = Quota(requests_per_minute=120, stored_bytes=10_000)
+AT_REST = Allowance(paid_until=NOW, stored_bytes=0, counted_at=NOW)
+SCRIPTS = "Milch, молоко, 牛乳, 🥛"
+
+
+async def drawn(units: UnitsOfWork, credential: Credential, requests: int, written: int = 0) -> Draft:
+    async with units.open(credential, "write") as work:
+        draft = await draw(work, QUOTA, requests, written)
+        await work.commit()
+    return draft
+
+
+async def size(units: UnitsOfWork, owner: Owner) -> int:
+    async with units.open(owner, "read") as work:
+        return await work.allowances.measure()
+
+
+async def test_processes_share_what_there_is(replica: Replica, me: Owner) -> None:
+    """Of a minute's 120 requests two processes get 120, however they ask, and the first time at once."""
+    here, there = replica(), replica()
+
+    drafts = await asyncio.gather(*(drawn(units, me, 30) for units in (here, there) for _ in range(4)))
+
+    taken = sum(draft.requests for draft in drafts)
+    assert 120 <= taken <= 122  # one more has grown in each half second since
+
+
+async def test_what_somebody_uses_is_nobody_elses_loss(units: UnitsOfWork, me: Owner, you: Owner) -> None:
+    assert (await drawn(units, me, 120)).requests == 120
+    assert (await drawn(units, you, 120)).requests == 120
+
+
+@pytest.mark.parametrize(("later", "taken"), [(0, 0), (0.4, 0), (0.5, 1), (10, 20), (59, 118), (60, 120), (3_600, 120)])
+def test_requests_grow_back_evenly_for_a_minute_at_most(later: float, taken: int) -> None:
+    spent, first = AT_REST.take(QUOTA, 500, NOW)
+
+    assert first == 120
+    assert spent.take(QUOTA, 500, NOW + timedelta(seconds=later))[1] == taken
+
+
+def test_who_has_none_left_is_told_when_there_will_be_one() -> None:
+    slow = Quota(requests_per_minute=2)
+    spent, _ = AT_REST.take(slow, 2, NOW)
+
+    assert spent.wait_s(slow, NOW) == 30
+    assert spent.take(slow, 1, NOW + timedelta(seconds=29.9))[1] == 0
+    assert spent.take(slow, 1, NOW + timedelta(seconds=30))[1] == 1
+
+
+def test_a_clock_that_was_set_back_costs_nothing_for_good() -> None:
+    spent, _ = AT_REST.take(QUOTA, 120, NOW + timedelta(hours=1))
+
+    assert spent.take(QUOTA, 1, NOW)[1] == 0
+    assert spent.take(QUOTA, 500, NOW + timedelta(hours=1, minutes=1))[1] == 120
+
+
+async def test_a_token_of_any_grant_draws_on_its_persons_account(
+    units: UnitsOfWork, app: Application, me: Owner
+) -> None:
+    token = await app.call(me, mint_context_token, NewContextToken([Grant.ARTIFACTS_READ]))
+
+    assert (await drawn(units, token.secret, 100)).requests == 100
+    assert (await drawn(units, me, 100)).requests < 25
+
+
+async def test_a_token_that_was_never_minted_takes_nothing(units: UnitsOfWork, me: Owner) -> None:
+    with pytest.raises(Unauthenticated):
+        await drawn(units, TokenSecret.mint(me.user_id), 100)
+
+    assert (await drawn(units, me, 120)).requests == 120
+
+
+async def test_everything_that_is_stored_of_somebody_counts_and_nothing_of_others(
+    units: UnitsOfWork, me: Owner, you: Owner
+) -> None:
+    """Each row, and each byte of a text, whatever script it is in."""
+    assert await size(units, me) == 0
+    await Belongings().store(units, me)
+    await Belongings().store(units, you)
+    before = await size(units, me)
+    assert before > 8 * ROW_BYTES
+
+    async with units.open(me, "write") as work:
+        await work.tasks.add(replace(Belongings().task, title=SCRIPTS, description=None))
+        await work.commit()
+
+    assert await size(units, me) - before == len(SCRIPTS.encode()) + ROW_BYTES
+
+
+async def test_a_unit_of_work_knows_how_much_it_stored(units: UnitsOfWork, me: Owner) -> None:
+    """No less than is counted afterwards; reading stores nothing."""
+    async with units.open(me, "write") as work:
+        await work.tasks.page(None, Window())
+        assert work.written == 0
+        await work.tasks.add(replace(Belongings().task, title=SCRIPTS))
+        written = work.written
+        await work.commit()
+
+    assert written >= await size(units, me) >= len(SCRIPTS.encode())
+
+
+async def test_what_is_deleted_is_noticed_when_it_is_counted_again(units: UnitsOfWork, me: Owner) -> None:
+    """Whoever stores too much is counted anew, but not at each request."""
+    plan = an_artifact()
+    async with units.open(me, "write") as work:
+        await work.artifacts.add(plan, "x" * 20_000)
+        await work.commit()
+    full = await drawn(units, me, 1)
+    assert full.stored_bytes > 20_000
+
+    async with units.open(me, "write") as work:
+        await work.artifacts.remove(plan.id)
+        await work.commit()
+    assert (await drawn(units, me, 1)).stored_bytes == full.stored_bytes
+    await counted_at(units, me, earlier_by=timedelta(seconds=31))
+
+    assert (await drawn(units, me, 1)).stored_bytes <= ROW_BYTES
+
+
+async def counted_at(units: UnitsOfWork, owner: Owner, *, earlier_by: timedelta) -> None:
+    async with units.open(owner, "write") as work:
+        allowance = await work.allowances.get()
+        assert allowance is not None
+        earlier: datetime = allowance.counted_at - earlier_by
+        await work.allowances.replace(replace(allowance, counted_at=earlier))
+        await work.commit()
+
+
+async def test_what_was_written_since_is_added(units: UnitsOfWork, me: Owner) -> None:
+    first = await drawn(units, me, 0)
+    second = await drawn(units, me, 0, written=500)
+    third = await drawn(units, me, 0, written=70)
+
+    assert (second.stored_bytes - first.stored_bytes, third.stored_bytes - second.stored_bytes) == (500, 70)

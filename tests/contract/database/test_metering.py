@@ -1,0 +1,149 @@
+"""Who is let in, and what is stored of them, decided by each process from what all of them share."""
+
+import asyncio
+
+import pytest
+
+from latchkey.application.application import Application
+from latchkey.application.artifacts import add_artifact, delete_artifact, revise_artifact
+from latchkey.application.endings import Ending, finish_turn
+from latchkey.application.ledger import Invocation, Ledger
+from latchkey.application.tasks import add_task, complete_task, list_tasks
+from latchkey.application.tokens import mint_context_token
+from latchkey.domain.allowance import Quota
+from latchkey.domain.artifact import ArtifactRevision, NewArtifact
+from latchkey.domain.errors import Exhausted, Unauthenticated
+from latchkey.domain.ports import UnitsOfWork
+from latchkey.domain.scope import Grant, NewContextToken, Owner, TokenSecret
+from latchkey.domain.task import NewTask
+from latchkey.domain.turn import Usage
+from tests.acceptance import accepted
+from tests.contract.database.conftest import Replica
+
+FEW = Quota(requests_per_minute=2)
+LITTLE = Quota(stored_bytes=5_000)
+MILK = NewTask("Milk")
+LONG = "x" * 6_000
+
+
+def service(units: UnitsOfWork, quota: Quota) -> Application:
+    return Application(units, lambda _call: None, quota)
+
+
+async def refused(app: Application, credential: Owner | TokenSecret) -> Exhausted:
+    with pytest.raises(Exhausted) as refusal:
+        await app.admit(credential)
+    return refusal.value
+
+
+async def test_a_person_has_one_number_of_requests_whichever_process_they_ask(
+    replica: Replica, me: Owner, you: Owner
+) -> None:
+    """The refusal says how many there are, and when to come again; others do not notice."""
+    here, there = service(replica(), FEW), service(replica(), FEW)
+    await here.admit(me)
+    await there.admit(me)
+
+    refusals = [await refused(here, me), await refused(there, me)]
+
+    assert all("2 requests in a minute" in refusal.detail for refusal in refusals)
+    assert all(refusal.retry_after in range(25, 31) for refusal in refusals)
+    await here.admit(you)
+
+
+async def test_a_thousand_requests_at_once_are_let_in_by_the_number(units: UnitsOfWork, me: Owner) -> None:
+    app = service(units, Quota(requests_per_minute=60))
+
+    outcomes = await asyncio.gather(*(app.admit(me) for _ in range(100)), return_exceptions=True)
+
+    assert 60 <= outcomes.count(None) <= 62  # a new one grows each second
+    assert all(isinstance(outcome, Exhausted) for outcome in outcomes if outcome is not None)
+
+
+async def test_a_tokens_requests_are_its_persons(units: UnitsOfWork, me: Owner) -> None:
+    app = service(units, FEW)
+    token = (await app.call(me, mint_context_token, NewContextToken([Grant.TASKS_READ]))).secret
+    for _ in range(2):
+        await app.admit(token)
+        app.count(token)
+
+    await refused(app, token)
+    await refused(app, me)
+
+
+async def test_who_makes_up_tokens_neither_uses_up_anybodys_requests_nor_learns_of_them(
+    units: UnitsOfWork, me: Owner
+) -> None:
+    """As long as somebody has requests left, a made-up token gets as far as its look-up; then it is looked up here."""
+    app, forged = service(units, FEW), TokenSecret.mint(me.user_id)
+    with pytest.raises(Unauthenticated):
+        await app.admit(forged)
+    await app.admit(me)
+    await app.admit(me)
+
+    with pytest.raises(Unauthenticated):
+        await app.admit(forged)
+
+
+async def test_who_stores_too_much_may_still_read_and_delete(units: UnitsOfWork, me: Owner, you: Owner) -> None:
+    app = service(units, LITTLE)
+    task = await app.call(me, add_task, MILK)
+    plan = await app.call(me, add_artifact, NewArtifact("Plan", LONG))
+
+    for attempt in (
+        app.call(me, add_task, MILK),
+        app.call(me, add_artifact, NewArtifact("Plan", "Short")),
+        app.call(me, revise_artifact, plan.id, ArtifactRevision("Short")),
+        accepted(app, me),
+    ):
+        with pytest.raises(Exhausted, match="5000 bytes: delete something"):
+            await attempt
+
+    assert [task.title for task in (await app.call(me, list_tasks)).items] == ["Milk"]
+    await app.call(me, complete_task, task.id)
+    await app.call(me, delete_artifact, plan.id)
+    await app.call(you, add_task, MILK)
+
+
+async def test_another_process_learns_how_much_is_stored(replica: Replica, me: Owner) -> None:
+    here, there = service(replica(), LITTLE), service(replica(), LITTLE)
+    await here.call(me, add_artifact, NewArtifact("Plan", LONG))
+
+    for app in (here, there):
+        with pytest.raises(Exhausted):
+            await app.call(me, add_task, MILK)
+
+
+async def test_a_turn_ends_however_much_is_stored(units: UnitsOfWork, me: Owner) -> None:
+    """Its tools answer that there is no room, which is recorded, and what it says last is kept."""
+    app = service(units, LITTLE)
+    turn = await accepted(app, me)
+    await app.call(me, add_artifact, NewArtifact("Plan", LONG))
+
+    outcome = await Ledger(app).perform(turn.secret, Invocation("add_task", b'{"title":"Milk"}'), add_task, MILK)
+    ended = await app.call(me, finish_turn, turn.turn.id, Ending("completed", Usage(), LONG))
+
+    assert (outcome.is_error, outcome.content["code"]) == (True, "exhausted")
+    assert [call.name for call in ended.turn.tool_calls] == ["add_task"]
+    assert ended.message is not None
+    assert ended.message.content == LONG
+
+
+async def test_a_turn_calls_no_more_tools_than_it_may(replica: Replica, me: Owner) -> None:
+    """Wherever they are called, and whether they work or not; what is too much has no effect and leaves no row."""
+    apps = [service(replica(), Quota()) for _ in range(2)]
+    ledgers = [Ledger(app, most_calls=3) for app in apps]
+    turn = await accepted(apps[0], me)
+    milk = Invocation("add_task", b'{"title":"Milk"}')
+
+    outcomes = [await ledgers[number % 2].perform(turn.secret, milk, add_task, MILK) for number in range(3)]
+    late = await ledgers[1].perform(turn.secret, milk, add_task, MILK)
+    refusal = await ledgers[0].refuse(turn.secret, milk, add_task, Exhausted("No."))
+
+    assert [outcome.is_error for outcome in outcomes] == [False, False, False]
+    assert late.content == refusal.content
+    assert (late.is_error, late.content["code"]) == (True, "exhausted")
+    assert "called 3 tools" in late.content["detail"]
+    assert len((await apps[0].call(me, list_tasks)).items) == 3
+    ended = await apps[0].call(me, finish_turn, turn.turn.id, Ending("completed", Usage(), "Done."))
+    assert len(ended.turn.tool_calls) == 3

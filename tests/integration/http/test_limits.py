@@ -1,0 +1,102 @@
+"""Each person's limits, as they meet them: 429 with what was too much and when to come again."""
+
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+
+from tests.fakes.model_script import calls, says
+from tests.fakes.model_server import ModelServer
+from tests.integration.http.service import Person, Service, asking, serving, settings_for
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+LONG = {"title": "Plan", "content_markdown": "x" * 20_000}
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def strict(shared_database_url: str) -> AsyncIterator[Service]:
+    async with serving(settings_for(shared_database_url, LATCHKEY_REQUESTS_PER_MINUTE="2")) as service:
+        yield service
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def small(shared_database_url: str) -> AsyncIterator[Service]:
+    async with serving(settings_for(shared_database_url, LATCHKEY_BYTES_PER_USER="20000")) as service:
+        yield service
+
+
+def somebody(service: Service) -> Person:
+    return service.person(f"limited-{uuid4().hex}")
+
+
+async def test_one_request_too_many_is_refused_with_when_to_come_again(strict: Service) -> None:
+    """Whatever it asks for; and nobody else is refused anything."""
+    ada, bob = somebody(strict), somebody(strict)
+    assert [(await ada.get("tasks")).status_code for _ in range(2)] == [200, 200]
+
+    refusal = await ada.post("chat", json={"message": "Hello"})
+
+    assert refusal.status_code == 429
+    assert 1 <= int(refusal.headers["retry-after"]) <= 30
+    assert refusal.json()["code"] == "exhausted"
+    assert "2 requests in a minute" in refusal.json()["detail"]
+    assert (await bob.get("conversations")).json()["items"] == []
+
+
+async def test_requests_of_both_wires_are_one_number(strict: Service) -> None:
+    """MCP clients are told by the status, and by an error that they can read."""
+    ada = somebody(strict)
+    token = (await ada.made("context-tokens", grants=["tasks:read"]))["token"]
+    listing = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+    headers = {"authorization": f"Bearer {token}", "accept": "application/json, text/event-stream"}
+    assert (await strict.client.post("/mcp", json=listing, headers=headers)).status_code == 200
+
+    refusal = await strict.client.post("/mcp", json=listing, headers=headers)
+
+    assert refusal.status_code == 429
+    assert 1 <= int(refusal.headers["retry-after"]) <= 30
+    assert refusal.json()["error"]["message"].startswith("exhausted: More than 2 requests")
+    assert (await ada.get("tasks")).status_code == 429
+
+
+async def test_made_up_tokens_are_refused_as_such_and_cost_their_victim_nothing(strict: Service) -> None:
+    ada = somebody(strict)
+    token = (await ada.made("context-tokens", grants=["tasks:read"]))["token"]
+    forged = {"authorization": f"Bearer {token[:3]}{'A' * 43}{token[46:]}"}
+    listing = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+
+    statuses = {(await strict.client.post("/mcp", json=listing, headers=forged)).status_code for _ in range(5)}
+
+    assert statuses == {401}
+    assert (await ada.get("tasks")).status_code == 200
+    assert (await strict.client.post("/mcp", json=listing, headers=forged)).status_code == 401
+
+
+async def test_who_stores_too_much_is_told_to_delete_and_can(small: Service) -> None:
+    ada = somebody(small)
+    plan = await ada.made("artifacts", **LONG)
+
+    refusal = await ada.post("tasks", json={"title": "Milk"})
+
+    assert refusal.status_code == 429
+    assert int(refusal.headers["retry-after"]) >= 1
+    assert "20000 bytes: delete something" in refusal.json()["detail"]
+    assert (await ada.get(f"artifacts/{plan['id']}")).status_code == 200
+    assert (await ada.delete(f"artifacts/{plan['id']}")).status_code == 204
+
+
+async def test_a_model_that_calls_tools_without_end_is_stopped(shared_database_url: str, model: ModelServer) -> None:
+    """A thousand calls in one answer: those that are allowed are made and kept, and the turn fails."""
+    variables = {**asking(model), "LATCHKEY_TURN_MAX_CALLS": "5"}
+    endless = [("add_task", f'{{"title":"Task {number}"}}') for number in range(1_000)]
+    model.script += [calls(*endless), says("Done.")]
+    async with serving(settings_for(shared_database_url, **variables)) as service:
+        ada = somebody(service)
+
+        refusal = await ada.post("chat", json={"message": "Go on for ever"})
+
+        assert (refusal.status_code, refusal.json()["code"]) == (502, "max-steps")
+        assert "more than 5 tools" in refusal.json()["detail"]
+        assert len(await ada.items("tasks")) == 5
