@@ -7,9 +7,14 @@ from latchkey.domain.scope import TOKEN_PREFIX, Credential, Owner, TokenSecret
 _SCHEME = "bearer "
 
 
+def is_bearer(authorization: str | None) -> bool:
+    """Whether that is a bearer token at all, right or wrong."""
+    return authorization is not None and authorization[: len(_SCHEME)].lower() == _SCHEME
+
+
 def bearer_of(authorization: str | None) -> str:
     """The token. Raises `Unauthenticated` without one."""
-    if authorization is None or not authorization[: len(_SCHEME)].lower() == _SCHEME:
+    if authorization is None or not is_bearer(authorization):
         raise Unauthenticated("Send `Authorization: Bearer TOKEN`.")
     return authorization[len(_SCHEME) :].strip()
 

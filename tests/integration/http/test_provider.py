@@ -25,13 +25,7 @@ async def provider() -> AsyncIterator[Provider]:
 
 @pytest.fixture
 async def provided(sqlite_url: str, provider: Provider) -> AsyncIterator[Service]:
-    identity = {
-        "LATCHKEY_AUTH_SECRET": "",
-        "LATCHKEY_AUTH_JWKS_URL": provider.url,
-        "LATCHKEY_AUTH_ISSUER": ISSUER,
-        "LATCHKEY_AUTH_AUDIENCE": AUDIENCE,
-    }
-    async with serving(settings_for(sqlite_url, **identity)) as service:
+    async with serving(settings_for(sqlite_url, **provider.variables)) as service:
         yield service
 
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Self
 
 import jwt
@@ -44,7 +45,10 @@ class SigningKey:
 
 
 class Provider:
-    """Serves the keys on loopback, counts how often it is asked, and can be made to misbehave."""
+    """Serves the keys on loopback, notes what it is asked, and can be made to misbehave: `act` is what it does instead.
+
+    `idle` is set when it has nothing left to answer.
+    """
 
     def __init__(self, *keys: SigningKey) -> None:
         self.keys = list(keys)
@@ -52,9 +56,12 @@ class Provider:
         self.status = "200 OK"
         self.body: bytes | None = None
         self.headers = ""
+        self.act: Callable[[asyncio.StreamWriter], Awaitable[None]] | None = None
+        self.heard: list[bytes] = []
         self.gate = asyncio.Event()
         self.asked = asyncio.Event()
         self.gate.set()
+        self.idle = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._port = 0
 
@@ -69,6 +76,16 @@ class Provider:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}/api/auth/jwks"
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """Of a service that trusts it; the shared secret is then none."""
+        return {
+            "LATCHKEY_AUTH_SECRET": "",
+            "LATCHKEY_AUTH_JWKS_URL": self.url,
+            "LATCHKEY_AUTH_ISSUER": ISSUER,
+            "LATCHKEY_AUTH_AUDIENCE": AUDIENCE,
+        }
+
     async def up(self) -> None:
         """Listen, on the same port as before if it was down."""
         self._server = await asyncio.start_server(self._answer, "127.0.0.1", self._port)
@@ -82,11 +99,17 @@ class Provider:
             self._server = None
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
+        self.idle.clear()
+        self.heard.append(await reader.readuntil(b"\r\n\r\n"))
         self.fetches += 1
         self.asked.set()
         await self.gate.wait()
+        with suppress(ConnectionError):
+            await (self.act or self._publish)(writer)
+        writer.close()
+        self.idle.set()
+
+    async def _publish(self, writer: asyncio.StreamWriter) -> None:
         body = json.dumps({"keys": [key.jwk for key in self.keys]}).encode() if self.body is None else self.body
         head = f"HTTP/1.1 {self.status}\r\nContent-Length: {len(body)}\r\n{self.headers}Connection: close\r\n\r\n"
         writer.write(head.encode() + body)
-        writer.close()

@@ -24,6 +24,11 @@ class Claims(Struct, frozen=True):
     def is_for(self, audience: str) -> bool:
         return audience == self.aud if isinstance(self.aud, str) else audience in self.aud
 
+    def is_for_resource(self, resource: str) -> bool:
+        """The same for an address, whose scheme and host may be written in any case (RFC 3986, 6.2.2.1)."""
+        named = [self.aud] if isinstance(self.aud, str) else self.aud
+        return self.is_for(resource) or _canonical(resource) in map(_canonical, named)
+
 
 class ClaimRules(Struct, frozen=True):
     """Whose tokens are taken, for whom they must be, and what time it is."""
@@ -36,11 +41,11 @@ class ClaimRules(Struct, frozen=True):
         """The claims of a payload whose signature was right. Raises `Unauthenticated` if one is missing or mistyped."""
         try:
             return msgspec.json.decode(payload, type=Claims)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Unauthenticated("The token must claim `iss`, `aud`, `sub` and `exp`, each of its type.") from error
 
-    def admit(self, claims: Claims, audience: str | None) -> UserId:
-        """The user whom the claims name, now, for us or for `audience`. Raises `Unauthenticated` if they do not."""
+    def admit(self, claims: Claims, resource: str | None) -> UserId:
+        """The user whom the claims name, now, for us or for that resource. Raises `Unauthenticated` if they do not."""
         user_id, now = user_id_of(claims.sub), self.now()
         if claims.exp <= now - LEEWAY_S:
             raise Unauthenticated("The token has expired: ask the identity provider for a new one.")
@@ -48,8 +53,14 @@ class ClaimRules(Struct, frozen=True):
             raise Unauthenticated("The token is not valid yet.")
         if claims.iss != self.issuer:
             raise Unauthenticated("The token is from another issuer than this service trusts.")
-        if not claims.is_for(self.audience) and (audience is None or not claims.is_for(audience)):
+        if not claims.is_for(self.audience) and (resource is None or not claims.is_for_resource(resource)):
             raise Unauthenticated("The token is meant for another audience than this service.")
         if user_id is None:
             raise Unauthenticated("The token's `sub` must be 1-128 characters of `A-Za-z0-9._~:@|-`, not `.` or `..`.")
         return user_id
+
+
+def _canonical(address: str) -> str:
+    scheme, colon, rest = address.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme.lower()}{colon}{host.lower()}{slash}{path}"

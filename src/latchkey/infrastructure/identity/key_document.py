@@ -37,7 +37,7 @@ class KeyDocument:
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 keys = _usable(await self._body())
-        except (httpx2.HTTPError, TimeoutError, msgspec.DecodeError, RecursionError) as error:
+        except (httpx2.HTTPError, TimeoutError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _unavailable() from error
         if not keys:
             raise _unavailable()
@@ -65,11 +65,14 @@ def _usable(document: bytes) -> Keys:
 
 
 def _key_of(jwk: dict[str, Any]) -> PyJWK | None:
+    """The key, if it is one for signatures that we take. Whatever else stands there, of whatever type, is none."""
+    if jwk.get("use") not in (None, "sig") or jwk.get("alg") not in (None, *ALGORITHMS):
+        return None
     try:
         key = PyJWK(jwk)
     except (PyJWTError, TypeError, ValueError):
         return None
-    return key if key.algorithm_name in ALGORITHMS and key.public_key_use in {None, "sig"} else None
+    return key if key.algorithm_name in ALGORITHMS else None
 
 
 def _unavailable() -> Unavailable:

@@ -73,6 +73,8 @@ class KeyRing:
             self._renew_at = self._clock() + LIFE_S
             self._renewed()
         except Unavailable as failure:
+            if self._keys:
+                self._look_at = self._clock() + LOOK_S
             _log.warning("identity_keys_not_fetched", reason=repr(failure.__cause__ or failure), kept=len(self._keys))
         finally:
             self._fetching = None

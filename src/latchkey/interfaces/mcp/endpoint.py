@@ -11,11 +11,12 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from latchkey.application.application import Application
 from latchkey.domain.errors import Failure, Invalid, Unauthenticated, Unavailable
 from latchkey.domain.ports import Identity
-from latchkey.interfaces.bearer import credential_of
+from latchkey.domain.scope import TokenSecret
+from latchkey.interfaces.bearer import credential_of, is_bearer
 from latchkey.interfaces.mcp.body import MAX_BYTES, Message, Receive, check_json, read_body, replaying
 from latchkey.interfaces.mcp.caller import CALLER, Caller
 from latchkey.interfaces.mcp.containment import contained
-from latchkey.interfaces.mcp.refusals import Send, challenge, refuse, respond
+from latchkey.interfaces.mcp.refusals import Send, challenge, error_body, refuse, respond
 
 Scope = Any
 
@@ -59,9 +60,23 @@ class McpEndpoint:
         try:
             caller = Caller.holding(await credential_of(given or None, self._identity, self._resource))
         except (Unauthenticated, Unavailable) as failure:
-            await self._refuse(send, failure, given=bool(given))
+            await self._refuse(send, failure, given=is_bearer(given))
             return
-        await self._answer(caller, scope, receive, self._vouching(caller, send))
+        if await self._admits(caller, send):
+            await self._answer(caller, scope, receive, self._vouching(caller, send))
+            if caller.vouched and isinstance(caller.credential, TokenSecret):
+                self._application.count(caller.credential)
+
+    async def _admits(self, caller: Caller, send: Send) -> bool:
+        try:
+            await contained(caller, self._application.admit(caller.credential))
+        except MCPError as error:
+            if caller.refused is None:
+                await respond(send, 500, error_body(error.error.code, error.error.message))
+            else:
+                await self._refuse(send, caller.refused, given=True)
+            return False
+        return True
 
     async def _answer(self, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
         try:

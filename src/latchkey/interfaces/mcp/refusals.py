@@ -1,5 +1,6 @@
 """The answers that MCP's HTTP transport gives before, or instead of, the server's."""
 
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -12,13 +13,17 @@ from latchkey.interfaces.errors import status_of
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
+# What a description must not have in it (RFC 6750, 3).
+_UNQUOTABLE = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")
+
 
 async def refuse(send: Send, failure: Failure, *headers: Header) -> None:
     """Answer with a failure: its HTTP status, and a JSON-RPC error, which is what MCP clients read."""
     seconds = failure.retry_after
     if seconds is not None:
         headers = (*headers, (b"retry-after", str(seconds).encode()))
-    await respond(send, status_of(failure), _body(failure), *headers)
+    body = error_body(_code(failure), f"{failure.code}: {failure.detail}")
+    await respond(send, status_of(failure), body, *headers)
 
 
 async def respond(send: Send, status: int, body: bytes, *headers: Header) -> None:
@@ -32,13 +37,14 @@ def challenge(failure: Failure, metadata_url: str | None, *, given: bool) -> Hea
     """`WWW-Authenticate` (RFC 6750, 3) with the address of the resource's metadata (RFC 9728, 5.1)."""
     parameters = [f'resource_metadata="{metadata_url}"'] if metadata_url else []
     if given:
-        parameters += ['error="invalid_token"', f'error_description="{failure.detail.replace(chr(34), chr(39))}"']
+        description = _UNQUOTABLE.sub("'", failure.detail)
+        parameters += ['error="invalid_token"', f'error_description="{description}"']
     return b"www-authenticate", f"Bearer {', '.join(parameters)}".strip().encode("ascii", "replace")
 
 
-def _body(failure: Failure) -> bytes:
-    error = {"code": _code(failure), "message": f"{failure.code}: {failure.detail}"}
-    return msgspec.json.encode({"jsonrpc": "2.0", "id": None, "error": error})
+def error_body(code: int, message: str) -> bytes:
+    """A JSON-RPC error of a request whose id nobody has read."""
+    return msgspec.json.encode({"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": message}})
 
 
 def _code(failure: Failure) -> int:

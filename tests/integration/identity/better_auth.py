@@ -1,0 +1,88 @@
+"""A real Better Auth server in a process of its own, and the people who have signed up with it."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import httpx2
+
+from tests.integration.http.service import BASE_URL
+from tests.node import installed, node
+from tests.tether import Account, tethered
+
+PROGRAM = Path(__file__).parents[2] / "fakes" / "better_auth"
+READY = "Better Auth is at "
+
+_numbers = count(1)
+
+
+@dataclass(frozen=True)
+class Member:
+    """Somebody who has signed up, in the browser in which they did so."""
+
+    user_id: str
+    browser: httpx2.AsyncClient
+
+    async def token(self) -> str:
+        """A new JWT."""
+        answer = await self.browser.get("/api/auth/token")
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["token"])
+
+
+@dataclass(frozen=True)
+class BetterAuth:
+    url: str
+
+    @property
+    def jwks_url(self) -> str:
+        return f"{self.url}/api/auth/jwks"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Of a service that trusts it, as far as docs/identity.md says; the shared secret is then none."""
+        return {
+            "LATCHKEY_AUTH_SECRET": "",
+            "LATCHKEY_AUTH_JWKS_URL": self.jwks_url,
+            "LATCHKEY_AUTH_ISSUER": self.url,
+            "LATCHKEY_AUTH_AUDIENCE": self.url,
+        }
+
+    async def signed_up(self, browser: httpx2.AsyncClient) -> Member:
+        """Somebody whom nobody has met before."""
+        name = f"user-{next(_numbers)}"
+        account = {"name": name, "email": f"{name}@example.com", "password": f"the password of {name}"}
+        answer = await browser.post("/api/auth/sign-up/email", json=account)
+        assert answer.status_code == 200, answer.text
+        return Member(answer.json()["user"]["id"], browser)
+
+    def browser(self) -> httpx2.AsyncClient:
+        """One that has been nowhere yet."""
+        return httpx2.AsyncClient(base_url=self.url, headers={"origin": self.url})
+
+    async def fetches(self) -> int:
+        """How often its keys have been asked for."""
+        return int(await self._asked("/fetches"))
+
+    async def rotate(self) -> None:
+        """Let the time pass after which it signs with a new key."""
+        await self._asked("/age")
+
+    async def _asked(self, path: str) -> str:
+        async with self.browser() as browser:
+            answer = await browser.get(path)
+        assert answer.status_code == 200, answer.text
+        return answer.text
+
+
+@contextmanager
+def better_auth(log: Path) -> Iterator[BetterAuth]:
+    """A server that nobody has signed up with yet; afterwards its port is closed."""
+    command = [str(node()), str(installed(PROGRAM) / "server.js"), "0", f"{BASE_URL}/mcp"]
+    folder = Path(tempfile.mkdtemp(prefix="latchkey-"))
+    with tethered(command, folder, log, ready=READY, signal="TERM", account=Account()):
+        line = next(line for line in log.read_text().splitlines() if READY in line)
+        yield BetterAuth(line.partition(READY)[2])

@@ -1,0 +1,250 @@
+"""`/mcp` as a protected resource of the whole service (MCP 2026-07-28, Authorization; RFC 6750, 8707, 9728)."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+
+from latchkey.domain.errors import Unauthenticated
+from latchkey.interfaces.mcp.body import MAX_BYTES
+from latchkey.interfaces.mcp.refusals import challenge
+from tests.fakes.model_script import calls, says
+from tests.fakes.model_server import model_server
+from tests.integration.http.listening import listening
+from tests.integration.http.service import BASE_URL, Person, Service, asking, serving, settings_for
+from tests.integration.mcp.wire import call, headers, message
+from tests.unit.identity.provider import AUDIENCE, ISSUER, Provider, SigningKey
+
+MCP = f"{BASE_URL}/mcp"
+METADATA = f"{BASE_URL}/.well-known/oauth-protected-resource/mcp"
+KEY = SigningKey("key-1")
+PAGE = "http://localhost:5173"
+CHUNK = b" " * 65_536
+
+
+def token(audience: Any = AUDIENCE, **changed: Any) -> str:
+    return KEY.sign({"iss": ISSUER, "aud": audience, "sub": "ada", "exp": time.time() + 900, **changed})
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[Provider]:
+    async with Provider(KEY) as provider:
+        yield provider
+
+
+@pytest.fixture
+async def service(sqlite_url: str, provider: Provider) -> AsyncIterator[Service]:
+    async with serving(settings_for(sqlite_url, **provider.variables)) as service:
+        yield service
+
+
+async def listed(service: Service, authorization: str | None, era: str = "current", **given: Any) -> httpx2.Response:
+    """The answer to `tools/list` with that header."""
+    sent = message(era, "tools/list")
+    told = headers(era, sent, None) | ({} if authorization is None else {"authorization": authorization})
+    return await service.client.post(
+        given.pop("path", "/mcp"), json=sent, headers=told | given.pop("headers", {}), **given
+    )
+
+
+@pytest.mark.parametrize("authorization", [None, "", "Basic YWRhOmFkYQ==", "DPoP x.y.z", "Bearer"])
+async def test_whoever_has_not_tried_is_told_where_to_begin_and_of_no_error(
+    service: Service, era: str, authorization: str | None
+) -> None:
+    """RFC 6750, 3.1: a client that did not know, or used another scheme, is not told that its token was wrong."""
+    refused = await listed(service, authorization, era)
+
+    assert refused.status_code == 401
+    assert refused.headers["www-authenticate"] == f'Bearer resource_metadata="{METADATA}"'
+
+
+@pytest.mark.parametrize(
+    "bearer", ["x.y.z", "lk_x", "lk_" + "A" * 43 + "YWRh", token(exp=1), token("https://x.example")]
+)
+async def test_a_token_that_is_not_right_is_an_invalid_token(service: Service, era: str, bearer: str) -> None:
+    refused = await listed(service, f"Bearer {bearer}", era)
+    challenge = refused.headers["www-authenticate"]
+
+    assert refused.status_code == 401
+    assert challenge.startswith(f'Bearer resource_metadata="{METADATA}", error="invalid_token", error_description="')
+    assert refused.json()["error"]["code"] == -32600
+
+
+def test_a_challenge_is_one_whatever_is_to_be_said() -> None:
+    """Nothing in a description ends it, or the header (RFC 6750, 3)."""
+    name, value = challenge(Unauthenticated('a "b" \\ c\r\nSet-Cookie: d=é'), METADATA, given=True)
+
+    assert name == b"www-authenticate"
+    assert value.endswith(b"""error_description="a 'b' ' c''Set-Cookie: d='\"""")
+
+
+async def test_no_scope_is_asked_for(service: Service) -> None:
+    """None is required: a person's token opens all that is theirs. And a server may refuse those it does not know."""
+    refused = await listed(service, None)
+    metadata = (await service.client.get(METADATA)).json()
+
+    assert "scope" not in refused.headers["www-authenticate"]
+    assert metadata == {"resource": MCP, "authorization_servers": [ISSUER], "bearer_methods_supported": ["header"]}
+
+
+async def test_a_tool_that_a_context_token_does_not_grant_is_no_challenge(service: Service, era: str) -> None:
+    """No 403 `insufficient_scope`: a client would go and get the person's own token, which opens everything."""
+    ada = Person("ada", token(), service.client)
+    smaller = (await ada.made("context-tokens", grants=["tasks:read"]))["token"]
+    sent = call(era, "add_task", {"title": "Buy milk"})
+    answer = await service.client.post("/mcp", json=sent, headers=headers(era, sent, smaller))
+
+    assert "www-authenticate" not in answer.headers
+    assert answer.json()["error"] == {"code": -32602, "message": "Unknown tool: add_task"}
+    assert await ada.items("tasks") == []
+
+
+async def test_a_token_is_taken_only_where_it_was_meant_for(service: Service, era: str) -> None:
+    """RFC 8707: one for `/mcp` opens that, and not the API beside it."""
+    expected: dict[Any, tuple[int, int]] = {
+        AUDIENCE: (200, 200),
+        MCP: (200, 401),
+        ("https://other.example", MCP): (200, 401),
+        "HTTP://127.0.0.1:8000/mcp": (200, 401),
+        BASE_URL: (401, 401),
+        f"{MCP}/": (401, 401),
+        f"{MCP}?x": (401, 401),
+        f"{MCP}.evil.example": (401, 401),
+        "https://127.0.0.1:8000/mcp": (401, 401),
+        "latchkey": (401, 401),
+        (): (401, 401),
+    }
+    taken = {}
+    for audience in expected:
+        by_mcp = await listed(service, f"Bearer {token(audience)}", era)
+        by_rest = await Person("ada", token(audience), service.client).get("tasks")
+        taken[audience] = (by_mcp.status_code, by_rest.status_code)
+
+    assert taken == expected
+
+
+@pytest.mark.parametrize("where", ["query", "form", "cookie"])
+async def test_a_token_anywhere_but_in_the_header_is_not_read(service: Service, where: str) -> None:
+    right = {"access_token": token()}
+    match where:
+        case "query":
+            refused = await listed(service, None, path=f"/mcp?access_token={token()}&authorization=Bearer%20{token()}")
+        case "form":
+            refused = await service.client.post("/mcp", data=right)
+        case _:
+            cookies = f"access_token={token()}; authorization=Bearer {token()}"
+            refused = await listed(service, None, headers={"cookie": cookies})
+
+    assert refused.status_code == 401
+    assert "invalid_token" not in refused.headers["www-authenticate"]
+
+
+@pytest.mark.parametrize("authorization", [None, "right"])
+async def test_nothing_but_post_is_taken_from_anybody(service: Service, authorization: str | None) -> None:
+    given = {"authorization": f"Bearer {token()}"} if authorization else {}
+    methods = ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
+    answers = {method: await service.client.request(method, "/mcp", headers=given) for method in methods}
+    said = {method: (one.status_code, one.headers.get("allow"), one.content) for method, one in answers.items()}
+
+    assert said == dict.fromkeys(methods, (405, "POST", b""))
+
+
+async def test_foreign_pages_and_names_are_turned_away_before_their_token_is_looked_at(
+    service: Service, provider: Provider
+) -> None:
+    """DNS rebinding: a right token does not help, and the provider is not even asked for its keys."""
+    pages = ["https://evil.example", "null", "http://127.0.0.1.evil.example", f"{BASE_URL}.evil.example"]
+    names = ["evil.example", "127.0.0.1.evil.example:8000", ""]
+    for path in ("/mcp", "/mcp/"):
+        given = [{"origin": page} for page in pages] + [{"host": name} for name in names]
+        refused = [await listed(service, f"Bearer {token()}", path=path, headers=one) for one in given]
+        assert [one.status_code for one in refused] == [403] * len(pages) + [421] * len(names)
+
+    assert provider.fetches == 0
+
+
+async def test_a_page_of_an_allowed_origin_may_read_the_challenge_and_the_metadata(service: Service) -> None:
+    """A client in a browser is asked for leave first, for each header of the protocol that it sends."""
+    wanted = "authorization,content-type,mcp-protocol-version,mcp-method,mcp-name"
+    asked = {"access-control-request-method": "POST", "access-control-request-headers": wanted}
+    leave = await service.client.options("/mcp", headers={"origin": PAGE, **asked})
+    refused = await listed(service, None, headers={"origin": PAGE})
+    metadata = await service.client.get(METADATA, headers={"origin": PAGE})
+
+    assert leave.status_code == 204
+    assert set(wanted.split(",")) <= set(leave.headers["access-control-allow-headers"].split(", "))
+    assert refused.status_code == 401
+    assert "www-authenticate" in refused.headers["access-control-expose-headers"]
+    assert {one.headers["access-control-allow-origin"] for one in (leave, refused, metadata)} == {PAGE}
+
+
+class Upload:
+    """A body without a stated length that would be a gigabyte."""
+
+    taken = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while self.taken < 1 << 30:
+            self.taken += len(CHUNK)
+            yield CHUNK
+
+
+@pytest.mark.parametrize(("bearer", "status", "most"), [("x", 401, 0), (token(), 413, MAX_BYTES + 2 * len(CHUNK))])
+async def test_no_more_is_read_of_a_body_than_may_be(
+    service: Service, era: str, bearer: str, status: int, most: int
+) -> None:
+    """And nothing at all before the token is found right."""
+    upload = Upload()
+    told = headers(era, message(era, "tools/list"), bearer)
+    refused = await service.client.post("/mcp", content=upload, headers=told)
+
+    assert refused.status_code == status
+    assert upload.taken <= most
+
+
+@pytest.mark.parametrize("length", [b"Transfer-Encoding: chunked", b"Content-Length: 1073741824"])
+async def test_a_body_without_an_end_is_answered_over_a_socket_too(service: Service, length: bytes) -> None:
+    host = urlsplit(BASE_URL).netloc.encode()
+    head = b"POST /mcp HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n%s\r\n\r\n" % (
+        host,
+        token().encode(),
+        length,
+    )
+    piece = CHUNK if b"Length" in length else b"%x\r\n%s\r\n" % (len(CHUNK), CHUNK)
+    async with listening(service) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        answer = asyncio.create_task(reader.readline())
+        writer.write(head)
+        sent = 0
+        while not answer.done() and sent < 8 * MAX_BYTES:
+            writer.write(piece)
+            sent += len(piece)
+            await writer.drain()
+            await asyncio.sleep(0)
+        line = await answer
+        writer.close()
+
+    assert line.split()[1] == b"413"
+    assert sent < 4 * MAX_BYTES
+
+
+async def test_a_persons_token_is_passed_on_to_nobody(sqlite_url: str) -> None:
+    """Neither to the model, nor to the provider of keys, nor by way of what the agent does: that has its own token."""
+    async with Provider(KEY) as provider, model_server() as model:
+        model.script += [calls(("add_task", '{"title": "Buy milk"}')), says("Done.")]
+        given = {**provider.variables, **asking(model)}
+        async with serving(settings_for(sqlite_url, **given)) as service:
+            ada = Person("ada", token(), service.client)
+            said = await ada.said("Buy milk, please")
+            async with service.mcp(ada.token) as client:
+                await client.list_tools()
+
+    assert [one["name"] for one in said["tool_calls"]] == ["add_task"]
+    left = [f"{asked.headers} {asked.raw!r}" for asked in model.requests] + [str(asked) for asked in provider.heard]
+    assert (len(model.requests), len(provider.heard)) == (2, 1)
+    assert [text for text in left if any(part in text for part in (*ada.token.split("."), "lk_"))] == []
+    assert [asked for asked in provider.heard if b"authorization" in asked.lower()] == []
