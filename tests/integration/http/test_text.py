@@ -1,10 +1,17 @@
 """Text in any script comes back as it was said, byte for byte, on every way into the database."""
 
 import json
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from tests.integration.http.service import Person
+from tests.fuzz.spoiling import resolved, right
+from tests.integration.http.event_source import chatting, text_of
+from tests.integration.http.published import DOCUMENT
+from tests.integration.http.service import Person, Service
+from tests.integration.http.test_bad_input import OPERATIONS, Operation, belongings
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -18,6 +25,15 @@ TEXTS = {
     "edges of Unicode": "\x01\x7f\x80\ud7ff\ue000\ufffd\ufffe\uffff\U00010000\U0010ffff",
     "what looks like syntax": "'; DROP TABLE tasks; -- %s {} \\ \" $1 :u",
     "leading and trailing space": "  Buy milk \n",
+    "bidirectional controls": "\u2066\u0627\u0634\u062a\u0631\u2069 \u200f\u202babc\u202c\u061c \u202d\u202e\u202c",
+    "invisible letters": "\ufeffa\u200bb\u200cc\u200dd\u00ade\u2060f\u180eg\ufe0fh\U000e0041",
+    "no characters": "\ufdd0\ufdef\U0001fffe\U0001ffff\U000f0000\U0010fffd\U00030000",
+    "far planes": "\U00020000\U0002a6df\U0002ebe0\U00031350\U0001f3f4\U0001f1e6\U0001f1f9",
+    "composed from parts": "\u1112\u1161\u11ab \ud55c \u0915\u094d\u0937 \u0e01\u0e49\u0e33 \u0f51\u0f7a \u0b95\u0bbe",
+    "controls": "\x01\x02\x1b[31m\x1b]0;x\x07\x7f\x80\x9b31m\x9f",
+    "ends of lines": "a\nb\rc\r\nd\n\re\x1cf\x1dg\x1eh\t\v\f",
+    "what looks like an event": "a\n\ndata: {}\n\nevent: turn.completed\ndata: x\n\n:",
+    "what looks escaped": "\\u0000 \\ud800 &amp; %00 %C3%A9 =?utf-8?q?=00?= \\x00 &#0;",
 }
 
 
@@ -71,3 +87,95 @@ async def test_a_token_stream_of_what_a_model_is_told_is_not_changed_either(ada:
 
     assert listing[0]["content"] == text
     assert second["tool_calls"][0]["result"] == {"items": [], "next_cursor": None}
+
+
+def texts_of(operation: Operation) -> list[str]:
+    """The members of its body that are free text."""
+    properties = resolved(operation.body or {}, DOCUMENT)["properties"]
+    kinds = {name: one.get("anyOf", [one])[0] for name, one in properties.items()}
+    return [name for name, one in kinds.items() if one.get("type") == "string" and "format" not in one]
+
+
+WRITING = {name: one for name, one in OPERATIONS.items() if one.body and texts_of(one)}
+
+
+@pytest.mark.parametrize("operation", WRITING.values(), ids=WRITING)
+async def test_every_text_of_every_operation_comes_back_as_it_was(ada: Person, operation: Operation) -> None:
+    """In its answer, and where it is read afterwards."""
+    for text in TEXTS.values():
+        below = operation.below(await belongings(ada))
+        body = {**right(operation.body or {}, DOCUMENT), **dict.fromkeys(texts_of(operation), text)}
+        answer = await ada.client.request(
+            operation.method,
+            ada.path(below),
+            headers={**operation.headers, "authorization": f"Bearer {ada.token}"},
+            content=json.dumps(body, ensure_ascii=False).encode(),
+        )
+        assert answer.status_code in {200, 201}, answer.text
+        assert [name for name in texts_of(operation) if name != "message" and answer.json()[name] != text] == []
+        if where := answer.headers.get("location"):
+            read = await ada.get(where.removeprefix(ada.path("")))
+            assert [name for name in texts_of(operation) if read.json()[name] != text] == []
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+async def test_a_document_is_the_same_read_or_downloaded_and_in_each_version(ada: Person, text: str) -> None:
+    artifact = await ada.made("artifacts", title=text, content_markdown=text * 20)
+    revised = await ada.put(f"artifacts/{artifact['id']}", json={"content_markdown": text + "2"})
+    downloads = [await ada.get(f"artifacts/{artifact['id']}/content", params={"version": n}) for n in (1, 2)]
+    versions = await ada.items(f"artifacts/{artifact['id']}/versions")
+
+    assert (revised.json()["title"], revised.json()["content_markdown"]) == (text, text + "2")
+    assert [one.content for one in downloads] == [(text * 20).encode(), (text + "2").encode()]
+    assert [one["title"] for one in versions] == [text, text]
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+async def test_events_carry_it_as_it_is(ada: Person, text: str) -> None:
+    """The argument and the result of a call, and the answer in pieces."""
+    said = f"/add_task {json.dumps({'title': text, 'description': text})}"
+    async with chatting(ada, said) as source:
+        events = await source.rest()
+    told = {event.name: event.told for event in events}
+
+    assert told["tool_call.started"]["arguments"] == {"title": text, "description": text}
+    assert told["tool_call.completed"]["result"]["title"] == text
+    assert text_of(events) == told["turn.completed"]["response"]
+    assert (await ada.items("tasks"))[0]["description"] == text
+
+
+async def test_tools_and_resources_carry_it_as_it_is(service: Service, ada: Person) -> None:
+    """Written over MCP and read over HTTP, and the other way round."""
+    async with service.mcp(ada.token) as client:
+        for text in TEXTS.values():
+            task = await client.call_tool("add_task", {"title": text, "description": text})
+            saved = await client.call_tool("save_artifact", {"title": text, "content_markdown": text})
+            id = content(saved)["id"]
+            shown = content(await client.call_tool("get_artifact", {"artifact_id": id}))
+            resource: Any = (await client.read_resource(f"latchkey://artifacts/{id}")).contents[0]
+            stored = (await ada.get(f"artifacts/{id}")).json()
+
+            assert (await ada.get(f"tasks/{content(task)['id']}")).json() == content(task)
+            assert (content(task)["title"], content(task)["description"]) == (text, text)
+            assert shown["content_markdown"] == resource.text == stored["content_markdown"] == text
+            assert shown["title"] == stored["title"] == text
+
+
+def content(result: Any) -> dict[str, Any]:
+    found: dict[str, Any] = result.structured_content
+    return found
+
+
+ANY_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=150)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=ANY_TEXT)
+async def test_whatever_text_there_can_be(ada: Person, text: str) -> None:
+    task = await ada.made("tasks", title=f"{text}.", description=text)
+    artifact = await ada.made("artifacts", title=f".{text}", content_markdown=text)
+    read = (await ada.get(f"tasks/{task['id']}")).json()
+    download = await ada.get(f"artifacts/{artifact['id']}/content")
+
+    assert (read["title"], read["description"], artifact["title"]) == (f"{text}.", text, f".{text}")
+    assert download.content == text.encode()

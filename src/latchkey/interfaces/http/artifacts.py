@@ -16,7 +16,7 @@ from latchkey.domain.artifact import (
     NewArtifact,
 )
 from latchkey.domain.conversation import ConversationId
-from latchkey.domain.errors import Invalid, NotFound
+from latchkey.domain.errors import NotFound
 from latchkey.domain.page import DEFAULT_LIMIT, Page, Window
 from latchkey.interfaces.http.body import JsonBody
 from latchkey.interfaces.http.download import MARKDOWN, download
@@ -88,7 +88,7 @@ class ArtifactController(Controller):
         """List the versions of a document without their contents, the newest first."""
         return await request.call(artifacts.list_versions, ArtifactId(artifact_id), Window(limit, cursor))
 
-    @get("/{artifact_id:uuid}/content", media_type=MARKDOWN, response_headers=[ETAG, DISPOSITION], failures=[Invalid])
+    @get("/{artifact_id:uuid}/content", media_type=MARKDOWN, response_headers=[ETAG, DISPOSITION])
     async def get_content(
         self, request: ApiRequest, artifact_id: FromPath[UUID], version: VersionQuery = None
     ) -> Response[str]:

@@ -1,6 +1,7 @@
 """One client's connection: uvicorn's HTTP/1.1, for clients that finish in time what they begin."""
 
 import asyncio
+import re
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -15,6 +16,7 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
 _REFUSAL = b"HTTP/1.1 %s\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _TOO_SLOW = b"408 Request Timeout"
+_UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 _TOO_LARGE = b"431 Request Header Fields Too Large"
 
 
@@ -41,6 +43,7 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._received == 0:
             self._disarm()
+            data = _without_upgrade(data)
         self._received += len(data)
         super().data_received(data)
         if self._is_whole:
@@ -83,3 +86,14 @@ class Connection(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """A request as it would be without the offer to go on in another protocol, which is not taken (RFC 9110, 7.8).
+
+    The parser would drop the body that follows; Java's client makes such an offer with every first request.
+    """
+    if b"pgrade:" not in data:
+        return data
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return _UPGRADE.sub(b"\r\nx-not-taken:", head) + end + rest

@@ -14,7 +14,11 @@ Versioned = TypeVar("Versioned", bound=Task | Artifact)
 
 IfMatch = Annotated[
     str | None,
-    HeaderParameter(name="If-Match", description="Do it only if this is still the entity tag of what is there."),
+    HeaderParameter(
+        name="If-Match",
+        description="Do it only if this is still the entity tag of what is there.",
+        schema_extra={"pattern": r'^(?:\*|(?:W/)?"[!#-~]*")$'},
+    ),
 ]
 
 _TAG = re.compile(r'(?P<weak>W/)?"(?P<text>[\x21\x23-\x7e\x80-\xff]*)"\Z')

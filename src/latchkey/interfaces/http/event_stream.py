@@ -1,10 +1,12 @@
 """Events of a turn as server-sent events, as the HTML standard has them, their lines ended by LF alone."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Annotated
 
 from litestar.response import Stream
+from msgspec import Meta, Struct
 
-from latchkey.domain.turn_event import TurnEvent
+from latchkey.domain.turn_event import EventName, TurnEvent
 
 MEDIA_TYPE = "text/event-stream"
 
@@ -12,6 +14,18 @@ _HEADERS = {"X-Accel-Buffering": "no"}
 _COMMENT = b":\n\n"
 _CHUNK = 32 * 1024
 """So much at once waits in a connection whose client does not read."""
+
+
+class StreamedEvent(Struct, frozen=True):
+    """One of the server-sent events. `id` is its number in the turn.
+
+    `data` is a JSON object with `turn_id` and `seq`. The texts of `message.delta`, joined, are the answer; the last
+    event is `turn.completed`, `turn.failed`, `turn.cancelled` or `turn.interrupted`.
+    """
+
+    id: str
+    event: EventName
+    data: Annotated[str, Meta(extra_json_schema={"contentMediaType": "application/json"})]
 
 
 def event_stream(batches: AsyncGenerator[list[TurnEvent], None], headers: dict[str, str] | None = None) -> Stream:

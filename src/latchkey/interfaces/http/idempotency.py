@@ -23,6 +23,7 @@ IdempotencyKey = Annotated[
         name="Idempotency-Key",
         description="1 to 255 visible ASCII characters, quoted or bare: the same message sent again under the same key"
         " is taken once, and answered as the first time.",
+        schema_extra={"pattern": r'^(?:[!#-~][!-~]{0,254}|"(?:[ !#-\[\]-~]|\\["\\]){1,255}")$'},
     ),
 ]
 

@@ -16,15 +16,10 @@ from litestar.typing import FieldDefinition
 from latchkey.interfaces.http.body import JSON, media_types
 from latchkey.interfaces.http.components import Components
 from latchkey.interfaces.http.event_stream import MEDIA_TYPE as EVENT_STREAM
+from latchkey.interfaces.http.event_stream import StreamedEvent
 from latchkey.interfaces.http.headers import REQUEST_ID
 from latchkey.interfaces.http.refusals import refusals
 
-_EVENTS = {
-    "type": "string",
-    "description": "Server-sent events. Each has its number in the turn as `id`, its name as `event`, and as `data`"
-    " a JSON object with `turn_id` and `seq`; the last one is `turn.completed`, `turn.failed`, `turn.cancelled` or"
-    " `turn.interrupted`. The texts of `message.delta`, joined, are the answer.",
-}
 _CONSTRAINTS = {"ge": "minimum", "le": "maximum", "max_length": "maxLength"}
 
 
@@ -61,6 +56,7 @@ def _parameter(field: FieldDefinition, declared: ParameterKwarg, components: Com
     for name, published in _CONSTRAINTS.items():
         if (limit := getattr(declared, name)) is not None:
             schema[published] = limit
+    schema |= declared.schema_extra or {}
     if field.default not in {None, Empty}:
         schema["default"] = field.default
     described: dict[str, Any] = {"name": declared.name or field.name, "in": declared.param_type.value, "schema": schema}
@@ -97,4 +93,4 @@ def _content(handler: HTTPRouteHandler, components: Components) -> Iterator[tupl
         (answered,) = returned.inner_types if returned.is_subclass_of(Response) else (returned,)
         yield handler.media_type.partition(";")[0] or JSON, {"schema": components.schema(answered.annotation)}
     if handler.opt.get("streams"):
-        yield EVENT_STREAM, {"schema": _EVENTS}
+        yield EVENT_STREAM, {"schema": components.schema(StreamedEvent)}

@@ -19,9 +19,14 @@ _NAMED = 2
 """A response with more kinds than that has no name that anybody would recognise, and one place where it is used."""
 
 _OF_ANY: tuple[Kind, ...] = (Misdirected, errors.Forbidden, Mistake)
-_OF_SECURED: tuple[Kind, ...] = (errors.Unauthenticated, errors.WrongUser, errors.Unavailable)
-_OF_BODIES: tuple[Kind, ...] = (errors.Malformed, errors.TooLarge, errors.UnsupportedMediaType, errors.Invalid)
-_OF_QUERIES: tuple[Kind, ...] = (errors.Invalid,)
+_OF_SECURED: tuple[Kind, ...] = (
+    errors.Unauthenticated,
+    errors.WrongUser,
+    errors.Invalid,
+    errors.Exhausted,
+    errors.Unavailable,
+)
+_OF_BODIES: tuple[Kind, ...] = (errors.Malformed, errors.TooLarge, errors.UnsupportedMediaType)
 _OF_IDS: tuple[Kind, ...] = (errors.NotFound,)
 _OF_CONDITIONS: tuple[Kind, ...] = (errors.Malformed, errors.StaleVersion)
 
@@ -42,8 +47,6 @@ def _kinds(route: HTTPRoute, handler: HTTPRouteHandler) -> list[Kind]:
         kinds += _OF_SECURED
     if "data" in parameters:
         kinds += _OF_BODIES
-    if {"limit", "status", "order", "after"} & parameters.keys():
-        kinds += _OF_QUERIES
     if route.path_parameters.keys() - {"user_id"}:
         kinds += _OF_IDS
     if "if_match" in parameters:

@@ -67,12 +67,15 @@ class ApiRequest(Request[Owner, None, State]):
 
 
 async def require_owner(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-    """The path is open to the user whom the bearer token names, and to nobody else.
+    """The path is open to the user whom the bearer token names, as often as they may, and to nobody else.
 
-    Raises `Unauthenticated`, `Unavailable`, and `WrongUser` whether or not the user in the path exists.
+    Raises `Unauthenticated`, `Unavailable`, `Exhausted`, and `WrongUser` whether or not the user in the path exists.
     """
     identity: Identity = connection.app.state.identity
-    owner = await owner_of(connection.headers.get("authorization"), identity)
+    application: Application = connection.app.state.application
+    given = ", ".join(connection.headers.getall("authorization", []))
+    owner = await owner_of(given or None, identity)
     if connection.path_params["user_id"] != owner.user_id:
         raise WrongUser("The path names another user than your token.")
+    await application.admit(owner)
     connection.scope["user"] = owner

@@ -1,0 +1,17 @@
+"""The answer to OPTIONS: every method that a path takes (RFC 9110, 9.3.7)."""
+
+from typing import Any
+
+from litestar import Request, Response
+from litestar.enums import MediaType
+from litestar.routes import HTTPRoute
+
+
+async def tell_methods(request: Request[Any, Any, Any]) -> Response[None] | None:
+    """Litestar's own answer has those methods alone that a path had when its first handler was registered."""
+    if request.method != "OPTIONS":
+        return None
+    path = request.scope["path_template"]
+    routes = (route for route in request.app.routes if isinstance(route, HTTPRoute) and route.path_format == path)
+    methods = sorted({method for route in routes for method in route.methods})
+    return Response(None, status_code=204, headers={"Allow": ", ".join(methods)}, media_type=MediaType.TEXT)

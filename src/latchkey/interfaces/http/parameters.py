@@ -1,0 +1,90 @@
+"""Parameters by the letter: those that an operation declares, each once, and spelled as the schema has them.
+
+Litestar by itself ignores what nobody declared, takes one of two, and reads `null` as nothing and `1e1` as 10.
+"""
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, get_args
+from urllib.parse import parse_qsl
+from uuid import UUID
+
+from litestar.connection import ASGIConnection, Request
+from litestar.enums import ParamType
+from litestar.handlers import BaseRouteHandler
+from litestar.params import ParameterKwarg
+from msgspec import Struct
+
+from latchkey.domain.errors import Invalid, NotFound
+
+_INTEGER = re.compile(r"-?[0-9]+")
+_ALWAYS_ONCE = frozenset({b"content-type"})
+_SHOWN = 100
+"""So much of a name is told back to whoever made it up."""
+
+
+class _Declared(Struct, frozen=True):
+    """What an operation takes: the annotations by the names of query parameters, and those of headers."""
+
+    query: dict[str, Any]
+    headers: dict[bytes, Any]
+
+    @property
+    def offer(self) -> str:
+        return f"this takes {', '.join(f'`{name}`' for name in self.query)}" if self.query else "this takes none"
+
+
+async def check_parameters(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Raises `Invalid`, naming the parameter, and `NotFound` for an id in the path that is written in another way."""
+    if not isinstance(connection, Request) or connection.method == "OPTIONS":
+        return
+    declared = _declared(handler)
+    if query := connection.scope["query_string"]:
+        _check_query(parse_qsl(query.decode("latin-1"), keep_blank_values=True), declared)
+    _check_headers(connection.scope["headers"], declared)
+    path = f"{connection.scope['path'].lower()}/"
+    if any(isinstance(id, UUID) and f"/{id}/" not in path for id in connection.path_params.values()):
+        raise NotFound("There is nothing at this path.")
+
+
+def _check_query(given: list[tuple[str, str]], declared: _Declared) -> None:
+    seen: set[str] = set()
+    for name, value in given:
+        if name not in declared.query:
+            raise Invalid.at(name[:_SHOWN], f"Expected no such parameter: {declared.offer}")
+        if name in seen:
+            raise Invalid.at(name, "Expected it once, and it is there twice")
+        seen.add(name)
+        _check_spelling(name, value, declared.query[name])
+
+
+def _check_headers(given: Iterable[tuple[bytes, bytes]], declared: _Declared) -> None:
+    seen: set[bytes] = set()
+    for name, value in given:
+        if name in declared.headers or name in _ALWAYS_ONCE:
+            if name in seen:
+                raise Invalid.at(name.decode(), "Expected this header once, and it is there twice")
+            seen.add(name)
+            _check_spelling(name.decode(), value.decode("latin-1"), declared.headers.get(name))
+
+
+def _check_spelling(name: str, value: str, annotation: Any) -> None:
+    kinds = get_args(annotation) or (annotation,)
+    if int in kinds and not _INTEGER.fullmatch(value):
+        raise Invalid.at(name, "Expected an integer, in digits")
+    if str not in kinds and value.lower() == "null":
+        raise Invalid.at(name, "Expected a value: leave it out where there is none")
+
+
+@lru_cache(256)
+def _declared(handler: BaseRouteHandler) -> _Declared:
+    fields = [
+        (field.kwarg_definition.param_type, field.kwarg_definition.name or field.name, field.annotation)
+        for field in handler.parsed_fn_signature.parameters.values()
+        if isinstance(field.kwarg_definition, ParameterKwarg)
+    ]
+    return _Declared(
+        {name: annotation for where, name, annotation in fields if where is ParamType.QUERY},
+        {name.lower().encode(): annotation for where, name, annotation in fields if where is ParamType.HEADER},
+    )

@@ -1,0 +1,81 @@
+"""Schemathesis against the program as it is started: what it makes of the published schema is answered as published.
+
+`FUZZ_SECONDS` makes a run go on for so long, on each database, and `FUZZ_SEED` makes it another one.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.program import SIGNED, Environment, Replica, served, token_for
+
+HERE = Path(__file__).parent
+SCHEMATHESIS = Path(sysconfig.get_path("scripts")) / "schemathesis"
+SECONDS = os.environ.get("FUZZ_SECONDS")
+SEED = os.environ.get("FUZZ_SEED", "20261")
+UNBOUNDED = {"LATCHKEY_REQUESTS_PER_MINUTE": "10000000"}
+"""Who is answered 429 finds nothing."""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    folder = tmp_path / "home"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def configured(database_url: str) -> Environment:
+    return {**SIGNED, **UNBOUNDED, "LATCHKEY_DATABASE_URL": database_url}
+
+
+def fuzzed(replica: Replica, token: str, folder: Path) -> tuple[str, dict[str, Any]]:
+    """What Schemathesis says, and its report."""
+    report = folder / "report.json"
+    command: list[str | Path] = [
+        SCHEMATHESIS,
+        "--config-file",
+        HERE / "schemathesis.toml",
+        "run",
+        f"{replica.url}/schema/openapi.json",
+    ]
+    options = ["--continue-on-failure", "--no-color", "--seed", SEED]
+    longer = ["--max-time", SECONDS] if SECONDS else []
+    done = subprocess.run(
+        [*command, *options, *longer, "--report", "json", "--report-json-path", report],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(HERE.parents[1]), "TOKEN": token, "COLUMNS": "160"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert report.exists(), done.stdout + done.stderr
+    return done.stdout, json.loads(report.read_text())
+
+
+def test_whatever_is_sent_is_answered_as_published(home: Path, configured: Environment, tmp_path: Path) -> None:
+    """Each operation alone and one after the other, with what the schema allows and with what it does not."""
+    token = token_for("fuzzer", home, configured)
+    with served(home=home, environment=configured) as replica:
+        said, report = fuzzed(replica, token, tmp_path)
+        still_alive = replica.ask("GET", "/health/ready").status_code
+    covered = re.search(r"API Links: +(\d+) covered", said)
+
+    assert report["exit_code"] == 0, said
+    assert report["operations"]["tested"] == report["operations"]["total"] > 25
+    assert {phase: report["phases"][phase]["status"] for phase in ("coverage", "fuzzing", "stateful")} == {
+        "coverage": "success",
+        "fuzzing": "success",
+        "stateful": "success",
+    }
+    assert report["test_cases"]["generated"] > 1000
+    assert covered, said
+    assert int(covered[1]) > 30, said
+    assert still_alive == 200
+    assert '"level":"error"' not in replica.said

@@ -1,0 +1,296 @@
+"""Bad input for every operation of the published schema: refused in words, nothing stored, and the service goes on.
+
+What is sent is made from the schema, so an operation that is added is covered too.
+"""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx2
+import pytest
+from uuid_utils.compat import uuid7
+
+from latchkey.infrastructure.database.tables import metadata
+from tests.fuzz.spoiling import WRONG_IDS, resolved, right, wrong_bodies, wrong_values
+from tests.integration.http.published import DOCUMENT
+from tests.integration.http.service import Person, Service
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+API = "/api/{user_id}/"
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND", "BREW"]
+COUNTED = {"allowances"}
+"""What a refused request may change: how many there were."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One that is published, with what it takes."""
+
+    method: str
+    path: str
+    said: dict[str, Any]
+
+    @property
+    def body(self) -> dict[str, Any] | None:
+        content = self.said.get("requestBody", {}).get("content", {})
+        schema: dict[str, Any] | None = next((media["schema"] for media in content.values()), None)
+        return schema
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"content-type": next(iter(self.said["requestBody"]["content"]))} if self.body else {}
+
+    @property
+    def content(self) -> bytes | None:
+        return json.dumps(right(self.body, DOCUMENT)).encode() if self.body else None
+
+    def parameters(self, where: str) -> dict[str, dict[str, Any]]:
+        found = [resolved(one, DOCUMENT) for one in self.said.get("parameters", [])]
+        return {one["name"]: one["schema"] for one in found if one["in"] == where and one["name"] != "user_id"}
+
+    def below(self, ids: dict[str, str]) -> str:
+        return self.path.removeprefix(API).format_map({**dict.fromkeys(self.parameters("path"), str(uuid7())), **ids})
+
+
+OPERATIONS = {
+    operation["operationId"]: Operation(method.upper(), path, operation)
+    for path, methods in DOCUMENT["paths"].items()
+    for method, operation in methods.items()
+    if path.startswith(API)
+}
+
+
+def those_with(has: Callable[[Operation], Any]) -> pytest.MarkDecorator:
+    chosen = {name: one for name, one in OPERATIONS.items() if has(one)}
+    return pytest.mark.parametrize("operation", chosen.values(), ids=chosen)
+
+
+async def belongings(person: Person) -> dict[str, str]:
+    """One of everything, by the names that paths have for them."""
+    answer = await person.said("Hello")
+    return {
+        "conversation_id": answer["conversation_id"],
+        "turn_id": answer["turn_id"],
+        "task_id": (await person.made("tasks", title="Buy milk"))["id"],
+        "artifact_id": (await person.made("artifacts", title="Plan", content_markdown="# Plan"))["id"],
+        "token_id": (await person.made("context-tokens", grants=["tasks:read"]))["id"],
+    }
+
+
+async def stored(url: str, person: Person) -> list[str]:
+    """Every row of theirs, and how many there are of anybody's."""
+    tables = [table.name for table in metadata.sorted_tables if table.name not in COUNTED]
+    whose = f"WHERE user_id = '{person.user_id}'"
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(Path(url.partition(":///")[2]))) as file:
+            theirs = [f"{name} {row}" for name in tables for row in file.execute(f"SELECT * FROM {name} {whose}")]
+            counts = [f"{name} {file.execute(f'SELECT count(*) FROM {name}').fetchone()}" for name in tables]
+            return sorted(theirs) + counts
+    connection = await asyncpg.connect(url)
+    rows = {name: await connection.fetch(f"SELECT t::text FROM {name} AS t {whose}") for name in tables}
+    counts = [f"{name} {await connection.fetchval(f'SELECT count(*) FROM {name}')}" for name in tables]
+    await connection.close()
+    return sorted(f"{name} {row[0]}" for name in tables for row in rows[name]) + counts
+
+
+async def sent(person: Person, operation: Operation, below: str, **given: Any) -> httpx2.Response:
+    """It is made whole by what is right, and by whose it is."""
+    headers = [*({**operation.headers, **given.pop("replaced", {})}).items(), *given.pop("added", [])]
+    authorization = ("authorization", f"Bearer {person.token}")
+    content = given.pop("content", operation.content)
+    url = person.path(below)
+    return await person.client.request(
+        operation.method, url, headers=[authorization, *headers], content=content, **given
+    )
+
+
+def explained(refused: httpx2.Response) -> bool:
+    """It is a problem that says where, or at least what."""
+    problem = refused.json()
+    return bool(problem["detail"]) and all(fault["path"] and fault["message"] for fault in problem.get("errors", []))
+
+
+@those_with(lambda one: one.body is not None)
+async def test_a_body_that_is_not_what_it_should_be(
+    service: Service, shared_database_url: str, ada: Person, operation: Operation
+) -> None:
+    below = operation.below(await belongings(ada))
+    before = await stored(shared_database_url, ada)
+    answers = {
+        name: await sent(ada, operation, below, content=content)
+        for name, content in wrong_bodies(operation.body or {}, DOCUMENT)
+    }
+
+    assert len(answers) > 50
+    assert {name: one.status_code for name, one in answers.items() if one.status_code not in {400, 413, 422}} == {}
+    assert [name for name, one in answers.items() if not explained(one)] == []
+    assert await stored(shared_database_url, ada) == before
+    assert (await service.client.get("/health/ready")).status_code == 200
+
+
+@those_with(lambda one: one.body is not None)
+async def test_a_body_of_another_kind_than_its_headers_say(
+    shared_database_url: str, ada: Person, operation: Operation
+) -> None:
+    below = operation.below(await belongings(ada))
+    before = await stored(shared_database_url, ada)
+    kinds = [
+        *("", "text/plain", "application/xml", "application/x-www-form-urlencoded", "multipart/form-data", "*/*"),
+        *("application/json; charset=utf-16", "application/json; charset=latin-1", "application/json, text/plain"),
+        *("application/msgpack", "text/json", "application/json+x", "a" * 8000, "application/json\xff", ";", "json"),
+    ]
+    answers = [await sent(ada, operation, below, replaced={"content-type": kind.encode("latin-1")}) for kind in kinds]
+    twice = [
+        await sent(ada, operation, below, added=[("content-type", other)])
+        for other in ("text/plain", operation.headers["content-type"])
+    ]
+
+    assert [answer.status_code for answer in answers] == [415] * len(kinds)
+    assert all("application/" in answer.json()["detail"] for answer in answers)
+    assert [(one.status_code, one.json()["errors"][0]["path"]) for one in twice] == [(422, "content-type")] * 2
+    assert await stored(shared_database_url, ada) == before
+
+
+WRONG_NUMBERS = [
+    *("1.0", "1e1", "+1", "1_0", "0x1", "\u0665", "1 ", "-5", str(10**19), "NaN", "1e999", "null", "true"),
+]
+
+
+def wrong_queries(operation: Operation) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """The name of what is wrong, and the query."""
+    for name, schema in operation.parameters("query").items():
+        wrong = [one for one in wrong_values(schema, DOCUMENT) if isinstance(one, str) and len(one) < 1000]
+        if schema.get("type") == "integer":
+            wrong = [*WRONG_NUMBERS, str(schema["minimum"] - 1), str(schema["maximum"] + 1)]
+        for value in (*wrong, "", "\x00", "\ud7ff", "NULL"):
+            yield name, [(name, value)]
+        value = str(right(schema, DOCUMENT))
+        yield name, [(name, value), (name, value)]
+        yield name, [(name, value), (name, "")]
+        yield f"{name}[]", [(f"{name}[]", value)]
+        yield name.upper(), [(name.upper(), value)]
+    for name in ("offset", "page", "user_id", "\x00", "x" * 2000, "", "é", "access_token"):
+        yield name, [(name, "-5")]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+async def test_a_query_that_is_not_what_it_should_be(
+    shared_database_url: str, ada: Person, operation: Operation
+) -> None:
+    """The parameter is named; who asks for something that there is not is not answered as if they had not asked."""
+    below = operation.below(await belongings(ada))
+    before = await stored(shared_database_url, ada)
+    queries = list(wrong_queries(operation))
+    answers = [(name, query, await sent(ada, operation, below, params=query)) for name, query in queries]
+
+    assert [(query, one.status_code) for _, query, one in answers if one.status_code != 422] == []
+    assert [query for name, query, one in answers if not name.startswith(one.json()["errors"][0]["path"])] == []
+    assert await stored(shared_database_url, ada) == before
+
+
+WRONG_HEADERS = {
+    "If-Match": ["null", "3", '"3', '"1", "2"', "", "W/", "*, *", '"1"x', "\xff", '"\x7f"'],
+    "Idempotency-Key": ["", '"', '""', "a b", "é", "x" * 256, '"x', '"x"y', "\xff", '"\\x"', '"a", "b"'],
+    "Last-Event-ID": ["", "null", "-1", "1.0", "1e1", "0x1", "x", str(10**19), "1, 2", "\xff", "+1", "1 2"],
+}
+"""By header; one that is new here has to be thought of."""
+TWICE = {"If-Match": '"1"', "Idempotency-Key": "key", "Last-Event-ID": "1"}
+
+
+@those_with(lambda one: one.parameters("header"))
+async def test_a_header_that_is_not_what_it_should_be(
+    shared_database_url: str, ada: Person, operation: Operation
+) -> None:
+    below = operation.below(await belongings(ada))
+    before = await stored(shared_database_url, ada)
+    for name in operation.parameters("header"):
+        wrong = [
+            await sent(ada, operation, below, added=[(name.encode(), value.encode("latin-1"))])
+            for value in WRONG_HEADERS[name]
+        ]
+        twice = await sent(ada, operation, below, added=[(name, TWICE[name])] * 2)
+
+        assert {answer.status_code for answer in wrong} <= {400, 412, 422}
+        assert all(name.lower().replace("-", "") in one.text.lower().replace("-", "").replace("_", "") for one in wrong)
+        assert (twice.status_code, twice.json()["errors"][0]["path"]) == (422, name.lower())
+    assert await stored(shared_database_url, ada) == before
+
+
+@those_with(lambda one: one.parameters("path"))
+async def test_an_id_that_is_none(shared_database_url: str, ada: Person, operation: Operation) -> None:
+    """Not there, also if it is the id of something there, written in a way that is not how ids are written."""
+    ids = await belongings(ada)
+    before = await stored(shared_database_url, ada)
+    for name in operation.parameters("path"):
+        others = [f"{{{ids[name]}}}", f"urn:uuid:{ids[name]}", ids[name].replace("-", ""), ids[name] + "%00"]
+        odd = ["%2e%2e", "..%2f..", "%00", "%ff", "%F0%9F%A5%9B", "x" * 5000, "00000000-0000-0000-0000-000000000000"]
+        strangers = ["01a1f88f-b877-457a-8488-188f3c989d6d", "*", "me", "%7B%7B7*7%7D%7D", "'%20OR%201=1--"]
+        answers = {
+            id: await sent(ada, operation, operation.below({**ids, name: id}))
+            for id in [*others, *odd, *strangers, *(one for one in WRONG_IDS if one)]
+        }
+        assert {id: one.status_code for id, one in answers.items() if one.status_code != 404} == {}
+        assert {one.json()["code"] for one in answers.values()} == {"not-found"}
+    assert await stored(shared_database_url, ada) == before
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+async def test_a_user_who_is_none(shared_database_url: str, ada: Person, operation: Operation) -> None:
+    """Whatever stands in the path where a user should, behind it nobody's things are reached."""
+    ids = await belongings(ada)
+    before = await stored(shared_database_url, ada)
+    odd = [".", "..", "%2e%2e", "%2F", "%00", "%ff", "null", "*", "undefined", "x" * 129, "x" * 9000, "%F0%9F%A5%9B"]
+    near = [f"{ada.user_id}%00", f"{ada.user_id}%20", f"{ada.user_id}%2F..", ada.user_id.upper(), f"%2e/{ada.user_id}"]
+    answers = {}
+    for whose, below in product([*odd, *near], [operation.below(ids)]):
+        url = httpx2.URL(f"http://127.0.0.1:8000/api/{whose}/{below}")
+        headers = {**operation.headers, "authorization": f"Bearer {ada.token}"}
+        answers[whose] = await ada.client.request(operation.method, url, headers=headers, content=operation.content)
+
+    assert {whose: one.status_code for whose, one in answers.items() if one.status_code not in {403, 404, 405}} == {}
+    assert {one.json()["code"] for one in answers.values()} <= {"wrong-user", "not-found", "invalid"}
+    assert await stored(shared_database_url, ada) == before
+
+
+@pytest.mark.parametrize("path", sorted({one.path for one in OPERATIONS.values()}))
+async def test_a_method_that_is_not_taken(shared_database_url: str, ada: Person, path: str) -> None:
+    """Nor by way of a header that some servers take for one; and those that are taken are told, all of them."""
+    taken = {one.method for one in OPERATIONS.values() if one.path == path}
+    below = next(one for one in OPERATIONS.values() if one.path == path).below(await belongings(ada))
+    headers = {"authorization": f"Bearer {ada.token}", "content-type": "application/json"}
+    before = await stored(shared_database_url, ada)
+    for method in METHODS:
+        if method not in taken:
+            refused = await ada.client.request(method, ada.path(below), headers=headers, content=b"{}")
+            assert refused.status_code == 405
+            assert set(refused.headers["allow"].split(", ")) == {*taken, "OPTIONS"}
+    for name in ("x-http-method-override", "x-http-method", "x-method-override"):
+        for method in taken & {"GET"}:
+            overridden = await ada.client.request(method, ada.path(below), headers={**headers, name: "DELETE"})
+            assert overridden.status_code == 200
+    told = await ada.client.options(ada.path(below), headers=headers)
+
+    assert (told.status_code, set(told.headers["allow"].split(", "))) == (204, {*taken, "OPTIONS"})
+    assert await stored(shared_database_url, ada) == before
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+async def test_two_credentials_are_none(
+    shared_database_url: str, ada: Person, bob: Person, operation: Operation
+) -> None:
+    """Whichever of them a proxy in front has looked at."""
+    below = operation.below(await belongings(ada))
+    before = await stored(shared_database_url, ada)
+    others = [bob.token, ada.token, "x"]
+    answers = [await sent(ada, operation, below, added=[("authorization", f"Bearer {one}")]) for one in others]
+
+    assert [answer.status_code for answer in answers] == [401] * 3
+    assert await stored(shared_database_url, ada) == before
