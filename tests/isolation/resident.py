@@ -1,0 +1,56 @@
+"""Somebody who lives here, with one of everything at least, all of it marked with a word of theirs."""
+
+from dataclasses import dataclass
+from uuid import uuid4
+
+from latchkey.domain.scope import Grant
+from tests.integration.http.service import Person
+
+EVERY_GRANT = [grant.value for grant in Grant]
+
+
+@dataclass(frozen=True)
+class Resident:
+    """`ids` has one of each noun. `secret` opens all of it, and `bound` another conversation of theirs alone."""
+
+    person: Person
+    canary: str
+    ids: dict[str, str]
+    key: str
+    secret: str
+    bound: str
+
+    @classmethod
+    async def moving_in(cls, person: Person) -> "Resident":
+        """Two of what listings list, so that each has a second page."""
+        canary = f"canary-{uuid4().hex}"
+        key = f"key-{canary}"
+        asked = f'{canary}\n/add_task {{"title": "{canary}"}}'
+        answer = (await person.post("chat", json={"message": asked}, headers={"Idempotency-Key": key})).json()
+        conversation = answer["conversation_id"]
+        await person.said(canary, conversation_id=conversation)
+        elsewhere = await person.made("conversations", title=canary)
+        await person.made("tasks", title=canary, description=canary)
+        document = {"title": canary, "content_markdown": canary, "conversation_id": conversation}
+        _, artifact = [await person.made("artifacts", **document) for _ in range(2)]
+        await person.put(f"artifacts/{artifact['id']}", json={"content_markdown": canary})
+        spare = await person.made("context-tokens", grants=EVERY_GRANT)
+        held = await person.made("context-tokens", grants=EVERY_GRANT)
+        bound = await person.made("context-tokens", grants=EVERY_GRANT, conversation_id=elsewhere["id"])
+        call = answer["tool_calls"][0]
+        ids = {
+            "conversation": conversation,
+            "turn": answer["turn_id"],
+            "message": answer["message"]["id"],
+            "tool_call": call["id"],
+            "task": call["result"]["id"],
+            "artifact": artifact["id"],
+            "token": spare["id"],
+        }
+        return cls(person, canary, ids, key, held["token"], bound["token"])
+
+    @property
+    def marks(self) -> list[bytes]:
+        """What nobody else may ever be told."""
+        found = [self.canary, self.person.user_id, self.secret, self.bound, *self.ids.values()]
+        return [mark.encode() for mark in found]
