@@ -8,7 +8,7 @@ LOCKED := uv pip compile --quiet --universal --python-version 3.11 --generate-ha
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup run test check chaos format lock schemas
+.PHONY: setup run test check chaos interop format lock schemas
 .DEFAULT_GOAL := setup
 
 setup: .venv/installed
@@ -37,6 +37,15 @@ check: setup
 chaos: setup
 	$(BIN)/python -m tests.chaos --kills $(KILLS) $(ARGS)
 
+# The official conformance suite, and clients that nobody here wrote, against the real service.
+interop: setup .venv/interop/installed
+	$(BIN)/pytest tests/interop --numprocesses 2 --dist worksteal $(ARGS)
+
+.venv/interop/installed: requirements/interop.txt | .venv/installed
+	$(PYTHON) -m venv .venv/interop
+	.venv/interop/bin/python -m pip install --quiet --require-hashes -r requirements/interop.txt
+	touch $@
+
 format: setup
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
@@ -46,6 +55,7 @@ format: setup
 lock: setup
 	$(BIN)/$(LOCKED) $(UPGRADE) pyproject.toml --output-file requirements/runtime.txt
 	$(BIN)/$(LOCKED) $(UPGRADE) pyproject.toml --group dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
+	$(BIN)/$(LOCKED) $(UPGRADE) --group interop --constraint requirements/dev.txt --output-file requirements/interop.txt
 
 # Written to docs/ from what the service does; a test fails when they differ.
 schemas: setup

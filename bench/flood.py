@@ -1,7 +1,7 @@
 """What one person who floods the service costs another: `python -m bench.flood`.
 
 The latency of somebody who reads and writes a task now and then, alone and while somebody else sends whatever
-64 connections carry, first within their limit and then past it. SQLite, or the database that is in LATCHKEY_DATABASE_URL.
+64 connections carry, first within their limit and then past it. SQLite, or what LATCHKEY_DATABASE_URL names.
 """
 
 import asyncio

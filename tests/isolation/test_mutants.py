@@ -43,7 +43,7 @@ def proof(database: str) -> list[str]:
 
 RED: dict[str, list[str]] = {
     "filter": [f"{STATEMENTS}[tasks _ALL]", f"{COUNTED}[sqlite]", f"{COUNTED}[postgresql]"],
-    "statement guard": [f"{REFUSED}[an update]", f"{REFUSED}[text]"],
+    "statement guard": [f"{REFUSED}[an update]", f"{REFUSED}[text]", f"{START}[sqlite]"],
     "statement guard of what repositories run": [f"{PREPARED}[sqlite-not pinned]", f"{PREPARED}[sqlite-text]"],
     "statement guard of engines": [f"{START}[sqlite]", f"{START}[postgresql]"],
     "row-level security": [f"{START}[postgresql]", f"{ROWS}[owner with BYPASSRLS]"],

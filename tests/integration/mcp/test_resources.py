@@ -125,7 +125,8 @@ async def test_what_is_somebody_elses_or_not_opened_is_answered_like_what_is_not
         answers = {id: await read_by_wire(http, era, f"latchkey://{kind}/{id}", token) for id in (NOBODYS, *hidden)}
     absent = answers[NOBODYS]
 
-    assert absent.json()["error"] == {"code": -32602, "message": f"Unknown resource: latchkey://{kind}/{NOBODYS}"}
+    uri = f"latchkey://{kind}/{NOBODYS}"
+    assert absent.json()["error"] == {"code": -32602, "message": f"Unknown resource: {uri}", "data": {"uri": uri}}
     for id, answer in answers.items():
         assert answer.status_code == absent.status_code
         assert answer.content.replace(id.encode(), NOBODYS.encode()) == absent.content

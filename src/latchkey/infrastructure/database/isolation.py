@@ -3,7 +3,7 @@
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from latchkey.infrastructure.database.guard import UnpinnedStatement
+from latchkey.infrastructure.database.guard import USER, UnpinnedStatement
 from latchkey.infrastructure.database.row_security import row_security_faults
 from latchkey.infrastructure.database.tables import tasks
 
@@ -28,7 +28,7 @@ async def verify(engine: AsyncEngine) -> None:
 
 async def _guard_faults(connection: AsyncConnection) -> list[str]:
     try:
-        await connection.execute(select(tasks.c.id).limit(0))
+        await connection.execute(select(tasks.c.id).limit(0), {USER: "nobody"})
     except UnpinnedStatement:
         return []
     return ["The engine has no statement guard: make it with `create_engine`."]

@@ -116,4 +116,4 @@ def _listed(item: Artifact | Conversation) -> dict[str, Any]:
 
 def _unknown(uri: str) -> MCPError:
     """The same for what is not there, what another user has, and what the credential does not open."""
-    return MCPError(INVALID_PARAMS, f"Unknown resource: {uri}")
+    return MCPError(INVALID_PARAMS, f"Unknown resource: {uri}", {"uri": uri})

@@ -1,0 +1,16 @@
+// The TypeScript SDK's second edition: `@modelcontextprotocol/client` 2.x, which speaks both eras of the protocol.
+
+import { Client, StreamableHTTPClientTransport } from "@modelcontextprotocol/client";
+import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
+
+import { serve } from "./lines.mjs";
+
+await serve(async ({ url, bearer, command, args, env, era }) => {
+  const transport = url
+    ? new StreamableHTTPClientTransport(new URL(url), { requestInit: { headers: { Authorization: `Bearer ${bearer}` } } })
+    : new StdioClientTransport({ command, args, env });
+  const mode = era === "modern" ? { pin: "2026-07-28" } : era;
+  const client = new Client({ name: "interop", version: "1.0.0" }, { versionNegotiation: { mode } });
+  await client.connect(transport);
+  return client;
+});

@@ -1,0 +1,17 @@
+// The TypeScript SDK as most programs have it: `@modelcontextprotocol/sdk` 1.x.
+
+import { Client } from "@modelcontextprotocol/sdk/client/index.js";
+import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
+import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
+
+import { serve } from "./lines.mjs";
+
+await serve(async ({ url, bearer, command, args, env }) => {
+  const transport = url
+    ? new StreamableHTTPClientTransport(new URL(url), { requestInit: { headers: { Authorization: `Bearer ${bearer}` } } })
+    : new StdioClientTransport({ command, args, env });
+  const client = new Client({ name: "interop", version: "1.0.0" });
+  await client.connect(transport);
+  client.getNegotiatedProtocolVersion = () => transport.protocolVersion;
+  return client;
+});
