@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import asyncpg
-from litestar.connection import ASGIConnection
+from litestar import Request
 from msgspec.structs import replace
 from sqlalchemy import ColumnElement, Table, bindparam, true
 
@@ -28,7 +28,7 @@ from latchkey.interfaces.bearer import owner_of
 from latchkey.interfaces.http import request
 from latchkey.interfaces.mcp.projection import Projection
 
-Connection = ASGIConnection[Any, Any, Any, Any]
+Connection = Request[Any, Any, Any]
 
 
 def without_filter() -> None:
@@ -157,15 +157,15 @@ def _put(something: Any, name: str, *places: Any) -> None:
 
 
 def _open_paths(owner: Callable[[Connection], Any]) -> None:
-    require_owner = request.require_owner
+    check_owner = request.check_owner
 
-    async def open_to_all(connection: Connection, handler: Any) -> None:
+    async def open_to_all(connection: Connection) -> None:
         try:
-            await require_owner(connection, handler)
+            await check_owner(connection)
         except WrongUser:
             connection.scope["user"] = await owner(connection)
 
-    _put(open_to_all, "require_owner", request)
+    _put(open_to_all, "check_owner", request)
 
 
 def _resolve_tokens(is_alive: Callable[[Any], Any]) -> None:

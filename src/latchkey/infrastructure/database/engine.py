@@ -6,6 +6,7 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from latchkey.infrastructure.database.guard import guard
+from latchkey.infrastructure.database.sqlite_file import make_private
 from latchkey.infrastructure.database.urls import SQLITE, parse
 
 POOL_SIZE = 20
@@ -20,6 +21,7 @@ def create_engine(text: str) -> AsyncEngine:
     """An engine that begins and commits only what a unit of work tells it to. Raises `UnusableUrl`."""
     url, connect_args = parse(text)
     if url.drivername == SQLITE:
+        make_private(url)
         engine = create_async_engine(
             url,
             connect_args={"isolation_level": None},

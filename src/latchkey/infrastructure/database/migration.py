@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 import latchkey
+from latchkey.infrastructure.database.sqlite_file import make_private
 from latchkey.infrastructure.database.urls import SQLITE, parse
 
 _SQLITE_WAIT_MS = 60_000
@@ -75,6 +76,7 @@ def create_migration_engine(text: str) -> AsyncEngine:
         return create_async_engine(url, connect_args=connect_args, poolclass=NullPool)
     if url.database and url.database != ":memory:":
         Path(url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(url)
     engine = create_async_engine(url, connect_args={"isolation_level": None}, poolclass=NullPool)
     event.listen(engine.sync_engine, "connect", _wait_for_others)
     event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))

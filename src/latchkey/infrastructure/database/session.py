@@ -55,12 +55,11 @@ class Session:
         if self._read_only and prepared.writes:
             raise ReadOnly(f"a read-only unit of work may not {type(statement).__name__}")
         if prepared.writes:
-            self.written += ROW_BYTES + sum(_size(value) for value in values.values() if isinstance(value, str))
+            self.written += ROW_BYTES
+            for value in values.values():
+                if isinstance(value, str):
+                    self.written += len(value) if value.isascii() else len(value.encode())
         return prepared
-
-
-def _size(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())
 
 
 def mine(table: Table) -> ColumnElement[bool]:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from weakref import WeakValueDictionary
 
 from latchkey.domain.scope import Credential
@@ -20,23 +20,22 @@ class Shares:
     def __init__(self) -> None:
         self._places: WeakValueDictionary[Credential, asyncio.Semaphore] = WeakValueDictionary()
 
-    @asynccontextmanager
-    async def place(self, credential: Credential) -> AsyncIterator[None]:
+    def place(self, credential: Credential) -> AbstractAsyncContextManager[None]:
         """Held while a unit of work is open. Raises `TimeoutError` if it takes too long to get one."""
         places = self._places.get(credential)
         if places is None:
             places = self._places[credential] = asyncio.Semaphore(SHARE)
-        async with held(places):
-            yield
+        return held(places)
+
+
+def held(lock: asyncio.Lock | asyncio.Semaphore) -> AbstractAsyncContextManager[None]:
+    """Raises `TimeoutError` if whoever has it keeps it too long: where each waits in vain, the last waits for all."""
+    return _held_in_time(lock) if lock.locked() else lock
 
 
 @asynccontextmanager
-async def held(lock: asyncio.Lock | asyncio.Semaphore) -> AsyncIterator[None]:
-    """Raises `TimeoutError` if whoever has it keeps it too long: where each waits in vain, the last waits for all."""
-    if lock.locked():
-        async with asyncio.timeout(QUEUE_S):
-            await lock.acquire()
-    else:
+async def _held_in_time(lock: asyncio.Lock | asyncio.Semaphore) -> AsyncIterator[None]:
+    async with asyncio.timeout(QUEUE_S):
         await lock.acquire()
     try:
         yield

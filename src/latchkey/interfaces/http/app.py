@@ -21,11 +21,10 @@ from latchkey.interfaces.http.chat import chat
 from latchkey.interfaces.http.context_tokens import ContextTokenController
 from latchkey.interfaces.http.conversations import ConversationController
 from latchkey.interfaces.http.cors import cors
+from latchkey.interfaces.http.door import enter
 from latchkey.interfaces.http.health import HealthController, Probe
-from latchkey.interfaces.http.methods import tell_methods
-from latchkey.interfaces.http.parameters import check_parameters
 from latchkey.interfaces.http.problems import EXCEPTION_HANDLERS
-from latchkey.interfaces.http.request import ApiRequest, require_owner
+from latchkey.interfaces.http.request import ApiRequest
 from latchkey.interfaces.http.resource_metadata import ResourceMetadata, get_resource_metadata
 from latchkey.interfaces.http.tasks import TaskController
 from latchkey.interfaces.http.turns import TurnController
@@ -58,8 +57,7 @@ def create_app(parts: Parts, lifespan: Sequence[Lifespan] = ()) -> Litestar:
     api = Router(
         "/api/{user_id:str}",
         route_handlers=[chat, *CONTROLLERS],
-        guards=[require_owner, check_parameters],
-        before_request=tell_methods,
+        before_request=enter,
         security=[{"bearer": []}],
         request_class=ApiRequest,
     )

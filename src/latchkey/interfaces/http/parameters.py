@@ -10,7 +10,7 @@ from typing import Any, get_args
 from urllib.parse import parse_qsl
 from uuid import UUID
 
-from litestar.connection import ASGIConnection, Request
+from litestar.connection import Request
 from litestar.enums import ParamType
 from litestar.handlers import BaseRouteHandler
 from litestar.params import ParameterKwarg
@@ -35,17 +35,15 @@ class _Declared(Struct, frozen=True):
         return f"this takes {', '.join(f'`{name}`' for name in self.query)}" if self.query else "this takes none"
 
 
-async def check_parameters(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+def check_parameters(request: Request[Any, Any, Any]) -> None:
     """Raises `Invalid`, naming the parameter, and `NotFound` for an id in the path that is written in another way."""
-    if not isinstance(connection, Request) or connection.method == "OPTIONS":
-        return
-    declared = _declared(handler)
-    if query := connection.scope["query_string"]:
+    declared = _declared(request.route_handler)
+    if query := request.scope["query_string"]:
         _check_query(parse_qsl(query.decode("latin-1"), keep_blank_values=True), declared)
-    _check_headers(connection.scope["headers"], declared)
-    path = f"{connection.scope['path'].lower()}/"
-    if any(isinstance(id, UUID) and f"/{id}/" not in path for id in connection.path_params.values()):
-        raise NotFound("There is nothing at this path.")
+    _check_headers(request.scope["headers"], declared)
+    for id in request.path_params.values():
+        if isinstance(id, UUID) and f"/{id}/" not in f"{request.scope['path'].lower()}/":
+            raise NotFound("There is nothing at this path.")
 
 
 def _check_query(given: list[tuple[str, str]], declared: _Declared) -> None:

@@ -6,10 +6,8 @@ from urllib.parse import quote
 from uuid import UUID
 
 from litestar import Request
-from litestar.connection import ASGIConnection
 from litestar.datastructures import State
 from litestar.exceptions import InternalServerException
-from litestar.handlers import BaseRouteHandler
 
 from latchkey.application.application import Application
 from latchkey.application.recovery import settled
@@ -66,16 +64,16 @@ class ApiRequest(Request[Owner, None, State]):
         return f"/api/{quote(self.user.user_id, safe='')}/{collection}/{id}"
 
 
-async def require_owner(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+async def check_owner(request: Request[Any, Any, Any]) -> None:
     """The path is open to the user whom the bearer token names, as often as they may, and to nobody else.
 
     Raises `Unauthenticated`, `Unavailable`, `Exhausted`, and `WrongUser` whether or not the user in the path exists.
     """
-    identity: Identity = connection.app.state.identity
-    application: Application = connection.app.state.application
-    given = ", ".join(connection.headers.getall("authorization", []))
+    identity: Identity = request.app.state.identity
+    application: Application = request.app.state.application
+    given = b", ".join(value for name, value in request.scope["headers"] if name == b"authorization").decode("latin-1")
     owner = await owner_of(given or None, identity)
-    if connection.path_params["user_id"] != owner.user_id:
+    if request.path_params["user_id"] != owner.user_id:
         raise WrongUser("The path names another user than your token.")
     await application.admit(owner)
-    connection.scope["user"] = owner
+    request.scope["user"] = owner
