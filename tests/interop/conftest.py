@@ -15,7 +15,7 @@ FEWEST = {
     "Inspector CLI": 60,
     "OpenAI Agents SDK": 32,
     "Python SDK": 96,
-    "TypeScript SDK 1": 32,
+    "TypeScript SDK 1": 31,
     "TypeScript SDK 2": 96,
     "conformance suite, 2025-11-25": 36,
     "conformance suite, 2026-07-28": 90,
