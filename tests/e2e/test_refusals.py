@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from tests.e2e.program import SIGNED, Environment, run
+from tests.tether import free_port
 
 NOT_CONFIGURED: dict[str, tuple[Environment, str]] = {
     "no identity": ({}, "LATCHKEY_AUTH_SECRET"),
@@ -113,3 +114,14 @@ async def _execute(url: str, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+@pytest.mark.parametrize("command", [["migrate"], ["serve", "--migrate"]], ids=" ".join)
+def test_a_database_that_cannot_be_reached_is_no_bug(home: Path, command: list[str]) -> None:
+    url = f"postgresql://ada:s3cret-of-ada@127.0.0.1:{free_port()}/nothing"
+    refused = run(*command, home=home, environment={**SIGNED, "LATCHKEY_DATABASE_URL": url})
+
+    assert refused.code == 1
+    assert "The database cannot be reached" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert "s3cret-of-ada" not in refused.stdout + refused.stderr

@@ -117,7 +117,8 @@ def create_asgi(settings: Settings, host: str, port: int) -> ASGIApp:
             await identity.aclose()
         await core.engine.dispose()
 
-    return Edge(create_app(parts, [lifespan]), hosts, origins, lambda: runner.is_draining)
+    by_https = public_url.startswith("https://")
+    return Edge(create_app(parts, [lifespan]), hosts, origins, lambda: runner.is_draining, by_https=by_https)
 
 
 def _runner(settings: Settings, core: Core, agents: Agents) -> TurnRunner:

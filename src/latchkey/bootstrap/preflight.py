@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import Iterator
 
 from latchkey.bootstrap.agents import Staffing
+from latchkey.bootstrap.precautions import warnings
 from latchkey.config import ConfigurationError, Settings
 from latchkey.domain.errors import Unavailable
 from latchkey.infrastructure.agents.claude_cli import TESTED_VERSION, version_of
 from latchkey.infrastructure.database.engine import create_engine
 from latchkey.infrastructure.database.isolation import IsolationBroken, verify
 from latchkey.infrastructure.database.migration import is_at_head
+from latchkey.infrastructure.identity.key_document import KeyDocument
 from latchkey.interfaces.cli import Finding
 
 
@@ -19,10 +21,11 @@ def check_database(settings: Settings) -> None:
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """What is configured, reachable and missing."""
+    """What is configured, reachable and missing, and what somebody might be sorry for."""
     yield _examine_identity(settings)
     yield _examine_database(settings)
     yield from _examine_agents(settings)
+    yield from warnings(settings)
 
 
 def _examine_identity(settings: Settings) -> Finding:
@@ -30,7 +33,20 @@ def _examine_identity(settings: Settings) -> Finding:
         settings.require_identity()
     except ConfigurationError as error:
         return Finding("identity", "; ".join(error.faults), ok=False)
+    if settings.auth_jwks_url is not None:
+        return asyncio.run(_examine_keys(settings.auth_jwks_url))
     return Finding("identity", f"users are vouched for by: {settings.identity}")
+
+
+async def _examine_keys(url: str) -> Finding:
+    document = KeyDocument(url)
+    try:
+        keys = await document.fetch()
+    except Unavailable as error:
+        return Finding("identity", f"LATCHKEY_AUTH_JWKS_URL gives no keys: {error.detail}", ok=False)
+    finally:
+        await document.aclose()
+    return Finding("identity", f"users are vouched for by: jwks, with {len(keys)} keys that may sign")
 
 
 def _examine_database(settings: Settings) -> Finding:

@@ -1,7 +1,8 @@
 """How a transaction and a user's door are opened: the one place where the databases differ."""
 
 import asyncio
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
@@ -9,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from latchkey.domain.ports import Isolation
 from latchkey.domain.scope import Credential, TokenSecret, UserId
-from latchkey.infrastructure.database.shares import held
+from latchkey.infrastructure.database.shares import Shares, held
 from latchkey.infrastructure.database.wires import AiosqliteWire, AsyncpgWire, Wire
 
 RUNTIME_ROLE = "latchkey_rt"
@@ -30,7 +31,7 @@ class Dialect(Protocol):
         ...
 
     def queue(self, credential: Credential, isolation: Isolation) -> AbstractAsyncContextManager[Any]:
-        """Held while a unit is open, where the units of one process must wait for one another.
+        """Held while a unit is open: those of one caller, and where they must, of one process wait for one another.
 
         Raises `TimeoutError` if that takes too long.
         """
@@ -51,6 +52,7 @@ class PostgreSQL:
     """
 
     def __init__(self) -> None:
+        self._shares = Shares()
         self._queues: WeakValueDictionary[UserId, asyncio.Lock] = WeakValueDictionary()
 
     def opening(self, credential: Credential, isolation: Isolation) -> str:
@@ -68,7 +70,7 @@ class PostgreSQL:
 
     def queue(self, credential: Credential, isolation: Isolation) -> AbstractAsyncContextManager[Any]:
         if isolation != "serial":
-            return nullcontext()
+            return self._shares.place(credential)
         return held(self._queues.setdefault(credential.user_id, asyncio.Lock()))
 
 
@@ -76,6 +78,7 @@ class SQLite:
     """One writer at a time, which takes its lock at once: to wait for it later fails as "database is locked"."""
 
     def __init__(self) -> None:
+        self._shares = Shares()
         self._writer = asyncio.Lock()
 
     def opening(self, credential: Credential, isolation: Isolation) -> str:
@@ -85,7 +88,13 @@ class SQLite:
         return AiosqliteWire(connection)
 
     def queue(self, credential: Credential, isolation: Isolation) -> AbstractAsyncContextManager[Any]:
-        return nullcontext() if isolation == "read" else held(self._writer)
+        return self._shares.place(credential) if isolation == "read" else self._writing(credential)
+
+    @asynccontextmanager
+    async def _writing(self, credential: Credential) -> AsyncIterator[None]:
+        """Of one caller's crowd, few wait for the file among the others."""
+        async with self._shares.place(credential), held(self._writer):
+            yield
 
 
 def _lock(user_id: UserId) -> str:

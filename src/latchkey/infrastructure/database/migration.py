@@ -1,18 +1,22 @@
 """The schema's history: bring a database to its head, and tell whether it is there."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from asyncpg import InterfaceError, PostgresError
 from sqlalchemy import Connection, event
-from sqlalchemy.exc import OperationalError, ProgrammingError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 import latchkey
+from latchkey.domain.errors import Unavailable
 from latchkey.infrastructure.database.sqlite_file import make_private
 from latchkey.infrastructure.database.urls import SQLITE, parse
 
@@ -56,10 +60,23 @@ async def is_at_head(engine: AsyncEngine) -> bool:
 async def _with_connection(url: str, action: Any, *args: str) -> None:
     engine = create_migration_engine(url)
     try:
-        async with engine.connect() as connection:
+        async with _connected(engine) as connection:
             await connection.run_sync(_run, action, *args)
     finally:
         await engine.dispose()
+
+
+@asynccontextmanager
+async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """Raises `Unavailable` for a database that lets nobody in; what goes wrong later is another matter."""
+    try:
+        connection = await engine.connect()
+    except (OSError, DBAPIError, PostgresError, InterfaceError) as error:
+        raise Unavailable(f"The database cannot be reached: {error}") from error
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 def _run(connection: Connection, action: Any, *args: str) -> None:

@@ -7,7 +7,7 @@ from weakref import WeakValueDictionary
 
 from latchkey.domain.scope import Credential
 
-SHARE = 5
+SHARE = 3
 """Of a process's connections. More of them do not make one caller faster: the processor is what they share."""
 
 QUEUE_S = 10

@@ -18,6 +18,5 @@ def make_private(url: URL) -> None:
 
 
 def files_of(url: URL) -> list[Path]:
-    """Those that are there now."""
-    names = (f"{url.database}{suffix}" for suffix in ("", "-wal", "-shm"))
-    return [path for path in map(Path, names) if path.exists()]
+    """Where they are, if they are there: SQLite removes its log and its index when nobody has the database open."""
+    return [Path(f"{url.database}{suffix}") for suffix in ("", "-wal", "-shm")]

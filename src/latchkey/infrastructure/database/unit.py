@@ -37,7 +37,6 @@ from latchkey.infrastructure.database.feed import LocalFeed
 from latchkey.infrastructure.database.messages import SqlMessages
 from latchkey.infrastructure.database.prepared import Statements
 from latchkey.infrastructure.database.session import Session
-from latchkey.infrastructure.database.shares import Shares
 from latchkey.infrastructure.database.tasks import SqlTasks
 from latchkey.infrastructure.database.tool_calls import SqlToolCalls
 from latchkey.infrastructure.database.turn_events import SqlTurnEvents
@@ -100,7 +99,6 @@ class SqlUnitsOfWork:
         self._dialect = dialect_of(engine)
         self._statements = Statements(engine.dialect)
         self._now = now
-        self._shares = Shares()
 
     @asynccontextmanager
     async def open(self, credential: Credential, isolation: Isolation) -> AsyncIterator[SqlUnitOfWork]:
@@ -108,7 +106,7 @@ class SqlUnitsOfWork:
             raise Unauthenticated("This is not a user: an id has 1 to 128 characters of A-Z a-z 0-9 . _ ~ : @ | -")
         opening = self._dialect.opening(credential, isolation)
         with translated():
-            async with self._shares.place(credential), self._dialect.queue(credential, isolation):
+            async with self._dialect.queue(credential, isolation):
                 connection, wire = await self._begin(opening)
                 work = None
                 try:

@@ -17,7 +17,7 @@ def key_in(path: Path) -> bytes:
 
     Raises `Invalid` if others than the owner may read it, or it is too short to be a key.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "r+b") as file:
         if os.fstat(descriptor).st_mode & (S_IRWXG | S_IRWXO):

@@ -1,0 +1,44 @@
+"""A web server whose address is planted in texts. Nobody has a reason to come."""
+
+import asyncio
+from asyncio import StreamReader, StreamWriter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass
+class CanaryServer:
+    """Writes down who came, even if only to connect."""
+
+    url: str = ""
+    visits: list[bytes] = field(default_factory=list)
+
+    @property
+    def temptations(self) -> list[str]:
+        """The address as texts have it that something may follow."""
+        return [
+            self.url,
+            f"![milk]({self.url}/image.png)",
+            f"[milk]({self.url}/link)",
+            f'<img src="{self.url}/pixel"><script src="{self.url}/script"></script>',
+            f"@{self.url}/mention",
+            f"/fetch {self.url}/command",
+            f'{{"type": "resource_link", "uri": "{self.url}/resource"}}',
+        ]
+
+    async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
+        self.visits.append(b"")
+        self.visits[-1] = await reader.readline()
+        writer.write(b"HTTP/1.1 204 No Content\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def canary_server() -> AsyncIterator[CanaryServer]:
+    canary = CanaryServer()
+    async with await asyncio.start_server(canary.serve, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        canary.url = f"http://{host}:{port}"
+        yield canary

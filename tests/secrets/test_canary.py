@@ -1,0 +1,34 @@
+"""The search itself: a canary is found in whatever dress."""
+
+import json
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable
+from urllib.parse import quote
+
+import pytest
+
+from tests.secrets.canary import Canary, sightings
+
+DRESSES: dict[str, Callable[[bytes], bytes]] = {
+    "none": lambda text: text,
+    "capitals": lambda text: text.upper(),
+    "cut short": lambda text: text[:-8] + b"...",
+    "hexadecimal": lambda text: text.hex().encode(),
+    "a URL": lambda text: b"postgresql://ada:" + quote(text).encode() + b"@db",
+    "JSON": lambda text: json.dumps({"key": text.decode()}).encode(),
+    "base64": lambda text: b64encode(text + b"!"),
+    "base64 after one": lambda text: b64encode(b":" + text + b"!"),
+    "base64 after two": lambda text: b64encode(b"a:" + text),
+    "base64 after a user": lambda text: b64encode(b"user:" + text),
+    "URL-safe base64": lambda text: urlsafe_b64encode(b"\xff\xfe\xff" + text),
+    "URL-safe base64 after one": lambda text: urlsafe_b64encode(b"\xff" + text),
+    "URL-safe base64 after two": lambda text: urlsafe_b64encode(b"\xff\xfe" + text),
+}
+
+
+@pytest.mark.parametrize("dress", DRESSES)
+def test_a_canary_is_found_in_any_dress(dress: str) -> None:
+    canary, other = Canary.hatch("yellow"), Canary.hatch("blue")
+    seen = {"cage": b"nothing", "cat": b"<<" + DRESSES[dress](canary.text.encode()) + b">>"}
+
+    assert sightings([canary, other], seen) == {("yellow", "cat")}
