@@ -77,6 +77,25 @@ def database_url(request: pytest.FixtureRequest) -> str:
     return url
 
 
+@pytest.fixture(scope="session")
+def shared_postgresql_url(postgresql_server: PostgreSQL, postgresql_template: str) -> Iterator[str]:
+    name = _new_name()
+    yield postgresql_server.create_database(name, postgresql_template)
+    postgresql_server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def shared_sqlite_url(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return _sqlite_url(Path(shutil.copy(sqlite_template, tmp_path_factory.mktemp("shared") / "latchkey.db")))
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def shared_database_url(request: pytest.FixtureRequest) -> str:
+    """One migrated database of each kind in turn, for tests that bring people of their own."""
+    url: str = request.getfixturevalue(f"shared_{request.param}_url")
+    return url
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def empty_database_url(request: pytest.FixtureRequest) -> str:
     """A database of each kind in turn that nothing has been made in."""

@@ -307,6 +307,7 @@ async def test_a_turn_that_was_being_accepted_at_the_signal_is_waited_for_too(sq
     """It was let in, and so it is one of those that are running."""
     async with serving(settings_for(sqlite_url)) as service:
         ada, runner = service.person(), service.asgi._app.state.runner
+        await ada.made("tasks", title="Known here")
         holder = await asyncio.to_thread(sqlite3.connect, sqlite_url.partition(":///")[2], check_same_thread=False)
         await asyncio.to_thread(holder.execute, "BEGIN IMMEDIATE")
         waiting = asyncio.create_task(ada.post("chat", json={"message": "hello"}))

@@ -4,6 +4,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from random import uniform
 from time import monotonic
 from weakref import WeakValueDictionary
 
@@ -19,8 +20,8 @@ _ACCOUNTS = 10_000
 _UNREPORTED = 1 << 20
 """So many bytes, or a hundredth of what may be stored, are reported before more are written."""
 
-_REFUSAL_S = 0.25
-"""A refusal takes so long: whoever asks again at once still leaves the processor to others."""
+_REFUSAL_S = (0.3, 0.9)
+"""A refusal takes so long: whoever asks again at once leaves the processor to others, and a crowd is dispersed."""
 
 
 class _Account:
@@ -110,7 +111,7 @@ class Meter:
             if not isinstance(credential, Owner) or account.empty_until <= monotonic():
                 await self._draw(credential, account, self._quota.block)
         if account.requests <= 0:
-            await asyncio.sleep(_REFUSAL_S)
+            await asyncio.sleep(uniform(*_REFUSAL_S))  # noqa: S311 - nobody gains by guessing it
             raise Exhausted(
                 f"More than {self._quota.requests_per_minute} requests in a minute: make fewer.",
                 retry_after=max(1, round(account.empty_until - monotonic())),

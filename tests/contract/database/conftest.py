@@ -4,10 +4,8 @@ To judge another adapter, run these tests with a `replica` of its own in the pla
 database, because each has people of its own.
 """
 
-import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -18,27 +16,8 @@ from latchkey.domain.scope import Owner, UserId
 from latchkey.infrastructure.database.engine import create_engine
 from latchkey.infrastructure.database.unit import SqlUnitsOfWork
 from tests.contract.database.course import Course
-from tests.postgresql import PostgreSQL
 
 Replica = Callable[[], UnitsOfWork]
-
-
-@pytest.fixture(scope="session")
-def shared_postgresql_url(postgresql_server: PostgreSQL, postgresql_template: str) -> Iterator[str]:
-    name = f"latchkey_test_{uuid4().hex[:12]}"
-    yield postgresql_server.create_database(name, postgresql_template)
-    postgresql_server.drop_database(name)
-
-
-@pytest.fixture(scope="session")
-def shared_sqlite_url(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite+aiosqlite:///{shutil.copy(sqlite_template, tmp_path_factory.mktemp('sqlite') / 'latchkey.db')}"
-
-
-@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
-def shared_database_url(request: pytest.FixtureRequest) -> str:
-    url: str = request.getfixturevalue(f"shared_{request.param}_url")
-    return url
 
 
 @pytest.fixture

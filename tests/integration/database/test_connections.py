@@ -56,8 +56,8 @@ async def add(units: SqlUnitsOfWork, title: str = "Buy milk") -> None:
 async def fill(engine: AsyncEngine, units: SqlUnitsOfWork) -> None:
     """Leave the pool with as many idle connections as it can hold."""
     async with AsyncExitStack() as open_units:
-        for _ in range(engines.POOL_SIZE):
-            await open_units.enter_async_context(units.open(ME, "read"))
+        for number in range(engines.POOL_SIZE):
+            await open_units.enter_async_context(units.open(Owner(UserId(f"somebody-{number}")), "read"))
     assert pool(engine).checkedin() == engines.POOL_SIZE
 
 

@@ -1,10 +1,7 @@
 """One service on each kind of database, shared by all tests here: each brings people whom nobody has met before."""
 
-import shutil
 from asyncio import Event
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
-from uuid import uuid4
 
 import pytest
 import pytest_asyncio
@@ -13,25 +10,6 @@ from latchkey.application import watching
 from tests.fakes.model_server import ModelServer, model_server
 from tests.integration.http.listening import listening_replica
 from tests.integration.http.service import Person, Service, asking, serving, settings_for
-from tests.postgresql import PostgreSQL
-
-
-@pytest.fixture(scope="session")
-def shared_sqlite_url(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite+aiosqlite:///{shutil.copy(sqlite_template, tmp_path_factory.mktemp('shared') / 'latchkey.db')}"
-
-
-@pytest.fixture(scope="session")
-def shared_postgresql_url(postgresql_server: PostgreSQL, postgresql_template: str) -> Iterator[str]:
-    name = f"latchkey_test_{uuid4().hex[:12]}"
-    yield postgresql_server.create_database(name, postgresql_template)
-    postgresql_server.drop_database(name)
-
-
-@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
-def shared_database_url(request: pytest.FixtureRequest) -> str:
-    url: str = request.getfixturevalue(f"shared_{request.param}_url")
-    return url
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -78,7 +56,9 @@ async def replicas(shared_database_url: str, shared_model: ModelServer) -> Async
 
     Their leases are long: what is heard in time is heard because it was told, not because a lease was looked after.
     """
-    settings = settings_for(shared_database_url, LATCHKEY_TURN_LEASE_S="600", **asking(shared_model))
+    settings = settings_for(
+        shared_database_url, LATCHKEY_TURN_LEASE_S="600", LATCHKEY_TURN_MAX_CALLS="500", **asking(shared_model)
+    )
     async with listening_replica(settings) as one:
         if shared_database_url.startswith("sqlite"):
             yield one, one

@@ -25,7 +25,7 @@ class _Server(uvicorn.Server):
 @asynccontextmanager
 async def listening(service: Service) -> AsyncIterator[int]:
     """The port of loopback at which a server serves the service, until all that it was asked has ended."""
-    server = _Server(uvicorn.Config(service.asgi, port=0, http=Connection, lifespan="off", log_config=None))
+    server = _Server(uvicorn.Config(service.asgi, port=0, http=Connection, ws="none", lifespan="off", log_config=None))
     running = asyncio.create_task(server.serve())
     await eventually(lambda: _has_started(server))
     yield server.servers[0].sockets[0].getsockname()[1]

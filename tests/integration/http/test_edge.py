@@ -1,12 +1,15 @@
 """What holds for every answer, whatever was asked: who is answered, request ids, headers, and problem details."""
 
+import asyncio
 import re
 from uuid import UUID
 
 import httpx2
 import pytest
 
+from latchkey.interfaces.http import brake
 from tests.integration.http.service import BASE_URL, Person, Service
+from tests.patience import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -223,3 +226,33 @@ async def test_no_answer_names_the_server_software(service: Service) -> None:
     answer = await service.client.get("/health/live")
 
     assert not re.search("litestar|uvicorn|python", str(answer.headers), re.IGNORECASE)
+
+
+@pytest.mark.parametrize("name", ["host", "origin"])
+async def test_one_host_and_one_origin_are_enough(service: Service, name: str) -> None:
+    """Of two, a proxy and a service may each believe another."""
+    headers = [("host", "localhost"), (name, "http://localhost"), (name, "http://elsewhere.example")]
+    refused = await service.client.get("/health/live", headers=headers)
+
+    assert (refused.status_code, refused.json()["code"]) == (400, "invalid")
+
+
+async def test_who_is_refused_very_often_waits_for_it_and_nobody_else_does(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(brake, "_PAUSE_S", (PATIENCE_S, PATIENCE_S))
+    often = int(2 * brake.FREE_PER_S)
+    flood = [asyncio.create_task(service.client.get("/api/ada/tasks")) for _ in range(often)]
+    await eventually(lambda: some_are_answered(flood))
+
+    assert (await service.client.get("/health/live")).status_code == 200
+    waiting = [task for task in flood if not task.done()]
+    assert len(waiting) > 10
+    assert {task.result().status_code for task in flood if task.done()} == {401}
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def some_are_answered(flood: list[asyncio.Task[httpx2.Response]]) -> bool:
+    return sum(task.done() for task in flood) >= 50

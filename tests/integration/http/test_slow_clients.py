@@ -171,3 +171,48 @@ async def test_who_takes_nothing_of_an_answer_is_given_up_by_the_system() -> Non
         accepted, _ = bound.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
+
+
+async def test_empty_lines_gain_no_time(port: int) -> None:
+    assert await told(port, b"\r\n", b"\r\n\r\n", pause_s=0.02) == b""
+
+
+async def test_a_burst_of_requests_is_answered_before_what_follows_is_timed_out(port: int) -> None:
+    burst = WHOLE * 500 + LIVE
+    assert len(burst) > connection.MAX_HEAD_BYTES / 3
+
+    answers = await told(port, burst)
+
+    assert answers.count(b"HTTP/1.1 200 OK") == 500
+    assert b"HTTP/1.1 408 " in answers
+
+
+async def test_beyond_what_a_process_can_hold_large_bodies_are_refused_and_small_ones_go_on(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And once the large ones are gone, others are let in again."""
+    monkeypatch.setattr(connection, "MAX_UNFINISHED_BYTES", 1_000_000)
+    ada, piece = service.person(), b" " * 100_000
+    head = post(ada.path("tasks"), ada.token, "content-length: 8000000")
+    async with listening(service) as port:
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(8)]
+        endings = [asyncio.create_task(reader.read()) for reader, _ in held]
+        for part in (head, *[piece] * 4):
+            for _, writer in held:
+                writer.write(part)
+            await asyncio.sleep(0.02)
+        done, _ = await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE_S)
+
+        assert 0 < len(done) < 8
+        small = await told_by(port, post(ada.path("tasks"), ada.token, "content-length: 16") + b'{"title":"Milk"}')
+        assert small == b"HTTP/1.1 201 Created\r\n"
+        for _, writer in held:
+            writer.close()
+        await asyncio.gather(*endings, return_exceptions=True)
+    assert connection.Connection._unfinished == 0
+
+
+async def told_by(port: int, request: bytes) -> bytes:
+    async with connected(port) as (reader, writer):
+        writer.write(request)
+        return await reader.readline()

@@ -33,3 +33,32 @@ async def test_a_body_that_comes_with_the_offer_is_not_lost(service: Service, of
         writer.close()
 
     assert statuses == [b"HTTP/1.1 201 Created\r\n"] * 2
+
+
+@pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS)
+@pytest.mark.parametrize("cut", [30, 200], ids=["before the offer", "after it"])
+async def test_what_follows_an_offer_that_came_late_is_never_another_request(
+    service: Service, offer: str, cut: int
+) -> None:
+    """A proxy takes it for a body; here it would be a request of whoever comes next on the connection."""
+    ada = service.person()
+    task = await ada.made("tasks", title="Milk")
+    smuggled = f"DELETE {ada.path('tasks')}/{task['id']} HTTP/1.1\r\nhost: localhost\r\n"
+    smuggled += f"authorization: Bearer {ada.token}\r\n\r\n"
+    head = f"POST {ada.path('tasks')} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {ada.token}\r\n{offer}\r\n"
+    request = f"{head}content-type: application/json\r\ncontent-length: {len(smuggled)}\r\n\r\n".encode()
+    async with listening(service) as port, asyncio.timeout(PATIENCE_S):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for part in (request[:cut], request[cut:], smuggled.encode()):
+            writer.write(part)
+            await writer.drain()
+            await asyncio.sleep(0.05)
+        try:
+            answers = await reader.read()
+        except ConnectionError:
+            answers = b""
+        writer.close()
+
+    assert answers.count(b"HTTP/1.1") <= 1
+    assert b" 204 " not in answers
+    assert (await ada.get(f"tasks/{task['id']}")).status_code == 200

@@ -1,11 +1,13 @@
 """Bodies that no client of the SDK would send: each gets a JSON-RPC error, and none a 500."""
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from latchkey.application.tasks import list_tasks
+from latchkey.domain.scope import TokenSecret
 from latchkey.interfaces.mcp.body import MAX_BYTES, Message, Receive
 from tests.integration.mcp.house import ME, House
 from tests.integration.mcp.wire import call, headers, message, post
@@ -143,3 +145,38 @@ async def test_a_client_that_leaves_in_the_middle_of_its_request_has_asked_nothi
 
     assert answered == []
     assert (await house.application.call(ME, list_tasks)).items == []
+
+
+async def test_nothing_large_is_read_under_a_token_that_nobody_minted(house: House) -> None:
+    """Though somebody of that name has requests left: it takes memory and time to read it."""
+    await house.application.admit(ME)
+    read: list[int] = []
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for number in range(100):
+            read.append(number)
+            yield b" " * 100_000
+
+    async with house.http() as http:
+        forged = {"authorization": f"Bearer {TokenSecret.mint(ME.user_id).text}"}
+        in_chunks = await http.post("", headers=forged, content=pieces())
+        announced = await http.post("", headers={**forged, "content-length": "9000000"}, content=pieces())
+        right = {"authorization": f"Bearer {(await house.secret()).text}"}
+        of_somebody = await http.post("", headers=right, content=pieces())
+
+    assert [answer.status_code for answer in (in_chunks, announced, of_somebody)] == [401, 401, 413]
+    assert read == list(range(84))
+
+
+@pytest.mark.parametrize("part", [b"[],", b"0,", b'"",', b'{"a":0},'], ids=["lists", "numbers", "texts", "objects"])
+async def test_more_values_than_any_call_has_are_not_read(house: House, part: bytes) -> None:
+    """A text may hold as many of the same characters as it likes."""
+    many = b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"_meta":{"a":[' + part * 20_000 + b"0]}}}"
+    title = '[{,\\\\"' * 40_000
+    written = call("current", "save_artifact", {"title": "Commas", "content_markdown": title})
+    async with house.http() as http:
+        refused = await http.post("", headers={"authorization": f"Bearer {house.jwt()}"}, content=many)
+        saved = await post(http, "current", written, house.jwt())
+
+    assert (refused.status_code, "more than 10000 values" in refused.text) == (413, True)
+    assert saved.json()["result"]["isError"] is False

@@ -22,6 +22,8 @@ _HANGING = f"SET LOCAL idle_in_transaction_session_timeout='{HANGING_S}s'"
 
 
 class Dialect(Protocol):
+    shares: Shares
+
     def opening(self, credential: Credential, isolation: Isolation) -> str:
         """The SQL that begins a transaction for the user whom the credential names."""
         ...
@@ -52,7 +54,7 @@ class PostgreSQL:
     """
 
     def __init__(self) -> None:
-        self._shares = Shares()
+        self.shares = Shares()
         self._queues: WeakValueDictionary[UserId, asyncio.Lock] = WeakValueDictionary()
 
     def opening(self, credential: Credential, isolation: Isolation) -> str:
@@ -70,7 +72,7 @@ class PostgreSQL:
 
     def queue(self, credential: Credential, isolation: Isolation) -> AbstractAsyncContextManager[Any]:
         if isolation != "serial":
-            return self._shares.place(credential)
+            return self.shares.place(credential)
         return held(self._queues.setdefault(credential.user_id, asyncio.Lock()))
 
 
@@ -78,7 +80,7 @@ class SQLite:
     """One writer at a time, which takes its lock at once: to wait for it later fails as "database is locked"."""
 
     def __init__(self) -> None:
-        self._shares = Shares()
+        self.shares = Shares()
         self._writer = asyncio.Lock()
 
     def opening(self, credential: Credential, isolation: Isolation) -> str:
@@ -88,12 +90,12 @@ class SQLite:
         return AiosqliteWire(connection)
 
     def queue(self, credential: Credential, isolation: Isolation) -> AbstractAsyncContextManager[Any]:
-        return self._shares.place(credential) if isolation == "read" else self._writing(credential)
+        return self.shares.place(credential) if isolation == "read" else self._writing(credential)
 
     @asynccontextmanager
     async def _writing(self, credential: Credential) -> AsyncIterator[None]:
         """Of one caller's crowd, few wait for the file among the others."""
-        async with self._shares.place(credential), held(self._writer):
+        async with self.shares.place(credential), held(self._writer):
             yield
 
 

@@ -145,7 +145,9 @@ class SqlUnitsOfWork:
         if isinstance(credential, Owner):
             return Scope(credential.user_id)
         tokens = SqlContextTokens(self._session(wire, Scope(credential.user_id, frozenset()), read_only=True))
-        return await tokens.resolve(credential, now, hold=isolation != "read")
+        scope = await tokens.resolve(credential, now, hold=isolation != "read")
+        self._dialect.shares.meet(credential)
+        return scope
 
     def _session(self, wire: Wire, scope: Scope, *, read_only: bool) -> Session:
         return Session(wire, self._statements, scope, read_only=read_only)

@@ -4,7 +4,7 @@ import asyncio
 import re
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 HEAD_S = 15.0
 """For the request line and the headers, from the first byte; and for that byte on a new connection."""
@@ -14,22 +14,30 @@ MAX_HEAD_BYTES = 64 * 1024
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """What is larger than a body may be is refused by the application; this bounds what comes all the same."""
 
+MAX_UNFINISHED_BYTES = 256 * 1024 * 1024
+"""Of all requests of a process that are not whole yet. Beyond it, large ones are refused; small ones go on."""
+
 _REFUSAL = b"HTTP/1.1 %s\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _TOO_SLOW = b"408 Request Timeout"
 _UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 _TOO_LARGE = b"431 Request Header Fields Too Large"
+_TOO_MUCH = b"503 Service Unavailable"
 
 
 class Connection(HttpToolsProtocol):
-    """Uvicorn itself waits for ever for the rest of a request, and keeps headers of any size.
+    """Uvicorn itself waits for ever for the rest of a request, and keeps headers and bodies of any size and number.
 
-    What comes in one piece, as almost every request does, costs no timer.
+    What comes in one piece, as almost every request does, costs no timer and is not counted.
     """
+
+    _unfinished = 0
+    """Bytes that this process has of all requests that are not whole yet."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self._received = 0
-        self._has_head = self._is_whole = False
+        self._has_head = self._is_deaf = False
+        self._is_between = True
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -38,24 +46,32 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        self._count(0)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._received == 0:
+        if self._is_deaf:
+            return
+        if self._is_between:
+            # Empty lines before a request are nothing (RFC 9112, 2.2), and gain nobody time.
+            if not data.strip(b"\r\n"):
+                return
             self._disarm()
             data = _without_upgrade(data)
-        self._received += len(data)
+        else:
+            self._count(self._received + len(data))
         super().data_received(data)
-        if self._is_whole:
-            self._received = 0
+        if self._is_between:
             self._disarm()
         elif self._received > (MAX_MESSAGE_BYTES if self._has_head else MAX_HEAD_BYTES):
             self._refuse(_TOO_LARGE)
+        elif self._received > MAX_HEAD_BYTES and Connection._unfinished > MAX_UNFINISHED_BYTES:
+            self._refuse(_TOO_MUCH)
         elif self._deadline is None:
             self._deadline = self.loop.call_later(HEAD_S, self._end_unless_headed)
 
     def on_message_begin(self) -> None:
-        self._has_head = self._is_whole = False
+        self._is_between = self._has_head = False
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -63,8 +79,18 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        self._is_whole = True
+        self._is_between = True
+        self._count(0)
         super().on_message_complete()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """The parser stands still after an offer to upgrade: what follows would be read as another request."""
+        self._is_deaf = True
+        self.cycle.keep_alive = False
+
+    def _count(self, received: int) -> None:
+        Connection._unfinished += received - self._received
+        self._received = received
 
     def _end_unless_begun(self) -> None:
         """Browsers connect before they have anything to say, so nothing is said to them either."""
@@ -77,8 +103,14 @@ class Connection(HttpToolsProtocol):
             self._refuse(_TOO_SLOW)
 
     def _refuse(self, status: bytes) -> None:
-        """Where the application has the request already, it hears that the client is gone, and answers nobody."""
-        if not (self.transport.is_closing() or self._has_head):
+        """Where the application has a request already, it hears that the client is gone, and answers nobody."""
+        self._is_deaf = True
+        self.pipeline.clear()
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        elif not self.transport.is_closing():
             self.transport.write(_REFUSAL % status)
         self.transport.close()
 

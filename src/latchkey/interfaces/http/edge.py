@@ -9,8 +9,9 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 from uuid_utils.compat import uuid7
 
-from latchkey.domain.errors import Failure, Forbidden
+from latchkey.domain.errors import Failure, Forbidden, Malformed
 from latchkey.interfaces.errors import Misdirected
+from latchkey.interfaces.http.brake import Brake
 from latchkey.interfaces.http.problems import OUR_MISTAKE, problem
 
 _log = logging.getLogger("latchkey.http")
@@ -28,6 +29,7 @@ _PROTECTION = [
 """After OWASP's REST security cheat sheet: an answer is kept by nobody, read as what it says it is, and run nowhere."""
 _HTTPS_ALONE = (b"strict-transport-security", b"max-age=31536000")
 """For this host and a year. Not for hosts below it, which are not ours to speak for."""
+_REFUSED = frozenset({401, 403, 421})
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
 
 
@@ -48,6 +50,7 @@ class Edge:
         by_https: bool,
     ) -> None:
         self._app = app
+        self._brake = Brake()
         self._is_leaving = is_leaving
         self._always = [*_PROTECTION, _HTTPS_ALONE] if by_https else _PROTECTION
         self._hosts = frozenset(host.lower() for host in hosts)
@@ -68,6 +71,8 @@ class Edge:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
+                if message["status"] in _REFUSED:
+                    await self._brake.hold()
                 added = (b"x-request-id", request_id.encode())
                 leaving = (_LEAVING,) if self._is_leaving() else ()
                 message["headers"] = [*message["headers"], added, *self._always, *leaving]
@@ -75,7 +80,7 @@ class Edge:
 
         with bound_contextvars(request_id=request_id):
             try:
-                self._check(headers)
+                self._check(scope["headers"], headers)
                 await self._app(scope, receive, send_with_headers)
             except Exception as error:
                 failure = error if isinstance(error, Failure) else OUR_MISTAKE
@@ -85,8 +90,12 @@ class Edge:
                     raise
                 await _send(failure, request_id, send_with_headers)
 
-    def _check(self, headers: dict[bytes, bytes]) -> None:
-        """DNS rebinding and foreign pages end here. Raises `Misdirected` and `Forbidden`."""
+    def _check(self, given: Iterable[tuple[bytes, bytes]], headers: dict[bytes, bytes]) -> None:
+        """DNS rebinding and foreign pages end here. Raises `Malformed`, `Misdirected` and `Forbidden`."""
+        names = [name for name, _ in given]
+        for name in (b"host", b"origin"):
+            if names.count(name) > 1:
+                raise Malformed(f"Send one {name.decode().title()} header: there are two.")
         host = headers.get(b"host", b"").decode("latin-1").lower()
         if not _is_among(self._hosts, host):
             raise Misdirected("This service does not answer for that host: LATCHKEY_ALLOWED_HOSTS lists those it does.")

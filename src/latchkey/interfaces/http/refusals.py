@@ -18,7 +18,7 @@ Kind = type[Failure]
 _NAMED = 2
 """A response with more kinds than that has no name that anybody would recognise, and one place where it is used."""
 
-_OF_ANY: tuple[Kind, ...] = (Misdirected, errors.Forbidden, Mistake)
+_OF_ANY: tuple[Kind, ...] = (errors.Malformed, Misdirected, errors.Forbidden, Mistake)
 _OF_SECURED: tuple[Kind, ...] = (
     errors.Unauthenticated,
     errors.WrongUser,

@@ -73,7 +73,7 @@ async def check_owner(request: Request[Any, Any, Any]) -> None:
     application: Application = request.app.state.application
     given = b", ".join(value for name, value in request.scope["headers"] if name == b"authorization").decode("latin-1")
     owner = await owner_of(given or None, identity)
+    await application.admit(owner)
     if request.path_params["user_id"] != owner.user_id:
         raise WrongUser("The path names another user than your token.")
-    await application.admit(owner)
     request.scope["user"] = owner

@@ -20,6 +20,9 @@ from latchkey.interfaces.mcp.refusals import Send, challenge, error_body, refuse
 
 Scope = Any
 
+_SMALL_BYTES = 64 * 1024
+"""To look a token up before its request is read costs a transaction more, and is worth it for what is larger."""
+
 
 class McpEndpoint:
     """An ASGI application. Whoever mounts it checks Host and Origin, and holds `run()` open while it serves.
@@ -62,14 +65,17 @@ class McpEndpoint:
         except (Unauthenticated, Unavailable) as failure:
             await self._refuse(send, failure, given=is_bearer(given))
             return
-        if await self._admits(caller, send):
+        if await self._admits(caller, scope, send):
             await self._answer(caller, scope, receive, self._vouching(caller, send))
             if caller.vouched and isinstance(caller.credential, TokenSecret):
                 self._application.count(caller.credential)
 
-    async def _admits(self, caller: Caller, send: Send) -> bool:
+    async def _admits(self, caller: Caller, scope: Scope, send: Send) -> bool:
+        """Whether the request may be read. A large one under a token is not, before the token is known to be one."""
         try:
             await contained(caller, self._application.admit(caller.credential))
+            if not caller.vouched and not _is_small(scope):
+                await contained(caller, caller.scope(self._application))
         except MCPError as error:
             if caller.refused is None:
                 await respond(send, 500, error_body(error.error.code, error.error.message))
@@ -126,3 +132,11 @@ class McpEndpoint:
         if isinstance(failure, Unauthenticated):
             headers.append(challenge(failure, self._metadata_url, given=given))
         await refuse(send, failure, *headers)
+
+
+def _is_small(scope: Scope) -> bool:
+    """By its own word, which the server holds it to. In chunks, nobody knows."""
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return value.isdigit() and int(value) <= _SMALL_BYTES
+    return False
