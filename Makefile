@@ -24,7 +24,7 @@ run: setup
 	$(BIN)/latchkey serve --dev --port $(PORT)
 
 test: setup
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses auto $(ARGS)
 
 check: setup
 	$(BIN)/ruff format --check

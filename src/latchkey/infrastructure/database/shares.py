@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 
 from latchkey.domain.scope import Credential, TokenSecret
 
-SHARE = 3
+SHARE = 2
 """Of a process's connections. More of them do not make one caller faster: the processor is what they share."""
 
 STRANGERS = 5
