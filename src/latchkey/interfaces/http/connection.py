@@ -21,7 +21,6 @@ _REFUSAL = b"HTTP/1.1 %s\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _TOO_SLOW = b"408 Request Timeout"
 _UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 _TOO_LARGE = b"431 Request Header Fields Too Large"
-_TOO_MUCH = b"503 Service Unavailable"
 
 
 class Connection(HttpToolsProtocol):
@@ -63,10 +62,8 @@ class Connection(HttpToolsProtocol):
         super().data_received(data)
         if self._is_between:
             self._disarm()
-        elif self._received > (MAX_MESSAGE_BYTES if self._has_head else MAX_HEAD_BYTES):
+        elif self._received > MAX_HEAD_BYTES and self._is_too_large():
             self._refuse(_TOO_LARGE)
-        elif self._received > MAX_HEAD_BYTES and Connection._unfinished > MAX_UNFINISHED_BYTES:
-            self._refuse(_TOO_MUCH)
         elif self._deadline is None:
             self._deadline = self.loop.call_later(HEAD_S, self._end_unless_headed)
 
@@ -88,6 +85,11 @@ class Connection(HttpToolsProtocol):
         self._is_deaf = True
         self.cycle.keep_alive = False
 
+    def _is_too_large(self) -> bool:
+        """For a head, for any request, or for what all requests may come to."""
+        too_much = Connection._unfinished > MAX_UNFINISHED_BYTES
+        return not self._has_head or self._received > MAX_MESSAGE_BYTES or too_much
+
     def _count(self, received: int) -> None:
         Connection._unfinished += received - self._received
         self._received = received
@@ -103,14 +105,14 @@ class Connection(HttpToolsProtocol):
             self._refuse(_TOO_SLOW)
 
     def _refuse(self, status: bytes) -> None:
-        """Where the application has a request already, it hears that the client is gone, and answers nobody."""
+        """Where the application has the request already, it has answered, or hears that the client is gone."""
         self._is_deaf = True
         self.pipeline.clear()
         cycle: RequestResponseCycle | None = self.cycle
         if cycle and not cycle.response_complete:
             cycle.disconnected = True
             cycle.message_event.set()
-        elif not self.transport.is_closing():
+        elif not (self._has_head or self.transport.is_closing()):
             self.transport.write(_REFUSAL % status)
         self.transport.close()
 
