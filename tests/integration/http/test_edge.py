@@ -240,19 +240,34 @@ async def test_one_host_and_one_origin_are_enough(service: Service, name: str) -
 async def test_who_is_refused_very_often_waits_for_it_and_nobody_else_does(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """As many were refused just now as are refused at once."""
     monkeypatch.setattr(brake, "_PAUSE_S", (PATIENCE_S, PATIENCE_S))
-    often = int(2 * brake.FREE_PER_S)
-    flood = [asyncio.create_task(service.client.get("/api/ada/tasks")) for _ in range(often)]
-    await eventually(lambda: some_are_answered(flood))
+    held = service.asgi._brake
+    monkeypatch.setattr(held, "_free", -1e6)
+    before = held._at
+    one_more = asyncio.create_task(service.client.get("/api/ada/tasks"))
+    await eventually(lambda: has_come(held, before))
 
     assert (await service.client.get("/health/live")).status_code == 200
-    waiting = [task for task in flood if not task.done()]
-    assert len(waiting) > 10
-    assert {task.result().status_code for task in flood if task.done()} == {401}
+    assert not one_more.done()
+    one_more.cancel()
+    await asyncio.gather(one_more, return_exceptions=True)
+
+
+async def has_come(held: brake.Brake, before: float) -> bool:
+    """Whether somebody has been refused since."""
+    return held._at != before
+
+
+async def test_so_many_refusals_are_answered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(brake, "_PAUSE_S", (PATIENCE_S, PATIENCE_S))
+    held = brake.Brake()
+    refusals = [asyncio.create_task(held.hold()) for _ in range(1_000)]
+
+    done, waiting = await asyncio.wait(refusals, timeout=0.01)
+
+    assert len(done) >= brake.FREE_PER_S
+    assert waiting
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
-
-
-async def some_are_answered(flood: list[asyncio.Task[httpx2.Response]]) -> bool:
-    return sum(task.done() for task in flood) >= 50
