@@ -82,6 +82,12 @@ async def accept_turn(
     return Accepted(turn, fit(history, terms.history_chars), await _mint(work, turn, grants))
 
 
+@owner_only("read")
+async def find_repeated(work: UnitOfWork, idempotency: Idempotency) -> Repeated | None:
+    """What the message was answered the first time: also where there is no room for another."""
+    return await _repeated(work, idempotency)
+
+
 async def _repeated(work: UnitOfWork, idempotency: Idempotency) -> Repeated | None:
     turn = await work.turns.of_key(idempotency.key)
     if turn is None or turn.idempotency is None:

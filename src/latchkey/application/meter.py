@@ -8,9 +8,9 @@ from random import uniform
 from time import monotonic
 from weakref import WeakValueDictionary
 
-from latchkey.application.allowances import draw
+from latchkey.application.allowances import Draft, draw, note_size
 from latchkey.domain.allowance import Quota
-from latchkey.domain.errors import Exhausted, Unauthenticated, Unavailable
+from latchkey.domain.errors import Exhausted, Unavailable
 from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.scope import Credential, Owner, TokenSecret, UserId
 
@@ -20,12 +20,13 @@ _ACCOUNTS = 10_000
 _UNREPORTED = 1 << 20
 """So many bytes, or a hundredth of what may be stored, are reported before more are written."""
 
+_RECOUNT_S = 30
 _REFUSAL_S = (0.3, 0.9)
 """A refusal takes so long: whoever asks again at once leaves the processor to others, and a crowd is dispersed."""
 
 
 class _Account:
-    """What this process has of one person's allowance."""
+    """What this process has of one person's allowance. There is one for whoever was found to be that person."""
 
     def __init__(self) -> None:
         self.requests = 0
@@ -71,11 +72,10 @@ class Meter:
 
         A person's counts at once. Of a token's nobody knows yet whose it is: it counts once that is known.
         """
-        account = self._account(credential.user_id)
-        while account.requests <= 0:
-            await self._draw_requests(credential, account)
+        while not self._has_requests(credential):
+            await self._draw_requests(credential)
         if isinstance(credential, Owner):
-            account.requests -= 1
+            self._account(credential.user_id).requests -= 1
 
     def count(self, credential: TokenSecret) -> None:
         """Count a request whose token turned out to be one."""
@@ -88,52 +88,83 @@ class Meter:
 
     async def check_room(self, credential: Credential) -> None:
         """Raises `Exhausted` if the person stores as much as they may, and what opening a unit of work does."""
-        account = self._account(credential.user_id)
-        if self._has_room(account) and account.written <= self._unreported:
+        if self._has_room(credential, self._unreported):
             return
         async with self._queue(credential).front():
-            if not isinstance(credential, Owner) or account.full_until <= monotonic():
-                await self._draw(credential, account, 0)
-        if not self._has_room(account):
+            account = self._accounts.get(credential.user_id)
+            is_known_full = isinstance(credential, Owner) and account and account.full_until > monotonic()
+            if not self._has_room(credential, self._unreported) and not is_known_full:
+                await self._report(credential)
+        if not self._has_room(credential):
+            seconds = self._account(credential.user_id).full_until - monotonic()
             raise Exhausted(
                 f"As much is stored as may be, {self._quota.stored_bytes} bytes: delete something first.",
-                retry_after=max(1, round(account.full_until - monotonic())),
+                retry_after=max(1, round(seconds)),
             )
 
-    def _has_room(self, account: _Account) -> bool:
-        return account.stored is not None and account.stored + account.written < self._quota.stored_bytes
+    def _has_requests(self, credential: Credential) -> bool:
+        account = self._accounts.get(credential.user_id)
+        return account is not None and account.requests > 0
 
-    async def _draw_requests(self, credential: Credential, account: _Account) -> None:
-        """Only the database can tell that a context token is one: until it has, its holder learns nothing."""
+    def _has_room(self, credential: Credential, unreported: int | None = None) -> bool:
+        """Whether it is known to be so, with no more than so much unreported."""
+        account = self._accounts.get(credential.user_id)
+        if account is None or account.stored is None:
+            return False
+        has_reported = unreported is None or account.written <= unreported
+        return has_reported and account.stored + account.written < self._quota.stored_bytes
+
+    async def _draw_requests(self, credential: Credential) -> None:
+        """Only the database can tell that a context token is one: until it has, its holder learns nothing.
+
+        Requests under tokens are counted late, so there may be some to be made up for first.
+        """
         async with self._queue(credential).front():
-            if account.requests > 0:
+            if self._has_requests(credential):
                 return
-            if not isinstance(credential, Owner) or account.empty_until <= monotonic():
-                await self._draw(credential, account, self._quota.block)
-        if account.requests <= 0:
+            account = self._accounts.get(credential.user_id)
+            if not (isinstance(credential, Owner) and account and account.empty_until > monotonic()):
+                await self._draw(credential, self._quota.block - (account.requests if account else 0))
+        if not self._has_requests(credential):
             await asyncio.sleep(uniform(*_REFUSAL_S))  # noqa: S311 - nobody gains by guessing it
             raise Exhausted(
                 f"More than {self._quota.requests_per_minute} requests in a minute: make fewer.",
-                retry_after=max(1, round(account.empty_until - monotonic())),
+                retry_after=max(1, round(self._account(credential.user_id).empty_until - monotonic())),
             )
 
-    async def _draw(self, credential: Credential, account: _Account, requests: int) -> None:
-        written = account.written
+    async def _report(self, credential: Credential) -> None:
+        """Tell what was written, and have it counted if it is time for that."""
+        drawn = await self._draw(credential, 0)
+        account = self._account(credential.user_id)
+        if drawn.wants_counting:
+            async with self._units.open(credential, "read") as work:
+                size = await work.allowances.measure()
+            async with self._units.open(credential, "write") as work:
+                await note_size(work, size)
+                await work.commit()
+            account.stored = size
+        if not self._has_room(credential):
+            account.full_until = monotonic() + (_RECOUNT_S if drawn.wants_counting else drawn.count_s)
+
+    async def _draw(self, credential: Credential, requests: int) -> Draft:
+        account = self._accounts.get(credential.user_id)
+        written = account.written if account else 0
+        if account:
+            account.written = 0
         try:
             async with self._units.open(credential, "write") as work:
                 drawn = await draw(work, self._quota, requests, written)
                 await work.commit()
-        except Unauthenticated:
-            if account.stored is None:
-                self._accounts.pop(credential.user_id, None)
+        except BaseException:
+            if account:
+                account.written += written
             raise
-        account.written -= written
+        account = self._account(credential.user_id)
         account.requests += drawn.requests
         account.stored = drawn.stored_bytes
-        if requests and not drawn.requests:
+        if drawn.requests < requests:
             account.empty_until = monotonic() + drawn.wait_s
-        if not self._has_room(account):
-            account.full_until = monotonic() + drawn.full_s
+        return drawn
 
     def _queue(self, credential: Credential) -> _Queue:
         queue = self._queues.get(credential)
@@ -142,6 +173,7 @@ class Meter:
         return queue
 
     def _account(self, user_id: UserId) -> _Account:
+        """Of somebody who was found to be that person, made if need be."""
         account = self._accounts.get(user_id)
         if account is None:
             account = self._accounts[user_id] = _Account()

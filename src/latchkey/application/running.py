@@ -4,13 +4,13 @@ import asyncio
 
 from msgspec import Struct
 
-from latchkey.application.acceptance import Accepted, Repeated, accept_turn
+from latchkey.application.acceptance import Accepted, Repeated, accept_turn, find_repeated
 from latchkey.application.application import Application
 from latchkey.application.endings import Ended, get_ended
 from latchkey.application.instructions import instructions
 from latchkey.application.turn_run import Limits, TurnRun
 from latchkey.domain.agent import Assignment
-from latchkey.domain.errors import AgentNotConfigured, Draining
+from latchkey.domain.errors import AgentNotConfigured, Draining, Exhausted
 from latchkey.domain.message import NewMessage
 from latchkey.domain.ports import Agent, Feed
 from latchkey.domain.scope import Grant, Owner
@@ -66,9 +66,15 @@ class TurnRunner:
         kind = self._files if said.artifact_generation else self._chat
         if kind.agent is None:
             raise AgentNotConfigured("No agent is configured for this: set LATCHKEY_AGENT, or OPENAI_API_KEY.")
-        accepted = await self._application.call(
-            owner, accept_turn, said, kind.agent.name, kind.grants, self._limits.terms, idempotency
-        )
+        try:
+            accepted = await self._application.call(
+                owner, accept_turn, said, kind.agent.name, kind.grants, self._limits.terms, idempotency
+            )
+        except Exhausted:
+            first = await self._application.call(owner, find_repeated, idempotency) if idempotency else None
+            if first is None:
+                raise
+            accepted = first
         if isinstance(accepted, Repeated):
             return Begun(accepted.turn_id, None, accepted.first)
         run = TurnRun(self._application, self._feed, owner, self._limits)

@@ -48,18 +48,19 @@ class Allowance(Struct, frozen=True):
 
     def take(self, quota: Quota, wanted: int, now: datetime) -> tuple[Self, int]:
         """With so many requests taken, or as many as there are: the second is how many."""
-        start = max(self.paid_until, now)
+        # What is further ahead than a minute was written by a clock that was ahead itself.
+        start = min(max(self.paid_until, now), now + _MINUTE)
         taken = max(0, min(wanted, (now + _MINUTE - start) // quota.interval))
         return replace(self, paid_until=start + taken * quota.interval), taken
 
     def wait_s(self, quota: Quota, now: datetime) -> int:
         """In how many seconds there will be another request to take."""
-        return max(1, ceil((self.paid_until + quota.interval - now - _MINUTE).total_seconds()))
+        return max(1, min(60, ceil((self.paid_until + quota.interval - now - _MINUTE).total_seconds())))
 
     def wants_counting(self, quota: Quota, now: datetime) -> bool:
         """Whether it is time to count again: soon where there is no room, otherwise now and then."""
         is_full = self.stored_bytes >= quota.stored_bytes
-        return now - self.counted_at >= (_RECOUNT_FULL if is_full else _RECOUNT)
+        return self.counted_at > now or now - self.counted_at >= (_RECOUNT_FULL if is_full else _RECOUNT)
 
     def count_s(self, now: datetime) -> int:
         """In how many seconds it may be counted again."""

@@ -8,12 +8,14 @@ from msgspec.structs import replace
 
 from latchkey.application.allowances import Draft, draw
 from latchkey.application.application import Application
+from latchkey.application.tasks import add_task
 from latchkey.application.tokens import mint_context_token
 from latchkey.domain.allowance import ROW_BYTES, Allowance, Quota
-from latchkey.domain.errors import Unauthenticated
+from latchkey.domain.errors import Exhausted, Unauthenticated
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.scope import Credential, Grant, NewContextToken, Owner, TokenSecret
+from latchkey.domain.task import NewTask
 from tests.belongings import Belongings
 from tests.builders import NOW, an_artifact
 from tests.contract.database.conftest import Replica
@@ -67,11 +69,13 @@ def test_who_has_none_left_is_told_when_there_will_be_one() -> None:
     assert spent.take(slow, 1, NOW + timedelta(seconds=30))[1] == 1
 
 
-def test_a_clock_that_was_set_back_costs_nothing_for_good() -> None:
+def test_a_clock_that_was_ahead_costs_a_minute_at_most() -> None:
     spent, _ = AT_REST.take(QUOTA, 120, NOW + timedelta(hours=1))
 
-    assert spent.take(QUOTA, 1, NOW)[1] == 0
-    assert spent.take(QUOTA, 500, NOW + timedelta(hours=1, minutes=1))[1] == 120
+    now, taken = spent.take(QUOTA, 1, NOW)
+    assert taken == 0
+    assert spent.wait_s(QUOTA, NOW) <= 60
+    assert now.take(QUOTA, 500, NOW + timedelta(minutes=1))[1] == 120
 
 
 async def test_a_token_of_any_grant_draws_on_its_persons_account(
@@ -119,22 +123,41 @@ async def test_a_unit_of_work_knows_how_much_it_stored(units: UnitsOfWork, me: O
     assert written >= await size(units, me) >= len(SCRIPTS.encode())
 
 
-async def test_what_is_deleted_is_noticed_when_it_is_counted_again(units: UnitsOfWork, me: Owner) -> None:
-    """Whoever stores too much is counted anew, but not at each request."""
-    plan = an_artifact()
+async def test_what_is_deleted_is_noticed_when_it_is_counted_again(replica: Replica, me: Owner) -> None:
+    """Whoever stores too much is counted anew, but not at each request, whichever process they ask."""
+    units, plan = replica(), an_artifact()
     async with units.open(me, "write") as work:
         await work.artifacts.add(plan, "x" * 20_000)
         await work.commit()
-    full = await drawn(units, me, 1)
-    assert full.stored_bytes > 20_000
+    assert not await may_store(units, me)
 
     async with units.open(me, "write") as work:
         await work.artifacts.remove(plan.id)
         await work.commit()
-    assert (await drawn(units, me, 1)).stored_bytes == full.stored_bytes
+    assert not await may_store(replica(), me)
     await counted_at(units, me, earlier_by=timedelta(seconds=31))
 
-    assert (await drawn(units, me, 1)).stored_bytes <= ROW_BYTES
+    assert await may_store(replica(), me)
+    assert (await drawn(units, me, 0)).stored_bytes <= 3 * ROW_BYTES
+
+
+async def test_a_count_of_the_future_is_no_reason_to_wait_for_it(replica: Replica, me: Owner) -> None:
+    """A process whose clock was ahead has made it."""
+    units = replica()
+    assert await may_store(units, me)
+    assert (await drawn(units, me, 0, written=20_000)).wants_counting is False
+    await counted_at(units, me, earlier_by=-timedelta(days=2))
+
+    assert await may_store(replica(), me)
+
+
+async def may_store(units: UnitsOfWork, owner: Owner) -> bool:
+    app = Application(units, lambda _call: None, QUOTA)
+    try:
+        await app.call(owner, add_task, NewTask("Milk"))
+    except Exhausted:
+        return False
+    return True
 
 
 async def counted_at(units: UnitsOfWork, owner: Owner, *, earlier_by: timedelta) -> None:

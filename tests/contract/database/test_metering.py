@@ -71,6 +71,19 @@ async def test_a_tokens_requests_are_its_persons(units: UnitsOfWork, me: Owner) 
     await refused(app, me)
 
 
+async def test_requests_that_are_counted_late_are_no_reason_to_refuse_what_there_is(
+    units: UnitsOfWork, me: Owner
+) -> None:
+    """Of sixty, three at once under a token have been used when the person comes."""
+    app = service(units, Quota(requests_per_minute=60))
+    token = (await app.call(me, mint_context_token, NewContextToken([Grant.TASKS_READ]))).secret
+    await asyncio.gather(*(app.admit(token) for _ in range(3)))
+    for _ in range(3):
+        app.count(token)
+
+    await app.admit(me)
+
+
 async def test_who_makes_up_tokens_neither_uses_up_anybodys_requests_nor_learns_of_them(
     units: UnitsOfWork, me: Owner
 ) -> None:

@@ -100,3 +100,19 @@ async def test_a_model_that_calls_tools_without_end_is_stopped(shared_database_u
         assert (refusal.status_code, refusal.json()["code"]) == (502, "max-steps")
         assert "more than 5 tools" in refusal.json()["detail"]
         assert len(await ada.items("tasks")) == 5
+
+
+async def test_a_message_that_was_answered_is_answered_again_however_much_is_stored(small: Service) -> None:
+    """It was this very message that took the last of the room."""
+    ada, headers = somebody(small), {"idempotency-key": "once"}
+    message = {"message": "x" * 20_000}
+    first = await ada.post("chat", json=message, headers=headers)
+    assert (await ada.post("tasks", json={"title": "Milk"})).status_code == 429
+
+    again = await ada.post("chat", json=message, headers=headers)
+    other = await ada.post("chat", json={"message": "Another"}, headers=headers)
+    new = await ada.post("chat", json=message)
+
+    assert (first.status_code, again.content) == (200, first.content)
+    assert again.headers["idempotency-replayed"] == "true"
+    assert (other.status_code, new.status_code) == (422, 429)

@@ -216,3 +216,60 @@ async def told_by(port: int, request: bytes) -> bytes:
     async with connected(port) as (reader, writer):
         writer.write(request)
         return await reader.readline()
+
+
+REFUSED = (
+    b"POST /api/ada/tasks HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+)
+
+
+async def test_what_is_sent_after_an_answer_is_not_kept_and_soon_not_read(service: Service) -> None:
+    """Whoever has no token cannot use up what others' bodies may come to."""
+    async with listening(service) as port, connected(port) as (reader, writer):
+        writer.write(REFUSED % 8_000_000)
+        assert await reader.readline() == b"HTTP/1.1 401 Unauthorized\r\n"
+        for _ in range(5):
+            writer.write(b" " * 100_000)
+            await writer.drain()
+            await asyncio.sleep(0.01)
+        assert connection.Connection._unfinished == 0
+        with pytest.raises(ConnectionError):
+            await drained(writer, b" " * 100_000, 200)
+
+
+async def drained(writer: StreamWriter, part: bytes, times: int) -> None:
+    for _ in range(times):
+        writer.write(part)
+        await writer.drain()
+        await asyncio.sleep(0.001)
+
+
+async def test_a_request_that_ends_after_its_answer_keeps_no_connection_for_ever(service: Service) -> None:
+    """Another may follow it; if none does, the connection is closed like any that is idle."""
+    async with listening(service) as port, connected(port) as (reader, writer):
+        writer.write(REFUSED % 2)
+        assert await reader.readline() == b"HTTP/1.1 401 Unauthorized\r\n"
+        writer.write(b"{}")
+        await reader.readuntil(b"}")
+        writer.write(WHOLE)
+        assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+        writer.write(REFUSED % 2)
+        await reader.readuntil(b"401 Unauthorized\r\n")
+        writer.write(b"{}")
+        await reader.read()
+
+
+async def test_a_request_that_is_never_ended_does_not_cost_the_one_before_its_answer(
+    thinking: Service, model: ModelServer, held: Event, impatient: None
+) -> None:
+    ada, body = thinking.person(), b'{"message": "Hello"}'
+    model.script += [says("Hello.").held(held)]
+    request = post(ada.path("chat"), ada.token, f"content-length: {len(body)}", "connection: keep-alive") + body
+    async with listening(thinking) as port, connected(port) as (reader, writer):
+        writer.write(request + LIVE)
+        await asyncio.sleep(2 * connection.HEAD_S)
+        held.set()
+        answer = await reader.read()
+
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b'"Hello."' in answer

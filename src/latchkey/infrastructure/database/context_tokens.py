@@ -41,6 +41,7 @@ class SqlContextTokens:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self.added: list[TokenSecret] = []
 
     async def resolve(self, secret: TokenSecret, now: datetime, *, hold: bool) -> Scope:
         """What the token opens. Held, its row stays locked until the unit ends: a revoke waits for that.
@@ -71,6 +72,7 @@ class SqlContextTokens:
             expires_at=token.expires_at,
             revoked_at=token.revoked_at,
         )
+        self.added.append(secret)
 
     async def get(self, id: ContextTokenId) -> ContextToken:
         row = await self._session.row(_ONE, key=id)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from weakref import WeakValueDictionary
 
-from latchkey.domain.scope import Credential, TokenSecret
+from latchkey.domain.scope import Credential, TokenSecret, UserId
 
 SHARE = 2
 """Of a process's connections. More of them do not make one caller faster: the processor is what they share."""
@@ -19,13 +19,14 @@ QUEUE_S = 10
 
 
 class Shares:
-    """Kept by credential, not by user: a made-up token names whom it likes, and must not stand in their way.
+    """A person has theirs, and all their tokens have theirs, once each was found alive.
 
-    All tokens that nobody has met share a few places, so that a flood of made-up ones is a crowd of one.
+    A made-up token names whom it likes, and must not stand in their way: all that nobody has met share a few places,
+    so that a flood of them is a crowd of one.
     """
 
     def __init__(self) -> None:
-        self._places: WeakValueDictionary[Credential, asyncio.Semaphore] = WeakValueDictionary()
+        self._places: WeakValueDictionary[tuple[type, UserId], asyncio.Semaphore] = WeakValueDictionary()
         self._strangers = asyncio.Semaphore(STRANGERS)
         self._met: OrderedDict[TokenSecret, None] = OrderedDict()
 
@@ -33,13 +34,14 @@ class Shares:
         """Held while a unit of work is open. Raises `TimeoutError` if it takes too long to get one."""
         if isinstance(credential, TokenSecret) and credential not in self._met:
             return held(self._strangers)
-        places = self._places.get(credential)
+        caller = (type(credential), credential.user_id)
+        places = self._places.get(caller)
         if places is None:
-            places = self._places[credential] = asyncio.Semaphore(SHARE)
+            places = self._places[caller] = asyncio.Semaphore(SHARE)
         return held(places)
 
     def meet(self, secret: TokenSecret) -> None:
-        """It was found alive once, and so is no stranger, whatever becomes of it."""
+        """It was found alive once, or made here, and so is no stranger, whatever becomes of it."""
         if secret not in self._met:
             self._met[secret] = None
             if len(self._met) > _REMEMBERED:

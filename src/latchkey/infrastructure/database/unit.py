@@ -37,6 +37,7 @@ from latchkey.infrastructure.database.feed import LocalFeed
 from latchkey.infrastructure.database.messages import SqlMessages
 from latchkey.infrastructure.database.prepared import Statements
 from latchkey.infrastructure.database.session import Session
+from latchkey.infrastructure.database.shares import Shares
 from latchkey.infrastructure.database.tasks import SqlTasks
 from latchkey.infrastructure.database.tool_calls import SqlToolCalls
 from latchkey.infrastructure.database.turn_events import SqlTurnEvents
@@ -51,8 +52,9 @@ class NothingCommitted(Exception):
 class SqlUnitOfWork:
     """The collections, bound to one scope and one transaction."""
 
-    def __init__(self, wire: Wire, session: Session, now: datetime, feed: LocalFeed) -> None:
+    def __init__(self, wire: Wire, session: Session, now: datetime, feed: LocalFeed, shares: Shares) -> None:
         self._wire = wire
+        self._shares = shares
         self._session = session
         self._feed = feed
         self.scope = session.scope
@@ -67,7 +69,8 @@ class SqlUnitOfWork:
         self.turn_events: TurnEvents = self._events
         self.tasks: Tasks = SqlTasks(session)
         self.artifacts: Artifacts = SqlArtifacts(session)
-        self.context_tokens: ContextTokens = SqlContextTokens(session)
+        self._tokens = SqlContextTokens(session)
+        self.context_tokens: ContextTokens = self._tokens
         self.allowances: Allowances = SqlAllowances(session)
 
     @property
@@ -81,6 +84,8 @@ class SqlUnitOfWork:
         if not await self._wire.send("COMMIT"):
             raise NothingCommitted("The database had refused a statement of this unit, and so kept nothing of it.")
         self.committed = True
+        for secret in self._tokens.added:
+            self._shares.meet(secret)
         if self._events.added:
             self._feed.tell(self.scope.user_id, self._events.added)
 
@@ -113,7 +118,7 @@ class SqlUnitsOfWork:
                     now = self._now()
                     scope = await self._scope(wire, credential, isolation, now)
                     session = self._session(wire, scope, read_only=isolation == "read")
-                    work = SqlUnitOfWork(wire, session, now, self._feed)
+                    work = SqlUnitOfWork(wire, session, now, self._feed, self._dialect.shares)
                     yield work
                 finally:
                     if work is not None and work.committed:
