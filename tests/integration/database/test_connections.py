@@ -171,11 +171,12 @@ async def test_a_server_that_was_never_there_is_unavailable(impatient: None) -> 
 
 
 async def test_a_file_that_cannot_be_opened_is_unavailable(tmp_path: Path) -> None:
+    others = set(threading.enumerate())
     async with database(f"sqlite:///{tmp_path}/nowhere/latchkey.db") as (_, units):
         with pytest.raises(Unavailable):
             await add(units)
     # aiosqlite does not wait for the thread of a connection that it could not make.
-    for thread in threading.enumerate():
+    for thread in set(threading.enumerate()) - others:
         if "_connection_worker_thread" in thread.name:
             await asyncio.to_thread(thread.join)
 
