@@ -69,7 +69,7 @@ def test_the_key_of_a_service_for_development_stays_in_its_file(home: Path) -> N
     key_file.touch(mode=0o600)
     key_file.write_text(key.text)
     haul = Haul()
-    with served("--dev", home=home, environment={}) as replica:
+    with served("--dev", home=home, environment={}, ready="curl -s") as replica:
         token = line(replica.said, "^TOKEN=(.+)$")
         minted = replica.ask("POST", "/api/me/context-tokens", token, json={"grants": ["tasks:read"]}).json()["token"]
         for path in ("/api/me/tasks", "/api/you/tasks", "/api/me/context-tokens", "/schema/openapi.json"):
