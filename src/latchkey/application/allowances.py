@@ -37,8 +37,12 @@ async def draw(work: UnitOfWork, quota: Quota, requests: int, written: int) -> D
     )
 
 
-async def note_size(work: UnitOfWork, stored_bytes: int) -> None:
-    """What was counted just now, in a unit of its own: nobody waits for that but whoever wants to store something."""
-    allowance = await work.allowances.get()
-    if allowance is not None:
-        await work.allowances.replace(replace(allowance, stored_bytes=stored_bytes, counted_at=work.now))
+async def note_size(work: UnitOfWork, stored_bytes: int) -> int:
+    """In how many seconds it may be counted again.
+
+    It was counted just now, in a unit of its own: nobody waits for that but whoever wants to store something.
+    """
+    allowance = await work.allowances.get() or await work.allowances.add(Allowance(work.now, 0, _NEVER))
+    counted = replace(allowance, stored_bytes=stored_bytes, counted_at=work.now)
+    await work.allowances.replace(counted)
+    return counted.count_s(work.now)

@@ -20,7 +20,6 @@ _ACCOUNTS = 10_000
 _UNREPORTED = 1 << 20
 """So many bytes, or a hundredth of what may be stored, are reported before more are written."""
 
-_RECOUNT_S = 30
 _REFUSAL_S = (0.3, 0.9)
 """A refusal takes so long: whoever asks again at once leaves the processor to others, and a crowd is dispersed."""
 
@@ -135,16 +134,16 @@ class Meter:
     async def _report(self, credential: Credential) -> None:
         """Tell what was written, and have it counted if it is time for that."""
         drawn = await self._draw(credential, 0)
-        account = self._account(credential.user_id)
+        account, count_s = self._account(credential.user_id), drawn.count_s
         if drawn.wants_counting:
             async with self._units.open(credential, "read") as work:
                 size = await work.allowances.measure()
             async with self._units.open(credential, "write") as work:
-                await note_size(work, size)
+                count_s = await note_size(work, size)
                 await work.commit()
             account.stored = size
         if not self._has_room(credential):
-            account.full_until = monotonic() + (_RECOUNT_S if drawn.wants_counting else drawn.count_s)
+            account.full_until = monotonic() + count_s
 
     async def _draw(self, credential: Credential, requests: int) -> Draft:
         account = self._accounts.get(credential.user_id)

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from latchkey.application import watching
 from latchkey.application.application import Application
 from latchkey.application.artifacts import add_artifact, delete_artifact, revise_artifact
 from latchkey.application.endings import Ending, finish_turn
@@ -17,6 +18,7 @@ from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.scope import Grant, NewContextToken, Owner, TokenSecret
 from latchkey.domain.task import NewTask
 from latchkey.domain.turn import Usage
+from latchkey.infrastructure.database.feed import LocalFeed
 from tests.acceptance import accepted
 from tests.contract.database.conftest import Replica
 
@@ -160,3 +162,22 @@ async def test_a_turn_calls_no_more_tools_than_it_may(replica: Replica, me: Owne
     assert len((await apps[0].call(me, list_tasks)).items) == 3
     ended = await apps[0].call(me, finish_turn, turn.turn.id, Ending("completed", Usage(), "Done."))
     assert len(ended.turn.tool_calls) == 3
+
+
+async def test_one_person_follows_only_so_many_streams_at_once(
+    units: UnitsOfWork, me: Owner, you: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one is told so, and let in once another has left; nobody else notices."""
+    monkeypatch.setattr(watching, "FOLLOWERS", 2)
+    app = service(units, Quota())
+    watch, turn = watching.Watch(app, LocalFeed()), await accepted(app, me)
+    streams = [watch.follow(me, turn.turn.id, 0) for _ in range(2)]
+    for stream in streams:
+        assert await anext(stream)
+
+    with pytest.raises(Exhausted, match="2 streams"):
+        watch.check_followers(me)
+    watch.check_followers(you)
+    await streams[0].aclose()
+    watch.check_followers(me)
+    await streams[1].aclose()
