@@ -8,7 +8,7 @@ LOCKED := uv pip compile --quiet --universal --python-version 3.11 --generate-ha
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup run test check chaos interop format lock schemas
+.PHONY: setup run test check chaos interop bench flames format lock schemas
 .DEFAULT_GOAL := setup
 
 setup: .venv/installed
@@ -46,6 +46,18 @@ interop: setup .venv/interop/installed
 	.venv/interop/bin/python -m pip install --quiet --require-hashes -r requirements/interop.txt
 	touch $@
 
+# What a request costs beside the physical limit; bench/README.md says what else can be asked for.
+bench: setup .venv/bench-installed
+	$(BIN)/python -m bench $(ARGS)
+
+# Where the time goes, as a picture of each operation in docs/pictures.
+flames: setup .venv/bench-installed
+	$(BIN)/python -m bench.flames $(ARGS)
+
+.venv/bench-installed: requirements/bench.txt | .venv/installed
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/bench.txt
+	touch $@
+
 format: setup
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
@@ -55,6 +67,7 @@ format: setup
 lock: setup
 	$(BIN)/$(LOCKED) $(UPGRADE) pyproject.toml --output-file requirements/runtime.txt
 	$(BIN)/$(LOCKED) $(UPGRADE) pyproject.toml --group dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
+	$(BIN)/$(LOCKED) $(UPGRADE) --group bench --constraint requirements/dev.txt --output-file requirements/bench.txt
 	$(BIN)/$(LOCKED) $(UPGRADE) --group interop --constraint requirements/dev.txt --output-file requirements/interop.txt
 
 # Written to docs/ from what the service does; a test fails when they differ.

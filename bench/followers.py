@@ -1,6 +1,6 @@
 """What a thousand people who follow turns cost in memory: `python -m bench.followers`.
 
-Ten turns of a model that is silent, and a hundred streams of each at `GET turns/{id}/events`.
+Twenty turns of a model that is silent, and fifty streams of each at `GET turns/{id}/events`.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import click
 from bench.streaming import a_service, request, slow_model, token
 from tests.e2e.program import Replica
 
-TURNS = 10
+TURNS = 20
 FOLLOWERS = 1000
 
 

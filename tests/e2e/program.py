@@ -29,8 +29,18 @@ SIGNED = {"LATCHKEY_AUTH_SECRET": "a secret of thirty-two bytes or more", "LATCH
 
 Environment = Mapping[str, str]
 
+# What a command imports when it is asked for.
+_PARTS = (
+    "__main__",
+    "bootstrap.composition",
+    "bootstrap.serving",
+    "bootstrap.stdio",
+    "infrastructure.agents.claude",
+    "infrastructure.agents.rehearsal",
+    "infrastructure.database.migration",
+)
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["latchkey.__main__"])
+_FORKS.set_forkserver_preload([f"latchkey.{name}" for name in _PARTS])
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from typing import Any
 import uvicorn
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
-from latchkey.interfaces.mcp.body import replaying
 from tests.fakes.tool_server import ToolServer
 from tests.tether import free_port
 
@@ -53,7 +52,7 @@ class ToolEndpoint:
         """Unless the client leaves first, or the connections to the tools are dropped."""
         body = await _read(receive)
         work = [
-            asyncio.create_task(self._sessions.handle_request(scope, replaying(body, _nothing_more), send)),
+            asyncio.create_task(self._sessions.handle_request(scope, _replaying(body), send)),
             asyncio.create_task(receive()),
             asyncio.create_task(self.tools.dropped.wait()),
         ]
@@ -99,8 +98,16 @@ async def _read(receive: Any) -> bytes:
     return body
 
 
-async def _nothing_more() -> Any:
-    await asyncio.Event().wait()
+def _replaying(body: bytes) -> Any:
+    """As if the body had not been read yet."""
+    waiting = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Any:
+        if not waiting:
+            await asyncio.Event().wait()
+        return waiting.pop()
+
+    return replay
 
 
 async def _refuse(send: Any, status: int, *headers: tuple[bytes, bytes]) -> None:

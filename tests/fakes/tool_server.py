@@ -21,7 +21,7 @@ from mcp.types import (
 )
 
 from latchkey.domain.errors import Unauthenticated
-from latchkey.domain.scope import TokenSecret
+from latchkey.domain.scope import Scope, TokenSecret
 
 TOOLS = (
     Tool(
@@ -69,7 +69,7 @@ class ToolServer:
         return Server("fake-tools", on_list_tools=self._list, on_call_tool=self._call)
 
     @asynccontextmanager
-    async def connect(self, secret: TokenSecret) -> AsyncIterator[Client]:
+    async def connect(self, secret: TokenSecret, _scope: Scope) -> AsyncIterator[Client]:
         """A client of this server, as somebody who holds that token gets one."""
         self.tokens.append(secret)
         if self.refuses:

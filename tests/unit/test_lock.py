@@ -13,7 +13,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RUNTIME = PROJECT["project"]["dependencies"]
 DEV = [*RUNTIME, *PROJECT["dependency-groups"]["dev"], *PROJECT["build-system"]["requires"]]
 INTEROP = PROJECT["dependency-groups"]["interop"]
-LOCKS = {"runtime.txt": RUNTIME, "dev.txt": DEV, "interop.txt": INTEROP}
+BENCH = PROJECT["dependency-groups"]["bench"]
+LOCKS = {"runtime.txt": RUNTIME, "dev.txt": DEV, "interop.txt": INTEROP, "bench.txt": BENCH}
 LOCKED = re.compile(
     r"^(?P<name>[\w.-]+)==(?P<version>\S+).*\\\n(?P<hashes>(?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.MULTILINE
 )
@@ -45,6 +46,15 @@ def test_the_lock_holds_names_versions_and_hashes_and_nothing_else() -> None:
 
 def test_development_runs_the_versions_that_production_does() -> None:
     assert locked("runtime.txt").items() <= locked("dev.txt").items()
+
+
+def test_tools_to_measure_with_move_no_version_of_what_they_measure() -> None:
+    """They are installed beside it."""
+    versions = locked("dev.txt")
+
+    assert {name: versions[name] for name in locked("bench.txt") if name in versions} == {
+        name: version for name, version in locked("bench.txt").items() if name in versions
+    }
 
 
 def test_a_client_in_an_environment_of_its_own_shares_the_versions_of_what_both_have() -> None:

@@ -12,7 +12,7 @@ from latchkey.domain.conversation import Conversation, ConversationId
 from latchkey.domain.errors import IdempotencyMismatch, TooManyTurns, TurnInProgress
 from latchkey.domain.message import Message, MessageId, NewMessage, PastTurn
 from latchkey.domain.ports import UnitOfWork
-from latchkey.domain.scope import ContextToken, ContextTokenId, Grant, TokenSecret
+from latchkey.domain.scope import ContextToken, ContextTokenId, Grant, Scope, TokenSecret
 from latchkey.domain.turn import Idempotency, Turn, TurnId
 from latchkey.domain.turn_event import TurnEvent
 
@@ -32,6 +32,7 @@ class Accepted(Struct, frozen=True):
     turn: Turn
     history: list[PastTurn]
     secret: TokenSecret
+    scope: Scope
 
 
 class Repeated(Struct, frozen=True):
@@ -79,7 +80,8 @@ async def accept_turn(
     await work.turns.add(turn)
     await work.turn_events.add(TurnEvent.of(turn.id, 1, turn_event.Started(conversation_id, agent)))
     await work.messages.add(_message(work, turn, seq, said.message))
-    return Accepted(turn, fit(history, terms.history_chars), await _mint(work, turn, grants))
+    secret, scope = await _mint(work, turn, grants)
+    return Accepted(turn, fit(history, terms.history_chars), secret, scope)
 
 
 @owner_only("read")
@@ -130,7 +132,7 @@ def _message(work: UnitOfWork, turn: Turn, seq: int, content: str) -> Message:
     )
 
 
-async def _mint(work: UnitOfWork, turn: Turn, grants: list[Grant]) -> TokenSecret:
+async def _mint(work: UnitOfWork, turn: Turn, grants: list[Grant]) -> tuple[TokenSecret, Scope]:
     token = ContextToken(
         id=ContextTokenId(work.new_id()),
         grants=grants,
@@ -141,4 +143,4 @@ async def _mint(work: UnitOfWork, turn: Turn, grants: list[Grant]) -> TokenSecre
     )
     secret = TokenSecret.mint(work.scope.user_id)
     await work.context_tokens.add(token, secret)
-    return secret
+    return secret, token.opens(work.scope.user_id)

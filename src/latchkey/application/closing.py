@@ -11,7 +11,7 @@ from latchkey.domain.turn_event import Happening, numbered
 
 
 async def close_turn(work: UnitOfWork, turn: Turn, *happened: Happening, **changes: Any) -> Turn:
-    """Store the changes that end a turn, with its last events. The caller has locked it and revoked its token."""
+    """Store the changes that end a turn, with its last events. The caller holds it, and revokes its token."""
     events = numbered(turn.id, turn.last_event, *happened)
     await work.turn_events.add(*events)
     ended = replace(turn, last_event=events[-1].seq, **{"finished_at": work.now, **changes})
@@ -29,10 +29,10 @@ async def settle(work: UnitOfWork) -> list[Turn]:
 
 
 async def interrupt_turn(work: UnitOfWork, turn: Turn) -> Turn:
-    """Store a turn as interrupted whose lease has passed: its token first, and what is being written meanwhile too.
+    """Store a turn as interrupted whose lease has passed, with its token revoked, as it is now.
 
     A process whose clock is behind may hold both for alive.
     """
-    await work.context_tokens.revoke_turn(turn.id, work.now)
     turn = await work.turns.get(turn.id, for_update=True)
+    await work.context_tokens.revoke_turn(turn.id, work.now)
     return await close_turn(work, turn, turn_event.Interrupted(), status="interrupted", finished_at=turn.lease_until)

@@ -9,8 +9,8 @@ from latchkey.domain.errors import Conflict, Failure, TurnCancelled, TurnFailed,
 from latchkey.domain.message import Message, MessageId
 from latchkey.domain.ports import UnitOfWork
 from latchkey.domain.published_turn import PublishedTurn
-from latchkey.domain.tool_call import ToolCall
-from latchkey.domain.turn import Turn, TurnError, TurnId, TurnStatus, Usage
+from latchkey.domain.repositories import Closing
+from latchkey.domain.turn import TurnError, TurnId, TurnStatus, Usage
 from latchkey.domain.turn_event import Happening
 
 _FAILURES: dict[str, type[TurnFailed]] = {kind.code: kind for kind in TurnFailed.__subclasses__()}
@@ -43,15 +43,15 @@ class Ended(Struct, frozen=True):
 
 @owner_only("serial")
 async def finish_turn(work: UnitOfWork, turn_id: TurnId, ending: Ending) -> Ended:
-    """End a turn: its token first, so that no call of it can follow, then what it came to.
+    """End a turn, and its token with it: what it came to, after which no call of it can follow.
 
     Raises `Conflict` if the turn has ended or its lease has passed.
     """
-    await work.context_tokens.revoke_turn(turn_id, work.now)
-    turn = await work.turns.get(turn_id, for_update=True)
+    closing = await work.turns.closing(turn_id)
+    turn, calls = closing.turn, closing.calls
     turn.check_running(work.now)
-    calls = (await work.tool_calls.of_turns([turn_id])).get(turn_id, [])
-    message = await _answer(work, turn, ending, calls) if ending.status == "completed" else None
+    await work.context_tokens.revoke_turn(turn_id, work.now)
+    message = await _answer(work, closing, ending) if ending.status == "completed" else None
     happened: list[Happening] = [turn_event.Delta(rest)] if (rest := ending.told[turn.told :]) else []
     turn = await close_turn(
         work,
@@ -69,13 +69,14 @@ async def finish_turn(work: UnitOfWork, turn_id: TurnId, ending: Ending) -> Ende
 @owner_only("serial")
 async def cancel_turn(work: UnitOfWork, turn_id: TurnId) -> PublishedTurn:
     """Stop a turn: when this has answered, no call of it happens any more. One that has ended stays as it ended."""
+    closing = await work.turns.closing(turn_id)
+    turn = closing.turn
     await work.context_tokens.revoke_turn(turn_id, work.now)
-    turn = await work.turns.get(turn_id, for_update=True)
     if turn.is_running(work.now):
         turn = await close_turn(work, turn, turn_event.Cancelled(), status="cancelled")
     elif turn.is_lost(work.now):
         turn = await interrupt_turn(work, turn)
-    return PublishedTurn.of(turn, (await work.tool_calls.of_turns([turn_id])).get(turn_id, []))
+    return PublishedTurn.of(turn, closing.calls)
 
 
 @owner_only("serial")
@@ -95,17 +96,19 @@ async def get_ended(work: UnitOfWork, turn_id: TurnId) -> Ended:
     return Ended(PublishedTurn.of(turn, calls), message)
 
 
-async def _answer(work: UnitOfWork, turn: Turn, ending: Ending, calls: list[ToolCall]) -> Message:
+async def _answer(work: UnitOfWork, closing: Closing, ending: Ending) -> Message:
+    turn = closing.turn
     message = Message(
         id=MessageId(work.new_id()),
         conversation_id=turn.conversation_id,
         turn_id=turn.id,
-        seq=await work.conversations.next_seq(turn.conversation_id, work.now),
+        seq=closing.next_seq,
         role="assistant",
         content=ending.told,
-        tool_calls=calls,
+        tool_calls=closing.calls,
         created_at=work.now,
     )
+    await work.conversations.number(turn.conversation_id, closing.next_seq, work.now)
     await work.messages.add(message)
     return message
 

@@ -11,10 +11,18 @@ from msgspec.structs import replace
 
 from latchkey.application.access import Access, access_of
 from latchkey.application.application import Application
-from latchkey.domain.errors import Failure, Forbidden, RepeatedCall, TooManyCalls, Unauthenticated, Unavailable
-from latchkey.domain.ports import Transaction, UnitOfWork
+from latchkey.domain.errors import (
+    Failure,
+    Forbidden,
+    Overtaken,
+    RepeatedCall,
+    TooManyCalls,
+    Unauthenticated,
+    Unavailable,
+)
+from latchkey.domain.ports import Isolation, Transaction, UnitOfWork
 from latchkey.domain.published_turn import saved_by
-from latchkey.domain.scope import Credential, TokenSecret
+from latchkey.domain.scope import Credential, Owner
 from latchkey.domain.tool_call import ToolCall, ToolCallId
 from latchkey.domain.turn_event import CallCompleted, CallStarted, Happening, numbered
 
@@ -35,12 +43,15 @@ class Outcome(Struct, frozen=True):
 class Invocation(Struct, frozen=True):
     """A tool call as it came in: the tool's name, the JSON of its arguments, and the caller's own name of the call.
 
-    A call that is repeated under its `call_id` in the same turn is answered as it was the first time.
+    A call that is repeated under its `call_id` in the same turn is answered as it was the first time. It is taken
+    to be neither `announced` nor overtaken by others, and done anew, `alone`, where it turns out that it was.
     """
 
     name: str
     arguments: bytes
     call_id: str | None = None
+    announced: bool = False
+    alone: bool = False
 
 
 class Ledger:
@@ -69,13 +80,16 @@ class Ledger:
                 outcome = Outcome(result, _encode(result))
                 await self._record(work, invocation, outcome, started)
                 await work.commit()
+        except Overtaken:
+            return await self.perform(credential, replace(invocation, alone=True), use_case, *args, **kwargs)
         except (Unauthenticated, Forbidden, Unavailable):
             raise
         except TooManyCalls as failure:
             return _refused(failure)
         except RepeatedCall:
             first = await self._repeat(credential, invocation, use_case)
-            return first or await self.perform(credential, invocation, use_case, *args, **kwargs)
+            announced = replace(invocation, announced=True)
+            return first or await self.perform(credential, announced, use_case, *args, **kwargs)
         except Failure as failure:
             return await self.refuse(credential, invocation, use_case, failure)
         return outcome
@@ -89,17 +103,19 @@ class Ledger:
             async with self._unit(credential, invocation, use_case, stores=False) as work:
                 await self._record(work, invocation, outcome, perf_counter())
                 await work.commit()
+        except Overtaken:
+            return await self.refuse(credential, replace(invocation, alone=True), use_case, failure)
         except TooManyCalls as too_many:
             return _refused(too_many)
         except RepeatedCall:
             first = await self._repeat(credential, invocation, use_case)
-            return first or await self.refuse(credential, invocation, use_case, failure)
+            return first or await self.refuse(credential, replace(invocation, announced=True), use_case, failure)
         return outcome
 
     async def _repeat(
         self, credential: Credential, invocation: Invocation, use_case: Callable[..., object]
     ) -> Outcome | None:
-        """What the call under this id was answered; None if it was announced just now, and not answered yet.
+        """What the call under this id was answered; None if it was announced, and not answered yet.
 
         Only one that is not the same call is a mistake.
         """
@@ -119,12 +135,14 @@ class Ledger:
     ) -> AbstractAsyncContextManager[Transaction]:
         """A token's unit may write, whatever the use case does: the turn's ledger is part of it."""
         access = access_of(use_case)
-        isolation = "write" if isinstance(credential, TokenSecret) else access.isolation
+        isolation: Isolation = "serial" if invocation.alone else "write"
+        if isinstance(credential, Owner):
+            isolation = access.isolation
         access = Access(access.grant, isolation, access.stores and stores)
         return self._application.unit(credential, access, invocation.name)
 
     async def _record(self, work: Transaction, invocation: Invocation, outcome: Outcome, started: float) -> None:
-        """Row and events of a call of a turn. The row comes first: who announces one locks in the same order."""
+        """Row and events of a call of a turn."""
         if work.scope.turn_id is None:
             return
         turn_id = work.scope.turn_id
@@ -137,10 +155,9 @@ class Ledger:
             started_at=work.now,
             duration_ms=round((perf_counter() - started) * 1000),
         )
-        announced = invocation.call_id and await work.tool_calls.settle(turn_id, invocation.call_id, call)
         happened: list[Happening] = []
-        if announced:
-            call = replace(call, id=announced)
+        if invocation.announced and invocation.call_id:
+            call = replace(call, id=await work.tool_calls.settle(turn_id, invocation.call_id, call))
         else:
             await work.tool_calls.add(call, turn_id, invocation.call_id)
             happened.append(CallStarted(call.id, call.name, call.arguments))

@@ -28,9 +28,9 @@ class Telling(Struct, frozen=True):
 async def renew_turn(work: UnitOfWork, turn_id: TurnId, lease: timedelta) -> None:
     """Keep a running turn and its token alive. Raises `Conflict` if the turn has ended or its lease has passed."""
     until = work.now + lease
-    await work.context_tokens.extend_turn(turn_id, until, work.now)
     turn = await work.turns.get(turn_id, for_update=True)
     turn.check_running(work.now)
+    await work.context_tokens.extend_turn(turn_id, until, work.now)
     await work.turns.replace(replace(turn, lease_until=until))
 
 

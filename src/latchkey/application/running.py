@@ -129,5 +129,6 @@ class TurnRunner:
             history=accepted.history,
             message=said.message,
             secret=accepted.secret,
+            scope=accepted.scope,
             max_steps=self._limits.max_steps,
         )

@@ -6,13 +6,16 @@ from contextlib import suppress
 
 from latchkey.application.application import Application
 from latchkey.application.progress import Telling, record_telling
-from latchkey.domain.agent import ToolRequest
-from latchkey.domain.errors import AlreadyTold, Conflict, NotFound, ToolsUnavailable, Unavailable
+from latchkey.domain.agent import TextDelta, ToolRequest
+from latchkey.domain.errors import AlreadyTold, Conflict, NotFound, Overtaken, ToolsUnavailable, Unavailable
 from latchkey.domain.scope import Owner
 from latchkey.domain.turn import TurnId, Usage
 
 INTERVAL_S = 0.2
 """The first piece of text is written at once; what comes within that time of it is gathered."""
+
+QUICK_S = 0.1
+"""A tool that answers within that time writes its own beginning with its end: four round trips of a turn less."""
 
 
 class Scribe:
@@ -27,6 +30,8 @@ class Scribe:
         self._written = 0
         self._unwritten: list[str] = []
         self._writing: asyncio.Task[None] | None = None
+        self._called: dict[str, asyncio.TimerHandle] = {}
+        self._announcing: set[asyncio.Task[bool]] = set()
         self._one_at_a_time = asyncio.Lock()
         self._closed = asyncio.Event()
         self.usage = Usage()
@@ -36,23 +41,41 @@ class Scribe:
         """All that the agent has said."""
         return "".join(self._said)
 
-    def say(self, text: str) -> None:
-        """To be written soon."""
-        self._said.append(text)
-        self._unwritten.append(text)
-        if self._writing is None:
+    def say(self, said: TextDelta) -> None:
+        """To be written soon. What the answer ends with is left to whoever ends the turn."""
+        self._said.append(said.text)
+        self._unwritten.append(said.text)
+        if self._writing is None and not said.is_last:
             self._writing = asyncio.create_task(self._write_now_and_then())
 
     async def note(self, request: ToolRequest) -> None:
-        """To be written now, after all that was said before. Raises `ToolsUnavailable` if it cannot be."""
-        if not await self._write(request):
+        """All that was said before is written now, and the call with it; alone, the call is if it is not quick.
+
+        Raises `ToolsUnavailable` if it cannot be.
+        """
+        if not self._unwritten:
+            clock = asyncio.get_running_loop()
+            self._called[request.call_id] = clock.call_later(QUICK_S, self._announce, request)
+        elif not await self._write(request):
             raise ToolsUnavailable("The tool call cannot be written down: the database does not answer.")
+
+    def note_return(self, call_id: str) -> None:
+        """The call has written its own beginning, if it was quick."""
+        if waiting := self._called.pop(call_id, None):
+            waiting.cancel()
 
     async def close(self) -> None:
         """What is unwritten stays so, for whoever ends the turn; what is being written is waited for."""
         self._closed.set()
-        if self._writing is not None:
-            await asyncio.gather(self._writing, return_exceptions=True)
+        for call_id in list(self._called):
+            self.note_return(call_id)
+        writing = [*self._announcing, *([self._writing] if self._writing else [])]
+        await asyncio.gather(*writing, return_exceptions=True)
+
+    def _announce(self, request: ToolRequest) -> None:
+        announcing = asyncio.create_task(self._write(request))
+        self._announcing.add(announcing)
+        announcing.add_done_callback(self._announcing.discard)
 
     async def _write_now_and_then(self) -> None:
         try:
@@ -76,6 +99,8 @@ class Scribe:
                     await self._application.call(self._owner, record_telling, self._turn_id, telling)
                 except AlreadyTold as earlier:
                     self._forget(earlier.told - self._written)
+                    continue
+                except Overtaken:
                     continue
                 except (Conflict, NotFound):
                     self._lost()

@@ -15,7 +15,7 @@ from latchkey.application.endings import Ended, Ending, finish_turn, get_ended
 from latchkey.application.progress import renew_turn
 from latchkey.application.recovery import settled
 from latchkey.application.scribe import Scribe
-from latchkey.domain.agent import Assignment, TextDelta, ToolRequest
+from latchkey.domain.agent import Assignment, TextDelta, ToolRequest, ToolReturned
 from latchkey.domain.errors import (
     Conflict,
     DeadlinePassed,
@@ -91,11 +91,13 @@ class TurnRun:
             ):
                 async for event in events:
                     if isinstance(event, TextDelta):
-                        scribe.say(event.text)
+                        scribe.say(event)
                     elif isinstance(event, ToolRequest):
                         calls += 1
                         self._check_calls(calls)
                         await scribe.note(event)
+                    elif isinstance(event, ToolReturned):
+                        scribe.note_return(event.call_id)
                     else:
                         scribe.usage += event
         except TimeoutError as error:

@@ -1,53 +1,22 @@
 """The agents that the settings ask for, each made once."""
+# ruff: noqa: PLC0415  # which libraries are needed is known here, and each agent brings many: see `LateAgent`
 
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
+from functools import partial
 from typing import Protocol
 
 import mcp
-from msgspec import Struct
 
-from latchkey.config import AgentName, ConfigurationError, Settings
-from latchkey.domain.ports import Agent
-from latchkey.domain.scope import TokenSecret
-from latchkey.infrastructure.agents.claude import ClaudeAgent
-from latchkey.infrastructure.agents.claude_cli import ClaudeCli, find_cli
-from latchkey.infrastructure.agents.openai import OpenAIAgent
-from latchkey.infrastructure.agents.rehearsal import RehearsalAgent
+from latchkey.bootstrap.interpreter import importing
+from latchkey.bootstrap.late_agent import ClosingAgent, LateAgent
+from latchkey.bootstrap.staffing import Staffing
+from latchkey.config import AgentName, Settings
+from latchkey.domain.scope import Scope, TokenSecret
+from latchkey.infrastructure.agents.claude_cli import ClaudeCli
 
 
 class Connect(Protocol):
-    def __call__(self, secret: TokenSecret) -> AbstractAsyncContextManager[mcp.Client]: ...
-
-
-class Staffing(Struct, frozen=True):
-    """Who carries which kind of turn, None for nobody, and the Claude CLI that was found, whether needed or not."""
-
-    chat: AgentName | None
-    files: AgentName | None
-    cli: Path | None
-
-    @classmethod
-    def of(cls, settings: Settings) -> "Staffing":
-        """Raises `ConfigurationError` for an agent that could not work. Nothing is made or started yet."""
-        cli = find_cli(Path(settings.claude_cli) if settings.claude_cli else None)
-        staffing = cls(settings.agent_name, settings.file_agent_name(has_claude=cli is not None), cli)
-        if faults := staffing._faults(settings):
-            raise ConfigurationError(*faults)
-        return staffing
-
-    def _faults(self, settings: Settings) -> list[str]:
-        asked = {self.chat, self.files}
-        faults = []
-        if "claude" in asked and not settings.anthropic_api_key:
-            faults.append("ANTHROPIC_API_KEY: must be set for the agent `claude`")
-        if settings.claude_cli and self.cli is None:
-            faults.append("LATCHKEY_CLAUDE_CLI: must be the path of the Claude CLI, a program")
-        elif "claude" in asked and self.cli is None:
-            faults.append("LATCHKEY_CLAUDE_CLI: must be set, or `pip install latchkey[claude]` brings one")
-        if "openai" in asked and not (settings.openai_api_key or settings.openai_base_url):
-            faults.append("OPENAI_API_KEY: must be set for the agent `openai`, or OPENAI_BASE_URL")
-        return faults
+    def __call__(self, secret: TokenSecret, scope: Scope) -> AbstractAsyncContextManager[mcp.Client]: ...
 
 
 class Agents:
@@ -59,7 +28,7 @@ class Agents:
         self._connect = connect
         self._mcp_url = mcp_url
         self._staffing = Staffing.of(settings)
-        self._made: dict[AgentName, OpenAIAgent | ClaudeAgent] = {}
+        self._made: dict[AgentName, LateAgent] = {}
         self.chat = self._named(self._staffing.chat)
         self.files = self._named(self._staffing.files)
 
@@ -67,25 +36,29 @@ class Agents:
         for agent in self._made.values():
             await agent.aclose()
 
-    def _named(self, name: AgentName | None) -> Agent | None:
+    def _named(self, name: AgentName | None) -> LateAgent | None:
         if name is None:
             return None
-        if name not in self._made:
-            self._made[name] = self._make(name)
-        return self._made[name]
+        return self._made.setdefault(name, LateAgent(name, partial(self._make, name)))
 
-    def _make(self, name: AgentName) -> OpenAIAgent | ClaudeAgent:
-        settings = self._settings
+    def _make(self, name: AgentName) -> ClosingAgent:
         if name == "rehearsal":
+            with importing():
+                from latchkey.infrastructure.agents.rehearsal import RehearsalAgent
             return RehearsalAgent(self._connect)
         if name == "claude":
-            return ClaudeAgent(self._connect, self._cli(), mcp_url=self._mcp_url, at_once=settings.claude_processes)
+            with importing():
+                from latchkey.infrastructure.agents.claude import ClaudeAgent
+            at_once = self._settings.claude_processes
+            return ClaudeAgent(self._connect, self._cli(), mcp_url=self._mcp_url, at_once=at_once)
+        with importing():
+            from latchkey.infrastructure.agents.openai import OpenAIAgent
         return OpenAIAgent(
             self._connect,
-            model=settings.model,
-            api_key=settings.openai_api_key or "none",
-            base_url=settings.openai_base_url,
-            api=settings.openai_api,
+            model=self._settings.model,
+            api_key=self._settings.openai_api_key or "none",
+            base_url=self._settings.openai_base_url,
+            api=self._settings.openai_api,
         )
 
     def _cli(self) -> ClaudeCli:

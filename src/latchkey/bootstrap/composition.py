@@ -5,80 +5,34 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from litestar import Litestar
 from litestar.types import ASGIApp
-from mcp.server.lowlevel import Server
-from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from latchkey.application.acceptance import Terms
-from latchkey.application.application import Application
 from latchkey.application.instructions import BUILT_IN, FILE_BUILT_IN
-from latchkey.application.ledger import Ledger
 from latchkey.application.running import CHAT_GRANTS, FILE_GRANTS, Kind, TurnRunner
 from latchkey.application.turn_run import Limits
 from latchkey.application.watching import Watch
 from latchkey.bootstrap.agents import Agents
-from latchkey.bootstrap.interpreter import tune
+from latchkey.bootstrap.core import Core, create_core
+from latchkey.bootstrap.identity import create_identity
+from latchkey.bootstrap.interpreter import tuned
 from latchkey.bootstrap.termination import before_termination
-from latchkey.config import ConfigurationError, Settings
-from latchkey.domain.allowance import Quota
+from latchkey.config import Settings
 from latchkey.domain.errors import Unavailable
-from latchkey.infrastructure.database.engine import create_engine
-from latchkey.infrastructure.database.feed import LocalFeed
-from latchkey.infrastructure.database.listening import ListeningFeed
-from latchkey.infrastructure.database.migration import is_at_head
-from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from latchkey.infrastructure.database.revision import is_at_head
 from latchkey.infrastructure.identity.jwks import Jwks
-from latchkey.infrastructure.identity.key_file import key_in
-from latchkey.infrastructure.identity.local import SharedSecret
-from latchkey.infrastructure.telemetry import log_call
 from latchkey.interfaces.http.app import Parts, create_app
 from latchkey.interfaces.http.edge import Edge
 from latchkey.interfaces.http.resource_metadata import PATH as METADATA_PATH
 from latchkey.interfaces.http.resource_metadata import ResourceMetadata
 from latchkey.interfaces.mcp.endpoint import McpEndpoint
 from latchkey.interfaces.mcp.in_process import connect
-from latchkey.interfaces.mcp.server import create_server
 
-DEV_KEY = Path("var/signing.key")
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-
-
-class Core(Struct, frozen=True):
-    """What every command that touches data needs."""
-
-    engine: AsyncEngine
-    feed: LocalFeed
-    application: Application
-    mcp_server: Server
-
-
-def create_core(settings: Settings) -> Core:
-    engine = create_engine(settings.database_url)
-    feed = ListeningFeed(settings.database_url) if engine.dialect.name == "postgresql" else LocalFeed()
-    quota = Quota(settings.requests_per_minute, settings.bytes_per_user)
-    application = Application(SqlUnitsOfWork(engine, feed), log_call, quota)
-    return Core(engine, feed, application, create_server(application, Ledger(application, settings.turn_max_calls)))
-
-
-def create_identity(settings: Settings) -> SharedSecret | Jwks:
-    """Who vouches for users. Raises `ConfigurationError` if nobody does."""
-    settings.require_identity()
-    if settings.auth_jwks_url is not None:
-        return Jwks(settings.auth_jwks_url, settings.issuer, settings.audience)
-    return create_signer(settings)
-
-
-def create_signer(settings: Settings) -> SharedSecret:
-    """The service's own signature. Raises `ConfigurationError` where an identity provider signs instead."""
-    if settings.identity == "jwks":
-        raise ConfigurationError("LATCHKEY_AUTH_JWKS_URL: the identity provider signs the tokens, not this service")
-    secret = settings.auth_key if settings.identity == "secret" else key_in(DEV_KEY)
-    return SharedSecret(secret, settings.issuer, settings.audience)
 
 
 def create_asgi(settings: Settings, host: str, port: int) -> ASGIApp:
@@ -109,8 +63,8 @@ def create_asgi(settings: Settings, host: str, port: int) -> ASGIApp:
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         async with core.feed.run(), endpoint.run():
             with before_termination(partial(_drain, runner, watch, settings.drain_s)):
-                tune()
-                yield
+                async with tuned():
+                    yield
             await runner.aclose()
         await agents.aclose()
         if isinstance(identity, Jwks):

@@ -9,7 +9,7 @@ from pathlib import Path
 from stat import S_IRWXG, S_IRWXO, S_IWGRP, S_IWOTH
 from urllib.parse import urlsplit
 
-from latchkey.bootstrap.composition import DEV_KEY
+from latchkey.bootstrap.identity import DEV_KEY
 from latchkey.config import VARIABLES, Settings
 from latchkey.infrastructure.database.sqlite_file import files_of
 from latchkey.infrastructure.database.urls import SQLITE, UnusableUrl, parse

@@ -3,21 +3,31 @@
 import asyncio
 from collections.abc import Iterator
 
-from latchkey.bootstrap.agents import Staffing
+from sqlalchemy.ext.asyncio import AsyncEngine
+
 from latchkey.bootstrap.precautions import warnings
+from latchkey.bootstrap.staffing import Staffing
 from latchkey.config import ConfigurationError, Settings
 from latchkey.domain.errors import Unavailable
 from latchkey.infrastructure.agents.claude_cli import TESTED_VERSION, version_of
 from latchkey.infrastructure.database.engine import create_engine
 from latchkey.infrastructure.database.isolation import IsolationBroken, verify
-from latchkey.infrastructure.database.migration import is_at_head
+from latchkey.infrastructure.database.revision import is_at_head
 from latchkey.infrastructure.identity.key_document import KeyDocument
 from latchkey.interfaces.cli import Finding
 
 
 def check_database(settings: Settings) -> None:
     """Raises `Unavailable` or `IsolationBroken`, which say why the service must not serve on this database."""
-    asyncio.run(_check_database(settings))
+    asyncio.run(_check_database(settings.database_url))
+
+
+def is_migrated(url: str) -> bool:
+    """Whether there is nothing to migrate: whatever else is the matter, whoever migrates will say."""
+    try:
+        return asyncio.run(_is_migrated(url))
+    except Unavailable:
+        return False
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
@@ -86,15 +96,26 @@ def _examine_claude(staffing: Staffing) -> Finding:
     return Finding("claude cli", f"{text}; {TESTED_VERSION} was tested", ok=False, needed=needed)
 
 
-async def _check_database(settings: Settings) -> None:
-    engine = create_engine(settings.database_url)
+async def _check_database(url: str) -> None:
+    engine = create_engine(url)
     try:
-        try:
-            at_head = await is_at_head(engine)
-        except Exception as error:
-            raise Unavailable(f"The database cannot be reached: {error}") from error
-        if not at_head:
+        if not await _at_head(engine):
             raise Unavailable("The schema is not at head: run `latchkey migrate`, or serve with --migrate.")
         await verify(engine)
     finally:
         await engine.dispose()
+
+
+async def _is_migrated(url: str) -> bool:
+    engine = create_engine(url)
+    try:
+        return await _at_head(engine)
+    finally:
+        await engine.dispose()
+
+
+async def _at_head(engine: AsyncEngine) -> bool:
+    try:
+        return await is_at_head(engine)
+    except Exception as error:
+        raise Unavailable(f"The database cannot be reached: {error}") from error

@@ -6,26 +6,28 @@ import msgspec
 from msgspec import Raw, Struct
 
 from latchkey.domain.message import PastTurn
-from latchkey.domain.scope import TokenSecret
+from latchkey.domain.scope import Scope, TokenSecret
 from latchkey.domain.tool_call import CallerId, recorded
 from latchkey.domain.turn import TurnId, Usage
 
 
 class Assignment(Struct, frozen=True, kw_only=True):
-    """One turn's work. The agent reaches its tools over MCP with `secret`, and is offered what that grants."""
+    """One turn's work. The agent reaches its tools over MCP with `secret`, which opens `scope` as long as it lives."""
 
     turn_id: TurnId
     instructions: str
     history: list[PastTurn]
     message: str
     secret: TokenSecret
+    scope: Scope
     max_steps: int
 
 
 class TextDelta(Struct, frozen=True):
-    """A piece of the answer, as the model says it. The pieces joined are the answer."""
+    """A piece of the answer, as the model says it. The pieces joined are the answer; the last may say that it is."""
 
     text: str
+    is_last: bool = False
 
 
 class ToolRequest(Struct, frozen=True):
@@ -45,5 +47,11 @@ class ToolRequest(Struct, frozen=True):
         return cls(call_id, name, Raw(recorded(arguments)))
 
 
-AgentEvent = TextDelta | Usage | ToolRequest
+class ToolReturned(Struct, frozen=True):
+    """The tool that was asked for under this id has answered."""
+
+    call_id: str
+
+
+AgentEvent = TextDelta | Usage | ToolRequest | ToolReturned
 """`Usage` is what one more request to the model has cost; the sum is the turn's."""

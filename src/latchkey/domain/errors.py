@@ -151,6 +151,10 @@ class Unavailable(Failure):
     retry_after = 5
 
 
+class Overtaken(Unavailable):
+    """Somebody else wrote to the turn at the same time, and nothing has happened: it can be done anew at once."""
+
+
 class AgentNotConfigured(Unavailable):
     """No agent is set up for this kind of turn; nothing was stored."""
 

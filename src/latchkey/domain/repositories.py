@@ -1,7 +1,8 @@
 """The collections of a unit of work: what there is of each noun.
 
 Collections are bound to the scope of their unit of work: none takes a user, and what lies outside
-the scope is `NotFound`, whether or not it exists.
+the scope is `NotFound`, whether or not it exists. What cannot be stored is refused at the latest when
+the unit of work is committed.
 """
 
 from datetime import datetime
@@ -31,6 +32,14 @@ class Progress(Struct, frozen=True):
     usage: Usage
 
 
+class Closing(Struct, frozen=True):
+    """All that it takes to end a turn: itself, its calls, and the number of its conversation's next message."""
+
+    turn: Turn
+    calls: list[ToolCall]
+    next_seq: int
+
+
 class Conversations(Protocol):
     """Newest activity first."""
 
@@ -44,6 +53,10 @@ class Conversations(Protocol):
 
     async def next_seq(self, id: ConversationId, now: datetime) -> int:
         """Take the conversation's next message number, and note that something happened in it now."""
+        ...
+
+    async def number(self, id: ConversationId, seq: int, now: datetime) -> None:
+        """The same, where the number is known: the caller holds a turn of the conversation, to end it."""
         ...
 
     async def remove(self, id: ConversationId) -> None:
@@ -71,6 +84,10 @@ class Turns(Protocol):
 
     async def add(self, turn: Turn) -> None: ...
     async def get(self, id: TurnId, *, for_update: bool = False) -> Turn: ...
+    async def closing(self, id: TurnId) -> Closing:
+        """The turn, to be ended: nobody else changes it or numbers messages until the unit of work ends."""
+        ...
+
     async def page(self, conversation_id: ConversationId, window: Window) -> Page[Turn]: ...
     async def unfinished(self) -> list[Turn]:
         """Every turn of this user that is stored as running, its lease passed or not."""
@@ -156,8 +173,8 @@ class ToolCalls(Protocol):
         """Add one that has no result yet; False, and nothing is added, if the turn has a call under that id."""
         ...
 
-    async def settle(self, turn_id: TurnId, call_id: str, call: ToolCall) -> ToolCallId | None:
-        """Give the call that was announced under that id its result; None if there is none without one."""
+    async def settle(self, turn_id: TurnId, call_id: str, call: ToolCall) -> ToolCallId:
+        """Give the call that was announced under that id its result. Raises `RepeatedCall` if it has one."""
         ...
 
     async def find(self, turn_id: TurnId, call_id: str) -> ToolCall: ...

@@ -72,6 +72,10 @@ class ContextToken(Struct, frozen=True, kw_only=True):
     expires_at: Instant
     revoked_at: Instant | None = None
 
+    def opens(self, user_id: UserId) -> Scope:
+        """What its holder may do, as long as it lives."""
+        return Scope(user_id, frozenset(self.grants), self.id, self.conversation_id, self.turn_id)
+
 
 class NewContextToken(Struct, frozen=True, forbid_unknown_fields=True):
     """What a person asks of a token for somebody else: what it opens, and for how many seconds."""

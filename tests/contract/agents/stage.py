@@ -9,7 +9,7 @@ from latchkey.domain.agent import AgentEvent, Assignment, TextDelta, ToolRequest
 from latchkey.domain.errors import TurnFailed
 from latchkey.domain.message import PastTurn
 from latchkey.domain.ports import Agent
-from latchkey.domain.scope import TokenSecret, UserId
+from latchkey.domain.scope import Scope, TokenSecret, UserId
 from latchkey.domain.turn import TurnId, Usage
 from latchkey.infrastructure.agents.claude import ClaudeAgent
 from latchkey.infrastructure.agents.claude_cli import ClaudeCli, find_cli
@@ -91,6 +91,7 @@ class Stage:
             history=history or [],
             message=message,
             secret=self.secret,
+            scope=Scope(self.secret.user_id),
             max_steps=max_steps,
         )
 

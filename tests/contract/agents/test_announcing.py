@@ -9,8 +9,9 @@ from collections.abc import AsyncGenerator
 import msgspec
 import pytest
 
-from latchkey.domain.agent import AgentEvent, TextDelta, ToolRequest
+from latchkey.domain.agent import AgentEvent, TextDelta, ToolRequest, ToolReturned
 from latchkey.domain.errors import ModelBadResponse
+from latchkey.domain.turn import Usage
 from tests.contract.agents.stage import Adapter, Outcome, Stage
 from tests.fakes.model_script import Answer, Reply, calls, says
 
@@ -80,11 +81,46 @@ async def test_the_tool_is_reached_only_once_whoever_listens_has_come_back_for_m
     await up_to_a_request(turn)
     await others_to_work()
     before = list(direct_stage.tools.calls)
-    rest = [event async for event in turn]
+    rest = [event.text async for event in turn if isinstance(event, TextDelta)]
 
     assert before == []
     assert len(direct_stage.tools.calls) == 1
-    assert TextDelta("Noted.") in rest
+    assert rest == ["Noted."]
+
+
+async def test_a_calls_return_is_told_once_it_has_answered_and_before_the_model_goes_on(stage: Stage) -> None:
+    """Also of one that failed."""
+    outcome = await stage.play(calls(NOTE, ("fail", "{}")), calls(NOTE, saying=("Again:",)), says("Noted."))
+    told = [event for event in outcome.events if not isinstance(event, Usage)]
+    first, second, third = (request.call_id for request in outcome.requests)
+    returns = [event.call_id for event in told if isinstance(event, ToolReturned)]
+
+    assert returns == [first, second, third]
+    assert all(told.index(ToolReturned(request.call_id)) > told.index(request) for request in outcome.requests)
+    assert told.index(ToolReturned(second)) < told.index(TextDelta("Again:"))
+    assert told.index(ToolReturned(third)) > told.index(TextDelta("Again:"))
+
+
+async def test_a_call_that_is_still_at_work_has_not_returned(stage: Stage) -> None:
+    stage.tools.held_until = Event()
+    stage.model.script += [calls(NOTE), says("Noted.")]
+    turn = stage.agent.run(stage.assignment())
+    request = await up_to_a_request(turn)
+    following = asyncio.ensure_future(anext(turn))
+    await stage.tools.reached.wait()
+    told = [await following] if following.done() else []
+    stage.tools.held_until.set()
+    rest = [*told, *([] if told else [await following]), *[event async for event in turn]]
+
+    assert ToolReturned(request.call_id) not in told
+    assert rest.count(ToolReturned(request.call_id)) == 1
+
+
+async def test_a_call_whose_effect_is_unknown_never_returns(stage: Stage) -> None:
+    outcome = await stage.play(calls(("crash", "{}")), says("Never said."))
+
+    assert len(outcome.requests) == 1
+    assert not [event for event in outcome.events if isinstance(event, ToolReturned)]
 
 
 async def test_each_call_of_an_answer_is_announced_once_and_in_order(stage: Stage, adapter: Adapter) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from latchkey.domain.agent import TextDelta
 from latchkey.domain.errors import ModelBadResponse, ModelUnavailable, RateLimited, TurnFailed
 from latchkey.domain.turn import Usage
 from tests.contract.agents.stage import Stage, openai_adapter
@@ -51,6 +52,10 @@ def message(part: dict[str, Any]) -> dict[str, Any]:
     return {"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [part]}
 
 
+def said_in(delta: str) -> dict[str, Any]:
+    return {"type": "response.output_text.delta", "item_id": "m", "output_index": 0, "content_index": 0, "delta": delta}
+
+
 def chunk(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
     choices = [{"index": 0, "delta": delta, "finish_reason": finish}]
     return {"id": "c", "object": "chat.completion.chunk", "created": 0, "model": "fake", "choices": choices}
@@ -72,6 +77,39 @@ async def test_text_that_came_without_deltas_is_not_lost(responses: Stage) -> No
     outcome = await responses.play(stream(ended("completed", output=[message(part)])))
 
     assert outcome.text == "All at once."
+
+
+async def test_the_last_piece_says_so_if_the_end_of_the_answer_came_with_it(responses: Stage) -> None:
+    """It is one piece then, however many deltas it came in: whoever listens can write it down with the end."""
+    text = {"type": "output_text", "text": "Hello there.", "annotations": []}
+    end = ended("completed", output=[message(text)])
+    said = await responses.play(stream(said_in("Hello "), said_in("there."), end))
+    late = await responses.play(stream(end))
+
+    assert said.events == late.events == [TextDelta("Hello there.", is_last=True), Usage(1, 4, 2)]
+
+
+async def test_no_piece_is_the_last_while_a_tool_is_called(responses: Stage) -> None:
+    text = {"type": "output_text", "text": "Let me see.", "annotations": []}
+    call = {"type": "function_call", "call_id": "c", "name": "note", "arguments": '{"text":"milk"}'}
+    last = {"type": "output_text", "text": "Noted.", "annotations": []}
+    outcome = await responses.play(
+        stream(said_in("Let "), said_in("me see."), ended("completed", output=[message(text), call])),
+        stream(said_in("Noted."), ended("completed", output=[message(last)])),
+    )
+
+    assert [event for event in outcome.events if isinstance(event, TextDelta)] == [
+        TextDelta("Let "),
+        TextDelta("me see."),
+        TextDelta("\n\nNoted.", is_last=True),
+    ]
+
+
+async def test_what_came_with_a_failure_has_been_told(responses: Stage) -> None:
+    outcome = await responses.play(stream(said_in("Once "), said_in("upon"), ended("incomplete")))
+
+    assert isinstance(outcome.failure, ModelBadResponse)
+    assert outcome.pieces == ["Once ", "upon"]
 
 
 @pytest.mark.parametrize(

@@ -45,3 +45,4 @@ async def test_a_secret_opens_one_token(units: UnitsOfWork, me: Owner) -> None:
         async with units.open(me, "write") as work:
             for _ in range(2):
                 await work.context_tokens.add(a_context_token(), secret)
+            await work.commit()

@@ -168,7 +168,7 @@ async def test_a_message_whose_sender_left_at_any_moment_is_one_turn(sender: Sen
         assert await _turns(sender) == [turn_id]
         if not broke_off:
             break
-    assert wait > 6
+    assert wait > 2
 
 
 async def _send(sender: Sender, key: Idempotency) -> None:

@@ -106,7 +106,7 @@ async def test_a_telling_cancelled_anywhere_can_be_made_again(course: Course) ->
         if not broke_off:
             break
 
-    assert told > 4
+    assert told > 2
     assert await course.text() == "x" * (told + 1)
     assert await course.names() == ["turn.started", *["message.delta", "tool_call.started"] * (told + 1)]
 

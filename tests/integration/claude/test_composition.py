@@ -5,7 +5,8 @@ from datetime import timedelta
 import httpx2
 import pytest
 
-from latchkey.bootstrap.composition import create_asgi, create_signer
+from latchkey.bootstrap.composition import create_asgi
+from latchkey.bootstrap.identity import create_signer
 from latchkey.domain.scope import UserId
 from tests.e2e.desk import MESSAGE, asking_claude
 from tests.fakes.model_script import says

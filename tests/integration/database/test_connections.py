@@ -94,7 +94,7 @@ async def test_a_connection_killed_during_a_unit_is_unavailable(postgresql_url: 
             async with units.open(ME, "write") as work:
                 await work.tasks.add(a_task("Lost"))
                 await kill_all(superuser_url)
-                await work.tasks.add(a_task("Lost too"))
+                await work.tasks.page(None, Window())
         with pytest.raises(Unavailable):  # noqa: PT012 # a unit of work is one thing
             async with units.open(ME, "write") as work:
                 await work.tasks.add(a_task("Lost"))
@@ -152,7 +152,7 @@ async def test_a_server_that_falls_silent_is_unavailable(postgresql_url: str, im
         with pytest.raises(Unavailable):  # noqa: PT012 # a unit of work is one thing
             async with units.open(ME, "write") as work:
                 wire.silence()
-                await work.tasks.add(a_task())
+                await work.tasks.page(None, Window())
         with pytest.raises(Unavailable):
             await add(units)
         await wire.mend()

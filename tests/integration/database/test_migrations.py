@@ -15,7 +15,8 @@ from sqlalchemy.pool import NullPool
 
 from latchkey.infrastructure.database.engine import create_engine
 from latchkey.infrastructure.database.isolation import verify
-from latchkey.infrastructure.database.migration import check, downgrade, is_at_head, scripts, upgrade
+from latchkey.infrastructure.database.migration import check, downgrade, upgrade
+from latchkey.infrastructure.database.revision import head, is_at_head, scripts
 from latchkey.infrastructure.database.tables import metadata
 from latchkey.infrastructure.database.urls import parse
 from tests.integration.database.conftest import say
@@ -53,6 +54,10 @@ async def _verify(url: str) -> None:
     engine = create_engine(url)
     await verify(engine)
     await engine.dispose()
+
+
+def test_the_head_that_is_told_without_alembic_is_the_one_that_alembic_finds() -> None:
+    assert head() == REVISIONS[-1]
 
 
 def test_the_history_makes_the_tables_that_the_code_has(database_url: str) -> None:

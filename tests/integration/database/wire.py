@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from tests.integration.database.talk import Count, Talk
+
 CHUNK = 65_536
 
 
@@ -16,9 +18,20 @@ class Wire:
         self._passing: set[asyncio.Task[None]] = set()
         self._flowing = asyncio.Event()
         self._listener: asyncio.Server | None = None
-        self._last_said_by_server = True
+        self._talks: dict[asyncio.StreamReader, Talk] = {}
         self.port = 0
-        self.round_trips = 0
+
+    @property
+    def count(self) -> Count:
+        """What was said so far, on all connections together but the one that listens.
+
+        Over that others are told what happened, for several turns at once, and nobody waits for it.
+        """
+        return sum((talk.count for talk in {*self._talks.values()} if not talk.listens), Count())
+
+    @property
+    def round_trips(self) -> int:
+        return self.count.round_trips
 
     async def mend(self) -> None:
         self._flowing.set()
@@ -45,21 +58,18 @@ class Wire:
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
         self._ends |= {writer, server_writer}
+        self._talks[reader] = self._talks[server_reader] = Talk()
         for source, sink, by_server in ((reader, server_writer, False), (server_reader, writer, True)):
             task = asyncio.create_task(self._pass(source, sink, by_server=by_server))
             self._passing.add(task)
             task.add_done_callback(self._passing.discard)
 
-    def _count(self, *, by_server: bool) -> None:
-        """A round trip begins where the client speaks after the server did; right for one connection at a time."""
-        self.round_trips += self._last_said_by_server and not by_server
-        self._last_said_by_server = by_server
-
     async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, by_server: bool) -> None:
+        talk = self._talks[source]
         try:
             while chunk := await source.read(CHUNK):
                 await self._flowing.wait()
-                self._count(by_server=by_server)
+                talk.hear(chunk, by_server=by_server)
                 sink.write(chunk)
                 await sink.drain()
         except ConnectionError:

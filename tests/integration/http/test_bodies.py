@@ -24,6 +24,7 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     "an escaped pair the wrong way round": (b'{"title": "\\ude00\\ud83d"}', "surrogate"),
     "NaN": (b'{"title": NaN}', "not JSON"),
     "a name twice": (b'{"title": "a", "title": "b"}', "same name"),
+    "a name twice, beside a text with colons": (b'{"title": "a: b", "title": "::"}', "same name"),
     "a name twice, once escaped": (b'{"title": "a", "\\u0074itle": "b"}', "same name"),
     "a comment": (b'{"title": "a" /* milk */}', "not JSON"),
     "a control character": (b'{"title": "a\nb"}', "not JSON"),

@@ -13,7 +13,7 @@ import pytest
 
 from latchkey.application import watching
 from latchkey.application.progress import Telling, record_telling
-from latchkey.bootstrap.composition import create_core
+from latchkey.bootstrap.core import create_core
 from latchkey.domain.agent import ToolRequest
 from latchkey.domain.scope import Owner, UserId
 from latchkey.domain.turn import TurnId, Usage

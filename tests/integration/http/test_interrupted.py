@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from latchkey.application import watching
 from latchkey.application.acceptance import Accepted, accept_turn
-from latchkey.bootstrap.composition import create_core
+from latchkey.bootstrap.core import create_core
 from latchkey.domain.message import NewMessage
 from latchkey.domain.scope import Owner, UserId
 from latchkey.interfaces.http.idempotency import idempotency_of

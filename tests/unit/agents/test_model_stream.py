@@ -1,56 +1,71 @@
-"""A model's stream passes as it is if it is whole, however the network cuts it into chunks."""
+"""A model's events are read as they were sent, however the network cuts them and whichever way lines end."""
 
-from collections.abc import AsyncIterator
-
-import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from latchkey.domain.errors import ModelBadResponse
 from latchkey.infrastructure.agents import model_stream
-from latchkey.infrastructure.agents.model_stream import ModelStream, check_response
+from latchkey.infrastructure.agents.model_stream import ModelStream
 
-CHAT = b'data: {"choices":[{"delta":{"content":"data: [DONE]"}}]}\n\ndata: [DONE]\n\n'
-RESPONSES = b'event: x\ndata: {"type": "response.output_text.delta"}\n\ndata: {"type":"response.completed"}\n\n'
+STREAM = """\
+: a comment
+event: greeting
+data: {"said": "grüezi"}
 
+id: 7
+retry: 10
 
-class Chunks(httpx2.AsyncByteStream):
-    def __init__(self, body: bytes, size: int) -> None:
-        self.chunks = [body[start : start + size] for start in range(0, len(body), size)]
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for chunk in self.chunks:
-            yield chunk
-
-
-async def read(body: bytes, size: int, media_type: str = "text/event-stream") -> bytes:
-    return b"".join([chunk async for chunk in ModelStream(Chunks(body, size), media_type)])
+data:without a space
+data:  two of them, and a second line
 
 
-@given(body=st.sampled_from([CHAT, RESPONSES]), size=st.integers(1, 120))
-async def test_a_whole_stream_passes_unchanged_in_chunks_of_any_size(body: bytes, size: int) -> None:
-    assert await read(body, size) == body
+data
+
+database: no field of ours
+
+data: [DONE]
+
+"""
+EVENTS = ['{"said": "grüezi"}', "without a space\n two of them, and a second line", "[DONE]"]
 
 
-@given(size=st.integers(1, 120), length=st.integers(0, len(CHAT) - 8))
-async def test_a_stream_cut_before_its_end_is_a_bad_response(size: int, length: int) -> None:
-    with pytest.raises(ModelBadResponse):
-        await read(CHAT[:length], size)
+def read(body: bytes, size: int) -> list[str]:
+    stream = ModelStream()
+    told = [data for start in range(0, len(body), size) for data in stream.feed(body[start : start + size])]
+    return [data.decode() for data in [*told, *stream.end()]]
 
 
-async def test_a_stream_without_a_bound_is_a_bad_response(monkeypatch: pytest.MonkeyPatch) -> None:
+@given(size=st.integers(1, 250), ending=st.sampled_from(["\n", "\r\n", "\r"]), mark=st.sampled_from(["", "\ufeff"]))
+def test_events_are_the_same_in_chunks_of_any_size_with_lines_of_any_end(size: int, ending: str, mark: str) -> None:
+    assert read((mark + STREAM).replace("\n", ending).encode(), size) == EVENTS
+
+
+def test_an_event_is_told_as_soon_as_it_is_whole() -> None:
+    stream = ModelStream()
+
+    assert [stream.feed(chunk) for chunk in (b"data: a\n", b"\ndata: b", b"\n\ndata: c\n\n", b"\n")] == [
+        [],
+        [b"a"],
+        [b"b", b"c"],
+        [],
+    ]
+
+
+@pytest.mark.parametrize("missing", [1, 2])
+def test_a_last_event_counts_without_its_last_blank_line(missing: int) -> None:
+    assert read(STREAM.encode()[:-missing], 9) == EVENTS
+
+
+def test_bytes_that_never_end_a_line_are_read_in_time_that_grows_with_their_number() -> None:
+    """Each is looked at once, and not again with every chunk: 16 MB in pieces of 4 KB would take minutes."""
+    stream = ModelStream()
+    for _ in range(4096):
+        assert stream.feed(b"x" * 4096) == []
+
+
+def test_a_stream_without_a_bound_is_a_bad_response(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_stream, "MAX_STREAM_BYTES", 50)
 
     with pytest.raises(ModelBadResponse, match="50 bytes"):
-        await read(CHAT, 10)
-
-
-@pytest.mark.parametrize(
-    ("retry_after", "verdict"), [("1", None), ("5", None), ("6", "false"), ("tomorrow", "false"), (None, None)]
-)
-async def test_a_long_wait_is_left_to_whoever_waits_for_the_turn(retry_after: str | None, verdict: str | None) -> None:
-    response = httpx2.Response(503, headers={"retry-after": retry_after} if retry_after else {})
-    await check_response(response)
-
-    assert response.headers.get("x-should-retry") == verdict
+        read(STREAM.encode(), 10)

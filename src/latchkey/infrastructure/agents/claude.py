@@ -61,8 +61,8 @@ class ClaudeAgent:
     async def _carry(self, assignment: Assignment, tell: Events) -> None:
         """A task of its own, so that whatever cancels the turn does it once, and the process is seen to its end."""
         with tell:
-            async with open_toolbox(self._connect, assignment.secret) as toolbox:
-                tools = [tool.name for tool in await toolbox.list_tools()]
+            async with open_toolbox(self._connect, assignment) as toolbox:
+                tools = [tool.name for tool in toolbox.tools]
             async with self._places:
                 with self._house.home() as home:
                     furnish(home, assignment, self._mcp_url)

@@ -5,7 +5,7 @@ import math
 from latchkey.domain.errors import MaxSteps, ModelBadResponse, ModelUnavailable, RateLimited, TurnFailed
 from latchkey.infrastructure.agents.claude_output import ResultLine
 from latchkey.infrastructure.agents.model_failures import LONGEST_RETRY_AFTER_S
-from latchkey.infrastructure.agents.model_stream import LONGEST_RETRY_AFTER_S as LONGEST_PATIENCE_S
+from latchkey.infrastructure.agents.model_retries import LONGEST_RETRY_AFTER_S as LONGEST_PATIENCE_S
 
 TOO_MANY_REQUESTS = 429
 _PASSING = {408, 409, TOO_MANY_REQUESTS}

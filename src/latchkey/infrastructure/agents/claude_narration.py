@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from latchkey.domain.agent import AgentEvent, ToolRequest
+from latchkey.domain.agent import AgentEvent, ToolRequest, ToolReturned
 from latchkey.domain.errors import ModelBadResponse, ToolsUnavailable
 from latchkey.infrastructure.agents.claude_command import SERVER, tool_name
 from latchkey.infrastructure.agents.claude_failures import check_retry, failure_of
@@ -22,7 +22,7 @@ from latchkey.infrastructure.agents.claude_output import (
     Tokens,
     UserLine,
 )
-from latchkey.infrastructure.agents.claude_speech import Speech
+from latchkey.infrastructure.agents.speech import Speech
 
 _CONNECTED = [McpServer(SERVER, "connected")]
 _CUT_SHORT = {"max_tokens", "model_context_window_exceeded"}
@@ -55,6 +55,7 @@ class Narration:
         self._speech = Speech()
         self._streamed: set[str] = set()
         self._unstreamed: str | None = None
+        self._requested: set[str] = set()
         self._spoken: _Spoken | None = None
 
     def hear(self, line: Line) -> Iterator[AgentEvent]:
@@ -67,7 +68,7 @@ class Narration:
             case AssistantLine():
                 yield from self._hear_message(line)
             case UserLine():
-                self._hear_result_of_tool(line)
+                yield from self._hear_results_of_tools(line)
             case ResultLine():
                 self._hear_end(line)
 
@@ -134,6 +135,7 @@ class Narration:
         if block.type == "tool_use" and block.name in self._tools and block.arguments is not None:
             request = ToolRequest.of(block.id, self._tools[block.name], block.arguments)
             if request:
+                self._requested.add(request.call_id)
                 yield request
 
     def _hear_unstreamed(self, message: ModelMessage) -> Iterator[AgentEvent]:
@@ -146,12 +148,15 @@ class Narration:
         for block in message.content:
             yield from self._hear_block(block, self._spoken)
 
-    def _hear_result_of_tool(self, line: UserLine) -> None:
+    def _hear_results_of_tools(self, line: UserLine) -> Iterator[AgentEvent]:
         """Raises `ToolsUnavailable` for a call whose effect nobody knows: the model is not to try it again."""
         if not line.results:
             raise ModelBadResponse("The model's answer is incomplete: the Claude CLI asked it to go on.")
         if line.is_lost:
             raise ToolsUnavailable("The agent lost its tools in the middle of the turn.")
+        for result in line.results:
+            if result.tool_use_id in self._requested:
+                yield ToolReturned(result.tool_use_id)
 
     def _hear_end(self, line: ResultLine) -> None:
         if not self._is_equipped:

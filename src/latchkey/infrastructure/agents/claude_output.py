@@ -53,13 +53,14 @@ class Tokens(Struct):
 
 
 class Block(Struct):
-    """A part of a message, or a piece of one. `content` is a tool's result; `id`, `name` and `input` are of a call."""
+    """A part of a message, or a piece of one. `id`, `name` and `input` are of a call; `content` is its result."""
 
     type: str = ""
     text: str | None = None
     id: str = ""
     name: str = ""
     input: Any = None
+    tool_use_id: str = ""
     is_error: bool | None = None
     content: Any = None
 

@@ -1,79 +1,55 @@
-"""The stream in which a model answers, checked for being one and for being whole."""
-
-import re
-from collections.abc import AsyncIterator
-
-import httpx2
+"""The stream of server-sent events in which a model answers."""
 
 from latchkey.domain.errors import ModelBadResponse
 
 MAX_STREAM_BYTES = 64 * 1024 * 1024
-LONGEST_RETRY_AFTER_S = 5.0
 
-# Inside a JSON string these would have their quotes escaped, so nothing that a model says matches.
-_TERMINAL = re.compile(
-    rb'[\r\n]data: ?\[DONE\]|"finish_reason": ?"(?:(?P<cut_short>length)|\w+)"|"error": ?\{'
-    rb'|"type": ?"(?:response\.(?:completed|failed|incomplete)|error)"'
-)
-_OVERLAP = 64
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-async def check_response(response: httpx2.Response) -> None:
-    """A response hook: an answer is let through as long as it is a whole event stream.
+class ModelStream:
+    """Takes bytes as they come, however the network cuts them, and gives the data of the events that are complete.
 
-    The SDK takes HTML, `{}` and a stream that breaks off for an answer. What is found is raised where the
-    stream is read, because there nothing is tried again.
+    httpx2's `EventSource` does not tell which events came together, which is how the last piece of a text is known:
+    it is written with the end of the turn, in one transaction less. It also takes 26 us for an answer of 13 events, of
+    which this takes 15.
     """
-    if response.status_code == httpx2.codes.OK and isinstance(response.stream, httpx2.AsyncByteStream):
-        media_type = response.headers.get("content-type", "nothing").partition(";")[0].strip().lower()
-        response.stream = ModelStream(response.stream, media_type)
-    elif _asks_for_patience(response):
-        # The OpenAI client would sleep through a turn; whoever waits for the turn can decide better.
-        response.headers["x-should-retry"] = "false"
 
-
-def _asks_for_patience(response: httpx2.Response) -> bool:
-    try:
-        return float(response.headers.get("retry-after", "0")) > LONGEST_RETRY_AFTER_S
-    except ValueError:
-        return True
-
-
-class ModelStream(httpx2.AsyncByteStream):
-    """Passes the bytes on as they come. Raises `ModelBadResponse` where they are not, or end before, an answer."""
-
-    def __init__(self, stream: httpx2.AsyncByteStream, media_type: str) -> None:
-        self._stream = stream
-        self._media_type = media_type
-        self._is_whole = False
+    def __init__(self) -> None:
         self._size = 0
-        self._tail = b""
+        self._rest = bytearray()
+        self._has_begun = False
+        self._ends_in_cr = False
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        if self._media_type != "text/event-stream":
-            raise ModelBadResponse(
-                f"The model's server answered with {self._media_type} instead of an event stream: check its base URL."
-            )
-        try:
-            async for chunk in self._stream:
-                self._read(chunk)
-                yield chunk
-        except (httpx2.ReadError, httpx2.RemoteProtocolError) as error:
-            raise ModelBadResponse("The connection broke in the middle of the model's answer.") from error
-        if not self._is_whole:
-            raise ModelBadResponse("The model's answer broke off before its end.")
-
-    def _read(self, chunk: bytes) -> None:
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Raises `ModelBadResponse` once it is more than any answer has."""
         self._size += len(chunk)
         if self._size > MAX_STREAM_BYTES:
             raise ModelBadResponse(f"The model's answer is longer than {MAX_STREAM_BYTES} bytes.")
-        if not self._is_whole:
-            seen = self._tail + chunk
-            end = _TERMINAL.search(seen)
-            if end is not None and end["cut_short"]:
-                raise ModelBadResponse("The model's answer was cut short: it or the conversation is too long.")
-            self._is_whole = end is not None
-            self._tail = seen[-_OVERLAP:]
+        seen = max(0, len(self._rest) - 1)
+        self._rest += self._with_plain_ends(chunk)
+        end = self._rest.rfind(b"\n\n", seen)
+        if end < 0:
+            return []
+        whole, self._rest = bytes(self._rest[:end]), self._rest[end + 2 :]
+        if not self._has_begun:
+            whole, self._has_begun = whole.removeprefix(_BYTE_ORDER_MARK), True
+        return [data for event in whole.split(b"\n\n") if (data := _data(event))]
 
-    async def aclose(self) -> None:
-        await self._stream.aclose()
+    def end(self) -> list[bytes]:
+        """What is left where the stream ends: a server may leave out the last blank line."""
+        return self.feed(b"\n\n")
+
+    def _with_plain_ends(self, chunk: bytes) -> bytes:
+        """Lines end in LF from here on, also those that end in CR or CRLF, between the two of which a cut may be."""
+        if self._ends_in_cr:
+            chunk, self._ends_in_cr = chunk.removeprefix(b"\n"), not chunk
+        if b"\r" in chunk:
+            self._ends_in_cr = chunk.endswith(b"\r")
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        return chunk
+
+
+def _data(event: bytes) -> bytes:
+    lines = (line.partition(b":") for line in event.split(b"\n"))
+    return b"\n".join(value.removeprefix(b" ") for name, _, value in lines if name == b"data")

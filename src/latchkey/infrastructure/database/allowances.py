@@ -54,7 +54,7 @@ class SqlAllowances:
         return await self.get() or allowance
 
     async def replace(self, allowance: Allowance) -> None:
-        await self._session.run(_REPLACE, **_values(allowance))
+        self._session.write(_REPLACE, **_values(allowance))
 
     async def measure(self) -> int:
         ((size,),) = await self._session.rows(_MEASURE)

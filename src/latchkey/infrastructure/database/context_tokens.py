@@ -10,6 +10,7 @@ from latchkey.domain.page import Page, Window
 from latchkey.domain.scope import ContextToken, ContextTokenId, Grant, Scope, TokenSecret
 from latchkey.domain.turn import TurnId
 from latchkey.infrastructure.database.session import Session, columns_but, insert_mine, mine
+from latchkey.infrastructure.database.standing import STANDING, Standing
 from latchkey.infrastructure.database.tables import context_tokens as tokens
 from latchkey.infrastructure.database.wires import Row
 
@@ -18,7 +19,11 @@ _KEY = tokens.c.id == bindparam("key")
 _OF_TURN = tokens.c.turn_id == bindparam("turn")
 _ALIVE = (tokens.c.revoked_at.is_(None), tokens.c.expires_at > bindparam("now"))
 _BY_DIGEST = _ALL.where(tokens.c.digest == bindparam("digest"), *_ALIVE)
-_BY_DIGEST_HELD = _BY_DIGEST.with_for_update(read=True)
+_HELD = (
+    _BY_DIGEST.add_columns(*STANDING.c)
+    .outerjoin(STANDING, STANDING.c.id == tokens.c.turn_id)
+    .with_for_update(read=True, of=tokens)
+)
 _ONE = _ALL.where(_KEY)
 _NEWEST = _ALL.order_by(tokens.c.id.desc()).limit(bindparam("limit"))
 _OLDER = _NEWEST.where(tokens.c.id < bindparam("before"))
@@ -43,25 +48,18 @@ class SqlContextTokens:
         self._session = session
         self.added: list[TokenSecret] = []
 
-    async def resolve(self, secret: TokenSecret, now: datetime, *, hold: bool) -> Scope:
-        """What the token opens. Held, its row stays locked until the unit ends: a revoke waits for that.
+    async def resolve(self, secret: TokenSecret, now: datetime) -> Scope:
+        """What the token opens. Raises `Unauthenticated` for one that opens nothing, without telling why."""
+        return self._opened(await self._session.row(_BY_DIGEST, digest=secret.digest, now=now))
 
-        Raises `Unauthenticated` for a token that is unknown, expired or revoked, without telling which.
-        """
-        row = await self._session.row(_BY_DIGEST_HELD if hold else _BY_DIGEST, digest=secret.digest, now=now)
-        if row is None:
-            raise Unauthenticated("This context token is unknown, expired or revoked: get a new one.")
-        token = _token(row)
-        return Scope(
-            user_id=self._session.scope.user_id,
-            grants=frozenset(token.grants),
-            token_id=token.id,
-            conversation_id=token.conversation_id,
-            turn_id=token.turn_id,
-        )
+    async def hold(self, secret: TokenSecret, now: datetime) -> tuple[Scope, Standing | None]:
+        """The same, with how far its turn has come; a revoke of it waits until the unit ends."""
+        row = await self._session.row(_HELD, digest=secret.digest, now=now)
+        scope = self._opened(row and row[: -len(STANDING.c)])
+        return scope, None if row is None or scope.turn_id is None else Standing(*row[-len(STANDING.c) :])
 
     async def add(self, token: ContextToken, secret: TokenSecret) -> None:
-        await self._session.run(
+        self._session.write(
             _ADD,
             id=token.id,
             digest=secret.digest,
@@ -95,10 +93,15 @@ class SqlContextTokens:
             await self.get(id)
 
     async def revoke_turn(self, id: TurnId, now: datetime) -> None:
-        await self._session.run(_REVOKE_OF_TURN, turn=id, now=now)
+        self._session.write(_REVOKE_OF_TURN, turn=id, now=now)
 
     async def extend_turn(self, id: TurnId, until: datetime, now: datetime) -> None:
-        await self._session.run(_EXTEND_OF_TURN, turn=id, until=until, now=now)
+        self._session.write(_EXTEND_OF_TURN, turn=id, until=until, now=now)
+
+    def _opened(self, row: Row | None) -> Scope:
+        if row is None:
+            raise Unauthenticated("This context token is unknown, expired or revoked: get a new one.")
+        return _token(row).opens(self._session.scope.user_id)
 
 
 def _token(row: Row) -> ContextToken:

@@ -27,11 +27,9 @@ _OLDER = _NEWEST.where(
 )
 _ADD = insert_mine(conversations)
 _REPLACE = update(conversations).where(mine(conversations), _KEY)
-_NEXT = (
-    update(conversations)
-    .where(mine(conversations), _KEY)
-    .values(last_seq=conversations.c.last_seq + 1, updated_at=bindparam("now"))
-    .returning(conversations.c.last_seq)
+_NUMBER = update(conversations).where(mine(conversations), _KEY)
+_NEXT = _NUMBER.values(last_seq=conversations.c.last_seq + 1, updated_at=bindparam("now")).returning(
+    conversations.c.last_seq
 )
 _REMOVE_TOKENS = delete(context_tokens).where(
     mine(context_tokens), context_tokens.c.conversation_id == bindparam("key")
@@ -56,7 +54,7 @@ class SqlConversations:
         self._session = session
 
     async def add(self, conversation: Conversation, messages: int = 0) -> None:
-        await self._session.run(_ADD, last_seq=messages, **asdict(conversation))
+        self._session.write(_ADD, last_seq=messages, **asdict(conversation))
 
     async def get(self, id: ConversationId, *, for_update: bool = False) -> Conversation:
         row = await self._session.row(_ONE_FOR_UPDATE if for_update else _ONE, key=self._inside(id))
@@ -90,6 +88,9 @@ class SqlConversations:
             raise NotFound.of("conversation")
         seq: int = row[0]
         return seq
+
+    async def number(self, id: ConversationId, seq: int, now: datetime) -> None:
+        self._session.write(_NUMBER, key=self._inside(id), last_seq=seq, updated_at=now)
 
     async def remove(self, id: ConversationId) -> None:
         # Tokens first: this waits for the calls under way, in the order in which they lock.

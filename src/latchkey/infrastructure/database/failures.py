@@ -9,7 +9,7 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from latchkey.domain.errors import Conflict, Failure, NotFound, RepeatedCall, TurnInProgress, Unavailable
+from latchkey.domain.errors import Conflict, Failure, NotFound, Overtaken, RepeatedCall, TurnInProgress, Unavailable
 
 DEAD = (
     asyncpg.PostgresConnectionError,
@@ -38,6 +38,7 @@ _CONSTRAINTS: dict[str, tuple[type[Failure], str]] = {
     "uq_turns_running": (TurnInProgress, "This conversation has a running turn: wait until it has ended."),
     "uq_turns_idempotency": (Conflict, "A message with this Idempotency-Key is being taken: try again."),
     "uq_tool_calls_call": (RepeatedCall, "The turn has a call under this id already."),
+    "pk_turn_events": (Overtaken, "Somebody else wrote to the turn at the same time: try again."),
     "fk_\\w+_conversations": (NotFound, NotFound.of("conversation").detail),
     "fk_\\w+_turns": (NotFound, NotFound.of("turn").detail),
 }
@@ -47,6 +48,7 @@ _SQLITE_NAMES = {
     "turns.user_id, turns.conversation_id": "uq_turns_running",
     "turns.user_id, turns.idempotency_key": "uq_turns_idempotency",
     "tool_calls.user_id, tool_calls.turn_id, tool_calls.call_id": "uq_tool_calls_call",
+    "turn_events.user_id, turn_events.turn_id, turn_events.seq": "pk_turn_events",
 }
 """SQLite tells the columns of a unique index in place of its name, and nothing of a foreign key."""
 
@@ -58,6 +60,8 @@ def translated() -> Iterator[None]:
         yield
     except (asyncpg.IntegrityConstraintViolationError, sqlite3.IntegrityError) as error:
         raise _failure(_constraint(error)) from error
+    except asyncpg.DeadlockDetectedError as error:
+        raise Overtaken("Somebody else wrote the same at the same time: try again.") from error
     except DBAPIError as error:
         if error.connection_invalidated or _is_down(_driver_error(error)):
             raise _unavailable() from error

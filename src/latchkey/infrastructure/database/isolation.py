@@ -3,6 +3,7 @@
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from latchkey.domain.errors import Failure
 from latchkey.infrastructure.database.guard import USER, UnpinnedStatement
 from latchkey.infrastructure.database.row_security import row_security_faults
 from latchkey.infrastructure.database.tables import tasks
@@ -10,7 +11,7 @@ from latchkey.infrastructure.database.tables import tasks
 _PRAGMAS = {"foreign_keys": 1, "journal_mode": "wal"}
 
 
-class IsolationBroken(Exception):
+class IsolationBroken(Failure):
     """This database would not keep users apart; the text lists everything that is wrong, and what would be right."""
 
 

@@ -52,7 +52,7 @@ class SqlMessages:
         self._ledger = ledger
 
     async def add(self, message: Message) -> None:
-        await self._session.run(
+        self._session.write(
             _ADD,
             id=message.id,
             conversation_id=message.conversation_id,

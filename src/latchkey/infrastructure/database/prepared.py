@@ -30,6 +30,7 @@ class Prepared:
         expanded = compiled.construct_expanded_state(given)
         self.sql = expanded.statement
         self.writes = not isinstance(statement, Select)
+        self.table = None if isinstance(statement, Select) else statement.table
         self._constants = {name: bound.value for name, bound in compiled.binds.items() if not bound.required}
         self._parameters = [
             (name, compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect))

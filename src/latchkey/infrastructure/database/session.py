@@ -3,13 +3,13 @@
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Column, ColumnElement, Insert, Table, bindparam, insert
+from sqlalchemy import Column, ColumnElement, FromClause, Insert, Table, Update, bindparam, insert
 
 from latchkey.domain.allowance import ROW_BYTES
 from latchkey.domain.scope import Scope
 from latchkey.infrastructure.database.guard import USER
 from latchkey.infrastructure.database.prepared import Prepared, Statement, Statements, Values
-from latchkey.infrastructure.database.wires import Row, Wire
+from latchkey.infrastructure.database.wires import Row, Wire, Write
 
 
 class ReadOnly(Exception):
@@ -23,11 +23,14 @@ class Session:
         self._wire = wire
         self._statements = statements
         self._read_only = read_only
+        self._waiting: list[Write] = []
+        self._touched: set[FromClause | None] = set()
         self.scope = scope
         self.written = 0
 
     async def rows(self, statement: Statement, **values: Any) -> list[Row]:
         prepared = self._prepared(statement, values)
+        await self.flush()
         return [prepared.read(row) for row in await self._wire.fetch(prepared.sql, prepared.arguments(values))]
 
     async def row(self, statement: Statement, **values: Any) -> Row | None:
@@ -35,18 +38,34 @@ class Session:
         return found[0] if found else None
 
     async def run(self, statement: Statement, **values: Any) -> int:
-        """How many rows it changed."""
+        """How many rows it changed. An update takes along what waits, unless that is about the same table."""
         prepared = self._prepared(statement, values)
-        return await self._wire.run(prepared.sql, prepared.arguments(values))
+        if not isinstance(statement, Update) or prepared.table in self._touched:
+            await self.flush()
+        self._waiting.insert(0, (prepared.sql, prepared.arguments(values)))
+        return await self.flush()
 
-    async def run_each(self, statement: Statement, rows: list[dict[str, Any]]) -> None:
-        """The same for each of these rows, in one round trip."""
-        if len(rows) == 1:
-            await self.run(statement, **rows[0])
-        elif rows:
-            prepared = [self._prepared(statement, values) for values in rows]
-            arguments = [one.arguments(values) for one, values in zip(prepared, rows, strict=True)]
-            await self._wire.run_each(prepared[0].sql, arguments)
+    def write(self, statement: Statement, **values: Any) -> None:
+        """To be sent with others, before the next that is waited for: a turn with a tool is 12 round trips, not 29.
+
+        All that wait are one statement to the database, so none of them may build on another.
+        """
+        prepared = self._prepared(statement, values)
+        self._waiting.append((prepared.sql, prepared.arguments(values)))
+        self._touched.add(prepared.table)
+
+    async def flush(self) -> int:
+        """Send what waits. How many rows the first of it changed."""
+        if not self._waiting:
+            return 0
+        waiting, self._waiting = self._waiting, []
+        self._touched.clear()
+        return await self._wire.run_all(waiting)
+
+    async def commit(self) -> bool:
+        """With what waits. False if the database had refused a statement, and so kept nothing."""
+        waiting, self._waiting = self._waiting, []
+        return await self._wire.commit(waiting)
 
     def _prepared(self, statement: Statement, values: Values) -> Prepared:
         values[USER] = self.scope.user_id

@@ -1,12 +1,9 @@
 """The tables. `user_id` leads every primary, unique and foreign key; there are no sequences."""
 
-from advanced_alchemy.base import convention
-from advanced_alchemy.types import DateTimeUTC
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    DateTime,
     ForeignKeyConstraint,
     Index,
     Integer,
@@ -20,10 +17,9 @@ from sqlalchemy import (
     text,
 )
 
-metadata = MetaData(naming_convention=convention)
+from latchkey.infrastructure.database.conventions import NAMES, TIME
 
-_TIME = DateTime(timezone=True).with_variant(DateTimeUTC(), "sqlite")
-"""SQLite knows no time zones. PostgreSQL does, and to convert its times again costs 40 us for a list of 50 tasks."""
+metadata = MetaData(naming_convention=NAMES)
 
 
 def _owner() -> Column[str]:
@@ -31,7 +27,7 @@ def _owner() -> Column[str]:
 
 
 def _time(name: str, *, nullable: bool = False) -> Column[object]:
-    return Column(name, _TIME, nullable=nullable)
+    return Column(name, TIME, nullable=nullable)
 
 
 def _of_conversation(*, nullable: bool = False) -> tuple[Column[object], ForeignKeyConstraint]:

@@ -41,7 +41,7 @@ class SqlTasks:
         self._session = session
 
     async def add(self, task: Task) -> None:
-        await self._session.run(_ADD, **asdict(task))
+        self._session.write(_ADD, **asdict(task))
 
     async def get(self, id: TaskId, *, for_update: bool = False) -> Task:
         row = await self._session.row(_ONE_FOR_UPDATE if for_update else _ONE, key=id)

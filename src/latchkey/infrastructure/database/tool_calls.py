@@ -7,7 +7,7 @@ from msgspec import Raw
 from sqlalchemy import BindParameter, Select, bindparam, select, update
 from sqlalchemy.dialects import postgresql
 
-from latchkey.domain.errors import NotFound
+from latchkey.domain.errors import NotFound, RepeatedCall
 from latchkey.domain.tool_call import NO_RESULT, ToolCall, ToolCallId
 from latchkey.domain.turn import TurnId
 from latchkey.infrastructure.database.guard import USER
@@ -31,6 +31,9 @@ _SETTLE = (
 _UNDER_ID = select(*columns_of(tool_calls, ToolCall)).where(
     mine(tool_calls), tool_calls.c.turn_id == bindparam("turn"), tool_calls.c.call_id == bindparam("call_id")
 )
+CALLS_OF_TURN = select(*columns_of(tool_calls, ToolCall)).where(
+    mine(tool_calls), tool_calls.c.turn_id == bindparam("turn")
+)
 
 
 class SqlToolCalls:
@@ -40,7 +43,7 @@ class SqlToolCalls:
         self._session = session
 
     async def add(self, call: ToolCall, turn_id: TurnId, call_id: str | None = None) -> None:
-        await self._session.run(
+        self._session.write(
             _ADD, turn_id=turn_id, id=call.id, call_id=call_id, result=bytes(call.result).decode(), **_values(call)
         )
 
@@ -51,16 +54,19 @@ class SqlToolCalls:
             )
         )
 
-    async def settle(self, turn_id: TurnId, call_id: str, call: ToolCall) -> ToolCallId | None:
+    async def settle(self, turn_id: TurnId, call_id: str, call: ToolCall) -> ToolCallId:
         result = bytes(call.result).decode()
         row = await self._session.row(_SETTLE, turn=turn_id, known_as=call_id, result=result, **_values(call))
-        return None if row is None else row[0]
+        if row is None:
+            raise RepeatedCall("The turn has no call under this id that waits for its result.")
+        id: ToolCallId = row[0]
+        return id
 
     async def find(self, turn_id: TurnId, call_id: str) -> ToolCall:
         row = await self._session.row(_UNDER_ID, turn=turn_id, call_id=call_id)
         if row is None:
             raise NotFound.of("tool call")
-        return _call(row)
+        return call_of(row)
 
     async def of_turns(self, ids: list[TurnId]) -> dict[TurnId, list[ToolCall]]:
         found: dict[TurnId, list[ToolCall]] = {}
@@ -68,7 +74,7 @@ class SqlToolCalls:
             padded = _padded(ids)
             turns = {f"turn{index}": id for index, id in enumerate(padded)}
             for turn_id, *call in await self._session.rows(_of_turns(len(padded)), **turns):
-                found.setdefault(turn_id, []).append(_call(call))
+                found.setdefault(turn_id, []).append(call_of(call))
         return found
 
 
@@ -98,7 +104,7 @@ def _values(call: ToolCall) -> dict[str, Any]:
     }
 
 
-def _call(row: Row) -> ToolCall:
+def call_of(row: Row) -> ToolCall:
     id, name, arguments, result, is_error, started_at, duration_ms = row
     return ToolCall(
         id=id,

@@ -38,7 +38,8 @@ class SqlTurnEvents:
         self.added: list[TurnEvent] = []
 
     async def add(self, *events: TurnEvent) -> None:
-        await self._session.run_each(_ADD, [_values(event) for event in events])
+        for event in events:
+            self._session.write(_ADD, **_values(event))
         self.added += events
 
     async def after(self, turn_id: TurnId, seq: int, limit: int, characters: int) -> list[TurnEvent]:

@@ -4,15 +4,18 @@ from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Update, bindparam, literal, select, update
+from msgspec.structs import replace
+from sqlalchemy import and_, bindparam, literal, select, true, update
 
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import Conflict, NotFound, TooManyCalls
 from latchkey.domain.page import Page, Window
-from latchkey.domain.repositories import Progress
+from latchkey.domain.repositories import Closing, Progress
 from latchkey.domain.turn import Idempotency, Turn, TurnError, TurnId, Usage
 from latchkey.infrastructure.database.session import Session, columns_but, insert_mine, mine
-from latchkey.infrastructure.database.tables import turns
+from latchkey.infrastructure.database.standing import OF_TURNS, Standing
+from latchkey.infrastructure.database.tables import conversations, turns
+from latchkey.infrastructure.database.tool_calls import CALLS_OF_TURN, call_of
 from latchkey.infrastructure.database.wires import Row
 
 _ALL = select(*columns_but(turns, "calls")).where(mine(turns))
@@ -35,13 +38,26 @@ _ADVANCE = (
     .values(last_event=turns.c.last_event + bindparam("count"))
     .returning(turns.c.last_event)
 )
-_CALL = _ADVANCE.values(calls=turns.c.calls + 1).returning(turns.c.calls)
+_STANDING = OF_TURNS.where(_KEY).with_for_update(key_share=True)
+_COUNT_CALL = update(turns).where(mine(turns), _KEY)
 _PROGRESS = _ADVANCE.where(turns.c.told == bindparam("before")).values(
     told=bindparam("told_now"),
     requests=bindparam("used_requests"),
     input_tokens=bindparam("used_input"),
     output_tokens=bindparam("used_output"),
 )
+_CALLS = CALLS_OF_TURN.subquery("call")
+_CLOSING = (
+    _ALL.add_columns(conversations.c.last_seq, *_CALLS.c)
+    .join(
+        conversations, and_(conversations.c.user_id == turns.c.user_id, conversations.c.id == turns.c.conversation_id)
+    )
+    .outerjoin(_CALLS, true())
+    .where(mine(conversations), _KEY)
+    .order_by(_CALLS.c.id)
+    .with_for_update(key_share=True, of=(turns, conversations))
+)
+_WIDTH = len(_ALL.selected_columns)
 
 
 class _Last(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="turns"):
@@ -53,11 +69,12 @@ class _Last(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, ta
 class SqlTurns:
     """Newest first."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, standing: Standing | None = None) -> None:
         self._session = session
+        self._standing = standing
 
     async def add(self, turn: Turn) -> None:
-        await self._session.run(_ADD, **_values(turn))
+        self._session.write(_ADD, **_values(turn))
 
     async def get(self, id: TurnId, *, for_update: bool = False) -> Turn:
         row = await self._session.row(_ONE_FOR_UPDATE if for_update else _ONE, key=id)
@@ -65,6 +82,14 @@ class SqlTurns:
         if turn is None or not self._session.scope.reaches(turn.conversation_id):
             raise NotFound.of("turn")
         return turn
+
+    async def closing(self, id: TurnId) -> Closing:
+        rows = await self._session.rows(_CLOSING, key=id, turn=id)
+        turn = _turn(rows[0][:_WIDTH]) if rows else None
+        if turn is None or not self._session.scope.reaches(turn.conversation_id):
+            raise NotFound.of("turn")
+        calls = [call_of(row[_WIDTH + 1 :]) for row in rows if row[_WIDTH + 1] is not None]
+        return Closing(turn, calls, rows[0][_WIDTH] + 1)
 
     async def page(self, conversation_id: ConversationId, window: Window) -> Page[Turn]:
         if not self._session.scope.reaches(conversation_id):
@@ -91,13 +116,21 @@ class SqlTurns:
         return None if row is None else _turn(row)
 
     async def next_event(self, id: TurnId, now: datetime, count: int = 1) -> int:
-        return _first(await self._advanced(_ADVANCE, id, now, count), count)
+        row = await self._session.row(_ADVANCE, key=id, now=now, count=count)
+        if row is None:
+            raise _over(id)
+        return _first(row, count)
 
     async def next_call(self, id: TurnId, now: datetime, count: int, most: int) -> int:
-        row = await self._advanced(_CALL, id, now, count)
-        if row[1] > most:
+        standing = self._standing if self._standing and self._standing.id == id else await self._look(id)
+        if standing is None or not standing.is_running(now):
+            raise _over(id)
+        if standing.calls >= most:
             raise TooManyCalls(f"The turn has called {most} tools, which is the limit: answer now.")
-        return _first(row, count)
+        first, last, calls = standing.last_event + 1, standing.last_event + count, standing.calls + 1
+        self._session.write(_COUNT_CALL, key=id, last_event=last, calls=calls)
+        self._standing = replace(standing, last_event=last, calls=calls)
+        return first
 
     async def progress(self, id: TurnId, now: datetime, progress: Progress, count: int) -> int | None:
         row = await self._session.row(
@@ -113,11 +146,13 @@ class SqlTurns:
         )
         return None if row is None else _first(row, count)
 
-    async def _advanced(self, statement: Update, id: TurnId, now: datetime, count: int) -> Row:
-        row = await self._session.row(statement, key=id, now=now, count=count)
-        if row is None:
-            raise Conflict("The turn has ended.", turn_id=id)
-        return row
+    async def _look(self, id: TurnId) -> Standing | None:
+        row = await self._session.row(_STANDING, key=id)
+        return None if row is None else Standing(*row)
+
+
+def _over(id: TurnId) -> Conflict:
+    return Conflict("The turn has ended.", turn_id=id)
 
 
 def _first(row: Row, count: int) -> int:

@@ -38,6 +38,7 @@ from latchkey.infrastructure.database.messages import SqlMessages
 from latchkey.infrastructure.database.prepared import Statements
 from latchkey.infrastructure.database.session import Session
 from latchkey.infrastructure.database.shares import Shares
+from latchkey.infrastructure.database.standing import Standing
 from latchkey.infrastructure.database.tasks import SqlTasks
 from latchkey.infrastructure.database.tool_calls import SqlToolCalls
 from latchkey.infrastructure.database.turn_events import SqlTurnEvents
@@ -52,8 +53,9 @@ class NothingCommitted(Exception):
 class SqlUnitOfWork:
     """The collections, bound to one scope and one transaction."""
 
-    def __init__(self, wire: Wire, session: Session, now: datetime, feed: LocalFeed, shares: Shares) -> None:
-        self._wire = wire
+    def __init__(
+        self, session: Session, now: datetime, feed: LocalFeed, shares: Shares, standing: Standing | None
+    ) -> None:
         self._shares = shares
         self._session = session
         self._feed = feed
@@ -64,7 +66,7 @@ class SqlUnitOfWork:
         self.tool_calls: ToolCalls = ledger
         self.conversations: Conversations = SqlConversations(session)
         self.messages: Messages = SqlMessages(session, ledger)
-        self.turns: Turns = SqlTurns(session)
+        self.turns: Turns = SqlTurns(session, standing)
         self._events = SqlTurnEvents(session)
         self.turn_events: TurnEvents = self._events
         self.tasks: Tasks = SqlTasks(session)
@@ -81,7 +83,7 @@ class SqlUnitOfWork:
         return uuid7()
 
     async def commit(self) -> None:
-        if not await self._wire.send("COMMIT"):
+        if not await self._session.commit():
             raise NothingCommitted("The database had refused a statement of this unit, and so kept nothing of it.")
         self.committed = True
         for secret in self._tokens.added:
@@ -116,9 +118,9 @@ class SqlUnitsOfWork:
                 work = None
                 try:
                     now = self._now()
-                    scope = await self._scope(wire, credential, isolation, now)
+                    scope, standing = await self._scope(wire, credential, isolation, now)
                     session = self._session(wire, scope, read_only=isolation == "read")
-                    work = SqlUnitOfWork(wire, session, now, self._feed, self._dialect.shares)
+                    work = SqlUnitOfWork(session, now, self._feed, self._dialect.shares, standing)
                     yield work
                 finally:
                     if work is not None and work.committed:
@@ -132,7 +134,7 @@ class SqlUnitsOfWork:
             connection = await self._engine.connect()
             wire = self._dialect.wire(_pooled(connection).driver_connection)
             try:
-                await wire.send(opening)
+                await wire.begin(opening)
             except DEAD as error:
                 await connection.invalidate()
                 await connection.close()
@@ -146,13 +148,19 @@ class SqlUnitsOfWork:
                 return connection, wire
         raise AssertionError  # the last attempt returns or raises
 
-    async def _scope(self, wire: Wire, credential: Credential, isolation: Isolation, now: datetime) -> Scope:
+    async def _scope(
+        self, wire: Wire, credential: Credential, isolation: Isolation, now: datetime
+    ) -> tuple[Scope, Standing | None]:
+        """What the credential opens, and for a token that may write, how far its turn has come."""
         if isinstance(credential, Owner):
-            return Scope(credential.user_id)
+            return Scope(credential.user_id), None
         tokens = SqlContextTokens(self._session(wire, Scope(credential.user_id, frozenset()), read_only=True))
-        scope = await tokens.resolve(credential, now, hold=isolation != "read")
+        if isolation == "read":
+            scope, standing = await tokens.resolve(credential, now), None
+        else:
+            scope, standing = await tokens.hold(credential, now)
         self._dialect.shares.meet(credential)
-        return scope
+        return scope, standing
 
     def _session(self, wire: Wire, scope: Scope, *, read_only: bool) -> Session:
         return Session(wire, self._statements, scope, read_only=read_only)
@@ -175,7 +183,7 @@ async def _roll_back(connection: AsyncConnection, wire: Wire) -> None:
     try:
         # asyncpg first waits, however long it takes, for the server to hear that a statement is given up.
         async with asyncio.timeout(POOL_TIMEOUT_S):
-            await wire.send("ROLLBACK")
+            await wire.roll_back()
     except (*DEAD, asyncpg.PostgresError, sqlite3.Error):
         await connection.invalidate()
     finally:

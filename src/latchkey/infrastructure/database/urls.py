@@ -7,6 +7,8 @@ from typing import Any
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from latchkey.domain.errors import Invalid
+
 SQLITE = "sqlite+aiosqlite"
 POSTGRESQL = "postgresql+asyncpg"
 
@@ -21,7 +23,7 @@ _SCHEMES = {
 _VERIFIED = ("verify-ca", "verify-full")
 
 
-class UnusableUrl(ValueError):
+class UnusableUrl(Invalid):
     """The database URL cannot be used; the text says why, without its password."""
 
 

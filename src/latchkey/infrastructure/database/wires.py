@@ -1,69 +1,124 @@
 """The drivers' connections, past SQLAlchemy's: SQL and its arguments in, rows out."""
 
+import re
+import sqlite3
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
 import aiosqlite
 import asyncpg
 
 Row = Sequence[Any]
+Write = tuple[str, list[Any]]
+Answer = tuple[list[Row], int]
+
+_PARAMETER = re.compile(r"\$(\d+)")
 
 
 class Wire(Protocol):
     """One open connection, held by one unit of work."""
 
-    async def send(self, sql: str) -> bool:
-        """Begin or end a transaction. False if the database answered a COMMIT by rolling back."""
-        ...
-
+    async def begin(self, sql: str) -> None: ...
     async def fetch(self, sql: str, arguments: list[Any]) -> Iterable[Row]: ...
 
-    async def run(self, sql: str, arguments: list[Any]) -> int:
-        """How many rows it changed."""
+    async def run_all(self, writes: list[Write]) -> int:
+        """All of them, though none may see what another does. How many rows the first one changed."""
         ...
 
-    async def run_each(self, sql: str, arguments: list[list[Any]]) -> None:
-        """Once for each, without waiting in between."""
+    async def commit(self, writes: list[Write]) -> bool:
+        """These, and then all. False if the database answered the COMMIT by rolling back."""
         ...
+
+    async def roll_back(self) -> None: ...
 
 
 class AsyncpgWire:
     def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         self._connection = connection
 
-    async def send(self, sql: str) -> bool:
-        # After a refused statement, COMMIT succeeds, and its tag tells what it did.
-        return await self._connection.execute(sql) != "ROLLBACK" or sql == "ROLLBACK"
+    async def begin(self, sql: str) -> None:
+        await self._connection.execute(sql)
 
     async def fetch(self, sql: str, arguments: list[Any]) -> Iterable[Row]:
         rows: Iterable[Any] = await self._connection.fetch(sql, *arguments)
         return rows
 
-    async def run(self, sql: str, arguments: list[Any]) -> int:
-        tag = await self._connection.execute(sql, *arguments)
+    async def run_all(self, writes: list[Write]) -> int:
+        sql = writes[0][0] if len(writes) == 1 else _together(*(sql for sql, _ in writes))
+        tag = await self._connection.execute(sql, *(value for _, arguments in writes for value in arguments))
         return int(tag.rpartition(" ")[2])
 
-    async def run_each(self, sql: str, arguments: list[list[Any]]) -> None:
-        await self._connection.executemany(sql, arguments)
+    async def commit(self, writes: list[Write]) -> bool:
+        if writes:
+            await self.run_all(writes)
+        # After a refused statement, COMMIT succeeds, and its tag tells what it did.
+        return await self._connection.execute("COMMIT") != "ROLLBACK"
+
+    async def roll_back(self) -> None:
+        await self._connection.execute("ROLLBACK")
 
 
 class AiosqliteWire:
+    """Visits the connection's thread as seldom as can be: to go there and back takes longer than most statements."""
+
     def __init__(self, connection: aiosqlite.Connection) -> None:
         self._connection = connection
+        self._waiting: list[Write] = []
 
-    async def send(self, sql: str) -> bool:
-        await self.run(sql, [])
-        return True
+    async def begin(self, sql: str) -> None:
+        """A reader's transaction begins with its first statement; a writer has to have its lock."""
+        self._waiting.append((sql, []))
+        if sql != "BEGIN":
+            await self._visit()
 
     async def fetch(self, sql: str, arguments: list[Any]) -> Iterable[Row]:
-        rows: Iterable[Any] = await self._connection.execute_fetchall(sql, arguments)
+        *_, (rows, _changed) = await self._visit((sql, arguments))
         return rows
 
-    async def run(self, sql: str, arguments: list[Any]) -> int:
-        cursor = await self._connection.execute(sql, arguments)
-        await cursor.close()
-        return cursor.rowcount
+    async def run_all(self, writes: list[Write]) -> int:
+        (_rows, changed), *_ = await self._visit(*writes)
+        return changed
 
-    async def run_each(self, sql: str, arguments: list[list[Any]]) -> None:
-        cursor = await self._connection.executemany(sql, arguments)
-        await cursor.close()
+    async def commit(self, writes: list[Write]) -> bool:
+        if not self._waiting:
+            await self._visit(*writes, ("COMMIT", []))
+        return True
+
+    async def roll_back(self) -> None:
+        if not self._waiting:
+            await self._visit(("ROLLBACK", []))
+
+    async def _visit(self, *statements: Write) -> list[Answer]:
+        waiting, self._waiting = [*self._waiting, *statements], []
+        answers: list[Answer]
+        # aiosqlite's own methods make a visit each, and one more to close the cursor.
+        answers = await self._connection._execute(  # type: ignore[no-untyped-call]  # noqa: SLF001
+            _answers,
+            self._connection._conn,  # noqa: SLF001
+            waiting,
+        )
+        return answers
+
+
+def _answers(connection: sqlite3.Connection, statements: list[Write]) -> list[Answer]:
+    answers: list[Answer] = []
+    for sql, arguments in statements:
+        cursor = connection.execute(sql, arguments)
+        answers.append((cursor.fetchall(), cursor.rowcount))
+    return answers
+
+
+@lru_cache(256)
+def _together(*statements: str) -> str:
+    """One statement that does what all of them do (`WITH` with data-modifying statements), in one round trip.
+
+    PostgreSQL runs the main one, and then the others from the last that is listed to the first: listed backwards,
+    they take their locks in the order in which they were written.
+    """
+    parts, taken = [], 0
+    for sql in statements:
+        parts.append(_PARAMETER.sub(lambda found, before=taken: f"${int(found[1]) + before}", sql))  # type: ignore[misc]
+        taken += max(int(number) for number in _PARAMETER.findall(sql))
+    main, *others = parts
+    return f"WITH {', '.join(f'write{nth} AS ({sql})' for nth, sql in reversed(list(enumerate(others))))} {main}"

@@ -11,6 +11,7 @@ from latchkey.domain.conversation import ConversationId
 from latchkey.domain.message import Message, NewMessage
 from latchkey.domain.tool_call import ToolCall
 from latchkey.domain.turn import TurnId, Usage
+from latchkey.interfaces.http.answer import Answer
 from latchkey.interfaces.http.body import JsonBody
 from latchkey.interfaces.http.event_stream import event_stream, wants_events
 from latchkey.interfaces.http.idempotency import REPLAYED, IdempotencyKey, idempotency_of
@@ -74,7 +75,7 @@ async def chat(
     ended = await runner.ended(request.user, begun)
     if begun.first and ended.failure:
         return problem_response(ended.failure, begun.first.request_id, _headers(begun))  # type: ignore[return-value]
-    return Response(_answer(ended), headers=_headers(begun))
+    return Answer(_answer(ended), headers=_headers(begun))
 
 
 def _headers(begun: Begun) -> dict[str, str]:

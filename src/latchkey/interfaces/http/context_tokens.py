@@ -11,6 +11,7 @@ from latchkey.application import tokens
 from latchkey.domain.errors import NotFound
 from latchkey.domain.page import DEFAULT_LIMIT, Page, Window
 from latchkey.domain.scope import ContextToken, ContextTokenId, NewContextToken
+from latchkey.interfaces.http.answer import Answer
 from latchkey.interfaces.http.body import JsonBody
 from latchkey.interfaces.http.headers import LOCATION
 from latchkey.interfaces.http.paging import CursorQuery, LimitQuery
@@ -38,7 +39,7 @@ class ContextTokenController(Controller):
         minted = await request.call(tokens.mint_context_token, data)
         fresh = FreshContextToken(**asdict(minted.token), token=minted.secret.text)
         location = request.location_of("context-tokens", fresh.id)
-        return Response(fresh, status_code=201, headers={"location": location})
+        return Answer(fresh, status_code=201, headers={"location": location})
 
     @get()
     async def list_context_tokens(

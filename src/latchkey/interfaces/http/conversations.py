@@ -12,6 +12,7 @@ from latchkey.domain.message import Message
 from latchkey.domain.page import DEFAULT_LIMIT, Page, Window
 from latchkey.domain.published_turn import PublishedTurn
 from latchkey.domain.repositories import Order
+from latchkey.interfaces.http.answer import Answer
 from latchkey.interfaces.http.body import JsonBody, PatchBody
 from latchkey.interfaces.http.headers import LOCATION
 from latchkey.interfaces.http.paging import CursorQuery, LimitQuery
@@ -29,7 +30,7 @@ class ConversationController(Controller):
         """Start an empty conversation."""
         conversation = await request.call(conversations.add_conversation, data)
         location = request.location_of("conversations", conversation.id)
-        return Response(conversation, status_code=201, headers={"location": location})
+        return Answer(conversation, status_code=201, headers={"location": location})
 
     @get()
     async def list_conversations(

@@ -2,12 +2,12 @@
 
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
-from structlog.contextvars import bound_contextvars
-from uuid_utils.compat import uuid7
+from structlog.contextvars import bind_contextvars, reset_contextvars
+from uuid_utils import uuid7
 
 from latchkey.domain.errors import Failure, Forbidden, Malformed
 from latchkey.interfaces.errors import Misdirected
@@ -61,8 +61,8 @@ class Edge:
             await self._app(scope, receive, send)
             return
         # What stands around a value is no part of it (RFC 9110, 5.5): the server leaves what stands behind it.
-        scope["headers"] = [(name, value.rstrip(b" \t")) for name, value in scope["headers"]]
-        headers = dict(scope["headers"])
+        scope["headers"] = given = [(name, value.rstrip(b" \t")) for name, value in scope["headers"]]
+        headers = dict(given)
         request_id = _request_id(headers.get(b"x-request-id"))
         scope["request_id"] = request_id  # type: ignore[typeddict-unknown-key]
         started = False
@@ -78,24 +78,27 @@ class Edge:
                 message["headers"] = [*message["headers"], added, *self._always, *leaving]
             await send(message)
 
-        with bound_contextvars(request_id=request_id):
-            try:
-                self._check(scope["headers"], headers)
-                await self._app(scope, receive, send_with_headers)
-            except Exception as error:
-                failure = error if isinstance(error, Failure) else OUR_MISTAKE
-                if failure is OUR_MISTAKE:
-                    _log.exception("unhandled")
-                if started:
-                    raise
-                await _send(failure, request_id, send_with_headers)
+        bound = bind_contextvars(request_id=request_id)
+        try:
+            self._check(given, headers)
+            await self._app(scope, receive, send_with_headers)
+        except Exception as error:
+            failure = error if isinstance(error, Failure) else OUR_MISTAKE
+            if failure is OUR_MISTAKE:
+                _log.exception("unhandled")
+            if started:
+                raise
+            await _send(failure, request_id, send_with_headers)
+        finally:
+            reset_contextvars(**bound)
 
-    def _check(self, given: Iterable[tuple[bytes, bytes]], headers: dict[bytes, bytes]) -> None:
+    def _check(self, given: Collection[tuple[bytes, bytes]], headers: dict[bytes, bytes]) -> None:
         """DNS rebinding and foreign pages end here. Raises `Malformed`, `Misdirected` and `Forbidden`."""
-        names = [name for name, _ in given]
-        for name in (b"host", b"origin"):
-            if names.count(name) > 1:
-                raise Malformed(f"Send one {name.decode().title()} header: there are two.")
+        if len(given) > len(headers):
+            names = [name for name, _ in given]
+            for name in (b"host", b"origin"):
+                if names.count(name) > 1:
+                    raise Malformed(f"Send one {name.decode().title()} header: there are two.")
         host = headers.get(b"host", b"").decode("latin-1").lower()
         if not _is_among(self._hosts, host):
             raise Misdirected("This service does not answer for that host: LATCHKEY_ALLOWED_HOSTS lists those it does.")
@@ -106,8 +109,10 @@ class Edge:
 
 def _is_among(allowed: frozenset[str], given: str) -> bool:
     """`localhost:8000`, where that or `localhost` is allowed; of origins the same."""
+    if given in allowed:
+        return True
     bare = _PORT.sub("", given)
-    return given in allowed or (bare in allowed and not _PORT.search(bare))
+    return bare in allowed and not _PORT.search(bare)
 
 
 def _request_id(given: bytes | None) -> str:

@@ -9,6 +9,7 @@ from litestar.params import HeaderParameter
 from latchkey.domain.artifact import Artifact
 from latchkey.domain.errors import Malformed, StaleVersion
 from latchkey.domain.task import Task
+from latchkey.interfaces.http.answer import Answer
 
 Versioned = TypeVar("Versioned", bound=Task | Artifact)
 
@@ -27,7 +28,7 @@ _VERSION = re.compile(r"[1-9]\d{0,8}\Z")
 
 def tagged(thing: Versioned, status_code: int = 200, **headers: str) -> Response[Versioned]:
     """The thing with its version as its entity tag."""
-    return Response(thing, status_code=status_code, headers={"etag": f'"{thing.version}"', **headers})
+    return Answer(thing, status_code=status_code, headers={"etag": f'"{thing.version}"', **headers})
 
 
 def version_in(if_match: str | None) -> int | None:

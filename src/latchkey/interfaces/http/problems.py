@@ -10,9 +10,8 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.status_codes import HTTP_500_INTERNAL_SERVER_ERROR
 from litestar.types import ExceptionHandlersMap
 
-from latchkey.domain.errors import Failure, Invalid, Malformed, NotFound, TooLarge, Unauthenticated
+from latchkey.domain.errors import Failure, Invalid, Malformed, NotFound, Unauthenticated
 from latchkey.interfaces.errors import MethodNotAllowed, status_of, title_of
-from latchkey.interfaces.http.body import MAX_BYTES
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -88,8 +87,6 @@ def _of_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Respo
             response = _answer(request, MethodNotAllowed(f"{request.method} is not a method of this path."))
             response.headers.update(error.headers or {})
             return response
-        case 413:
-            return _answer(request, TooLarge(f"The body is larger than {MAX_BYTES} bytes."))
         case status if status < HTTP_500_INTERNAL_SERVER_ERROR:
             return _answer(request, Malformed(error.detail))
     raise error

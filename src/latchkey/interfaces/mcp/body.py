@@ -30,8 +30,8 @@ async def read_body(receive: Receive) -> bytes | None:
             return bytes(body)
 
 
-def check_json(body: bytes) -> None:
-    """Raises `Malformed` unless it is what every JSON reader reads alike: UTF-8, no lone surrogates, not too deep.
+def read_json(body: bytes) -> Any:
+    """What every JSON reader reads alike. Raises `Malformed` for bytes not in UTF-8, lone surrogates, and great depth.
 
     Raises `TooLarge` for more values than any call has: each is an object of Python's, many times over.
     """
@@ -43,16 +43,7 @@ def check_json(body: bytes) -> None:
         raise Malformed(invalid(error).detail) from error
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _depth(read) > MAX_DEPTH:
         raise Malformed(f"The body is nested more than {MAX_DEPTH} levels deep.")
-
-
-def replaying(body: bytes, receive: Receive) -> Receive:
-    """As if the body had not been read yet."""
-    waiting = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def replay() -> Message:
-        return waiting.pop() if waiting else await receive()
-
-    return replay
+    return read
 
 
 def _has_many_values(body: bytes) -> bool:

@@ -1,5 +1,6 @@
 """Who a request comes from, as its handler sees them on every transport."""
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from copy import copy
 from typing import Any
@@ -14,34 +15,35 @@ from latchkey.domain.scope import Credential, Owner, Scope
 
 
 class Caller(Struct):
-    """A credential, whether it is known to be alive, and the failure if it is not or nobody could tell."""
+    """A credential, the scope that it is known to open, whether it was found alive, and the failure if not."""
 
     credential: Credential
+    known: Scope | None = None
     vouched: bool = False
     refused: Failure | None = None
 
     @classmethod
     def holding(cls, credential: Credential) -> "Caller":
         """An identity provider has vouched for a person; a context token only the database can vouch for."""
-        return cls(credential, vouched=isinstance(credential, Owner))
+        known = Scope(credential.user_id) if isinstance(credential, Owner) else None
+        return cls(credential, known, vouched=known is not None)
 
     async def scope(self, application: Application) -> Scope:
         """What they may see. Raises `Unauthenticated` for a token that opens nothing, and `Unavailable`."""
-        if isinstance(self.credential, Owner):
-            return Scope(self.credential.user_id)
-        scope = await application.scope_of(self.credential)
-        self.vouched = True
-        return scope
+        if self.known is None:
+            self.known = await application.scope_of(self.credential)
+            self.vouched = True
+        return self.known
 
 
 CALLER: ContextVar[Caller] = ContextVar("latchkey_mcp_caller")
 
 
-def seen_by(server: Server[Any], credential: Credential) -> Server[Any]:
-    """The same server, as a connection has it whose every request comes with that credential."""
+def seen_by(server: Server[Any], caller: Callable[[], Caller]) -> Server[Any]:
+    """The same server, as a connection has it whose every request comes from such a caller."""
 
     async def introduce(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-        token = CALLER.set(Caller.holding(credential))
+        token = CALLER.set(caller())
         try:
             return await call_next(ctx)
         finally:

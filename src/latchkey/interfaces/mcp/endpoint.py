@@ -1,22 +1,23 @@
 """`/mcp`: the MCP server over Streamable HTTP, stateless, for both eras of the protocol."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from mcp import MCPError
 from mcp.server.lowlevel import Server
-from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
 from latchkey.application.application import Application
 from latchkey.domain.errors import Failure, Invalid, Unauthenticated, Unavailable
 from latchkey.domain.ports import Identity
 from latchkey.domain.scope import TokenSecret
 from latchkey.interfaces.bearer import credential_of, is_bearer
-from latchkey.interfaces.mcp.body import MAX_BYTES, Message, Receive, check_json, read_body, replaying
+from latchkey.interfaces.mcp.body import Receive, read_body, read_json
 from latchkey.interfaces.mcp.caller import CALLER, Caller
 from latchkey.interfaces.mcp.containment import contained
-from latchkey.interfaces.mcp.refusals import Send, challenge, error_body, refuse, respond
+from latchkey.interfaces.mcp.refusals import challenge, error_body, refusal_of
+from latchkey.interfaces.mcp.reply import Reply, Send
+from latchkey.interfaces.mcp.transport import Transport
 
 Scope = Any
 
@@ -44,94 +45,85 @@ class McpEndpoint:
         self._identity = identity
         self._resource = resource
         self._metadata_url = metadata_url
-        self._sessions: StreamableHTTPSessionManager | None = None
+        self._transport: Transport | None = None
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
-        # Answered in JSON, not as an event stream: a client that leaves does not stop its call.
-        self._sessions = StreamableHTTPSessionManager(
-            self._server, stateless=True, json_response=True, max_request_body_size=MAX_BYTES
-        )
-        async with self._sessions.run():
+        async with self._server.lifespan(self._server) as state:
+            self._transport = Transport(self._server, state)
             yield
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
-            await respond(send, 405, b"", (b"allow", b"POST"))
-            return
+            reply: Reply | None = Reply(405, headers=((b"allow", b"POST"),))
+        else:
+            reply = await self._answer(scope, receive)
+        if reply is not None:
+            await reply.leave_by(send)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Reply | None:
+        """None for a client that left before its request was there."""
         given = b", ".join(value for name, value in scope["headers"] if name == b"authorization").decode("latin-1")
         try:
             caller = Caller.holding(await credential_of(given or None, self._identity, self._resource))
         except (Unauthenticated, Unavailable) as failure:
-            await self._refuse(send, failure, given=is_bearer(given))
-            return
-        if await self._admits(caller, scope, send):
-            await self._answer(caller, scope, receive, self._vouching(caller, send))
-            if caller.vouched and isinstance(caller.credential, TokenSecret):
-                self._application.count(caller.credential)
+            return self._refusal(failure, given=is_bearer(given))
+        refused = await self._admission(caller, scope)
+        if refused is not None:
+            return refused
+        reply = await self._perform(caller, scope, receive)
+        if reply is not None:
+            reply = await self._vouched(caller, reply)
+        if caller.vouched and isinstance(caller.credential, TokenSecret):
+            self._application.count(caller.credential)
+        return reply
 
-    async def _admits(self, caller: Caller, scope: Scope, send: Send) -> bool:
-        """Whether the request may be read. A large one under a token is not, before the token is known to be one."""
-        try:
-            await contained(caller, self._application.admit(caller.credential))
-            if not caller.vouched and not _is_small(scope):
-                await contained(caller, caller.scope(self._application))
-        except MCPError as error:
-            if caller.refused is None:
-                await respond(send, 500, error_body(error.error.code, error.error.message))
-            else:
-                await self._refuse(send, caller.refused, given=True)
-            return False
-        return True
+    async def _admission(self, caller: Caller, scope: Scope) -> Reply | None:
+        """None if the request may be read. A large one is not, before its token is known to be one."""
+        refused = await self._trouble(caller, self._application.admit(caller.credential))
+        if refused is None and not caller.vouched and not _is_small(scope):
+            refused = await self._trouble(caller, caller.scope(self._application))
+        return refused
 
-    async def _answer(self, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _perform(self, caller: Caller, scope: Scope, receive: Receive) -> Reply | None:
+        """A client that leaves once its request is there does not stop its call."""
+        if self._transport is None:
+            raise RuntimeError("Enter `run()` before serving.")
         try:
             body = await read_body(receive)
             if body is None:
-                return
-            check_json(body)
+                return None
+            message = read_json(body)
         except Invalid as failure:
-            await refuse(send, failure)
-            return
-        if self._sessions is None:
-            raise RuntimeError("Enter `run()` before serving.")
+            return refusal_of(failure)
         token = CALLER.set(caller)
         try:
-            await self._sessions.handle_request(scope, replaying(body, receive), send)
+            return await self._transport.answer(scope["headers"], message)
         finally:
             CALLER.reset(token)
 
-    def _vouching(self, caller: Caller, send: Send) -> Send:
-        """The way back to a client: an answer leaves on it only if the credential was found alive, once a request."""
-        refused = False
+    async def _vouched(self, caller: Caller, reply: Reply) -> Reply:
+        """The answer, if the credential was found alive, once a request: what no handler looked up, is now."""
+        if caller.refused is not None:
+            return self._refusal(caller.refused, given=True)
+        if caller.vouched:
+            return reply
+        return await self._trouble(caller, caller.scope(self._application)) or reply
 
-        async def reply(message: Message) -> None:
-            nonlocal refused
-            if message["type"] == "http.response.start":
-                failure = await self._failure_of(caller)
-                refused = failure is not None
-                if failure is not None:
-                    await self._refuse(send, failure, given=True)
-            if not refused:
-                await send(message)
+    async def _trouble(self, caller: Caller, step: Awaitable[object]) -> Reply | None:
+        """What to answer if that step fails."""
+        try:
+            await contained(caller, step)
+        except MCPError as error:
+            if caller.refused is None:
+                return Reply(500, error_body(error.error.code, error.error.message))
+            return self._refusal(caller.refused, given=True)
+        return None
 
-        return reply
-
-    async def _failure_of(self, caller: Caller) -> Failure | None:
-        """What a handler found wrong. What no handler had reason to look up is looked up now."""
-        if not caller.vouched and caller.refused is None:
-            try:
-                await contained(caller, caller.scope(self._application))
-            except MCPError:
-                if caller.refused is None:
-                    raise
-        return caller.refused
-
-    async def _refuse(self, send: Send, failure: Failure, *, given: bool) -> None:
-        headers = []
+    def _refusal(self, failure: Failure, *, given: bool) -> Reply:
         if isinstance(failure, Unauthenticated):
-            headers.append(challenge(failure, self._metadata_url, given=given))
-        await refuse(send, failure, *headers)
+            return refusal_of(failure, challenge(failure, self._metadata_url, given=given))
+        return refusal_of(failure)
 
 
 def _is_small(scope: Scope) -> bool:

@@ -8,15 +8,16 @@ from mcp import Client
 from mcp.server.lowlevel import Server
 from mcp_types.version import LATEST_MODERN_VERSION
 
-from latchkey.domain.scope import TokenSecret
-from latchkey.interfaces.mcp.caller import seen_by
+from latchkey.domain.scope import Scope, TokenSecret
+from latchkey.interfaces.mcp.caller import Caller, seen_by
 
 
 @asynccontextmanager
-async def connect(server: Server[Any], secret: TokenSecret) -> AsyncIterator[Client]:
-    """A client that holds that token. Each call resolves it anew, and raises `MCPError` once it opens nothing.
+async def connect(server: Server[Any], secret: TokenSecret, scope: Scope | None = None) -> AsyncIterator[Client]:
+    """A client that holds that token. Whoever minted it knows its scope: then the list of tools takes no look-up.
 
-    Its code is -32600 (invalid request) where the token is refused, and -32603 where the database is away.
+    Each call resolves it anew, and raises `MCPError` once it opens nothing: with code -32600 (invalid request)
+    where the token is refused, and -32603 where the database is away.
     """
-    async with Client(seen_by(server, secret), mode=LATEST_MODERN_VERSION, cache=None) as client:
+    async with Client(seen_by(server, lambda: Caller(secret, scope)), mode=LATEST_MODERN_VERSION, cache=None) as client:
         yield client

@@ -1,36 +1,24 @@
 """The answers that MCP's HTTP transport gives before, or instead of, the server's."""
 
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
 import msgspec
 from mcp_types import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR
 
 from latchkey.domain.errors import Failure, Invalid, Malformed, Unauthenticated
 from latchkey.interfaces.errors import status_of
-
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Header = tuple[bytes, bytes]
+from latchkey.interfaces.mcp.reply import Header, Reply
 
 # What a description must not have in it (RFC 6750, 3).
 _UNQUOTABLE = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")
 
 
-async def refuse(send: Send, failure: Failure, *headers: Header) -> None:
-    """Answer with a failure: its HTTP status, and a JSON-RPC error, which is what MCP clients read."""
+def refusal_of(failure: Failure, *headers: Header) -> Reply:
+    """A failure as an answer: its HTTP status, and a JSON-RPC error, which is what MCP clients read."""
     seconds = failure.retry_after
     if seconds is not None:
         headers = (*headers, (b"retry-after", str(seconds).encode()))
-    body = error_body(_code(failure), f"{failure.code}: {failure.detail}")
-    await respond(send, status_of(failure), body, *headers)
-
-
-async def respond(send: Send, status: int, body: bytes, *headers: Header) -> None:
-    length = (b"content-length", str(len(body)).encode())
-    named = [(b"content-type", b"application/json"), length, *headers]
-    await send({"type": "http.response.start", "status": status, "headers": named})
-    await send({"type": "http.response.body", "body": body})
+    return Reply(status_of(failure), error_body(_code(failure), f"{failure.code}: {failure.detail}"), headers)
 
 
 def challenge(failure: Failure, metadata_url: str | None, *, given: bool) -> Header:

@@ -1,26 +1,35 @@
 """The MCP server: it shows a caller the tools that their credential opens, and performs their calls."""
 
-from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
 import msgspec
 from mcp import MCPError
 from mcp.server.caching import CacheableMethod, CacheHint
+from mcp.server.context import CallNext, HandlerResult
 from mcp.server.lowlevel import Server
-from mcp_types import INVALID_PARAMS, CallToolRequestParams, PaginatedRequestParams, ReadResourceRequestParams
+from mcp_types import (
+    INVALID_PARAMS,
+    SERVER_INFO_META_KEY,
+    CallToolRequestParams,
+    PaginatedRequestParams,
+    ReadResourceRequestParams,
+)
+from mcp_types.methods import validate_client_request
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from msgspec import Raw
 
 from latchkey.application.application import Application
 from latchkey.application.ledger import Invocation, Ledger, Outcome
 from latchkey.domain.errors import Forbidden, Invalid
 from latchkey.domain.tool_call import recorded
-from latchkey.interfaces.mcp.answer import Answer, Context, complete
+from latchkey.interfaces.mcp.answer import JSON_BODY, Answer, Context, complete
 from latchkey.interfaces.mcp.call_id import call_id_in
 from latchkey.interfaces.mcp.caller import CALLER, Caller
 from latchkey.interfaces.mcp.containment import contained
 from latchkey.interfaces.mcp.projection import Projection
 from latchkey.interfaces.mcp.resources import ResourceShelf
-from latchkey.interfaces.mcp.tools import TOOLS
+from latchkey.interfaces.mcp.tools import TOOLS, Text
 
 _PERSONAL: tuple[CacheableMethod, ...] = (
     "tools/list",
@@ -37,10 +46,10 @@ def create_server(application: Application, ledger: Ledger) -> Server[Any]:
         title="Latchkey",
         version=version("latchkey"),
         cache_hints=dict.fromkeys(_PERSONAL, CacheHint(scope="private")),
-        # No tool takes arguments from HTTP headers. Without this, every call would list the tools to find that out.
-        get_tool_input_schema=lambda _: None,
     )
-    desk = ToolDesk(application, ledger)
+    desk = ToolDesk(application, ledger, server.server_info_stamp)
+    # In place of the SDK's own, which makes spans of OpenTelemetry's that nobody collects: 15 us of a call.
+    server.middleware = [desk.attend]
     server.add_request_handler("tools/list", PaginatedRequestParams, desk.on_list)
     server.add_request_handler("tools/call", CallToolRequestParams, desk.on_call)
     shelf = ResourceShelf(application)
@@ -53,34 +62,47 @@ def create_server(application: Application, ledger: Ledger) -> Server[Any]:
 class ToolDesk:
     """Where callers ask for tools. To them, a tool that their credential does not open is not there."""
 
-    def __init__(self, application: Application, ledger: Ledger) -> None:
+    def __init__(self, application: Application, ledger: Ledger, server_info: Answer) -> None:
         self._application = application
         self._ledger = ledger
+        self._mark = {"_meta": {SERVER_INFO_META_KEY: server_info}, "resultType": "complete"}
+
+    async def attend(self, ctx: Context, call_next: CallNext) -> HandlerResult:
+        """Perform tool calls by a shorter way: what is asked is checked as anything else, what is answered is not.
+
+        The SDK's kernel would look through an answer twice, and stamp it: 12 us, of 50 tasks 46.
+        """
+        if ctx.method != "tools/call":
+            return await call_next(ctx)
+        validate_client_request(ctx.method, ctx.protocol_version, ctx.params)
+        answer = await self.on_call(ctx, CallToolRequestParams.model_validate(ctx.params, by_name=False))
+        return self._mark | answer if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS else answer
 
     async def on_list(self, _: Context, __: PaginatedRequestParams) -> Answer:
         caller = CALLER.get()
         return await contained(caller, self._list(caller))
 
-    async def on_call(self, _: Context, call: CallToolRequestParams) -> Answer:
+    async def on_call(self, ctx: Context, call: CallToolRequestParams) -> Answer:
         caller = CALLER.get()
-        return await contained(caller, self._call(caller, call.name, call.arguments or {}, call_id_in(call.meta)))
+        outcome, text = await contained(caller, self._call(caller, call))
+        return _answer(outcome, text, as_json=ctx.request is JSON_BODY)
 
     async def _list(self, caller: Caller) -> Answer:
         scope = await caller.scope(self._application)
         return complete(tools=[tool.listing for tool in TOOLS.values() if tool.projection.opens_to(scope)])
 
-    async def _call(self, caller: Caller, name: str, arguments: Answer, call_id: str | None) -> Answer:
-        tool = TOOLS.get(name)
+    async def _call(self, caller: Caller, call: CallToolRequestParams) -> tuple[Outcome, Text | None]:
+        tool, call_id = TOOLS.get(call.name), call_id_in(call.meta)
         if tool is None:
             await caller.scope(self._application)
-            raise _unknown(name)
+            raise _unknown(call.name)
         try:
-            outcome = await self._perform(tool.projection, caller, arguments, call_id)
+            outcome = await self._perform(tool.projection, caller, call.arguments or {}, call_id)
         except Forbidden:
             caller.vouched = True
-            raise _unknown(name) from None
+            raise _unknown(call.name) from None
         caller.vouched = True
-        return _answer(outcome, tool.text)
+        return outcome, tool.text
 
     async def _perform(self, tool: Projection, caller: Caller, arguments: Answer, call_id: str | None) -> Outcome:
         invocation = Invocation(tool.name, recorded(arguments), call_id)
@@ -91,13 +113,15 @@ class ToolDesk:
         return await self._ledger.perform(caller.credential, invocation, tool.use_case, *bound)
 
 
-def _answer(outcome: Outcome, text: Callable[[Answer], str] | None) -> Answer:
+def _answer(outcome: Outcome, text: Text | None, *, as_json: bool) -> Answer:
     """An error has no structured content: that is promised to be what the output schema says."""
+    said = outcome.json.decode()
     if outcome.is_error:
-        return complete(content=[{"type": "text", "text": outcome.json.decode()}], isError=True)
-    structured = msgspec.to_builtins(outcome.content)
-    said = outcome.json.decode() if text is None else text(structured)
-    return complete(content=[{"type": "text", "text": said}], structuredContent=structured, isError=False)
+        return {"content": [{"type": "text", "text": said}], "isError": True}
+    if text is not None:
+        said = text(msgspec.to_builtins(outcome.content))
+    structured = Raw(outcome.json) if as_json else msgspec.to_builtins(outcome.content)
+    return {"content": [{"type": "text", "text": said}], "structuredContent": structured, "isError": False}
 
 
 def _unknown(name: str) -> MCPError:

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import anyio
@@ -12,7 +13,7 @@ from mcp_types import JSONRPCError, JSONRPCRequest, JSONRPCResponse
 
 from latchkey.domain.scope import TokenSecret
 from latchkey.interfaces.mcp import containment
-from latchkey.interfaces.mcp.caller import seen_by
+from latchkey.interfaces.mcp.caller import Caller, seen_by
 
 Incoming = SessionMessage | Exception
 
@@ -22,7 +23,7 @@ async def serve_stdio(server: Server[Any], secret: TokenSecret) -> None:
 
     Nothing but the protocol reaches standard output meanwhile: what anybody prints goes to standard error.
     """
-    view, unanswered = seen_by(server, secret), Unanswered()
+    view, unanswered = seen_by(server, partial(Caller.holding, secret)), Unanswered()
     put_request, requests = anyio.create_memory_object_stream[Incoming]()
     answers, answered = anyio.create_memory_object_stream[SessionMessage]()
 

@@ -10,13 +10,15 @@ from latchkey.application.artifacts import get_artifact, list_artifacts, save_ar
 from latchkey.application.tasks import add_task, complete_task, delete_task, list_tasks, update_task
 from latchkey.interfaces.mcp.projection import Projection
 
+Text = Callable[[dict[str, Any]], str]
+
 
 class Tool(Struct, frozen=True):
     """A use case that models may call, and how `tools/list` shows it."""
 
     projection: Projection
     listing: dict[str, Any]
-    text: Callable[[dict[str, Any]], str] | None = None
+    text: Text | None = None
     """What its answer says to models, if not the structured content as JSON."""
 
     @property

@@ -5,9 +5,15 @@ from collections.abc import Iterator
 
 from latchkey.domain.agent import TextDelta
 from latchkey.domain.errors import ModelBadResponse
-from latchkey.infrastructure.agents.narrated_model import MAX_ANSWER_CHARS
+
+MAX_ANSWER_CHARS = 1024 * 1024
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def storable(text: str) -> str:
+    """The text as any database can hold it."""
+    return _UNSTORABLE.sub("\ufffd", text)
 
 
 class Speech:
@@ -31,4 +37,4 @@ class Speech:
         if self._has_paused and self._has_begun:
             yield TextDelta("\n\n")
         self._has_begun, self._has_paused = True, False
-        yield TextDelta(_UNSTORABLE.sub("\ufffd", text))
+        yield TextDelta(storable(text))

@@ -1,0 +1,88 @@
+"""A flame graph: samples of stacks as a picture in SVG that any browser shows, without a script or a link in it."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from html import escape
+from typing import NamedTuple
+from zlib import crc32
+
+WIDTH, ROW, LETTER = 1400, 16, 6.3
+HEAD = 44
+LEAST = 0.003
+"""What is narrower than this share is left out; its time is still in the frame below it."""
+
+_OURS = "#f28e2b"
+_OTHERS = ("#a0cbe8", "#8cd17d", "#d4a6c8", "#f1ce63", "#86bcb6", "#fabfd2", "#b6992d", "#d7b5a6", "#9d7660", "#79b7b2")
+_LEGEND = (
+    "From the top down: who called whom. As wide as its share of the time. Orange is Latchkey; other colours are other"
+    " packages. Point at a frame for its name."
+)
+_SHAPE = ".f{font:11px monospace} text{pointer-events:none} rect:hover{stroke:#000}"
+
+
+@dataclass
+class Frame:
+    """A function where it was called from; `samples` are those in which it was running or waited for what it called."""
+
+    name: str
+    samples: int = 0
+    callees: dict[str, "Frame"] = field(default_factory=dict)
+
+
+class Box(NamedTuple):
+    frame: Frame
+    start: int
+    depth: int
+
+
+def grown(stacks: Iterable[str]) -> Frame:
+    """The tree of stacks, each a line as py-spy writes it: frames from the outermost on, and how often it was seen."""
+    root = Frame("all")
+    for line in stacks:
+        frames, _, count = line.rpartition(" ")
+        at = root
+        at.samples += int(count)
+        for name in frames.split(";"):
+            at = at.callees.setdefault(name, Frame(name))
+            at.samples += int(count)
+    return root
+
+
+def picture(root: Frame, title: str) -> str:
+    boxes = list(_boxes(root, Box(root, 0, 0)))
+    height = HEAD + ROW * (1 + max(box.depth for box in boxes)) + 8
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}">',
+        f'<style>{_SHAPE}</style><rect width="100%" height="100%" fill="#fff"/>',
+        f'<text x="8" y="18" style="font:bold 14px sans-serif">{escape(title)}</text>',
+        f'<text x="8" y="35" style="font:11px sans-serif">{_LEGEND}</text>',
+        *(_drawn(box, root.samples) for box in boxes),
+        "</svg>\n",
+    ]
+    return "\n".join(parts)
+
+
+def _boxes(root: Frame, box: Box) -> Iterator[Box]:
+    yield box
+    start = box.start
+    for frame in sorted(box.frame.callees.values(), key=lambda callee: -callee.samples):
+        if frame.samples >= LEAST * root.samples:
+            yield from _boxes(root, Box(frame, start, box.depth + 1))
+        start += frame.samples
+
+
+def _drawn(box: Box, samples: int) -> str:
+    scale = WIDTH / samples
+    x, y, width = box.start * scale, HEAD + ROW * box.depth, box.frame.samples * scale
+    name, share = box.frame.name, box.frame.samples / samples
+    letters = int((width - 4) / LETTER)
+    shown = name if len(name) <= letters else f"{name[: letters - 1]}…"
+    text = f'<text class="f" x="{x + 2:.1f}" y="{y + 12}">{escape(shown)}</text>' if letters > 2 else ""  # noqa: PLR2004
+    rect = f'<rect x="{x:.1f}" y="{y}" width="{max(width - 0.5, 0.5):.1f}" height="{ROW - 1}" fill="{_colour(name)}">'
+    return f"{rect}<title>{escape(name)}: {share:.1%}</title></rect>{text}"
+
+
+def _colour(name: str) -> str:
+    """One for each package: what stands before the first slash of `function (package/module.py)`."""
+    package = name.rpartition("(")[2].partition("/")[0]
+    return _OURS if package == "latchkey" else _OTHERS[crc32(package.encode()) % len(_OTHERS)]

@@ -1,0 +1,31 @@
+"""What every command that touches data needs."""
+
+from mcp.server.lowlevel import Server
+from msgspec import Struct
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from latchkey.application.application import Application
+from latchkey.application.ledger import Ledger
+from latchkey.config import Settings
+from latchkey.domain.allowance import Quota
+from latchkey.infrastructure.database.engine import create_engine
+from latchkey.infrastructure.database.feed import LocalFeed
+from latchkey.infrastructure.database.listening import ListeningFeed
+from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from latchkey.infrastructure.telemetry import log_call
+from latchkey.interfaces.mcp.server import create_server
+
+
+class Core(Struct, frozen=True):
+    engine: AsyncEngine
+    feed: LocalFeed
+    application: Application
+    mcp_server: Server
+
+
+def create_core(settings: Settings) -> Core:
+    engine = create_engine(settings.database_url)
+    feed = ListeningFeed(settings.database_url) if engine.dialect.name == "postgresql" else LocalFeed()
+    quota = Quota(settings.requests_per_minute, settings.bytes_per_user)
+    application = Application(SqlUnitsOfWork(engine, feed), log_call, quota)
+    return Core(engine, feed, application, create_server(application, Ledger(application, settings.turn_max_calls)))

@@ -1,0 +1,79 @@
+"""How one of OpenAI's APIs is spoken: what a wire is asked for, and what is heard on it."""
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+from agents import Tool, TResponseInputItem
+from agents.items import TResponseOutputItem
+from msgspec import Struct
+
+from latchkey.domain.errors import Failure
+from latchkey.domain.turn import Usage
+
+Shape = TypeVar("Shape")
+
+DONE = b"[DONE]"
+"""The data of the event that may close a stream."""
+
+
+class Said(Struct, frozen=True):
+    """A piece of what the model says."""
+
+    text: str
+
+
+class Pause(Struct, frozen=True):
+    """What is said from here on is a paragraph of its own."""
+
+
+class Answer(Struct, frozen=True):
+    """The whole answer: `output` is what the runner goes on with, `text` what it says, if that was not heard before."""
+
+    output: list[TResponseOutputItem]
+    text: str
+
+    @property
+    def calls_tools(self) -> bool:
+        return any(item.type == "function_call" for item in self.output)
+
+
+Heard = Said | Pause | Usage | Answer | Failure
+"""A failure is heard like the rest: what came with it, and before it, has been said and is told."""
+
+
+class Wire(Protocol):
+    """`path` is where the API is, below the base URL of the model's server."""
+
+    path: str
+
+    def written(self, instructions: str | None, conversation: list[TResponseInputItem], tools: list[Tool]) -> bytes:
+        """The body of a request."""
+        ...
+
+    def heard(self, told: AsyncIterator[list[bytes]]) -> AsyncGenerator[list[Heard], None]:
+        """What the data of events mean; those that came together mean something together.
+
+        Raises what `Heard` may hold as well, and `ValueError`, `TypeError`, `AttributeError` or `LookupError` for what
+        has an unknown shape.
+        """
+        ...
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def read(data: bytes, shape: type[Shape]) -> Shape:
+    try:
+        return msgspec.json.decode(data, type=shape)
+    except msgspec.DecodeError:
+        # Python's own reader takes half a surrogate pair too, which a stream that cuts a text anywhere may carry.
+        return msgspec.convert(json.loads(data), shape)
+
+
+def write(value: Any) -> bytes:
+    try:
+        return _encode(value)
+    except UnicodeEncodeError:
+        return json.dumps(value).encode()  # half a surrogate pair, as an escape

@@ -1,0 +1,13 @@
+"""A model that answers at once."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from bench.stage import model
+
+
+@pytest.fixture(scope="session")
+def model_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with model(tmp_path_factory.mktemp("model")) as url:
+        yield url
