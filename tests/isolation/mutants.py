@@ -171,5 +171,6 @@ def _open_paths(owner: Callable[[Connection], Any]) -> None:
 def _resolve_tokens(is_alive: Callable[[Any], Any]) -> None:
     """Imported only now: what it is built of may be another mutant's."""
     tokens: Any = importlib.import_module("latchkey.infrastructure.database.context_tokens")
-    tokens._BY_DIGEST = tokens._ALL.where(tokens.tokens.c.digest == bindparam("digest"), is_alive(tokens.tokens))
-    tokens._BY_DIGEST_HELD = tokens._BY_DIGEST.with_for_update(read=True)
+    found = (tokens.tokens.c.digest == bindparam("digest"), is_alive(tokens.tokens))
+    tokens._BY_DIGEST = tokens._ALL.where(*found)
+    tokens._HELD = tokens._WITH_TURN.where(*found).with_for_update(read=True, of=tokens.tokens)
