@@ -2,18 +2,15 @@
 
 from agents import TResponseInputItem
 
-from latchkey.domain.agent import Assignment
 from latchkey.domain.message import PastTurn
 from latchkey.domain.tool_call import ToolCall
 
 NO_RESULT = "no result recorded"
 
 
-def input_items(assignment: Assignment) -> list[TResponseInputItem]:
-    """Everything that was said before, oldest first, and then what the person says now."""
-    items = [item for turn in assignment.history for item in _turn_items(turn)]
-    items.append({"role": "user", "content": assignment.message})
-    return items
+def input_items(history: list[PastTurn]) -> list[TResponseInputItem]:
+    """Everything that was said before, oldest first."""
+    return [item for turn in history for item in _turn_items(turn)]
 
 
 def _turn_items(turn: PastTurn) -> list[TResponseInputItem]:

@@ -82,11 +82,11 @@ class OpenAIAgent:
         # A copy: to make one anew, with all that is looked at then, takes 0.1 ms.
         agent = copy(_AGENT)
         agent.instructions = assignment.instructions
-        agent.model = NarratedModel(self._wire, self._server, tell)
+        agent.model = NarratedModel(self._wire, self._server, input_items(assignment.history), tell)
         agent.offered = function_tools(toolbox.tools)
         try:
             await Runner.run(
-                agent, input_items(assignment), context=toolbox, max_turns=assignment.max_steps, run_config=_RUN
+                agent, assignment.message, context=toolbox, max_turns=assignment.max_steps, run_config=_RUN
             )
         except ModelRefusalError:
             return  # What it said instead has been told: it is the answer.
