@@ -18,7 +18,7 @@ from sqlalchemy import make_url
 from latchkey.domain.errors import Unavailable
 from latchkey.domain.page import Window
 from latchkey.domain.scope import Owner, UserId
-from latchkey.infrastructure.database import dialect, unit
+from latchkey.infrastructure.database import connections, dialect
 from latchkey.infrastructure.database import engine as engines
 from latchkey.infrastructure.database.engine import create_engine
 from latchkey.infrastructure.database.migration import upgrade
@@ -121,7 +121,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"POOL_SIZE": 8, "POOL_TIMEOUT_S": 1, "STATEMENT_TIMEOUT_S": 1}.items():
         monkeypatch.setattr(engines, name, value)
     for name, value in {"POOL_SIZE": 8, "POOL_TIMEOUT_S": 1}.items():
-        monkeypatch.setattr(unit, name, value)
+        monkeypatch.setattr(connections, name, value)
 
 
 @pytest.fixture

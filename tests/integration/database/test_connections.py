@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from latchkey.domain.errors import Unavailable
 from latchkey.domain.page import Window
 from latchkey.domain.scope import Owner, UserId
+from latchkey.infrastructure.database import connections
 from latchkey.infrastructure.database import engine as engines
-from latchkey.infrastructure.database import unit
 from latchkey.infrastructure.database.engine import create_engine
 from latchkey.infrastructure.database.unit import SqlUnitsOfWork
 from tests.builders import a_task
@@ -44,7 +44,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two connections, and a second to wait for one or for an answer."""
     for name, value in {"POOL_SIZE": 2, "POOL_TIMEOUT_S": 1, "STATEMENT_TIMEOUT_S": 1}.items():
         monkeypatch.setattr(engines, name, value)
-    monkeypatch.setattr(unit, "POOL_TIMEOUT_S", 1)
+    monkeypatch.setattr(connections, "POOL_TIMEOUT_S", 1)
 
 
 async def add(units: SqlUnitsOfWork, title: str = "Buy milk") -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import ExceptionContext, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from latchkey.infrastructure.database.guard import guard
@@ -44,8 +44,14 @@ def create_engine(text: str) -> AsyncEngine:
             pool_reset_on_return=None,
             hide_parameters=True,
         )
+    event.listen(engine.sync_engine, "handle_error", _keep_the_others)
     guard(engine.sync_engine)
     return engine
+
+
+def _keep_the_others(context: ExceptionContext) -> None:
+    """Of one dead connection, SQLAlchemy concludes that all are. Whoever takes another finds out soon enough."""
+    context.invalidate_pool_on_disconnect = False
 
 
 def _set_pragmas(connection: Any, _record: Any) -> None:

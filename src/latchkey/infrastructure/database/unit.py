@@ -1,15 +1,12 @@
 """The unit of work: one transaction in one scope, opened by a credential."""
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from uuid import UUID
 
-import asyncpg
-from sqlalchemy import PoolProxiedConnection
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 from uuid_utils.compat import uuid7
 
 from latchkey.domain.errors import Unauthenticated
@@ -28,11 +25,11 @@ from latchkey.domain.repositories import (
 from latchkey.domain.scope import Credential, Owner, Scope, user_id_of
 from latchkey.infrastructure.database.allowances import SqlAllowances
 from latchkey.infrastructure.database.artifacts import SqlArtifacts
+from latchkey.infrastructure.database.connections import Connections
 from latchkey.infrastructure.database.context_tokens import SqlContextTokens
 from latchkey.infrastructure.database.conversations import SqlConversations
 from latchkey.infrastructure.database.dialect import dialect_of
-from latchkey.infrastructure.database.engine import POOL_SIZE, POOL_TIMEOUT_S
-from latchkey.infrastructure.database.failures import DEAD, translated
+from latchkey.infrastructure.database.failures import translated
 from latchkey.infrastructure.database.feed import LocalFeed
 from latchkey.infrastructure.database.messages import SqlMessages
 from latchkey.infrastructure.database.prepared import Statements
@@ -101,9 +98,9 @@ class SqlUnitsOfWork:
         feed: LocalFeed | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._engine = engine
         self._feed = feed or LocalFeed()
         self._dialect = dialect_of(engine)
+        self._connections = Connections(engine, self._dialect)
         self._statements = Statements(engine.dialect)
         self._now = now
 
@@ -114,39 +111,19 @@ class SqlUnitsOfWork:
         opening = self._dialect.opening(credential, isolation)
         with translated():
             async with self._dialect.queue(credential, isolation):
-                connection, wire = await self._begin(opening)
+                connection = await self._connections.begin(opening)
                 work = None
                 try:
                     now = self._now()
-                    scope, standing = await self._scope(wire, credential, isolation, now)
-                    session = self._session(wire, scope, read_only=isolation == "read")
+                    scope, standing = await self._scope(connection.wire, credential, isolation, now)
+                    session = self._session(connection.wire, scope, read_only=isolation == "read")
                     work = SqlUnitOfWork(session, now, self._feed, self._dialect.shares, standing)
                     yield work
                 finally:
                     if work is not None and work.committed:
-                        _give_back(connection)
+                        connection.give_back()
                     else:
-                        await asyncio.shield(_roll_back(connection, wire))
-
-    async def _begin(self, opening: str) -> tuple[AsyncConnection, Wire]:
-        """A connection in a transaction. A pooled one that turns out to be dead is replaced: nothing was done on it."""
-        for attempts_left in reversed(range(POOL_SIZE + 1)):
-            connection = await self._engine.connect()
-            wire = self._dialect.wire(_pooled(connection).driver_connection)
-            try:
-                await wire.begin(opening)
-            except DEAD as error:
-                await connection.invalidate()
-                await connection.close()
-                # One that is silent took all the time there is, and so may each of the others.
-                if not attempts_left or isinstance(error, TimeoutError):
-                    raise
-            except BaseException:
-                await asyncio.shield(_roll_back(connection, wire))
-                raise
-            else:
-                return connection, wire
-        raise AssertionError  # the last attempt returns or raises
+                        await asyncio.shield(connection.roll_back())
 
     async def _scope(
         self, wire: Wire, credential: Credential, isolation: Isolation, now: datetime
@@ -164,27 +141,3 @@ class SqlUnitsOfWork:
 
     def _session(self, wire: Wire, scope: Scope, *, read_only: bool) -> Session:
         return Session(wire, self._statements, scope, read_only=read_only)
-
-
-def _pooled(connection: AsyncConnection) -> PoolProxiedConnection:
-    if connection.sync_connection is None:
-        raise AssertionError  # only before it is connected
-    return connection.sync_connection.connection
-
-
-def _give_back(connection: AsyncConnection) -> None:
-    """Without waiting: the pool resets nothing, because a transaction of ours is always ended by us."""
-    if connection.sync_connection is not None:
-        connection.sync_connection.close()
-
-
-async def _roll_back(connection: AsyncConnection, wire: Wire) -> None:
-    """Give the connection back as it came, or not at all; the database then ends its transaction by itself."""
-    try:
-        # asyncpg first waits, however long it takes, for the server to hear that a statement is given up.
-        async with asyncio.timeout(POOL_TIMEOUT_S):
-            await wire.roll_back()
-    except (*DEAD, asyncpg.PostgresError, sqlite3.Error):
-        await connection.invalidate()
-    finally:
-        await connection.close()
