@@ -11,13 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from latchkey.domain.ports import Isolation
 from latchkey.domain.scope import Credential, TokenSecret, UserId
 from latchkey.infrastructure.database.shares import Shares, held
-from latchkey.infrastructure.database.wires import AiosqliteWire, AsyncpgWire, Wire
+from latchkey.infrastructure.database.wires import AT_ONCE, AiosqliteWire, AsyncpgWire, Wire, readers
 
 RUNTIME_ROLE = "latchkey_rt"
 """A role without login that owns nothing: row-level security binds it, whatever the login may do."""
 
 HANGING_S = 5
 """Nothing of ours thinks so long between two statements."""
+_SQLITE_BEGINS = {"read": "BEGIN", "write": "BEGIN IMMEDIATE", "serial": AT_ONCE}
 _HANGING = f"SET LOCAL idle_in_transaction_session_timeout='{HANGING_S}s'"
 
 
@@ -82,12 +83,13 @@ class SQLite:
     def __init__(self) -> None:
         self.shares = Shares()
         self._writer = asyncio.Lock()
+        self._readers = readers()
 
     def opening(self, credential: Credential, isolation: Isolation) -> str:
-        return "BEGIN" if isolation == "read" else "BEGIN IMMEDIATE"
+        return _SQLITE_BEGINS[isolation]
 
     def wire(self, connection: Any) -> Wire:
-        return AiosqliteWire(connection)
+        return AiosqliteWire(connection, self._readers)
 
     def queue(self, credential: Credential, isolation: Isolation) -> AbstractAsyncContextManager[Any]:
         return self.shares.place(credential) if isolation == "read" else self._writing(credential)

@@ -1,5 +1,6 @@
 """The drivers' connections, past SQLAlchemy's: SQL and its arguments in, rows out."""
 
+import asyncio
 import re
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -59,29 +60,45 @@ class AsyncpgWire:
         await self._connection.execute("ROLLBACK")
 
 
+READERS = 2
+AT_ONCE = "BEGIN EXCLUSIVE"
+"""With a write-ahead log, the same as IMMEDIATE. Whoever says this is to have the file before anything is asked."""
+
+
+def readers() -> asyncio.Semaphore:
+    """Of so many reading threads of a process, the one who reads much does not stop the others.
+
+    Python's own lock is given up and fought for at each row: with 16 threads, a list of 50 tasks took 1.5 ms of CPU.
+    """
+    return asyncio.Semaphore(READERS)
+
+
 class AiosqliteWire:
     """Visits the connection's thread as seldom as can be: to go there and back takes longer than most statements."""
 
-    def __init__(self, connection: aiosqlite.Connection) -> None:
+    def __init__(self, connection: aiosqlite.Connection, readers: asyncio.Semaphore) -> None:
         self._connection = connection
+        self._readers = readers
         self._waiting: list[Write] = []
 
     async def begin(self, sql: str) -> None:
-        """A reader's transaction begins with its first statement; a writer has to have its lock."""
+        """With the first statement, so that what only writes takes a single visit: 10 % of a new task."""
         self._waiting.append((sql, []))
-        if sql != "BEGIN":
+        if sql == AT_ONCE:
             await self._visit()
 
     async def fetch(self, sql: str, arguments: list[Any]) -> Iterable[Row]:
-        *_, (rows, _changed) = await self._visit((sql, arguments))
+        async with self._readers:
+            *_, (rows, _changed) = await self._visit((sql, arguments))
         return rows
 
     async def run_all(self, writes: list[Write]) -> int:
-        (_rows, changed), *_ = await self._visit(*writes)
+        answers = await self._visit(*writes)
+        _rows, changed = answers[-len(writes)]
         return changed
 
     async def commit(self, writes: list[Write]) -> bool:
-        if not self._waiting:
+        if writes or not self._waiting:
             await self._visit(*writes, ("COMMIT", []))
         return True
 
