@@ -1,7 +1,7 @@
 """Tool calls: the effect of one and its row in the ledger are a single transaction."""
 
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from time import perf_counter
 from typing import Any, Concatenate, ParamSpec
 
@@ -14,6 +14,7 @@ from latchkey.application.application import Application
 from latchkey.domain.errors import (
     Failure,
     Forbidden,
+    NotFound,
     Overtaken,
     RepeatedCall,
     TooManyCalls,
@@ -27,6 +28,9 @@ from latchkey.domain.tool_call import ToolCall, ToolCallId
 from latchkey.domain.turn_event import CallCompleted, CallStarted, Happening, numbered
 
 P = ParamSpec("P")
+
+_ATTEMPTS = 5
+"""Only text that is told meanwhile can overtake a call that is alone, and only so often."""
 
 _encode = msgspec.json.Encoder().encode
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
@@ -43,15 +47,19 @@ class Outcome(Struct, frozen=True):
 class Invocation(Struct, frozen=True):
     """A tool call as it came in: the tool's name, the JSON of its arguments, and the caller's own name of the call.
 
-    A call that is repeated under its `call_id` in the same turn is answered as it was the first time. It is taken
-    to be neither `announced` nor overtaken by others, and done anew, `alone`, where it turns out that it was.
+    A call that is repeated under its `call_id` in the same turn is answered as it was the first time. It is taken not
+    to be `announced`, and done anew where it turns out that it is; so it is where others were faster, each `attempt`
+    after the first alone.
     """
 
     name: str
     arguments: bytes
     call_id: str | None = None
     announced: bool = False
-    alone: bool = False
+    attempt: int = 1
+
+    def again(self) -> "Invocation":
+        return replace(self, attempt=self.attempt + 1)
 
 
 class Ledger:
@@ -81,11 +89,13 @@ class Ledger:
                 await self._record(work, invocation, outcome, started)
                 await work.commit()
         except Overtaken:
-            return await self.perform(credential, replace(invocation, alone=True), use_case, *args, **kwargs)
+            if invocation.attempt == _ATTEMPTS:
+                raise
+            return await self.perform(credential, invocation.again(), use_case, *args, **kwargs)
         except (Unauthenticated, Forbidden, Unavailable):
             raise
         except TooManyCalls as failure:
-            return _refused(failure)
+            return await self._beyond(credential, invocation, use_case, failure)
         except RepeatedCall:
             first = await self._repeat(credential, invocation, use_case)
             announced = replace(invocation, announced=True)
@@ -104,9 +114,11 @@ class Ledger:
                 await self._record(work, invocation, outcome, perf_counter())
                 await work.commit()
         except Overtaken:
-            return await self.refuse(credential, replace(invocation, alone=True), use_case, failure)
+            if invocation.attempt == _ATTEMPTS:
+                raise
+            return await self.refuse(credential, invocation.again(), use_case, failure)
         except TooManyCalls as too_many:
-            return _refused(too_many)
+            return await self._beyond(credential, invocation, use_case, too_many)
         except RepeatedCall:
             first = await self._repeat(credential, invocation, use_case)
             return first or await self.refuse(credential, replace(invocation, announced=True), use_case, failure)
@@ -130,12 +142,22 @@ class Ledger:
         json = bytes(first.result)
         return Outcome(msgspec.json.decode(json), json, first.is_error)
 
+    async def _beyond(
+        self, credential: Credential, invocation: Invocation, use_case: Callable[..., object], failure: TooManyCalls
+    ) -> Outcome:
+        """A call that is one too many is refused, unless it repeats one of those that were not."""
+        first = None
+        if invocation.call_id is not None:
+            with suppress(NotFound):
+                first = await self._repeat(credential, invocation, use_case)
+        return first or _refused(failure)
+
     def _unit(
         self, credential: Credential, invocation: Invocation, use_case: Callable[..., object], *, stores: bool = True
     ) -> AbstractAsyncContextManager[Transaction]:
         """A token's unit may write, whatever the use case does: the turn's ledger is part of it."""
         access = access_of(use_case)
-        isolation: Isolation = "serial" if invocation.alone else "write"
+        isolation: Isolation = "serial" if invocation.attempt > 1 else "write"
         if isinstance(credential, Owner):
             isolation = access.isolation
         access = Access(access.grant, isolation, access.stores and stores)

@@ -30,7 +30,7 @@ class Scribe:
         self._written = 0
         self._unwritten: list[str] = []
         self._writing: asyncio.Task[None] | None = None
-        self._called: dict[str, asyncio.TimerHandle] = {}
+        self._called: dict[str, tuple[asyncio.TimerHandle, ToolRequest]] = {}
         self._announcing: set[asyncio.Task[bool]] = set()
         self._one_at_a_time = asyncio.Lock()
         self._closed = asyncio.Event()
@@ -54,25 +54,31 @@ class Scribe:
         Raises `ToolsUnavailable` if it cannot be.
         """
         if not self._unwritten:
-            clock = asyncio.get_running_loop()
-            self._called[request.call_id] = clock.call_later(QUICK_S, self._announce, request)
+            self.note_return(request.call_id)
+            timer = asyncio.get_running_loop().call_later(QUICK_S, self._announce, request.call_id)
+            self._called[request.call_id] = timer, request
         elif not await self._write(request):
             raise ToolsUnavailable("The tool call cannot be written down: the database does not answer.")
 
     def note_return(self, call_id: str) -> None:
         """The call has written its own beginning, if it was quick."""
-        if waiting := self._called.pop(call_id, None):
-            waiting.cancel()
+        if called := self._called.pop(call_id, None):
+            called[0].cancel()
 
     async def close(self) -> None:
-        """What is unwritten stays so, for whoever ends the turn; what is being written is waited for."""
+        """Text that is unwritten stays so, for whoever ends the turn; a call that has not returned is announced now.
+
+        What is being written is waited for.
+        """
         self._closed.set()
         for call_id in list(self._called):
-            self.note_return(call_id)
+            self._announce(call_id)
         writing = [*self._announcing, *([self._writing] if self._writing else [])]
         await asyncio.gather(*writing, return_exceptions=True)
 
-    def _announce(self, request: ToolRequest) -> None:
+    def _announce(self, call_id: str) -> None:
+        timer, request = self._called.pop(call_id)
+        timer.cancel()
         announcing = asyncio.create_task(self._write(request))
         self._announcing.add(announcing)
         announcing.add_done_callback(self._announcing.discard)

@@ -26,16 +26,21 @@ class LateAgent:
         self._load = load
         self._loading = Lock()
         self._agent: ClosingAgent | None = None
+        self._is_closed = False
 
     def run(self, assignment: Assignment) -> AsyncGenerator[AgentEvent, None]:
         return self._first_run(assignment) if self._agent is None else self._agent.run(assignment)
 
     async def aclose(self) -> None:
+        self._is_closed = True
         if self._agent is not None:
             await self._agent.aclose()
 
     async def _first_run(self, assignment: Assignment) -> AsyncGenerator[AgentEvent, None]:
         agent = await asyncio.to_thread(self._loaded)
+        if self._is_closed:
+            await agent.aclose()
+            return
         async with aclosing(agent.run(assignment)) as events:
             async for event in events:
                 yield event

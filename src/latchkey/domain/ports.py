@@ -26,7 +26,10 @@ from latchkey.domain.turn_event import TurnEvent
 
 
 class UnitOfWork(Protocol):
-    """One transaction in one scope: what a use case works on. `now` is the one time of everything in it."""
+    """One transaction in one scope: what a use case works on.
+
+    `now` is the one time of everything in it; where writers wait for one another, it may be from before the wait.
+    """
 
     scope: Scope
     now: datetime

@@ -164,6 +164,19 @@ async def test_a_turn_calls_no_more_tools_than_it_may(replica: Replica, me: Owne
     assert len(ended.turn.tool_calls) == 3
 
 
+async def test_a_call_that_is_repeated_at_the_limit_is_answered_as_the_first_time(replica: Replica, me: Owner) -> None:
+    app = service(replica(), Quota())
+    ledger, turn = Ledger(app, most_calls=2), await accepted(app, me)
+    calls = [Invocation("add_task", b'{"title":"Milk"}', f"call-{number}") for number in range(3)]
+
+    first, last, late = [await ledger.perform(turn.secret, call, add_task, MILK) for call in calls]
+    repeated = [await ledger.perform(turn.secret, call, add_task, MILK) for call in calls]
+
+    assert [outcome.is_error for outcome in (first, last, late)] == [False, False, True]
+    assert [outcome.json for outcome in repeated] == [outcome.json for outcome in (first, last, late)]
+    assert len((await app.call(me, list_tasks)).items) == 2
+
+
 async def test_one_person_follows_only_so_many_streams_at_once(
     units: UnitsOfWork, me: Owner, you: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:

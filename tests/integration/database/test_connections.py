@@ -1,6 +1,7 @@
 """Connections break, run out and come back: a unit then works, or says `Unavailable`, and nothing stays broken."""
 
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 from sqlalchemy import QueuePool, make_url
+from sqlalchemy.exc import SAWarning
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from latchkey.domain.errors import Unavailable
@@ -18,6 +20,8 @@ from latchkey.domain.page import Window
 from latchkey.domain.scope import Owner, UserId
 from latchkey.infrastructure.database import connections
 from latchkey.infrastructure.database import engine as engines
+from latchkey.infrastructure.database.connections import Connections
+from latchkey.infrastructure.database.dialect import dialect_of
 from latchkey.infrastructure.database.engine import create_engine
 from latchkey.infrastructure.database.unit import SqlUnitsOfWork
 from tests.builders import a_task
@@ -104,6 +108,20 @@ async def test_a_connection_killed_during_a_unit_is_unavailable(postgresql_url: 
         await add(units, "Kept")
         async with units.open(ME, "read") as work:
             assert [task.title for task in (await work.tasks.page(None, Window())).items] == ["Kept"]
+        assert pool(engine).checkedout() == 0
+
+
+async def test_a_connection_that_was_lost_is_made_anew(postgresql_url: str) -> None:
+    """By whoever forgot to give it back: those who come after do not notice."""
+    async with database(postgresql_url) as (engine, units):
+        await add(units)
+        lost = await Connections(engine, dialect_of(engine)).begin("BEGIN")
+        with pytest.warns(SAWarning, match="non-checked-in"):  # noqa: PT031 # nothing is left of it but what is collected
+            del lost
+            gc.collect()
+
+        for _ in range(3):
+            await add(units)
         assert pool(engine).checkedout() == 0
 
 

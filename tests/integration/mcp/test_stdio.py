@@ -80,3 +80,22 @@ async def test_what_is_piped_in_is_answered(house: House, database_url: str) -> 
 
     assert [answer["id"] for answer in answers] == [1, 2]
     assert answers[1]["result"]["structuredContent"]["title"] == "Buy milk"
+
+
+async def test_only_a_request_in_a_session_is_a_call(house: House, database_url: str) -> None:
+    """Neither a notification, which nobody would be answered, nor one that comes before the session has begun."""
+    secret = await house.secret()
+    hello = {"protocolVersion": ERAS["older"], "capabilities": {}, "clientInfo": {"name": "pipe", "version": "1"}}
+    add = call("older", "add_task", {"title": "Buy milk"})
+    said = [
+        {**add, "id": 1},
+        {**message("older", "initialize", hello), "id": 2},
+        notification("notifications/initialized"),
+        {name: value for name, value in add.items() if name != "id"},
+        {**call("older", "list_tasks", {}), "id": 3},
+    ]
+    done = run_latchkey(environment(database_url, secret.text), "".join(f"{json.dumps(one)}\n" for one in said))
+    answers = {answer["id"]: answer for answer in map(json.loads, done.stdout.splitlines())}
+
+    assert "error" in answers[1]
+    assert answers[3]["result"]["structuredContent"]["items"] == []

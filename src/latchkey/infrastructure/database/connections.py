@@ -55,6 +55,7 @@ class Connections:
         self._dialect = dialect
         self._given_up = WeakSet[ConnectionPoolEntry]()
         event.listen(engine.sync_engine, "invalidate", lambda _, entry, __: self._given_up.add(entry))
+        event.listen(engine.sync_engine, "detach", lambda _, entry: self._given_up.add(entry))
         event.listen(engine.sync_engine, "connect", lambda _, entry: self._given_up.discard(entry))
 
     async def begin(self, opening: str) -> Connection:

@@ -4,6 +4,7 @@ import asyncio
 import re
 import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -79,16 +80,18 @@ class AiosqliteWire:
     def __init__(self, connection: aiosqlite.Connection, readers: asyncio.Semaphore) -> None:
         self._connection = connection
         self._readers = readers
+        self._reads_only = False
         self._waiting: list[Write] = []
 
     async def begin(self, sql: str) -> None:
         """With the first statement, so that what only writes takes a single visit: 10 % of a new task."""
         self._waiting.append((sql, []))
+        self._reads_only = sql == "BEGIN"
         if sql == AT_ONCE:
             await self._visit()
 
     async def fetch(self, sql: str, arguments: list[Any]) -> Iterable[Row]:
-        async with self._readers:
+        async with self._readers if self._reads_only else nullcontext():
             *_, (rows, _changed) = await self._visit((sql, arguments))
         return rows
 
