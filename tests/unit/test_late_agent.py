@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from threading import Event
 from uuid import uuid4
 
 import pytest
@@ -93,6 +94,27 @@ async def test_closing_it_closes_what_was_loaded() -> None:
     agent = LateAgent("parrot", aviary.load)
     await said(agent, "hello")
 
+    await agent.aclose()
+
+    assert [parrot.is_closed for parrot in aviary.parrots] == [True]
+
+
+async def test_closing_it_closes_what_is_being_loaded() -> None:
+    """Though the turn that it was loaded for is given up."""
+    aviary, began, gate = Aviary(), Event(), Event()
+
+    def load() -> Parrot:
+        began.set()
+        gate.wait()
+        return aviary.load()
+
+    agent = LateAgent("parrot", load)
+    turn = asyncio.create_task(said(agent, "hello"))
+    await asyncio.to_thread(began.wait)
+    turn.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await turn
+    gate.set()
     await agent.aclose()
 
     assert [parrot.is_closed for parrot in aviary.parrots] == [True]

@@ -58,9 +58,6 @@ class Invocation(Struct, frozen=True):
     announced: bool = False
     attempt: int = 1
 
-    def again(self) -> "Invocation":
-        return replace(self, attempt=self.attempt + 1)
-
 
 class Ledger:
     """Performs tool calls through the door. Those of a turn leave a row, whether they worked or not."""
@@ -82,47 +79,57 @@ class Ledger:
         Raises `Unauthenticated`, `Forbidden` and `Unavailable`: then nothing has happened and nothing is recorded.
         """
         started = perf_counter()
-        try:
+
+        async def attempt(invocation: Invocation) -> Outcome:
             async with self._unit(credential, invocation, use_case) as work:
                 result = await use_case(work, *args, **kwargs)
                 outcome = Outcome(result, _encode(result))
                 await self._record(work, invocation, outcome, started)
                 await work.commit()
-        except Overtaken:
-            if invocation.attempt == _ATTEMPTS:
-                raise
-            return await self.perform(credential, invocation.again(), use_case, *args, **kwargs)
+            return outcome
+
+        try:
+            return await self._settled(credential, invocation, use_case, attempt)
         except (Unauthenticated, Forbidden, Unavailable):
             raise
-        except TooManyCalls as failure:
-            return await self._beyond(credential, invocation, use_case, failure)
-        except RepeatedCall:
-            first = await self._repeat(credential, invocation, use_case)
-            announced = replace(invocation, announced=True)
-            return first or await self.perform(credential, announced, use_case, *args, **kwargs)
         except Failure as failure:
             return await self.refuse(credential, invocation, use_case, failure)
-        return outcome
 
     async def refuse(
         self, credential: Credential, invocation: Invocation, use_case: Callable[..., object], failure: Failure
     ) -> Outcome:
         """A call that had no effect: recorded, and answered with what was wrong. Raises like `perform`."""
         outcome = _refused(failure)
-        try:
+
+        async def attempt(invocation: Invocation) -> Outcome:
             async with self._unit(credential, invocation, use_case, stores=False) as work:
                 await self._record(work, invocation, outcome, perf_counter())
                 await work.commit()
-        except Overtaken:
-            if invocation.attempt == _ATTEMPTS:
-                raise
-            return await self.refuse(credential, invocation.again(), use_case, failure)
-        except TooManyCalls as too_many:
-            return await self._beyond(credential, invocation, use_case, too_many)
-        except RepeatedCall:
-            first = await self._repeat(credential, invocation, use_case)
-            return first or await self.refuse(credential, replace(invocation, announced=True), use_case, failure)
-        return outcome
+            return outcome
+
+        return await self._settled(credential, invocation, use_case, attempt)
+
+    async def _settled(
+        self,
+        credential: Credential,
+        invocation: Invocation,
+        use_case: Callable[..., object],
+        attempt: Callable[[Invocation], Awaitable[Outcome]],
+    ) -> Outcome:
+        """What an attempt comes to, made again where others were faster, or had announced the call."""
+        while True:
+            try:
+                return await attempt(invocation)
+            except Overtaken:
+                if invocation.attempt == _ATTEMPTS:
+                    raise
+                invocation = replace(invocation, attempt=invocation.attempt + 1)
+            except TooManyCalls as failure:
+                return await self._beyond(credential, invocation, use_case, failure)
+            except RepeatedCall:
+                if first := await self._repeat(credential, invocation, use_case):
+                    return first
+                invocation = replace(invocation, announced=True)
 
     async def _repeat(
         self, credential: Credential, invocation: Invocation, use_case: Callable[..., object]

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from threading import Lock
 from typing import Protocol
 
 from latchkey.domain.agent import AgentEvent, Assignment
@@ -24,29 +23,24 @@ class LateAgent:
     def __init__(self, name: str, load: Callable[[], ClosingAgent]) -> None:
         self.name = name
         self._load = load
-        self._loading = Lock()
-        self._agent: ClosingAgent | None = None
-        self._is_closed = False
+        self._loading: asyncio.Task[ClosingAgent] | None = None
 
-    def run(self, assignment: Assignment) -> AsyncGenerator[AgentEvent, None]:
-        return self._first_run(assignment) if self._agent is None else self._agent.run(assignment)
-
-    async def aclose(self) -> None:
-        self._is_closed = True
-        if self._agent is not None:
-            await self._agent.aclose()
-
-    async def _first_run(self, assignment: Assignment) -> AsyncGenerator[AgentEvent, None]:
-        agent = await asyncio.to_thread(self._loaded)
-        if self._is_closed:
-            await agent.aclose()
-            return
+    async def run(self, assignment: Assignment) -> AsyncGenerator[AgentEvent, None]:
+        # Shared by all turns that wait for it; one that is cancelled meanwhile takes it from nobody.
+        agent = await asyncio.shield(self._loaded())
         async with aclosing(agent.run(assignment)) as events:
             async for event in events:
                 yield event
 
-    def _loaded(self) -> ClosingAgent:
-        with self._loading:
-            if self._agent is None:
-                self._agent = self._load()
-            return self._agent
+    async def aclose(self) -> None:
+        if self._loading is None:
+            return
+        await asyncio.wait([self._loading])
+        if not self._loading.exception():
+            await self._loading.result().aclose()
+
+    def _loaded(self) -> asyncio.Task[ClosingAgent]:
+        """What went wrong is tried again with the next turn."""
+        if self._loading is None or (self._loading.done() and self._loading.exception()):
+            self._loading = asyncio.create_task(asyncio.to_thread(self._load))
+        return self._loading

@@ -102,16 +102,15 @@ class Turns(Protocol):
         """The turn that was accepted under that idempotency key."""
         ...
 
-    async def next_event(self, id: TurnId, now: datetime, count: int = 1) -> int:
-        """Take the turn's next event numbers, and answer the first. Raises `Conflict` unless the turn is running."""
-        ...
-
     async def next_call(self, id: TurnId, now: datetime, count: int, most: int) -> int:
-        """The same for the events of a tool call. Raises `TooManyCalls` if it is one more than that."""
+        """Count a call, take the numbers of its events, and answer the first.
+
+        Raises `Conflict` unless the turn is running, and `TooManyCalls` if it is one more than that.
+        """
         ...
 
     async def progress(self, id: TurnId, now: datetime, progress: Progress, count: int) -> int | None:
-        """The same, with what has been told and used since.
+        """Take numbers of events, with what has been told and used since.
 
         None, and nothing is taken, unless the turn is running and has been told up to where the progress begins.
         """

@@ -47,7 +47,7 @@ async def test_what_is_committed_is_told_once_it_can_be_read(line: Line) -> None
     with line.listener.feed.follow(course.owner, course.id) as following:
         waiting = asyncio.create_task(news(following))
         async with line.speaker.units.open(course.owner, "write") as work:
-            event = TurnEvent.of(course.id, await work.turns.next_event(course.id, work.now), Delta("Said"))
+            event = TurnEvent.of(course.id, await work.turns.next_call(course.id, work.now, 1, 100), Delta("Said"))
             await work.turn_events.add(event)
             for _ in range(20):
                 await work.turns.unfinished()
@@ -77,7 +77,7 @@ async def test_a_commit_that_is_refused_tells_nothing(line: Line) -> None:
         waiting = asyncio.create_task(news(following))
         with suppress(Exception):
             async with line.speaker.units.open(course.owner, "write") as work:
-                await work.turns.next_event(course.id, work.now)
+                await work.turns.next_call(course.id, work.now, 1, 100)
                 await work.turn_events.add(TurnEvent.of(course.id, 2, Delta("Said")))
                 await work.tasks.add(twice)
                 with pytest.raises(Exception, match=r"UNIQUE|unique"):  # noqa: PT012 # a unit of work is one thing

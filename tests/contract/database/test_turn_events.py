@@ -128,7 +128,7 @@ async def assert_sound(course: Course, completed: int) -> None:
 
 async def test_what_is_rolled_back_leaves_no_gap(units: UnitsOfWork, course: Course) -> None:
     async with units.open(course.owner, "write") as work:
-        seq = await work.turns.next_event(course.id, work.now, 3)
+        seq = await work.turns.next_call(course.id, work.now, 3, 100)
         await work.turn_events.add(TurnEvent.of(course.id, seq, Delta("Never said")))
     await course.tell("Said")
 
@@ -228,7 +228,7 @@ async def test_the_events_of_another_are_not_there(units: UnitsOfWork, course: C
     async with units.open(you, "write") as work:
         assert await work.turn_events.after(course.id, 0, 10, CHARACTERS_A_TIME) == []
         with pytest.raises(Conflict):
-            await work.turns.next_event(course.id, work.now)
+            await work.turns.next_call(course.id, work.now, 1, 100)
     assert await course.names() == ["turn.started"]
 
 

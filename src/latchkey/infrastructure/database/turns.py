@@ -32,19 +32,25 @@ _UNFINISHED = _ALL.where(turns.c.status == literal("running", literal_execute=Tr
 _OF_KEY = _ALL.where(turns.c.idempotency_key == bindparam("idempotency_key"))
 _ADD = insert_mine(turns)
 _REPLACE = update(turns).where(mine(turns), _KEY)
-_ADVANCE = (
-    update(turns)
-    .where(mine(turns), _KEY, turns.c.status == "running", turns.c.lease_until > bindparam("now"))
-    .values(last_event=turns.c.last_event + bindparam("count"))
-    .returning(turns.c.last_event)
-)
 _STANDING = OF_TURNS.where(_KEY).with_for_update(key_share=True)
 _COUNT_CALL = update(turns).where(mine(turns), _KEY)
-_PROGRESS = _ADVANCE.where(turns.c.told == bindparam("before")).values(
-    told=bindparam("told_now"),
-    requests=bindparam("used_requests"),
-    input_tokens=bindparam("used_input"),
-    output_tokens=bindparam("used_output"),
+_PROGRESS = (
+    update(turns)
+    .where(
+        mine(turns),
+        _KEY,
+        turns.c.status == "running",
+        turns.c.lease_until > bindparam("now"),
+        turns.c.told == bindparam("before"),
+    )
+    .values(
+        last_event=turns.c.last_event + bindparam("count"),
+        told=bindparam("told_now"),
+        requests=bindparam("used_requests"),
+        input_tokens=bindparam("used_input"),
+        output_tokens=bindparam("used_output"),
+    )
+    .returning(turns.c.last_event)
 )
 _CALLS = CALLS_OF_TURN.subquery("call")
 _CLOSING = (
@@ -115,16 +121,10 @@ class SqlTurns:
         row = await self._session.row(_OF_KEY, idempotency_key=key)
         return None if row is None else _turn(row)
 
-    async def next_event(self, id: TurnId, now: datetime, count: int = 1) -> int:
-        row = await self._session.row(_ADVANCE, key=id, now=now, count=count)
-        if row is None:
-            raise _over(id)
-        return _first(row, count)
-
     async def next_call(self, id: TurnId, now: datetime, count: int, most: int) -> int:
         standing = self._standing if self._standing and self._standing.id == id else await self._look(id)
         if standing is None or not standing.is_running(now):
-            raise _over(id)
+            raise Conflict("The turn has ended.", turn_id=id)
         if standing.calls >= most:
             raise TooManyCalls(f"The turn has called {most} tools, which is the limit: answer now.")
         first, last, calls = standing.last_event + 1, standing.last_event + count, standing.calls + 1
@@ -144,21 +144,11 @@ class SqlTurns:
             used_input=progress.usage.input_tokens,
             used_output=progress.usage.output_tokens,
         )
-        return None if row is None else _first(row, count)
+        return None if row is None else row[0] - count + 1
 
     async def _look(self, id: TurnId) -> Standing | None:
         row = await self._session.row(_STANDING, key=id)
         return None if row is None else Standing(*row)
-
-
-def _over(id: TurnId) -> Conflict:
-    return Conflict("The turn has ended.", turn_id=id)
-
-
-def _first(row: Row, count: int) -> int:
-    """The first of so many numbers of which the row has the last."""
-    last: int = row[0]
-    return last - count + 1
 
 
 def _turn(row: Row) -> Turn:
