@@ -12,7 +12,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 from sqlalchemy import QueuePool, make_url
-from sqlalchemy.exc import SAWarning
+from sqlalchemy.exc import DBAPIError, SAWarning
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from latchkey.domain.errors import Unavailable
@@ -23,6 +23,7 @@ from latchkey.infrastructure.database import engine as engines
 from latchkey.infrastructure.database.connections import Connections
 from latchkey.infrastructure.database.dialect import dialect_of
 from latchkey.infrastructure.database.engine import create_engine
+from latchkey.infrastructure.database.revision import is_at_head
 from latchkey.infrastructure.database.unit import SqlUnitsOfWork
 from tests.builders import a_task
 from tests.integration.database.wire import Wire, wire_to
@@ -123,6 +124,21 @@ async def test_a_connection_that_was_lost_is_made_anew(postgresql_url: str) -> N
         for _ in range(3):
             await add(units)
         assert pool(engine).checkedout() == 0
+
+
+async def test_a_probe_that_meets_a_dead_connection_is_no_trouble_to_others(
+    postgresql_url: str, superuser_url: str
+) -> None:
+    """To the probe itself it is; the other connections are as dead, and whoever takes one finds that out."""
+    async with database(postgresql_url) as (engine, units):
+        async with units.open(ME, "read"), units.open(ME, "read"):
+            pass
+        await kill_all(superuser_url)
+        with pytest.raises(DBAPIError):
+            await is_at_head(engine)
+
+        async with units.open(ME, "read") as one, units.open(ME, "read") as other:
+            assert await one.tasks.page(None, Window()) == await other.tasks.page(None, Window())
 
 
 async def test_connections_killed_at_any_moment_fail_no_unit_otherwise(postgresql_url: str, superuser_url: str) -> None:
