@@ -16,7 +16,7 @@ from time import perf_counter
 import click
 import httpx2
 
-from latchkey.infrastructure.agents.claude_cli import find_cli
+from latchkey.infrastructure.agents.claude.command import find_cli
 from tests.e2e.desk import API_KEY, a_desk, asking_claude, saving
 from tests.e2e.program import SIGNED, migrated, token_for
 from tests.fakes.model_script import says

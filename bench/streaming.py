@@ -21,8 +21,8 @@ from time import monotonic
 
 import click
 
-from latchkey.domain.scope import UserId
-from latchkey.infrastructure.identity.local import SharedSecret
+from latchkey.domain.credentials import UserId
+from latchkey.infrastructure.identity.shared_secret import SharedSecret
 from tests.e2e.program import SIGNED, Replica, migrated, served
 from tests.fakes.model_script import Answer
 from tests.fakes.responses_wire import responses_events

@@ -6,8 +6,8 @@ import os
 from alembic import context
 from sqlalchemy import Connection, text
 
-from latchkey.infrastructure.database.migration import create_migration_engine
-from latchkey.infrastructure.database.tables import metadata
+from latchkey.infrastructure.database.migrations import create_migration_engine
+from latchkey.infrastructure.database.schema import metadata
 
 _LOCK = 0x6C61746368  # "latch"; held to the end of the transaction, so that a pooler cannot lose it
 

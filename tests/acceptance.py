@@ -1,10 +1,10 @@
 """A turn that has been accepted, as whoever runs it has it."""
 
-from latchkey.application.acceptance import Accepted, Terms, accept_turn
-from latchkey.application.application import Application
+from latchkey.application.dispatcher import Application
+from latchkey.application.turns.start import Accepted, Terms, accept_turn
 from latchkey.domain.conversation import ConversationId
+from latchkey.domain.credentials import Grant, Owner
 from latchkey.domain.message import NewMessage
-from latchkey.domain.scope import Grant, Owner
 from tests.builders import TASK_GRANTS, TERMS
 
 

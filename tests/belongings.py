@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from latchkey.application.turns import CHARACTERS_A_TIME
-from latchkey.domain.allowance import Allowance
+from latchkey.application.turns.read import CHARACTERS_A_TIME
+from latchkey.domain.credentials import Owner, TokenSecret
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitsOfWork
-from latchkey.domain.scope import Owner, TokenSecret
+from latchkey.domain.quota import Allowance
 from latchkey.domain.turn_event import Started, TurnEvent
 from tests.builders import a_context_token, a_conversation, a_message, a_task, a_tool_call, a_turn, an_artifact
 

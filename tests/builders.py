@@ -6,11 +6,11 @@ from typing import Any
 from msgspec import Raw
 from uuid_utils.compat import uuid7
 
-from latchkey.application.acceptance import Terms
+from latchkey.application.turns.start import Terms
 from latchkey.domain.artifact import Artifact, ArtifactId
 from latchkey.domain.conversation import Conversation, ConversationId
+from latchkey.domain.credentials import ContextToken, ContextTokenId, Grant
 from latchkey.domain.message import Message, MessageId
-from latchkey.domain.scope import ContextToken, ContextTokenId, Grant
 from latchkey.domain.task import Task, TaskId
 from latchkey.domain.tool_call import ToolCall, ToolCallId
 from latchkey.domain.turn import Turn, TurnId

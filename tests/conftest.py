@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from latchkey.infrastructure.database.migration import upgrade
+from latchkey.infrastructure.database.migrations import upgrade
 from tests.pgbouncer import pgbouncer
 from tests.postgresql import PostgreSQL, postgresql
 

@@ -1,6 +1,6 @@
 """Runs the command line."""
 
-from latchkey.bootstrap.console import REFUSALS, Console
+from latchkey.bootstrap.commands import REFUSALS, Console
 from latchkey.interfaces.cli import run
 
 

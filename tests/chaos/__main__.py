@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import click
 
-from latchkey.infrastructure.database.migration import upgrade
+from latchkey.infrastructure.database.migrations import upgrade
 from tests.chaos.clockwork import clockwork
 from tests.chaos.figures import Figures
 from tests.chaos.postgresql_cluster import PostgresqlCluster

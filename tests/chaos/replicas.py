@@ -9,8 +9,8 @@ from pathlib import Path
 from signal import SIGKILL, Signals
 from typing import Self
 
-from latchkey.domain.scope import UserId
-from latchkey.infrastructure.identity.local import SharedSecret
+from latchkey.domain.credentials import UserId
+from latchkey.infrastructure.identity.shared_secret import SharedSecret
 from tests.e2e.program import SIGNED, Environment, Replica, served
 from tests.patience import PATIENCE_S
 

@@ -7,7 +7,7 @@ import click
 from msgspec.structs import asdict
 
 from bench.stage import Kind, stage
-from latchkey.infrastructure.database.migration import upgrade
+from latchkey.infrastructure.database.migrations import upgrade
 from tests.costs.budget import FILE, HEAD
 from tests.costs.figures import Cost
 from tests.costs.measuring import measured

@@ -24,9 +24,9 @@ from sqlalchemy.pool import Pool
 
 from latchkey.bootstrap.composition import create_asgi
 from latchkey.config import Settings
-from latchkey.domain.scope import UserId
-from latchkey.infrastructure import telemetry
-from latchkey.infrastructure.identity.local import SharedSecret
+from latchkey.domain.credentials import UserId
+from latchkey.infrastructure.identity.shared_secret import SharedSecret
+from latchkey.infrastructure.telemetry import logging as telemetry
 from tests.costs.operations import HISTORY_TURNS, OPERATIONS, Caller, Operation
 from tests.integration.database.talk import Count
 from tests.integration.database.wire import wire_to

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mcp import Client, StdioServerParameters
 
-from latchkey.infrastructure.agents.claude_cli import TESTED_VERSION
+from latchkey.infrastructure.agents.claude.command import TESTED_VERSION
 from tests.e2e.program import LATCHKEY, SIGNED, Environment, run, served
 from tests.integration.claude.scene import stand_in
 

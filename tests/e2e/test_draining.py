@@ -12,15 +12,15 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from latchkey.application.application import Application
-from latchkey.application.endings import Ending, finish_turn
-from latchkey.application.watching import Watch
-from latchkey.domain.scope import Owner, UserId
+from latchkey.application.dispatcher import Application
+from latchkey.application.turns.finish import Ending, finish_turn
+from latchkey.application.turns.subscription import Watch
+from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.turn import Usage
-from latchkey.infrastructure.database.engine import create_engine
-from latchkey.infrastructure.database.feed import LocalFeed
-from latchkey.infrastructure.database.unit import SqlUnitsOfWork
-from latchkey.infrastructure.telemetry import log_call
+from latchkey.infrastructure.database.events.local import LocalFeed
+from latchkey.infrastructure.database.sql.engine import create_engine
+from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
+from latchkey.infrastructure.telemetry.logging import log_call
 from tests.acceptance import accepted
 from tests.e2e.desk import a_desk, asking_claude, saving
 from tests.e2e.program import SIGNED, Environment, Replica, served, token_for

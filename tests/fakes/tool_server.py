@@ -20,8 +20,8 @@ from mcp.types import (
     Tool,
 )
 
+from latchkey.domain.credentials import Scope, TokenSecret
 from latchkey.domain.errors import Unauthenticated
-from latchkey.domain.scope import Scope, TokenSecret
 
 TOOLS = (
     Tool(

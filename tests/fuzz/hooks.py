@@ -4,7 +4,7 @@ from typing import Any
 
 import schemathesis
 
-from latchkey.domain.text import PLAIN, VISIBLE
+from latchkey.domain.values import PLAIN, VISIBLE
 
 _CHEAP = {PLAIN: None, VISIBLE: r"[^\s\u001c-\u001f]"}
 """Texts of up to a million characters are not to be made from patterns that list all of Unicode: that takes minutes."""

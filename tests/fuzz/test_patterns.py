@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from latchkey.domain.text import PLAIN, VISIBLE
+from latchkey.domain.values import PLAIN, VISIBLE
 from tests.node import node
 from tests.schemas import DOCS
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from mcp import MCPError
 
-from latchkey.application.instructions import STORED_TEXT
+from latchkey.application.turns.prompts import STORED_TEXT
 from tests.fakes.canary_server import CanaryServer, canary_server
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer, model_server

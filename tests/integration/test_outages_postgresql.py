@@ -15,14 +15,15 @@ import httpx2
 import pytest
 from sqlalchemy import make_url
 
+from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.errors import Unavailable
 from latchkey.domain.page import Window
-from latchkey.domain.scope import Owner, UserId
-from latchkey.infrastructure.database import connections, dialect
-from latchkey.infrastructure.database import engine as engines
-from latchkey.infrastructure.database.engine import create_engine
-from latchkey.infrastructure.database.migration import upgrade
-from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from latchkey.infrastructure.database.migrations import upgrade
+from latchkey.infrastructure.database.sql import dialects as dialect
+from latchkey.infrastructure.database.sql import engine as engines
+from latchkey.infrastructure.database.sql import pool as connections
+from latchkey.infrastructure.database.sql.engine import create_engine
+from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.builders import a_task
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer, model_server

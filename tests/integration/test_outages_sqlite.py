@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Pool, event
 
-from latchkey.infrastructure.database import engine as engines
-from latchkey.infrastructure.database import shares
+from latchkey.infrastructure.database.sql import concurrency as shares
+from latchkey.infrastructure.database.sql import engine as engines
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer, model_server
 from tests.integration.http.service import Person

@@ -5,15 +5,15 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
-from latchkey.application import watching
-from latchkey.application.application import Application
-from latchkey.application.endings import Ending, finish_turn
+from latchkey.application.dispatcher import Application
+from latchkey.application.turns import subscription as watching
+from latchkey.application.turns.finish import Ending, finish_turn
+from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.ports import Call
-from latchkey.domain.scope import Owner, UserId
 from latchkey.domain.turn import Usage
-from latchkey.infrastructure.database.engine import create_engine
-from latchkey.infrastructure.database.feed import LocalFeed
-from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from latchkey.infrastructure.database.events.local import LocalFeed
+from latchkey.infrastructure.database.sql.engine import create_engine
+from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.acceptance import accepted
 from tests.integration.database.wire import wire_to
 from tests.integration.outage import through

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from latchkey.infrastructure.agents.claude_cli import find_cli
+from latchkey.infrastructure.agents.claude.command import find_cli
 from tests.e2e.program import LATCHKEY
 from tests.interop.guests.driven import FASTMCP, FOLDER
 from tests.interop.place import Place

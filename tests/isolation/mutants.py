@@ -18,15 +18,18 @@ from msgspec.structs import replace
 from sqlalchemy import ColumnElement, Table, bindparam, true
 
 from latchkey.application.access import Access
+from latchkey.domain.credentials import Owner, Scope, UserId
 from latchkey.domain.errors import WrongUser
 from latchkey.domain.page import Window
-from latchkey.domain.scope import Owner, Scope, UserId
-from latchkey.infrastructure.database import guard, migration, prepared, session
-from latchkey.infrastructure.database.dialect import RUNTIME_ROLE, PostgreSQL
-from latchkey.infrastructure.database.tables import metadata
-from latchkey.interfaces.bearer import owner_of
-from latchkey.interfaces.http import request
-from latchkey.interfaces.mcp.projection import Projection
+from latchkey.infrastructure.database import migrations as migration
+from latchkey.infrastructure.database.schema import metadata
+from latchkey.infrastructure.database.sql import session
+from latchkey.infrastructure.database.sql import statements as prepared
+from latchkey.infrastructure.database.sql import tenant_guard as guard
+from latchkey.infrastructure.database.sql.dialects import RUNTIME_ROLE, PostgreSQL
+from latchkey.interfaces.auth import owner_of
+from latchkey.interfaces.http import requests as request
+from latchkey.interfaces.mcp.tool_schema import Projection
 
 Connection = Request[Any, Any, Any]
 
@@ -170,7 +173,7 @@ def _open_paths(owner: Callable[[Connection], Any]) -> None:
 
 def _resolve_tokens(is_alive: Callable[[Any], Any]) -> None:
     """Imported only now: what it is built of may be another mutant's."""
-    tokens: Any = importlib.import_module("latchkey.infrastructure.database.context_tokens")
+    tokens: Any = importlib.import_module("latchkey.infrastructure.database.repositories.context_tokens")
     found = (tokens.tokens.c.digest == bindparam("digest"), is_alive(tokens.tokens))
     tokens._BY_DIGEST = tokens._ALL.where(*found)
     tokens._HELD = tokens._WITH_TURN.where(*found).with_for_update(read=True, of=tokens.tokens)

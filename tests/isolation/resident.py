@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from uuid import uuid4
 
-from latchkey.domain.scope import Grant
+from latchkey.domain.credentials import Grant
 from tests.integration.http.service import Person
 
 EVERY_GRANT = [grant.value for grant in Grant]

@@ -6,7 +6,7 @@ from typing import Any
 
 import asyncpg
 
-from latchkey.infrastructure.database.tables import metadata
+from latchkey.infrastructure.database.schema import metadata
 
 Rows = dict[str, list[str]]
 

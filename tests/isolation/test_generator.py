@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from latchkey.domain.scope import Grant
+from latchkey.domain.credentials import Grant
 from tests.isolation.doors import API, DOCUMENT, OPERATIONS, TEMPLATES, TOOLS, Rpc, operations
 from tests.isolation.place import Unfillable, formats
 from tests.isolation.street import Street

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from uuid_utils.compat import uuid7
 
-from latchkey.domain.scope import Grant, TokenSecret, UserId
+from latchkey.domain.credentials import Grant, TokenSecret, UserId
 from tests.isolation.answers import is_done, said
 from tests.isolation.doors import RESOURCES, TEMPLATES, TOOLS, Rpc
 from tests.isolation.street import Street

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import httpx2
 
-from latchkey.domain.scope import Grant
+from latchkey.domain.credentials import Grant
 from tests.integration.http.event_source import ServerSentEvent
 from tests.integration.http.service import Person
 from tests.isolation.answers import is_done

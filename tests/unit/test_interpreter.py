@@ -8,8 +8,8 @@ from importlib import import_module
 
 import pytest
 
-from latchkey.bootstrap import interpreter
-from latchkey.bootstrap.interpreter import importing, tidy, tuned
+from latchkey.bootstrap import runtime as interpreter
+from latchkey.bootstrap.runtime import importing, tidy, tuned
 
 
 class Knot:

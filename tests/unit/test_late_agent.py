@@ -8,9 +8,9 @@ from uuid import uuid4
 
 import pytest
 
-from latchkey.bootstrap.late_agent import LateAgent
+from latchkey.bootstrap.agents import LateAgent
 from latchkey.domain.agent import AgentEvent, Assignment, TextDelta
-from latchkey.domain.scope import Scope, TokenSecret, UserId
+from latchkey.domain.credentials import Scope, TokenSecret, UserId
 from latchkey.domain.turn import TurnId
 
 

@@ -16,7 +16,7 @@ LOOK = """
 import sys
 from importlib import import_module
 from latchkey.__main__ import main
-from latchkey.bootstrap.interpreter import importing
+from latchkey.bootstrap.runtime import importing
 with importing():
     for name in sys.argv[1:]:
         import_module(f"latchkey.{name}")

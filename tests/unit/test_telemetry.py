@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import structlog
 
+from latchkey.domain.credentials import UserId
 from latchkey.domain.errors import Failure, NotFound, RateLimited, Unavailable
 from latchkey.domain.ports import Call
-from latchkey.domain.scope import UserId
-from latchkey.infrastructure.telemetry import configure, log_call
+from latchkey.infrastructure.telemetry.logging import configure, log_call
 
 ADA = UserId("ada")
 LK = "lk_" + "Ab3-" * 10 + "xyz" + "YWRh"  # as `TokenSecret.mint` makes them, without its chance

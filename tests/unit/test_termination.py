@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from latchkey.bootstrap.termination import before_termination
+from latchkey.bootstrap.runtime import before_termination
 from tests.patience import eventually
 
 

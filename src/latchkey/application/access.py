@@ -5,9 +5,9 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
+from latchkey.domain.credentials import Grant, Scope
 from latchkey.domain.errors import Forbidden
 from latchkey.domain.ports import Isolation
-from latchkey.domain.scope import Grant, Scope
 
 UseCase = TypeVar("UseCase", bound=Callable[..., Any])
 

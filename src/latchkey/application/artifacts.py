@@ -14,10 +14,10 @@ from latchkey.domain.artifact import (
     checked,
 )
 from latchkey.domain.conversation import ConversationId
+from latchkey.domain.credentials import Grant
 from latchkey.domain.page import DEFAULT_LIMIT, Cursor, Limit, Page, Window
 from latchkey.domain.ports import UnitOfWork
-from latchkey.domain.scope import Grant
-from latchkey.domain.text import Title
+from latchkey.domain.values import Title
 
 
 @needs(Grant.ARTIFACTS_WRITE, stores=True)

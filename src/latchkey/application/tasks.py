@@ -5,9 +5,9 @@ from typing import Annotated
 from msgspec import Meta
 
 from latchkey.application.access import needs
+from latchkey.domain.credentials import Grant
 from latchkey.domain.page import DEFAULT_LIMIT, Cursor, Limit, Page, Window
 from latchkey.domain.ports import UnitOfWork
-from latchkey.domain.scope import Grant
 from latchkey.domain.task import NewTask, Task, TaskChanges, TaskId, TaskStatus, Version, in_utc
 
 

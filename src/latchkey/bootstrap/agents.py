@@ -1,18 +1,58 @@
-"""The agents that the settings ask for, each made once."""
+"""An agent that is loaded with its first turn."""
 # ruff: noqa: PLC0415  # which libraries are needed is known here, and each agent brings many: see `LateAgent`
 
-from contextlib import AbstractAsyncContextManager
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing
 from functools import partial
 from typing import Protocol
 
 import mcp
 
-from latchkey.bootstrap.interpreter import importing
-from latchkey.bootstrap.late_agent import ClosingAgent, LateAgent
-from latchkey.bootstrap.staffing import Staffing
+from latchkey.bootstrap.agent_selection import Staffing
+from latchkey.bootstrap.runtime import importing
 from latchkey.config import AgentName, Settings
-from latchkey.domain.scope import Scope, TokenSecret
-from latchkey.infrastructure.agents.claude_cli import ClaudeCli
+from latchkey.domain.agent import AgentEvent, Assignment
+from latchkey.domain.credentials import Scope, TokenSecret
+from latchkey.domain.ports import Agent
+from latchkey.infrastructure.agents.claude.command import ClaudeCli
+
+
+class ClosingAgent(Agent, Protocol):
+    async def aclose(self) -> None: ...
+
+
+class LateAgent:
+    """Itself it needs nothing. What an agent imports takes 0.5 s of CPU and 36 MB.
+
+    A process without turns does without; with the first, it is imported in a thread, and all others are served
+    meanwhile.
+    """
+
+    def __init__(self, name: str, load: Callable[[], ClosingAgent]) -> None:
+        self.name = name
+        self._load = load
+        self._loading: asyncio.Task[ClosingAgent] | None = None
+
+    async def run(self, assignment: Assignment) -> AsyncGenerator[AgentEvent, None]:
+        # Shared by all turns that wait for it; one that is cancelled meanwhile takes it from nobody.
+        agent = await asyncio.shield(self._loaded())
+        async with aclosing(agent.run(assignment)) as events:
+            async for event in events:
+                yield event
+
+    async def aclose(self) -> None:
+        if self._loading is None:
+            return
+        await asyncio.wait([self._loading])
+        if not self._loading.exception():
+            await self._loading.result().aclose()
+
+    def _loaded(self) -> asyncio.Task[ClosingAgent]:
+        """What went wrong is tried again with the next turn."""
+        if self._loading is None or (self._loading.done() and self._loading.exception()):
+            self._loading = asyncio.create_task(asyncio.to_thread(self._load))
+        return self._loading
 
 
 class Connect(Protocol):
@@ -44,15 +84,15 @@ class Agents:
     def _make(self, name: AgentName) -> ClosingAgent:
         if name == "rehearsal":
             with importing():
-                from latchkey.infrastructure.agents.rehearsal import RehearsalAgent
+                from latchkey.infrastructure.agents.scripted.agent import RehearsalAgent
             return RehearsalAgent(self._connect)
         if name == "claude":
             with importing():
-                from latchkey.infrastructure.agents.claude import ClaudeAgent
+                from latchkey.infrastructure.agents.claude.agent import ClaudeAgent
             at_once = self._settings.claude_processes
             return ClaudeAgent(self._connect, self._cli(), mcp_url=self._mcp_url, at_once=at_once)
         with importing():
-            from latchkey.infrastructure.agents.openai import OpenAIAgent
+            from latchkey.infrastructure.agents.openai.agent import OpenAIAgent
         return OpenAIAgent(
             self._connect,
             model=self._settings.model,

@@ -11,25 +11,24 @@ from litestar import Litestar
 from litestar.types import ASGIApp
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from latchkey.application.acceptance import Terms
-from latchkey.application.instructions import BUILT_IN, FILE_BUILT_IN
-from latchkey.application.running import CHAT_GRANTS, FILE_GRANTS, Kind, TurnRunner
-from latchkey.application.turn_run import Limits
-from latchkey.application.watching import Watch
+from latchkey.application.turns.executor import Limits
+from latchkey.application.turns.prompts import BUILT_IN, FILE_BUILT_IN
+from latchkey.application.turns.runner import CHAT_GRANTS, FILE_GRANTS, Kind, TurnRunner
+from latchkey.application.turns.start import Terms
+from latchkey.application.turns.subscription import Watch
 from latchkey.bootstrap.agents import Agents
 from latchkey.bootstrap.core import Core, create_core
 from latchkey.bootstrap.identity import create_identity
-from latchkey.bootstrap.interpreter import tuned
-from latchkey.bootstrap.termination import before_termination
+from latchkey.bootstrap.runtime import before_termination, tuned
 from latchkey.config import Settings
 from latchkey.domain.errors import Unavailable
 from latchkey.infrastructure.database.revision import is_at_head
 from latchkey.infrastructure.identity.jwks import Jwks
 from latchkey.interfaces.http.app import Parts, create_app
-from latchkey.interfaces.http.edge import Edge
-from latchkey.interfaces.http.resource_metadata import PATH as METADATA_PATH
-from latchkey.interfaces.http.resource_metadata import ResourceMetadata
-from latchkey.interfaces.mcp.endpoint import McpEndpoint
+from latchkey.interfaces.http.middleware.security import Edge
+from latchkey.interfaces.http.routes.resource_metadata import PATH as METADATA_PATH
+from latchkey.interfaces.http.routes.resource_metadata import ResourceMetadata
+from latchkey.interfaces.mcp.http.endpoint import McpEndpoint
 from latchkey.interfaces.mcp.in_process import connect
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")

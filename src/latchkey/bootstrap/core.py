@@ -4,15 +4,15 @@ from mcp.server.lowlevel import Server
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from latchkey.application.application import Application
-from latchkey.application.ledger import Ledger
+from latchkey.application.dispatcher import Application
+from latchkey.application.tool_calls import Ledger
 from latchkey.config import Settings
-from latchkey.domain.allowance import Quota
-from latchkey.infrastructure.database.engine import create_engine
-from latchkey.infrastructure.database.feed import LocalFeed
-from latchkey.infrastructure.database.listening import ListeningFeed
-from latchkey.infrastructure.database.unit import SqlUnitsOfWork
-from latchkey.infrastructure.telemetry import log_call
+from latchkey.domain.quota import Quota
+from latchkey.infrastructure.database.events.local import LocalFeed
+from latchkey.infrastructure.database.events.postgresql import ListeningFeed
+from latchkey.infrastructure.database.sql.engine import create_engine
+from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
+from latchkey.infrastructure.telemetry.logging import log_call
 from latchkey.interfaces.mcp.server import create_server
 
 

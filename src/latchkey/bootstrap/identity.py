@@ -4,8 +4,8 @@ from pathlib import Path
 
 from latchkey.config import ConfigurationError, Settings
 from latchkey.infrastructure.identity.jwks import Jwks
-from latchkey.infrastructure.identity.key_file import key_in
-from latchkey.infrastructure.identity.local import SharedSecret
+from latchkey.infrastructure.identity.shared_secret import SharedSecret
+from latchkey.infrastructure.identity.signing_key_file import key_in
 
 DEV_KEY = Path("var/signing.key")
 

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from latchkey.bootstrap.interpreter import importing
+from latchkey.bootstrap.runtime import importing
 from latchkey.config import Settings
 
 
@@ -11,6 +11,6 @@ def create(settings: Settings, host: str, port: int) -> Any:
     """The service as an ASGI application, and its log."""
     with importing():
         from latchkey.bootstrap.composition import create_asgi
-        from latchkey.infrastructure import telemetry
+        from latchkey.infrastructure.telemetry import logging as telemetry
     telemetry.configure()
     return create_asgi(settings, host, port)

@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from latchkey.domain.credentials import Scope, TokenSecret
 from latchkey.domain.message import PastTurn
-from latchkey.domain.scope import Scope, TokenSecret
 from latchkey.domain.tool_call import CallerId, recorded
 from latchkey.domain.turn import TurnId, Usage
 

@@ -9,9 +9,8 @@ from msgspec.structs import asdict, replace
 
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import StaleVersion, TooLarge
-from latchkey.domain.instant import Instant
-from latchkey.domain.text import PLAIN, Title
 from latchkey.domain.turn import TurnId
+from latchkey.domain.values import PLAIN, Instant, Title
 
 ArtifactId = NewType("ArtifactId", UUID)
 ArtifactType = Literal["brd", "generated_file"]

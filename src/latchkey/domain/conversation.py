@@ -7,8 +7,7 @@ from uuid import UUID
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
-from latchkey.domain.instant import Instant
-from latchkey.domain.text import Title
+from latchkey.domain.values import Instant, Title
 
 ConversationId = NewType("ConversationId", UUID)
 

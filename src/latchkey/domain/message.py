@@ -6,10 +6,9 @@ from uuid import UUID
 from msgspec import Meta, Struct
 
 from latchkey.domain.conversation import ConversationId
-from latchkey.domain.instant import Instant
-from latchkey.domain.text import MessageText
 from latchkey.domain.tool_call import ToolCall
 from latchkey.domain.turn import TurnId
+from latchkey.domain.values import Instant, MessageText
 
 MessageId = NewType("MessageId", UUID)
 Role = Literal["user", "assistant"]

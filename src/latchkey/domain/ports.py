@@ -9,6 +9,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from latchkey.domain.agent import AgentEvent, Assignment
+from latchkey.domain.credentials import Credential, Owner, Scope, UserId
 from latchkey.domain.repositories import (
     Allowances,
     Artifacts,
@@ -20,7 +21,6 @@ from latchkey.domain.repositories import (
     TurnEvents,
     Turns,
 )
-from latchkey.domain.scope import Credential, Owner, Scope, UserId
 from latchkey.domain.turn import TurnId
 from latchkey.domain.turn_event import TurnEvent
 

@@ -10,12 +10,12 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
-from latchkey.domain.allowance import Allowance
 from latchkey.domain.artifact import Artifact, ArtifactId, ArtifactType, ArtifactWithContent
 from latchkey.domain.conversation import Conversation, ConversationId
+from latchkey.domain.credentials import ContextToken, ContextTokenId, TokenSecret
 from latchkey.domain.message import Message, PastTurn
 from latchkey.domain.page import Page, Window
-from latchkey.domain.scope import ContextToken, ContextTokenId, TokenSecret
+from latchkey.domain.quota import Allowance
 from latchkey.domain.task import Task, TaskId, TaskStatus
 from latchkey.domain.tool_call import ToolCall, ToolCallId
 from latchkey.domain.turn import Turn, TurnId, Usage

@@ -9,8 +9,7 @@ from msgspec.structs import asdict, replace
 
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import Invalid, StaleVersion
-from latchkey.domain.instant import Instant
-from latchkey.domain.text import Description, Title
+from latchkey.domain.values import Description, Instant, Title
 
 TaskId = NewType("TaskId", UUID)
 TaskStatus = Literal["pending", "completed"]

@@ -7,8 +7,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from latchkey.domain.instant import Instant
-from latchkey.domain.text import PLAIN
+from latchkey.domain.values import PLAIN, Instant
 
 ToolCallId = NewType("ToolCallId", UUID)
 CallerId = Annotated[str, Meta(min_length=1, max_length=255, pattern=PLAIN)]

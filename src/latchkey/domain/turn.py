@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import Conflict, TurnLost
-from latchkey.domain.instant import Instant
+from latchkey.domain.values import Instant
 
 TurnId = NewType("TurnId", UUID)
 TurnStatus = Literal["running", "completed", "failed", "cancelled", "interrupted"]

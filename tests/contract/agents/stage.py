@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from uuid import uuid4
 
 from latchkey.domain.agent import AgentEvent, Assignment, TextDelta, ToolRequest
+from latchkey.domain.credentials import Scope, TokenSecret, UserId
 from latchkey.domain.errors import TurnFailed
 from latchkey.domain.message import PastTurn
 from latchkey.domain.ports import Agent
-from latchkey.domain.scope import Scope, TokenSecret, UserId
 from latchkey.domain.turn import TurnId, Usage
-from latchkey.infrastructure.agents.claude import ClaudeAgent
-from latchkey.infrastructure.agents.claude_cli import ClaudeCli, find_cli
-from latchkey.infrastructure.agents.openai import Api, OpenAIAgent
+from latchkey.infrastructure.agents.claude.agent import ClaudeAgent
+from latchkey.infrastructure.agents.claude.command import ClaudeCli, find_cli
+from latchkey.infrastructure.agents.openai.agent import Api, OpenAIAgent
 from tests.fakes.anthropic_wire import anthropic_events
 from tests.fakes.chat_wire import chat_events
 from tests.fakes.model_script import Answer, Step

@@ -8,7 +8,7 @@ import pytest
 from latchkey.domain.errors import MaxSteps, ToolsUnavailable
 from latchkey.domain.message import PastTurn
 from latchkey.domain.turn import Usage
-from latchkey.infrastructure.agents.rehearsal import RehearsalAgent
+from latchkey.infrastructure.agents.scripted.agent import RehearsalAgent
 from tests.contract.agents.stage import Outcome, Stage
 from tests.fakes.model_server import ModelServer
 from tests.fakes.tool_server import TOOLS, ToolServer

@@ -10,11 +10,11 @@ from uuid import uuid4
 
 import pytest
 
-from latchkey.application.application import Application
+from latchkey.application.dispatcher import Application
+from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.ports import UnitsOfWork
-from latchkey.domain.scope import Owner, UserId
-from latchkey.infrastructure.database.engine import create_engine
-from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from latchkey.infrastructure.database.sql.engine import create_engine
+from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.contract.database.course import Course
 
 Replica = Callable[[], UnitsOfWork]

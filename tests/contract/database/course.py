@@ -7,18 +7,18 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from latchkey.application.acceptance import Accepted, Terms
-from latchkey.application.application import Application
-from latchkey.application.endings import Ended, Ending, cancel_turn, finish_turn
-from latchkey.application.ledger import Invocation, Ledger, Outcome
-from latchkey.application.progress import Telling, record_telling, renew_turn
-from latchkey.application.recovery import settled
+from latchkey.application.dispatcher import Application
 from latchkey.application.tasks import add_task, list_tasks
-from latchkey.application.turns import get_turn, read_log
+from latchkey.application.tool_calls import Invocation, Ledger, Outcome
+from latchkey.application.turns.expire import settled
+from latchkey.application.turns.finish import Ended, Ending, cancel_turn, finish_turn
+from latchkey.application.turns.read import get_turn, read_log
+from latchkey.application.turns.record import Telling, record_telling, renew_turn
+from latchkey.application.turns.results import PublishedTurn
+from latchkey.application.turns.start import Accepted, Terms
 from latchkey.domain.agent import ToolRequest
 from latchkey.domain.conversation import ConversationId
-from latchkey.domain.published_turn import PublishedTurn
-from latchkey.domain.scope import Owner
+from latchkey.domain.credentials import Owner
 from latchkey.domain.task import NewTask
 from latchkey.domain.turn import TurnId, TurnStatus, Usage
 from latchkey.domain.turn_event import TurnEvent

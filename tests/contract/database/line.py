@@ -6,15 +6,15 @@ from contextlib import asynccontextmanager
 
 from uuid_utils.compat import uuid7
 
-from latchkey.application.application import Application
+from latchkey.application.dispatcher import Application
+from latchkey.domain.credentials import Owner
 from latchkey.domain.ports import Following
-from latchkey.domain.scope import Owner
 from latchkey.domain.turn import TurnId
 from latchkey.domain.turn_event import Cancelled, TurnEvent
-from latchkey.infrastructure.database.engine import create_engine
-from latchkey.infrastructure.database.feed import LocalFeed
-from latchkey.infrastructure.database.listening import ListeningFeed
-from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from latchkey.infrastructure.database.events.local import LocalFeed
+from latchkey.infrastructure.database.events.postgresql import ListeningFeed
+from latchkey.infrastructure.database.sql.engine import create_engine
+from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.contract.database.course import Course
 from tests.patience import PATIENCE_S, eventually
 

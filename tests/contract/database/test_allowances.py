@@ -6,15 +6,15 @@ from datetime import datetime, timedelta
 import pytest
 from msgspec.structs import replace
 
-from latchkey.application.allowances import Draft, draw
-from latchkey.application.application import Application
+from latchkey.application.context_tokens import mint_context_token
+from latchkey.application.dispatcher import Application
+from latchkey.application.quota import Draft, draw
 from latchkey.application.tasks import add_task
-from latchkey.application.tokens import mint_context_token
-from latchkey.domain.allowance import ROW_BYTES, Allowance, Quota
+from latchkey.domain.credentials import Credential, Grant, NewContextToken, Owner, TokenSecret
 from latchkey.domain.errors import Exhausted, Unauthenticated
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitsOfWork
-from latchkey.domain.scope import Credential, Grant, NewContextToken, Owner, TokenSecret
+from latchkey.domain.quota import ROW_BYTES, Allowance, Quota
 from latchkey.domain.task import NewTask
 from tests.belongings import Belongings
 from tests.builders import NOW, an_artifact

@@ -7,13 +7,13 @@ import pytest
 from msgspec import Raw
 
 from latchkey.application.artifacts import save_artifact
-from latchkey.application.endings import get_ended
-from latchkey.application.ledger import Outcome
-from latchkey.application.messages import list_messages
+from latchkey.application.conversations import list_messages
 from latchkey.application.tasks import complete_task
+from latchkey.application.tool_calls import Outcome
+from latchkey.application.turns.finish import get_ended
 from latchkey.domain.artifact import ArtifactReference
+from latchkey.domain.credentials import EVERY_GRANT
 from latchkey.domain.page import Window
-from latchkey.domain.scope import EVERY_GRANT
 from latchkey.domain.task import TaskId
 from latchkey.domain.tool_call import ToolCall
 from tests.acceptance import accepted

@@ -6,13 +6,13 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
-from latchkey.application.application import Application
 from latchkey.application.artifacts import add_artifact, get_artifact, list_versions, revise_artifact
+from latchkey.application.dispatcher import Application
 from latchkey.domain.artifact import MAX_BYTES, Artifact, ArtifactId, ArtifactRevision, ArtifactWithContent, NewArtifact
+from latchkey.domain.credentials import Owner, TokenSecret
 from latchkey.domain.errors import NotFound, StaleVersion, TooLarge
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitsOfWork
-from latchkey.domain.scope import Owner, TokenSecret
 from tests.builders import NOW, a_context_token, a_conversation, a_task, a_turn, an_artifact
 from tests.contract.database.conftest import Replica
 from tests.contract.database.paging import assert_pages, assert_refuses

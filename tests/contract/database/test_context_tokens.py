@@ -2,10 +2,10 @@
 
 import pytest
 
+from latchkey.domain.credentials import EVERY_GRANT, Owner, TokenSecret
 from latchkey.domain.errors import Conflict
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitsOfWork
-from latchkey.domain.scope import EVERY_GRANT, Owner, TokenSecret
 from tests.builders import NOW, a_context_token, a_conversation, a_task, a_turn
 from tests.contract.database.paging import assert_pages, assert_refuses
 

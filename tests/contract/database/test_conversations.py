@@ -7,10 +7,10 @@ import pytest
 from msgspec.structs import replace
 
 from latchkey.domain.conversation import Conversation
+from latchkey.domain.credentials import Owner, TokenSecret
 from latchkey.domain.errors import NotFound, Unauthenticated
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitsOfWork
-from latchkey.domain.scope import Owner, TokenSecret
 from tests.builders import NOW, a_context_token, a_conversation, a_message, a_task, a_tool_call, a_turn, an_artifact
 from tests.contract.database.conftest import Replica
 from tests.contract.database.paging import assert_pages, assert_refuses

@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 
+from latchkey.domain.credentials import EVERY_GRANT, ContextToken, Grant, Owner, Scope, TokenSecret, UserId
 from latchkey.domain.errors import NotFound, Unauthenticated
 from latchkey.domain.page import Window
 from latchkey.domain.ports import Isolation, UnitsOfWork
-from latchkey.domain.scope import EVERY_GRANT, ContextToken, Grant, Owner, Scope, TokenSecret, UserId
 from tests.builders import NOW, a_context_token, a_conversation, a_message, a_task, a_turn
 from tests.contract.database.conftest import Replica
 

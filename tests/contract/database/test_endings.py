@@ -5,8 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from latchkey.application.endings import cancel_turn, get_ended, settle_turns
-from latchkey.application.turns import get_turn, list_turns, read_log
+from latchkey.application.turns.finish import cancel_turn, get_ended, settle_turns
+from latchkey.application.turns.read import get_turn, list_turns, read_log
+from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import (
     Conflict,
     NotFound,
@@ -18,7 +19,6 @@ from latchkey.domain.errors import (
 )
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitsOfWork
-from latchkey.domain.scope import Owner
 from latchkey.domain.turn import TurnStatus
 from tests.builders import TERMS
 from tests.contract.database.course import SPENT, Course

@@ -6,10 +6,10 @@ from contextlib import AsyncExitStack, suppress
 
 import pytest
 
-from latchkey.application.turns import CHARACTERS_A_TIME
-from latchkey.domain.scope import Owner
+from latchkey.application.turns.read import CHARACTERS_A_TIME
+from latchkey.domain.credentials import Owner
 from latchkey.domain.turn_event import Delta, TurnEvent
-from latchkey.infrastructure.database.feed import MOST_BYTES
+from latchkey.infrastructure.database.events.local import MOST_BYTES
 from tests.builders import a_task
 from tests.contract.database.line import Line, a_process, news
 

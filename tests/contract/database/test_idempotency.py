@@ -6,16 +6,16 @@ from itertools import count
 import pytest
 from msgspec.structs import replace
 
-from latchkey.application.acceptance import Accepted, Repeated, Terms, accept_turn
-from latchkey.application.application import Application
 from latchkey.application.conversations import delete_conversation, list_conversations
-from latchkey.application.endings import get_ended
-from latchkey.application.turns import list_turns
+from latchkey.application.dispatcher import Application
+from latchkey.application.turns.finish import get_ended
+from latchkey.application.turns.read import list_turns
+from latchkey.application.turns.start import Accepted, Repeated, Terms, accept_turn
 from latchkey.domain.conversation import ConversationId
+from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import Failure, IdempotencyMismatch, NotFound, TooManyTurns, TurnInProgress
 from latchkey.domain.message import NewMessage
 from latchkey.domain.page import Window
-from latchkey.domain.scope import Owner
 from latchkey.domain.turn import Idempotency, TurnId
 from tests.builders import TASK_GRANTS, TERMS, a_conversation
 from tests.contract.database.conftest import Replica

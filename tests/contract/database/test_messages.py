@@ -4,10 +4,10 @@ import pytest
 from msgspec.structs import replace
 
 from latchkey.domain.conversation import Conversation
+from latchkey.domain.credentials import Owner
 from latchkey.domain.message import Message, PastTurn
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitOfWork, UnitsOfWork
-from latchkey.domain.scope import Owner
 from tests.builders import a_conversation, a_message, a_task, a_tool_call, a_turn
 from tests.contract.database.paging import assert_pages, assert_refuses
 from tests.contract.database.test_tasks import TEXTS

@@ -4,21 +4,21 @@ import asyncio
 
 import pytest
 
-from latchkey.application import watching
-from latchkey.application.application import Application
 from latchkey.application.artifacts import add_artifact, delete_artifact, revise_artifact
-from latchkey.application.endings import Ending, finish_turn
-from latchkey.application.ledger import Invocation, Ledger
+from latchkey.application.context_tokens import mint_context_token
+from latchkey.application.dispatcher import Application
 from latchkey.application.tasks import add_task, complete_task, list_tasks
-from latchkey.application.tokens import mint_context_token
-from latchkey.domain.allowance import Quota
+from latchkey.application.tool_calls import Invocation, Ledger
+from latchkey.application.turns import subscription as watching
+from latchkey.application.turns.finish import Ending, finish_turn
 from latchkey.domain.artifact import ArtifactRevision, NewArtifact
+from latchkey.domain.credentials import Grant, NewContextToken, Owner, TokenSecret
 from latchkey.domain.errors import Exhausted, Unauthenticated
 from latchkey.domain.ports import UnitsOfWork
-from latchkey.domain.scope import Grant, NewContextToken, Owner, TokenSecret
+from latchkey.domain.quota import Quota
 from latchkey.domain.task import NewTask
 from latchkey.domain.turn import Usage
-from latchkey.infrastructure.database.feed import LocalFeed
+from latchkey.infrastructure.database.events.local import LocalFeed
 from tests.acceptance import accepted
 from tests.contract.database.conftest import Replica
 

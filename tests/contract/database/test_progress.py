@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from latchkey.application.progress import Telling, record_telling
+from latchkey.application.turns.record import Telling, record_telling
+from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import AlreadyTold, Conflict, NotFound
-from latchkey.domain.scope import Owner
 from latchkey.domain.turn import Usage
 from tests.contract.database.course import SPENT, Course, a_request
 from tests.contract.database.interruption import is_cancelled_at

@@ -8,15 +8,15 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from latchkey.application.acceptance import Accepted
-from latchkey.application.application import Application
 from latchkey.application.artifacts import save_artifact
-from latchkey.application.ledger import Invocation, Ledger, Outcome
+from latchkey.application.dispatcher import Application
 from latchkey.application.tasks import add_task, complete_task, delete_task, list_tasks
-from latchkey.application.turns import get_turn
+from latchkey.application.tool_calls import Invocation, Ledger, Outcome
+from latchkey.application.turns.read import get_turn
+from latchkey.application.turns.results import PublishedTurn
+from latchkey.application.turns.start import Accepted
+from latchkey.domain.credentials import EVERY_GRANT, Owner
 from latchkey.domain.errors import Failure, Invalid
-from latchkey.domain.published_turn import PublishedTurn
-from latchkey.domain.scope import EVERY_GRANT, Owner
 from latchkey.domain.task import NewTask, TaskId
 from tests.acceptance import accepted
 from tests.contract.database.conftest import Replica

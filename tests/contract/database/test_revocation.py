@@ -6,13 +6,13 @@ from datetime import timedelta
 
 import pytest
 
-from latchkey.application.application import Application
+from latchkey.application.context_tokens import mint_context_token, revoke_context_token
+from latchkey.application.dispatcher import Application
 from latchkey.application.tasks import add_task
-from latchkey.application.tokens import mint_context_token, revoke_context_token
+from latchkey.domain.credentials import ContextToken, Grant, NewContextToken, Owner, TokenSecret
 from latchkey.domain.errors import NotFound, Unauthenticated
 from latchkey.domain.page import Window
 from latchkey.domain.ports import Isolation, Transaction, UnitsOfWork
-from latchkey.domain.scope import ContextToken, Grant, NewContextToken, Owner, TokenSecret
 from latchkey.domain.task import NewTask
 from tests.builders import NOW, a_context_token, a_conversation, a_task, a_turn
 from tests.contract.database.conftest import Replica

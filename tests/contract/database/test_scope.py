@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 from msgspec.structs import replace
 
+from latchkey.domain.credentials import Owner, TokenSecret, UserId
 from latchkey.domain.errors import NotFound, Unauthenticated
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitOfWork, UnitsOfWork
-from latchkey.domain.scope import Owner, TokenSecret, UserId
 from tests.belongings import EVERYTHING, Belongings
 from tests.builders import NOW, a_context_token, a_message, a_task, a_tool_call, a_turn, an_artifact
 

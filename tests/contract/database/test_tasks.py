@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from msgspec.structs import replace
 
-from latchkey.application.application import Application
+from latchkey.application.dispatcher import Application
 from latchkey.application.tasks import complete_task, list_tasks, update_task
+from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import NotFound, StaleVersion
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitsOfWork
-from latchkey.domain.scope import Owner
 from latchkey.domain.task import Task, TaskChanges
 from tests.builders import NOW, a_conversation, a_task
 from tests.contract.database.paging import assert_pages, assert_refuses

@@ -7,10 +7,10 @@ from itertools import count
 import pytest
 from msgspec.structs import replace
 
+from latchkey.domain.credentials import Credential, Owner, TokenSecret
 from latchkey.domain.errors import NotFound
 from latchkey.domain.page import Window
 from latchkey.domain.ports import Isolation, UnitsOfWork
-from latchkey.domain.scope import Credential, Owner, TokenSecret
 from latchkey.domain.task import Task
 from tests.builders import a_context_token, a_conversation, a_task
 from tests.contract.database.conftest import Replica

@@ -10,12 +10,12 @@ import pytest
 
 from latchkey.application.artifacts import save_artifact
 from latchkey.application.conversations import delete_conversation
-from latchkey.application.ledger import Outcome
 from latchkey.application.tasks import complete_task
-from latchkey.application.turns import CHARACTERS_A_TIME, EVENTS_A_TIME, read_log
+from latchkey.application.tool_calls import Outcome
+from latchkey.application.turns.read import CHARACTERS_A_TIME, EVENTS_A_TIME, read_log
+from latchkey.domain.credentials import EVERY_GRANT, Owner
 from latchkey.domain.errors import AlreadyTold, Conflict, NotFound, Unauthenticated
 from latchkey.domain.ports import UnitsOfWork
-from latchkey.domain.scope import EVERY_GRANT, Owner
 from latchkey.domain.task import TaskId
 from latchkey.domain.turn_event import Delta, TurnEvent
 from tests.acceptance import accepted

@@ -7,18 +7,18 @@ import pytest
 from msgspec import Raw
 from msgspec.structs import replace
 
-from latchkey.application.acceptance import Accepted, Terms
-from latchkey.application.application import Application
-from latchkey.application.conversations import delete_conversation, list_conversations
-from latchkey.application.endings import Ending, cancel_turn, finish_turn
-from latchkey.application.ledger import Invocation, Ledger
-from latchkey.application.messages import list_messages
-from latchkey.application.progress import Telling, record_telling, renew_turn
-from latchkey.application.recovery import settled
+from latchkey.application.conversations import delete_conversation, list_conversations, list_messages
+from latchkey.application.dispatcher import Application
 from latchkey.application.tasks import add_task, list_tasks
-from latchkey.application.turns import get_turn
+from latchkey.application.tool_calls import Invocation, Ledger
+from latchkey.application.turns.expire import settled
+from latchkey.application.turns.finish import Ending, cancel_turn, finish_turn
+from latchkey.application.turns.read import get_turn
+from latchkey.application.turns.record import Telling, record_telling, renew_turn
+from latchkey.application.turns.start import Accepted, Terms
 from latchkey.domain.agent import ToolRequest
 from latchkey.domain.conversation import ConversationId
+from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import (
     AlreadyTold,
     Conflict,
@@ -30,7 +30,6 @@ from latchkey.domain.errors import (
 )
 from latchkey.domain.message import PastTurn
 from latchkey.domain.page import Window
-from latchkey.domain.scope import Owner
 from latchkey.domain.task import NewTask
 from latchkey.domain.turn import TurnError, Usage
 from tests.acceptance import accepted

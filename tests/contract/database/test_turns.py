@@ -8,10 +8,10 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from latchkey.domain.conversation import Conversation
+from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import TurnInProgress
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitsOfWork
-from latchkey.domain.scope import Owner
 from latchkey.domain.turn import Turn, TurnError, TurnId, TurnStatus, Usage
 from tests.builders import NOW, a_conversation, a_task, a_tool_call, a_turn
 from tests.contract.database.conftest import Replica

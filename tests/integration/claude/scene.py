@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from latchkey.infrastructure.agents.claude import ClaudeAgent
-from latchkey.infrastructure.agents.claude_cli import ClaudeCli, find_cli
+from latchkey.infrastructure.agents.claude.agent import ClaudeAgent
+from latchkey.infrastructure.agents.claude.command import ClaudeCli, find_cli
 from tests.contract.agents.stage import API_KEY, Stage
 from tests.fakes.model_server import ModelServer, model_server
 from tests.fakes.tool_endpoint import ToolEndpoint, tool_endpoint

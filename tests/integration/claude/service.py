@@ -7,7 +7,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from latchkey.infrastructure.agents.claude import ClaudeAgent
+from latchkey.infrastructure.agents.claude.agent import ClaudeAgent
 from tests.contract.agents.stage import Stage
 from tests.fakes.model_server import ModelServer
 from tests.fakes.tool_server import ToolServer

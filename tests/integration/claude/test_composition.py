@@ -7,7 +7,7 @@ import pytest
 
 from latchkey.bootstrap.composition import create_asgi
 from latchkey.bootstrap.identity import create_signer
-from latchkey.domain.scope import UserId
+from latchkey.domain.credentials import UserId
 from tests.e2e.desk import MESSAGE, asking_claude
 from tests.fakes.model_script import says
 from tests.fakes.model_server import model_server

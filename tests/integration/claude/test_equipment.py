@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from latchkey.domain.credentials import TokenSecret, UserId
 from latchkey.domain.errors import ToolsUnavailable
-from latchkey.domain.scope import TokenSecret, UserId
-from latchkey.infrastructure.agents.claude import ClaudeAgent
+from latchkey.infrastructure.agents.claude.agent import ClaudeAgent
 from tests.fakes.model_script import calls, says
 from tests.fakes.tool_endpoint import tool_endpoint
 from tests.fakes.tool_server import TOOLS, ToolServer

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from latchkey.infrastructure.agents.claude_process import ClaudeProcess
+from latchkey.infrastructure.agents.claude.process import ClaudeProcess
 from tests.contract.database.interruption import is_cancelled_at
 from tests.patience import eventually
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from latchkey.infrastructure.agents.claude_cli import TESTED_VERSION, ClaudeCli, find_cli, version_of
+from latchkey.infrastructure.agents.claude.command import TESTED_VERSION, ClaudeCli, find_cli, version_of
 from tests.integration.claude.scene import stand_in
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from latchkey.domain.agent import TextDelta
-from latchkey.infrastructure.agents.claude_home import House, sweep
+from latchkey.infrastructure.agents.claude.workspace import House, sweep
 from tests.fakes.model_script import Step, calls, fails, says
 from tests.integration.claude.scene import ROOT, Scene, a_scene, processes_in, stand_in
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from msgspec import Raw
 
-from latchkey.application.application import Application
 from latchkey.application.artifacts import (
     add_artifact,
     find_artifacts,
@@ -17,12 +16,13 @@ from latchkey.application.artifacts import (
     list_versions,
     revise_artifact,
 )
-from latchkey.application.turns import get_turn
+from latchkey.application.dispatcher import Application
+from latchkey.application.turns.read import get_turn
 from latchkey.domain.artifact import ArtifactReference, ArtifactRevision, NewArtifact
+from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.page import Window
-from latchkey.domain.scope import Owner, UserId
-from latchkey.infrastructure.database.engine import create_engine
-from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from latchkey.infrastructure.database.sql.engine import create_engine
+from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.acceptance import accepted
 from tests.builders import a_tool_call
 from tests.integration.database.conftest import say_async

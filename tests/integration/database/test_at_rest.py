@@ -5,12 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from latchkey.application.application import Application
-from latchkey.application.tokens import MintedToken, mint_context_token, revoke_context_token
-from latchkey.domain.scope import Grant, NewContextToken, Owner, TokenSecret, UserId
-from latchkey.infrastructure.database.engine import create_engine
-from latchkey.infrastructure.database.tables import metadata
-from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from latchkey.application.context_tokens import MintedToken, mint_context_token, revoke_context_token
+from latchkey.application.dispatcher import Application
+from latchkey.domain.credentials import Grant, NewContextToken, Owner, TokenSecret, UserId
+from latchkey.infrastructure.database.schema import metadata
+from latchkey.infrastructure.database.sql.engine import create_engine
+from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.acceptance import accepted
 from tests.integration.database.conftest import say_async
 
@@ -18,13 +18,13 @@ ME = Owner(UserId("me"))
 
 OTHER_PROCESS = """
 import asyncio, os, sys
-from latchkey.application.application import Application
+from latchkey.application.dispatcher import Application
 from latchkey.application.tasks import add_task
 from latchkey.domain.errors import Unauthenticated
-from latchkey.domain.scope import TokenSecret
+from latchkey.domain.credentials import TokenSecret
 from latchkey.domain.task import NewTask
-from latchkey.infrastructure.database.engine import create_engine
-from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from latchkey.infrastructure.database.sql.engine import create_engine
+from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 
 async def main():
     engine = create_engine(sys.argv[1])

@@ -6,17 +6,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from latchkey.application.application import Application
-from latchkey.application.endings import settle_turns
-from latchkey.application.progress import Telling, record_telling
+from latchkey.application.dispatcher import Application
 from latchkey.application.tasks import add_task
+from latchkey.application.turns.finish import settle_turns
+from latchkey.application.turns.record import Telling, record_telling
+from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.errors import Conflict, Unauthenticated
 from latchkey.domain.page import Window
-from latchkey.domain.scope import Owner, UserId
 from latchkey.domain.task import NewTask
 from latchkey.domain.turn import Usage
-from latchkey.infrastructure.database.engine import create_engine
-from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from latchkey.infrastructure.database.sql.engine import create_engine
+from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.contract.database.course import Course
 
 ME, YOU = Owner(UserId("me")), Owner(UserId("you"))

@@ -4,15 +4,15 @@ import asyncio
 from collections.abc import AsyncGenerator
 from datetime import timedelta
 
-from latchkey.application.application import Application
-from latchkey.application.running import CHAT_GRANTS, Kind, TurnRunner
-from latchkey.application.turn_run import Limits
+from latchkey.application.dispatcher import Application
+from latchkey.application.turns.executor import Limits
+from latchkey.application.turns.runner import CHAT_GRANTS, Kind, TurnRunner
 from latchkey.domain.agent import AgentEvent, Assignment, TextDelta
+from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.message import NewMessage
-from latchkey.domain.scope import Owner, UserId
-from latchkey.infrastructure.database.engine import create_engine
-from latchkey.infrastructure.database.feed import LocalFeed
-from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from latchkey.infrastructure.database.events.local import LocalFeed
+from latchkey.infrastructure.database.sql.engine import create_engine
+from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.builders import TERMS
 
 ADA = Owner(UserId("ada"))

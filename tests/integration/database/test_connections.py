@@ -15,16 +15,16 @@ from sqlalchemy import QueuePool, make_url
 from sqlalchemy.exc import DBAPIError, SAWarning
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.errors import Unavailable
 from latchkey.domain.page import Window
-from latchkey.domain.scope import Owner, UserId
-from latchkey.infrastructure.database import connections
-from latchkey.infrastructure.database import engine as engines
-from latchkey.infrastructure.database.connections import Connections
-from latchkey.infrastructure.database.dialect import dialect_of
-from latchkey.infrastructure.database.engine import create_engine
 from latchkey.infrastructure.database.revision import is_at_head
-from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from latchkey.infrastructure.database.sql import engine as engines
+from latchkey.infrastructure.database.sql import pool as connections
+from latchkey.infrastructure.database.sql.dialects import dialect_of
+from latchkey.infrastructure.database.sql.engine import create_engine
+from latchkey.infrastructure.database.sql.pool import Connections
+from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.builders import a_task
 from tests.integration.database.wire import Wire, wire_to
 

@@ -8,12 +8,12 @@ from sqlalchemy import ClauseElement, bindparam, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import CreateTable
 
-from latchkey.domain.scope import Owner, UserId
-from latchkey.infrastructure.database.engine import create_engine
-from latchkey.infrastructure.database.guard import USER, UnpinnedStatement
-from latchkey.infrastructure.database.session import mine
-from latchkey.infrastructure.database.tables import tasks
-from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from latchkey.domain.credentials import Owner, UserId
+from latchkey.infrastructure.database.schema import tasks
+from latchkey.infrastructure.database.sql.engine import create_engine
+from latchkey.infrastructure.database.sql.session import mine
+from latchkey.infrastructure.database.sql.tenant_guard import USER, UnpinnedStatement
+from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.belongings import Belongings
 
 REFUSED: dict[str, tuple[Any, Any]] = {

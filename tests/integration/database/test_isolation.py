@@ -8,9 +8,9 @@ from uuid import uuid4
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from latchkey.infrastructure.database.engine import create_engine
-from latchkey.infrastructure.database.isolation import IsolationBroken, verify
-from latchkey.infrastructure.database.migration import upgrade
+from latchkey.infrastructure.database.migrations import upgrade
+from latchkey.infrastructure.database.sql.engine import create_engine
+from latchkey.infrastructure.database.startup_checks import IsolationBroken, verify
 from latchkey.infrastructure.database.urls import parse
 from tests.integration.database.conftest import say
 from tests.postgresql import OWNER, PostgreSQL

@@ -7,11 +7,11 @@ from contextlib import AsyncExitStack
 import pytest
 from sqlalchemy import make_url
 
-from latchkey.application.watching import Watch
-from latchkey.domain.scope import Owner, UserId
+from latchkey.application.turns.subscription import Watch
+from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.turn_event import TurnEvent
-from latchkey.infrastructure.database import listening as feeds
-from latchkey.infrastructure.database.listening import ListeningFeed
+from latchkey.infrastructure.database.events import postgresql as feeds
+from latchkey.infrastructure.database.events.postgresql import ListeningFeed
 from tests.contract.database.line import Line, Process, a_process, listens, news
 from tests.integration.database.conftest import say_async
 from tests.integration.database.wire import wire_to

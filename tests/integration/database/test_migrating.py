@@ -11,16 +11,16 @@ import pytest
 from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
-from latchkey.domain.scope import Owner, UserId
-from latchkey.infrastructure.database.engine import create_engine
-from latchkey.infrastructure.database.isolation import verify
-from latchkey.infrastructure.database.migration import check, downgrade, upgrade
-from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from latchkey.domain.credentials import Owner, UserId
+from latchkey.infrastructure.database.migrations import check, downgrade, upgrade
+from latchkey.infrastructure.database.sql.engine import create_engine
+from latchkey.infrastructure.database.startup_checks import verify
+from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.belongings import EVERYTHING, Belongings
 from tests.integration.database.conftest import say
 from tests.postgresql import PostgreSQL
 
-MIGRATE = "import sys; from latchkey.infrastructure.database.migration import upgrade; upgrade(sys.argv[1])"
+MIGRATE = "import sys; from latchkey.infrastructure.database.migrations import upgrade; upgrade(sys.argv[1])"
 
 
 def migrate_at_once(*urls: str) -> list[tuple[int, str]]:

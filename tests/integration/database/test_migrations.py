@@ -13,11 +13,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from latchkey.infrastructure.database.engine import create_engine
-from latchkey.infrastructure.database.isolation import verify
-from latchkey.infrastructure.database.migration import check, downgrade, upgrade
+from latchkey.infrastructure.database.migrations import check, downgrade, upgrade
 from latchkey.infrastructure.database.revision import head, is_at_head, scripts
-from latchkey.infrastructure.database.tables import metadata
+from latchkey.infrastructure.database.schema import metadata
+from latchkey.infrastructure.database.sql.engine import create_engine
+from latchkey.infrastructure.database.startup_checks import verify
 from latchkey.infrastructure.database.urls import parse
 from tests.integration.database.conftest import say
 

@@ -5,15 +5,15 @@ import asyncio
 import asyncpg
 import pytest
 
-from latchkey.application.application import Application
+from latchkey.application.context_tokens import mint_context_token, revoke_context_token
+from latchkey.application.dispatcher import Application
 from latchkey.application.tasks import add_task
-from latchkey.application.tokens import mint_context_token, revoke_context_token
+from latchkey.domain.credentials import Grant, NewContextToken, Owner, UserId
 from latchkey.domain.errors import Unauthenticated
-from latchkey.domain.scope import Grant, NewContextToken, Owner, UserId
 from latchkey.domain.task import NewTask
-from latchkey.infrastructure.database.engine import create_engine
-from latchkey.infrastructure.database.migration import check, upgrade
-from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from latchkey.infrastructure.database.migrations import check, upgrade
+from latchkey.infrastructure.database.sql.engine import create_engine
+from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.belongings import EVERYTHING, Belongings
 
 

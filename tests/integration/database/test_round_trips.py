@@ -6,24 +6,24 @@ import pytest
 from msgspec import Raw
 from sqlalchemy import make_url
 
-from latchkey.application.acceptance import Accepted
-from latchkey.application.application import Application
 from latchkey.application.artifacts import add_artifact, get_artifact, list_artifacts, list_versions, revise_artifact
-from latchkey.application.endings import Ending, finish_turn
-from latchkey.application.ledger import Invocation, Ledger
-from latchkey.application.messages import list_messages
-from latchkey.application.progress import Telling, record_telling, renew_turn
+from latchkey.application.context_tokens import mint_context_token
+from latchkey.application.conversations import list_messages
+from latchkey.application.dispatcher import Application
 from latchkey.application.tasks import add_task, complete_task, list_tasks
-from latchkey.application.tokens import mint_context_token
+from latchkey.application.tool_calls import Invocation, Ledger
+from latchkey.application.turns.finish import Ending, finish_turn
+from latchkey.application.turns.record import Telling, record_telling, renew_turn
+from latchkey.application.turns.start import Accepted
 from latchkey.domain.agent import ToolRequest
 from latchkey.domain.artifact import ArtifactRevision, NewArtifact
 from latchkey.domain.conversation import ConversationId
+from latchkey.domain.credentials import Grant, NewContextToken, Owner, UserId
 from latchkey.domain.page import Window
-from latchkey.domain.scope import Grant, NewContextToken, Owner, UserId
 from latchkey.domain.task import NewTask
 from latchkey.domain.turn import Usage
-from latchkey.infrastructure.database.engine import create_engine
-from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from latchkey.infrastructure.database.sql.engine import create_engine
+from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.acceptance import accepted
 from tests.builders import TERMS
 from tests.integration.database.wire import Wire, wire_to

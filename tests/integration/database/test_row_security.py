@@ -10,12 +10,12 @@ import pytest
 from sqlalchemy import Column, Index
 from sqlalchemy.schema import ColumnCollectionConstraint
 
+from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.ports import Isolation
-from latchkey.domain.scope import Owner, UserId
-from latchkey.infrastructure.database.dialect import RUNTIME_ROLE, PostgreSQL
-from latchkey.infrastructure.database.engine import create_engine
-from latchkey.infrastructure.database.tables import metadata
-from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from latchkey.infrastructure.database.schema import metadata
+from latchkey.infrastructure.database.sql.dialects import RUNTIME_ROLE, PostgreSQL
+from latchkey.infrastructure.database.sql.engine import create_engine
+from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.belongings import EVERYTHING, Belongings
 
 Connection: TypeAlias = "asyncpg.Connection[Any]"

@@ -8,13 +8,13 @@ import pytest
 from sqlalchemy import QueuePool
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from latchkey.domain.credentials import Credential, Owner, TokenSecret, UserId
 from latchkey.domain.errors import Unauthenticated, Unavailable
 from latchkey.domain.page import Window
-from latchkey.domain.scope import Credential, Owner, TokenSecret, UserId
-from latchkey.infrastructure.database import shares
-from latchkey.infrastructure.database.engine import POOL_SIZE, create_engine
-from latchkey.infrastructure.database.shares import SHARE
-from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from latchkey.infrastructure.database.sql import concurrency as shares
+from latchkey.infrastructure.database.sql.concurrency import SHARE
+from latchkey.infrastructure.database.sql.engine import POOL_SIZE, create_engine
+from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.patience import PATIENCE_S, eventually
 
 ME, YOU = Owner(UserId("me")), Owner(UserId("you"))

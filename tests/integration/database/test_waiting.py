@@ -8,15 +8,15 @@ import pytest
 from sqlalchemy import QueuePool
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from latchkey.application.acceptance import Accepted
-from latchkey.application.application import Application
-from latchkey.application.endings import cancel_turn
+from latchkey.application.dispatcher import Application
 from latchkey.application.tasks import add_task, list_tasks
+from latchkey.application.turns.finish import cancel_turn
+from latchkey.application.turns.start import Accepted
+from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.errors import TooManyTurns, Unavailable
-from latchkey.domain.scope import Owner, UserId
 from latchkey.domain.task import NewTask
-from latchkey.infrastructure.database.engine import POOL_SIZE, create_engine
-from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from latchkey.infrastructure.database.sql.engine import POOL_SIZE, create_engine
+from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.acceptance import accepted
 from tests.builders import TERMS, a_task
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 
-from latchkey.application import watching
+from latchkey.application.turns import subscription as watching
 from tests.fakes.model_server import ModelServer, model_server
 from tests.integration.http.listening import listening_replica
 from tests.integration.http.service import Person, Service, asking, serving, settings_for

@@ -8,7 +8,7 @@ import httpx2
 import uvicorn
 
 from latchkey.config import Settings
-from latchkey.interfaces.http.connection import Connection
+from latchkey.interfaces.http.server.protocol import Connection
 from tests.integration.http.published import check
 from tests.integration.http.service import Service, serving
 from tests.patience import PATIENCE_S, eventually

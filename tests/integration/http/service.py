@@ -14,11 +14,11 @@ import mcp
 from mcp.client.streamable_http import streamable_http_client
 
 # Loaded beforehand, as after the first turn of a process: how long turns may take is part of some stories.
-import latchkey.infrastructure.agents.openai  # noqa: F401
+import latchkey.infrastructure.agents.openai.agent  # noqa: F401
 from latchkey.bootstrap.composition import create_asgi
 from latchkey.bootstrap.identity import create_signer
 from latchkey.config import Settings
-from latchkey.domain.scope import UserId
+from latchkey.domain.credentials import UserId
 from tests.fakes.model_server import ModelServer
 from tests.integration.http.published import check
 

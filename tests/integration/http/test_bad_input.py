@@ -17,7 +17,7 @@ import httpx2
 import pytest
 from uuid_utils.compat import uuid7
 
-from latchkey.infrastructure.database.tables import metadata
+from latchkey.infrastructure.database.schema import metadata
 from tests.fuzz.spoiling import WRONG_IDS, resolved, right, wrong_bodies, wrong_values
 from tests.integration.http.published import DOCUMENT
 from tests.integration.http.service import Person, Service

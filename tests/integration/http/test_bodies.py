@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from latchkey.interfaces.http.body import MAX_BYTES
+from latchkey.interfaces.http.requests import MAX_BYTES
 from tests.integration.http.service import Person
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -9,7 +9,7 @@ import mcp
 import pytest
 import pytest_asyncio
 
-from latchkey.domain.scope import TokenSecret, UserId
+from latchkey.domain.credentials import TokenSecret, UserId
 from tests.fakes.model_script import Step, calls, fails, says
 from tests.fakes.model_server import ModelServer
 from tests.integration.http.service import Person, Service, asking, serving, settings_for

@@ -7,7 +7,7 @@ from uuid import UUID
 import httpx2
 import pytest
 
-from latchkey.interfaces.http import brake
+from latchkey.interfaces.http.middleware import throttle as brake
 from tests.integration.http.service import BASE_URL, Person, Service
 from tests.patience import PATIENCE_S, eventually
 

@@ -11,11 +11,11 @@ from uuid import UUID
 
 import pytest
 
-from latchkey.application import watching
-from latchkey.application.progress import Telling, record_telling
+from latchkey.application.turns import subscription as watching
+from latchkey.application.turns.record import Telling, record_telling
 from latchkey.bootstrap.core import create_core
 from latchkey.domain.agent import ToolRequest
-from latchkey.domain.scope import Owner, UserId
+from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.turn import TurnId, Usage
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer

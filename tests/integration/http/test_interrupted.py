@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from latchkey.application import watching
-from latchkey.application.acceptance import Accepted, accept_turn
+from latchkey.application.turns import subscription as watching
+from latchkey.application.turns.start import Accepted, accept_turn
 from latchkey.bootstrap.core import create_core
+from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.message import NewMessage
-from latchkey.domain.scope import Owner, UserId
 from latchkey.interfaces.http.idempotency import idempotency_of
 from tests.builders import TASK_GRANTS, TERMS
 from tests.fakes.model_script import says

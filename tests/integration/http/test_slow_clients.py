@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 import pytest
 import pytest_asyncio
 
-from latchkey.interfaces.http import connection, server
-from latchkey.interfaces.http.server import Listening
+from latchkey.interfaces.http.server import listen as server
+from latchkey.interfaces.http.server import protocol as connection
+from latchkey.interfaces.http.server.listen import Listening
 from tests.fakes.model_script import says
 from tests.fakes.model_server import ModelServer
 from tests.integration.http.listening import listening

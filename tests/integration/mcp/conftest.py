@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from latchkey.infrastructure.database.engine import create_engine
-from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from latchkey.infrastructure.database.sql.engine import create_engine
+from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.integration.mcp.house import WAYS, House, Way
 from tests.integration.mcp.wire import ERAS
 

@@ -12,19 +12,19 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.server.lowlevel import Server
 from mcp_types.version import LATEST_MODERN_VERSION
 
-from latchkey.application.acceptance import Accepted
-from latchkey.application.application import Application
 from latchkey.application.artifacts import add_artifact
+from latchkey.application.context_tokens import MintedToken, mint_context_token
 from latchkey.application.conversations import add_conversation
-from latchkey.application.ledger import Ledger
-from latchkey.application.tokens import MintedToken, mint_context_token
+from latchkey.application.dispatcher import Application
+from latchkey.application.tool_calls import Ledger
+from latchkey.application.turns.start import Accepted
 from latchkey.domain.artifact import ArtifactWithContent, NewArtifact
 from latchkey.domain.conversation import Conversation, ConversationId, NewConversation
+from latchkey.domain.credentials import Credential, Grant, NewContextToken, Owner, TokenSecret, UserId
 from latchkey.domain.ports import Identity, Isolation, Transaction, UnitsOfWork
-from latchkey.domain.scope import Credential, Grant, NewContextToken, Owner, TokenSecret, UserId
 from latchkey.domain.tool_call import ToolCall
-from latchkey.infrastructure.identity.local import SharedSecret
-from latchkey.interfaces.mcp.endpoint import McpEndpoint
+from latchkey.infrastructure.identity.shared_secret import SharedSecret
+from latchkey.interfaces.mcp.http.endpoint import McpEndpoint
 from latchkey.interfaces.mcp.in_process import connect
 from latchkey.interfaces.mcp.server import create_server
 from tests.acceptance import accepted

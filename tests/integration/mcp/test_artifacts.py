@@ -7,8 +7,8 @@ import pytest
 from mcp import Client
 
 from latchkey.application.artifacts import find_artifacts
+from latchkey.domain.credentials import Grant
 from latchkey.domain.page import Window
-from latchkey.domain.scope import Grant
 from tests.integration.mcp.house import ME, YOU, House, Way, in_process
 from tests.integration.mcp.test_calling import NOBODYS, Assistant, text_of
 

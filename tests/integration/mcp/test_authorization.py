@@ -10,8 +10,8 @@ import httpx2
 import pytest
 
 from latchkey.domain.errors import Unauthenticated
-from latchkey.interfaces.mcp.body import MAX_BYTES
-from latchkey.interfaces.mcp.refusals import challenge
+from latchkey.interfaces.mcp.http.body import MAX_BYTES
+from latchkey.interfaces.mcp.http.errors import challenge
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import model_server
 from tests.integration.http.listening import listening

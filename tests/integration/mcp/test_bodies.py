@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from latchkey.application.tasks import list_tasks
-from latchkey.domain.scope import TokenSecret
-from latchkey.interfaces.mcp.body import MAX_BYTES, Message, Receive
+from latchkey.domain.credentials import TokenSecret
+from latchkey.interfaces.mcp.http.body import MAX_BYTES, Message, Receive
 from tests.integration.mcp.house import ME, House
 from tests.integration.mcp.wire import call, headers, message, post
 

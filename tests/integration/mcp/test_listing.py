@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from latchkey.domain.scope import Grant
+from latchkey.domain.credentials import Grant
 from tests.integration.mcp.house import ME, House, Way
 from tests.integration.mcp.wire import message, post
 

@@ -6,16 +6,16 @@ from typing import Any
 import httpx2
 import pytest
 
-from latchkey.application.endings import Ending, finish_turn
+from latchkey.application.context_tokens import revoke_context_token
 from latchkey.application.tasks import list_tasks
-from latchkey.application.tokens import revoke_context_token
+from latchkey.application.turns.finish import Ending, finish_turn
 from latchkey.bootstrap.composition import create_asgi
 from latchkey.config import Settings
-from latchkey.domain.scope import Grant, TokenSecret, UserId
+from latchkey.domain.credentials import Grant, TokenSecret, UserId
 from latchkey.domain.turn import Usage
-from latchkey.infrastructure.database.engine import create_engine
-from latchkey.infrastructure.database.unit import SqlUnitsOfWork
-from latchkey.infrastructure.identity.local import SharedSecret
+from latchkey.infrastructure.database.sql.engine import create_engine
+from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
+from latchkey.infrastructure.identity.shared_secret import SharedSecret
 from tests.integration.mcp.house import ADDRESS, ME, METADATA, SIGNING_SECRET, House
 from tests.integration.mcp.wire import call, headers, message, notification, post
 

@@ -7,7 +7,7 @@ from mcp_types import RequestParamsMeta
 
 from latchkey.application.artifacts import list_artifacts
 from latchkey.application.tasks import list_tasks
-from latchkey.domain.scope import Grant
+from latchkey.domain.credentials import Grant
 from tests.integration.mcp.house import ME, House, Way
 from tests.integration.mcp.test_calling import Assistant, text_of
 from tests.integration.mcp.wire import message, post

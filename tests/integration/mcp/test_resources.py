@@ -8,9 +8,9 @@ import pytest
 from mcp import Client, MCPError
 from mcp.types import TextResourceContents
 
-from latchkey.application.tokens import revoke_context_token
+from latchkey.application.context_tokens import revoke_context_token
+from latchkey.domain.credentials import EVERY_GRANT, Grant
 from latchkey.domain.page import DEFAULT_LIMIT
-from latchkey.domain.scope import EVERY_GRANT, Grant
 from tests.integration.mcp.house import ME, YOU, House, Way, in_process
 from tests.integration.mcp.test_calling import NOBODYS
 from tests.integration.mcp.wire import message, post

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from mcp import Client, MCPError, StdioServerParameters
 
-from latchkey.application.tokens import revoke_context_token
-from latchkey.domain.scope import TokenSecret
+from latchkey.application.context_tokens import revoke_context_token
+from latchkey.domain.credentials import TokenSecret
 from tests.integration.mcp.house import ME, House
 from tests.integration.mcp.wire import ERAS, call, message, notification
 

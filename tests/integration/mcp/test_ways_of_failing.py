@@ -7,13 +7,13 @@ from contextlib import AbstractAsyncContextManager
 import pytest
 from mcp import MCPError
 
-from latchkey.application.tokens import revoke_context_token
+from latchkey.application.context_tokens import revoke_context_token
+from latchkey.domain.credentials import Credential, TokenSecret
 from latchkey.domain.ports import Isolation, Transaction
-from latchkey.domain.scope import Credential, TokenSecret
-from latchkey.infrastructure.database.engine import create_engine
-from latchkey.infrastructure.database.unit import SqlUnitsOfWork
+from latchkey.infrastructure.database.sql.engine import create_engine
+from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from latchkey.infrastructure.identity.jwks import Jwks
-from latchkey.interfaces.mcp import containment
+from latchkey.interfaces.mcp import error_boundary as containment
 from tests.integration.mcp.house import ME, House, in_process
 from tests.integration.mcp.wire import ERAS, call, message, post
 from tests.tether import free_port

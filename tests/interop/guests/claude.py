@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from latchkey.infrastructure.agents.claude_cli import find_cli
+from latchkey.infrastructure.agents.claude.command import find_cli
 from tests.fakes.anthropic_wire import SERVER, anthropic_events
 from tests.fakes.model_script import Reply, Step, calls, says
 from tests.fakes.model_server import ModelServer, model_server

@@ -3,7 +3,7 @@
 import httpx2
 import pytest
 
-from latchkey.infrastructure.agents.model_retries import pause_s
+from latchkey.infrastructure.agents.openai.retries import pause_s
 
 
 def answered(status: int, **headers: str) -> httpx2.Response:

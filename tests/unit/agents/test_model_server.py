@@ -4,7 +4,7 @@ import httpx2
 import pytest
 
 from latchkey.domain.errors import ModelUnavailable
-from latchkey.infrastructure.agents.model_server import ModelServer
+from latchkey.infrastructure.agents.openai.client import ModelServer
 
 
 async def asked(base_url: str | None) -> httpx2.Request:

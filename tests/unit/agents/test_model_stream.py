@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latchkey.domain.errors import ModelBadResponse
-from latchkey.infrastructure.agents import model_stream
-from latchkey.infrastructure.agents.model_stream import ModelStream
+from latchkey.infrastructure.agents.openai import sse as model_stream
+from latchkey.infrastructure.agents.openai.sse import ModelStream
 
 STREAM = """\
 : a comment

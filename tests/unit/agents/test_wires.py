@@ -8,9 +8,9 @@ from agents import FunctionTool
 from agents.tool_context import ToolContext
 
 from latchkey.domain.turn import Usage
-from latchkey.infrastructure.agents.chat_wire import ChatWire
-from latchkey.infrastructure.agents.responses_wire import ResponsesWire
-from latchkey.infrastructure.agents.wire import Answer, Wire
+from latchkey.infrastructure.agents.openai.chat_completions import ChatWire
+from latchkey.infrastructure.agents.openai.model_api import Answer, Wire
+from latchkey.infrastructure.agents.openai.responses import ResponsesWire
 
 SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}}
 HELLO: Any = {"role": "user", "content": "Hello"}

@@ -7,7 +7,7 @@ from advanced_alchemy.base import convention
 from advanced_alchemy.types import DateTimeUTC
 from sqlalchemy.dialects.sqlite import dialect as sqlite
 
-from latchkey.infrastructure.database.conventions import NAMES, UtcTime
+from latchkey.infrastructure.database.types import NAMES, UtcTime
 
 SQLITE = sqlite()
 TIMES = (

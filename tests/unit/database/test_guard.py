@@ -38,9 +38,9 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 import latchkey.infrastructure.database
-from latchkey.infrastructure.database.guard import USER, UnpinnedStatement, check
-from latchkey.infrastructure.database.session import insert_mine, mine
-from latchkey.infrastructure.database.tables import conversations, tasks, turns
+from latchkey.infrastructure.database.schema import conversations, tasks, turns
+from latchkey.infrastructure.database.sql.session import insert_mine, mine
+from latchkey.infrastructure.database.sql.tenant_guard import USER, UnpinnedStatement, check
 
 ME: BindParameter[str] = bindparam(USER)
 other = tasks.alias("other")

@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from latchkey.domain.errors import Unauthenticated, Unavailable
-from latchkey.infrastructure.identity import key_document
+from latchkey.infrastructure.identity import jwks_document as key_document
 from latchkey.infrastructure.identity.jwks import Jwks
 from tests.unit.identity.clock import Clock
 from tests.unit.identity.conftest import ClaimsOf

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from latchkey.domain.errors import Invalid
-from latchkey.infrastructure.identity.key_file import key_in
+from latchkey.infrastructure.identity.signing_key_file import key_in
 
 PRINT_KEY = """
 import sys, pathlib
-from latchkey.infrastructure.identity.key_file import key_in
+from latchkey.infrastructure.identity.signing_key_file import key_in
 sys.addaudithook(lambda event, _: event == "fcntl.flock" and print("waiting", flush=True))
 print(key_in(pathlib.Path(sys.argv[1])).decode())
 """

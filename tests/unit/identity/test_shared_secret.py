@@ -7,10 +7,10 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from latchkey.domain.credentials import UserId
 from latchkey.domain.errors import Invalid, Unauthenticated
-from latchkey.domain.scope import UserId
-from latchkey.infrastructure.identity import recent
-from latchkey.infrastructure.identity.local import SharedSecret
+from latchkey.infrastructure.identity import token_cache as recent
+from latchkey.infrastructure.identity.shared_secret import SharedSecret
 from tests.unit.identity.clock import Clock
 from tests.unit.identity.conftest import ClaimsOf
 from tests.unit.identity.provider import AUDIENCE, ISSUER, SigningKey

@@ -7,11 +7,11 @@ import pytest
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from latchkey.application.access import needs, owner_only
+from latchkey.domain.credentials import ContextTokenId, Grant, Scope, UserId
 from latchkey.domain.errors import Invalid
 from latchkey.domain.page import Page
 from latchkey.domain.ports import UnitOfWork
-from latchkey.domain.scope import ContextTokenId, Grant, Scope, UserId
-from latchkey.interfaces.mcp.projection import Projection
+from latchkey.interfaces.mcp.tool_schema import Projection
 
 ShelfId = int
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import msgspec
 from msgspec import Struct
 
+from latchkey.domain.credentials import UserId, user_id_of
 from latchkey.domain.errors import Unauthenticated
-from latchkey.domain.scope import UserId, user_id_of
 
 LEEWAY_S = 30
 

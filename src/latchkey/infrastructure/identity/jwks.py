@@ -3,13 +3,13 @@
 import time
 from collections.abc import Callable
 
+from latchkey.domain.credentials import UserId
 from latchkey.domain.errors import Unauthenticated
-from latchkey.domain.scope import UserId
 from latchkey.infrastructure.identity.claims import ClaimRules, Claims
-from latchkey.infrastructure.identity.key_document import ALGORITHMS, KeyDocument
-from latchkey.infrastructure.identity.key_ring import KeyRing
-from latchkey.infrastructure.identity.recent import Recent
+from latchkey.infrastructure.identity.jwks_cache import KeyRing
+from latchkey.infrastructure.identity.jwks_document import ALGORITHMS, KeyDocument
 from latchkey.infrastructure.identity.signature import key_id_of, verified_payload
+from latchkey.infrastructure.identity.token_cache import Recent
 
 
 class Jwks:

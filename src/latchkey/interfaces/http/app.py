@@ -11,24 +11,24 @@ from litestar.middleware import AbstractMiddleware
 from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import Struct
 
-from latchkey.application.application import Application
-from latchkey.application.running import TurnRunner
-from latchkey.application.watching import Watch
+from latchkey.application.dispatcher import Application
+from latchkey.application.turns.runner import TurnRunner
+from latchkey.application.turns.subscription import Watch
 from latchkey.domain.ports import Identity
 from latchkey.interfaces.http import openapi
-from latchkey.interfaces.http.answer import Answer
-from latchkey.interfaces.http.artifacts import ArtifactController
-from latchkey.interfaces.http.chat import chat
-from latchkey.interfaces.http.context_tokens import ContextTokenController
-from latchkey.interfaces.http.conversations import ConversationController
-from latchkey.interfaces.http.cors import cors
-from latchkey.interfaces.http.door import enter
-from latchkey.interfaces.http.health import HealthController, Probe
+from latchkey.interfaces.http.guards import enter
+from latchkey.interfaces.http.middleware.cors import cors
 from latchkey.interfaces.http.problems import EXCEPTION_HANDLERS
-from latchkey.interfaces.http.request import ApiRequest
-from latchkey.interfaces.http.resource_metadata import ResourceMetadata, get_resource_metadata
-from latchkey.interfaces.http.tasks import TaskController
-from latchkey.interfaces.http.turns import TurnController
+from latchkey.interfaces.http.requests import ApiRequest
+from latchkey.interfaces.http.responses import Answer
+from latchkey.interfaces.http.routes.artifacts import ArtifactController
+from latchkey.interfaces.http.routes.chat import chat
+from latchkey.interfaces.http.routes.context_tokens import ContextTokenController
+from latchkey.interfaces.http.routes.conversations import ConversationController
+from latchkey.interfaces.http.routes.health import HealthController, Probe
+from latchkey.interfaces.http.routes.resource_metadata import ResourceMetadata, get_resource_metadata
+from latchkey.interfaces.http.routes.tasks import TaskController
+from latchkey.interfaces.http.routes.turns import TurnController
 
 CONTROLLERS = (ConversationController, TurnController, TaskController, ArtifactController, ContextTokenController)
 

@@ -1,22 +1,31 @@
-"""Parameters by the letter: those that an operation declares, each once, and spelled as the schema has them.
-
-Litestar by itself ignores what nobody declared, takes one of two, and reads `null` as nothing and `1e1` as 10.
-"""
+"""The query parameters of every listing."""
 
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 from urllib.parse import parse_qsl
 from uuid import UUID
 
 from litestar.connection import Request
 from litestar.enums import ParamType
 from litestar.handlers import BaseRouteHandler
-from litestar.params import ParameterKwarg
+from litestar.params import ParameterKwarg, QueryParameter
 from msgspec import Struct
 
 from latchkey.domain.errors import Invalid, NotFound
+from latchkey.domain.page import Cursor, Limit
+
+
+def _like(domain_type: Any) -> QueryParameter:
+    """A query parameter with the rules of a domain type, which Litestar does not read from the type itself."""
+    (meta,) = domain_type.__metadata__
+    return QueryParameter(ge=meta.ge, le=meta.le, max_length=meta.max_length, description=meta.description)
+
+
+LimitQuery = Annotated[int, _like(Limit)]
+CursorQuery = Annotated[str | None, _like(Cursor)]
+
 
 _INTEGER = re.compile(r"-?[0-9]+")
 _ALWAYS_ONCE = frozenset({b"content-type"})

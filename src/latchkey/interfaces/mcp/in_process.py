@@ -8,8 +8,8 @@ from mcp import Client
 from mcp.server.lowlevel import Server
 from mcp_types.version import LATEST_MODERN_VERSION
 
-from latchkey.domain.scope import Scope, TokenSecret
-from latchkey.interfaces.mcp.caller import Caller, seen_by
+from latchkey.domain.credentials import Scope, TokenSecret
+from latchkey.interfaces.mcp.principal import Caller, seen_by
 
 
 @asynccontextmanager

@@ -8,18 +8,17 @@ import msgspec
 from mcp import MCPError
 from mcp_types import INVALID_PARAMS, PaginatedRequestParams, ReadResourceRequestParams
 
-from latchkey.application.application import Application
 from latchkey.application.artifacts import get_artifact, list_artifacts
-from latchkey.application.conversations import list_conversations
-from latchkey.application.messages import get_transcript
+from latchkey.application.conversations import get_transcript, list_conversations
+from latchkey.application.dispatcher import Application
 from latchkey.domain.artifact import Artifact, ArtifactId
 from latchkey.domain.conversation import Conversation, ConversationId
+from latchkey.domain.credentials import Grant
 from latchkey.domain.errors import Forbidden, Invalid, NotFound
 from latchkey.domain.page import DEFAULT_LIMIT, Page, Window
-from latchkey.domain.scope import Grant
-from latchkey.interfaces.mcp.answer import Answer, Context, complete
-from latchkey.interfaces.mcp.caller import CALLER, Caller
-from latchkey.interfaces.mcp.containment import contained
+from latchkey.interfaces.mcp.error_boundary import contained
+from latchkey.interfaces.mcp.principal import CALLER, Caller
+from latchkey.interfaces.mcp.results import Answer, Context, complete
 
 MARKDOWN = "text/markdown"
 JSON = "application/json"

@@ -19,16 +19,15 @@ from mcp_types.methods import validate_client_request
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from msgspec import Raw
 
-from latchkey.application.application import Application
-from latchkey.application.ledger import Invocation, Ledger, Outcome
+from latchkey.application.dispatcher import Application
+from latchkey.application.tool_calls import Invocation, Ledger, Outcome
 from latchkey.domain.errors import Forbidden, Invalid
 from latchkey.domain.tool_call import recorded
-from latchkey.interfaces.mcp.answer import JSON_BODY, Answer, Context, complete
-from latchkey.interfaces.mcp.call_id import call_id_in
-from latchkey.interfaces.mcp.caller import CALLER, Caller
-from latchkey.interfaces.mcp.containment import contained
-from latchkey.interfaces.mcp.projection import Projection
+from latchkey.interfaces.mcp.error_boundary import contained
+from latchkey.interfaces.mcp.principal import CALLER, Caller
 from latchkey.interfaces.mcp.resources import ResourceShelf
+from latchkey.interfaces.mcp.results import JSON_BODY, Answer, Context, call_id_in, complete
+from latchkey.interfaces.mcp.tool_schema import Projection
 from latchkey.interfaces.mcp.tools import TOOLS, Text
 
 _PERSONAL: tuple[CacheableMethod, ...] = (

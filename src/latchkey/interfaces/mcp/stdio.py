@@ -11,9 +11,9 @@ from mcp.server.stdio import stdio_server
 from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCError, JSONRPCRequest, JSONRPCResponse
 
-from latchkey.domain.scope import TokenSecret
-from latchkey.interfaces.mcp import containment
-from latchkey.interfaces.mcp.caller import Caller, seen_by
+from latchkey.domain.credentials import TokenSecret
+from latchkey.interfaces.mcp import error_boundary as containment
+from latchkey.interfaces.mcp.principal import Caller, seen_by
 
 Incoming = SessionMessage | Exception
 

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from latchkey.application.artifacts import get_artifact, list_artifacts, save_artifact
 from latchkey.application.tasks import add_task, complete_task, delete_task, list_tasks, update_task
-from latchkey.interfaces.mcp.projection import Projection
+from latchkey.interfaces.mcp.tool_schema import Projection
 
 Text = Callable[[dict[str, Any]], str]
 

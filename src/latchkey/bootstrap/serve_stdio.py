@@ -1,0 +1,25 @@
+"""The service for one agent on this machine: MCP over standard input and output."""
+
+import asyncio
+
+from latchkey.bootstrap.core import create_core
+from latchkey.config import Settings
+from latchkey.domain.credentials import TokenSecret
+from latchkey.infrastructure.telemetry import logging as telemetry
+from latchkey.interfaces.mcp.stdio import serve_stdio
+
+
+def serve(settings: Settings, secret: TokenSecret) -> None:
+    """Until standard input ends. Raises `Unauthenticated` for a token that opens nothing."""
+    telemetry.configure()
+    asyncio.run(_serve(settings, secret))
+
+
+async def _serve(settings: Settings, secret: TokenSecret) -> None:
+    core = create_core(settings)
+    try:
+        await core.application.scope_of(secret)
+        async with core.feed.run():
+            await serve_stdio(core.mcp_server, secret)
+    finally:
+        await core.engine.dispose()

@@ -1,0 +1,160 @@
+"""Artifacts and their versions in SQL. Listings never touch a content."""
+
+from datetime import UTC, datetime
+from itertools import product
+from typing import Annotated, TypeVar
+
+from msgspec import Meta, Struct
+from msgspec.structs import asdict
+from sqlalchemy import and_, bindparam, delete, or_, select, update
+
+from latchkey.domain.artifact import Artifact, ArtifactId, ArtifactType, ArtifactWithContent
+from latchkey.domain.conversation import ConversationId
+from latchkey.domain.errors import NotFound
+from latchkey.domain.page import Page, Window
+from latchkey.infrastructure.database.schema import artifact_versions as versions
+from latchkey.infrastructure.database.schema import artifacts
+from latchkey.infrastructure.database.sql.driver import Row
+from latchkey.infrastructure.database.sql.session import Session, columns_of, insert_mine, mine
+
+_ALL = select(*columns_of(artifacts, Artifact)).where(mine(artifacts))
+_KEY = artifacts.c.id == bindparam("key")
+_ONE = _ALL.where(_KEY)
+_ONE_FOR_UPDATE = _ONE.with_for_update(key_share=True)
+_NEWEST = _ALL.order_by(artifacts.c.updated_at.desc(), artifacts.c.id.desc()).limit(bindparam("limit"))
+_OLDER = or_(
+    artifacts.c.updated_at < bindparam("before"),
+    and_(artifacts.c.updated_at == bindparam("before"), artifacts.c.id < bindparam("before_id")),
+)
+_FILTERS = {
+    "conversation": artifacts.c.conversation_id == bindparam("conversation"),
+    "artifact_type": artifacts.c.artifact_type == bindparam("artifact_type"),
+    "before": and_(artifacts.c.updated_at <= bindparam("before"), _OLDER),
+}
+_PAGES = {
+    chosen: _NEWEST.where(*(_FILTERS[name] for name in chosen))
+    for flags in product((True, False), repeat=len(_FILTERS))
+    for chosen in [tuple(name for name, used in zip(_FILTERS, flags, strict=True) if used)]
+}
+
+_AS_IT_WAS = (
+    artifacts.c.id,
+    artifacts.c.conversation_id,
+    versions.c.turn_id,
+    artifacts.c.artifact_type,
+    versions.c.title,
+    versions.c.version,
+    artifacts.c.created_at,
+    versions.c.created_at,
+)
+_JOINED = artifacts.join(
+    versions, and_(versions.c.user_id == artifacts.c.user_id, versions.c.artifact_id == artifacts.c.id)
+)
+_VERSIONS = select(*_AS_IT_WAS).select_from(_JOINED).where(mine(artifacts), mine(versions), _KEY)
+_NEWEST_VERSIONS = _VERSIONS.order_by(versions.c.version.desc()).limit(bindparam("limit"))
+_OLDER_VERSIONS = _NEWEST_VERSIONS.where(versions.c.version < bindparam("before"))
+_WITH_CONTENT = _VERSIONS.add_columns(versions.c.content)
+_CURRENT = _WITH_CONTENT.where(versions.c.version == artifacts.c.version)
+_GIVEN = _WITH_CONTENT.where(versions.c.version == bindparam("version"))
+
+_ADD = insert_mine(artifacts)
+_ADD_VERSION = insert_mine(versions)
+_REPLACE = update(artifacts).where(mine(artifacts), _KEY)
+_REMOVE = delete(artifacts).where(mine(artifacts), _KEY)
+
+
+Found = TypeVar("Found", bound=Artifact)
+
+
+class _Last(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="artifacts"):
+    """The last item of a page, as its cursor names it; the tag tells it from the cursors of other listings."""
+
+    updated_at: Annotated[datetime, Meta(tz=False)]
+    id: ArtifactId
+
+
+class _LastVersion(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="artifact versions"):
+    version: Annotated[int, Meta(ge=1, le=2**31 - 1)]
+
+
+class SqlArtifacts:
+    """Newest activity first. What belongs to another conversation than the scope's is not there."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def add(self, artifact: Artifact, content: str) -> None:
+        self._check(artifact)
+        await self._session.run(_ADD, **asdict(artifact))
+        await self._add_version(artifact, content)
+
+    async def get(self, id: ArtifactId, *, for_update: bool = False) -> Artifact:
+        row = await self._session.row(_ONE_FOR_UPDATE if for_update else _ONE, key=id)
+        return self._check(Artifact(*row) if row else None)
+
+    async def read(self, id: ArtifactId, version: int | None) -> ArtifactWithContent:
+        row = await (
+            self._session.row(_CURRENT, key=id)
+            if version is None
+            else self._session.row(_GIVEN, key=id, version=version)
+        )
+        return self._check(ArtifactWithContent(*row) if row else None)
+
+    async def page(
+        self, conversation_id: ConversationId | None, artifact_type: ArtifactType | None, window: Window
+    ) -> Page[Artifact]:
+        scope = self._session.scope
+        if not scope.reaches(conversation_id or scope.conversation_id):
+            raise NotFound.of("conversation")
+        last = window.after(_Last)
+        wanted = {
+            "conversation": conversation_id or scope.conversation_id,
+            "artifact_type": artifact_type,
+            "before": last and last.updated_at.replace(tzinfo=UTC),
+        }
+        given = {name: value for name, value in wanted.items() if value is not None}
+        more = {"before_id": last.id} if last else {}
+        rows = await self._session.rows(_PAGES[tuple(given)], limit=window.limit + 1, **given, **more)
+        return window.page([Artifact(*row) for row in rows], key=_last)
+
+    async def versions(self, id: ArtifactId, window: Window) -> Page[Artifact]:
+        await self.get(id)
+        last = window.after(_LastVersion)
+        limit = window.limit + 1
+        rows: list[Row] = await (
+            self._session.rows(_NEWEST_VERSIONS, key=id, limit=limit)
+            if last is None
+            else self._session.rows(_OLDER_VERSIONS, key=id, limit=limit, before=last.version)
+        )
+        return window.page([Artifact(*row) for row in rows], key=lambda found: _LastVersion(found.version))
+
+    async def revise(self, artifact: Artifact, content: str) -> None:
+        self._check(artifact)
+        if not await self._session.run(_REPLACE, key=artifact.id, **asdict(artifact)):
+            raise NotFound.of("artifact")
+        await self._add_version(artifact, content)
+
+    async def remove(self, id: ArtifactId) -> None:
+        await self.get(id)
+        if not await self._session.run(_REMOVE, key=id):
+            raise NotFound.of("artifact")
+
+    async def _add_version(self, artifact: Artifact, content: str) -> None:
+        await self._session.run(
+            _ADD_VERSION,
+            artifact_id=artifact.id,
+            version=artifact.version,
+            title=artifact.title,
+            content=content,
+            turn_id=artifact.turn_id,
+            created_at=artifact.updated_at,
+        )
+
+    def _check(self, found: Found | None) -> Found:
+        if found is None or not self._session.scope.reaches(found.conversation_id):
+            raise NotFound.of("artifact")
+        return found
+
+
+def _last(artifact: Artifact) -> _Last:
+    return _Last(artifact.updated_at.replace(tzinfo=None), artifact.id)

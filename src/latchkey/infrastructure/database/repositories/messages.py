@@ -1,0 +1,104 @@
+"""Messages in SQL."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+from sqlalchemy import bindparam, select
+
+from latchkey.domain.conversation import ConversationId
+from latchkey.domain.errors import NotFound
+from latchkey.domain.message import Message, PastTurn
+from latchkey.domain.page import Page, Window
+from latchkey.domain.repositories import Order
+from latchkey.domain.tool_call import ToolCall
+from latchkey.domain.turn import TurnId
+from latchkey.infrastructure.database.repositories.tool_calls import SqlToolCalls
+from latchkey.infrastructure.database.schema import messages
+from latchkey.infrastructure.database.sql.driver import Row
+from latchkey.infrastructure.database.sql.session import Session, columns_but, insert_mine, mine
+
+_IN_CONVERSATION = (mine(messages), messages.c.conversation_id == bindparam("conversation"))
+_ALL = select(*columns_but(messages)).where(*_IN_CONVERSATION)
+_FORWARDS = _ALL.order_by(messages.c.seq).where(messages.c.seq > bindparam("after")).limit(bindparam("limit"))
+_BACKWARDS = _ALL.order_by(messages.c.seq.desc()).where(messages.c.seq < bindparam("after")).limit(bindparam("limit"))
+_RECENT = (
+    select(messages.c.turn_id, messages.c.role, messages.c.content)
+    .where(*_IN_CONVERSATION)
+    .order_by(messages.c.seq.desc())
+    .limit(bindparam("limit"))
+)
+_ANSWER = select(*columns_but(messages)).where(
+    mine(messages), messages.c.turn_id == bindparam("turn"), messages.c.role == "assistant"
+)
+_ADD = insert_mine(messages)
+
+_BEFORE_ALL, _AFTER_ALL = 0, 2**31 - 1
+_MESSAGES_A_TURN = 2
+_COLUMNS = [column.name for column in columns_but(messages)]
+_TURN, _CALL_COUNT = _COLUMNS.index("turn_id"), _COLUMNS.index("call_count")
+
+
+class _Last(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="messages"):
+    """The last item of a page, as its cursor names it; the tag tells it from the cursors of other listings."""
+
+    seq: Annotated[int, Meta(gt=_BEFORE_ALL, lt=_AFTER_ALL)]
+
+
+class SqlMessages:
+    """By `seq`. The tool calls of an answer are read from the ledger, and only where there are any."""
+
+    def __init__(self, session: Session, ledger: SqlToolCalls) -> None:
+        self._session = session
+        self._ledger = ledger
+
+    async def add(self, message: Message) -> None:
+        self._session.write(
+            _ADD,
+            id=message.id,
+            conversation_id=message.conversation_id,
+            turn_id=message.turn_id,
+            seq=message.seq,
+            role=message.role,
+            content=message.content,
+            call_count=len(message.tool_calls),
+            created_at=message.created_at,
+        )
+
+    async def page(self, conversation_id: ConversationId, window: Window, order: Order) -> Page[Message]:
+        self._check(conversation_id)
+        statement, start = (_FORWARDS, _BEFORE_ALL) if order == "asc" else (_BACKWARDS, _AFTER_ALL)
+        last = window.after(_Last)
+        after = last.seq if last else start
+        rows = await self._session.rows(statement, conversation=conversation_id, after=after, limit=window.limit + 1)
+        calls = await self._ledger.of_turns([row[_TURN] for row in rows if row[_CALL_COUNT]])
+        return window.page([_message(row, calls) for row in rows], key=lambda message: _Last(message.seq))
+
+    async def answer(self, turn_id: TurnId, calls: list[ToolCall]) -> Message | None:
+        row = await self._session.row(_ANSWER, turn=turn_id)
+        return None if row is None else _message(row, {turn_id: calls})
+
+    async def history(self, conversation_id: ConversationId, turns: int) -> list[PastTurn]:
+        self._check(conversation_id)
+        rows = await self._session.rows(_RECENT, conversation=conversation_id, limit=turns * _MESSAGES_A_TURN)
+        asked = [(turn_id, content) for turn_id, role, content in reversed(rows) if role == "user"][-turns:]
+        answers = {turn_id: content for turn_id, role, content in rows if role == "assistant"}
+        calls = await self._ledger.of_turns([turn_id for turn_id, _ in asked])
+        return [PastTurn(content, calls.get(turn_id, []), answers.get(turn_id)) for turn_id, content in asked]
+
+    def _check(self, conversation_id: ConversationId) -> None:
+        if not self._session.scope.reaches(conversation_id):
+            raise NotFound.of("conversation")
+
+
+def _message(row: Row, calls: dict[TurnId, list[ToolCall]]) -> Message:
+    id, conversation_id, turn_id, seq, role, content, call_count, created_at = row
+    return Message(
+        id=id,
+        conversation_id=conversation_id,
+        turn_id=turn_id,
+        seq=seq,
+        role=role,
+        content=content,
+        tool_calls=calls.get(turn_id, []) if call_count else [],
+        created_at=created_at,
+    )

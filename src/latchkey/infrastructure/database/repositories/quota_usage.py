@@ -1,0 +1,69 @@
+"""Allowances in SQL."""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, LargeBinary, Table, bindparam, cast, func, literal, select, update
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import GenericFunction
+from sqlalchemy.types import Integer, Text
+
+from latchkey.domain.quota import ROW_BYTES, Allowance
+from latchkey.infrastructure.database.schema import allowances, metadata
+from latchkey.infrastructure.database.sql.session import Session, columns_of, mine
+from latchkey.infrastructure.database.sql.tenant_guard import USER
+
+
+class octet_length(GenericFunction[int]):  # noqa: N801 - it is called that in SQL
+    """The bytes of a text. PostgreSQL knows them without reading it; SQLite has no such function before 3.43."""
+
+    type = Integer()
+    inherit_cache = True
+
+
+@compiles(octet_length, "sqlite")
+def _on_sqlite(element: octet_length, compiler: Any, **how: Any) -> str:
+    (text,) = element.clauses
+    return str(compiler.process(func.length(cast(text, LargeBinary())), **how))
+
+
+def _size_of(table: Table) -> ColumnElement[int]:
+    texts = [column for column in table.c if isinstance(column.type, Text)]
+    size = sum((func.coalesce(func.octet_length(column), 0) for column in texts), literal(ROW_BYTES))
+    return select(func.coalesce(func.sum(size), 0)).where(mine(table)).scalar_subquery()
+
+
+_ONE = select(*columns_of(allowances, Allowance)).where(mine(allowances)).with_for_update()
+_ADD = postgresql.insert(allowances).values(user_id=bindparam(USER)).on_conflict_do_nothing()
+_REPLACE = update(allowances).where(mine(allowances))
+_MEASURE = select(sum((_size_of(table) for table in metadata.sorted_tables), literal(0)))
+
+
+class SqlAllowances:
+    """The one row of the scope's user."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def get(self) -> Allowance | None:
+        row = await self._session.row(_ONE)
+        return None if row is None else Allowance(*row)
+
+    async def add(self, allowance: Allowance) -> Allowance:
+        await self._session.run(_ADD, **_values(allowance))
+        return await self.get() or allowance
+
+    async def replace(self, allowance: Allowance) -> None:
+        self._session.write(_REPLACE, **_values(allowance))
+
+    async def measure(self) -> int:
+        ((size,),) = await self._session.rows(_MEASURE)
+        return int(size)
+
+
+def _values(allowance: Allowance) -> dict[str, Any]:
+    return {
+        "paid_until": allowance.paid_until,
+        "stored_bytes": allowance.stored_bytes,
+        "counted_at": allowance.counted_at,
+    }

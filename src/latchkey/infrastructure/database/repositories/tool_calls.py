@@ -1,0 +1,117 @@
+"""The ledger of tool calls in SQL."""
+
+from functools import cache
+from typing import Any
+
+from msgspec import Raw
+from sqlalchemy import BindParameter, Select, bindparam, select, update
+from sqlalchemy.dialects import postgresql
+
+from latchkey.domain.errors import NotFound, RepeatedCall
+from latchkey.domain.tool_call import NO_RESULT, ToolCall, ToolCallId
+from latchkey.domain.turn import TurnId
+from latchkey.infrastructure.database.schema import tool_calls
+from latchkey.infrastructure.database.sql.driver import Row
+from latchkey.infrastructure.database.sql.session import Session, columns_of, insert_mine, mine
+from latchkey.infrastructure.database.sql.tenant_guard import USER
+
+_ADD = insert_mine(tool_calls)
+# In this much the two databases speak alike, and SQLAlchemy renders it for both.
+_ANNOUNCE = postgresql.insert(tool_calls).values(user_id=bindparam(USER)).on_conflict_do_nothing()
+_SETTLE = (
+    update(tool_calls)
+    .where(
+        mine(tool_calls),
+        tool_calls.c.turn_id == bindparam("turn"),
+        tool_calls.c.call_id == bindparam("known_as"),
+        tool_calls.c.result.is_(None),
+    )
+    .returning(tool_calls.c.id)
+)
+_UNDER_ID = select(*columns_of(tool_calls, ToolCall)).where(
+    mine(tool_calls), tool_calls.c.turn_id == bindparam("turn"), tool_calls.c.call_id == bindparam("call_id")
+)
+CALLS_OF_TURN = select(*columns_of(tool_calls, ToolCall)).where(
+    mine(tool_calls), tool_calls.c.turn_id == bindparam("turn")
+)
+
+
+class SqlToolCalls:
+    """Oldest first within a turn."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def add(self, call: ToolCall, turn_id: TurnId, call_id: str | None = None) -> None:
+        self._session.write(
+            _ADD, turn_id=turn_id, id=call.id, call_id=call_id, result=bytes(call.result).decode(), **_values(call)
+        )
+
+    async def announce(self, call: ToolCall, turn_id: TurnId, call_id: str) -> bool:
+        return bool(
+            await self._session.run(
+                _ANNOUNCE, turn_id=turn_id, id=call.id, call_id=call_id, result=None, **_values(call)
+            )
+        )
+
+    async def settle(self, turn_id: TurnId, call_id: str, call: ToolCall) -> ToolCallId:
+        result = bytes(call.result).decode()
+        row = await self._session.row(_SETTLE, turn=turn_id, known_as=call_id, result=result, **_values(call))
+        if row is None:
+            raise RepeatedCall("The turn has no call under this id that waits for its result.")
+        id: ToolCallId = row[0]
+        return id
+
+    async def find(self, turn_id: TurnId, call_id: str) -> ToolCall:
+        row = await self._session.row(_UNDER_ID, turn=turn_id, call_id=call_id)
+        if row is None:
+            raise NotFound.of("tool call")
+        return call_of(row)
+
+    async def of_turns(self, ids: list[TurnId]) -> dict[TurnId, list[ToolCall]]:
+        found: dict[TurnId, list[ToolCall]] = {}
+        if ids:
+            padded = _padded(ids)
+            turns = {f"turn{index}": id for index, id in enumerate(padded)}
+            for turn_id, *call in await self._session.rows(_of_turns(len(padded)), **turns):
+                found.setdefault(turn_id, []).append(call_of(call))
+        return found
+
+
+@cache
+def _of_turns(count: int) -> Select[*tuple[Any, ...]]:
+    turn_id = tool_calls.c.turn_id
+    turns: list[BindParameter[Any]] = [bindparam(f"turn{index}", type_=turn_id.type) for index in range(count)]
+    return (
+        select(turn_id, *columns_of(tool_calls, ToolCall))
+        .where(mine(tool_calls), turn_id.in_(turns))
+        .order_by(turn_id, tool_calls.c.id)
+    )
+
+
+def _padded(ids: list[TurnId]) -> list[TurnId]:
+    """As many as a power of two, the last one again and again: each number is a statement of its own."""
+    return ids + ids[-1:] * ((1 << (len(ids) - 1).bit_length()) - len(ids))
+
+
+def _values(call: ToolCall) -> dict[str, Any]:
+    return {
+        "name": call.name,
+        "arguments": bytes(call.arguments).decode(),
+        "is_error": call.is_error,
+        "started_at": call.started_at,
+        "duration_ms": call.duration_ms,
+    }
+
+
+def call_of(row: Row) -> ToolCall:
+    id, name, arguments, result, is_error, started_at, duration_ms = row
+    return ToolCall(
+        id=id,
+        name=name,
+        arguments=Raw(arguments.encode()),
+        result=NO_RESULT if result is None else Raw(result.encode()),
+        is_error=is_error,
+        started_at=started_at,
+        duration_ms=duration_ms,
+    )

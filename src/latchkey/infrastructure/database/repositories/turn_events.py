@@ -1,0 +1,51 @@
+"""The events of turns in SQL."""
+
+from typing import Any
+
+from sqlalchemy import bindparam, func, select
+
+from latchkey.domain.turn import TurnId
+from latchkey.domain.turn_event import TurnEvent
+from latchkey.infrastructure.database.schema import turn_events
+from latchkey.infrastructure.database.sql.session import Session, insert_mine, mine
+
+_ADD = insert_mine(turn_events)
+_SIZE = func.length(turn_events.c.body)
+_FIRST = (
+    select(
+        turn_events.c.seq,
+        turn_events.c.name,
+        turn_events.c.body,
+        (func.sum(_SIZE).over(order_by=turn_events.c.seq) - _SIZE).label("before"),
+    )
+    .where(mine(turn_events), turn_events.c.turn_id == bindparam("turn"), turn_events.c.seq > bindparam("after"))
+    .order_by(turn_events.c.seq)
+    .limit(bindparam("limit"))
+    .subquery()
+)
+_AFTER = (
+    select(_FIRST.c.seq, _FIRST.c.name, _FIRST.c.body)
+    .where(_FIRST.c.before < bindparam("characters"))
+    .order_by(_FIRST.c.seq)
+)
+
+
+class SqlTurnEvents:
+    """In the order of `seq`. `added` are those that this unit of work adds."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.added: list[TurnEvent] = []
+
+    async def add(self, *events: TurnEvent) -> None:
+        for event in events:
+            self._session.write(_ADD, **_values(event))
+        self.added += events
+
+    async def after(self, turn_id: TurnId, seq: int, limit: int, characters: int) -> list[TurnEvent]:
+        rows = await self._session.rows(_AFTER, turn=turn_id, after=seq, limit=limit, characters=characters)
+        return [TurnEvent(turn_id, seq, name, body.encode()) for seq, name, body in rows]
+
+
+def _values(event: TurnEvent) -> dict[str, Any]:
+    return {"turn_id": event.turn_id, "seq": event.seq, "name": event.name, "body": event.body.decode()}

@@ -1,0 +1,237 @@
+"""The tables. `user_id` leads every primary, unique and foreign key; there are no sequences."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+
+from latchkey.infrastructure.database.types import NAMES, TIME
+
+metadata = MetaData(naming_convention=NAMES)
+
+
+def _owner() -> Column[str]:
+    return Column("user_id", String(128), nullable=False)
+
+
+def _time(name: str, *, nullable: bool = False) -> Column[object]:
+    return Column(name, TIME, nullable=nullable)
+
+
+def _of_conversation(*, nullable: bool = False) -> tuple[Column[object], ForeignKeyConstraint]:
+    key = ForeignKeyConstraint(
+        ["user_id", "conversation_id"], ["conversations.user_id", "conversations.id"], ondelete="CASCADE"
+    )
+    return Column("conversation_id", Uuid(), nullable=nullable), key
+
+
+def _of_turn(*, nullable: bool = False) -> tuple[Column[object], ForeignKeyConstraint]:
+    key = ForeignKeyConstraint(["user_id", "turn_id"], ["turns.user_id", "turns.id"], ondelete="CASCADE")
+    return Column("turn_id", Uuid(), nullable=nullable), key
+
+
+conversations = Table(
+    "conversations",
+    metadata,
+    _owner(),
+    Column("id", Uuid(), nullable=False),
+    Column("title", Text()),
+    Column("last_seq", Integer(), nullable=False),
+    _time("created_at"),
+    _time("updated_at"),
+    PrimaryKeyConstraint("user_id", "id"),
+    Index("ix_conversations_activity", "user_id", "updated_at", "id"),
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    _owner(),
+    Column("id", Uuid(), nullable=False),
+    *_of_conversation(),
+    Column("status", String(32), nullable=False),
+    Column("agent", String(32), nullable=False),
+    Column("error_code", String(64)),
+    Column("error_detail", Text()),
+    Column("requests", Integer(), nullable=False),
+    Column("input_tokens", BigInteger(), nullable=False),
+    Column("output_tokens", BigInteger(), nullable=False),
+    _time("started_at"),
+    _time("finished_at", nullable=True),
+    _time("lease_until"),
+    Column("last_event", Integer(), nullable=False, server_default="0"),
+    Column("told", Integer(), nullable=False, server_default="0"),
+    Column("calls", Integer(), nullable=False, server_default="0"),
+    Column("retry_after", Integer()),
+    Column("idempotency_key", Text()),
+    Column("fingerprint", String(64)),
+    Column("request_id", String(64)),
+    PrimaryKeyConstraint("user_id", "id"),
+    Index("ix_turns_of_conversation", "user_id", "conversation_id", "id"),
+    # At most one running turn per conversation, and few rows to look through for all of a user's.
+    Index(
+        "uq_turns_running",
+        "user_id",
+        "conversation_id",
+        unique=True,
+        postgresql_where=text("status = 'running'"),
+        sqlite_where=text("status = 'running'"),
+    ),
+    Index(
+        "uq_turns_idempotency",
+        "user_id",
+        "idempotency_key",
+        unique=True,
+        postgresql_where=text("idempotency_key IS NOT NULL"),
+        sqlite_where=text("idempotency_key IS NOT NULL"),
+    ),
+)
+
+turn_events = Table(
+    "turn_events",
+    metadata,
+    _owner(),
+    *_of_turn(),
+    Column("seq", Integer(), nullable=False),
+    Column("name", String(32), nullable=False),
+    # JSON as text, as it is sent, but for the turn and the number.
+    Column("body", Text(), nullable=False),
+    PrimaryKeyConstraint("user_id", "turn_id", "seq"),
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    _owner(),
+    Column("id", Uuid(), nullable=False),
+    *_of_conversation(),
+    *_of_turn(),
+    Column("seq", Integer(), nullable=False),
+    Column("role", String(32), nullable=False),
+    Column("content", Text(), nullable=False),
+    # How many tool calls stand behind this answer: a page without any needs no look into the ledger.
+    Column("call_count", Integer(), nullable=False),
+    _time("created_at"),
+    PrimaryKeyConstraint("user_id", "id"),
+    UniqueConstraint("user_id", "conversation_id", "seq", name="uq_messages_seq"),
+    Index("ix_messages_of_turn", "user_id", "turn_id"),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    _owner(),
+    Column("id", Uuid(), nullable=False),
+    Column("title", Text(), nullable=False),
+    Column("description", Text()),
+    _time("due_at", nullable=True),
+    Column("status", String(32), nullable=False),
+    Column("version", Integer(), nullable=False),
+    # No foreign key: a task outlives its conversation, and SQLite cannot null one column of a composite key.
+    Column("conversation_id", Uuid()),
+    _time("created_at"),
+    _time("updated_at"),
+    _time("completed_at", nullable=True),
+    PrimaryKeyConstraint("user_id", "id"),
+    Index("ix_tasks_of_status", "user_id", "status", "id"),
+    Index(
+        "ix_tasks_of_conversation",
+        "user_id",
+        "conversation_id",
+        postgresql_where=text("conversation_id IS NOT NULL"),
+        sqlite_where=text("conversation_id IS NOT NULL"),
+    ),
+)
+
+artifacts = Table(
+    "artifacts",
+    metadata,
+    _owner(),
+    Column("id", Uuid(), nullable=False),
+    *_of_conversation(nullable=True),
+    *_of_turn(nullable=True),
+    Column("artifact_type", String(32), nullable=False),
+    Column("title", Text(), nullable=False),
+    Column("version", Integer(), nullable=False),
+    _time("created_at"),
+    _time("updated_at"),
+    PrimaryKeyConstraint("user_id", "id"),
+    Index("ix_artifacts_activity", "user_id", "updated_at", "id"),
+    Index("ix_artifacts_of_conversation", "user_id", "conversation_id", "updated_at", "id"),
+    Index("ix_artifacts_of_turn", "user_id", "turn_id"),
+)
+
+artifact_versions = Table(
+    "artifact_versions",
+    metadata,
+    _owner(),
+    Column("artifact_id", Uuid(), nullable=False),
+    Column("version", Integer(), nullable=False),
+    Column("title", Text(), nullable=False),
+    Column("content", Text(), nullable=False),
+    *_of_turn(nullable=True),
+    _time("created_at"),
+    ForeignKeyConstraint(["user_id", "artifact_id"], ["artifacts.user_id", "artifacts.id"], ondelete="CASCADE"),
+    PrimaryKeyConstraint("user_id", "artifact_id", "version"),
+    Index("ix_artifact_versions_of_turn", "user_id", "turn_id"),
+)
+
+tool_calls = Table(
+    "tool_calls",
+    metadata,
+    _owner(),
+    *_of_turn(),
+    Column("id", Uuid(), nullable=False),
+    # The caller's own name of the call: under one of them, a turn has one call.
+    Column("call_id", Text()),
+    Column("name", Text(), nullable=False),
+    # JSON as text: what was said, byte for byte; nothing ever looks inside.
+    Column("arguments", Text(), nullable=False),
+    # None while the call is only announced.
+    Column("result", Text()),
+    Column("is_error", Boolean(), nullable=False),
+    _time("started_at"),
+    Column("duration_ms", Integer(), nullable=False),
+    PrimaryKeyConstraint("user_id", "turn_id", "id"),
+    UniqueConstraint("user_id", "turn_id", "call_id", name="uq_tool_calls_call"),
+)
+
+context_tokens = Table(
+    "context_tokens",
+    metadata,
+    _owner(),
+    Column("id", Uuid(), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("grants", Text(), nullable=False),
+    *_of_conversation(nullable=True),
+    *_of_turn(nullable=True),
+    _time("created_at"),
+    _time("expires_at"),
+    _time("revoked_at", nullable=True),
+    PrimaryKeyConstraint("user_id", "id"),
+    UniqueConstraint("user_id", "digest", name="uq_context_tokens_digest"),
+    Index("ix_context_tokens_of_turn", "user_id", "turn_id"),
+    Index("ix_context_tokens_of_conversation", "user_id", "conversation_id"),
+)
+
+allowances = Table(
+    "allowances",
+    metadata,
+    _owner(),
+    _time("paid_until"),
+    Column("stored_bytes", BigInteger(), nullable=False),
+    _time("counted_at"),
+    PrimaryKeyConstraint("user_id"),
+)

@@ -1,0 +1,109 @@
+"""How a transaction and a user's door are opened: the one place where the databases differ."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Protocol
+from weakref import WeakValueDictionary
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from latchkey.domain.credentials import Credential, TokenSecret, UserId
+from latchkey.domain.ports import Isolation
+from latchkey.infrastructure.database.sql.concurrency import Shares, held
+from latchkey.infrastructure.database.sql.driver import AT_ONCE, AiosqliteWire, AsyncpgWire, Wire, readers
+
+RUNTIME_ROLE = "latchkey_rt"
+"""A role without login that owns nothing: row-level security binds it, whatever the login may do."""
+
+HANGING_S = 5
+"""Nothing of ours thinks so long between two statements."""
+_SQLITE_BEGINS = {"read": "BEGIN", "write": "BEGIN IMMEDIATE", "serial": AT_ONCE}
+_HANGING = f"SET LOCAL idle_in_transaction_session_timeout='{HANGING_S}s'"
+
+
+class Dialect(Protocol):
+    shares: Shares
+
+    def opening(self, credential: Credential, isolation: Isolation) -> str:
+        """The SQL that begins a transaction for the user whom the credential names."""
+        ...
+
+    def wire(self, connection: Any) -> Wire:
+        """The driver's own connection, ready for statements."""
+        ...
+
+    def queue(self, credential: Credential, isolation: Isolation) -> AbstractAsyncContextManager[Any]:
+        """Held while a unit is open: those of one caller, and where they must, of one process wait for one another.
+
+        Raises `TimeoutError` if that takes too long.
+        """
+        ...
+
+
+class PostgreSQL:
+    """Role and user are set for the transaction alone, in the very message that begins it.
+
+    That is one round trip where SQLAlchemy's BEGIN and a `set_config` would be two. The text needs no
+    escaping: whoever opens a unit has seen to it that the user id is one, without quotes and backslashes.
+
+    A user's lock is shared by the units of their tokens and held alone by a serial one. Whoever waits for it is
+    served in turn, so that no number of calls under a token can keep a serial unit waiting that revokes it.
+    Those of one process wait for it here first, so that one user's crowd holds no more than one connection.
+
+    A process that hangs in a transaction loses it, with its locks, before the lease of any turn has passed for long.
+    """
+
+    def __init__(self) -> None:
+        self.shares = Shares()
+        self._queues: WeakValueDictionary[UserId, asyncio.Lock] = WeakValueDictionary()
+
+    def opening(self, credential: Credential, isolation: Isolation) -> str:
+        user_id = credential.user_id
+        begin = "BEGIN READ ONLY" if isolation == "read" else "BEGIN"
+        door = f"{begin};{_HANGING};SET LOCAL ROLE {RUNTIME_ROLE};SET LOCAL app.user_id='{user_id}'"
+        if isolation == "serial":
+            return f"{door};SELECT pg_advisory_xact_lock({_lock(user_id)})"
+        if isinstance(credential, TokenSecret):
+            return f"{door};SELECT pg_advisory_xact_lock_shared({_lock(user_id)})"
+        return door
+
+    def wire(self, connection: Any) -> Wire:
+        return AsyncpgWire(connection)
+
+    def queue(self, credential: Credential, isolation: Isolation) -> AbstractAsyncContextManager[Any]:
+        if isolation != "serial":
+            return self.shares.place(credential)
+        return held(self._queues.setdefault(credential.user_id, asyncio.Lock()))
+
+
+class SQLite:
+    """One writer at a time, which takes its lock at once: to wait for it later fails as "database is locked"."""
+
+    def __init__(self) -> None:
+        self.shares = Shares()
+        self._writer = asyncio.Lock()
+        self._readers = readers()
+
+    def opening(self, credential: Credential, isolation: Isolation) -> str:
+        return _SQLITE_BEGINS[isolation]
+
+    def wire(self, connection: Any) -> Wire:
+        return AiosqliteWire(connection, self._readers)
+
+    def queue(self, credential: Credential, isolation: Isolation) -> AbstractAsyncContextManager[Any]:
+        return self.shares.place(credential) if isolation == "read" else self._writing(credential)
+
+    @asynccontextmanager
+    async def _writing(self, credential: Credential) -> AsyncIterator[None]:
+        """Of one caller's crowd, few wait for the file among the others."""
+        async with self.shares.place(credential), held(self._writer):
+            yield
+
+
+def _lock(user_id: UserId) -> str:
+    return f"hashtextextended('latchkey:{user_id}',0)"
+
+
+def dialect_of(engine: AsyncEngine) -> Dialect:
+    return PostgreSQL() if engine.dialect.name == "postgresql" else SQLite()

@@ -1,0 +1,54 @@
+"""Who a request comes from, as its handler sees them on every transport."""
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from copy import copy
+from typing import Any
+
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.lowlevel import Server
+from msgspec import Struct
+
+from latchkey.application.dispatcher import Application
+from latchkey.domain.credentials import Credential, Owner, Scope
+from latchkey.domain.errors import Failure
+
+
+class Caller(Struct):
+    """A credential, the scope that it is known to open, whether it was found alive, and the failure if not."""
+
+    credential: Credential
+    known: Scope | None = None
+    vouched: bool = False
+    refused: Failure | None = None
+
+    @classmethod
+    def holding(cls, credential: Credential) -> "Caller":
+        """An identity provider has vouched for a person; a context token only the database can vouch for."""
+        known = Scope(credential.user_id) if isinstance(credential, Owner) else None
+        return cls(credential, known, vouched=known is not None)
+
+    async def scope(self, application: Application) -> Scope:
+        """What they may see. Raises `Unauthenticated` for a token that opens nothing, and `Unavailable`."""
+        if self.known is None:
+            self.known = await application.scope_of(self.credential)
+            self.vouched = True
+        return self.known
+
+
+CALLER: ContextVar[Caller] = ContextVar("latchkey_mcp_caller")
+
+
+def seen_by(server: Server[Any], caller: Callable[[], Caller]) -> Server[Any]:
+    """The same server, as a connection has it whose every request comes from such a caller."""
+
+    async def introduce(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        token = CALLER.set(caller())
+        try:
+            return await call_next(ctx)
+        finally:
+            CALLER.reset(token)
+
+    view = copy(server)
+    view.middleware = [introduce, *server.middleware]
+    return view
