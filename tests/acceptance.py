@@ -1,7 +1,7 @@
 """A turn that has been accepted, as whoever runs it has it."""
 
-from latchkey.application.dispatcher import Application
-from latchkey.application.turns.start import Accepted, Terms, accept_turn
+from latchkey.application.dispatcher import Dispatcher
+from latchkey.application.turns.start import AcceptanceLimits, StartedTurn, start_turn
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.credentials import Grant, Owner
 from latchkey.domain.message import NewMessage
@@ -9,15 +9,15 @@ from tests.builders import TASK_GRANTS, TERMS
 
 
 async def accepted(
-    app: Application,
+    app: Dispatcher,
     owner: Owner,
     text: str = "Hello",
     where: ConversationId | None = None,
     *,
     grants: list[Grant] = TASK_GRANTS,
-    terms: Terms = TERMS,
-) -> Accepted:
-    """Raises what `accept_turn` does."""
-    turn = await app.call(owner, accept_turn, NewMessage(text, where), "rehearsal", grants, terms)
-    assert isinstance(turn, Accepted)
+    terms: AcceptanceLimits = TERMS,
+) -> StartedTurn:
+    """Raises what `start_turn` does."""
+    turn = await app.call(owner, start_turn, NewMessage(text, where), "rehearsal", grants, terms)
+    assert isinstance(turn, StartedTurn)
     return turn

@@ -6,7 +6,7 @@ from latchkey.application.turns.read import CHARACTERS_A_TIME
 from latchkey.domain.credentials import Owner, TokenSecret
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitsOfWork
-from latchkey.domain.quota import Allowance
+from latchkey.domain.quota import QuotaUsage
 from latchkey.domain.turn_event import Started, TurnEvent
 from tests.builders import a_context_token, a_conversation, a_message, a_task, a_tool_call, a_turn, an_artifact
 
@@ -28,33 +28,33 @@ class Belongings:
         self.token = a_context_token()
 
     async def store(self, units: UnitsOfWork, owner: Owner) -> None:
-        async with units.open(owner, "write") as work:
-            await work.conversations.add(self.conversation, messages=1)
-            await work.turns.add(self.turn)
-            await work.turn_events.add(self.event)
-            await work.messages.add(self.message)
-            await work.tasks.add(self.task)
-            await work.artifacts.add(self.artifact, "# Milk")
-            await work.tool_calls.add(self.tool_call, self.turn.id)
-            await work.context_tokens.add(self.token, TokenSecret.mint(owner.user_id))
-            await work.allowances.add(Allowance(work.now, 0, work.now))
-            await work.commit()
+        async with units.open(owner, "write") as uow:
+            await uow.conversations.add(self.conversation, messages=1)
+            await uow.turns.add(self.turn)
+            await uow.turn_events.add(self.event)
+            await uow.messages.add(self.message)
+            await uow.tasks.add(self.task)
+            await uow.artifacts.add(self.artifact, "# Milk")
+            await uow.tool_calls.add(self.tool_call, self.turn.id)
+            await uow.context_tokens.add(self.token, TokenSecret.mint(owner.user_id))
+            await uow.quota_usage.add(QuotaUsage(uow.now, 0, uow.now))
+            await uow.commit()
 
     async def seen(self, units: UnitsOfWork, owner: Owner) -> list[Any]:
         """Everything of it that a person sees, in every way of looking."""
-        async with units.open(owner, "read") as work:
+        async with units.open(owner, "read") as uow:
             return [
-                *(await work.conversations.page(Window())).items,
-                *(await work.turns.page(self.conversation.id, Window())).items,
-                *await work.turns.unfinished(),
-                *await work.turn_events.after(self.turn.id, 0, 10, CHARACTERS_A_TIME),
-                *(await work.messages.page(self.conversation.id, Window(), "asc")).items,
-                *await work.messages.history(self.conversation.id, 10),
-                *(await work.tasks.page(None, Window())).items,
-                *(await work.tasks.page("pending", Window())).items,
-                *(await work.artifacts.page(None, None, Window())).items,
-                *(await work.artifacts.page(self.conversation.id, None, Window())).items,
-                *(await work.artifacts.page(None, "generated_file", Window())).items,
-                *(await work.tool_calls.of_turns([self.turn.id])).values(),
-                *(await work.context_tokens.page(Window())).items,
+                *(await uow.conversations.page(Window())).items,
+                *(await uow.turns.page(self.conversation.id, Window())).items,
+                *await uow.turns.unfinished(),
+                *await uow.turn_events.after(self.turn.id, 0, 10, CHARACTERS_A_TIME),
+                *(await uow.messages.page(self.conversation.id, Window(), "asc")).items,
+                *await uow.messages.history(self.conversation.id, 10),
+                *(await uow.tasks.page(None, Window())).items,
+                *(await uow.tasks.page("pending", Window())).items,
+                *(await uow.artifacts.page(None, None, Window())).items,
+                *(await uow.artifacts.page(self.conversation.id, None, Window())).items,
+                *(await uow.artifacts.page(None, "generated_file", Window())).items,
+                *(await uow.tool_calls.of_turns([self.turn.id])).values(),
+                *(await uow.context_tokens.page(Window())).items,
             ]

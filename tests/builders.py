@@ -6,7 +6,7 @@ from typing import Any
 from msgspec import Raw
 from uuid_utils.compat import uuid7
 
-from latchkey.application.turns.start import Terms
+from latchkey.application.turns.start import AcceptanceLimits
 from latchkey.domain.artifact import Artifact, ArtifactId
 from latchkey.domain.conversation import Conversation, ConversationId
 from latchkey.domain.credentials import ContextToken, ContextTokenId, Grant
@@ -18,7 +18,7 @@ from latchkey.domain.turn import Turn, TurnId
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 LONG = timedelta(days=10_000)
 
-TERMS = Terms(lease=timedelta(minutes=1), turns_per_user=4, history_turns=40, history_chars=100_000)
+TERMS = AcceptanceLimits(lease=timedelta(minutes=1), turns_per_user=4, history_turns=40, history_chars=100_000)
 TASK_GRANTS = [Grant.TASKS_READ, Grant.TASKS_WRITE]
 
 

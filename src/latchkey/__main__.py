@@ -1,11 +1,11 @@
 """Runs the command line."""
 
-from latchkey.bootstrap.commands import REFUSALS, Console
+from latchkey.bootstrap.commands import REFUSALS, Commands
 from latchkey.interfaces.cli import run
 
 
 def main() -> None:
-    run(Console(), REFUSALS)
+    run(Commands(), REFUSALS)
 
 
 if __name__ == "__main__":

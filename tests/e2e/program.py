@@ -33,11 +33,11 @@ Environment = Mapping[str, str]
 _PARTS = (
     "__main__",
     "bootstrap.composition",
-    "bootstrap.serving",
-    "bootstrap.stdio",
-    "infrastructure.agents.claude",
-    "infrastructure.agents.rehearsal",
-    "infrastructure.database.migration",
+    "bootstrap.serve",
+    "bootstrap.serve_stdio",
+    "infrastructure.agents.claude.agent",
+    "infrastructure.agents.scripted.agent",
+    "infrastructure.database.migrations",
 )
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload([f"latchkey.{name}" for name in _PARTS])

@@ -12,12 +12,12 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from latchkey.application.dispatcher import Application
-from latchkey.application.turns.finish import Ending, finish_turn
-from latchkey.application.turns.subscription import Watch
+from latchkey.application.dispatcher import Dispatcher
+from latchkey.application.turns.finish import TurnOutcome, finish_turn
+from latchkey.application.turns.subscription import TurnSubscriptions
 from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.turn import Usage
-from latchkey.infrastructure.database.events.local import LocalFeed
+from latchkey.infrastructure.database.events.local import LocalEventBus
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from latchkey.infrastructure.telemetry.logging import log_call
@@ -290,13 +290,13 @@ async def both_drain(replica: Replica) -> bool:
 
 async def test_a_slow_reader_is_told_the_end_of_a_turn_that_ended_in_time(sqlite_url: str) -> None:
     """They are still at an earlier event when the turn and the waiting end."""
-    engine, feed, owner = create_engine(sqlite_url), LocalFeed(), Owner(UserId("ada"))
-    app = Application(SqlUnitsOfWork(engine, feed), log_call)
-    turn_id, watch = (await accepted(app, owner)).turn.id, Watch(app, feed)
-    stream = watch.follow(owner, turn_id, 0)
+    engine, event_bus, owner = create_engine(sqlite_url), LocalEventBus(), Owner(UserId("ada"))
+    app = Dispatcher(SqlUnitsOfWork(engine, event_bus), log_call)
+    turn_id, subscriptions = (await accepted(app, owner)).turn.id, TurnSubscriptions(app, event_bus)
+    stream = subscriptions.follow(owner, turn_id, 0)
     read = [event.name for event in await anext(stream)]
-    await app.call(owner, finish_turn, turn_id, Ending("completed", Usage(), "All done."))
-    watch.close()
+    await app.call(owner, finish_turn, turn_id, TurnOutcome("completed", Usage(), "All done."))
+    subscriptions.close()
     read += [event.name async for batch in stream for event in batch]
     await engine.dispose()
 

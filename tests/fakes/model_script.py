@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-Ending = Literal["whole", "cut", "broken"]
+TurnOutcome = Literal["whole", "cut", "broken"]
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Answer:
     pieces: tuple[str, ...] = ()
     calls: tuple[tuple[str, str], ...] = ()
     tokens: tuple[int, int] = (10, 5)
-    ending: Ending = "whole"
+    ending: TurnOutcome = "whole"
     held_until: Event | None = None
     pace: Semaphore | None = None
 

@@ -170,12 +170,12 @@ async def test_a_server_that_crashes_in_the_middle_of_a_turn_costs_it_nothing(
         await was_asked(model, 2)
         (conversation,) = await ada.items("conversations")
         (found,) = await ada.items(f"conversations/{conversation['id']}/turns")
-        following = asyncio.create_task(events_of(other.person("ada"), found["id"]))
+        subscription = asyncio.create_task(events_of(other.person("ada"), found["id"]))
         await crash(own_server)
         during = [await ada.post("tasks", json={"title": "Buy oats"}) for _ in range(3)]
         await recovered(ada)
         rest.set()
-        answer, followed = await turn, await following
+        answer, followed = await turn, await subscription
         ended = await sound_turn(ada, found["id"])
         stored, kept = await events_of(ada, found["id"]), await tasks_of(ada)
 
@@ -302,13 +302,13 @@ async def test_a_process_that_hangs_in_a_transaction_has_lost_it_when_it_comes_b
     engine, ada = create_engine(postgresql_url), Owner(UserId("ada"))
     units = SqlUnitsOfWork(engine)
     with pytest.raises(Unavailable), ThreadPoolExecutor() as others:  # noqa: PT012 # a unit of work is one thing
-        async with units.open(ada, "write") as work:
-            await work.tasks.add(a_task())
+        async with units.open(ada, "write") as uow:
+            await uow.tasks.add(a_task())
             # Nothing of ours runs meanwhile, as when a process is stopped.
             others.submit(asyncio.run, others_are_gone(postgresql_url)).result()
-            await work.commit()
-    async with units.open(ada, "read") as work:
-        kept = (await work.tasks.page(None, Window())).items
+            await uow.commit()
+    async with units.open(ada, "read") as uow:
+        kept = (await uow.tasks.page(None, Window())).items
     await engine.dispose()
 
     assert kept == []

@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
-from latchkey.application.dispatcher import Application
+from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns import subscription as watching
-from latchkey.application.turns.finish import Ending, finish_turn
+from latchkey.application.turns.finish import TurnOutcome, finish_turn
 from latchkey.domain.credentials import Owner, UserId
-from latchkey.domain.ports import Call
+from latchkey.domain.ports import UseCaseCall
 from latchkey.domain.turn import Usage
-from latchkey.infrastructure.database.events.local import LocalFeed
+from latchkey.infrastructure.database.events.local import LocalEventBus
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.acceptance import accepted
@@ -29,18 +29,20 @@ async def test_a_follower_hears_that_there_is_nothing_while_the_database_is_froz
     monkeypatch.setattr(watching, "QUIET_S", 0.05)
     async with wire_to(make_url(postgresql_url).port or 5432) as wire:
         frozen, elsewhere = create_engine(through(wire, postgresql_url)), create_engine(postgresql_url)
-        app = Application(SqlUnitsOfWork(elsewhere), lambda _call: None)
-        feed = LocalFeed()
-        looks: list[Call] = []
-        watch = watching.Watch(Application(SqlUnitsOfWork(frozen, feed), looks.append), feed)
+        app = Dispatcher(SqlUnitsOfWork(elsewhere), lambda _call: None)
+        event_bus = LocalEventBus()
+        looks: list[UseCaseCall] = []
+        subscriptions = watching.TurnSubscriptions(
+            Dispatcher(SqlUnitsOfWork(frozen, event_bus), looks.append), event_bus
+        )
         turn_id = (await accepted(app, ADA)).turn.id
-        batches = watch.follow(ADA, turn_id, 0)
+        batches = subscriptions.follow(ADA, turn_id, 0)
         heard: list[Any] = [await anext(batches)]
         wire.silence()
         before = len(looks)
         quiet = [await anext(batches) for _ in range(5)]
         looked = len(looks) - before
-        await app.call(ADA, finish_turn, turn_id, Ending("completed", Usage(), "Done."))
+        await app.call(ADA, finish_turn, turn_id, TurnOutcome("completed", Usage(), "Done."))
         await wire.mend()
         heard += [batch async for batch in batches]
         await frozen.dispose()

@@ -17,7 +17,7 @@ from litestar import Request
 from msgspec.structs import replace
 from sqlalchemy import ColumnElement, Table, bindparam, true
 
-from latchkey.application.access import Access
+from latchkey.application.access import Permission
 from latchkey.domain.credentials import Owner, Scope, UserId
 from latchkey.domain.errors import WrongUser
 from latchkey.domain.page import Window
@@ -29,7 +29,7 @@ from latchkey.infrastructure.database.sql import tenant_guard as guard
 from latchkey.infrastructure.database.sql.dialects import RUNTIME_ROLE, PostgreSQL
 from latchkey.interfaces.auth import owner_of
 from latchkey.interfaces.http import requests as request
-from latchkey.interfaces.mcp.tool_schema import Projection
+from latchkey.interfaces.mcp.tool_schema import ToolBinding
 
 Connection = Request[Any, Any, Any]
 
@@ -38,19 +38,19 @@ def without_filter() -> None:
     def everybodys(_: Table) -> ColumnElement[bool]:
         return true()
 
-    _put(everybodys, "mine", session)
+    _put(everybodys, "owned_by_user", session)
 
 
 def without_statement_guard() -> None:
-    _put(lambda _: None, "check", guard, prepared)
+    _put(lambda _: None, "check_statement", guard, prepared)
 
 
 def without_guard_of_prepared() -> None:
-    _put(lambda _: None, "check", prepared)
+    _put(lambda _: None, "check_statement", prepared)
 
 
 def without_guard_of_engines() -> None:
-    _put(lambda _: None, "guard", guard)
+    _put(lambda _: None, "install_tenant_guard", guard)
 
 
 def without_row_security() -> None:
@@ -65,17 +65,17 @@ def without_row_security() -> None:
 
 
 def without_role() -> None:
-    opening = PostgreSQL.opening
+    opening = PostgreSQL.begin_sql
     switch = f"SET LOCAL ROLE {RUNTIME_ROLE};"
-    _put(lambda *given: opening(*given).replace(switch, ""), "opening", PostgreSQL)
+    _put(lambda *given: opening(*given).replace(switch, ""), "begin_sql", PostgreSQL)
 
 
 def without_grant_check() -> None:
-    _put(lambda *_: None, "check", Access)
+    _put(lambda *_: None, "check", Permission)
 
 
 def with_all_tools_shown() -> None:
-    _put(lambda *_: True, "opens_to", Projection)
+    _put(lambda *_: True, "is_allowed", ToolBinding)
 
 
 def without_path_check() -> None:

@@ -54,8 +54,8 @@ class Walk(RuleBasedStateMachine):
         return Walker.setting_out(Person(person.user_id, person.token, self.client), self.watchman)
 
     @initialize()
-    def settle(self) -> None:
-        self.do(*(who.settle() for who in self.people))
+    def set_result(self) -> None:
+        self.do(*(who.set_result() for who in self.people))
 
     @rule(luck=st.randoms(use_true_random=True))
     def step(self, luck: Random) -> None:

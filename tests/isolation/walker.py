@@ -41,7 +41,7 @@ class Walker:
         watchman.claim(person.user_id, person.user_id, canary)
         return cls(person, watchman, canary)
 
-    async def settle(self) -> None:
+    async def set_result(self) -> None:
         """Have something of everything, to begin with."""
         begun: dict[str, dict[str, Any]] = {
             "chat": {"message": self.says(self, 0)},

@@ -29,7 +29,7 @@ class Haul(dict[str, bytes]):
         self.put(f"answer to {method} {path}", *head, answer.content)
         return answer
 
-    def watch(self, processes: list[int], folder: Path) -> None:
+    def subscriptions(self, processes: list[int], folder: Path) -> None:
         """What processes were started with, and what is in files there now."""
         for process in processes:
             self.put("arguments", Path(f"/proc/{process}/cmdline").read_bytes())

@@ -76,7 +76,7 @@ class Life:
         files += [saving(), says("Here ", "it is.").held(rest)]
         turn = asyncio.create_task(self.say("A plan, please", makes_file=True))
         await eventually(self._has_saved)
-        self.haul.watch(processes_in(self.folder), self.folder)
+        self.haul.subscriptions(processes_in(self.folder), self.folder)
         environment = dict(line.split(b"=", 1) for line in self.haul["environment"].split(b"\0") if b"=" in line)
         self.hatched.append(Canary.found("turn's token", environment[b"LATCHKEY_CONTEXT_TOKEN"].decode()))
         rest.set()

@@ -8,8 +8,8 @@ from uuid import uuid4
 
 import pytest
 
-from latchkey.bootstrap.agents import LateAgent
-from latchkey.domain.agent import AgentEvent, Assignment, TextDelta
+from latchkey.bootstrap.agents import LazyAgent
+from latchkey.domain.agent import AgentEvent, AgentRun, TextDelta
 from latchkey.domain.credentials import Scope, TokenSecret, UserId
 from latchkey.domain.turn import TurnId
 
@@ -20,8 +20,8 @@ class Parrot:
     name = "parrot"
     is_closed = False
 
-    async def run(self, assignment: Assignment) -> AsyncGenerator[AgentEvent, None]:
-        yield TextDelta(assignment.message)
+    async def run(self, agent_run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
+        yield TextDelta(agent_run.message)
 
     async def aclose(self) -> None:
         self.is_closed = True
@@ -42,9 +42,9 @@ class Aviary:
         return self.parrots[-1]
 
 
-def saying(message: str) -> Assignment:
+def saying(message: str) -> AgentRun:
     me = UserId("me")
-    return Assignment(
+    return AgentRun(
         turn_id=TurnId(uuid4()),
         instructions="Repeat.",
         history=[],
@@ -55,14 +55,14 @@ def saying(message: str) -> Assignment:
     )
 
 
-async def said(agent: LateAgent, message: str) -> list[AgentEvent]:
+async def said(agent: LazyAgent, message: str) -> list[AgentEvent]:
     async with aclosing(agent.run(saying(message))) as events:
         return [event async for event in events]
 
 
 async def test_it_is_not_loaded_before_its_first_turn() -> None:
     aviary = Aviary()
-    agent = LateAgent("parrot", aviary.load)
+    agent = LazyAgent("parrot", aviary.load)
 
     await agent.aclose()
 
@@ -71,7 +71,7 @@ async def test_it_is_not_loaded_before_its_first_turn() -> None:
 
 async def test_turns_that_begin_together_share_one_agent() -> None:
     aviary = Aviary()
-    agent = LateAgent("parrot", aviary.load)
+    agent = LazyAgent("parrot", aviary.load)
 
     heard = await asyncio.gather(*(said(agent, str(number)) for number in range(20)))
 
@@ -81,7 +81,7 @@ async def test_turns_that_begin_together_share_one_agent() -> None:
 
 
 async def test_what_goes_wrong_fails_that_turn_and_not_the_next() -> None:
-    agent = LateAgent("parrot", Aviary(refusals=1).load)
+    agent = LazyAgent("parrot", Aviary(refusals=1).load)
 
     with pytest.raises(ImportError, match="no parrots"):
         await said(agent, "hello")
@@ -91,7 +91,7 @@ async def test_what_goes_wrong_fails_that_turn_and_not_the_next() -> None:
 
 async def test_closing_it_closes_what_was_loaded() -> None:
     aviary = Aviary()
-    agent = LateAgent("parrot", aviary.load)
+    agent = LazyAgent("parrot", aviary.load)
     await said(agent, "hello")
 
     await agent.aclose()
@@ -108,7 +108,7 @@ async def test_closing_it_closes_what_is_being_loaded() -> None:
         gate.wait()
         return aviary.load()
 
-    agent = LateAgent("parrot", load)
+    agent = LazyAgent("parrot", load)
     turn = asyncio.create_task(said(agent, "hello"))
     await asyncio.to_thread(began.wait)
     turn.cancel()

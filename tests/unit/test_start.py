@@ -34,9 +34,9 @@ def imported_by(*modules: str) -> set[str]:
     [
         ((), AGENTS | CONSOLE | DATABASE | MCP | MIGRATIONS | SERVER, {"click"}),
         (("bootstrap.identity",), AGENTS | CONSOLE | DATABASE | MCP | MIGRATIONS | SERVER, {"jwt"}),
-        (("bootstrap.preflight",), AGENTS | CONSOLE | MCP | MIGRATIONS | SERVER, DATABASE),
-        (("bootstrap.stdio",), AGENTS | CONSOLE | MIGRATIONS | {"litestar"}, MCP),
-        (("bootstrap.serving", "bootstrap.composition"), AGENTS | CONSOLE | MIGRATIONS, SERVER),
+        (("bootstrap.doctor",), AGENTS | CONSOLE | MCP | MIGRATIONS | SERVER, DATABASE),
+        (("bootstrap.serve_stdio",), AGENTS | CONSOLE | MIGRATIONS | {"litestar"}, MCP),
+        (("bootstrap.serve", "bootstrap.composition"), AGENTS | CONSOLE | MIGRATIONS, SERVER),
     ],
     ids=["--help", "token", "doctor", "mcp", "serve"],
 )

@@ -11,7 +11,7 @@ import structlog
 
 from latchkey.domain.credentials import UserId
 from latchkey.domain.errors import Failure, NotFound, RateLimited, Unavailable
-from latchkey.domain.ports import Call
+from latchkey.domain.ports import UseCaseCall
 from latchkey.infrastructure.telemetry.logging import configure, log_call
 
 ADA = UserId("ada")
@@ -57,7 +57,7 @@ def _break(text: str) -> None:
 
 def test_a_call_is_one_line_with_who_what_how_and_how_long(out: io.StringIO) -> None:
     structlog.contextvars.bind_contextvars(request_id="r-1")
-    log_call(Call("add_task", ADA, "ok", 1.23456))
+    log_call(UseCaseCall("add_task", ADA, "ok", 1.23456))
     [line] = _lines(out)
     assert line.pop("timestamp").endswith("Z")
     assert line == {
@@ -76,7 +76,7 @@ def test_a_call_is_one_line_with_who_what_how_and_how_long(out: io.StringIO) -> 
     [("ok", "info"), (NotFound.code, "info"), (Unavailable.code, "warning"), (RateLimited.code, "warning")],
 )
 def test_what_is_not_the_callers_mistake_is_a_warning(code: str, level: str, out: io.StringIO) -> None:
-    log_call(Call("add_task", None, code, 1))
+    log_call(UseCaseCall("add_task", None, code, 1))
     assert [line["level"] for line in _lines(out)] == [level]
 
 
@@ -84,7 +84,7 @@ def test_a_bug_is_an_error_with_its_traceback(out: io.StringIO) -> None:
     try:
         _break(f"lost {LK}")
     except RuntimeError:
-        log_call(Call("add_task", ADA, Failure.code, 1))
+        log_call(UseCaseCall("add_task", ADA, Failure.code, 1))
     [line] = _lines(out)
     assert line["level"] == "error"
     assert "RuntimeError: lost lk_***" in line["exception"]
@@ -170,7 +170,7 @@ def test_a_terminal_gets_text_without_the_variables_of_a_traceback() -> None:
     try:
         _break(str(len(shapeless)))
     except RuntimeError:
-        log_call(Call("add_task", ADA, Failure.code, 1))
+        log_call(UseCaseCall("add_task", ADA, Failure.code, 1))
     assert "RuntimeError" in out.getvalue()
     assert "correct-horse" not in out.getvalue()
     with pytest.raises(json.JSONDecodeError):
@@ -180,7 +180,7 @@ def test_a_terminal_gets_text_without_the_variables_of_a_traceback() -> None:
 def test_configuring_again_replaces_what_was_there(out: io.StringIO) -> None:
     second = io.StringIO()
     configure(to=second, level=logging.WARNING)
-    log_call(Call("add_task", ADA, "ok", 1))
+    log_call(UseCaseCall("add_task", ADA, "ok", 1))
     logging.getLogger("uvicorn.error").warning("once")
     assert out.getvalue() == ""
     assert [line["event"] for line in _lines(second)] == ["once"]

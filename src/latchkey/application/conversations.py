@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from latchkey.application.access import needs, owner_only
+from latchkey.application.access import owner_only, requires
 from latchkey.domain.conversation import Conversation, ConversationChanges, ConversationId, NewConversation
 from latchkey.domain.credentials import Grant
 from latchkey.domain.message import Message
@@ -12,43 +12,43 @@ from latchkey.domain.repositories import Order
 
 
 @owner_only("write", stores=True)
-async def add_conversation(work: UnitOfWork, new: NewConversation) -> Conversation:
+async def add_conversation(uow: UnitOfWork, new: NewConversation) -> Conversation:
     """Start an empty conversation."""
     conversation = Conversation(
-        id=ConversationId(work.new_id()), title=new.title, created_at=work.now, updated_at=work.now
+        id=ConversationId(uow.new_id()), title=new.title, created_at=uow.now, updated_at=uow.now
     )
-    await work.conversations.add(conversation)
+    await uow.conversations.add(conversation)
     return conversation
 
 
-@needs(Grant.CONVERSATIONS_READ)
-async def list_conversations(work: UnitOfWork, window: Window) -> Page[Conversation]:
+@requires(Grant.CONVERSATIONS_READ)
+async def list_conversations(uow: UnitOfWork, window: Window) -> Page[Conversation]:
     """List conversations, newest activity first."""
-    return await work.conversations.page(window)
+    return await uow.conversations.page(window)
 
 
-@needs(Grant.CONVERSATIONS_READ)
-async def get_conversation(work: UnitOfWork, conversation_id: ConversationId) -> Conversation:
+@requires(Grant.CONVERSATIONS_READ)
+async def get_conversation(uow: UnitOfWork, conversation_id: ConversationId) -> Conversation:
     """Show one conversation."""
-    return await work.conversations.get(conversation_id)
+    return await uow.conversations.get(conversation_id)
 
 
 @owner_only("write", stores=True)
 async def update_conversation(
-    work: UnitOfWork, conversation_id: ConversationId, changes: ConversationChanges
+    uow: UnitOfWork, conversation_id: ConversationId, changes: ConversationChanges
 ) -> Conversation:
     """Give a conversation another title, or none."""
-    conversation = await work.conversations.get(conversation_id, for_update=True)
-    changed = conversation.changed(changes, work.now)
+    conversation = await uow.conversations.get(conversation_id, for_update=True)
+    changed = conversation.changed(changes, uow.now)
     if changed is not conversation:
-        await work.conversations.replace(changed)
+        await uow.conversations.replace(changed)
     return changed
 
 
-@owner_only("serial")
-async def delete_conversation(work: UnitOfWork, conversation_id: ConversationId) -> None:
+@owner_only("exclusive")
+async def delete_conversation(uow: UnitOfWork, conversation_id: ConversationId) -> None:
     """Delete a conversation with its messages, turns and tokens. Its to-do tasks stay."""
-    await work.conversations.remove(conversation_id)
+    await uow.conversations.remove(conversation_id)
 
 
 TRANSCRIPT_MESSAGES = 2000
@@ -62,25 +62,25 @@ class Transcript(Struct, frozen=True):
     messages: list[Message]
 
 
-@needs(Grant.CONVERSATIONS_READ)
+@requires(Grant.CONVERSATIONS_READ)
 async def list_messages(
-    work: UnitOfWork, conversation_id: ConversationId, window: Window, order: Order = "asc"
+    uow: UnitOfWork, conversation_id: ConversationId, window: Window, order: Order = "asc"
 ) -> Page[Message]:
     """List the messages of a conversation by their number, each answer with the tool calls behind it."""
-    page = await work.messages.page(conversation_id, window, order)
+    page = await uow.messages.page(conversation_id, window, order)
     if not page.items:
-        await work.conversations.get(conversation_id)
+        await uow.conversations.get(conversation_id)
     return page
 
 
-@needs(Grant.CONVERSATIONS_READ)
-async def get_transcript(work: UnitOfWork, conversation_id: ConversationId) -> Transcript:
+@requires(Grant.CONVERSATIONS_READ)
+async def get_transcript(uow: UnitOfWork, conversation_id: ConversationId) -> Transcript:
     """Show a conversation as a whole."""
-    conversation = await work.conversations.get(conversation_id)
+    conversation = await uow.conversations.get(conversation_id)
     messages: list[Message] = []
     cursor: str | None = None
     while len(messages) < TRANSCRIPT_MESSAGES:
-        page = await work.messages.page(conversation_id, Window(_PAGE, cursor), "desc")
+        page = await uow.messages.page(conversation_id, Window(_PAGE, cursor), "desc")
         messages += page.items
         cursor = page.next_cursor
         if cursor is None:

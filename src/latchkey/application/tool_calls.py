@@ -9,21 +9,21 @@ import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
-from latchkey.application.access import Access, access_of
-from latchkey.application.dispatcher import Application
-from latchkey.application.turns.results import saved_by
+from latchkey.application.access import Permission, permission_of
+from latchkey.application.artifacts import created_artifacts
+from latchkey.application.dispatcher import Dispatcher
 from latchkey.domain.credentials import Credential, Owner
 from latchkey.domain.errors import (
+    ConcurrentWrite,
+    DuplicateToolCall,
     Failure,
     Forbidden,
     NotFound,
-    Overtaken,
-    RepeatedCall,
     TooManyCalls,
     Unauthenticated,
     Unavailable,
 )
-from latchkey.domain.ports import Isolation, Transaction, UnitOfWork
+from latchkey.domain.ports import Transaction, TransactionMode, UnitOfWork
 from latchkey.domain.tool_call import ToolCall, ToolCallId
 from latchkey.domain.turn_event import CallCompleted, CallStarted, Happening, numbered
 
@@ -36,7 +36,7 @@ _encode = msgspec.json.Encoder().encode
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
 
 
-class Outcome(Struct, frozen=True):
+class ToolOutcome(Struct, frozen=True):
     """What a tool answers: the structured content, or for an error `{code, detail}`; both also as JSON."""
 
     content: Any
@@ -44,7 +44,7 @@ class Outcome(Struct, frozen=True):
     is_error: bool = False
 
 
-class Invocation(Struct, frozen=True):
+class ToolInvocation(Struct, frozen=True):
     """A tool call as it came in: the tool's name, the JSON of its arguments, and the caller's own name of the call.
 
     A call that is repeated under its `call_id` in the same turn is answered as it was the first time. It is taken not
@@ -59,33 +59,33 @@ class Invocation(Struct, frozen=True):
     attempt: int = 1
 
 
-class Ledger:
+class ToolCallExecutor:
     """Performs tool calls through the door. Those of a turn leave a row, whether they worked or not."""
 
-    def __init__(self, application: Application, most_calls: int = 100) -> None:
-        self._application = application
+    def __init__(self, dispatcher: Dispatcher, most_calls: int = 100) -> None:
+        self._dispatcher = dispatcher
         self._most_calls = most_calls
 
-    async def perform(
+    async def execute(
         self,
         credential: Credential,
-        invocation: Invocation,
+        invocation: ToolInvocation,
         use_case: Callable[Concatenate[UnitOfWork, P], Awaitable[object]],
         *args: P.args,
         **kwargs: P.kwargs,
-    ) -> Outcome:
+    ) -> ToolOutcome:
         """The outcome of the call, failures included, but for those that are not about the call itself.
 
         Raises `Unauthenticated`, `Forbidden` and `Unavailable`: then nothing has happened and nothing is recorded.
         """
         started = perf_counter()
 
-        async def attempt(invocation: Invocation) -> Outcome:
-            async with self._unit(credential, invocation, use_case) as work:
-                result = await use_case(work, *args, **kwargs)
-                outcome = Outcome(result, _encode(result))
-                await self._record(work, invocation, outcome, started)
-                await work.commit()
+        async def attempt(invocation: ToolInvocation) -> ToolOutcome:
+            async with self._unit(credential, invocation, use_case) as uow:
+                result = await use_case(uow, *args, **kwargs)
+                outcome = ToolOutcome(result, _encode(result))
+                await self._record(uow, invocation, outcome, started)
+                await uow.commit()
             return outcome
 
         try:
@@ -96,15 +96,15 @@ class Ledger:
             return await self.refuse(credential, invocation, use_case, failure)
 
     async def refuse(
-        self, credential: Credential, invocation: Invocation, use_case: Callable[..., object], failure: Failure
-    ) -> Outcome:
+        self, credential: Credential, invocation: ToolInvocation, use_case: Callable[..., object], failure: Failure
+    ) -> ToolOutcome:
         """A call that had no effect: recorded, and answered with what was wrong. Raises like `perform`."""
         outcome = _refused(failure)
 
-        async def attempt(invocation: Invocation) -> Outcome:
-            async with self._unit(credential, invocation, use_case, stores=False) as work:
-                await self._record(work, invocation, outcome, perf_counter())
-                await work.commit()
+        async def attempt(invocation: ToolInvocation) -> ToolOutcome:
+            async with self._unit(credential, invocation, use_case, stores=False) as uow:
+                await self._record(uow, invocation, outcome, perf_counter())
+                await uow.commit()
             return outcome
 
         return await self._settled(credential, invocation, use_case, attempt)
@@ -112,46 +112,46 @@ class Ledger:
     async def _settled(
         self,
         credential: Credential,
-        invocation: Invocation,
+        invocation: ToolInvocation,
         use_case: Callable[..., object],
-        attempt: Callable[[Invocation], Awaitable[Outcome]],
-    ) -> Outcome:
+        attempt: Callable[[ToolInvocation], Awaitable[ToolOutcome]],
+    ) -> ToolOutcome:
         """What an attempt comes to, made again where others were faster, or had announced the call."""
         while True:
             try:
                 return await attempt(invocation)
-            except Overtaken:
+            except ConcurrentWrite:
                 if invocation.attempt == _ATTEMPTS:
                     raise
                 invocation = replace(invocation, attempt=invocation.attempt + 1)
             except TooManyCalls as failure:
                 return await self._beyond(credential, invocation, use_case, failure)
-            except RepeatedCall:
+            except DuplicateToolCall:
                 if first := await self._repeat(credential, invocation, use_case):
                     return first
                 invocation = replace(invocation, announced=True)
 
     async def _repeat(
-        self, credential: Credential, invocation: Invocation, use_case: Callable[..., object]
-    ) -> Outcome | None:
+        self, credential: Credential, invocation: ToolInvocation, use_case: Callable[..., object]
+    ) -> ToolOutcome | None:
         """What the call under this id was answered; None if it was announced, and not answered yet.
 
         Only one that is not the same call is a mistake.
         """
-        async with self._unit(credential, invocation, use_case, stores=False) as work:
-            if work.scope.turn_id is None or invocation.call_id is None:
+        async with self._unit(credential, invocation, use_case, stores=False) as uow:
+            if uow.scope.turn_id is None or invocation.call_id is None:
                 raise LookupError(invocation.call_id)  # only calls with both are recorded under an id
-            first = await work.tool_calls.find(work.scope.turn_id, invocation.call_id)
+            first = await uow.tool_calls.find(uow.scope.turn_id, invocation.call_id)
         if not first.has_result:
             return None
         if first.name != invocation.name or _canonical(first.arguments) != _canonical(invocation.arguments):
-            return _refused(RepeatedCall("Another call was made under this id: give each its own."))
+            return _refused(DuplicateToolCall("Another call was made under this id: give each its own."))
         json = bytes(first.result)
-        return Outcome(msgspec.json.decode(json), json, first.is_error)
+        return ToolOutcome(msgspec.json.decode(json), json, first.is_error)
 
     async def _beyond(
-        self, credential: Credential, invocation: Invocation, use_case: Callable[..., object], failure: TooManyCalls
-    ) -> Outcome:
+        self, credential: Credential, invocation: ToolInvocation, use_case: Callable[..., object], failure: TooManyCalls
+    ) -> ToolOutcome:
         """A call that is one too many is refused, unless it repeats one of those that were not."""
         first = None
         if invocation.call_id is not None:
@@ -160,45 +160,50 @@ class Ledger:
         return first or _refused(failure)
 
     def _unit(
-        self, credential: Credential, invocation: Invocation, use_case: Callable[..., object], *, stores: bool = True
+        self,
+        credential: Credential,
+        invocation: ToolInvocation,
+        use_case: Callable[..., object],
+        *,
+        stores: bool = True,
     ) -> AbstractAsyncContextManager[Transaction]:
         """A token's unit may write, whatever the use case does: the turn's ledger is part of it."""
-        access = access_of(use_case)
-        isolation: Isolation = "serial" if invocation.attempt > 1 else "write"
+        access = permission_of(use_case)
+        mode: TransactionMode = "exclusive" if invocation.attempt > 1 else "write"
         if isinstance(credential, Owner):
-            isolation = access.isolation
-        access = Access(access.grant, isolation, access.stores and stores)
-        return self._application.unit(credential, access, invocation.name)
+            mode = access.mode
+        access = Permission(access.grant, mode, access.stores and stores)
+        return self._dispatcher.unit(credential, access, invocation.name)
 
-    async def _record(self, work: Transaction, invocation: Invocation, outcome: Outcome, started: float) -> None:
+    async def _record(self, uow: Transaction, invocation: ToolInvocation, outcome: ToolOutcome, started: float) -> None:
         """Row and events of a call of a turn."""
-        if work.scope.turn_id is None:
+        if uow.scope.turn_id is None:
             return
-        turn_id = work.scope.turn_id
+        turn_id = uow.scope.turn_id
         call = ToolCall(
-            id=ToolCallId(work.new_id()),
+            id=ToolCallId(uow.new_id()),
             name=invocation.name,
             arguments=Raw(invocation.arguments),
             result=Raw(outcome.json),
             is_error=outcome.is_error,
-            started_at=work.now,
+            started_at=uow.now,
             duration_ms=round((perf_counter() - started) * 1000),
         )
         happened: list[Happening] = []
         if invocation.announced and invocation.call_id:
-            call = replace(call, id=await work.tool_calls.settle(turn_id, invocation.call_id, call))
+            call = replace(call, id=await uow.tool_calls.set_result(turn_id, invocation.call_id, call))
         else:
-            await work.tool_calls.add(call, turn_id, invocation.call_id)
+            await uow.tool_calls.add(call, turn_id, invocation.call_id)
             happened.append(CallStarted(call.id, call.name, call.arguments))
         happened.append(CallCompleted(call.id, call.name, call.result, call.is_error, call.duration_ms))
-        happened += saved_by([call])
-        first = await work.turns.next_call(turn_id, work.now, len(happened), self._most_calls)
-        await work.turn_events.add(*numbered(turn_id, first - 1, *happened))
+        happened += created_artifacts([call])
+        first = await uow.turns.next_call(turn_id, uow.now, len(happened), self._most_calls)
+        await uow.turn_events.add(*numbered(turn_id, first - 1, *happened))
 
 
-def _refused(failure: Failure) -> Outcome:
+def _refused(failure: Failure) -> ToolOutcome:
     content = {"code": failure.code, "detail": failure.detail}
-    return Outcome(content, _encode(content), is_error=True)
+    return ToolOutcome(content, _encode(content), is_error=True)
 
 
 def _canonical(json: bytes | Raw) -> bytes:

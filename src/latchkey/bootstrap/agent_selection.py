@@ -8,7 +8,7 @@ from latchkey.config import AgentName, ConfigurationError, Settings
 from latchkey.infrastructure.agents.claude.command import find_cli
 
 
-class Staffing(Struct, frozen=True):
+class AgentSelection(Struct, frozen=True):
     """None is nobody. The Claude CLI is the one that was found, whether needed or not."""
 
     chat: AgentName | None
@@ -16,13 +16,13 @@ class Staffing(Struct, frozen=True):
     cli: Path | None
 
     @classmethod
-    def of(cls, settings: Settings) -> "Staffing":
+    def of(cls, settings: Settings) -> "AgentSelection":
         """Raises `ConfigurationError` for an agent that could not work. Nothing is made or started yet."""
         cli = find_cli(Path(settings.claude_cli) if settings.claude_cli else None)
-        staffing = cls(settings.agent_name, settings.file_agent_name(has_claude=cli is not None), cli)
-        if faults := staffing._faults(settings):
+        selection = cls(settings.agent_name, settings.file_agent_name(has_claude=cli is not None), cli)
+        if faults := selection._faults(settings):
             raise ConfigurationError(*faults)
-        return staffing
+        return selection
 
     def _faults(self, settings: Settings) -> list[str]:
         asked = {self.chat, self.files}

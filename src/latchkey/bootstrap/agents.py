@@ -1,5 +1,5 @@
 """An agent that is loaded with its first turn."""
-# ruff: noqa: PLC0415  # which libraries are needed is known here, and each agent brings many: see `LateAgent`
+# ruff: noqa: PLC0415  # which libraries are needed is known here, and each agent brings many: see `LazyAgent`
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -9,10 +9,10 @@ from typing import Protocol
 
 import mcp
 
-from latchkey.bootstrap.agent_selection import Staffing
+from latchkey.bootstrap.agent_selection import AgentSelection
 from latchkey.bootstrap.runtime import importing
 from latchkey.config import AgentName, Settings
-from latchkey.domain.agent import AgentEvent, Assignment
+from latchkey.domain.agent import AgentEvent, AgentRun
 from latchkey.domain.credentials import Scope, TokenSecret
 from latchkey.domain.ports import Agent
 from latchkey.infrastructure.agents.claude.command import ClaudeCli
@@ -22,7 +22,7 @@ class ClosingAgent(Agent, Protocol):
     async def aclose(self) -> None: ...
 
 
-class LateAgent:
+class LazyAgent:
     """Itself it needs nothing. What an agent imports takes 0.5 s of CPU and 36 MB.
 
     A process without turns does without; with the first, it is imported in a thread, and all others are served
@@ -34,10 +34,10 @@ class LateAgent:
         self._load = load
         self._loading: asyncio.Task[ClosingAgent] | None = None
 
-    async def run(self, assignment: Assignment) -> AsyncGenerator[AgentEvent, None]:
+    async def run(self, agent_run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
         # Shared by all turns that wait for it; one that is cancelled meanwhile takes it from nobody.
         agent = await asyncio.shield(self._loaded())
-        async with aclosing(agent.run(assignment)) as events:
+        async with aclosing(agent.run(agent_run)) as events:
             async for event in events:
                 yield event
 
@@ -67,19 +67,19 @@ class Agents:
         self._settings = settings
         self._connect = connect
         self._mcp_url = mcp_url
-        self._staffing = Staffing.of(settings)
-        self._made: dict[AgentName, LateAgent] = {}
-        self.chat = self._named(self._staffing.chat)
-        self.files = self._named(self._staffing.files)
+        self._selection = AgentSelection.of(settings)
+        self._made: dict[AgentName, LazyAgent] = {}
+        self.chat = self._named(self._selection.chat)
+        self.files = self._named(self._selection.files)
 
     async def aclose(self) -> None:
         for agent in self._made.values():
             await agent.aclose()
 
-    def _named(self, name: AgentName | None) -> LateAgent | None:
+    def _named(self, name: AgentName | None) -> LazyAgent | None:
         if name is None:
             return None
-        return self._made.setdefault(name, LateAgent(name, partial(self._make, name)))
+        return self._made.setdefault(name, LazyAgent(name, partial(self._make, name)))
 
     def _make(self, name: AgentName) -> ClosingAgent:
         if name == "rehearsal":
@@ -102,7 +102,7 @@ class Agents:
         )
 
     def _cli(self) -> ClaudeCli:
-        settings, path = self._settings, self._staffing.cli
+        settings, path = self._settings, self._selection.cli
         if path is None or settings.anthropic_api_key is None:
             raise LookupError("claude")  # the staffing has seen to both
         return ClaudeCli(

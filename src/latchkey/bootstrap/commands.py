@@ -1,5 +1,5 @@
 """The commands, done with the real parts."""
-# ruff: noqa: PLC0415  # here, a command imports what it needs when it is asked for: see `Console`
+# ruff: noqa: PLC0415  # here, a command imports what it needs when it is asked for: see `Commands`
 
 import os
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ REFUSALS = (ConfigurationError, Failure)
 """What a command refuses to do, with a text for whoever asked; anything else is a bug."""
 
 
-class Console:
+class Commands:
     """What `latchkey.interfaces.cli` asks for.
 
     Everything together takes 1.3 s of CPU to import, and `serve` alone needs most of it: `token` and `--help` take
@@ -27,8 +27,8 @@ class Console:
     def serve(self, host: str, port: int, workers: int, *, dev: bool, migrate: bool) -> None:
         with importing():
             from latchkey.bootstrap.serve import serve
-            from latchkey.interfaces.http.server.listen import Listening
-        serve(Settings.read(os.environ, dev=dev), Listening(host, port, workers), migrate=migrate)
+            from latchkey.interfaces.http.server.listen import ListenAddress
+        serve(Settings.read(os.environ, dev=dev), ListenAddress(host, port, workers), migrate=migrate)
 
     def migrate(self) -> None:
         with importing():

@@ -11,11 +11,11 @@ from litestar import Litestar
 from litestar.types import ASGIApp
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from latchkey.application.turns.executor import Limits
+from latchkey.application.turns.executor import TurnLimits
 from latchkey.application.turns.prompts import BUILT_IN, FILE_BUILT_IN
-from latchkey.application.turns.runner import CHAT_GRANTS, FILE_GRANTS, Kind, TurnRunner
-from latchkey.application.turns.start import Terms
-from latchkey.application.turns.subscription import Watch
+from latchkey.application.turns.runner import CHAT_GRANTS, FILE_GRANTS, TurnProfile, TurnRunner
+from latchkey.application.turns.start import AcceptanceLimits
+from latchkey.application.turns.subscription import TurnSubscriptions
 from latchkey.bootstrap.agents import Agents
 from latchkey.bootstrap.core import Core, create_core
 from latchkey.bootstrap.identity import create_identity
@@ -23,9 +23,9 @@ from latchkey.bootstrap.runtime import before_termination, tuned
 from latchkey.config import Settings
 from latchkey.domain.errors import Unavailable
 from latchkey.infrastructure.database.revision import is_at_head
-from latchkey.infrastructure.identity.jwks import Jwks
+from latchkey.infrastructure.identity.jwks import JwksIdentity
 from latchkey.interfaces.http.app import Parts, create_app
-from latchkey.interfaces.http.middleware.security import Edge
+from latchkey.interfaces.http.middleware.security import SecurityMiddleware
 from latchkey.interfaces.http.routes.resource_metadata import PATH as METADATA_PATH
 from latchkey.interfaces.http.routes.resource_metadata import ResourceMetadata
 from latchkey.interfaces.mcp.http.endpoint import McpEndpoint
@@ -44,13 +44,13 @@ def create_asgi(settings: Settings, host: str, port: int) -> ASGIApp:
     origins = settings.allowed_origins or (*(f"http://{name}" for name in _LOOPBACK), _origin(public_url))
     metadata = _resource_metadata(settings, f"{public_url}/mcp")
     metadata_url = f"{public_url}{METADATA_PATH}" if metadata else None
-    endpoint = McpEndpoint(core.mcp_server, core.application, identity, f"{public_url}/mcp", metadata_url)
+    endpoint = McpEndpoint(core.mcp_server, core.dispatcher, identity, f"{public_url}/mcp", metadata_url)
     runner = _runner(settings, core, agents)
-    watch = Watch(core.application, core.feed)
+    subscriptions = TurnSubscriptions(core.dispatcher, core.event_bus)
     parts = Parts(
-        application=core.application,
+        dispatcher=core.dispatcher,
         runner=runner,
-        watch=watch,
+        subscriptions=subscriptions,
         identity=identity,
         probe=partial(_check_ready, core.engine, runner),
         mcp=endpoint,
@@ -60,27 +60,29 @@ def create_asgi(settings: Settings, host: str, port: int) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        async with core.feed.run(), endpoint.run():
-            with before_termination(partial(_drain, runner, watch, settings.drain_s)):
+        async with core.event_bus.run(), endpoint.run():
+            with before_termination(partial(_drain, runner, subscriptions, settings.drain_s)):
                 async with tuned():
                     yield
             await runner.aclose()
         await agents.aclose()
-        if isinstance(identity, Jwks):
+        if isinstance(identity, JwksIdentity):
             await identity.aclose()
         await core.engine.dispose()
 
     by_https = public_url.startswith("https://")
-    return Edge(create_app(parts, [lifespan]), hosts, origins, lambda: runner.is_draining, by_https=by_https)
+    return SecurityMiddleware(
+        create_app(parts, [lifespan]), hosts, origins, lambda: runner.is_draining, by_https=by_https
+    )
 
 
 def _runner(settings: Settings, core: Core, agents: Agents) -> TurnRunner:
-    chat = Kind(agents.chat, settings.system_prompt() or BUILT_IN, CHAT_GRANTS)
-    files = Kind(agents.files, FILE_BUILT_IN, FILE_GRANTS)
-    return TurnRunner(core.application, core.feed, chat, files, _limits(settings))
+    chat = TurnProfile(agents.chat, settings.system_prompt() or BUILT_IN, CHAT_GRANTS)
+    files = TurnProfile(agents.files, FILE_BUILT_IN, FILE_GRANTS)
+    return TurnRunner(core.dispatcher, core.event_bus, chat, files, _limits(settings))
 
 
-async def _drain(runner: TurnRunner, watch: Watch, seconds: float) -> None:
+async def _drain(runner: TurnRunner, subscriptions: TurnSubscriptions, seconds: float) -> None:
     """Let the turns that are running end, for so long; then nobody is to be kept waiting."""
     try:
         with suppress(TimeoutError):
@@ -88,7 +90,7 @@ async def _drain(runner: TurnRunner, watch: Watch, seconds: float) -> None:
                 await runner.drain()
     finally:
         await runner.aclose()
-        watch.close()
+        subscriptions.close()
 
 
 def _resource_metadata(settings: Settings, resource: str) -> ResourceMetadata | None:
@@ -98,15 +100,15 @@ def _resource_metadata(settings: Settings, resource: str) -> ResourceMetadata | 
     return ResourceMetadata(resource, [settings.issuer], ["header"])
 
 
-def _limits(settings: Settings) -> Limits:
-    terms = Terms(
+def _limits(settings: Settings) -> TurnLimits:
+    terms = AcceptanceLimits(
         lease=timedelta(seconds=settings.turn_lease_s),
         turns_per_user=settings.turns_per_user,
         history_turns=settings.history_turns,
         history_chars=settings.history_chars,
     )
     deadline = timedelta(seconds=settings.turn_deadline_s)
-    return Limits(terms, deadline, settings.turn_max_steps, settings.turn_max_calls)
+    return TurnLimits(terms, deadline, settings.turn_max_steps, settings.turn_max_calls)
 
 
 async def _check_ready(engine: AsyncEngine, runner: TurnRunner) -> None:

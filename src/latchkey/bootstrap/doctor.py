@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from latchkey.bootstrap.agent_selection import Staffing
+from latchkey.bootstrap.agent_selection import AgentSelection
 from latchkey.bootstrap.identity import DEV_KEY
 from latchkey.config import VARIABLES, ConfigurationError, Settings
 from latchkey.domain.errors import Unavailable
@@ -21,7 +21,7 @@ from latchkey.infrastructure.database.revision import is_at_head
 from latchkey.infrastructure.database.sql.engine import create_engine, files_of
 from latchkey.infrastructure.database.startup_checks import IsolationBroken, verify
 from latchkey.infrastructure.database.urls import SQLITE, UnusableUrl, parse
-from latchkey.infrastructure.identity.jwks_document import KeyDocument
+from latchkey.infrastructure.identity.jwks_document import JwksDocument
 from latchkey.infrastructure.identity.strength import ENOUGH_BITS, bits_of
 from latchkey.interfaces.cli import Finding
 
@@ -173,7 +173,7 @@ def _examine_identity(settings: Settings) -> Finding:
 
 
 async def _examine_keys(url: str) -> Finding:
-    document = KeyDocument(url)
+    document = JwksDocument(url)
     try:
         keys = await document.fetch()
     except Unavailable as error:
@@ -194,13 +194,13 @@ def _examine_database(settings: Settings) -> Finding:
 def _examine_agents(settings: Settings) -> Iterator[Finding]:
     """An agent that could not work stops the service; that there is none stops nothing but turns."""
     try:
-        staffing = Staffing.of(settings)
+        selection = AgentSelection.of(settings)
     except ConfigurationError as error:
         yield Finding("agent", "; ".join(error.faults), ok=False)
         return
-    yield _agent("agent", staffing.chat, "answers turns", "LATCHKEY_AGENT or OPENAI_API_KEY")
-    yield _agent("file agent", staffing.files, "makes files", "LATCHKEY_FILE_AGENT, LATCHKEY_AGENT or OPENAI_API_KEY")
-    yield _examine_claude(staffing)
+    yield _agent("agent", selection.chat, "answers turns", "LATCHKEY_AGENT or OPENAI_API_KEY")
+    yield _agent("file agent", selection.files, "makes files", "LATCHKEY_FILE_AGENT, LATCHKEY_AGENT or OPENAI_API_KEY")
+    yield _examine_claude(selection)
 
 
 def _agent(kind: str, name: str | None, does: str, variables: str) -> Finding:
@@ -208,15 +208,15 @@ def _agent(kind: str, name: str | None, does: str, variables: str) -> Finding:
     return Finding(kind, text, ok=name is not None, needed=False)
 
 
-def _examine_claude(staffing: Staffing) -> Finding:
+def _examine_claude(selection: AgentSelection) -> Finding:
     """Much of what is relied on is documented nowhere, so another version is worth a note, whoever uses it."""
-    if staffing.cli is None:
+    if selection.cli is None:
         return Finding("claude cli", "none is found, and none is needed")
-    found = version_of(staffing.cli)
-    text = f"{staffing.cli} is version {found or 'unknown'}"
+    found = version_of(selection.cli)
+    text = f"{selection.cli} is version {found or 'unknown'}"
     if found == TESTED_VERSION:
         return Finding("claude cli", f"{text}, the one that was tested")
-    needed = found is None and "claude" in {staffing.chat, staffing.files}
+    needed = found is None and "claude" in {selection.chat, selection.files}
     return Finding("claude cli", f"{text}; {TESTED_VERSION} was tested", ok=False, needed=needed)
 
 

@@ -3,18 +3,18 @@
 from pathlib import Path
 
 from latchkey.config import ConfigurationError, Settings
-from latchkey.infrastructure.identity.jwks import Jwks
+from latchkey.infrastructure.identity.jwks import JwksIdentity
 from latchkey.infrastructure.identity.shared_secret import SharedSecret
 from latchkey.infrastructure.identity.signing_key_file import key_in
 
 DEV_KEY = Path("var/signing.key")
 
 
-def create_identity(settings: Settings) -> SharedSecret | Jwks:
+def create_identity(settings: Settings) -> SharedSecret | JwksIdentity:
     """Raises `ConfigurationError` if nobody vouches for users."""
     settings.require_identity()
     if settings.auth_jwks_url is not None:
-        return Jwks(settings.auth_jwks_url, settings.issuer, settings.audience)
+        return JwksIdentity(settings.auth_jwks_url, settings.issuer, settings.audience)
     return create_signer(settings)
 
 

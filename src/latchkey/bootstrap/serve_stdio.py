@@ -18,8 +18,8 @@ def serve(settings: Settings, secret: TokenSecret) -> None:
 async def _serve(settings: Settings, secret: TokenSecret) -> None:
     core = create_core(settings)
     try:
-        await core.application.scope_of(secret)
-        async with core.feed.run():
+        await core.dispatcher.scope_of(secret)
+        async with core.event_bus.run():
             await serve_stdio(core.mcp_server, secret)
     finally:
         await core.engine.dispose()

@@ -7,11 +7,11 @@ from msgspec import Raw, Struct
 
 from latchkey.domain.credentials import Scope, TokenSecret
 from latchkey.domain.message import PastTurn
-from latchkey.domain.tool_call import CallerId, recorded
+from latchkey.domain.tool_call import ExternalCallId, recorded
 from latchkey.domain.turn import TurnId, Usage
 
 
-class Assignment(Struct, frozen=True, kw_only=True):
+class AgentRun(Struct, frozen=True, kw_only=True):
     """One turn's work. The agent reaches its tools over MCP with `secret`, which opens `scope` as long as it lives."""
 
     turn_id: TurnId
@@ -41,7 +41,7 @@ class ToolRequest(Struct, frozen=True):
     def of(cls, call_id: str, name: str, arguments: dict[str, Any]) -> "ToolRequest | None":
         """None for an id that no call can be kept under, which the tool will say."""
         try:
-            msgspec.convert(call_id, CallerId)
+            msgspec.convert(call_id, ExternalCallId)
         except (msgspec.ValidationError, UnicodeEncodeError):
             return None
         return cls(call_id, name, Raw(recorded(arguments)))

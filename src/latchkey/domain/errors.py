@@ -105,15 +105,15 @@ class TurnLost(Conflict):
     """The turn's lease has passed, and it is not stored as interrupted yet."""
 
 
-class AlreadyTold(Conflict):
-    """The turn's events have other text than expected: so many characters as `told` says."""
+class OffsetConflict(Conflict):
+    """The turn's events have other text than expected: `answer_length` characters."""
 
-    def __init__(self, told: int) -> None:
-        super().__init__(f"The turn has been told up to its character {told}.")
-        self.told = told
+    def __init__(self, answer_length: int) -> None:
+        super().__init__(f"The recorded answer has {answer_length} characters: continue from there.")
+        self.answer_length = answer_length
 
 
-class RepeatedCall(Conflict):
+class DuplicateToolCall(Conflict):
     """The turn has a tool call under this id already."""
 
 
@@ -151,7 +151,7 @@ class Unavailable(Failure):
     retry_after = 5
 
 
-class Overtaken(Unavailable):
+class ConcurrentWrite(Unavailable):
     """Somebody else wrote to the turn at the same time, and nothing has happened: it can be done anew at once."""
 
 

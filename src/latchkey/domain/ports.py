@@ -8,14 +8,14 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from latchkey.domain.agent import AgentEvent, Assignment
+from latchkey.domain.agent import AgentEvent, AgentRun
 from latchkey.domain.credentials import Credential, Owner, Scope, UserId
 from latchkey.domain.repositories import (
-    Allowances,
     Artifacts,
     ContextTokens,
     Conversations,
     Messages,
+    QuotaUsages,
     Tasks,
     ToolCalls,
     TurnEvents,
@@ -41,7 +41,7 @@ class UnitOfWork(Protocol):
     artifacts: Artifacts
     tool_calls: ToolCalls
     context_tokens: ContextTokens
-    allowances: Allowances
+    quota_usage: QuotaUsages
 
     def new_id(self) -> UUID:
         """A new UUIDv7; later ones of one process sort after earlier ones."""
@@ -59,14 +59,14 @@ class Transaction(UnitOfWork, Protocol):
     async def commit(self) -> None: ...
 
 
-Isolation = Literal["read", "write", "serial"]
-"""`read` units may not write. `serial` ones of one user run one after the other, and never beside one of a token."""
+TransactionMode = Literal["read", "write", "exclusive"]
+"""`read` units may not write. `exclusive` ones of one user run one after the other, and never beside one of a token."""
 
 
 class UnitsOfWork(Protocol):
     """Opens units of work: the only way to the data."""
 
-    def open(self, credential: Credential, isolation: Isolation) -> AbstractAsyncContextManager[Transaction]:
+    def open(self, credential: Credential, mode: TransactionMode) -> AbstractAsyncContextManager[Transaction]:
         """Resolve the credential and open its scope, in one transaction.
 
         Raises `Unauthenticated` for a context token that is unknown, expired or revoked, and
@@ -75,10 +75,10 @@ class UnitsOfWork(Protocol):
         ...
 
 
-class Following(Protocol):
+class Subscription(Protocol):
     """The news of one turn for one follower. It holds little: a slow follower reads the log instead."""
 
-    async def news(self, patience_s: float) -> list[TurnEvent]:
+    async def next_events(self, timeout_s: float) -> list[TurnEvent]:
         """Events that were committed since the last time.
 
         An empty list means that there may be some in the log, or that so many seconds have passed.
@@ -86,14 +86,14 @@ class Following(Protocol):
         ...
 
 
-class Feed(Protocol):
+class EventBus(Protocol):
     """Tells what was committed to turns, by this process and by others."""
 
-    def follow(self, owner: Owner, turn_id: TurnId) -> AbstractContextManager[Following]:
+    def subscribe(self, owner: Owner, turn_id: TurnId) -> AbstractContextManager[Subscription]:
         """Hear of everything that is committed to the turn from now on."""
         ...
 
-    def rouse(self) -> None:
+    def wake_all(self) -> None:
         """Give every follower no news at once."""
         ...
 
@@ -103,7 +103,7 @@ class Agent(Protocol):
 
     name: str
 
-    def run(self, assignment: Assignment) -> AsyncGenerator[AgentEvent, None]:
+    def run(self, agent_run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
         """The events of the turn, as they happen; it is complete when they end.
 
         Raises a `TurnFailed` that says why there is no answer. Closing the iterator stops the agent,
@@ -123,7 +123,7 @@ class Identity(Protocol):
         ...
 
 
-class Call(Struct, frozen=True):
+class UseCaseCall(Struct, frozen=True):
     """One call through the door, as it is logged. `outcome` is `ok`, `cancelled` or the code of a failure."""
 
     use_case: str
@@ -132,5 +132,5 @@ class Call(Struct, frozen=True):
     duration_ms: float
 
 
-Journal = Callable[[Call], None]
+CallLog = Callable[[UseCaseCall], None]
 """Where each call through the door is written down."""

@@ -15,7 +15,7 @@ from latchkey.domain.conversation import Conversation, ConversationId
 from latchkey.domain.credentials import ContextToken, ContextTokenId, TokenSecret
 from latchkey.domain.message import Message, PastTurn
 from latchkey.domain.page import Page, Window
-from latchkey.domain.quota import Allowance
+from latchkey.domain.quota import QuotaUsage
 from latchkey.domain.task import Task, TaskId, TaskStatus
 from latchkey.domain.tool_call import ToolCall, ToolCallId
 from latchkey.domain.turn import Turn, TurnId, Usage
@@ -24,15 +24,15 @@ from latchkey.domain.turn_event import TurnEvent
 Order = Literal["asc", "desc"]
 
 
-class Progress(Struct, frozen=True):
+class AnswerProgress(Struct, frozen=True):
     """How far the telling of a turn has come: characters of its answer before and now, and what it has used."""
 
-    before: int
-    now: int
+    offset: int
+    new_length: int
     usage: Usage
 
 
-class Closing(Struct, frozen=True):
+class LockedTurn(Struct, frozen=True):
     """All that it takes to end a turn: itself, its calls, and the number of its conversation's next message."""
 
     turn: Turn
@@ -84,7 +84,7 @@ class Turns(Protocol):
 
     async def add(self, turn: Turn) -> None: ...
     async def get(self, id: TurnId, *, for_update: bool = False) -> Turn: ...
-    async def closing(self, id: TurnId) -> Closing:
+    async def lock_for_finish(self, id: TurnId) -> LockedTurn:
         """The turn, to be ended: nobody else changes it or numbers messages until the unit of work ends.
 
         A call that is announced while this waits for the turn may be missing.
@@ -109,7 +109,9 @@ class Turns(Protocol):
         """
         ...
 
-    async def progress(self, id: TurnId, now: datetime, progress: Progress, count: int) -> int | None:
+    async def record_progress(
+        self, id: TurnId, now: datetime, record_progress: AnswerProgress, count: int
+    ) -> int | None:
         """Take numbers of events, with what has been told and used since.
 
         None, and nothing is taken, unless the turn is running and has been told up to where the progress begins.
@@ -168,15 +170,15 @@ class ToolCalls(Protocol):
     """The ledger: what the tools of each turn were asked and what they answered, oldest first."""
 
     async def add(self, call: ToolCall, turn_id: TurnId, call_id: str | None = None) -> None:
-        """Raises `RepeatedCall` if the turn has a call under that id."""
+        """Raises `DuplicateToolCall` if the turn has a call under that id."""
         ...
 
     async def announce(self, call: ToolCall, turn_id: TurnId, call_id: str) -> bool:
         """Add one that has no result yet; False, and nothing is added, if the turn has a call under that id."""
         ...
 
-    async def settle(self, turn_id: TurnId, call_id: str, call: ToolCall) -> ToolCallId:
-        """Give the call that was announced under that id its result. Raises `RepeatedCall` if it has one."""
+    async def set_result(self, turn_id: TurnId, call_id: str, call: ToolCall) -> ToolCallId:
+        """Give the call that was announced under that id its result. Raises `DuplicateToolCall` if it has one."""
         ...
 
     async def find(self, turn_id: TurnId, call_id: str) -> ToolCall: ...
@@ -203,18 +205,18 @@ class ContextTokens(Protocol):
         ...
 
 
-class Allowances(Protocol):
+class QuotaUsages(Protocol):
     """What the person has used of their quota: one row, which tokens of any grant may draw on."""
 
-    async def get(self) -> Allowance | None:
+    async def get(self) -> QuotaUsage | None:
         """Held until the unit of work ends."""
         ...
 
-    async def add(self, allowance: Allowance) -> Allowance:
+    async def add(self, usage: QuotaUsage) -> QuotaUsage:
         """The first; if somebody else was faster, it is theirs that is answered."""
         ...
 
-    async def replace(self, allowance: Allowance) -> None: ...
+    async def replace(self, usage: QuotaUsage) -> None: ...
 
     async def measure(self) -> int:
         """How many bytes are stored of the person, `ROW_BYTES` for each row included."""

@@ -10,7 +10,7 @@ from msgspec import Meta, Raw, Struct
 from latchkey.domain.values import PLAIN, Instant
 
 ToolCallId = NewType("ToolCallId", UUID)
-CallerId = Annotated[str, Meta(min_length=1, max_length=255, pattern=PLAIN)]
+ExternalCallId = Annotated[str, Meta(min_length=1, max_length=255, pattern=PLAIN)]
 """The caller's own name of a call."""
 
 NO_RESULT = Raw(b"null")

@@ -48,7 +48,7 @@ class Idempotency(Struct, frozen=True):
 class Turn(Struct, frozen=True, kw_only=True):
     """One turn. While it runs, whoever runs it renews its lease; a lease that has passed means nobody does.
 
-    `last_event` is the number of its newest event, and `told` how many characters of the answer its events have.
+    `last_event` is the number of its newest event, and `answer_length` how many characters of the answer its events hold.
     """
 
     id: TurnId
@@ -61,7 +61,7 @@ class Turn(Struct, frozen=True, kw_only=True):
     finished_at: Instant | None = None
     lease_until: Instant
     last_event: int = 0
-    told: int = 0
+    answer_length: int = 0
     idempotency: Idempotency | None = None
 
     def is_running(self, now: datetime) -> bool:

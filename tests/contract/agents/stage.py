@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from uuid import uuid4
 
-from latchkey.domain.agent import AgentEvent, Assignment, TextDelta, ToolRequest
+from latchkey.domain.agent import AgentEvent, AgentRun, TextDelta, ToolRequest
 from latchkey.domain.credentials import Scope, TokenSecret, UserId
 from latchkey.domain.errors import TurnFailed
 from latchkey.domain.message import PastTurn
@@ -50,7 +50,7 @@ class Adapter:
 
 
 @dataclass
-class Outcome:
+class ToolOutcome:
     """What one turn told, and the failure that it ended with, if it did."""
 
     events: list[AgentEvent] = field(default_factory=list)
@@ -82,10 +82,10 @@ class Stage:
     tools: ToolServer
     secret: TokenSecret = field(default_factory=lambda: TokenSecret.mint(UserId("ada")))
 
-    def assignment(
+    def agent_run(
         self, message: str = "Hello", *, history: list[PastTurn] | None = None, max_steps: int = 8
-    ) -> Assignment:
-        return Assignment(
+    ) -> AgentRun:
+        return AgentRun(
             turn_id=TurnId(uuid4()),
             instructions="You keep notes.",
             history=history or [],
@@ -95,12 +95,12 @@ class Stage:
             max_steps=max_steps,
         )
 
-    async def play(self, *script: Step, assignment: Assignment | None = None) -> Outcome:
+    async def play(self, *script: Step, agent_run: AgentRun | None = None) -> ToolOutcome:
         """One turn from beginning to end, with a model that follows the script."""
         self.model.script.extend(script)
-        outcome = Outcome()
+        outcome = ToolOutcome()
         try:
-            async for event in self.agent.run(assignment or self.assignment()):
+            async for event in self.agent.run(agent_run or self.agent_run()):
                 outcome.events.append(event)
         except TurnFailed as failure:
             outcome.failure = failure

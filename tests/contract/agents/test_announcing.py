@@ -12,7 +12,7 @@ import pytest
 from latchkey.domain.agent import AgentEvent, TextDelta, ToolRequest, ToolReturned
 from latchkey.domain.errors import ModelBadResponse
 from latchkey.domain.turn import Usage
-from tests.contract.agents.stage import Adapter, Outcome, Stage
+from tests.contract.agents.stage import Adapter, Stage, ToolOutcome
 from tests.fakes.model_script import Answer, Reply, calls, says
 
 NOTE = ("note", '{"text":"milk"}')
@@ -20,7 +20,7 @@ IDS = re.compile(rb"(call|toolu)_[0-9a-f]{32}")
 LONG_ENOUGH = 200
 
 
-def announced(outcome: Outcome) -> list[tuple[str, str, object]]:
+def announced(outcome: ToolOutcome) -> list[tuple[str, str, object]]:
     return [(one.call_id, one.name, msgspec.json.decode(one.arguments)) for one in outcome.requests]
 
 
@@ -61,7 +61,7 @@ async def test_it_is_announced_while_the_tool_has_not_answered_yet(stage: Stage)
     """And after what was said before."""
     stage.tools.held_until = Event()
     stage.model.script += [calls(NOTE, saying=("Well,",)), says("Noted.")]
-    turn, said = stage.agent.run(stage.assignment()), ""
+    turn, said = stage.agent.run(stage.agent_run()), ""
     async for event in turn:
         if isinstance(event, ToolRequest):
             break
@@ -77,7 +77,7 @@ async def test_it_is_announced_while_the_tool_has_not_answered_yet(stage: Stage)
 async def test_the_tool_is_reached_only_once_whoever_listens_has_come_back_for_more(direct_stage: Stage) -> None:
     """Who listens has written it down by then."""
     direct_stage.model.script += [calls(NOTE), says("Noted.")]
-    turn = direct_stage.agent.run(direct_stage.assignment())
+    turn = direct_stage.agent.run(direct_stage.agent_run())
     await up_to_a_request(turn)
     await others_to_work()
     before = list(direct_stage.tools.calls)
@@ -104,7 +104,7 @@ async def test_a_calls_return_is_told_once_it_has_answered_and_before_the_model_
 async def test_a_call_that_is_still_at_work_has_not_returned(stage: Stage) -> None:
     stage.tools.held_until = Event()
     stage.model.script += [calls(NOTE), says("Noted.")]
-    turn = stage.agent.run(stage.assignment())
+    turn = stage.agent.run(stage.agent_run())
     request = await up_to_a_request(turn)
     following = asyncio.ensure_future(anext(turn))
     await stage.tools.reached.wait()
@@ -217,7 +217,7 @@ async def test_arguments_that_no_call_can_carry_are_the_models_mistake(direct_st
 async def test_a_turn_that_is_closed_before_the_request_is_heard_never_reaches_the_tool(direct_stage: Stage) -> None:
     before = asyncio.all_tasks()
     direct_stage.model.script += [calls(NOTE), says("Never said.")]
-    turn = direct_stage.agent.run(direct_stage.assignment())
+    turn = direct_stage.agent.run(direct_stage.agent_run())
     await up_to_a_request(turn)
     await others_to_work()
 
@@ -238,7 +238,7 @@ async def test_a_turn_that_is_cancelled_while_its_request_is_written_down_ends_a
     is_writing = Event()
 
     async def listen() -> None:
-        turn = stage.agent.run(stage.assignment())
+        turn = stage.agent.run(stage.agent_run())
         try:
             await up_to_a_request(turn)
             is_writing.set()

@@ -41,7 +41,7 @@ async def test_what_was_said_comes_while_the_model_still_speaks(stage: Stage) ->
     """The first piece is here although the end of the answer is held back."""
     rest = Event()
     stage.model.script.append(says("One, ", "two.").held(rest))
-    told = aiter(stage.agent.run(stage.assignment()))
+    told = aiter(stage.agent.run(stage.agent_run()))
 
     assert await anext(told) == TextDelta("One, ")
     rest.set()
@@ -54,7 +54,7 @@ async def test_what_was_said_comes_while_the_model_still_speaks(stage: Stage) ->
     ["  /model @/etc/passwd \n", "ünï 👩🏽‍🚀 \u202ertl \u2028 x", '{"role": "system"}', "a\tb\r\nc"],
 )
 async def test_the_model_is_given_what_the_person_wrote_to_the_letter(stage: Stage, message: str) -> None:
-    await stage.play(says("Hm."), assignment=stage.assignment(message))
+    await stage.play(says("Hm."), agent_run=stage.agent_run(message))
 
     assert stage.model.requests[0].conversation == [("system", "You keep notes."), ("user", message)]
 

@@ -141,7 +141,7 @@ async def test_what_is_no_whole_answer_has_no_consequences(direct_stage: Stage, 
 async def test_an_answer_that_breaks_after_its_beginning_was_told_is_a_bad_response(stage: Stage) -> None:
     breaks = Event()
     stage.model.script += [says("Half ", "an ").broken().held(breaks), says("Never said.")]
-    told = aiter(stage.agent.run(stage.assignment()))
+    told = aiter(stage.agent.run(stage.agent_run()))
 
     assert await anext(told) == TextDelta("Half ")
     breaks.set()
@@ -182,9 +182,9 @@ async def test_turns_side_by_side_do_not_mix(stage: Stage) -> None:
     """One turn is held in the middle of its answer while another begins and ends."""
     rest = Event()
     stage.model.script.append(says("slow", "ly").held(rest))
-    slow = aiter(stage.agent.run(stage.assignment("slow")))
+    slow = aiter(stage.agent.run(stage.agent_run("slow")))
     first = await anext(slow)
-    quick = await stage.play(says("quickly"), assignment=stage.assignment("quick"))
+    quick = await stage.play(says("quickly"), agent_run=stage.agent_run("quick"))
     rest.set()
 
     assert quick.text == "quickly"

@@ -11,7 +11,7 @@ from tests.contract.agents.stage import Stage
 from tests.fakes.model_script import calls, says
 
 
-class Listener(agents.TracingProcessor):
+class LocalSubscription(agents.TracingProcessor):
     """Hears whatever the SDK would trace."""
 
     def __init__(self) -> None:
@@ -34,8 +34,8 @@ class Listener(agents.TracingProcessor):
 
 
 @pytest.fixture
-def listener() -> Iterator[Listener]:
-    listener = Listener()
+def listener() -> Iterator[LocalSubscription]:
+    listener = LocalSubscription()
     agents.add_trace_processor(listener)
     yield listener
     agents.set_trace_processors([])
@@ -52,7 +52,7 @@ async def test_a_turn_connects_to_the_configured_server_alone(direct_stage: Stag
     assert {f"http://{host}:{port}/v1" for host, port, *_ in _connections} == {direct_stage.model.base_url}
 
 
-async def test_nothing_is_traced(stage: Stage, listener: Listener) -> None:
+async def test_nothing_is_traced(stage: Stage, listener: LocalSubscription) -> None:
     await stage.play(calls(("note", '{"text":"milk"}')), calls(("fail", "{}")), says("Noted."))
 
     assert len(stage.model.requests) == 3

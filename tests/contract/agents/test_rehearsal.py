@@ -9,7 +9,7 @@ from latchkey.domain.errors import MaxSteps, ToolsUnavailable
 from latchkey.domain.message import PastTurn
 from latchkey.domain.turn import Usage
 from latchkey.infrastructure.agents.scripted.agent import RehearsalAgent
-from tests.contract.agents.stage import Outcome, Stage
+from tests.contract.agents.stage import Stage, ToolOutcome
 from tests.fakes.model_server import ModelServer
 from tests.fakes.tool_server import TOOLS, ToolServer
 
@@ -22,8 +22,8 @@ async def stage() -> AsyncIterator[Stage]:
     await agent.aclose()
 
 
-async def say(stage: Stage, message: str) -> Outcome:
-    return await stage.play(assignment=stage.assignment(message))
+async def say(stage: Stage, message: str) -> ToolOutcome:
+    return await stage.play(agent_run=stage.agent_run(message))
 
 
 async def test_each_line_becomes_a_call_in_order_and_the_answer_has_the_results(stage: Stage) -> None:
@@ -80,13 +80,13 @@ async def test_the_answer_comes_in_several_pieces(stage: Stage) -> None:
 
 async def test_calls_of_earlier_turns_are_not_made_again(stage: Stage) -> None:
     history = [PastTurn('/note {"text": "tea"}', [], "[rehearsal] Done.")]
-    await stage.play(assignment=stage.assignment('/note {"text": "milk"}', history=history))
+    await stage.play(agent_run=stage.agent_run('/note {"text": "milk"}', history=history))
 
     assert [call.arguments for call in stage.tools.calls] == [{"text": "milk"}]
 
 
 async def test_it_obeys_the_same_limits_as_a_model(stage: Stage) -> None:
-    outcome = await stage.play(assignment=stage.assignment("/note {}\n" * 5, max_steps=3))
+    outcome = await stage.play(agent_run=stage.agent_run("/note {}\n" * 5, max_steps=3))
 
     assert isinstance(outcome.failure, MaxSteps)
     assert len(stage.tools.calls) == 3

@@ -35,7 +35,7 @@ async def test_earlier_turns_are_shown_with_their_calls_and_results(stage: Stage
         PastTurn("Note tea.", [first, second], "One of two."),
         PastTurn("Thanks!", [], "You are welcome."),
     ]
-    outcome = await stage.play(says("Tea."), assignment=stage.assignment("What did I note?", history=history))
+    outcome = await stage.play(says("Tea."), agent_run=stage.agent_run("What did I note?", history=history))
 
     assert outcome.text == "Tea."
     assert stage.model.requests[0].conversation == [
@@ -53,7 +53,7 @@ async def test_earlier_turns_are_shown_with_their_calls_and_results(stage: Stage
 async def test_a_call_that_a_broken_turn_left_open_is_shown_without_a_result(stage: Stage) -> None:
     unfinished, unknown = a_call(b"{}", b"null"), a_call(b"", b"")
     history = [PastTurn("Note tea.", [unfinished, unknown], None)]
-    await stage.play(says("Hm."), assignment=stage.assignment("And?", history=history))
+    await stage.play(says("Hm."), agent_run=stage.agent_run("And?", history=history))
 
     assert stage.model.requests[0].conversation == [
         ("system", "You keep notes."),
@@ -72,7 +72,7 @@ async def test_calls_without_a_result_stay_beside_those_that_have_one(stage: Sta
         PastTurn("Note tea.", [kept, lost], "One of two."),
         PastTurn("And milk!", [last], None),
     ]
-    outcome = await stage.play(says("Again, then."), assignment=stage.assignment("And?", history=history))
+    outcome = await stage.play(says("Again, then."), agent_run=stage.agent_run("And?", history=history))
 
     assert outcome.text == "Again, then."
     assert stage.model.requests[0].conversation == [
@@ -92,7 +92,7 @@ async def test_several_calls_that_a_turn_was_waiting_for_when_it_broke_are_all_s
     lost = [a_call(b'{"text":"%d"}' % number, bytes(NO_RESULT), is_error=True) for number in range(4)]
     history = [PastTurn("Note all four.", lost, None)]
     script = calls(("note", '{"text":"0"}')), says("Noted.")
-    outcome = await stage.play(*script, assignment=stage.assignment("Again!", history=history))
+    outcome = await stage.play(*script, agent_run=stage.agent_run("Again!", history=history))
 
     assert outcome.text == "Noted."
     assert stage.model.requests[0].results == ["no result recorded"] * 4
@@ -102,8 +102,8 @@ async def test_several_calls_that_a_turn_was_waiting_for_when_it_broke_are_all_s
 
 async def test_history_is_repeated_in_each_step_of_a_turn_and_nothing_is_kept_between_turns(stage: Stage) -> None:
     history = [PastTurn("One.", [], "Two.")]
-    await stage.play(says("Three."), assignment=stage.assignment("Two?", history=history))
-    await stage.play(says("Hello."), assignment=stage.assignment("Hi."))
+    await stage.play(says("Three."), agent_run=stage.agent_run("Two?", history=history))
+    await stage.play(says("Hello."), agent_run=stage.agent_run("Hi."))
 
     assert stage.model.requests[1].conversation == [("system", "You keep notes."), ("user", "Hi.")]
 

@@ -14,7 +14,7 @@ PATIENCE_S = 5
 
 
 def run(stage: Stage) -> AsyncGenerator[AgentEvent, None]:
-    return stage.agent.run(stage.assignment())
+    return stage.agent.run(stage.agent_run())
 
 
 async def at_rest(before: set[asyncio.Task[object]]) -> None:

@@ -114,7 +114,7 @@ async def test_a_tool_that_the_model_invents_is_an_error_that_it_sees(stage: Sta
 
 async def test_a_model_that_never_stops_calling_is_stopped(stage: Stage) -> None:
     script = [calls(("note", '{"text":"again"}'))] * 5
-    outcome = await stage.play(*script, assignment=stage.assignment(max_steps=3))
+    outcome = await stage.play(*script, agent_run=stage.agent_run(max_steps=3))
 
     assert isinstance(outcome.failure, MaxSteps)
     assert len(stage.model.requests) == 3

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from latchkey.application.dispatcher import Application
+from latchkey.application.dispatcher import Dispatcher
 from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.ports import UnitsOfWork
 from latchkey.infrastructure.database.sql.engine import create_engine
@@ -39,14 +39,14 @@ def units(replica: Replica) -> UnitsOfWork:
 
 
 @pytest.fixture
-def app(units: UnitsOfWork) -> Application:
-    return Application(units, lambda _call: None)
+def app(units: UnitsOfWork) -> Dispatcher:
+    return Dispatcher(units, lambda _call: None)
 
 
 @pytest.fixture
 async def course(replica: Replica, me: Owner) -> Course:
     """Of a turn that runs."""
-    course = Course([Application(replica(), lambda _call: None) for _ in range(2)], me)
+    course = Course([Dispatcher(replica(), lambda _call: None) for _ in range(2)], me)
     await course.begin()
     return course
 

@@ -7,15 +7,15 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from latchkey.application.dispatcher import Application
+from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tasks import add_task, list_tasks
-from latchkey.application.tool_calls import Invocation, Ledger, Outcome
-from latchkey.application.turns.expire import settled
-from latchkey.application.turns.finish import Ended, Ending, cancel_turn, finish_turn
+from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation, ToolOutcome
+from latchkey.application.turns.expire import with_expiry
+from latchkey.application.turns.finish import TurnOutcome, TurnResult, cancel_turn, finish_turn
 from latchkey.application.turns.read import get_turn, read_log
-from latchkey.application.turns.record import Telling, record_telling, renew_turn
+from latchkey.application.turns.record import EventBatch, append_events, renew_turn
 from latchkey.application.turns.results import PublishedTurn
-from latchkey.application.turns.start import Accepted, Terms
+from latchkey.application.turns.start import AcceptanceLimits, StartedTurn
 from latchkey.domain.agent import ToolRequest
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.credentials import Owner
@@ -37,39 +37,39 @@ def a_request(call_id: str, arguments: bytes = MILK) -> ToolRequest:
 class Course:
     """Everything is done on the first replica unless `on` names the other one."""
 
-    def __init__(self, apps: list[Application], owner: Owner) -> None:
+    def __init__(self, apps: list[Dispatcher], owner: Owner) -> None:
         self.apps = apps
         self.owner = owner
-        self.accepted: Accepted
+        self.accepted: StartedTurn
 
     @property
     def id(self) -> TurnId:
         return self.accepted.turn.id
 
-    async def begin(self, where: ConversationId | None = None, terms: Terms = TERMS) -> None:
+    async def begin(self, where: ConversationId | None = None, terms: AcceptanceLimits = TERMS) -> None:
         self.accepted = await accepted(self.apps[0], self.owner, "Go", where, terms=terms)
 
     async def tell(self, text: str, before: int = 0, request: ToolRequest | None = None, on: int = 0) -> None:
-        await self.apps[on].call(self.owner, record_telling, self.id, Telling(before, text, SPENT, request))
+        await self.apps[on].call(self.owner, append_events, self.id, EventBatch(before, text, SPENT, request))
 
     async def announce(self, call_id: str, on: int = 0) -> None:
         """Before anything else is told."""
         await self.tell("", 0, a_request(call_id), on)
 
-    async def perform(
+    async def execute(
         self, use_case: Callable[..., Awaitable[object]], *given: Any, call_id: str | None = None, on: int = 0
-    ) -> Outcome:
-        invocation = Invocation(use_case.__name__, msgspec.json.encode(given), call_id)
-        return await Ledger(self.apps[on], most_calls=10_000).perform(
+    ) -> ToolOutcome:
+        invocation = ToolInvocation(use_case.__name__, msgspec.json.encode(given), call_id)
+        return await ToolCallExecutor(self.apps[on], most_calls=10_000).execute(
             self.accepted.secret, invocation, use_case, *given
         )
 
-    async def add(self, title: str = "Milk", call_id: str | None = None, on: int = 0) -> Outcome:
+    async def add(self, title: str = "Milk", call_id: str | None = None, on: int = 0) -> ToolOutcome:
         """A task, by the turn's tool."""
-        return await self.perform(add_task, NewTask(title), call_id=call_id, on=on)
+        return await self.execute(add_task, NewTask(title), call_id=call_id, on=on)
 
-    async def finish(self, told: str = "Done.", status: TurnStatus = "completed", on: int = 0) -> Ended:
-        return await self.apps[on].call(self.owner, finish_turn, self.id, Ending(status, SPENT, told))
+    async def finish(self, told: str = "Done.", status: TurnStatus = "completed", on: int = 0) -> TurnResult:
+        return await self.apps[on].call(self.owner, finish_turn, self.id, TurnOutcome(status, SPENT, told))
 
     async def cancel(self, on: int = 0) -> PublishedTurn:
         return await self.apps[on].call(self.owner, cancel_turn, self.id)
@@ -82,7 +82,7 @@ class Course:
         await self.renew(LAPSED)
 
     async def look(self, on: int = 0) -> PublishedTurn:
-        return await settled(self.apps[on], self.owner, get_turn, self.id)
+        return await with_expiry(self.apps[on], self.owner, get_turn, self.id)
 
     async def events(self, after: int = 0) -> list[TurnEvent]:
         """All of its log that follows."""

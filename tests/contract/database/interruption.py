@@ -11,9 +11,9 @@ Work = Coroutine[Any, Any, None]
 class CancelledAt:
     """Awaits the work, and cancels whoever does so when it waits for the so-manieth time."""
 
-    def __init__(self, wait: int, work: Work) -> None:
+    def __init__(self, wait: int, uow: Work) -> None:
         self._wait = wait
-        self._work = work
+        self._work = uow
 
     def __await__(self) -> Generator[Any, Any, None]:
         step: Callable[[Any], Any] = self._work.send
@@ -31,11 +31,11 @@ class CancelledAt:
                 given, step = error, self._work.throw
 
 
-async def is_cancelled_at(wait: int, work: Work) -> bool:
+async def is_cancelled_at(wait: int, uow: Work) -> bool:
     """Whether the work waited so often; if so, it was cancelled there and has ended as cancelled."""
 
     async def run() -> None:
-        await CancelledAt(wait, work)
+        await CancelledAt(wait, uow)
 
     (outcome,) = await asyncio.gather(asyncio.create_task(run()), return_exceptions=True)
     if outcome is not None and not isinstance(outcome, asyncio.CancelledError):

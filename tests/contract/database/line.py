@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager
 
 from uuid_utils.compat import uuid7
 
-from latchkey.application.dispatcher import Application
+from latchkey.application.dispatcher import Dispatcher
 from latchkey.domain.credentials import Owner
-from latchkey.domain.ports import Following
+from latchkey.domain.ports import Subscription
 from latchkey.domain.turn import TurnId
 from latchkey.domain.turn_event import Cancelled, TurnEvent
-from latchkey.infrastructure.database.events.local import LocalFeed
-from latchkey.infrastructure.database.events.postgresql import ListeningFeed
+from latchkey.infrastructure.database.events.local import LocalEventBus
+from latchkey.infrastructure.database.events.postgresql import PostgreSQLEventBus
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.contract.database.course import Course
@@ -22,30 +22,30 @@ from tests.patience import PATIENCE_S, eventually
 class Process:
     """One process of the service: its feed, and the units of work that it is told of."""
 
-    def __init__(self, units: SqlUnitsOfWork, feed: LocalFeed) -> None:
+    def __init__(self, units: SqlUnitsOfWork, event_bus: LocalEventBus) -> None:
         self.units = units
-        self.feed = feed
-        self.app = Application(units, lambda _call: None)
+        self.event_bus = event_bus
+        self.app = Dispatcher(units, lambda _call: None)
 
 
 @asynccontextmanager
 async def a_process(url: str, listens_at: str | None = None, *, hears: bool = True) -> AsyncIterator[Process]:
     """One that hears what others say as soon as it is here, unless it cannot."""
     engine = create_engine(url)
-    feed = ListeningFeed(listens_at or url) if engine.dialect.name == "postgresql" else LocalFeed()
+    event_bus = PostgreSQLEventBus(listens_at or url) if engine.dialect.name == "postgresql" else LocalEventBus()
     try:
-        async with feed.run():
-            await listens(feed, hears=hears)
-            yield Process(SqlUnitsOfWork(engine, feed), feed)
+        async with event_bus.run():
+            await listens(event_bus, hears=hears)
+            yield Process(SqlUnitsOfWork(engine, event_bus), event_bus)
     finally:
         await engine.dispose()
 
 
-async def listens(feed: LocalFeed, *, hears: bool = True) -> None:
+async def listens(event_bus: LocalEventBus, *, hears: bool = True) -> None:
     """Returns once the feed hears other processes, or no longer does."""
 
     async def is_so() -> bool:
-        return not isinstance(feed, ListeningFeed) or feed._is_listening == hears
+        return not isinstance(event_bus, PostgreSQLEventBus) or event_bus._is_listening == hears
 
     await eventually(is_so)
 
@@ -72,12 +72,12 @@ class Line:
 
     async def _carry_one(self) -> None:
         nowhere = TurnId(uuid7())
-        with self.listener.feed.follow(self.course.owner, nowhere) as following:
-            self.speaker.feed.tell(self.course.owner.user_id, [TurnEvent.of(nowhere, 1, Cancelled())])
-            await news(following)
+        with self.listener.event_bus.subscribe(self.course.owner, nowhere) as subscription:
+            self.speaker.event_bus.publish(self.course.owner.user_id, [TurnEvent.of(nowhere, 1, Cancelled())])
+            await news(subscription)
 
 
-async def news(following: Following) -> list[TurnEvent]:
+async def news(subscription: Subscription) -> list[TurnEvent]:
     """What comes within the patience of a test. Raises `TimeoutError` if nothing does."""
     async with asyncio.timeout(PATIENCE_S):
-        return await following.news(2 * PATIENCE_S)
+        return await subscription.next_events(2 * PATIENCE_S)

@@ -7,34 +7,34 @@ import pytest
 from msgspec.structs import replace
 
 from latchkey.application.context_tokens import mint_context_token
-from latchkey.application.dispatcher import Application
-from latchkey.application.quota import Draft, draw
+from latchkey.application.dispatcher import Dispatcher
+from latchkey.application.quota import Reservation, reserve
 from latchkey.application.tasks import add_task
 from latchkey.domain.credentials import Credential, Grant, NewContextToken, Owner, TokenSecret
 from latchkey.domain.errors import Exhausted, Unauthenticated
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitsOfWork
-from latchkey.domain.quota import ROW_BYTES, Allowance, Quota
+from latchkey.domain.quota import ROW_BYTES, Quota, QuotaUsage
 from latchkey.domain.task import NewTask
 from tests.belongings import Belongings
 from tests.builders import NOW, an_artifact
 from tests.contract.database.conftest import Replica
 
 QUOTA = Quota(requests_per_minute=120, stored_bytes=10_000)
-AT_REST = Allowance(paid_until=NOW, stored_bytes=0, counted_at=NOW)
+AT_REST = QuotaUsage(theoretical_arrival_time=NOW, stored_bytes=0, counted_at=NOW)
 SCRIPTS = "Milch, молоко, 牛乳, 🥛"
 
 
-async def drawn(units: UnitsOfWork, credential: Credential, requests: int, written: int = 0) -> Draft:
-    async with units.open(credential, "write") as work:
-        draft = await draw(work, QUOTA, requests, written)
-        await work.commit()
+async def drawn(units: UnitsOfWork, credential: Credential, requests: int, written: int = 0) -> Reservation:
+    async with units.open(credential, "write") as uow:
+        draft = await reserve(uow, QUOTA, requests, written)
+        await uow.commit()
     return draft
 
 
 async def size(units: UnitsOfWork, owner: Owner) -> int:
-    async with units.open(owner, "read") as work:
-        return await work.allowances.measure()
+    async with units.open(owner, "read") as uow:
+        return await uow.quota_usage.measure()
 
 
 async def test_processes_share_what_there_is(replica: Replica, me: Owner) -> None:
@@ -79,7 +79,7 @@ def test_a_clock_that_was_ahead_costs_a_minute_at_most() -> None:
 
 
 async def test_a_token_of_any_grant_draws_on_its_persons_account(
-    units: UnitsOfWork, app: Application, me: Owner
+    units: UnitsOfWork, app: Dispatcher, me: Owner
 ) -> None:
     token = await app.call(me, mint_context_token, NewContextToken([Grant.ARTIFACTS_READ]))
 
@@ -104,21 +104,21 @@ async def test_everything_that_is_stored_of_somebody_counts_and_nothing_of_other
     before = await size(units, me)
     assert before > 8 * ROW_BYTES
 
-    async with units.open(me, "write") as work:
-        await work.tasks.add(replace(Belongings().task, title=SCRIPTS, description=None))
-        await work.commit()
+    async with units.open(me, "write") as uow:
+        await uow.tasks.add(replace(Belongings().task, title=SCRIPTS, description=None))
+        await uow.commit()
 
     assert await size(units, me) - before == len(SCRIPTS.encode()) + ROW_BYTES
 
 
 async def test_a_unit_of_work_knows_how_much_it_stored(units: UnitsOfWork, me: Owner) -> None:
     """No less than is counted afterwards; reading stores nothing."""
-    async with units.open(me, "write") as work:
-        await work.tasks.page(None, Window())
-        assert work.written == 0
-        await work.tasks.add(replace(Belongings().task, title=SCRIPTS))
-        written = work.written
-        await work.commit()
+    async with units.open(me, "write") as uow:
+        await uow.tasks.page(None, Window())
+        assert uow.written == 0
+        await uow.tasks.add(replace(Belongings().task, title=SCRIPTS))
+        written = uow.written
+        await uow.commit()
 
     assert written >= await size(units, me) >= len(SCRIPTS.encode())
 
@@ -126,14 +126,14 @@ async def test_a_unit_of_work_knows_how_much_it_stored(units: UnitsOfWork, me: O
 async def test_what_is_deleted_is_noticed_when_it_is_counted_again(replica: Replica, me: Owner) -> None:
     """Whoever stores too much is counted anew, but not at each request, whichever process they ask."""
     units, plan = replica(), an_artifact()
-    async with units.open(me, "write") as work:
-        await work.artifacts.add(plan, "x" * 20_000)
-        await work.commit()
+    async with units.open(me, "write") as uow:
+        await uow.artifacts.add(plan, "x" * 20_000)
+        await uow.commit()
     assert not await may_store(units, me)
 
-    async with units.open(me, "write") as work:
-        await work.artifacts.remove(plan.id)
-        await work.commit()
+    async with units.open(me, "write") as uow:
+        await uow.artifacts.remove(plan.id)
+        await uow.commit()
     assert not await may_store(replica(), me)
     await counted_at(units, me, earlier_by=timedelta(seconds=31))
 
@@ -145,14 +145,14 @@ async def test_a_count_of_the_future_is_no_reason_to_wait_for_it(replica: Replic
     """A process whose clock was ahead has made it."""
     units = replica()
     assert await may_store(units, me)
-    assert (await drawn(units, me, 0, written=20_000)).wants_counting is False
+    assert (await drawn(units, me, 0, written=20_000)).is_recount_due is False
     await counted_at(units, me, earlier_by=-timedelta(days=2))
 
     assert await may_store(replica(), me)
 
 
 async def may_store(units: UnitsOfWork, owner: Owner) -> bool:
-    app = Application(units, lambda _call: None, QUOTA)
+    app = Dispatcher(units, lambda _call: None, QUOTA)
     try:
         await app.call(owner, add_task, NewTask("Milk"))
     except Exhausted:
@@ -161,12 +161,12 @@ async def may_store(units: UnitsOfWork, owner: Owner) -> bool:
 
 
 async def counted_at(units: UnitsOfWork, owner: Owner, *, earlier_by: timedelta) -> None:
-    async with units.open(owner, "write") as work:
-        allowance = await work.allowances.get()
-        assert allowance is not None
-        earlier: datetime = allowance.counted_at - earlier_by
-        await work.allowances.replace(replace(allowance, counted_at=earlier))
-        await work.commit()
+    async with units.open(owner, "write") as uow:
+        usage = await uow.quota_usage.get()
+        assert usage is not None
+        earlier: datetime = usage.counted_at - earlier_by
+        await uow.quota_usage.replace(replace(usage, counted_at=earlier))
+        await uow.commit()
 
 
 async def test_what_was_written_since_is_added(units: UnitsOfWork, me: Owner) -> None:

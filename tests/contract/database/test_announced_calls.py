@@ -9,8 +9,8 @@ from msgspec import Raw
 from latchkey.application.artifacts import save_artifact
 from latchkey.application.conversations import list_messages
 from latchkey.application.tasks import complete_task
-from latchkey.application.tool_calls import Outcome
-from latchkey.application.turns.finish import get_ended
+from latchkey.application.tool_calls import ToolOutcome
+from latchkey.application.turns.finish import get_turn_result
 from latchkey.domain.artifact import ArtifactReference
 from latchkey.domain.credentials import EVERY_GRANT
 from latchkey.domain.page import Window
@@ -57,7 +57,7 @@ async def test_the_call_gives_its_announcement_the_result(course: Course, on: in
 
 async def test_a_call_that_fails_settles_its_announcement_too(course: Course) -> None:
     await course.announce("call-1")
-    outcome = await course.perform(complete_task, TaskId(course.id), call_id="call-1")
+    outcome = await course.execute(complete_task, TaskId(course.id), call_id="call-1")
 
     call = await only_call(course)
     assert (bytes(call.result), call.is_error, call.has_result) == (outcome.json, True, True)
@@ -70,7 +70,7 @@ async def test_the_artifact_of_an_announced_call_is_told_of_once_it_is_saved(cou
     await course.tell("", 0, request)
     assert (await course.look()).artifacts == []
 
-    saved = await course.perform(save_artifact, "Plan", "# Plan", call_id="call-1")
+    saved = await course.execute(save_artifact, "Plan", "# Plan", call_id="call-1")
 
     assert (await course.look()).artifacts == [msgspec.json.decode(saved.json, type=ArtifactReference)]
     assert (await course.names())[-1] == "artifact.created"
@@ -80,10 +80,10 @@ async def test_a_call_announced_again_is_one(course: Course) -> None:
     """At once, on two replicas, or after it has its result."""
     await asyncio.gather(*(course.announce("call-1", on=n % 2) for n in range(6)))
     await course.add(call_id="call-1")
-    settled = await only_call(course)
+    with_expiry = await only_call(course)
     await course.announce("call-1")
 
-    assert await only_call(course) == settled
+    assert await only_call(course) == with_expiry
     assert await course.names() == ["turn.started", "tool_call.started", "tool_call.completed"]
 
 
@@ -97,7 +97,7 @@ async def test_an_announcement_and_its_call_may_come_in_any_order(course: Course
         )
     )
 
-    (answer,) = {outcome.json for outcome in outcomes if isinstance(outcome, Outcome)}
+    (answer,) = {outcome.json for outcome in outcomes if isinstance(outcome, ToolOutcome)}
     assert bytes((await only_call(course)).result) == answer
     assert await course.titles() == ["Milk"]
     assert await course.names() == ["turn.started", "tool_call.started", "tool_call.completed"]
@@ -128,7 +128,7 @@ async def test_a_turn_that_broke_off_in_a_call_bricks_nothing(course: Course, en
     await (course.finish("", "interrupted") if end == "finish" else getattr(course, end)())
     broken = (await course.look()).tool_calls
     assert [(call.has_result, bytes(call.result), call.is_error) for call in broken] == [(False, b"null", True)]
-    ended = await course.apps[1].call(course.owner, get_ended, course.id)
+    ended = await course.apps[1].call(course.owner, get_turn_result, course.id)
     assert (ended.turn.tool_calls, ended.message) == (broken, None)
 
     await course.begin(where)
@@ -159,5 +159,5 @@ async def test_an_answer_comes_with_calls_that_never_had_a_result(course: Course
 
     assert ended.message
     assert [call.has_result for call in ended.message.tool_calls] == [False]
-    found = await course.apps[1].call(course.owner, get_ended, course.id)
+    found = await course.apps[1].call(course.owner, get_turn_result, course.id)
     assert found == ended

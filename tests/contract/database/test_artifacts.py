@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from latchkey.application.artifacts import add_artifact, get_artifact, list_versions, revise_artifact
-from latchkey.application.dispatcher import Application
+from latchkey.application.dispatcher import Dispatcher
 from latchkey.domain.artifact import MAX_BYTES, Artifact, ArtifactId, ArtifactRevision, ArtifactWithContent, NewArtifact
 from latchkey.domain.credentials import Owner, TokenSecret
 from latchkey.domain.errors import NotFound, StaleVersion, TooLarge
@@ -23,17 +23,17 @@ LARGEST = {"one byte each": "a" * MAX_BYTES, "three": "牛" * (MAX_BYTES // 3) +
 
 
 async def add(units: UnitsOfWork, owner: Owner, *artifacts: Artifact) -> None:
-    async with units.open(owner, "write") as work:
+    async with units.open(owner, "write") as uow:
         for artifact in artifacts:
-            await work.artifacts.add(artifact, f"# {artifact.title}")
-        await work.commit()
+            await uow.artifacts.add(artifact, f"# {artifact.title}")
+        await uow.commit()
 
 
-async def numbers(app: Application, owner: Owner, id: ArtifactId) -> list[int]:
+async def numbers(app: Dispatcher, owner: Owner, id: ArtifactId) -> list[int]:
     return [version.version for version in (await app.call(owner, list_versions, id, EVERY)).items]
 
 
-async def versions(app: Application, owner: Owner, id: ArtifactId) -> list[ArtifactWithContent]:
+async def versions(app: Dispatcher, owner: Owner, id: ArtifactId) -> list[ArtifactWithContent]:
     """The versions with their contents, the newest first."""
     return [await app.call(owner, get_artifact, id, number) for number in await numbers(app, owner, id)]
 
@@ -44,18 +44,18 @@ async def test_an_artifact_is_given_back_as_it_was_put_in(units: UnitsOfWork, me
     conversation = a_conversation()
     turn = a_turn(conversation)
     artifact = an_artifact(text or "Empty", conversation_id=conversation.id, turn_id=turn.id)
-    async with units.open(me, "write") as work:
-        await work.conversations.add(conversation)
-        await work.turns.add(turn)
-        await work.artifacts.add(artifact, text)
-        await work.commit()
+    async with units.open(me, "write") as uow:
+        await uow.conversations.add(conversation)
+        await uow.turns.add(turn)
+        await uow.artifacts.add(artifact, text)
+        await uow.commit()
 
-    async with units.open(me, "read") as work:
-        assert await work.artifacts.get(artifact.id) == artifact
-        assert (await work.artifacts.page(None, None, EVERY)).items == [artifact]
-        assert (await work.artifacts.versions(artifact.id, EVERY)).items == [artifact]
-        assert await work.artifacts.read(artifact.id, None) == artifact.saying(text)
-        assert await work.artifacts.read(artifact.id, 1) == artifact.saying(text)
+    async with units.open(me, "read") as uow:
+        assert await uow.artifacts.get(artifact.id) == artifact
+        assert (await uow.artifacts.page(None, None, EVERY)).items == [artifact]
+        assert (await uow.artifacts.versions(artifact.id, EVERY)).items == [artifact]
+        assert await uow.artifacts.read(artifact.id, None) == artifact.saying(text)
+        assert await uow.artifacts.read(artifact.id, 1) == artifact.saying(text)
 
 
 async def test_every_version_stays_as_it_was(units: UnitsOfWork, me: Owner) -> None:
@@ -63,23 +63,23 @@ async def test_every_version_stays_as_it_was(units: UnitsOfWork, me: Owner) -> N
     first = an_artifact("Plan")
     second = replace(first, title="Plan B", version=2, updated_at=NOW + timedelta(seconds=1))
     await add(units, me, first)
-    async with units.open(me, "write") as work:
-        await work.artifacts.revise(second, "Other")
-        await work.commit()
+    async with units.open(me, "write") as uow:
+        await uow.artifacts.revise(second, "Other")
+        await uow.commit()
 
-    async with units.open(me, "read") as work:
-        assert await work.artifacts.read(first.id, 1) == first.saying("# Plan")
-        assert await work.artifacts.read(first.id, 2) == second.saying("Other")
-        assert await work.artifacts.read(first.id, None) == second.saying("Other")
-        assert await work.artifacts.get(first.id) == second
-        assert (await work.artifacts.page(None, None, EVERY)).items == [second]
-        await assert_pages(lambda window: work.artifacts.versions(first.id, window), [second, first])
+    async with units.open(me, "read") as uow:
+        assert await uow.artifacts.read(first.id, 1) == first.saying("# Plan")
+        assert await uow.artifacts.read(first.id, 2) == second.saying("Other")
+        assert await uow.artifacts.read(first.id, None) == second.saying("Other")
+        assert await uow.artifacts.get(first.id) == second
+        assert (await uow.artifacts.page(None, None, EVERY)).items == [second]
+        await assert_pages(lambda window: uow.artifacts.versions(first.id, window), [second, first])
         for absent in (0, 3, 2**31 - 1):
             with pytest.raises(NotFound, match=r"There is no such artifact\."):
-                await work.artifacts.read(first.id, absent)
+                await uow.artifacts.read(first.id, absent)
 
 
-async def test_a_title_that_is_left_out_stays(app: Application, me: Owner) -> None:
+async def test_a_title_that_is_left_out_stays(app: Dispatcher, me: Owner) -> None:
     made = await app.call(me, add_artifact, NewArtifact("Plan", "1"))
     kept = await app.call(me, revise_artifact, made.id, ArtifactRevision("2"))
     changed = await app.call(me, revise_artifact, made.id, ArtifactRevision("3", "Plan B"))
@@ -91,7 +91,7 @@ async def test_a_title_that_is_left_out_stays(app: Application, me: Owner) -> No
 
 async def test_of_revisions_at_once_none_is_lost(replica: Replica, me: Owner) -> None:
     """In two processes: each is a version of its own, and their numbers have no gap."""
-    apps = [Application(replica(), lambda _call: None) for _ in range(2)]
+    apps = [Dispatcher(replica(), lambda _call: None) for _ in range(2)]
     made = await apps[0].call(me, add_artifact, NewArtifact("Plan", "0"))
 
     revised = await asyncio.gather(
@@ -104,7 +104,7 @@ async def test_of_revisions_at_once_none_is_lost(replica: Replica, me: Owner) ->
 
 
 async def test_of_revisions_of_one_version_only_the_first_is_made(replica: Replica, me: Owner) -> None:
-    apps = [Application(replica(), lambda _call: None) for _ in range(2)]
+    apps = [Dispatcher(replica(), lambda _call: None) for _ in range(2)]
     made = await apps[0].call(me, add_artifact, NewArtifact("Plan", "0"))
     outcomes = await asyncio.gather(
         *(apps[n % 2].call(me, revise_artifact, made.id, ArtifactRevision(f"{n}"), version=1) for n in range(10)),
@@ -130,14 +130,14 @@ async def test_artifacts_are_listed_by_their_newest_activity(units: UnitsOfWork,
         )
         for n, age in enumerate([3, 1, 1, 1, 2, 0, 0, 5, 5])
     ]
-    async with units.open(me, "write") as work:
-        await work.conversations.add(conversation)
-        await work.commit()
+    async with units.open(me, "write") as uow:
+        await uow.conversations.add(conversation)
+        await uow.commit()
     await add(units, me, *made)
     newest_first = sorted(made, key=lambda one: (one.updated_at, one.id), reverse=True)
 
-    async with units.open(me, "read") as work:
-        page = work.artifacts.page
+    async with units.open(me, "read") as uow:
+        page = uow.artifacts.page
         there = [one for one in newest_first if one.conversation_id]
         briefs = [one for one in newest_first if one.artifact_type == "brd"]
         await assert_pages(lambda window: page(None, None, window), newest_first)
@@ -147,32 +147,32 @@ async def test_artifacts_are_listed_by_their_newest_activity(units: UnitsOfWork,
         assert (await page(a_conversation().id, None, EVERY)).items == []
 
 
-async def test_a_revision_moves_an_artifact_to_the_front(app: Application, units: UnitsOfWork, me: Owner) -> None:
+async def test_a_revision_moves_an_artifact_to_the_front(app: Dispatcher, units: UnitsOfWork, me: Owner) -> None:
     old, new = an_artifact("Old"), an_artifact("New")
     await add(units, me, old, new)
     await app.call(me, revise_artifact, old.id, ArtifactRevision("Again"))
 
-    async with units.open(me, "read") as work:
-        assert [one.title for one in (await work.artifacts.page(None, None, EVERY)).items] == ["Old", "New"]
+    async with units.open(me, "read") as uow:
+        assert [one.title for one in (await uow.artifacts.page(None, None, EVERY)).items] == ["Old", "New"]
 
 
-async def test_a_cursor_of_another_listing_is_refused(app: Application, units: UnitsOfWork, me: Owner) -> None:
+async def test_a_cursor_of_another_listing_is_refused(app: Dispatcher, units: UnitsOfWork, me: Owner) -> None:
     """Also one of the versions for the artifacts, and the other way round."""
     made = [await app.call(me, add_artifact, NewArtifact("Plan", "")) for _ in range(2)]
     await app.call(me, revise_artifact, made[0].id, ArtifactRevision("Again"))
-    async with units.open(me, "write") as work:
+    async with units.open(me, "write") as uow:
         for _ in range(2):
-            await work.tasks.add(a_task())
-            await work.conversations.add(a_conversation())
+            await uow.tasks.add(a_task())
+            await uow.conversations.add(a_conversation())
         foreign = [
-            (await work.conversations.page(Window(1))).next_cursor,
-            (await work.tasks.page(None, Window(1))).next_cursor,
+            (await uow.conversations.page(Window(1))).next_cursor,
+            (await uow.tasks.page(None, Window(1))).next_cursor,
         ]
-        of_artifacts = (await work.artifacts.page(None, None, Window(1))).next_cursor
-        of_versions = (await work.artifacts.versions(made[0].id, Window(1))).next_cursor
+        of_artifacts = (await uow.artifacts.page(None, None, Window(1))).next_cursor
+        of_versions = (await uow.artifacts.versions(made[0].id, Window(1))).next_cursor
 
-        await assert_refuses(lambda window: work.artifacts.page(None, None, window), *foreign, of_versions)
-        await assert_refuses(lambda window: work.artifacts.versions(made[0].id, window), *foreign, of_artifacts)
+        await assert_refuses(lambda window: uow.artifacts.page(None, None, window), *foreign, of_versions)
+        await assert_refuses(lambda window: uow.artifacts.versions(made[0].id, window), *foreign, of_artifacts)
 
 
 async def test_a_token_of_a_conversation_sees_and_writes_only_what_is_in_it(units: UnitsOfWork, me: Owner) -> None:
@@ -180,44 +180,44 @@ async def test_a_token_of_a_conversation_sees_and_writes_only_what_is_in_it(unit
     inside, elsewhere = an_artifact(conversation_id=here.id), an_artifact(conversation_id=there.id)
     nowhere = an_artifact()
     secret = TokenSecret.mint(me.user_id)
-    async with units.open(me, "write") as work:
-        await work.conversations.add(here)
-        await work.conversations.add(there)
-        await work.context_tokens.add(a_context_token(conversation_id=here.id), secret)
-        await work.commit()
+    async with units.open(me, "write") as uow:
+        await uow.conversations.add(here)
+        await uow.conversations.add(there)
+        await uow.context_tokens.add(a_context_token(conversation_id=here.id), secret)
+        await uow.commit()
     await add(units, me, inside, elsewhere, nowhere)
 
-    async with units.open(secret, "write") as work:
-        assert (await work.artifacts.page(None, None, EVERY)).items == [inside]
-        assert (await work.artifacts.page(here.id, "generated_file", EVERY)).items == [inside]
-        assert await work.artifacts.get(inside.id) == inside
-        await work.artifacts.revise(replace(inside, version=2), "Changed")
+    async with units.open(secret, "write") as uow:
+        assert (await uow.artifacts.page(None, None, EVERY)).items == [inside]
+        assert (await uow.artifacts.page(here.id, "generated_file", EVERY)).items == [inside]
+        assert await uow.artifacts.get(inside.id) == inside
+        await uow.artifacts.revise(replace(inside, version=2), "Changed")
         with pytest.raises(NotFound, match="conversation"):
-            await work.artifacts.page(there.id, None, EVERY)
+            await uow.artifacts.page(there.id, None, EVERY)
         for hidden in (elsewhere, nowhere):
             for attempt in (
-                work.artifacts.get(hidden.id),
-                work.artifacts.get(hidden.id, for_update=True),
-                work.artifacts.read(hidden.id, None),
-                work.artifacts.read(hidden.id, 1),
-                work.artifacts.versions(hidden.id, EVERY),
-                work.artifacts.revise(replace(hidden, version=2), "Mine now"),
-                work.artifacts.remove(hidden.id),
-                work.artifacts.add(an_artifact(conversation_id=hidden.conversation_id), "Mine now"),
+                uow.artifacts.get(hidden.id),
+                uow.artifacts.get(hidden.id, for_update=True),
+                uow.artifacts.read(hidden.id, None),
+                uow.artifacts.read(hidden.id, 1),
+                uow.artifacts.versions(hidden.id, EVERY),
+                uow.artifacts.revise(replace(hidden, version=2), "Mine now"),
+                uow.artifacts.remove(hidden.id),
+                uow.artifacts.add(an_artifact(conversation_id=hidden.conversation_id), "Mine now"),
             ):
                 with pytest.raises(NotFound, match=r"There is no such artifact\."):
                     await attempt
-        await work.commit()
+        await uow.commit()
 
-    async with units.open(me, "read") as work:
-        assert (await work.artifacts.read(inside.id, None)).content_markdown == "Changed"
-        assert len((await work.artifacts.page(None, None, EVERY)).items) == 3
-        assert await work.artifacts.get(elsewhere.id) == elsewhere
-        assert await work.artifacts.get(nowhere.id) == nowhere
+    async with units.open(me, "read") as uow:
+        assert (await uow.artifacts.read(inside.id, None)).content_markdown == "Changed"
+        assert len((await uow.artifacts.page(None, None, EVERY)).items) == 3
+        assert await uow.artifacts.get(elsewhere.id) == elsewhere
+        assert await uow.artifacts.get(nowhere.id) == nowhere
 
 
 @pytest.mark.parametrize("content", LARGEST.values(), ids=LARGEST)
-async def test_an_artifact_has_at_most_a_mebibyte_in_utf_8(app: Application, me: Owner, content: str) -> None:
+async def test_an_artifact_has_at_most_a_mebibyte_in_utf_8(app: Dispatcher, me: Owner, content: str) -> None:
     """However few characters that are; with one byte more it is refused, and the limit is named."""
     made = await app.call(me, add_artifact, NewArtifact("Largest", content))
     with pytest.raises(TooLarge, match="1048577 bytes in UTF-8; an artifact may have 1048576"):
@@ -229,24 +229,24 @@ async def test_an_artifact_has_at_most_a_mebibyte_in_utf_8(app: Application, me:
     assert (await app.call(me, get_artifact, made.id)).content_markdown == content
 
 
-async def test_what_is_removed_is_gone_with_all_its_versions(app: Application, units: UnitsOfWork, me: Owner) -> None:
+async def test_what_is_removed_is_gone_with_all_its_versions(app: Dispatcher, units: UnitsOfWork, me: Owner) -> None:
     artifact = an_artifact()
     await add(units, me, artifact)
     await app.call(me, revise_artifact, artifact.id, ArtifactRevision("Again"))
-    async with units.open(me, "write") as work:
-        await work.artifacts.remove(artifact.id)
-        await work.commit()
+    async with units.open(me, "write") as uow:
+        await uow.artifacts.remove(artifact.id)
+        await uow.commit()
 
-    async with units.open(me, "write") as work:
-        assert (await work.artifacts.page(None, None, EVERY)).items == []
+    async with units.open(me, "write") as uow:
+        assert (await uow.artifacts.page(None, None, EVERY)).items == []
         for again in (
-            work.artifacts.get(artifact.id),
-            work.artifacts.read(artifact.id, 1),
-            work.artifacts.versions(artifact.id, EVERY),
-            work.artifacts.revise(artifact, ""),
-            work.artifacts.remove(artifact.id),
+            uow.artifacts.get(artifact.id),
+            uow.artifacts.read(artifact.id, 1),
+            uow.artifacts.versions(artifact.id, EVERY),
+            uow.artifacts.revise(artifact, ""),
+            uow.artifacts.remove(artifact.id),
         ):
             with pytest.raises(NotFound, match=r"There is no such artifact\."):
                 await again
-        await work.artifacts.add(artifact, "Under the same id")
-        assert (await work.artifacts.versions(artifact.id, EVERY)).items == [artifact]
+        await uow.artifacts.add(artifact, "Under the same id")
+        assert (await uow.artifacts.versions(artifact.id, EVERY)).items == [artifact]

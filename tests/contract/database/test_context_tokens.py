@@ -16,33 +16,33 @@ async def test_a_token_is_given_back_as_it_was_put_in(units: UnitsOfWork, me: Ow
     token = a_context_token(
         grants=sorted(EVERY_GRANT), conversation_id=conversation.id, turn_id=turn.id, revoked_at=NOW
     )
-    async with units.open(me, "write") as work:
-        await work.conversations.add(conversation)
-        await work.turns.add(turn)
-        await work.context_tokens.add(token, TokenSecret.mint(me.user_id))
-        await work.commit()
+    async with units.open(me, "write") as uow:
+        await uow.conversations.add(conversation)
+        await uow.turns.add(turn)
+        await uow.context_tokens.add(token, TokenSecret.mint(me.user_id))
+        await uow.commit()
 
-    async with units.open(me, "read") as work:
-        assert await work.context_tokens.get(token.id) == token
+    async with units.open(me, "read") as uow:
+        assert await uow.context_tokens.get(token.id) == token
 
 
 async def test_tokens_are_listed_newest_first_dead_ones_too(units: UnitsOfWork, me: Owner) -> None:
     made = [a_context_token(), a_context_token(revoked_at=NOW), a_context_token(expires_at=NOW), a_context_token()]
-    async with units.open(me, "write") as work:
+    async with units.open(me, "write") as uow:
         for token in made:
-            await work.context_tokens.add(token, TokenSecret.mint(me.user_id))
-        await work.tasks.add(a_task())
-        await work.tasks.add(a_task())
-        foreign = (await work.tasks.page(None, Window(1))).next_cursor
+            await uow.context_tokens.add(token, TokenSecret.mint(me.user_id))
+        await uow.tasks.add(a_task())
+        await uow.tasks.add(a_task())
+        foreign = (await uow.tasks.page(None, Window(1))).next_cursor
 
-        await assert_pages(work.context_tokens.page, made[::-1])
-        await assert_refuses(work.context_tokens.page, foreign)
+        await assert_pages(uow.context_tokens.page, made[::-1])
+        await assert_refuses(uow.context_tokens.page, foreign)
 
 
 async def test_a_secret_opens_one_token(units: UnitsOfWork, me: Owner) -> None:
     secret = TokenSecret.mint(me.user_id)
     with pytest.raises(Conflict):  # noqa: PT012 # a unit of work is one thing
-        async with units.open(me, "write") as work:
+        async with units.open(me, "write") as uow:
             for _ in range(2):
-                await work.context_tokens.add(a_context_token(), secret)
-            await work.commit()
+                await uow.context_tokens.add(a_context_token(), secret)
+            await uow.commit()

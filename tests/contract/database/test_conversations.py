@@ -17,10 +17,10 @@ from tests.contract.database.paging import assert_pages, assert_refuses
 
 
 async def add(units: UnitsOfWork, owner: Owner, *conversations: Conversation) -> None:
-    async with units.open(owner, "write") as work:
+    async with units.open(owner, "write") as uow:
         for conversation in conversations:
-            await work.conversations.add(conversation)
-        await work.commit()
+            await uow.conversations.add(conversation)
+        await uow.commit()
 
 
 @pytest.mark.parametrize("title", [None, "🛒 it's \\ 買"])
@@ -28,11 +28,11 @@ async def test_a_conversation_is_given_back_as_it_was_put_in(units: UnitsOfWork,
     conversation = a_conversation(title)
     await add(units, me, conversation)
 
-    async with units.open(me, "write") as work:
-        assert await work.conversations.get(conversation.id) == conversation
+    async with units.open(me, "write") as uow:
+        assert await uow.conversations.get(conversation.id) == conversation
         changed = replace(conversation, title="Other", updated_at=NOW + timedelta(seconds=1))
-        await work.conversations.replace(changed)
-        assert await work.conversations.get(conversation.id, for_update=True) == changed
+        await uow.conversations.replace(changed)
+        assert await uow.conversations.get(conversation.id, for_update=True) == changed
 
 
 async def test_conversations_are_listed_by_their_newest_activity(units: UnitsOfWork, me: Owner) -> None:
@@ -41,30 +41,30 @@ async def test_conversations_are_listed_by_their_newest_activity(units: UnitsOfW
     made = [a_conversation(updated_at=NOW - timedelta(microseconds=age)) for age in ages]
     await add(units, me, *made)
 
-    async with units.open(me, "read") as work:
+    async with units.open(me, "read") as uow:
         await assert_pages(
-            work.conversations.page, sorted(made, key=lambda found: (found.updated_at, found.id), reverse=True)
+            uow.conversations.page, sorted(made, key=lambda found: (found.updated_at, found.id), reverse=True)
         )
 
 
 async def test_something_happening_moves_a_conversation_to_the_front(units: UnitsOfWork, me: Owner) -> None:
     old, new = a_conversation("Old"), a_conversation("New")
     await add(units, me, old, new)
-    async with units.open(me, "write") as work:
-        await work.conversations.next_seq(old.id, NOW + timedelta(seconds=1))
-        await work.commit()
+    async with units.open(me, "write") as uow:
+        await uow.conversations.next_seq(old.id, NOW + timedelta(seconds=1))
+        await uow.commit()
 
-    async with units.open(me, "read") as work:
-        assert [found.title for found in (await work.conversations.page(Window())).items] == ["Old", "New"]
-        assert (await work.conversations.get(old.id)).updated_at == NOW + timedelta(seconds=1)
+    async with units.open(me, "read") as uow:
+        assert [found.title for found in (await uow.conversations.page(Window())).items] == ["Old", "New"]
+        assert (await uow.conversations.get(old.id)).updated_at == NOW + timedelta(seconds=1)
 
 
 async def test_a_cursor_of_another_listing_is_refused(units: UnitsOfWork, me: Owner) -> None:
-    async with units.open(me, "write") as work:
+    async with units.open(me, "write") as uow:
         for _ in range(2):
-            await work.tasks.add(a_task())
-        foreign = (await work.tasks.page(None, Window(1))).next_cursor
-        await assert_refuses(work.conversations.page, foreign)
+            await uow.tasks.add(a_task())
+        foreign = (await uow.tasks.page(None, Window(1))).next_cursor
+        await assert_refuses(uow.conversations.page, foreign)
 
 
 async def test_numbers_are_taken_without_gaps(replica: Replica, me: Owner) -> None:
@@ -74,11 +74,11 @@ async def test_numbers_are_taken_without_gaps(replica: Replica, me: Owner) -> No
     await add(processes[0], me, conversation)
 
     async def take(n: int) -> int | None:
-        async with processes[n % 2].open(me, "write") as work:
-            seq = await work.conversations.next_seq(conversation.id, work.now)
+        async with processes[n % 2].open(me, "write") as uow:
+            seq = await uow.conversations.next_seq(conversation.id, uow.now)
             if n % 3 == 0:
                 return None
-            await work.commit()
+            await uow.commit()
             return seq
 
     taken = await asyncio.gather(*(take(n) for n in range(30)))
@@ -87,9 +87,9 @@ async def test_numbers_are_taken_without_gaps(replica: Replica, me: Owner) -> No
 
 async def test_numbers_go_on_after_those_taken_at_the_start(units: UnitsOfWork, me: Owner) -> None:
     conversation = a_conversation()
-    async with units.open(me, "write") as work:
-        await work.conversations.add(conversation, messages=3)
-        assert await work.conversations.next_seq(conversation.id, work.now) == 4
+    async with units.open(me, "write") as uow:
+        await uow.conversations.add(conversation, messages=3)
+        assert await uow.conversations.next_seq(conversation.id, uow.now) == 4
 
 
 async def test_removing_takes_everything_along_but_the_tasks(units: UnitsOfWork, me: Owner) -> None:
@@ -99,33 +99,33 @@ async def test_removing_takes_everything_along_but_the_tasks(units: UnitsOfWork,
     task = a_task(conversation_id=gone.id)
     artifacts = {one.id: an_artifact(conversation_id=one.id) for one in (gone, kept)}
     secret = TokenSecret.mint(me.user_id)
-    async with units.open(me, "write") as work:
+    async with units.open(me, "write") as uow:
         for conversation, turn in zip((gone, kept), turns, strict=True):
-            await work.conversations.add(conversation, messages=1)
-            await work.turns.add(turn)
-            await work.messages.add(a_message(turn, 1))
-            await work.tool_calls.add(a_tool_call(), turn.id)
-            await work.artifacts.add(artifacts[conversation.id], "")
-        await work.tasks.add(task)
+            await uow.conversations.add(conversation, messages=1)
+            await uow.turns.add(turn)
+            await uow.messages.add(a_message(turn, 1))
+            await uow.tool_calls.add(a_tool_call(), turn.id)
+            await uow.artifacts.add(artifacts[conversation.id], "")
+        await uow.tasks.add(task)
         token = a_context_token(conversation_id=gone.id, turn_id=turns[0].id)
-        await work.context_tokens.add(token, secret)
-        await work.commit()
+        await uow.context_tokens.add(token, secret)
+        await uow.commit()
 
-    async with units.open(me, "write") as work:
-        await work.conversations.remove(gone.id)
-        await work.commit()
+    async with units.open(me, "write") as uow:
+        await uow.conversations.remove(gone.id)
+        await uow.commit()
 
-    async with units.open(me, "read") as work:
-        assert (await work.conversations.page(Window())).items == [kept]
-        assert await work.turns.unfinished() == [turns[1]]
-        assert (await work.messages.page(gone.id, Window(), "asc")).items == []
-        assert len((await work.messages.page(kept.id, Window(), "asc")).items) == 1
-        assert list(await work.tool_calls.of_turns([turn.id for turn in turns])) == [turns[1].id]
-        assert (await work.tasks.page(None, Window())).items == [replace(task, conversation_id=None)]
-        assert (await work.artifacts.page(None, None, Window())).items == [artifacts[kept.id]]
-        assert (await work.context_tokens.page(Window())).items == []
+    async with units.open(me, "read") as uow:
+        assert (await uow.conversations.page(Window())).items == [kept]
+        assert await uow.turns.unfinished() == [turns[1]]
+        assert (await uow.messages.page(gone.id, Window(), "asc")).items == []
+        assert len((await uow.messages.page(kept.id, Window(), "asc")).items) == 1
+        assert list(await uow.tool_calls.of_turns([turn.id for turn in turns])) == [turns[1].id]
+        assert (await uow.tasks.page(None, Window())).items == [replace(task, conversation_id=None)]
+        assert (await uow.artifacts.page(None, None, Window())).items == [artifacts[kept.id]]
+        assert (await uow.context_tokens.page(Window())).items == []
         with pytest.raises(NotFound):
-            await work.turns.get(turns[0].id)
+            await uow.turns.get(turns[0].id)
     with pytest.raises(Unauthenticated):
         async with units.open(secret, "read"):
             raise AssertionError

@@ -7,44 +7,44 @@ import pytest
 from latchkey.domain.credentials import EVERY_GRANT, ContextToken, Grant, Owner, Scope, TokenSecret, UserId
 from latchkey.domain.errors import NotFound, Unauthenticated
 from latchkey.domain.page import Window
-from latchkey.domain.ports import Isolation, UnitsOfWork
+from latchkey.domain.ports import TransactionMode, UnitsOfWork
 from tests.builders import NOW, a_context_token, a_conversation, a_message, a_task, a_turn
 from tests.contract.database.conftest import Replica
 
-ISOLATIONS: list[Isolation] = ["read", "write", "serial"]
+MODES: list[TransactionMode] = ["read", "write", "exclusive"]
 
 
 async def minted(units: UnitsOfWork, owner: Owner, token: ContextToken) -> TokenSecret:
     secret = TokenSecret.mint(owner.user_id)
-    async with units.open(owner, "write") as work:
-        await work.context_tokens.add(token, secret)
-        await work.commit()
+    async with units.open(owner, "write") as uow:
+        await uow.context_tokens.add(token, secret)
+        await uow.commit()
     return secret
 
 
-@pytest.mark.parametrize("isolation", ISOLATIONS)
-async def test_the_owner_opens_everything_of_their_own(units: UnitsOfWork, me: Owner, isolation: Isolation) -> None:
-    async with units.open(me, isolation) as work:
-        assert work.scope == Scope(me.user_id, EVERY_GRANT)
+@pytest.mark.parametrize("mode", MODES)
+async def test_the_owner_opens_everything_of_their_own(units: UnitsOfWork, me: Owner, mode: TransactionMode) -> None:
+    async with units.open(me, mode) as uow:
+        assert uow.scope == Scope(me.user_id, EVERY_GRANT)
 
 
-@pytest.mark.parametrize("isolation", ISOLATIONS)
+@pytest.mark.parametrize("mode", MODES)
 async def test_a_token_opens_what_it_was_minted_for(
-    units: UnitsOfWork, replica: Replica, me: Owner, isolation: Isolation
+    units: UnitsOfWork, replica: Replica, me: Owner, mode: TransactionMode
 ) -> None:
     """In every process: nothing about it is kept anywhere but in the database."""
     conversation = a_conversation()
     turn = a_turn(conversation)
-    async with units.open(me, "write") as work:
-        await work.conversations.add(conversation)
-        await work.turns.add(turn)
-        await work.commit()
+    async with units.open(me, "write") as uow:
+        await uow.conversations.add(conversation)
+        await uow.turns.add(turn)
+        await uow.commit()
     token = a_context_token(grants=[Grant.ARTIFACTS_WRITE], conversation_id=conversation.id, turn_id=turn.id)
     secret = await minted(units, me, token)
 
     for process in (units, replica()):
-        async with process.open(secret, isolation) as work:
-            assert work.scope == Scope(
+        async with process.open(secret, mode) as uow:
+            assert uow.scope == Scope(
                 user_id=me.user_id,
                 grants=frozenset([Grant.ARTIFACTS_WRITE]),
                 token_id=token.id,
@@ -53,11 +53,11 @@ async def test_a_token_opens_what_it_was_minted_for(
             )
 
 
-@pytest.mark.parametrize("isolation", ISOLATIONS)
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("state", ["expired", "revoked", "expiring this moment"])
-async def test_a_dead_token_opens_nothing(units: UnitsOfWork, me: Owner, state: str, isolation: Isolation) -> None:
-    async with units.open(me, "read") as work:
-        now = work.now
+async def test_a_dead_token_opens_nothing(units: UnitsOfWork, me: Owner, state: str, mode: TransactionMode) -> None:
+    async with units.open(me, "read") as uow:
+        now = uow.now
     states = {
         "expired": a_context_token(expires_at=NOW - timedelta(days=1)),
         "expiring this moment": a_context_token(expires_at=now),
@@ -66,12 +66,12 @@ async def test_a_dead_token_opens_nothing(units: UnitsOfWork, me: Owner, state: 
     secret = await minted(units, me, states[state])
 
     with pytest.raises(Unauthenticated, match="unknown, expired or revoked"):
-        async with units.open(secret, isolation):
+        async with units.open(secret, mode):
             raise AssertionError
 
 
-@pytest.mark.parametrize("isolation", ISOLATIONS)
-async def test_forged_tokens_open_nothing(units: UnitsOfWork, me: Owner, you: Owner, isolation: Isolation) -> None:
+@pytest.mark.parametrize("mode", MODES)
+async def test_forged_tokens_open_nothing(units: UnitsOfWork, me: Owner, you: Owner, mode: TransactionMode) -> None:
     """The user's part is right and the random part is not, or the other way round, or a character is off."""
     secret = await minted(units, me, a_context_token())
     random_part, user_part = secret.text[:46], secret.text[46:]
@@ -87,7 +87,7 @@ async def test_forged_tokens_open_nothing(units: UnitsOfWork, me: Owner, you: Ow
     ]
     for forgery in forgeries:
         with pytest.raises(Unauthenticated):
-            async with units.open(TokenSecret(forgery), isolation):
+            async with units.open(TokenSecret(forgery), mode):
                 raise AssertionError
 
 
@@ -109,23 +109,23 @@ GARBAGE = {
 
 @pytest.mark.parametrize("text", GARBAGE.values(), ids=GARBAGE)
 async def test_garbage_opens_nothing(units: UnitsOfWork, text: str) -> None:
-    for isolation in ISOLATIONS:
+    for mode in MODES:
         with pytest.raises(Unauthenticated):
-            async with units.open(TokenSecret(text), isolation):
+            async with units.open(TokenSecret(text), mode):
                 raise AssertionError
 
 
 async def test_a_token_of_one_user_says_nothing_of_another(units: UnitsOfWork, me: Owner, you: Owner) -> None:
     secret = await minted(units, me, a_context_token())
     task = a_task()
-    async with units.open(you, "write") as work:
-        await work.tasks.add(task)
-        await work.commit()
+    async with units.open(you, "write") as uow:
+        await uow.tasks.add(task)
+        await uow.commit()
 
-    async with units.open(secret, "read") as work:
-        assert (await work.tasks.page(None, Window())).items == []
+    async with units.open(secret, "read") as uow:
+        assert (await uow.tasks.page(None, Window())).items == []
         with pytest.raises(NotFound):
-            await work.tasks.get(task.id)
+            await uow.tasks.get(task.id)
 
 
 async def test_a_grant_of_a_later_release_opens_nothing_here(units: UnitsOfWork, me: Owner) -> None:
@@ -133,8 +133,8 @@ async def test_a_grant_of_a_later_release_opens_nothing_here(units: UnitsOfWork,
     token = a_context_token(grants=["tasks:read", "moon:land"])
     secret = await minted(units, me, token)
 
-    async with units.open(secret, "read") as work:
-        assert work.scope.grants == {Grant.TASKS_READ}
+    async with units.open(secret, "read") as uow:
+        assert uow.scope.grants == {Grant.TASKS_READ}
 
 
 async def test_a_token_of_a_conversation_sees_that_one_alone(units: UnitsOfWork, me: Owner) -> None:
@@ -142,37 +142,37 @@ async def test_a_token_of_a_conversation_sees_that_one_alone(units: UnitsOfWork,
     inside, outside = a_conversation("Inside"), a_conversation("Outside")
     turns = {conversation.id: a_turn(conversation) for conversation in (inside, outside)}
     task = a_task(conversation_id=outside.id)
-    async with units.open(me, "write") as work:
+    async with units.open(me, "write") as uow:
         for conversation in (inside, outside):
-            await work.conversations.add(conversation, messages=1)
-            await work.turns.add(turns[conversation.id])
-            await work.messages.add(a_message(turns[conversation.id], 1))
-        await work.tasks.add(task)
-        await work.commit()
+            await uow.conversations.add(conversation, messages=1)
+            await uow.turns.add(turns[conversation.id])
+            await uow.messages.add(a_message(turns[conversation.id], 1))
+        await uow.tasks.add(task)
+        await uow.commit()
     secret = await minted(units, me, a_context_token(conversation_id=inside.id))
 
-    async with units.open(secret, "read") as work:
-        assert (await work.conversations.page(Window())).items == [inside]
-        assert await work.conversations.get(inside.id) == inside
-        assert len((await work.messages.page(inside.id, Window(), "asc")).items) == 1
-        assert (await work.turns.page(inside.id, Window())).items == [turns[inside.id]]
-        assert await work.turns.get(turns[inside.id].id) == turns[inside.id]
-        assert (await work.tasks.page(None, Window())).items == [task]
+    async with units.open(secret, "read") as uow:
+        assert (await uow.conversations.page(Window())).items == [inside]
+        assert await uow.conversations.get(inside.id) == inside
+        assert len((await uow.messages.page(inside.id, Window(), "asc")).items) == 1
+        assert (await uow.turns.page(inside.id, Window())).items == [turns[inside.id]]
+        assert await uow.turns.get(turns[inside.id].id) == turns[inside.id]
+        assert (await uow.tasks.page(None, Window())).items == [task]
         for hidden in (
-            work.conversations.get(outside.id),
-            work.messages.page(outside.id, Window(), "asc"),
-            work.messages.history(outside.id, 10),
-            work.turns.page(outside.id, Window()),
-            work.turns.get(turns[outside.id].id),
+            uow.conversations.get(outside.id),
+            uow.messages.page(outside.id, Window(), "asc"),
+            uow.messages.history(outside.id, 10),
+            uow.turns.page(outside.id, Window()),
+            uow.turns.get(turns[outside.id].id),
         ):
             with pytest.raises(NotFound, match=r"There is no such (conversation|turn)\."):
                 await hidden
-    async with units.open(secret, "write") as work:
+    async with units.open(secret, "write") as uow:
         for write in (
-            work.conversations.next_seq(outside.id, NOW),
-            work.conversations.remove(outside.id),
-            work.conversations.replace(outside),
-            work.turns.replace(turns[outside.id]),
+            uow.conversations.next_seq(outside.id, NOW),
+            uow.conversations.remove(outside.id),
+            uow.conversations.replace(outside),
+            uow.turns.replace(turns[outside.id]),
         ):
             with pytest.raises(NotFound, match=r"There is no such (conversation|turn)\."):
                 await write

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from latchkey.application.turns.finish import cancel_turn, get_ended, settle_turns
+from latchkey.application.turns.finish import cancel_turn, expire_turns, get_turn_result
 from latchkey.application.turns.read import get_turn, list_turns, read_log
 from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import (
@@ -94,13 +94,13 @@ async def test_the_turn_of_another_is_not_cancelled(course: Course, you: Owner) 
 async def test_whoever_waits_for_a_turn_is_told_why_there_is_no_answer(course: Course) -> None:
     where = course.accepted.turn.conversation_id
     await course.cancel()
-    cancelled = (await course.apps[1].call(course.owner, get_ended, course.id)).failure
+    cancelled = (await course.apps[1].call(course.owner, get_turn_result, course.id)).failure
     await course.begin(where)
     await course.lapse()
     with pytest.raises(TurnLost):
-        await course.apps[1].call(course.owner, get_ended, course.id)
+        await course.apps[1].call(course.owner, get_turn_result, course.id)
     await course.look()
-    interrupted = (await course.apps[1].call(course.owner, get_ended, course.id)).failure
+    interrupted = (await course.apps[1].call(course.owner, get_turn_result, course.id)).failure
 
     assert (type(cancelled), type(interrupted)) == (TurnCancelled, TurnInterrupted)
     assert interrupted
@@ -109,7 +109,7 @@ async def test_whoever_waits_for_a_turn_is_told_why_there_is_no_answer(course: C
 
 async def test_a_running_turn_has_not_ended(course: Course) -> None:
     with pytest.raises(Conflict, match="is running"):
-        await course.apps[0].call(course.owner, get_ended, course.id)
+        await course.apps[0].call(course.owner, get_turn_result, course.id)
 
 
 @pytest.mark.parametrize("_round", range(4))
@@ -165,7 +165,7 @@ async def test_a_lost_turn_is_stored_as_interrupted(units: UnitsOfWork, course: 
     there = course.apps[1]
     for look in (
         there.call(course.owner, get_turn, course.id),
-        there.call(course.owner, get_ended, course.id),
+        there.call(course.owner, get_turn_result, course.id),
         there.call(course.owner, list_turns, where, Window()),
         there.call(course.owner, read_log, course.id, 2),
     ):
@@ -174,9 +174,9 @@ async def test_a_lost_turn_is_stored_as_interrupted(units: UnitsOfWork, course: 
 
     found = await course.look(on=1)
 
-    async with units.open(course.owner, "read") as work:
-        stored = await work.turns.get(course.id)
-        (token,) = (await work.context_tokens.page(Window())).items
+    async with units.open(course.owner, "read") as uow:
+        stored = await uow.turns.get(course.id)
+        (token,) = (await uow.context_tokens.page(Window())).items
     assert (found.status, found.usage, found.error) == ("interrupted", SPENT, None)
     assert found.finished_at == stored.lease_until
     assert token.revoked_at
@@ -203,16 +203,16 @@ async def test_of_all_who_find_a_turn_lost_one_says_so(course: Course, _round: i
     outcomes = await asyncio.gather(
         *(lost.look(on=n % 2) for n in range(4)),
         *(lost.cancel(on=n % 2) for n in range(2)),
-        *(course.apps[n % 2].call(course.owner, settle_turns) for n in range(4)),
+        *(course.apps[n % 2].call(course.owner, expire_turns) for n in range(4)),
         lost.finish("And"),
         lost.tell("And", on=1),
         course.begin(where),
         return_exceptions=True,
     )
 
-    *others, finishing, telling, beginning = outcomes
+    *others, finishing, batch, beginning = outcomes
     assert [outcome for outcome in others if isinstance(outcome, BaseException)] == []
-    assert (type(finishing), type(telling), beginning) == (Conflict, Conflict, None)
+    assert (type(finishing), type(batch), beginning) == (Conflict, Conflict, None)
     assert await lost.names() == ["turn.started", "turn.interrupted"]
     assert (await course.look()).status == "running"
 

@@ -44,26 +44,26 @@ async def home(shared_database_url: str, me: Owner) -> AsyncIterator[Line]:
 async def test_what_is_committed_is_told_once_it_can_be_read(line: Line) -> None:
     """Either the event itself, or that there is something in the log; and not before the commit."""
     course = line.course
-    with line.listener.feed.follow(course.owner, course.id) as following:
-        waiting = asyncio.create_task(news(following))
-        async with line.speaker.units.open(course.owner, "write") as work:
-            event = TurnEvent.of(course.id, await work.turns.next_call(course.id, work.now, 1, 100), Delta("Said"))
-            await work.turn_events.add(event)
+    with line.listener.event_bus.subscribe(course.owner, course.id) as subscription:
+        waiting = asyncio.create_task(news(subscription))
+        async with line.speaker.units.open(course.owner, "write") as uow:
+            event = TurnEvent.of(course.id, await uow.turns.next_call(course.id, uow.now, 1, 100), Delta("Said"))
+            await uow.turn_events.add(event)
             for _ in range(20):
-                await work.turns.unfinished()
+                await uow.turns.unfinished()
             assert not waiting.done()
-            await work.commit()
+            await uow.commit()
         assert await waiting in ([event], [])
-        async with line.listener.units.open(course.owner, "read") as work:
-            assert await work.turn_events.after(course.id, 1, 10, CHARACTERS_A_TIME) == [event]
+        async with line.listener.units.open(course.owner, "read") as uow:
+            assert await uow.turn_events.after(course.id, 1, 10, CHARACTERS_A_TIME) == [event]
 
 
 async def test_what_is_rolled_back_is_never_told(line: Line) -> None:
     course = line.course
-    with line.listener.feed.follow(course.owner, course.id) as following:
-        waiting = asyncio.create_task(news(following))
-        async with line.speaker.units.open(course.owner, "write") as work:
-            await work.turn_events.add(TurnEvent.of(course.id, 2, Delta("Never said")))
+    with line.listener.event_bus.subscribe(course.owner, course.id) as subscription:
+        waiting = asyncio.create_task(news(subscription))
+        async with line.speaker.units.open(course.owner, "write") as uow:
+            await uow.turn_events.add(TurnEvent.of(course.id, 2, Delta("Never said")))
         await line.carries()
         assert not waiting.done()
         await course.tell("Said")
@@ -73,17 +73,17 @@ async def test_what_is_rolled_back_is_never_told(line: Line) -> None:
 async def test_a_commit_that_is_refused_tells_nothing(line: Line) -> None:
     """One that keeps the rest, where a statement was refused, does."""
     course, twice, committed = line.course, a_task(), False
-    with line.listener.feed.follow(course.owner, course.id) as following:
-        waiting = asyncio.create_task(news(following))
+    with line.listener.event_bus.subscribe(course.owner, course.id) as subscription:
+        waiting = asyncio.create_task(news(subscription))
         with suppress(Exception):
-            async with line.speaker.units.open(course.owner, "write") as work:
-                await work.turns.next_call(course.id, work.now, 1, 100)
-                await work.turn_events.add(TurnEvent.of(course.id, 2, Delta("Said")))
-                await work.tasks.add(twice)
+            async with line.speaker.units.open(course.owner, "write") as uow:
+                await uow.turns.next_call(course.id, uow.now, 1, 100)
+                await uow.turn_events.add(TurnEvent.of(course.id, 2, Delta("Said")))
+                await uow.tasks.add(twice)
                 with pytest.raises(Exception, match=r"UNIQUE|unique"):  # noqa: PT012 # a unit of work is one thing
-                    await work.tasks.add(twice)
-                    await work.tasks.get(twice.id)
-                await work.commit()
+                    await uow.tasks.add(twice)
+                    await uow.tasks.get(twice.id)
+                await uow.commit()
                 committed = True
         await line.carries()
         assert waiting.done() == committed
@@ -93,67 +93,70 @@ async def test_a_commit_that_is_refused_tells_nothing(line: Line) -> None:
 
 async def test_followers_of_other_turns_and_of_other_people_hear_nothing(line: Line, you: Owner) -> None:
     """Not even of a turn with the same id."""
-    course, feed = line.course, line.listener.feed
+    course, event_bus = line.course, line.listener.event_bus
     first = course.id
     await course.begin()
     await line.carries()
-    with feed.follow(course.owner, first) as another_turn, feed.follow(you, course.id) as another_person:
+    with (
+        event_bus.subscribe(course.owner, first) as another_turn,
+        event_bus.subscribe(you, course.id) as another_person,
+    ):
         waiting = [asyncio.create_task(news(one)) for one in (another_turn, another_person)]
         await course.tell("Said")
         await line.carries()
         assert not any(task.done() for task in waiting)
-        feed.rouse()
+        event_bus.wake_all()
         assert await asyncio.gather(*waiting) == [[], []]
 
 
 async def test_all_who_follow_a_turn_hear_of_it(line: Line) -> None:
-    course, feed = line.course, line.listener.feed
-    with feed.follow(course.owner, course.id) as one, feed.follow(course.owner, course.id) as other:
+    course, event_bus = line.course, line.listener.event_bus
+    with event_bus.subscribe(course.owner, course.id) as one, event_bus.subscribe(course.owner, course.id) as other:
         await course.tell("Said")
         assert await news(one) == await news(other)
 
 
 async def test_news_that_came_before_anybody_waited_is_not_lost(line: Line) -> None:
     course = line.course
-    with line.listener.feed.follow(course.owner, course.id) as following:
+    with line.listener.event_bus.subscribe(course.owner, course.id) as subscription:
         await course.tell("Said")
         await line.carries()
-        await news(following)
+        await news(subscription)
 
 
 async def test_whoever_is_roused_is_given_no_news_at_once(line: Line) -> None:
-    course, feed = line.course, line.listener.feed
-    with feed.follow(course.owner, course.id) as following:
-        waiting = asyncio.create_task(news(following))
+    course, event_bus = line.course, line.listener.event_bus
+    with event_bus.subscribe(course.owner, course.id) as subscription:
+        waiting = asyncio.create_task(news(subscription))
         await asyncio.sleep(0)
-        feed.rouse()
+        event_bus.wake_all()
         assert await waiting == []
 
 
 async def test_patience_comes_to_an_end(line: Line) -> None:
     course = line.course
-    with line.listener.feed.follow(course.owner, course.id) as following:
-        assert await following.news(0.01) == []
+    with line.listener.event_bus.subscribe(course.owner, course.id) as subscription:
+        assert await subscription.next_events(0.01) == []
         await course.tell("Said")
-        await news(following)
+        await news(subscription)
 
 
 async def test_the_own_process_tells_the_events_themselves_in_order(home: Line) -> None:
     course = home.course
-    with home.listener.feed.follow(course.owner, course.id) as following:
+    with home.listener.event_bus.subscribe(course.owner, course.id) as subscription:
         await course.tell("Let me")
         await course.add()
         await course.finish("Let me see.")
-        assert await news(following) == (await course.events())[1:]
+        assert await news(subscription) == (await course.events())[1:]
 
 
 async def test_what_is_told_at_home_comes_only_once(home: Line) -> None:
     """Not again as the notification that went out to other processes."""
     course = home.course
-    with home.listener.feed.follow(course.owner, course.id) as following:
+    with home.listener.event_bus.subscribe(course.owner, course.id) as subscription:
         await course.tell("Said")
-        assert await news(following) == (await course.events())[1:]
-        waiting = asyncio.create_task(news(following))
+        assert await news(subscription) == (await course.events())[1:]
+        waiting = asyncio.create_task(news(subscription))
         await home.carries()
         assert not waiting.done()
         waiting.cancel()
@@ -163,20 +166,20 @@ async def test_what_is_told_at_home_comes_only_once(home: Line) -> None:
 async def test_little_is_kept_for_a_slow_follower(home: Line, size: int) -> None:
     """Who has missed something is told to look into the log; from then on they hear of events as before."""
     course, said = home.course, 0
-    with home.listener.feed.follow(course.owner, course.id) as following:
+    with home.listener.event_bus.subscribe(course.owner, course.id) as subscription:
         for _ in range(5):
             await course.tell("x" * size, said)
             said += size
-            assert sum(len(event.body) for event in following._events) <= MOST_BYTES
+            assert sum(len(event.body) for event in subscription._events) <= MOST_BYTES
         missed = (await course.events())[1:]
-        assert await news(following) == (missed if 5 * size < MOST_BYTES else [])
+        assert await news(subscription) == (missed if 5 * size < MOST_BYTES else [])
 
         await course.tell("And", said)
-        assert await news(following) == (await course.events())[6:]
+        assert await news(subscription) == (await course.events())[6:]
 
 
 async def test_whoever_follows_no_more_leaves_nothing_behind(line: Line) -> None:
-    feed, course = line.listener.feed, line.course
-    with feed.follow(course.owner, course.id), feed.follow(course.owner, course.id):
+    event_bus, course = line.listener.event_bus, line.course
+    with event_bus.subscribe(course.owner, course.id), event_bus.subscribe(course.owner, course.id):
         await course.tell("Said")
-    assert feed._listeners == {}
+    assert event_bus._listeners == {}

@@ -7,10 +7,10 @@ import pytest
 from msgspec.structs import replace
 
 from latchkey.application.conversations import delete_conversation, list_conversations
-from latchkey.application.dispatcher import Application
-from latchkey.application.turns.finish import get_ended
+from latchkey.application.dispatcher import Dispatcher
+from latchkey.application.turns.finish import get_turn_result
 from latchkey.application.turns.read import list_turns
-from latchkey.application.turns.start import Accepted, Repeated, Terms, accept_turn
+from latchkey.application.turns.start import AcceptanceLimits, RepeatedTurn, StartedTurn, start_turn
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import Failure, IdempotencyMismatch, NotFound, TooManyTurns, TurnInProgress
@@ -29,21 +29,21 @@ OTHER_BODY = replace(KEY, fingerprint="1" * 64)
 class Sender:
     """Somebody whose messages carry a key."""
 
-    def __init__(self, apps: list[Application], owner: Owner) -> None:
+    def __init__(self, apps: list[Dispatcher], owner: Owner) -> None:
         self.apps = apps
         self.owner = owner
 
     async def send(
-        self, key: Idempotency = KEY, where: ConversationId | None = None, on: int = 0, terms: Terms = TERMS
-    ) -> Accepted | Repeated:
+        self, key: Idempotency = KEY, where: ConversationId | None = None, on: int = 0, terms: AcceptanceLimits = TERMS
+    ) -> StartedTurn | RepeatedTurn:
         said = NewMessage("Buy milk", where)
-        return await self.apps[on].call(self.owner, accept_turn, said, "rehearsal", TASK_GRANTS, terms, key)
+        return await self.apps[on].call(self.owner, start_turn, said, "rehearsal", TASK_GRANTS, terms, key)
 
     async def begin(self, key: Idempotency = KEY, where: ConversationId | None = None) -> Course:
         """The course of the turn that is accepted."""
         course = Course(self.apps, self.owner)
         sent = await self.send(key, where)
-        assert isinstance(sent, Accepted)
+        assert isinstance(sent, StartedTurn)
         course.accepted = sent
         return course
 
@@ -52,12 +52,12 @@ class Sender:
 
 
 @pytest.fixture
-def apps(replica: Replica) -> list[Application]:
-    return [Application(replica(), lambda _call: None) for _ in range(2)]
+def apps(replica: Replica) -> list[Dispatcher]:
+    return [Dispatcher(replica(), lambda _call: None) for _ in range(2)]
 
 
 @pytest.fixture
-def sender(apps: list[Application], me: Owner) -> Sender:
+def sender(apps: list[Dispatcher], me: Owner) -> Sender:
     return Sender(apps, me)
 
 
@@ -80,9 +80,9 @@ async def test_once_its_turn_has_ended_the_same_key_names_it(sender: Sender, end
 
     again = replace(KEY, request_id="request-2")
     for on in (0, 1, 0):
-        assert await sender.send(again, on=on) == Repeated(turn.id, KEY)
+        assert await sender.send(again, on=on) == RepeatedTurn(turn.id, KEY)
     assert await sender.conversations() == 1
-    ended = await sender.apps[1].call(sender.owner, get_ended, turn.id)
+    ended = await sender.apps[1].call(sender.owner, get_turn_result, turn.id)
     assert ended.turn.status == {"finish": "completed", "cancel": "cancelled", "lapse": "interrupted"}[end]
 
 
@@ -105,16 +105,16 @@ async def test_the_key_is_found_before_the_conversation_is_looked_at(sender: Sen
     where = first.accepted.turn.conversation_id
     second = await sender.begin(replace(KEY, key="another"), where)
 
-    assert await sender.send() == Repeated(first.id, KEY)
+    assert await sender.send() == RepeatedTurn(first.id, KEY)
     assert (await second.look()).status == "running"
 
 
-async def test_each_person_has_keys_of_their_own(sender: Sender, apps: list[Application], you: Owner) -> None:
+async def test_each_person_has_keys_of_their_own(sender: Sender, apps: list[Dispatcher], you: Owner) -> None:
     mine, yours = await sender.begin(), await Sender(apps, you).begin(OTHER_BODY)
     await mine.finish()
 
     assert mine.id != yours.id
-    assert await sender.send() == Repeated(mine.id, KEY)
+    assert await sender.send() == RepeatedTurn(mine.id, KEY)
     with pytest.raises(TurnInProgress):
         await Sender(apps, you).send(OTHER_BODY)
 
@@ -123,7 +123,7 @@ async def test_of_fifty_at_once_one_is_a_turn(sender: Sender) -> None:
     """On two replicas; the others are told which."""
     outcomes = await asyncio.gather(*(sender.send(on=n % 2) for n in range(50)), return_exceptions=True)
 
-    (accepted,) = [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
+    (accepted,) = [outcome for outcome in outcomes if isinstance(outcome, StartedTurn)]
     others = [outcome.members["turn_id"] for outcome in outcomes if isinstance(outcome, TurnInProgress)]
     assert others == [accepted.turn.id] * 49
     assert await sender.conversations() == 1
@@ -150,7 +150,7 @@ async def test_a_refused_message_leaves_its_key_free(sender: Sender) -> None:
         refused.append(type(failure.value))
 
     assert refused == [NotFound, TurnInProgress, TooManyTurns]
-    assert isinstance(await sender.send(), Accepted)
+    assert isinstance(await sender.send(), StartedTurn)
 
 
 async def test_a_message_whose_sender_left_at_any_moment_is_one_turn(sender: Sender) -> None:
@@ -163,7 +163,7 @@ async def test_a_message_whose_sender_left_at_any_moment_is_one_turn(sender: Sen
         except TurnInProgress as running:
             turn_id = running.members["turn_id"]
         else:
-            assert isinstance(sent, Accepted)
+            assert isinstance(sent, StartedTurn)
             turn_id = sent.turn.id
         assert await _turns(sender) == [turn_id]
         if not broke_off:

@@ -32,20 +32,20 @@ class Talk:
     def _say(self, message: Message) -> None:
         self.messages.append(replace(message, seq=len(self.messages) + 1))
 
-    async def store(self, work: UnitOfWork) -> None:
-        await work.conversations.add(self.conversation, messages=len(self.messages))
+    async def store(self, uow: UnitOfWork) -> None:
+        await uow.conversations.add(self.conversation, messages=len(self.messages))
         for turn in self.turns:
-            await work.turns.add(turn)
+            await uow.turns.add(turn)
             for call in self.calls[turn.id]:
-                await work.tool_calls.add(call, turn.id)
+                await uow.tool_calls.add(call, turn.id)
         for message in self.messages:
-            await work.messages.add(message)
+            await uow.messages.add(message)
 
 
 async def stored(units: UnitsOfWork, owner: Owner, talk: Talk) -> Talk:
-    async with units.open(owner, "write") as work:
-        await talk.store(work)
-        await work.commit()
+    async with units.open(owner, "write") as uow:
+        await talk.store(uow)
+        await uow.commit()
     return talk
 
 
@@ -54,14 +54,14 @@ async def test_a_message_is_given_back_as_it_was_put_in(units: UnitsOfWork, me: 
     conversation = a_conversation()
     turn = a_turn(conversation)
     message = a_message(turn, 1, text)
-    async with units.open(me, "write") as work:
-        await work.conversations.add(conversation)
-        await work.turns.add(turn)
-        await work.messages.add(message)
-        await work.commit()
+    async with units.open(me, "write") as uow:
+        await uow.conversations.add(conversation)
+        await uow.turns.add(turn)
+        await uow.messages.add(message)
+        await uow.commit()
 
-    async with units.open(me, "read") as work:
-        assert (await work.messages.page(conversation.id, Window(), "asc")).items == [message]
+    async with units.open(me, "read") as uow:
+        assert (await uow.messages.page(conversation.id, Window(), "asc")).items == [message]
 
 
 async def test_messages_are_listed_by_their_number_both_ways(units: UnitsOfWork, me: Owner) -> None:
@@ -69,35 +69,35 @@ async def test_messages_are_listed_by_their_number_both_ways(units: UnitsOfWork,
     await stored(units, me, Talk(2))
     talk = await stored(units, me, Talk(3, broken=(2,)))
 
-    async with units.open(me, "read") as work:
+    async with units.open(me, "read") as uow:
         id = talk.conversation.id
-        await assert_pages(lambda window: work.messages.page(id, window, "asc"), talk.messages)
-        await assert_pages(lambda window: work.messages.page(id, window, "desc"), talk.messages[::-1])
+        await assert_pages(lambda window: uow.messages.page(id, window, "asc"), talk.messages)
+        await assert_pages(lambda window: uow.messages.page(id, window, "desc"), talk.messages[::-1])
 
 
 async def test_a_cursor_of_another_listing_is_refused(units: UnitsOfWork, me: Owner) -> None:
     talk = await stored(units, me, Talk(1))
-    async with units.open(me, "write") as work:
+    async with units.open(me, "write") as uow:
         for _ in range(2):
-            await work.tasks.add(a_task())
-        foreign = (await work.tasks.page(None, Window(1))).next_cursor
-        await assert_refuses(lambda window: work.messages.page(talk.conversation.id, window, "asc"), foreign)
+            await uow.tasks.add(a_task())
+        foreign = (await uow.tasks.page(None, Window(1))).next_cursor
+        await assert_refuses(lambda window: uow.messages.page(talk.conversation.id, window, "asc"), foreign)
 
 
 @pytest.mark.parametrize("seq", [-1, 0, 2**31, 2**63, 2**64])
 async def test_a_cursor_beyond_all_numbers_is_refused(units: UnitsOfWork, me: Owner, seq: int) -> None:
     talk = await stored(units, me, Talk(1))
-    async with units.open(me, "read") as work:
+    async with units.open(me, "read") as uow:
         forged = Window(1).page([seq, seq], lambda last: ["messages", last]).next_cursor
-        await assert_refuses(lambda window: work.messages.page(talk.conversation.id, window, "desc"), forged)
+        await assert_refuses(lambda window: uow.messages.page(talk.conversation.id, window, "desc"), forged)
 
 
 async def test_a_number_is_given_once(units: UnitsOfWork, me: Owner) -> None:
     talk = await stored(units, me, Talk(1))
     with pytest.raises(Exception, match="at the same time"):  # noqa: PT012 # a unit of work is one thing
-        async with units.open(me, "write") as work:
-            await work.messages.add(a_message(talk.turns[0], 2))
-            await work.commit()
+        async with units.open(me, "write") as uow:
+            await uow.messages.add(a_message(talk.turns[0], 2))
+            await uow.commit()
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3, 5, 6, 100])
@@ -107,10 +107,10 @@ async def test_a_history_is_of_whole_turns(units: UnitsOfWork, me: Owner, turns:
     await stored(units, me, Talk(1))
     talk = await stored(units, me, Talk(5, broken=broken))
 
-    async with units.open(me, "read") as work:
-        assert await work.messages.history(talk.conversation.id, turns) == talk.history[-turns:]
+    async with units.open(me, "read") as uow:
+        assert await uow.messages.history(talk.conversation.id, turns) == talk.history[-turns:]
 
 
 async def test_what_was_never_said_has_no_history(units: UnitsOfWork, me: Owner) -> None:
-    async with units.open(me, "read") as work:
-        assert await work.messages.history(a_conversation().id, 10) == []
+    async with units.open(me, "read") as uow:
+        assert await uow.messages.history(a_conversation().id, 10) == []

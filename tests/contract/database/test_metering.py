@@ -6,11 +6,11 @@ import pytest
 
 from latchkey.application.artifacts import add_artifact, delete_artifact, revise_artifact
 from latchkey.application.context_tokens import mint_context_token
-from latchkey.application.dispatcher import Application
+from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tasks import add_task, complete_task, list_tasks
-from latchkey.application.tool_calls import Invocation, Ledger
+from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation
 from latchkey.application.turns import subscription as watching
-from latchkey.application.turns.finish import Ending, finish_turn
+from latchkey.application.turns.finish import TurnOutcome, finish_turn
 from latchkey.domain.artifact import ArtifactRevision, NewArtifact
 from latchkey.domain.credentials import Grant, NewContextToken, Owner, TokenSecret
 from latchkey.domain.errors import Exhausted, Unauthenticated
@@ -18,7 +18,7 @@ from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.quota import Quota
 from latchkey.domain.task import NewTask
 from latchkey.domain.turn import Usage
-from latchkey.infrastructure.database.events.local import LocalFeed
+from latchkey.infrastructure.database.events.local import LocalEventBus
 from tests.acceptance import accepted
 from tests.contract.database.conftest import Replica
 
@@ -28,13 +28,13 @@ MILK = NewTask("Milk")
 LONG = "x" * 6_000
 
 
-def service(units: UnitsOfWork, quota: Quota) -> Application:
-    return Application(units, lambda _call: None, quota)
+def service(units: UnitsOfWork, quota: Quota) -> Dispatcher:
+    return Dispatcher(units, lambda _call: None, quota)
 
 
-async def refused(app: Application, credential: Owner | TokenSecret) -> Exhausted:
+async def refused(app: Dispatcher, credential: Owner | TokenSecret) -> Exhausted:
     with pytest.raises(Exhausted) as refusal:
-        await app.admit(credential)
+        await app.acquire(credential)
     return refusal.value
 
 
@@ -43,20 +43,20 @@ async def test_a_person_has_one_number_of_requests_whichever_process_they_ask(
 ) -> None:
     """The refusal says how many there are, and when to come again; others do not notice."""
     here, there = service(replica(), FEW), service(replica(), FEW)
-    await here.admit(me)
-    await there.admit(me)
+    await here.acquire(me)
+    await there.acquire(me)
 
     refusals = [await refused(here, me), await refused(there, me)]
 
     assert all("2 requests in a minute" in refusal.detail for refusal in refusals)
     assert all(refusal.retry_after in range(25, 31) for refusal in refusals)
-    await here.admit(you)
+    await here.acquire(you)
 
 
 async def test_a_thousand_requests_at_once_are_let_in_by_the_number(units: UnitsOfWork, me: Owner) -> None:
     app = service(units, Quota(requests_per_minute=60))
 
-    outcomes = await asyncio.gather(*(app.admit(me) for _ in range(100)), return_exceptions=True)
+    outcomes = await asyncio.gather(*(app.acquire(me) for _ in range(100)), return_exceptions=True)
 
     assert 60 <= outcomes.count(None) <= 62  # a new one grows each second
     assert all(isinstance(outcome, Exhausted) for outcome in outcomes if outcome is not None)
@@ -66,8 +66,8 @@ async def test_a_tokens_requests_are_its_persons(units: UnitsOfWork, me: Owner) 
     app = service(units, FEW)
     token = (await app.call(me, mint_context_token, NewContextToken([Grant.TASKS_READ]))).secret
     for _ in range(2):
-        await app.admit(token)
-        app.count(token)
+        await app.acquire(token)
+        app.consume(token)
 
     await refused(app, token)
     await refused(app, me)
@@ -79,11 +79,11 @@ async def test_requests_that_are_counted_late_are_no_reason_to_refuse_what_there
     """Of sixty, three at once under a token have been used when the person comes."""
     app = service(units, Quota(requests_per_minute=60))
     token = (await app.call(me, mint_context_token, NewContextToken([Grant.TASKS_READ]))).secret
-    await asyncio.gather(*(app.admit(token) for _ in range(3)))
+    await asyncio.gather(*(app.acquire(token) for _ in range(3)))
     for _ in range(3):
-        app.count(token)
+        app.consume(token)
 
-    await app.admit(me)
+    await app.acquire(me)
 
 
 async def test_who_makes_up_tokens_neither_uses_up_anybodys_requests_nor_learns_of_them(
@@ -92,12 +92,12 @@ async def test_who_makes_up_tokens_neither_uses_up_anybodys_requests_nor_learns_
     """As long as somebody has requests left, a made-up token gets as far as its look-up; then it is looked up here."""
     app, forged = service(units, FEW), TokenSecret.mint(me.user_id)
     with pytest.raises(Unauthenticated):
-        await app.admit(forged)
-    await app.admit(me)
-    await app.admit(me)
+        await app.acquire(forged)
+    await app.acquire(me)
+    await app.acquire(me)
 
     with pytest.raises(Unauthenticated):
-        await app.admit(forged)
+        await app.acquire(forged)
 
 
 async def test_who_stores_too_much_may_still_read_and_delete(units: UnitsOfWork, me: Owner, you: Owner) -> None:
@@ -135,8 +135,10 @@ async def test_a_turn_ends_however_much_is_stored(units: UnitsOfWork, me: Owner)
     turn = await accepted(app, me)
     await app.call(me, add_artifact, NewArtifact("Plan", LONG))
 
-    outcome = await Ledger(app).perform(turn.secret, Invocation("add_task", b'{"title":"Milk"}'), add_task, MILK)
-    ended = await app.call(me, finish_turn, turn.turn.id, Ending("completed", Usage(), LONG))
+    outcome = await ToolCallExecutor(app).execute(
+        turn.secret, ToolInvocation("add_task", b'{"title":"Milk"}'), add_task, MILK
+    )
+    ended = await app.call(me, finish_turn, turn.turn.id, TurnOutcome("completed", Usage(), LONG))
 
     assert (outcome.is_error, outcome.content["code"]) == (True, "exhausted")
     assert [call.name for call in ended.turn.tool_calls] == ["add_task"]
@@ -147,12 +149,12 @@ async def test_a_turn_ends_however_much_is_stored(units: UnitsOfWork, me: Owner)
 async def test_a_turn_calls_no_more_tools_than_it_may(replica: Replica, me: Owner) -> None:
     """Wherever they are called, and whether they work or not; what is too much has no effect and leaves no row."""
     apps = [service(replica(), Quota()) for _ in range(2)]
-    ledgers = [Ledger(app, most_calls=3) for app in apps]
+    ledgers = [ToolCallExecutor(app, most_calls=3) for app in apps]
     turn = await accepted(apps[0], me)
-    milk = Invocation("add_task", b'{"title":"Milk"}')
+    milk = ToolInvocation("add_task", b'{"title":"Milk"}')
 
-    outcomes = [await ledgers[number % 2].perform(turn.secret, milk, add_task, MILK) for number in range(3)]
-    late = await ledgers[1].perform(turn.secret, milk, add_task, MILK)
+    outcomes = [await ledgers[number % 2].execute(turn.secret, milk, add_task, MILK) for number in range(3)]
+    late = await ledgers[1].execute(turn.secret, milk, add_task, MILK)
     refusal = await ledgers[0].refuse(turn.secret, milk, add_task, Exhausted("No."))
 
     assert [outcome.is_error for outcome in outcomes] == [False, False, False]
@@ -160,17 +162,17 @@ async def test_a_turn_calls_no_more_tools_than_it_may(replica: Replica, me: Owne
     assert (late.is_error, late.content["code"]) == (True, "exhausted")
     assert "called 3 tools" in late.content["detail"]
     assert len((await apps[0].call(me, list_tasks)).items) == 3
-    ended = await apps[0].call(me, finish_turn, turn.turn.id, Ending("completed", Usage(), "Done."))
+    ended = await apps[0].call(me, finish_turn, turn.turn.id, TurnOutcome("completed", Usage(), "Done."))
     assert len(ended.turn.tool_calls) == 3
 
 
 async def test_a_call_that_is_repeated_at_the_limit_is_answered_as_the_first_time(replica: Replica, me: Owner) -> None:
     app = service(replica(), Quota())
-    ledger, turn = Ledger(app, most_calls=2), await accepted(app, me)
-    calls = [Invocation("add_task", b'{"title":"Milk"}', f"call-{number}") for number in range(3)]
+    ledger, turn = ToolCallExecutor(app, most_calls=2), await accepted(app, me)
+    calls = [ToolInvocation("add_task", b'{"title":"Milk"}', f"call-{number}") for number in range(3)]
 
-    first, last, late = [await ledger.perform(turn.secret, call, add_task, MILK) for call in calls]
-    repeated = [await ledger.perform(turn.secret, call, add_task, MILK) for call in calls]
+    first, last, late = [await ledger.execute(turn.secret, call, add_task, MILK) for call in calls]
+    repeated = [await ledger.execute(turn.secret, call, add_task, MILK) for call in calls]
 
     assert [outcome.is_error for outcome in (first, last, late)] == [False, False, True]
     assert [outcome.json for outcome in repeated] == [outcome.json for outcome in (first, last, late)]
@@ -183,14 +185,14 @@ async def test_one_person_follows_only_so_many_streams_at_once(
     """The next one is told so, and let in once another has left; nobody else notices."""
     monkeypatch.setattr(watching, "FOLLOWERS", 2)
     app = service(units, Quota())
-    watch, turn = watching.Watch(app, LocalFeed()), await accepted(app, me)
-    streams = [watch.follow(me, turn.turn.id, 0) for _ in range(2)]
+    subscriptions, turn = watching.TurnSubscriptions(app, LocalEventBus()), await accepted(app, me)
+    streams = [subscriptions.follow(me, turn.turn.id, 0) for _ in range(2)]
     for stream in streams:
         assert await anext(stream)
 
     with pytest.raises(Exhausted, match="2 streams"):
-        watch.check_followers(me)
-    watch.check_followers(you)
+        subscriptions.check_followers(me)
+    subscriptions.check_followers(you)
     await streams[0].aclose()
-    watch.check_followers(me)
+    subscriptions.check_followers(me)
     await streams[1].aclose()

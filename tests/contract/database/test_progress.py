@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from latchkey.application.turns.record import Telling, record_telling
+from latchkey.application.turns.record import EventBatch, append_events
 from latchkey.domain.credentials import Owner
-from latchkey.domain.errors import AlreadyTold, Conflict, NotFound
+from latchkey.domain.errors import Conflict, NotFound, OffsetConflict
 from latchkey.domain.turn import Usage
 from tests.contract.database.course import SPENT, Course, a_request
 from tests.contract.database.interruption import is_cancelled_at
@@ -22,9 +22,9 @@ async def test_what_was_written_already_is_not_written_twice(course: Course) -> 
     await course.tell("Let me see. 🛒", 0, a_request("call-1"))
     before = await course.events()
 
-    with pytest.raises(AlreadyTold) as refused:
+    with pytest.raises(OffsetConflict) as refused:
         await course.tell("Let me see. 🛒 And", 0, a_request("call-1"))
-    assert refused.value.told == len("Let me see. 🛒")
+    assert refused.value.answer_length == len("Let me see. 🛒")
     await course.tell("", len("Let me see. 🛒"), a_request("call-1"), on=1)
 
     assert await course.events() == before
@@ -32,17 +32,17 @@ async def test_what_was_written_already_is_not_written_twice(course: Course) -> 
 
 
 async def test_text_that_leaves_something_out_is_refused(course: Course) -> None:
-    with pytest.raises(AlreadyTold) as refused:
+    with pytest.raises(OffsetConflict) as refused:
         await course.tell("the end", 5)
 
-    assert refused.value.told == 0
+    assert refused.value.answer_length == 0
     assert await course.names() == ["turn.started"]
 
 
 async def test_of_two_who_tell_the_same_one_does(course: Course) -> None:
     outcomes = await asyncio.gather(*(course.tell("Once", on=n % 2) for n in range(6)), return_exceptions=True)
 
-    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["AlreadyTold"] * 5 + ["NoneType"]
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["OffsetConflict"] * 5 + ["NoneType"]
     assert await course.text() == "Once"
 
 
@@ -61,7 +61,7 @@ async def test_a_turn_that_has_ended_is_not_added_to(course: Course, end: str, t
     for on in (0, 1):
         with pytest.raises(Conflict, match="has ended, or its lease has passed") as refused:
             await course.tell(text, len("Said"), a_request("call-1"), on)
-        assert not isinstance(refused.value, AlreadyTold)
+        assert not isinstance(refused.value, OffsetConflict)
         with pytest.raises(Conflict):
             await course.renew(timedelta(minutes=1), on)
     assert (await course.look()).tool_calls == []
@@ -71,7 +71,7 @@ async def test_a_turn_that_has_ended_is_not_added_to(course: Course, end: str, t
 
 async def test_the_turn_of_another_is_not_told_of(course: Course, you: Owner) -> None:
     with pytest.raises(NotFound, match="There is no such turn"):
-        await course.apps[0].call(you, record_telling, course.id, Telling(0, "Mine now", Usage()))
+        await course.apps[0].call(you, append_events, course.id, EventBatch(0, "Mine now", Usage()))
     assert await course.names() == ["turn.started"]
 
 
@@ -101,8 +101,8 @@ async def test_a_telling_cancelled_anywhere_can_be_made_again(course: Course) ->
         broke_off = await is_cancelled_at(told + 1, course.tell("x", told, request))
         try:
             await course.tell("x", told, request)
-        except AlreadyTold as earlier:
-            await course.tell("x"[earlier.told - told :], earlier.told, request)
+        except OffsetConflict as earlier:
+            await course.tell("x"[earlier.answer_length - told :], earlier.answer_length, request)
         if not broke_off:
             break
 
@@ -146,8 +146,8 @@ class Writer:
         written = self.written
         try:
             await self.course.tell(self.text[written:], written, request, step.on)
-        except AlreadyTold as earlier:
-            await self.course.tell(self.text[earlier.told :], earlier.told, request, step.on)
+        except OffsetConflict as earlier:
+            await self.course.tell(self.text[earlier.answer_length :], earlier.answer_length, request, step.on)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

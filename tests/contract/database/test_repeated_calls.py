@@ -9,12 +9,12 @@ import msgspec
 import pytest
 
 from latchkey.application.artifacts import save_artifact
-from latchkey.application.dispatcher import Application
+from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tasks import add_task, complete_task, delete_task, list_tasks
-from latchkey.application.tool_calls import Invocation, Ledger, Outcome
+from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation, ToolOutcome
 from latchkey.application.turns.read import get_turn
 from latchkey.application.turns.results import PublishedTurn
-from latchkey.application.turns.start import Accepted
+from latchkey.application.turns.start import StartedTurn
 from latchkey.domain.credentials import EVERY_GRANT, Owner
 from latchkey.domain.errors import Failure, Invalid
 from latchkey.domain.task import NewTask, TaskId
@@ -30,9 +30,9 @@ class Turn:
     """A turn of a person, whose tools may be called in several processes."""
 
     def __init__(self, replica: Replica, owner: Owner) -> None:
-        self.apps = [Application(replica(), lambda _call: None) for _ in range(2)]
+        self.apps = [Dispatcher(replica(), lambda _call: None) for _ in range(2)]
         self.owner = owner
-        self.accepted: Accepted
+        self.accepted: StartedTurn
 
     async def begin(self) -> None:
         self.accepted = await accepted(self.apps[0], self.owner, grants=list(EVERY_GRANT))
@@ -44,17 +44,17 @@ class Turn:
         arguments: bytes = MILK,
         call_id: str | None = "call-1",
         process: int = 0,
-    ) -> Outcome:
-        invocation = Invocation(use_case.__name__, arguments, call_id)
-        return await Ledger(self.apps[process]).perform(self.accepted.secret, invocation, use_case, *given)
+    ) -> ToolOutcome:
+        invocation = ToolInvocation(use_case.__name__, arguments, call_id)
+        return await ToolCallExecutor(self.apps[process]).execute(self.accepted.secret, invocation, use_case, *given)
 
-    async def add(self, arguments: bytes = MILK, call_id: str | None = "call-1", process: int = 0) -> Outcome:
+    async def add(self, arguments: bytes = MILK, call_id: str | None = "call-1", process: int = 0) -> ToolOutcome:
         new = msgspec.json.decode(arguments, type=NewTask)
         return await self.call(add_task, new, arguments=arguments, call_id=call_id, process=process)
 
-    async def refuse(self, failure: Failure, arguments: bytes) -> Outcome:
-        invocation = Invocation("add_task", arguments, "call-1")
-        return await Ledger(self.apps[0]).refuse(self.accepted.secret, invocation, add_task, failure)
+    async def refuse(self, failure: Failure, arguments: bytes) -> ToolOutcome:
+        invocation = ToolInvocation("add_task", arguments, "call-1")
+        return await ToolCallExecutor(self.apps[0]).refuse(self.accepted.secret, invocation, add_task, failure)
 
     async def titles(self) -> list[str]:
         return [task.title for task in (await self.apps[0].call(self.owner, list_tasks)).items]
@@ -146,7 +146,7 @@ async def test_of_one_call_made_many_times_at_once_one_has_an_effect(turn: Turn,
     """In two processes, and all are answered alike."""
     task_id = TaskId((await turn.add(call_id="make")).content.id) if tool == "delete" else TaskId(uuid4())
 
-    async def call(process: int) -> Outcome:
+    async def call(process: int) -> ToolOutcome:
         if tool == "add":
             return await turn.add(process=process)
         return await turn.call(delete_task, task_id, arguments=b"{}", process=process)
@@ -212,9 +212,9 @@ async def test_without_an_id_nothing_is_recognised(turn: Turn) -> None:
 
 
 async def test_outside_a_turn_there_is_no_ledger_to_recognise_anything_by(turn: Turn) -> None:
-    ledger, invocation = Ledger(turn.apps[0]), Invocation("add_task", MILK, "call-1")
+    ledger, invocation = ToolCallExecutor(turn.apps[0]), ToolInvocation("add_task", MILK, "call-1")
     for _ in range(2):
-        assert not (await ledger.perform(turn.owner, invocation, add_task, NewTask("Milk"))).is_error
+        assert not (await ledger.execute(turn.owner, invocation, add_task, NewTask("Milk"))).is_error
 
     assert await turn.titles() == ["Milk", "Milk"]
     assert await turn.recorded() == 0

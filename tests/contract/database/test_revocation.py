@@ -7,12 +7,12 @@ from datetime import timedelta
 import pytest
 
 from latchkey.application.context_tokens import mint_context_token, revoke_context_token
-from latchkey.application.dispatcher import Application
+from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tasks import add_task
 from latchkey.domain.credentials import ContextToken, Grant, NewContextToken, Owner, TokenSecret
 from latchkey.domain.errors import NotFound, Unauthenticated
 from latchkey.domain.page import Window
-from latchkey.domain.ports import Isolation, Transaction, UnitsOfWork
+from latchkey.domain.ports import Transaction, TransactionMode, UnitsOfWork
 from latchkey.domain.task import NewTask
 from tests.builders import NOW, a_context_token, a_conversation, a_task, a_turn
 from tests.contract.database.conftest import Replica
@@ -20,9 +20,9 @@ from tests.contract.database.conftest import Replica
 Revoke = Callable[[Transaction, ContextToken], Awaitable[None]]
 
 REVOKES: dict[str, Revoke] = {
-    "the token": lambda work, token: work.context_tokens.revoke(token.id, work.now),
-    "its turn": lambda work, token: work.context_tokens.revoke_turn(token.turn_id, work.now),  # type: ignore[arg-type]
-    "its conversation": lambda work, token: work.conversations.remove(token.conversation_id),  # type: ignore[arg-type]
+    "the token": lambda uow, token: uow.context_tokens.revoke(token.id, uow.now),
+    "its turn": lambda uow, token: uow.context_tokens.revoke_turn(token.turn_id, uow.now),  # type: ignore[arg-type]
+    "its conversation": lambda uow, token: uow.conversations.remove(token.conversation_id),  # type: ignore[arg-type]
 }
 
 
@@ -31,49 +31,49 @@ async def token(units: UnitsOfWork, me: Owner) -> ContextToken:
     """Of a turn in a conversation."""
     conversation = a_conversation()
     turn = a_turn(conversation)
-    async with units.open(me, "write") as work:
-        await work.conversations.add(conversation)
-        await work.turns.add(turn)
-        await work.commit()
+    async with units.open(me, "write") as uow:
+        await uow.conversations.add(conversation)
+        await uow.turns.add(turn)
+        await uow.commit()
     return a_context_token(conversation_id=conversation.id, turn_id=turn.id)
 
 
 @pytest.fixture
 async def secret(units: UnitsOfWork, me: Owner, token: ContextToken) -> TokenSecret:
     secret = TokenSecret.mint(me.user_id)
-    async with units.open(me, "write") as work:
-        await work.context_tokens.add(token, secret)
-        await work.commit()
+    async with units.open(me, "write") as uow:
+        await uow.context_tokens.add(token, secret)
+        await uow.commit()
     return secret
 
 
 async def count(units: UnitsOfWork, me: Owner) -> int:
-    async with units.open(me, "read") as work:
-        return len((await work.tasks.page(None, Window(200))).items)
+    async with units.open(me, "read") as uow:
+        return len((await uow.tasks.page(None, Window(200))).items)
 
 
-@pytest.mark.parametrize("isolation", ["write", "serial"])
+@pytest.mark.parametrize("mode", ["write", "exclusive"])
 @pytest.mark.parametrize("revoke", REVOKES.values(), ids=REVOKES)
 async def test_a_revoke_waits_for_the_call_under_way(
-    replica: Replica, me: Owner, token: ContextToken, secret: TokenSecret, revoke: Revoke, isolation: Isolation
+    replica: Replica, me: Owner, token: ContextToken, secret: TokenSecret, revoke: Revoke, mode: TransactionMode
 ) -> None:
     """From another process: it answers only when the call is over, and the call that was first is whole."""
     here, there = replica(), replica()
     log: list[str] = []
 
     async def revoking() -> None:
-        async with there.open(me, isolation) as work:
-            await revoke(work, token)
-            await work.commit()
+        async with there.open(me, mode) as uow:
+            await revoke(uow, token)
+            await uow.commit()
         log.append("revoked")
 
-    async with here.open(secret, "write") as work:
+    async with here.open(secret, "write") as uow:
         other = asyncio.create_task(revoking())
         # Each of these is an exchange with the database: time enough for a revoke that would not wait.
         for title in range(50):
-            await work.tasks.add(a_task(f"{title}"))
+            await uow.tasks.add(a_task(f"{title}"))
         log.append("still under way")
-        await work.commit()
+        await uow.commit()
     await other
 
     assert log == ["still under way", "revoked"]
@@ -85,11 +85,11 @@ async def test_after_a_revoke_nothing_opens(
     replica: Replica, me: Owner, token: ContextToken, secret: TokenSecret, revoke: Revoke
 ) -> None:
     here, there = replica(), replica()
-    async with here.open(secret, "write") as work:
-        await work.commit()
-    async with there.open(me, "serial") as work:
-        await revoke(work, token)
-        await work.commit()
+    async with here.open(secret, "write") as uow:
+        await uow.commit()
+    async with there.open(me, "exclusive") as uow:
+        await revoke(uow, token)
+        await uow.commit()
 
     for process in (here, there):
         with pytest.raises(Unauthenticated):
@@ -97,26 +97,26 @@ async def test_after_a_revoke_nothing_opens(
                 raise AssertionError
 
 
-@pytest.mark.parametrize("isolation", ["write", "serial"])
+@pytest.mark.parametrize("mode", ["write", "exclusive"])
 @pytest.mark.parametrize("revoke", REVOKES.values(), ids=REVOKES)
 async def test_a_call_that_comes_during_a_revoke_waits_and_is_refused(
-    replica: Replica, me: Owner, token: ContextToken, secret: TokenSecret, revoke: Revoke, isolation: Isolation
+    replica: Replica, me: Owner, token: ContextToken, secret: TokenSecret, revoke: Revoke, mode: TransactionMode
 ) -> None:
     """It does not slip in under the token as it was before."""
     here, there = replica(), replica()
 
     async def calling() -> None:
-        async with there.open(secret, "write") as work:
-            await work.tasks.add(a_task("Too late"))
-            await work.commit()
+        async with there.open(secret, "write") as uow:
+            await uow.tasks.add(a_task("Too late"))
+            await uow.commit()
 
-    async with here.open(me, isolation) as work:
-        await revoke(work, token)
+    async with here.open(me, mode) as uow:
+        await revoke(uow, token)
         call = asyncio.create_task(calling())
         for _ in range(50):
-            await work.tasks.page(None, Window())
+            await uow.tasks.page(None, Window())
         assert not call.done()
-        await work.commit()
+        await uow.commit()
 
     with pytest.raises(Unauthenticated):
         await call
@@ -126,11 +126,11 @@ async def test_a_call_that_comes_during_a_revoke_waits_and_is_refused(
 async def test_a_revoke_that_is_undone_has_never_been(
     units: UnitsOfWork, me: Owner, token: ContextToken, secret: TokenSecret
 ) -> None:
-    async with units.open(me, "serial") as work:
-        await work.context_tokens.revoke(token.id, work.now)
+    async with units.open(me, "exclusive") as uow:
+        await uow.context_tokens.revoke(token.id, uow.now)
 
-    async with units.open(secret, "write") as work:
-        assert work.scope.token_id == token.id
+    async with units.open(secret, "write") as uow:
+        assert uow.scope.token_id == token.id
 
 
 async def test_no_crowd_of_calls_keeps_a_revoke_waiting(
@@ -141,24 +141,24 @@ async def test_no_crowd_of_calls_keeps_a_revoke_waiting(
     waiting: list[asyncio.Task[None]] = []
 
     async def revoking() -> None:
-        async with there.open(me, "serial") as work:
-            await work.context_tokens.revoke(token.id, work.now)
-            await work.commit()
+        async with there.open(me, "exclusive") as uow:
+            await uow.context_tokens.revoke(token.id, uow.now)
+            await uow.commit()
 
     async def calling() -> None:
-        async with there.open(secret, "write") as work:
-            await work.tasks.add(a_task("Overtaken"))
-            await work.commit()
+        async with there.open(secret, "write") as uow:
+            await uow.tasks.add(a_task("ConcurrentWrite"))
+            await uow.commit()
 
-    async with here.open(secret, "write") as work:
+    async with here.open(secret, "write") as uow:
         for waiter in (revoking, calling):
             waiting.append(asyncio.create_task(waiter()))
             for title in range(50):
-                await work.tasks.add(a_task(f"{title}"))
+                await uow.tasks.add(a_task(f"{title}"))
                 # Each a round trip, during which whoever waits gets as far as they can.
-                await work.tasks.page(None, Window(1))
+                await uow.tasks.page(None, Window(1))
         assert not any(task.done() for task in waiting)
-        await work.commit()
+        await uow.commit()
 
     outcomes = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [type(None), Unauthenticated]
@@ -167,7 +167,7 @@ async def test_no_crowd_of_calls_keeps_a_revoke_waiting(
 
 async def test_under_many_callers_no_call_is_answered_after_the_revoke(replica: Replica, me: Owner) -> None:
     """Eight callers in two processes: what they were answered is exactly what is stored, all before the revoke."""
-    apps = [Application(replica(), lambda _call: None) for _ in range(2)]
+    apps = [Dispatcher(replica(), lambda _call: None) for _ in range(2)]
     answered: list[str] = []
 
     async def caller(name: int, secret: TokenSecret, started: asyncio.Event) -> None:
@@ -195,9 +195,9 @@ async def test_under_many_callers_no_call_is_answered_after_the_revoke(replica: 
 async def _ids(units: UnitsOfWork, me: Owner) -> set[str]:
     ids: set[str] = set()
     window: Window | None = Window(200)
-    async with units.open(me, "read") as work:
+    async with units.open(me, "read") as uow:
         while window:
-            page = await work.tasks.page(None, window)
+            page = await uow.tasks.page(None, window)
             ids |= {str(task.id) for task in page.items}
             window = Window(200, page.next_cursor) if page.next_cursor else None
     return ids
@@ -206,17 +206,17 @@ async def _ids(units: UnitsOfWork, me: Owner) -> set[str]:
 async def test_a_token_keeps_the_moment_of_its_first_revoke(
     units: UnitsOfWork, me: Owner, token: ContextToken, secret: TokenSecret
 ) -> None:
-    async with units.open(me, "serial") as work:
-        await work.context_tokens.revoke(token.id, NOW)
-        await work.context_tokens.revoke(token.id, NOW + timedelta(days=1))
-        await work.context_tokens.revoke_turn(token.turn_id, NOW + timedelta(days=2))  # type: ignore[arg-type]
-        assert (await work.context_tokens.get(token.id)).revoked_at == NOW
+    async with units.open(me, "exclusive") as uow:
+        await uow.context_tokens.revoke(token.id, NOW)
+        await uow.context_tokens.revoke(token.id, NOW + timedelta(days=1))
+        await uow.context_tokens.revoke_turn(token.turn_id, NOW + timedelta(days=2))  # type: ignore[arg-type]
+        assert (await uow.context_tokens.get(token.id)).revoked_at == NOW
 
 
 async def test_revoking_what_is_not_there_is_not_found(units: UnitsOfWork, me: Owner) -> None:
     with pytest.raises(NotFound, match=r"There is no such context token\."):
-        async with units.open(me, "serial") as work:
-            await work.context_tokens.revoke(a_context_token().id, work.now)
+        async with units.open(me, "exclusive") as uow:
+            await uow.context_tokens.revoke(a_context_token().id, uow.now)
 
 
 async def test_a_token_of_a_turn_lives_on_only_while_it_is_alive(
@@ -225,10 +225,10 @@ async def test_a_token_of_a_turn_lives_on_only_while_it_is_alive(
     """A lease is extended, a dead token is not raised from the dead."""
     later = NOW + timedelta(days=20_000)
     assert token.turn_id
-    async with units.open(me, "serial") as work:
-        await work.context_tokens.extend_turn(token.turn_id, later, work.now)
-        assert (await work.context_tokens.get(token.id)).expires_at == later
-        await work.context_tokens.revoke(token.id, work.now)
-        await work.context_tokens.extend_turn(token.turn_id, later + timedelta(days=1), work.now)
-        assert (await work.context_tokens.get(token.id)).expires_at == later
-        await work.commit()
+    async with units.open(me, "exclusive") as uow:
+        await uow.context_tokens.extend_turn(token.turn_id, later, uow.now)
+        assert (await uow.context_tokens.get(token.id)).expires_at == later
+        await uow.context_tokens.revoke(token.id, uow.now)
+        await uow.context_tokens.extend_turn(token.turn_id, later + timedelta(days=1), uow.now)
+        assert (await uow.context_tokens.get(token.id)).expires_at == later
+        await uow.commit()

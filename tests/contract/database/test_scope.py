@@ -15,35 +15,35 @@ from tests.builders import NOW, a_context_token, a_message, a_task, a_tool_call,
 Attempt = Callable[[UnitOfWork, Belongings], Awaitable[object]]
 
 ATTEMPTS: dict[str, Attempt] = {
-    "get conversation": lambda work, of: work.conversations.get(of.conversation.id),
-    "lock conversation": lambda work, of: work.conversations.get(of.conversation.id, for_update=True),
-    "replace conversation": lambda work, of: work.conversations.replace(replace(of.conversation, title="Mine now")),
-    "number conversation": lambda work, of: work.conversations.next_seq(of.conversation.id, NOW),
-    "remove conversation": lambda work, of: work.conversations.remove(of.conversation.id),
-    "get turn": lambda work, of: work.turns.get(of.turn.id),
-    "lock turn": lambda work, of: work.turns.get(of.turn.id, for_update=True),
-    "replace turn": lambda work, of: work.turns.replace(replace(of.turn, status="cancelled")),
-    "get task": lambda work, of: work.tasks.get(of.task.id),
-    "lock task": lambda work, of: work.tasks.get(of.task.id, for_update=True),
-    "replace task": lambda work, of: work.tasks.replace(replace(of.task, title="Mine now")),
-    "remove task": lambda work, of: work.tasks.remove(of.task.id),
-    "get artifact": lambda work, of: work.artifacts.get(of.artifact.id),
-    "lock artifact": lambda work, of: work.artifacts.get(of.artifact.id, for_update=True),
-    "read artifact": lambda work, of: work.artifacts.read(of.artifact.id, None),
-    "read artifact version": lambda work, of: work.artifacts.read(of.artifact.id, 1),
-    "list artifact versions": lambda work, of: work.artifacts.versions(of.artifact.id, Window()),
-    "revise artifact": lambda work, of: work.artifacts.revise(replace(of.artifact, version=2), "Mine now"),
-    "remove artifact": lambda work, of: work.artifacts.remove(of.artifact.id),
-    "get token": lambda work, of: work.context_tokens.get(of.token.id),
-    "revoke token": lambda work, of: work.context_tokens.revoke(of.token.id, NOW),
+    "get conversation": lambda uow, of: uow.conversations.get(of.conversation.id),
+    "lock conversation": lambda uow, of: uow.conversations.get(of.conversation.id, for_update=True),
+    "replace conversation": lambda uow, of: uow.conversations.replace(replace(of.conversation, title="Mine now")),
+    "number conversation": lambda uow, of: uow.conversations.next_seq(of.conversation.id, NOW),
+    "remove conversation": lambda uow, of: uow.conversations.remove(of.conversation.id),
+    "get turn": lambda uow, of: uow.turns.get(of.turn.id),
+    "lock turn": lambda uow, of: uow.turns.get(of.turn.id, for_update=True),
+    "replace turn": lambda uow, of: uow.turns.replace(replace(of.turn, status="cancelled")),
+    "get task": lambda uow, of: uow.tasks.get(of.task.id),
+    "lock task": lambda uow, of: uow.tasks.get(of.task.id, for_update=True),
+    "replace task": lambda uow, of: uow.tasks.replace(replace(of.task, title="Mine now")),
+    "remove task": lambda uow, of: uow.tasks.remove(of.task.id),
+    "get artifact": lambda uow, of: uow.artifacts.get(of.artifact.id),
+    "lock artifact": lambda uow, of: uow.artifacts.get(of.artifact.id, for_update=True),
+    "read artifact": lambda uow, of: uow.artifacts.read(of.artifact.id, None),
+    "read artifact version": lambda uow, of: uow.artifacts.read(of.artifact.id, 1),
+    "list artifact versions": lambda uow, of: uow.artifacts.versions(of.artifact.id, Window()),
+    "revise artifact": lambda uow, of: uow.artifacts.revise(replace(of.artifact, version=2), "Mine now"),
+    "remove artifact": lambda uow, of: uow.artifacts.remove(of.artifact.id),
+    "get token": lambda uow, of: uow.context_tokens.get(of.token.id),
+    "revoke token": lambda uow, of: uow.context_tokens.revoke(of.token.id, NOW),
 }
 
 
 async def refusal(units: UnitsOfWork, owner: Owner, attempt: Attempt, belongings: Belongings) -> str:
     with pytest.raises(NotFound) as refused:  # noqa: PT012 # a unit of work is one thing
-        async with units.open(owner, "write") as work:
-            await attempt(work, belongings)
-            await work.commit()
+        async with units.open(owner, "write") as uow:
+            await attempt(uow, belongings)
+            await uow.commit()
     return refused.value.detail
 
 
@@ -76,17 +76,17 @@ async def test_nobody_can_end_anothers_turn_tokens(units: UnitsOfWork, me: Owner
     mine = Belongings()
     secret = TokenSecret.mint(me.user_id)
     await mine.store(units, me)
-    async with units.open(me, "write") as work:
-        await work.context_tokens.add(a_context_token(turn_id=mine.turn.id), secret)
-        await work.commit()
+    async with units.open(me, "write") as uow:
+        await uow.context_tokens.add(a_context_token(turn_id=mine.turn.id), secret)
+        await uow.commit()
 
-    async with units.open(you, "write") as work:
-        await work.context_tokens.revoke_turn(mine.turn.id, NOW)
-        await work.context_tokens.extend_turn(mine.turn.id, NOW, NOW)
-        await work.commit()
+    async with units.open(you, "write") as uow:
+        await uow.context_tokens.revoke_turn(mine.turn.id, NOW)
+        await uow.context_tokens.extend_turn(mine.turn.id, NOW, NOW)
+        await uow.commit()
 
-    async with units.open(secret, "write") as work:
-        assert work.scope.turn_id == mine.turn.id
+    async with units.open(secret, "write") as uow:
+        assert uow.scope.turn_id == mine.turn.id
 
 
 async def test_two_people_may_have_things_with_the_same_id(units: UnitsOfWork, me: Owner, you: Owner) -> None:
@@ -94,13 +94,13 @@ async def test_two_people_may_have_things_with_the_same_id(units: UnitsOfWork, m
     same = Belongings()
     await same.store(units, me)
     await same.store(units, you)
-    async with units.open(you, "write") as work:
-        await work.tasks.replace(replace(same.task, title="Yours"))
-        await work.conversations.remove(same.conversation.id)
-        await work.commit()
+    async with units.open(you, "write") as uow:
+        await uow.tasks.replace(replace(same.task, title="Yours"))
+        await uow.conversations.remove(same.conversation.id)
+        await uow.commit()
 
-    async with units.open(me, "read") as work:
-        assert await work.tasks.get(same.task.id) == same.task
+    async with units.open(me, "read") as uow:
+        assert await uow.tasks.get(same.task.id) == same.task
     assert len(await same.seen(units, me)) == EVERYTHING
 
 
@@ -114,23 +114,23 @@ async def test_nothing_of_yours_can_hang_on_anything_of_mine(
     before = await mine.seen(units, me)
 
     with pytest.raises(Exception, match=r"no such|same time"):  # noqa: PT012 # a unit of work is one thing
-        async with units.open(you, "write") as work:
+        async with units.open(you, "write") as uow:
             if part == "turn":
-                await work.turns.add(a_turn(mine.conversation))
+                await uow.turns.add(a_turn(mine.conversation))
             elif part == "message":
-                await work.messages.add(a_message(mine.turn, 2))
+                await uow.messages.add(a_message(mine.turn, 2))
             elif part == "artifact":
-                await work.artifacts.add(an_artifact(conversation_id=mine.conversation.id), "")
+                await uow.artifacts.add(an_artifact(conversation_id=mine.conversation.id), "")
             elif part == "turn's artifact":
-                await work.artifacts.add(an_artifact(turn_id=mine.turn.id), "")
+                await uow.artifacts.add(an_artifact(turn_id=mine.turn.id), "")
             elif part == "tool call":
-                await work.tool_calls.add(a_tool_call(), mine.turn.id)
+                await uow.tool_calls.add(a_tool_call(), mine.turn.id)
             elif part == "event":
-                await work.turn_events.add(replace(mine.event, seq=2))
+                await uow.turn_events.add(replace(mine.event, seq=2))
             else:
                 token = a_context_token(conversation_id=mine.conversation.id)
-                await work.context_tokens.add(token, TokenSecret.mint(you.user_id))
-            await work.commit()
+                await uow.context_tokens.add(token, TokenSecret.mint(you.user_id))
+            await uow.commit()
     assert await mine.seen(units, me) == before
 
 
@@ -138,15 +138,15 @@ async def test_nothing_of_yours_can_hang_on_anything_of_mine(
 async def test_what_is_no_user_id_opens_nothing(units: UnitsOfWork, name: str) -> None:
     """Whoever let it get this far."""
     with pytest.raises(Unauthenticated):  # noqa: PT012 # a unit of work is one thing
-        async with units.open(Owner(UserId(name)), "write") as work:
-            await work.tasks.add(a_task())
-            await work.commit()
+        async with units.open(Owner(UserId(name)), "write") as uow:
+            await uow.tasks.add(a_task())
+            await uow.commit()
 
 
 @pytest.mark.parametrize("name", ["A-Za-z0-9._~:@|-", "x" * 128, "auth0|123", "..."])
 async def test_every_user_id_opens_its_own_door(units: UnitsOfWork, name: str) -> None:
-    async with units.open(Owner(UserId(name)), "serial") as work:
-        await work.tasks.add(a_task())
-        await work.commit()
-    async with units.open(Owner(UserId(name)), "read") as work:
-        assert len((await work.tasks.page(None, Window())).items) == 1
+    async with units.open(Owner(UserId(name)), "exclusive") as uow:
+        await uow.tasks.add(a_task())
+        await uow.commit()
+    async with units.open(Owner(UserId(name)), "read") as uow:
+        assert len((await uow.tasks.page(None, Window())).items) == 1

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from msgspec.structs import replace
 
-from latchkey.application.dispatcher import Application
+from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tasks import complete_task, list_tasks, update_task
 from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import NotFound, StaleVersion
@@ -27,10 +27,10 @@ TEXTS = {
 
 
 async def add(units: UnitsOfWork, owner: Owner, *tasks: Task) -> None:
-    async with units.open(owner, "write") as work:
+    async with units.open(owner, "write") as uow:
         for task in tasks:
-            await work.tasks.add(task)
-        await work.commit()
+            await uow.tasks.add(task)
+        await uow.commit()
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
@@ -39,9 +39,9 @@ async def test_a_task_is_given_back_as_it_was_put_in(units: UnitsOfWork, me: Own
     task = replace(task, conversation_id=a_conversation().id)
     await add(units, me, task)
 
-    async with units.open(me, "read") as work:
-        assert await work.tasks.get(task.id) == task
-        assert (await work.tasks.page(None, Window())).items == [task]
+    async with units.open(me, "read") as uow:
+        assert await uow.tasks.get(task.id) == task
+        assert (await uow.tasks.page(None, Window())).items == [task]
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,8 @@ async def test_a_moment_stays_the_same_moment(units: UnitsOfWork, me: Owner, due
     task = a_task(due_at=due_at)
     await add(units, me, task)
 
-    async with units.open(me, "read") as work:
-        found = (await work.tasks.get(task.id)).due_at
+    async with units.open(me, "read") as uow:
+        found = (await uow.tasks.get(task.id)).due_at
         assert found == due_at
         assert found is not None
         assert found.utcoffset() == timedelta(0)
@@ -71,12 +71,12 @@ async def test_tasks_are_listed_newest_first(units: UnitsOfWork, me: Owner) -> N
     await add(units, me, *reversed(made))
     newest_first = list(reversed(made))
 
-    async with units.open(me, "read") as work:
-        await assert_pages(lambda window: work.tasks.page(None, window), newest_first)
+    async with units.open(me, "read") as uow:
+        await assert_pages(lambda window: uow.tasks.page(None, window), newest_first)
         completed = [task for task in newest_first if task.status == "completed"]
-        await assert_pages(lambda window: work.tasks.page("completed", window), completed)
+        await assert_pages(lambda window: uow.tasks.page("completed", window), completed)
         pending = [task for task in newest_first if task.status == "pending"]
-        await assert_pages(lambda window: work.tasks.page("pending", window), pending)
+        await assert_pages(lambda window: uow.tasks.page("pending", window), pending)
 
 
 async def test_what_is_added_or_removed_while_one_pages_neither_repeats_nor_hides(
@@ -85,16 +85,16 @@ async def test_what_is_added_or_removed_while_one_pages_neither_repeats_nor_hide
     """A new task belongs in front of the first page, and a removed one only leaves its own place empty."""
     made = [a_task(f"{n}") for n in range(6)]
     await add(units, me, *made)
-    async with units.open(me, "read") as work:
-        first = await work.tasks.page(None, Window(2))
+    async with units.open(me, "read") as uow:
+        first = await uow.tasks.page(None, Window(2))
 
     await add(units, me, a_task("New"))
-    async with units.open(me, "write") as work:
-        await work.tasks.remove(first.items[-1].id)
-        await work.tasks.remove(made[0].id)
-        await work.commit()
-    async with units.open(me, "read") as work:
-        rest = await work.tasks.page(None, Window(200, first.next_cursor))
+    async with units.open(me, "write") as uow:
+        await uow.tasks.remove(first.items[-1].id)
+        await uow.tasks.remove(made[0].id)
+        await uow.commit()
+    async with units.open(me, "read") as uow:
+        rest = await uow.tasks.page(None, Window(200, first.next_cursor))
 
     assert [task.title for task in first.items + rest.items] == ["5", "4", "3", "2", "1"]
 
@@ -102,46 +102,44 @@ async def test_what_is_added_or_removed_while_one_pages_neither_repeats_nor_hide
 async def test_a_page_that_is_exactly_full_is_the_last(units: UnitsOfWork, me: Owner) -> None:
     await add(units, me, a_task(), a_task())
 
-    async with units.open(me, "read") as work:
-        assert (await work.tasks.page(None, Window(2))).next_cursor is None
-        assert (await work.tasks.page(None, Window(1))).next_cursor is not None
-        assert (await work.tasks.page("completed", Window(1))).next_cursor is None
+    async with units.open(me, "read") as uow:
+        assert (await uow.tasks.page(None, Window(2))).next_cursor is None
+        assert (await uow.tasks.page(None, Window(1))).next_cursor is not None
+        assert (await uow.tasks.page("completed", Window(1))).next_cursor is None
 
 
 async def test_a_cursor_of_another_listing_is_refused(units: UnitsOfWork, me: Owner) -> None:
     await add(units, me, a_task())
-    async with units.open(me, "write") as work:
+    async with units.open(me, "write") as uow:
         for _ in range(2):
-            await work.conversations.add(a_conversation())
-        foreign = (await work.conversations.page(Window(1))).next_cursor
-        await assert_refuses(lambda window: work.tasks.page(None, window), foreign)
+            await uow.conversations.add(a_conversation())
+        foreign = (await uow.conversations.page(Window(1))).next_cursor
+        await assert_refuses(lambda window: uow.tasks.page(None, window), foreign)
 
 
 async def test_another_users_cursor_shows_only_my_own(units: UnitsOfWork, me: Owner, you: Owner) -> None:
     """A cursor is a place in the order of time; whose listing it is, the scope says."""
     for title, owner in {"mine 1": me, "yours 1": you, "mine 2": me, "yours 2": you}.items():
         await add(units, owner, a_task(title))
-    async with units.open(you, "read") as work:
-        cursor = (await work.tasks.page(None, Window(1))).next_cursor
+    async with units.open(you, "read") as uow:
+        cursor = (await uow.tasks.page(None, Window(1))).next_cursor
 
-    async with units.open(me, "read") as work:
-        assert [task.title for task in (await work.tasks.page(None, Window(9, cursor))).items] == ["mine 2", "mine 1"]
+    async with units.open(me, "read") as uow:
+        assert [task.title for task in (await uow.tasks.page(None, Window(9, cursor))).items] == ["mine 2", "mine 1"]
 
 
-async def test_of_changes_at_once_none_is_lost(app: Application, units: UnitsOfWork, me: Owner) -> None:
+async def test_of_changes_at_once_none_is_lost(app: Dispatcher, units: UnitsOfWork, me: Owner) -> None:
     """Each waits for the one before: twenty changes are twenty versions."""
     task = a_task()
     await add(units, me, task)
 
     await asyncio.gather(*(app.call(me, update_task, task.id, TaskChanges(title=f"{n}")) for n in range(20)))
 
-    async with units.open(me, "read") as work:
-        assert (await work.tasks.get(task.id)).version == 21
+    async with units.open(me, "read") as uow:
+        assert (await uow.tasks.get(task.id)).version == 21
 
 
-async def test_of_changes_to_one_version_only_the_first_is_made(
-    app: Application, units: UnitsOfWork, me: Owner
-) -> None:
+async def test_of_changes_to_one_version_only_the_first_is_made(app: Dispatcher, units: UnitsOfWork, me: Owner) -> None:
     task = a_task()
     await add(units, me, task)
 
@@ -155,7 +153,7 @@ async def test_of_changes_to_one_version_only_the_first_is_made(
     }
 
 
-async def test_completing_twice_at_once_is_completing_once(app: Application, units: UnitsOfWork, me: Owner) -> None:
+async def test_completing_twice_at_once_is_completing_once(app: Dispatcher, units: UnitsOfWork, me: Owner) -> None:
     task = a_task()
     await add(units, me, task)
 
@@ -169,11 +167,11 @@ async def test_completing_twice_at_once_is_completing_once(app: Application, uni
 async def test_what_is_removed_is_gone(units: UnitsOfWork, me: Owner) -> None:
     task = a_task()
     await add(units, me, task)
-    async with units.open(me, "write") as work:
-        await work.tasks.remove(task.id)
-        await work.commit()
+    async with units.open(me, "write") as uow:
+        await uow.tasks.remove(task.id)
+        await uow.commit()
 
-    async with units.open(me, "write") as work:
-        for again in (work.tasks.get(task.id), work.tasks.remove(task.id), work.tasks.replace(task)):
+    async with units.open(me, "write") as uow:
+        for again in (uow.tasks.get(task.id), uow.tasks.remove(task.id), uow.tasks.replace(task)):
             with pytest.raises(NotFound, match=r"There is no such task\."):
                 await again

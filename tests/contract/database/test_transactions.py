@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from latchkey.domain.credentials import Credential, Owner, TokenSecret
 from latchkey.domain.errors import NotFound
 from latchkey.domain.page import Window
-from latchkey.domain.ports import Isolation, UnitsOfWork
+from latchkey.domain.ports import TransactionMode, UnitsOfWork
 from latchkey.domain.task import Task
 from tests.builders import a_context_token, a_conversation, a_task
 from tests.contract.database.conftest import Replica
@@ -20,15 +20,15 @@ READ_ONLY = r"read.?only"
 
 
 async def titles(units: UnitsOfWork, credential: Credential) -> list[str]:
-    async with units.open(credential, "read") as work:
-        return [task.title for task in (await work.tasks.page(None, Window(200))).items]
+    async with units.open(credential, "read") as uow:
+        return [task.title for task in (await uow.tasks.page(None, Window(200))).items]
 
 
 async def add(units: UnitsOfWork, credential: Credential, *tasks: Task) -> None:
-    async with units.open(credential, "write") as work:
+    async with units.open(credential, "write") as uow:
         for task in tasks:
-            await work.tasks.add(task)
-        await work.commit()
+            await uow.tasks.add(task)
+        await uow.commit()
 
 
 async def test_commit_persists(units: UnitsOfWork, replica: Replica, me: Owner) -> None:
@@ -39,10 +39,10 @@ async def test_commit_persists(units: UnitsOfWork, replica: Replica, me: Owner) 
     assert await titles(replica(), me) == ["Buy milk"]
 
 
-@pytest.mark.parametrize("isolation", ["write", "serial"])
-async def test_what_is_not_committed_never_happened(units: UnitsOfWork, me: Owner, isolation: Isolation) -> None:
-    async with units.open(me, isolation) as work:
-        await work.tasks.add(a_task())
+@pytest.mark.parametrize("mode", ["write", "exclusive"])
+async def test_what_is_not_committed_never_happened(units: UnitsOfWork, me: Owner, mode: TransactionMode) -> None:
+    async with units.open(me, mode) as uow:
+        await uow.tasks.add(a_task())
 
     assert await titles(units, me) == []
 
@@ -50,8 +50,8 @@ async def test_what_is_not_committed_never_happened(units: UnitsOfWork, me: Owne
 async def test_an_error_undoes_the_whole_unit(units: UnitsOfWork, me: Owner) -> None:
     """And it is the error itself that comes out."""
     with pytest.raises(ZeroDivisionError):  # noqa: PT012 # a unit of work is one thing
-        async with units.open(me, "write") as work:
-            await work.tasks.add(a_task())
+        async with units.open(me, "write") as uow:
+            await uow.tasks.add(a_task())
             raise ZeroDivisionError
 
     assert await titles(units, me) == []
@@ -61,22 +61,22 @@ async def test_a_commit_that_answers_has_persisted(units: UnitsOfWork, me: Owner
     """Also where somebody catches a refusal and goes on: the commit either keeps the rest, or says that it cannot."""
     twice, committed = a_task("Twice"), False
     with suppress(Exception):
-        async with units.open(me, "write") as work:
-            await work.tasks.add(twice)
+        async with units.open(me, "write") as uow:
+            await uow.tasks.add(twice)
             with pytest.raises(Exception, match=r"UNIQUE|unique"):  # noqa: PT012 # a unit of work is one thing
-                await work.tasks.add(twice)
-                await work.tasks.get(twice.id)
-            await work.commit()
+                await uow.tasks.add(twice)
+                await uow.tasks.get(twice.id)
+            await uow.commit()
             committed = True
 
     assert await titles(units, me) == (["Twice"] if committed else [])
 
 
 async def test_others_see_a_unit_only_once_it_is_committed(units: UnitsOfWork, me: Owner) -> None:
-    async with units.open(me, "write") as work:
-        await work.tasks.add(a_task("Buy milk"))
+    async with units.open(me, "write") as uow:
+        await uow.tasks.add(a_task("Buy milk"))
         before = await titles(units, me)
-        await work.commit()
+        await uow.commit()
 
     assert before == []
     assert await titles(units, me) == ["Buy milk"]
@@ -84,9 +84,9 @@ async def test_others_see_a_unit_only_once_it_is_committed(units: UnitsOfWork, m
 
 async def test_a_unit_sees_what_it_has_written(units: UnitsOfWork, me: Owner) -> None:
     task = a_task()
-    async with units.open(me, "write") as work:
-        await work.tasks.add(task)
-        assert await work.tasks.get(task.id) == task
+    async with units.open(me, "write") as uow:
+        await uow.tasks.add(task)
+        assert await uow.tasks.get(task.id) == task
 
 
 async def test_a_read_unit_cannot_write(units: UnitsOfWork, me: Owner) -> None:
@@ -94,27 +94,27 @@ async def test_a_read_unit_cannot_write(units: UnitsOfWork, me: Owner) -> None:
     await add(units, me, task)
 
     with pytest.raises(Exception, match=READ_ONLY):
-        async with units.open(me, "read") as work:
-            await work.tasks.add(a_task("Another"))
+        async with units.open(me, "read") as uow:
+            await uow.tasks.add(a_task("Another"))
     with pytest.raises(Exception, match=READ_ONLY):
-        async with units.open(me, "read") as work:
-            await work.tasks.replace(replace(task, title="Changed"))
+        async with units.open(me, "read") as uow:
+            await uow.tasks.replace(replace(task, title="Changed"))
     with pytest.raises(Exception, match=READ_ONLY):
-        async with units.open(me, "read") as work:
-            await work.tasks.remove(task.id)
+        async with units.open(me, "read") as uow:
+            await uow.tasks.remove(task.id)
 
     assert await titles(units, me) == ["Buy milk"]
 
 
 async def test_taking_a_number_is_writing(units: UnitsOfWork, me: Owner) -> None:
     conversation = a_conversation()
-    async with units.open(me, "write") as work:
-        await work.conversations.add(conversation)
-        await work.commit()
+    async with units.open(me, "write") as uow:
+        await uow.conversations.add(conversation)
+        await uow.commit()
 
     with pytest.raises(Exception, match=READ_ONLY):
-        async with units.open(me, "read") as work:
-            await work.conversations.next_seq(conversation.id, work.now)
+        async with units.open(me, "read") as uow:
+            await uow.conversations.next_seq(conversation.id, uow.now)
 
 
 @pytest.mark.parametrize("by", ["owner", "token"])
@@ -125,9 +125,9 @@ async def test_a_unit_cancelled_anywhere_leaves_nothing_half_done(units: UnitsOf
     commit may have happened: only the database knows.)
     """
     secret = TokenSecret.mint(me.user_id)
-    async with units.open(me, "write") as work:
-        await work.context_tokens.add(a_context_token(), secret)
-        await work.commit()
+    async with units.open(me, "write") as uow:
+        await uow.context_tokens.add(a_context_token(), secret)
+        await uow.commit()
     credential: Credential = me if by == "owner" else secret
 
     for wait in count(1):
@@ -159,19 +159,19 @@ async def test_serial_units_of_one_user_run_one_after_another(units: UnitsOfWork
     first_is_in = asyncio.Event()
 
     async def first() -> None:
-        async with units.open(me, "serial") as work:
+        async with units.open(me, "exclusive") as uow:
             first_is_in.set()
-            await work.tasks.add(a_task("By the first"))
+            await uow.tasks.add(a_task("By the first"))
             for _ in range(20):
-                await work.tasks.page(None, Window())
+                await uow.tasks.page(None, Window())
             log.append("first ends")
-            await work.commit()
+            await uow.commit()
 
     async def second() -> None:
         await first_is_in.wait()
-        async with replica().open(me, "serial") as work:
+        async with replica().open(me, "exclusive") as uow:
             log.append("second begins")
-            assert len((await work.tasks.page(None, Window())).items) == 1
+            assert len((await uow.tasks.page(None, Window())).items) == 1
 
     await asyncio.gather(first(), second())
     assert log == ["first ends", "second begins"]
@@ -181,10 +181,10 @@ async def test_many_serial_units_lose_no_update(units: UnitsOfWork, me: Owner) -
     """Each reads, thinks and writes; none writes over another's."""
 
     async def count_one_up() -> None:
-        async with units.open(me, "serial") as work:
-            seen = await work.tasks.page(None, Window(200))
-            await work.tasks.add(a_task(f"{len(seen.items) + 1}"))
-            await work.commit()
+        async with units.open(me, "exclusive") as uow:
+            seen = await uow.tasks.page(None, Window(200))
+            await uow.tasks.add(a_task(f"{len(seen.items) + 1}"))
+            await uow.commit()
 
     await asyncio.gather(*(count_one_up() for _ in range(25)))
     assert sorted(map(int, await titles(units, me))) == list(range(1, 26))
@@ -192,17 +192,17 @@ async def test_many_serial_units_lose_no_update(units: UnitsOfWork, me: Owner) -
 
 async def test_later_ids_sort_after_earlier_ones(units: UnitsOfWork, me: Owner) -> None:
     async with units.open(me, "read") as one, units.open(me, "read") as other:
-        ids = [work.new_id() for _ in range(500) for work in (one, other)]
+        ids = [uow.new_id() for _ in range(500) for uow in (one, other)]
 
     assert ids == sorted(set(ids))
     assert {id.version for id in ids} == {7}
 
 
 async def test_now_is_aware_and_stands_still_within_a_unit(units: UnitsOfWork, me: Owner) -> None:
-    async with units.open(me, "read") as work:
-        before = work.now
-        await work.tasks.page(None, Window())
-        assert work.now == before
+    async with units.open(me, "read") as uow:
+        before = uow.now
+        await uow.tasks.page(None, Window())
+        assert uow.now == before
         offset = before.utcoffset()
         assert offset is not None
         assert not offset
@@ -210,5 +210,5 @@ async def test_now_is_aware_and_stands_still_within_a_unit(units: UnitsOfWork, m
 
 async def test_what_is_not_there_is_not_found(units: UnitsOfWork, me: Owner) -> None:
     with pytest.raises(NotFound, match="There is no such task"):
-        async with units.open(me, "read") as work:
-            await work.tasks.get(a_task().id)
+        async with units.open(me, "read") as uow:
+            await uow.tasks.get(a_task().id)

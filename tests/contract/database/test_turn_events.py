@@ -11,10 +11,10 @@ import pytest
 from latchkey.application.artifacts import save_artifact
 from latchkey.application.conversations import delete_conversation
 from latchkey.application.tasks import complete_task
-from latchkey.application.tool_calls import Outcome
+from latchkey.application.tool_calls import ToolOutcome
 from latchkey.application.turns.read import CHARACTERS_A_TIME, EVENTS_A_TIME, read_log
 from latchkey.domain.credentials import EVERY_GRANT, Owner
-from latchkey.domain.errors import AlreadyTold, Conflict, NotFound, Unauthenticated
+from latchkey.domain.errors import Conflict, NotFound, OffsetConflict, Unauthenticated
 from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.task import TaskId
 from latchkey.domain.turn_event import Delta, TurnEvent
@@ -32,7 +32,7 @@ async def test_a_turn_is_told_in_the_order_in_which_it_happened(course: Course) 
     """A call that failed was completed too, with its error."""
     await course.tell("Let me ")
     added = await course.add()
-    await course.perform(complete_task, TaskId(course.id))
+    await course.execute(complete_task, TaskId(course.id))
     await course.tell("see.", len("Let me "))
     ended = await course.finish("Let me see.")
 
@@ -56,7 +56,7 @@ async def test_a_turn_is_told_in_the_order_in_which_it_happened(course: Course) 
 
 async def test_an_artifact_is_told_of_after_the_call_that_saved_it(course: Course) -> None:
     course.accepted = await accepted(course.apps[0], course.owner, grants=list(EVERY_GRANT))
-    await course.perform(save_artifact, "Plan", "# Plan")
+    await course.execute(save_artifact, "Plan", "# Plan")
 
     events = await course.events()
     assert [event.name for event in events[1:]] == ["tool_call.started", "tool_call.completed", "artifact.created"]
@@ -77,7 +77,7 @@ async def test_everything_at_once_leaves_no_gap(course: Course, _round: int) -> 
             if said == 3:
                 talks_for_a_while.set()
 
-    async def call(number: int) -> Outcome:
+    async def call(number: int) -> ToolOutcome:
         if number % 2:
             await announce(course, f"call-{number}", on=number // 2 % 2)
         return await course.add(call_id=f"call-{number}", on=number % 2)
@@ -91,8 +91,8 @@ async def test_everything_at_once_leaves_no_gap(course: Course, _round: int) -> 
     )
 
     assert (type(talking), finishing) == (Conflict, None)
-    assert {type(answer) for answer in answers} <= {Outcome, Unauthenticated, Conflict}
-    answered = [answer for answer in answers if isinstance(answer, Outcome)]
+    assert {type(answer) for answer in answers} <= {ToolOutcome, Unauthenticated, Conflict}
+    answered = [answer for answer in answers if isinstance(answer, ToolOutcome)]
     assert not any(answer.is_error for answer in answered)
     assert len(await course.titles()) == len(answered)
     await assert_sound(course, completed=len(answered))
@@ -105,8 +105,8 @@ async def announce(course: Course, call_id: str, on: int) -> None:
     while True:
         try:
             await course.tell("", told, a_request(call_id), on)
-        except AlreadyTold as earlier:
-            told = earlier.told
+        except OffsetConflict as earlier:
+            told = earlier.answer_length
         else:
             return
 
@@ -127,9 +127,9 @@ async def assert_sound(course: Course, completed: int) -> None:
 
 
 async def test_what_is_rolled_back_leaves_no_gap(units: UnitsOfWork, course: Course) -> None:
-    async with units.open(course.owner, "write") as work:
-        seq = await work.turns.next_call(course.id, work.now, 3, 100)
-        await work.turn_events.add(TurnEvent.of(course.id, seq, Delta("Never said")))
+    async with units.open(course.owner, "write") as uow:
+        seq = await uow.turns.next_call(course.id, uow.now, 3, 100)
+        await uow.turn_events.add(TurnEvent.of(course.id, seq, Delta("Never said")))
     await course.tell("Said")
 
     assert [(event.seq, event.name) for event in await course.events()] == [(1, "turn.started"), (2, "message.delta")]
@@ -176,11 +176,9 @@ async def test_whatever_was_seen_already_is_left_out(units: UnitsOfWork, course:
         await course.tell("x", said)
     everything = await course.events()
 
-    async with units.open(course.owner, "read") as work:
+    async with units.open(course.owner, "read") as uow:
         for after in range(9):
-            assert (
-                await work.turn_events.after(course.id, after, limit, CHARACTERS_A_TIME) == everything[after:][:limit]
-            )
+            assert await uow.turn_events.after(course.id, after, limit, CHARACTERS_A_TIME) == everything[after:][:limit]
 
 
 async def test_a_long_log_is_read_a_few_events_at_a_time(course: Course) -> None:
@@ -225,10 +223,10 @@ async def test_the_events_of_another_are_not_there(units: UnitsOfWork, course: C
     """Neither to be read nor to be added to, by whoever knows the turn's id."""
     with pytest.raises(NotFound, match="There is no such turn"):
         await course.apps[0].call(you, read_log, course.id, 0)
-    async with units.open(you, "write") as work:
-        assert await work.turn_events.after(course.id, 0, 10, CHARACTERS_A_TIME) == []
+    async with units.open(you, "write") as uow:
+        assert await uow.turn_events.after(course.id, 0, 10, CHARACTERS_A_TIME) == []
         with pytest.raises(Conflict):
-            await work.turns.next_call(course.id, work.now, 1, 100)
+            await uow.turns.next_call(course.id, uow.now, 1, 100)
     assert await course.names() == ["turn.started"]
 
 
@@ -248,5 +246,5 @@ async def test_with_a_conversation_go_its_events(units: UnitsOfWork, course: Cou
 
     with pytest.raises(NotFound):
         await course.apps[0].call(course.owner, read_log, course.id, 0)
-    async with units.open(course.owner, "read") as work:
-        assert await work.turn_events.after(course.id, 0, 10, CHARACTERS_A_TIME) == []
+    async with units.open(course.owner, "read") as uow:
+        assert await uow.turn_events.after(course.id, 0, 10, CHARACTERS_A_TIME) == []

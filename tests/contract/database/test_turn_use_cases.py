@@ -8,21 +8,21 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from latchkey.application.conversations import delete_conversation, list_conversations, list_messages
-from latchkey.application.dispatcher import Application
+from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tasks import add_task, list_tasks
-from latchkey.application.tool_calls import Invocation, Ledger
-from latchkey.application.turns.expire import settled
-from latchkey.application.turns.finish import Ending, cancel_turn, finish_turn
+from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation
+from latchkey.application.turns.expire import with_expiry
+from latchkey.application.turns.finish import TurnOutcome, cancel_turn, finish_turn
 from latchkey.application.turns.read import get_turn
-from latchkey.application.turns.record import Telling, record_telling, renew_turn
-from latchkey.application.turns.start import Accepted, Terms
+from latchkey.application.turns.record import EventBatch, append_events, renew_turn
+from latchkey.application.turns.start import AcceptanceLimits, StartedTurn
 from latchkey.domain.agent import ToolRequest
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import (
-    AlreadyTold,
     Conflict,
     NotFound,
+    OffsetConflict,
     TooManyTurns,
     TurnInProgress,
     TurnLost,
@@ -36,7 +36,7 @@ from tests.acceptance import accepted
 from tests.builders import TERMS
 from tests.contract.database.conftest import Replica
 
-DONE = Ending("completed", Usage(2, 30, 4), "Done.")
+DONE = TurnOutcome("completed", Usage(2, 30, 4), "Done.")
 MILK = ToolRequest("call-1", "add_task", Raw(b"{}"))
 PASSED = replace(TERMS, lease=timedelta(seconds=-1))
 
@@ -44,27 +44,31 @@ PASSED = replace(TERMS, lease=timedelta(seconds=-1))
 class Person:
     """Somebody who talks to the service."""
 
-    def __init__(self, app: Application, owner: Owner) -> None:
+    def __init__(self, app: Dispatcher, owner: Owner) -> None:
         self.app = app
         self.owner = owner
 
-    async def says(self, text: str, where: ConversationId | None = None, terms: Terms = TERMS) -> Accepted:
+    async def says(
+        self, text: str, where: ConversationId | None = None, terms: AcceptanceLimits = TERMS
+    ) -> StartedTurn:
         return await accepted(self.app, self.owner, text, where, terms=terms)
 
-    async def is_answered(self, accepted: Accepted, ending: Ending = DONE) -> None:
+    async def is_answered(self, accepted: StartedTurn, ending: TurnOutcome = DONE) -> None:
         await self.app.call(self.owner, finish_turn, accepted.turn.id, ending)
 
 
 @pytest.fixture
-def person(app: Application, me: Owner) -> Person:
+def person(app: Dispatcher, me: Owner) -> Person:
     return Person(app, me)
 
 
-async def test_a_turn_is_remembered_with_its_tool_calls(person: Person, app: Application, me: Owner) -> None:
+async def test_a_turn_is_remembered_with_its_tool_calls(person: Person, app: Dispatcher, me: Owner) -> None:
     """The next turn is given what was said, what was done and what was answered."""
     first = await person.says("Buy milk")
     new = NewTask("Milk")
-    outcome = await Ledger(app).perform(first.secret, Invocation("add_task", b'{"title":"Milk"}'), add_task, new)
+    outcome = await ToolCallExecutor(app).execute(
+        first.secret, ToolInvocation("add_task", b'{"title":"Milk"}'), add_task, new
+    )
     await person.is_answered(first)
     second = await person.says("And?", first.turn.conversation_id)
 
@@ -95,7 +99,7 @@ async def test_a_turn_is_remembered_with_its_tool_calls(person: Person, app: App
     ids=["all", "two turns", "as many characters as two have", "one character less", "one character"],
 )
 async def test_a_history_that_is_too_long_loses_its_oldest_turns_whole(
-    person: Person, terms: Terms, kept: list[str]
+    person: Person, terms: AcceptanceLimits, kept: list[str]
 ) -> None:
     where = None
     for text in "123":
@@ -125,30 +129,30 @@ async def test_of_many_who_speak_at_once_one_is_accepted(replica: Replica, me: O
     started = await person.says("Start")
     await person.is_answered(started)
     where = started.turn.conversation_id
-    people = [Person(Application(replica(), lambda _call: None), me) for _ in range(2)]
+    people = [Person(Dispatcher(replica(), lambda _call: None), me) for _ in range(2)]
 
     outcomes = await asyncio.gather(*(people[n % 2].says(f"{n}", where) for n in range(10)), return_exceptions=True)
 
-    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Accepted"] + ["TurnInProgress"] * 9
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["StartedTurn"] + ["TurnInProgress"] * 9
     messages = await person.app.call(me, list_messages, where, Window())
     assert [message.seq for message in messages.items] == [1, 2, 3]
 
 
 async def test_a_person_has_only_so_many_turns_running(replica: Replica, person: Person, me: Owner) -> None:
     """However many come at once, in two processes; when one has ended there is room for another."""
-    people = [Person(Application(replica(), lambda _call: None), me) for _ in range(2)]
+    people = [Person(Dispatcher(replica(), lambda _call: None), me) for _ in range(2)]
 
     outcomes = await asyncio.gather(*(people[n % 2].says(f"{n}") for n in range(10)), return_exceptions=True)
 
-    accepted = [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
+    accepted = [outcome for outcome in outcomes if isinstance(outcome, StartedTurn)]
     assert len(accepted) == TERMS.turns_per_user
-    assert {type(outcome) for outcome in outcomes} == {Accepted, TooManyTurns}
+    assert {type(outcome) for outcome in outcomes} == {StartedTurn, TooManyTurns}
     assert len((await person.app.call(me, list_conversations, Window())).items) == TERMS.turns_per_user
     await person.is_answered(accepted[0])
     assert (await person.says("Now")).turn.status == "running"
 
 
-async def test_a_turn_whose_lease_has_passed_runs_no_more(person: Person, app: Application, me: Owner) -> None:
+async def test_a_turn_whose_lease_has_passed_runs_no_more(person: Person, app: Dispatcher, me: Owner) -> None:
     """It counts for nothing, its token is dead, it can be neither renewed nor ended; who looks finds it interrupted."""
     lost = await person.says("Lost", None, PASSED)
 
@@ -162,15 +166,15 @@ async def test_a_turn_whose_lease_has_passed_runs_no_more(person: Person, app: A
         await app.call(lost.secret, list_tasks)
     with pytest.raises(TurnLost):
         await app.call(me, get_turn, lost.turn.id)
-    assert (await settled(app, me, get_turn, lost.turn.id)).status == "interrupted"
+    assert (await with_expiry(app, me, get_turn, lost.turn.id)).status == "interrupted"
 
-    following = await person.says("Again", lost.turn.conversation_id)
-    assert following.history == [PastTurn("Lost", [], None)]
+    subscription = await person.says("Again", lost.turn.conversation_id)
+    assert subscription.history == [PastTurn("Lost", [], None)]
     found = await app.call(me, get_turn, lost.turn.id)
     assert (found.status, found.finished_at) == ("interrupted", lost.turn.lease_until)
 
 
-async def test_a_renewed_turn_lives_on_with_its_token(person: Person, app: Application, me: Owner) -> None:
+async def test_a_renewed_turn_lives_on_with_its_token(person: Person, app: Dispatcher, me: Owner) -> None:
     running = await person.says("Go", None, replace(TERMS, lease=timedelta(minutes=1)))
     await app.call(me, renew_turn, running.turn.id, timedelta(hours=1))
     await app.call(running.secret, add_task, NewTask("Still at it"))
@@ -182,11 +186,11 @@ async def test_a_renewed_turn_lives_on_with_its_token(person: Person, app: Appli
         await app.call(running.secret, list_tasks)
 
 
-async def test_a_turn_ends_once(replica: Replica, person: Person, app: Application, me: Owner) -> None:
+async def test_a_turn_ends_once(replica: Replica, person: Person, app: Dispatcher, me: Owner) -> None:
     """Of two who end it at once one does, and says what is stored; its token is dead from then on."""
     running = await person.says("Go")
-    people = [Person(Application(replica(), lambda _call: None), me) for _ in range(2)]
-    failed = Ending("failed", Usage(1, 1, 1), error=TurnError("deadline", "Too slow."))
+    people = [Person(Dispatcher(replica(), lambda _call: None), me) for _ in range(2)]
+    failed = TurnOutcome("failed", Usage(1, 1, 1), error=TurnError("deadline", "Too slow."))
 
     outcomes = await asyncio.gather(
         people[0].is_answered(running), people[1].is_answered(running, failed), return_exceptions=True
@@ -200,7 +204,7 @@ async def test_a_turn_ends_once(replica: Replica, person: Person, app: Applicati
         await app.call(running.secret, list_tasks)
 
 
-async def test_a_deleted_conversation_leaves_its_tasks(person: Person, app: Application, me: Owner) -> None:
+async def test_a_deleted_conversation_leaves_its_tasks(person: Person, app: Dispatcher, me: Owner) -> None:
     """Also while its turn runs, whose token is dead with it."""
     running = await person.says("Go")
     task = await app.call(running.secret, add_task, NewTask("Milk"))
@@ -225,7 +229,7 @@ async def test_whatever_happens_at_once_nothing_gets_stuck(replica: Replica, me:
 
     Each is answered, by success or by what the others have made of it; the database never has to part two of them.
     """
-    apps = [Application(replica(), lambda _call: None) for _ in range(2)]
+    apps = [Dispatcher(replica(), lambda _call: None) for _ in range(2)]
     answers: list[object] = []
     for n in range(12):
         here, there = apps[n % 2], apps[(n + 1) % 2]
@@ -233,7 +237,7 @@ async def test_whatever_happens_at_once_nothing_gets_stuck(replica: Replica, me:
         where = lost.turn.conversation_id
         answers += await asyncio.gather(
             *(there.call(lost.secret, add_task, NewTask("Milk")) for _ in range(3)),
-            *(app.call(me, record_telling, lost.turn.id, Telling(0, "Said", Usage(), MILK)) for app in apps),
+            *(app.call(me, append_events, lost.turn.id, EventBatch(0, "Said", Usage(), MILK)) for app in apps),
             here.call(me, renew_turn, lost.turn.id, timedelta(minutes=1)),
             there.call(me, cancel_turn, lost.turn.id),
             here.call(me, finish_turn, lost.turn.id, DONE),
@@ -243,4 +247,4 @@ async def test_whatever_happens_at_once_nothing_gets_stuck(replica: Replica, me:
         )
 
     failures = {type(answer) for answer in answers if isinstance(answer, BaseException)}
-    assert failures <= {Unauthenticated, Conflict, AlreadyTold, NotFound, TurnInProgress}
+    assert failures <= {Unauthenticated, Conflict, OffsetConflict, NotFound, TurnInProgress}

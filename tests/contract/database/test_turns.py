@@ -23,17 +23,17 @@ ENDED: list[TurnStatus] = ["completed", "failed", "cancelled", "interrupted"]
 @pytest.fixture
 async def conversation(units: UnitsOfWork, me: Owner) -> Conversation:
     conversation = a_conversation()
-    async with units.open(me, "write") as work:
-        await work.conversations.add(conversation)
-        await work.commit()
+    async with units.open(me, "write") as uow:
+        await uow.conversations.add(conversation)
+        await uow.commit()
     return conversation
 
 
 async def add(units: UnitsOfWork, owner: Owner, *turns: Turn) -> None:
-    async with units.open(owner, "write") as work:
+    async with units.open(owner, "write") as uow:
         for turn in turns:
-            await work.turns.add(turn)
-        await work.commit()
+            await uow.turns.add(turn)
+        await uow.commit()
 
 
 @pytest.mark.parametrize("status", ENDED)
@@ -51,23 +51,23 @@ async def test_a_turn_is_given_back_as_it_was_put_in(
     )
     await add(units, me, running)
 
-    async with units.open(me, "write") as work:
-        assert await work.turns.get(running.id) == running
-        await work.turns.replace(ended)
-        assert await work.turns.get(running.id, for_update=True) == ended
-        assert await work.turns.unfinished() == []
+    async with units.open(me, "write") as uow:
+        assert await uow.turns.get(running.id) == running
+        await uow.turns.replace(ended)
+        assert await uow.turns.get(running.id, for_update=True) == ended
+        assert await uow.turns.unfinished() == []
 
 
 async def test_turns_are_listed_newest_first(units: UnitsOfWork, me: Owner, conversation: Conversation) -> None:
     other = a_conversation()
     made = [a_turn(conversation, status="completed") for _ in range(5)]
-    async with units.open(me, "write") as work:
-        await work.conversations.add(other)
-        await work.commit()
+    async with units.open(me, "write") as uow:
+        await uow.conversations.add(other)
+        await uow.commit()
     await add(units, me, *made, a_turn(other))
 
-    async with units.open(me, "read") as work:
-        await assert_pages(lambda window: work.turns.page(conversation.id, window), made[::-1])
+    async with units.open(me, "read") as uow:
+        await assert_pages(lambda window: uow.turns.page(conversation.id, window), made[::-1])
 
 
 async def test_a_cursor_of_another_listing_is_refused(
@@ -75,25 +75,25 @@ async def test_a_cursor_of_another_listing_is_refused(
 ) -> None:
     """Though both name the last item by its id."""
     await add(units, me, a_turn(conversation))
-    async with units.open(me, "write") as work:
+    async with units.open(me, "write") as uow:
         for _ in range(2):
-            await work.tasks.add(a_task())
-        foreign = (await work.tasks.page(None, Window(1))).next_cursor
-        await assert_refuses(lambda window: work.turns.page(conversation.id, window), foreign)
+            await uow.tasks.add(a_task())
+        foreign = (await uow.tasks.page(None, Window(1))).next_cursor
+        await assert_refuses(lambda window: uow.turns.page(conversation.id, window), foreign)
 
 
 async def test_the_unfinished_turns_are_those_stored_as_running(units: UnitsOfWork, me: Owner) -> None:
     """Whether or not their lease has passed: that is for the caller to see."""
     conversations = [a_conversation() for _ in range(3)]
     running, expired = a_turn(conversations[0]), a_turn(conversations[1], lease_until=NOW)
-    async with units.open(me, "write") as work:
+    async with units.open(me, "write") as uow:
         for conversation in conversations:
-            await work.conversations.add(conversation)
-        await work.commit()
+            await uow.conversations.add(conversation)
+        await uow.commit()
     await add(units, me, running, expired, *(a_turn(conversations[2], status=status) for status in ENDED))
 
-    async with units.open(me, "read") as work:
-        unfinished = await work.turns.unfinished()
+    async with units.open(me, "read") as uow:
+        unfinished = await uow.turns.unfinished()
         assert sorted(unfinished, key=lambda turn: turn.id) == [running, expired]
 
 
@@ -105,10 +105,10 @@ async def test_a_conversation_has_one_running_turn(units: UnitsOfWork, me: Owner
     with pytest.raises(TurnInProgress):
         await add(units, me, a_turn(conversation))
 
-    async with units.open(me, "write") as work:
-        await work.turns.replace(replace(first, status="completed"))
-        await work.turns.add(a_turn(conversation))
-        await work.commit()
+    async with units.open(me, "write") as uow:
+        await uow.turns.replace(replace(first, status="completed"))
+        await uow.turns.add(a_turn(conversation))
+        await uow.commit()
 
 
 async def test_of_two_turns_at_once_one_runs(replica: Replica, me: Owner, conversation: Conversation) -> None:
@@ -138,12 +138,12 @@ async def test_the_ledger_keeps_every_byte(
 ) -> None:
     turn, call = a_turn(conversation), a_tool_call("🛠", arguments=Raw(json), result=Raw(json), is_error=True)
     await add(units, me, turn)
-    async with units.open(me, "write") as work:
-        await work.tool_calls.add(call, turn.id)
-        await work.commit()
+    async with units.open(me, "write") as uow:
+        await uow.tool_calls.add(call, turn.id)
+        await uow.commit()
 
-    async with units.open(me, "read") as work:
-        (found,) = (await work.tool_calls.of_turns([turn.id]))[turn.id]
+    async with units.open(me, "read") as uow:
+        (found,) = (await uow.tool_calls.of_turns([turn.id]))[turn.id]
         assert (bytes(found.arguments), bytes(found.result)) == (json, json)
         assert replace(found, arguments=call.arguments, result=call.result) == call
 
@@ -154,16 +154,16 @@ async def test_the_ledger_is_oldest_first_within_each_turn(
     turns = [a_turn(conversation, status="completed") for _ in range(3)]
     calls = {turn.id: [a_tool_call(f"{n}") for n in range(12)] for turn in turns[:2]}
     await add(units, me, *turns)
-    async with units.open(me, "write") as work:
+    async with units.open(me, "write") as uow:
         for turn_id, made in reversed(calls.items()):
             for call in reversed(made):
-                await work.tool_calls.add(call, turn_id)
-        await work.commit()
+                await uow.tool_calls.add(call, turn_id)
+        await uow.commit()
 
-    async with units.open(me, "read") as work:
-        assert await work.tool_calls.of_turns([turn.id for turn in turns]) == calls
-        assert await work.tool_calls.of_turns([]) == {}
-        assert await work.tool_calls.of_turns([TurnId(work.new_id())]) == {}
+    async with units.open(me, "read") as uow:
+        assert await uow.tool_calls.of_turns([turn.id for turn in turns]) == calls
+        assert await uow.tool_calls.of_turns([]) == {}
+        assert await uow.tool_calls.of_turns([TurnId(uow.new_id())]) == {}
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 8, 9, 40, 200])
@@ -172,9 +172,9 @@ async def test_the_ledger_is_read_for_any_number_of_turns(
 ) -> None:
     turns = [a_turn(conversation, status="completed") for _ in range(number)]
     await add(units, me, *turns)
-    async with units.open(me, "write") as work:
+    async with units.open(me, "write") as uow:
         for turn in turns:
-            await work.tool_calls.add(a_tool_call(), turn.id)
+            await uow.tool_calls.add(a_tool_call(), turn.id)
 
-        found = await work.tool_calls.of_turns([turn.id for turn in turns])
+        found = await uow.tool_calls.of_turns([turn.id for turn in turns])
         assert {id: len(calls) for id, calls in found.items()} == {turn.id: 1 for turn in turns}

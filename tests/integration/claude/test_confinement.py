@@ -52,7 +52,7 @@ async def test_the_environment_is_a_short_list_of_allowed_names(
         monkeypatch.delenv(name, raising=False)
     record = tmp_path / "record.json"
     async with a_scene(folder, path=stand_in(tmp_path, RECORDER % str(record))) as scene:
-        outcome = await scene.play(assignment=scene.assignment("A secret of mine."))
+        outcome = await scene.play(agent_run=scene.agent_run("A secret of mine."))
     seen = json.loads(record.read_text())
     environment = seen["environment"]
 
@@ -72,7 +72,7 @@ async def test_the_environment_is_a_short_list_of_allowed_names(
 async def test_no_secret_is_in_an_argument_or_a_file_and_nobody_else_may_look(folder: Path, tmp_path: Path) -> None:
     record = tmp_path / "record.json"
     async with a_scene(folder, path=stand_in(tmp_path, RECORDER % str(record))) as scene:
-        await scene.play(assignment=scene.assignment("A secret of mine."))
+        await scene.play(agent_run=scene.agent_run("A secret of mine."))
     seen = json.loads(record.read_text())
 
     written = json.dumps([seen["arguments"], seen["files"]])
@@ -92,7 +92,7 @@ async def test_no_secret_is_in_an_argument_or_a_file_and_nobody_else_may_look(fo
 async def test_nothing_that_the_cli_itself_writes_holds_a_secret(scene: Scene) -> None:
     """Looked at while it works, and after it has called upon everything that it was given."""
     scene.model.script.append(says("One, ", "two.").held(Event()))
-    turn = scene.agent.run(scene.assignment())
+    turn = scene.agent.run(scene.agent_run())
     assert await anext(turn) == TextDelta("One, ")
 
     (process,) = scene.processes

@@ -56,7 +56,7 @@ async def test_who_waits_for_a_place_and_leaves_starts_nothing(scene: Scene) -> 
 
 async def test_a_place_is_free_again_however_a_turn_ends(scene: Scene) -> None:
     for _ in range(PLACES + 1):
-        turn = scene.agent.run(scene.assignment())
+        turn = scene.agent.run(scene.agent_run())
         scene.model.script.append(says("Hel", "lo.").held(Event()))
         await anext(turn)
         await turn.aclose()

@@ -63,7 +63,7 @@ async def test_a_token_that_dies_in_the_middle_of_a_turn_ends_it(scene: Scene) -
     ]
 
     async def revoke_between_the_calls() -> None:
-        async for _ in scene.agent.run(scene.assignment()):
+        async for _ in scene.agent.run(scene.agent_run()):
             if scene.tools.calls:
                 scene.endpoint.refuses = True
                 again.set()
@@ -79,8 +79,8 @@ async def test_turns_side_by_side_each_come_with_their_own_token(scene: Scene) -
 
     async def one(secret: TokenSecret) -> None:
         scene.secret = secret
-        assignment = scene.assignment()
-        async for _ in scene.agent.run(assignment):
+        agent_run = scene.agent_run()
+        async for _ in scene.agent.run(agent_run):
             pass
 
     scene.model.script += [says("Hello.")] * 3

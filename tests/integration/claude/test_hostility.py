@@ -45,7 +45,7 @@ async def test_a_hostile_message_reaches_the_model_as_the_text_that_it_is(
     scene: Scene, canary: Path, text: str
 ) -> None:
     message = text.format(canary=canary)
-    await scene.play(says("Hm."), assignment=scene.assignment(message))
+    await scene.play(says("Hm."), agent_run=scene.agent_run(message))
 
     (request,) = scene.model.requests
     assert request.conversation == [("system", "You keep notes."), ("user", message)]
@@ -56,7 +56,7 @@ async def test_a_hostile_message_reaches_the_model_as_the_text_that_it_is(
 async def test_so_does_a_hostile_past(scene: Scene, canary: Path) -> None:
     messages = [text.format(canary=canary) for text in TEXTS]
     history = [PastTurn(message, [], message) for message in messages]
-    await scene.play(says("Hm."), assignment=scene.assignment("Well?", history=history))
+    await scene.play(says("Hm."), agent_run=scene.agent_run("Well?", history=history))
 
     (request,) = scene.model.requests
     past = [line for message in messages for line in (("user", message), ("assistant", message))]
@@ -66,8 +66,8 @@ async def test_so_does_a_hostile_past(scene: Scene, canary: Path) -> None:
 
 async def test_hostile_instructions_are_only_instructions(scene: Scene, canary: Path) -> None:
     instructions = "\n".join(text.format(canary=canary) for text in TEXTS)
-    assignment = msgspec.structs.replace(scene.assignment(), instructions=instructions)
-    await scene.play(says("Hm."), assignment=assignment)
+    agent_run = msgspec.structs.replace(scene.agent_run(), instructions=instructions)
+    await scene.play(says("Hm."), agent_run=agent_run)
 
     assert scene.model.requests[0].conversation == [("system", instructions), ("user", "Hello")]
     assert CANARY not in scene.model.requests[0].raw.decode()

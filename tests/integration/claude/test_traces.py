@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from latchkey.domain.agent import TextDelta
-from latchkey.infrastructure.agents.claude.workspace import House, sweep
+from latchkey.infrastructure.agents.claude.workspace import WorkspaceRoot, remove_stale
 from tests.fakes.model_script import Step, calls, fails, says
 from tests.integration.claude.scene import ROOT, Scene, a_scene, processes_in, stand_in
 
@@ -51,7 +51,7 @@ async def test_nothing_is_left_of_a_turn_that_ended(scene: Scene, script: list[S
 
 async def test_nothing_is_left_of_a_turn_that_was_closed_in_the_middle(scene: Scene) -> None:
     scene.model.script.append(says("One, ", "two").held(Event()))
-    turn = scene.agent.run(scene.assignment())
+    turn = scene.agent.run(scene.agent_run())
     assert await anext(turn) == TextDelta("One, ")
     assert len(scene.processes) == len(scene.homes) == 1
 
@@ -115,7 +115,7 @@ async def test_what_a_killed_service_leaves_is_swept_and_what_a_living_one_has_i
         stderr=DEVNULL,
     )
     await until(lambda: len(scene.model.requests) == 2)
-    sweep(scene.folder)
+    remove_stale(scene.folder)
     assert len(scene.houses) == 2
     assert scene.processes
 
@@ -123,7 +123,7 @@ async def test_what_a_killed_service_leaves_is_swept_and_what_a_living_one_has_i
     await service.wait()
     (left,) = set(scene.houses) - {ours}
     assert list(left.rglob("mcp.json"))
-    sweep(scene.folder)
+    remove_stale(scene.folder)
 
     assert scene.houses == [ours]
     await until(lambda: not processes_in(left))
@@ -137,16 +137,16 @@ def test_a_sweep_touches_nothing_that_is_not_plainly_ours(folder: Path, tmp_path
     (folder / "latchkey-claude-file").write_text("")
     (folder / "latchkey-claude-open").mkdir(mode=0o755)
     (folder / "other").mkdir(mode=0o700)
-    sweep(folder)
+    remove_stale(folder)
 
     assert precious.is_dir()
     assert len(list(folder.iterdir())) == 4
 
 
 def test_a_house_is_in_use_until_it_is_closed(folder: Path) -> None:
-    house = House(folder)
+    house = WorkspaceRoot(folder)
     with house.home() as home:
-        sweep(folder)
+        remove_stale(folder)
         assert home.work.is_dir()
     house.close()
 

@@ -16,7 +16,7 @@ from latchkey.application.artifacts import (
     list_versions,
     revise_artifact,
 )
-from latchkey.application.dispatcher import Application
+from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns.read import get_turn
 from latchkey.domain.artifact import ArtifactReference, ArtifactRevision, NewArtifact
 from latchkey.domain.credentials import Owner, UserId
@@ -40,8 +40,8 @@ async def units(database_url: str) -> AsyncIterator[SqlUnitsOfWork]:
 
 
 @pytest.fixture
-def app(units: SqlUnitsOfWork) -> Application:
-    return Application(units, lambda _call: None)
+def app(units: SqlUnitsOfWork) -> Dispatcher:
+    return Dispatcher(units, lambda _call: None)
 
 
 async def alter(url: str, statement: str) -> None:
@@ -53,7 +53,7 @@ async def alter(url: str, statement: str) -> None:
         file.execute(statement)
 
 
-async def test_no_listing_loads_a_content(app: Application, database_url: str) -> None:
+async def test_no_listing_loads_a_content(app: Dispatcher, database_url: str) -> None:
     """They all work where there is no such column, and only what shows a content misses it."""
     made = await app.call(ME, add_artifact, NewArtifact("Plan", "1"))
     revised = await app.call(ME, revise_artifact, made.id, ArtifactRevision("2"))
@@ -69,7 +69,7 @@ async def test_no_listing_loads_a_content(app: Application, database_url: str) -
         await app.call(ME, get_artifact, made.id)
 
 
-async def test_a_type_of_a_newer_release_is_read_on_every_path(app: Application, database_url: str) -> None:
+async def test_a_type_of_a_newer_release_is_read_on_every_path(app: Dispatcher, database_url: str) -> None:
     """And kept by a write of this release, which knows nothing of it."""
     made = await app.call(ME, add_artifact, NewArtifact("Plan", "1"))
     await alter(database_url, FROM_A_NEWER_RELEASE)
@@ -84,14 +84,14 @@ async def test_a_type_of_a_newer_release_is_read_on_every_path(app: Application,
     assert (await app.call(ME, find_artifacts, None, "generated_file", Window())).items == []
 
 
-async def test_a_turn_of_a_newer_release_tells_of_its_artifacts(app: Application, units: SqlUnitsOfWork) -> None:
+async def test_a_turn_of_a_newer_release_tells_of_its_artifacts(app: Dispatcher, units: SqlUnitsOfWork) -> None:
     """Also where its tool answered more than this release knows of."""
     turn = (await accepted(app, ME)).turn
     made = await app.call(ME, add_artifact, NewArtifact("Plan", ""))
     said = b'{"id":"%s","artifact_type":"hologram","title":"Plan","version":1,"depth":3}' % str(made.id).encode()
-    async with units.open(ME, "write") as work:
-        await work.tool_calls.add(a_tool_call("save_artifact", result=Raw(said)), turn.id)
-        await work.commit()
+    async with units.open(ME, "write") as uow:
+        await uow.tool_calls.add(a_tool_call("save_artifact", result=Raw(said)), turn.id)
+        await uow.commit()
 
     published = await app.call(ME, get_turn, turn.id)
     assert published.artifacts == [ArtifactReference(made.id, "hologram", "Plan", 1)]

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from latchkey.application.context_tokens import MintedToken, mint_context_token, revoke_context_token
-from latchkey.application.dispatcher import Application
+from latchkey.application.dispatcher import Dispatcher
 from latchkey.domain.credentials import Grant, NewContextToken, Owner, TokenSecret, UserId
 from latchkey.infrastructure.database.schema import metadata
 from latchkey.infrastructure.database.sql.engine import create_engine
@@ -54,7 +54,7 @@ def use_elsewhere(url: str, secret: TokenSecret) -> str:
 async def test_a_token_works_in_another_process_until_it_is_revoked(database_url: str) -> None:
     """Nothing about it is held in memory: that process has met neither the person nor the one that minted it."""
     engine = create_engine(database_url)
-    app = Application(SqlUnitsOfWork(engine), lambda _call: None)
+    app = Dispatcher(SqlUnitsOfWork(engine), lambda _call: None)
     minted: MintedToken = await app.call(ME, mint_context_token, NewContextToken([Grant.TASKS_WRITE]))
     turn = await accepted(app, ME)
 
@@ -82,7 +82,7 @@ async def everything_stored(url: str) -> str:
 async def test_only_a_digest_of_the_secret_is_stored(database_url: str) -> None:
     """Not the secret, nor a piece of its random part; the digest is there, so this looks in the right place."""
     engine = create_engine(database_url)
-    app = Application(SqlUnitsOfWork(engine), lambda _call: None)
+    app = Dispatcher(SqlUnitsOfWork(engine), lambda _call: None)
     minted = await app.call(ME, mint_context_token, NewContextToken([Grant.TASKS_WRITE]))
     turn = await accepted(app, ME)
     stored = await everything_stored(database_url)

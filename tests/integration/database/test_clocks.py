@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from latchkey.application.dispatcher import Application
+from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tasks import add_task
-from latchkey.application.turns.finish import settle_turns
-from latchkey.application.turns.record import Telling, record_telling
+from latchkey.application.turns.finish import expire_turns
+from latchkey.application.turns.record import EventBatch, append_events
 from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.errors import Conflict, Unauthenticated
 from latchkey.domain.page import Window
@@ -29,7 +29,7 @@ class Replicas:
 
     def __init__(self, slow: SqlUnitsOfWork, right: SqlUnitsOfWork) -> None:
         self.slow = slow
-        self.course = Course([Application(units, lambda _call: None) for units in (slow, right)], ME)
+        self.course = Course([Dispatcher(units, lambda _call: None) for units in (slow, right)], ME)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ async def replicas(database_url: str) -> AsyncIterator[Replicas]:
     replicas = Replicas(slow, SqlUnitsOfWork(engines[1]))
     await replicas.course.begin()
     # Both are connected, and neither is late for that.
-    await replicas.course.apps[1].call(YOU, settle_turns)
+    await replicas.course.apps[1].call(YOU, expire_turns)
     yield replicas
     for engine in engines:
         await engine.dispose()
@@ -48,13 +48,13 @@ async def replicas(database_url: str) -> AsyncIterator[Replicas]:
 async def test_what_is_being_written_when_a_turn_is_found_lost_comes_before_its_end(replicas: Replicas) -> None:
     """Whoever looks waits for it; the events have no gap, and whoever looked is answered."""
     course = replicas.course
-    async with replicas.slow.open(ME, "write") as work:
-        await record_telling(work, course.id, Telling(0, "Late", Usage(1, 2, 3)))
+    async with replicas.slow.open(ME, "write") as uow:
+        await append_events(uow, course.id, EventBatch(0, "Late", Usage(1, 2, 3)))
         looking = asyncio.create_task(course.look(on=1))
         # Each of these is an exchange with the database: time enough for a look that would not wait.
         for _ in range(200):
-            await work.tasks.page(None, Window())
-        await work.commit()
+            await uow.tasks.page(None, Window())
+        await uow.commit()
     found = await looking
 
     assert (found.status, found.usage) == ("interrupted", Usage(1, 2, 3))

@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import AsyncGenerator
 from datetime import timedelta
 
-from latchkey.application.dispatcher import Application
-from latchkey.application.turns.executor import Limits
-from latchkey.application.turns.runner import CHAT_GRANTS, Kind, TurnRunner
-from latchkey.domain.agent import AgentEvent, Assignment, TextDelta
+from latchkey.application.dispatcher import Dispatcher
+from latchkey.application.turns.executor import TurnLimits
+from latchkey.application.turns.runner import CHAT_GRANTS, TurnProfile, TurnRunner
+from latchkey.domain.agent import AgentEvent, AgentRun, TextDelta
 from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.message import NewMessage
-from latchkey.infrastructure.database.events.local import LocalFeed
+from latchkey.infrastructure.database.events.local import LocalEventBus
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.builders import TERMS
@@ -23,7 +23,7 @@ class Thoughtful:
 
     name = "thoughtful"
 
-    async def run(self, assignment: Assignment) -> AsyncGenerator[AgentEvent, None]:
+    async def run(self, agent_run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
         yield TextDelta("Hm.")
         await asyncio.Event().wait()
 
@@ -31,11 +31,11 @@ class Thoughtful:
 async def test_a_turn_that_is_accepted_after_the_runner_was_closed_is_interrupted_at_once(sqlite_url: str) -> None:
     """The message waits behind a writer, the runner is closed, and then the writer lets it through."""
     engine = create_engine(sqlite_url)
-    feed = LocalFeed()
-    units = SqlUnitsOfWork(engine, feed)
-    kind = Kind(Thoughtful(), "", CHAT_GRANTS)
-    limits = Limits(TERMS, timedelta(minutes=1), 3)
-    runner = TurnRunner(Application(units, lambda _call: None), feed, kind, kind, limits)
+    event_bus = LocalEventBus()
+    units = SqlUnitsOfWork(engine, event_bus)
+    kind = TurnProfile(Thoughtful(), "", CHAT_GRANTS)
+    limits = TurnLimits(TERMS, timedelta(minutes=1), 3)
+    runner = TurnRunner(Dispatcher(units, lambda _call: None), event_bus, kind, kind, limits)
     async with units.open(ADA, "write"):
         beginning = asyncio.create_task(runner.begin(ADA, NewMessage("Hello")))
         await asyncio.sleep(0)

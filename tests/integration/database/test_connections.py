@@ -23,7 +23,7 @@ from latchkey.infrastructure.database.sql import engine as engines
 from latchkey.infrastructure.database.sql import pool as connections
 from latchkey.infrastructure.database.sql.dialects import dialect_of
 from latchkey.infrastructure.database.sql.engine import create_engine
-from latchkey.infrastructure.database.sql.pool import Connections
+from latchkey.infrastructure.database.sql.pool import ConnectionPool
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.builders import a_task
 from tests.integration.database.wire import Wire, wire_to
@@ -53,9 +53,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def add(units: SqlUnitsOfWork, title: str = "Buy milk") -> None:
-    async with units.open(ME, "write") as work:
-        await work.tasks.add(a_task(title))
-        await work.commit()
+    async with units.open(ME, "write") as uow:
+        await uow.tasks.add(a_task(title))
+        await uow.commit()
 
 
 async def fill(engine: AsyncEngine, units: SqlUnitsOfWork) -> None:
@@ -88,27 +88,27 @@ async def test_killed_idle_connections_cost_no_unit(postgresql_url: str, superus
             await asyncio.gather(*(add(units) for _ in range(30)))
         assert pool(engine).checkedout() == 0
 
-        async with units.open(ME, "read") as work:
-            assert len((await work.tasks.page(None, Window(200))).items) == 90
+        async with units.open(ME, "read") as uow:
+            assert len((await uow.tasks.page(None, Window(200))).items) == 90
 
 
 async def test_a_connection_killed_during_a_unit_is_unavailable(postgresql_url: str, superuser_url: str) -> None:
     """Nothing of the unit has happened, and the next one works."""
     async with database(postgresql_url) as (engine, units):
         with pytest.raises(Unavailable):  # noqa: PT012 # a unit of work is one thing
-            async with units.open(ME, "write") as work:
-                await work.tasks.add(a_task("Lost"))
+            async with units.open(ME, "write") as uow:
+                await uow.tasks.add(a_task("Lost"))
                 await kill_all(superuser_url)
-                await work.tasks.page(None, Window())
+                await uow.tasks.page(None, Window())
         with pytest.raises(Unavailable):  # noqa: PT012 # a unit of work is one thing
-            async with units.open(ME, "write") as work:
-                await work.tasks.add(a_task("Lost"))
+            async with units.open(ME, "write") as uow:
+                await uow.tasks.add(a_task("Lost"))
                 await kill_all(superuser_url)
-                await work.commit()
+                await uow.commit()
 
         await add(units, "Kept")
-        async with units.open(ME, "read") as work:
-            assert [task.title for task in (await work.tasks.page(None, Window())).items] == ["Kept"]
+        async with units.open(ME, "read") as uow:
+            assert [task.title for task in (await uow.tasks.page(None, Window())).items] == ["Kept"]
         assert pool(engine).checkedout() == 0
 
 
@@ -116,7 +116,7 @@ async def test_a_connection_that_was_lost_is_made_anew(postgresql_url: str) -> N
     """By whoever forgot to give it back: those who come after do not notice."""
     async with database(postgresql_url) as (engine, units):
         await add(units)
-        lost = await Connections(engine, dialect_of(engine)).begin("BEGIN")
+        lost = await ConnectionPool(engine, dialect_of(engine)).begin("BEGIN")
         with pytest.warns(SAWarning, match="non-checked-in"):  # noqa: PT031 # nothing is left of it but what is collected
             del lost
             gc.collect()
@@ -184,9 +184,9 @@ async def test_a_server_that_falls_silent_is_unavailable(postgresql_url: str, im
     async with wire_to(server_port) as wire, database(through(wire, postgresql_url)) as (engine, units):
         await add(units)
         with pytest.raises(Unavailable):  # noqa: PT012 # a unit of work is one thing
-            async with units.open(ME, "write") as work:
+            async with units.open(ME, "write") as uow:
                 wire.silence()
-                await work.tasks.page(None, Window())
+                await uow.tasks.page(None, Window())
         with pytest.raises(Unavailable):
             await add(units)
         await wire.mend()
@@ -239,8 +239,8 @@ async def test_a_file_that_another_process_holds_is_unavailable(
         for _ in range(3):
             with pytest.raises(Unavailable):
                 await add(units)
-        async with units.open(ME, "read") as work:
-            assert len((await work.tasks.page(None, Window())).items) == 1
+        async with units.open(ME, "read") as uow:
+            assert len((await uow.tasks.page(None, Window())).items) == 1
         await holder.communicate(b"")
         await add(units)
         assert pool(engine).checkedout() == 0

@@ -11,8 +11,8 @@ from sqlalchemy.schema import CreateTable
 from latchkey.domain.credentials import Owner, UserId
 from latchkey.infrastructure.database.schema import tasks
 from latchkey.infrastructure.database.sql.engine import create_engine
-from latchkey.infrastructure.database.sql.session import mine
-from latchkey.infrastructure.database.sql.tenant_guard import USER, UnpinnedStatement
+from latchkey.infrastructure.database.sql.session import owned_by_user
+from latchkey.infrastructure.database.sql.tenant_guard import USER, UnscopedStatement
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.belongings import Belongings
 
@@ -20,13 +20,16 @@ REFUSED: dict[str, tuple[Any, Any]] = {
     "not pinned": (select(tasks.c.id), {USER: "me"}),
     "text": (text("SELECT id FROM tasks WHERE user_id = :scope_user"), {USER: "me"}),
     "a change of the schema": (CreateTable(tasks), None),
-    "no user": (select(tasks.c.id).where(mine(tasks)), {}),
-    "no user at all": (select(tasks.c.id).where(mine(tasks)), None),
-    "an empty user": (select(tasks.c.id).where(mine(tasks)), {USER: ""}),
-    "nobody": (select(tasks.c.id).where(mine(tasks)), {USER: None}),
-    "given away": (update(tasks).where(mine(tasks)), {USER: "me", "user_id": "you"}),
-    "one of several without a user": (update(tasks).where(mine(tasks)), [{USER: "me", "version": 2}, {"version": 2}]),
-    "one of several given away": (update(tasks).where(mine(tasks)), [{USER: "me", "user_id": "you"}] * 2),
+    "no user": (select(tasks.c.id).where(owned_by_user(tasks)), {}),
+    "no user at all": (select(tasks.c.id).where(owned_by_user(tasks)), None),
+    "an empty user": (select(tasks.c.id).where(owned_by_user(tasks)), {USER: ""}),
+    "nobody": (select(tasks.c.id).where(owned_by_user(tasks)), {USER: None}),
+    "given away": (update(tasks).where(owned_by_user(tasks)), {USER: "me", "user_id": "you"}),
+    "one of several without a user": (
+        update(tasks).where(owned_by_user(tasks)),
+        [{USER: "me", "version": 2}, {"version": 2}],
+    ),
+    "one of several given away": (update(tasks).where(owned_by_user(tasks)), [{USER: "me", "user_id": "you"}] * 2),
 }
 
 
@@ -44,7 +47,7 @@ async def connection(database_url: str) -> AsyncIterator[AsyncConnection]:
 async def test_it_is_refused_before_it_is_sent(
     connection: AsyncConnection, statement: ClauseElement, parameters: Any
 ) -> None:
-    with pytest.raises(UnpinnedStatement):
+    with pytest.raises(UnscopedStatement):
         await connection.execute(statement, parameters)  # type: ignore[call-overload] # and some are none of its kind
 
     owners = await connection.exec_driver_sql("SELECT user_id FROM tasks ORDER BY user_id")
@@ -56,7 +59,7 @@ async def test_it_is_refused_before_it_is_sent(
     [
         (select(tasks.c.id), {}),
         (select(tasks.c.id).where(tasks.c.user_id == bindparam("whose")), {"whose": "you"}),
-        (update(tasks).where(mine(tasks)), {"user_id": "you"}),
+        (update(tasks).where(owned_by_user(tasks)), {"user_id": "you"}),
         (text("SELECT id FROM tasks WHERE user_id = :scope_user"), {}),
     ],
     ids=["not pinned", "pinned to another", "given away", "text"],
@@ -67,10 +70,10 @@ async def test_what_repositories_run_goes_through_it_too(
     """Though their statements go past the engine: none is prepared that the guard refuses."""
     engine = create_engine(database_url)
     units = SqlUnitsOfWork(engine)
-    async with units.open(Owner(UserId("me")), "write") as work:
-        session = work.tasks._session  # type: ignore[attr-defined] # where the repository's statements go
+    async with units.open(Owner(UserId("me")), "write") as uow:
+        session = uow.tasks._session  # type: ignore[attr-defined] # where the repository's statements go
         for _ in range(2):
-            with pytest.raises(UnpinnedStatement):
+            with pytest.raises(UnscopedStatement):
                 await session.rows(statement, **values)
     await engine.dispose()
 
@@ -81,16 +84,16 @@ async def test_a_repository_cannot_bind_another_user(database_url: str) -> None:
     units = SqlUnitsOfWork(engine)
     for name in ("me", "you"):
         await Belongings().store(units, Owner(UserId(name)))
-    async with units.open(Owner(UserId("me")), "read") as work:
-        session = work.tasks._session  # type: ignore[attr-defined] # where the repository's statements go
+    async with units.open(Owner(UserId("me")), "read") as uow:
+        session = uow.tasks._session  # type: ignore[attr-defined] # where the repository's statements go
         for _ in range(2):
-            found = await session.rows(select(tasks.c.user_id).where(mine(tasks)), **{USER: "you"})
+            found = await session.rows(select(tasks.c.user_id).where(owned_by_user(tasks)), **{USER: "you"})
             assert [row[0] for row in found] == ["me"]
     await engine.dispose()
 
 
 async def test_the_guard_alone_keeps_users_apart(connection: AsyncConnection) -> None:
     """On PostgreSQL too: this connection has logged in as an owner whom row-level security does not bind."""
-    found = await connection.execute(select(tasks.c.user_id).where(mine(tasks)), {USER: "me"})
+    found = await connection.execute(select(tasks.c.user_id).where(owned_by_user(tasks)), {USER: "me"})
 
     assert list(found.scalars()) == ["me"]

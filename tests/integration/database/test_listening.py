@@ -7,11 +7,11 @@ from contextlib import AsyncExitStack
 import pytest
 from sqlalchemy import make_url
 
-from latchkey.application.turns.subscription import Watch
+from latchkey.application.turns.subscription import TurnSubscriptions
 from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.turn_event import TurnEvent
 from latchkey.infrastructure.database.events import postgresql as feeds
-from latchkey.infrastructure.database.events.postgresql import ListeningFeed
+from latchkey.infrastructure.database.events.postgresql import PostgreSQLEventBus
 from tests.contract.database.line import Line, Process, a_process, listens, news
 from tests.integration.database.conftest import say_async
 from tests.integration.database.wire import wire_to
@@ -46,14 +46,14 @@ async def test_when_its_connection_is_killed_everybody_looks_and_then_hears_agai
     """What was committed meanwhile is found by looking: nobody waits for it in vain."""
     course = line.course
     for said in range(3):
-        with line.listener.feed.follow(course.owner, course.id) as following:
-            waiting = asyncio.create_task(news(following))
+        with line.listener.event_bus.subscribe(course.owner, course.id) as subscription:
+            waiting = asyncio.create_task(news(subscription))
             assert len(await say_async(superuser_url, KILL_LISTENERS)) == 2
             assert await waiting == []
             for process in (line.speaker, line.listener):
-                await listens(process.feed)
-        with line.listener.feed.follow(course.owner, course.id) as following:
-            waiting = asyncio.create_task(news(following))
+                await listens(process.event_bus)
+        with line.listener.event_bus.subscribe(course.owner, course.id) as subscription:
+            waiting = asyncio.create_task(news(subscription))
             await line.carries()
             assert not waiting.done()
             await course.tell("x", said)
@@ -69,16 +69,16 @@ async def test_what_could_not_be_said_is_said_when_the_connection_is_back(postgr
             line = Line(speaker, listener, ME)
             await line.begin()
             await line.carries()
-            with listener.feed.follow(ME, line.course.id) as following:
-                waiting = asyncio.create_task(news(following))
+            with listener.event_bus.subscribe(ME, line.course.id) as subscription:
+                waiting = asyncio.create_task(news(subscription))
                 wire.silence()
                 await line.course.tell("Said")
-                await listens(speaker.feed, hears=False)
+                await listens(speaker.event_bus, hears=False)
                 await wire.cut()
                 assert not waiting.done()
                 await wire.mend()
                 assert await waiting == []
-            await listens(speaker.feed)
+            await listens(speaker.event_bus)
 
 
 async def test_when_the_connection_is_lost_for_long_everybody_looks_at_once(postgresql_url: str) -> None:
@@ -88,12 +88,12 @@ async def test_when_the_connection_is_lost_for_long_everybody_looks_at_once(post
         async with a_process(postgresql_url, through_it) as process:
             line = Line(process, process, ME)
             await line.begin()
-            with process.feed.follow(ME, line.course.id) as following:
-                waiting = asyncio.create_task(news(following))
+            with process.event_bus.subscribe(ME, line.course.id) as subscription:
+                waiting = asyncio.create_task(news(subscription))
                 await asyncio.sleep(0)
                 await wire.cut()
                 assert await waiting == []
-            await listens(process.feed, hears=False)
+            await listens(process.event_bus, hears=False)
 
 
 async def test_the_last_words_of_a_process_are_heard(postgresql_url: str) -> None:
@@ -103,8 +103,8 @@ async def test_the_last_words_of_a_process_are_heard(postgresql_url: str) -> Non
         line = Line(speaker, listener, ME)
         await line.begin()
         await line.carries()
-        with listener.feed.follow(ME, line.course.id) as following:
-            waiting = asyncio.create_task(news(following))
+        with listener.event_bus.subscribe(ME, line.course.id) as subscription:
+            waiting = asyncio.create_task(news(subscription))
             await line.course.finish("", "interrupted")
             await ending.aclose()
             assert await waiting == []
@@ -115,10 +115,10 @@ async def test_whoever_cannot_listen_looks_every_second(postgresql_url: str) -> 
     async with a_process(postgresql_url, "postgresql://nobody@127.0.0.1:1/nothing", hears=False) as process:
         line = Line(process, process, ME)
         await line.begin()
-        with process.feed.follow(ME, line.course.id) as following:
+        with process.event_bus.subscribe(ME, line.course.id) as subscription:
             await line.course.tell("Said")
-            assert await news(following) == (await line.course.events())[1:]
-            assert await news(following) == []
+            assert await news(subscription) == (await line.course.events())[1:]
+            assert await news(subscription) == []
 
 
 async def test_behind_a_transaction_pooler_the_log_is_looked_at_every_second(
@@ -131,23 +131,23 @@ async def test_behind_a_transaction_pooler_the_log_is_looked_at_every_second(
     async with a_process(url, hears=False) as speaker, a_process(url, hears=False) as listener:
         line = Line(speaker, listener, ME)
         await line.course.begin()
-        with listener.feed.follow(ME, line.course.id) as following:
+        with listener.event_bus.subscribe(ME, line.course.id) as subscription:
             for _ in range(3):  # once or twice because it has just found out that it is deaf
-                assert await news(following) == []
-        watched = asyncio.create_task(watch(listener, line))
+                assert await news(subscription) == []
+        watched = asyncio.create_task(subscriptions(listener, line))
         await line.course.tell("Let me")
         await line.course.add()
         await line.course.finish("Let me see.")
 
         assert await watched == await line.course.events()
         for process in (speaker, listener):
-            assert isinstance(process.feed, ListeningFeed)
-            assert not process.feed._is_listening
+            assert isinstance(process.event_bus, PostgreSQLEventBus)
+            assert not process.event_bus._is_listening
 
 
-async def watch(process: Process, line: Line) -> list[TurnEvent]:
+async def subscriptions(process: Process, line: Line) -> list[TurnEvent]:
     seen: list[TurnEvent] = []
     async with asyncio.timeout(PATIENCE_S):
-        async for events in Watch(process.app, process.feed).follow(ME, line.course.id, 0):
+        async for events in TurnSubscriptions(process.app, process.event_bus).follow(ME, line.course.id, 0):
             seen += events
     return seen

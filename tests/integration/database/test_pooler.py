@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from latchkey.application.context_tokens import mint_context_token, revoke_context_token
-from latchkey.application.dispatcher import Application
+from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tasks import add_task
 from latchkey.domain.credentials import Grant, NewContextToken, Owner, UserId
 from latchkey.domain.errors import Unauthenticated
@@ -53,7 +53,7 @@ async def test_many_people_share_few_connections_and_stay_apart(url: str) -> Non
 
 async def test_a_revoke_wins_there_too(url: str) -> None:
     engine = create_engine(url)
-    app = Application(SqlUnitsOfWork(engine), lambda _call: None)
+    app = Dispatcher(SqlUnitsOfWork(engine), lambda _call: None)
     me = Owner(UserId("me"))
     minted = await app.call(me, mint_context_token, NewContextToken([Grant.TASKS_WRITE]))
     await asyncio.gather(*(app.call(minted.secret, add_task, NewTask(f"{n}")) for n in range(20)))

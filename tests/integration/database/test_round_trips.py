@@ -9,12 +9,12 @@ from sqlalchemy import make_url
 from latchkey.application.artifacts import add_artifact, get_artifact, list_artifacts, list_versions, revise_artifact
 from latchkey.application.context_tokens import mint_context_token
 from latchkey.application.conversations import list_messages
-from latchkey.application.dispatcher import Application
+from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tasks import add_task, complete_task, list_tasks
-from latchkey.application.tool_calls import Invocation, Ledger
-from latchkey.application.turns.finish import Ending, finish_turn
-from latchkey.application.turns.record import Telling, record_telling, renew_turn
-from latchkey.application.turns.start import Accepted
+from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation
+from latchkey.application.turns.finish import TurnOutcome, finish_turn
+from latchkey.application.turns.record import EventBatch, append_events, renew_turn
+from latchkey.application.turns.start import StartedTurn
 from latchkey.domain.agent import ToolRequest
 from latchkey.domain.artifact import ArtifactRevision, NewArtifact
 from latchkey.domain.conversation import ConversationId
@@ -29,8 +29,8 @@ from tests.builders import TERMS
 from tests.integration.database.wire import Wire, wire_to
 
 ME = Owner(UserId("me"))
-CANCELLED = Ending("cancelled", Usage())
-DONE = Ending("completed", Usage(), "Done.")
+CANCELLED = TurnOutcome("cancelled", Usage())
+DONE = TurnOutcome("completed", Usage(), "Done.")
 MILK = NewTask("Buy milk")
 OPEN, WRITES, COMMIT = 1, 1, 1
 
@@ -38,19 +38,19 @@ OPEN, WRITES, COMMIT = 1, 1, 1
 class Counted:
     """A service on one connection, whose exchanges with the database are counted."""
 
-    def __init__(self, app: Application, wire: Wire) -> None:
+    def __init__(self, app: Dispatcher, wire: Wire) -> None:
         self.app = app
-        self.ledger = Ledger(app)
+        self.ledger = ToolCallExecutor(app)
         self._wire = wire
 
-    async def round_trips(self, work: Callable[[], Awaitable[object]]) -> int:
+    async def round_trips(self, uow: Callable[[], Awaitable[object]]) -> int:
         """Of the second time: the first one also prepares the statements."""
-        await work()
+        await uow()
         before = self._wire.round_trips
-        await work()
+        await uow()
         return self._wire.round_trips - before
 
-    async def says(self, where: ConversationId | None = None) -> Accepted:
+    async def says(self, where: ConversationId | None = None) -> StartedTurn:
         return await accepted(self.app, ME, where=where)
 
 
@@ -59,7 +59,7 @@ async def service(postgresql_url: str) -> AsyncIterator[Counted]:
     url = make_url(postgresql_url)
     async with wire_to(url.port or 5432) as wire:
         engine = create_engine(url.set(port=wire.port).render_as_string(hide_password=False))
-        yield Counted(Application(SqlUnitsOfWork(engine), lambda _call: None), wire)
+        yield Counted(Dispatcher(SqlUnitsOfWork(engine), lambda _call: None), wire)
         await engine.dispose()
 
 
@@ -89,10 +89,10 @@ async def test_a_content_comes_and_goes_with_what_it_belongs_to(service: Counted
 async def test_a_repeated_call_costs_a_second_unit(service: Counted) -> None:
     """The first finds that it repeats, and is rolled back; the second reads the answer."""
     accepted = await service.says()
-    call = Invocation("add_task", b"{}", "call-1")
-    await service.ledger.perform(accepted.secret, call, add_task, MILK)
+    call = ToolInvocation("add_task", b"{}", "call-1")
+    await service.ledger.execute(accepted.secret, call, add_task, MILK)
 
-    assert await service.round_trips(lambda: service.ledger.perform(accepted.secret, call, add_task, MILK)) == 8
+    assert await service.round_trips(lambda: service.ledger.execute(accepted.secret, call, add_task, MILK)) == 8
 
 
 async def test_a_token_costs_one_more(service: Counted) -> None:
@@ -112,7 +112,7 @@ async def test_a_turn_is_accepted_and_ends(service: Counted, *, history: bool) -
     where = history_with_calls + number if history else 0
     accepting = OPEN + running_turns + where + WRITES + COMMIT
 
-    async def again(ending: Ending) -> None:
+    async def again(ending: TurnOutcome) -> None:
         nonlocal accepted
         await app.call(ME, finish_turn, accepted.turn.id, ending)
         accepted = await service.says(accepted.turn.conversation_id if history else None)
@@ -134,7 +134,7 @@ async def test_a_turn_on_its_way(service: Counted) -> None:
 
     async def tell(request: ToolRequest | None = None) -> None:
         nonlocal written
-        await app.call(ME, record_telling, turn.id, Telling(written, "text", Usage(), request))
+        await app.call(ME, append_events, turn.id, EventBatch(written, "text", Usage(), request))
         written += len("text")
 
     async def announce() -> None:
@@ -153,21 +153,21 @@ async def test_a_tool_call_of_a_turn(service: Counted) -> None:
     accepted = await service.says()
     token, found, row = 1, 1, 1
     for call_id in ("announced-1", "announced-2"):
-        telling = Telling(0, "", Usage(), ToolRequest(call_id, "add_task", Raw(b"{}")))
-        await service.app.call(ME, record_telling, accepted.turn.id, telling)
+        batch = EventBatch(0, "", Usage(), ToolRequest(call_id, "add_task", Raw(b"{}")))
+        await service.app.call(ME, append_events, accepted.turn.id, batch)
 
     def calls(*ids: str | None) -> Callable[[], Awaitable[object]]:
         left = list(ids)
-        return lambda: service.ledger.perform(
-            accepted.secret, Invocation("add_task", b"{}", left.pop()), add_task, MILK
+        return lambda: service.ledger.execute(
+            accepted.secret, ToolInvocation("add_task", b"{}", left.pop()), add_task, MILK
         )
 
     call = OPEN + token + WRITES + COMMIT
     assert await service.round_trips(calls(None, None)) == call
     assert await service.round_trips(calls("new-1", "new-2")) == call
     looking = OPEN + token + found + COMMIT
-    settled = call + row + WRITES
-    assert await service.round_trips(calls("announced-1", "announced-2")) == call + looking + settled
+    with_expiry = call + row + WRITES
+    assert await service.round_trips(calls("announced-1", "announced-2")) == call + looking + with_expiry
 
 
 async def test_a_page_of_messages_looks_into_the_ledger_only_for_tool_calls(service: Counted) -> None:
@@ -176,6 +176,6 @@ async def test_a_page_of_messages_looks_into_the_ledger_only_for_tool_calls(serv
     listing = lambda: app.call(ME, list_messages, accepted.turn.conversation_id, Window())  # noqa: E731
 
     assert await service.round_trips(listing) == 3
-    await service.ledger.perform(accepted.secret, Invocation("add_task", b"{}"), add_task, MILK)
+    await service.ledger.execute(accepted.secret, ToolInvocation("add_task", b"{}"), add_task, MILK)
     await app.call(ME, finish_turn, accepted.turn.id, DONE)
     assert await service.round_trips(listing) == 4

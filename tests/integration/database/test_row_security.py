@@ -11,7 +11,7 @@ from sqlalchemy import Column, Index
 from sqlalchemy.schema import ColumnCollectionConstraint
 
 from latchkey.domain.credentials import Owner, UserId
-from latchkey.domain.ports import Isolation
+from latchkey.domain.ports import TransactionMode
 from latchkey.infrastructure.database.schema import metadata
 from latchkey.infrastructure.database.sql.dialects import RUNTIME_ROLE, PostgreSQL
 from latchkey.infrastructure.database.sql.engine import create_engine
@@ -44,9 +44,9 @@ async def connection(login_url: str) -> AsyncIterator[Connection]:
 
 
 @asynccontextmanager
-async def opened(connection: Connection, owner: Owner, isolation: Isolation = "write") -> AsyncIterator[None]:
+async def opened(connection: Connection, owner: Owner, mode: TransactionMode = "write") -> AsyncIterator[None]:
     """Inside a transaction that is opened as a unit of work opens it."""
-    await connection.execute(PostgreSQL().opening(owner, isolation))
+    await connection.execute(PostgreSQL().begin_sql(owner, mode))
     yield
     await connection.execute("ROLLBACK")
 
@@ -69,9 +69,9 @@ async def test_outside_a_unit_these_logins_see_everybody(connection: Connection)
         assert await users_in(connection, table) == {"me", "you"}
 
 
-@pytest.mark.parametrize("isolation", ["read", "write", "serial"])
-async def test_a_unit_works_in_a_role_without_power(connection: Connection, isolation: Isolation) -> None:
-    async with opened(connection, ME, isolation):
+@pytest.mark.parametrize("mode", ["read", "write", "exclusive"])
+async def test_a_unit_works_in_a_role_without_power(connection: Connection, mode: TransactionMode) -> None:
+    async with opened(connection, ME, mode):
         powers = await connection.fetchrow(
             "SELECT rolname, rolsuper, rolbypassrls, rolcanlogin FROM pg_roles WHERE rolname = current_user"
         )
@@ -130,7 +130,7 @@ async def test_without_a_user_every_statement_fails_loudly(connection: Connectio
 async def test_a_used_connection_keeps_neither_role_nor_user(connection: Connection) -> None:
     """However the transaction ends. PostgreSQL then takes the setting for empty, which is nobody's id."""
     for end in ("COMMIT", "ROLLBACK"):
-        await connection.execute(PostgreSQL().opening(ME, "write"))
+        await connection.execute(PostgreSQL().begin_sql(ME, "write"))
         await connection.execute(end)
         assert await connection.fetchval("SELECT current_user = session_user")
         async with nobody(connection):

@@ -12,7 +12,7 @@ from latchkey.domain.credentials import Credential, Owner, TokenSecret, UserId
 from latchkey.domain.errors import Unauthenticated, Unavailable
 from latchkey.domain.page import Window
 from latchkey.infrastructure.database.sql import concurrency as shares
-from latchkey.infrastructure.database.sql.concurrency import SHARE
+from latchkey.infrastructure.database.sql.concurrency import SLOTS_PER_CALLER
 from latchkey.infrastructure.database.sql.engine import POOL_SIZE, create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.patience import PATIENCE_S, eventually
@@ -34,8 +34,8 @@ def units(engine: AsyncEngine) -> SqlUnitsOfWork:
 
 
 async def looks(units: SqlUnitsOfWork, who: Credential, until: Event) -> None:
-    async with units.open(who, "read") as work:
-        await work.tasks.page(None, Window())
+    async with units.open(who, "read") as uow:
+        await uow.tasks.page(None, Window())
         await until.wait()
 
 
@@ -45,7 +45,7 @@ def in_use(engine: AsyncEngine) -> int:
 
 
 async def is_full(engine: AsyncEngine) -> bool:
-    return in_use(engine) == SHARE
+    return in_use(engine) == SLOTS_PER_CALLER
 
 
 async def test_a_crowd_of_one_person_has_a_share_of_the_connections(engine: AsyncEngine, units: SqlUnitsOfWork) -> None:
@@ -57,7 +57,7 @@ async def test_a_crowd_of_one_person_has_a_share_of_the_connections(engine: Asyn
     async with asyncio.timeout(PATIENCE_S):
         for _ in range(POOL_SIZE):
             async with units.open(YOU, "read"):
-                assert in_use(engine) == SHARE + 1
+                assert in_use(engine) == SLOTS_PER_CALLER + 1
 
     enough.set()
     await asyncio.gather(*crowd)
@@ -67,7 +67,7 @@ async def test_a_crowd_of_one_person_has_a_share_of_the_connections(engine: Asyn
 async def test_made_up_tokens_do_not_stand_in_the_way_of_whom_they_name(units: SqlUnitsOfWork) -> None:
     """Each has a queue of its own, in which it is refused."""
     enough = Event()
-    looking = [asyncio.create_task(looks(units, ME, enough)) for _ in range(SHARE)]
+    looking = [asyncio.create_task(looks(units, ME, enough)) for _ in range(SLOTS_PER_CALLER)]
     forged = [looks(units, TokenSecret.mint(ME.user_id), enough) for _ in range(CROWD)]
 
     async with asyncio.timeout(PATIENCE_S):
@@ -81,7 +81,7 @@ async def test_made_up_tokens_do_not_stand_in_the_way_of_whom_they_name(units: S
 async def test_who_waits_too_long_is_told_to_come_again(units: SqlUnitsOfWork, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shares, "QUEUE_S", 0.01)
     enough = Event()
-    crowd = [asyncio.create_task(looks(units, ME, enough)) for _ in range(SHARE + 1)]
+    crowd = [asyncio.create_task(looks(units, ME, enough)) for _ in range(SLOTS_PER_CALLER + 1)]
 
     done, waiting = await asyncio.wait(crowd, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE_S)
 

@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import QueuePool
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from latchkey.application.dispatcher import Application
+from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tasks import add_task, list_tasks
 from latchkey.application.turns.finish import cancel_turn
-from latchkey.application.turns.start import Accepted
+from latchkey.application.turns.start import StartedTurn
 from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.errors import TooManyTurns, Unavailable
 from latchkey.domain.task import NewTask
@@ -26,7 +26,7 @@ ME, YOU = Owner(UserId("me")), Owner(UserId("you"))
 class Process(NamedTuple):
     engine: AsyncEngine
     units: SqlUnitsOfWork
-    app: Application
+    app: Dispatcher
 
     @property
     def connections(self) -> int:
@@ -41,7 +41,7 @@ async def processes(postgresql_url: str) -> AsyncIterator[list[Process]]:
     engines = [create_engine(postgresql_url) for _ in range(2)]
     units = [SqlUnitsOfWork(engine) for engine in engines]
     yield [
-        Process(engine, own, Application(own, lambda _call: None)) for engine, own in zip(engines, units, strict=True)
+        Process(engine, own, Dispatcher(own, lambda _call: None)) for engine, own in zip(engines, units, strict=True)
     ]
     for engine in engines:
         await engine.dispose()
@@ -53,10 +53,10 @@ async def test_whoever_hangs_in_a_transaction_loses_it(processes: list[Process])
     hanging = await accepted(here.app, ME)
 
     with pytest.raises(Unavailable):  # noqa: PT012 # a unit of work is one thing
-        async with here.units.open(hanging.secret, "write") as work:
-            await work.tasks.add(a_task("Never kept"))
+        async with here.units.open(hanging.secret, "write") as uow:
+            await uow.tasks.add(a_task("Never kept"))
             cancelled = await there.app.call(ME, cancel_turn, hanging.turn.id)
-            await work.commit()
+            await uow.commit()
 
     assert cancelled.status == "cancelled"
     assert (await there.app.call(ME, list_tasks)).items == []
@@ -68,21 +68,21 @@ async def test_a_crowd_of_one_person_holds_one_connection_while_it_waits(process
     """Ten times as many as there are connections; others are served as if it were not there."""
     here, there = processes
     await here.app.call(ME, add_task, NewTask("Known here"))
-    async with there.units.open(ME, "serial"):
+    async with there.units.open(ME, "exclusive"):
         crowd = [asyncio.create_task(accepted(here.app, ME)) for _ in range(10 * POOL_SIZE)]
         for _ in range(POOL_SIZE):
             await here.app.call(YOU, list_tasks)
             assert here.connections == 1
 
     outcomes = await asyncio.gather(*crowd, return_exceptions=True)
-    assert sum(isinstance(outcome, Accepted) for outcome in outcomes) == TERMS.turns_per_user
-    assert {type(outcome) for outcome in outcomes} == {Accepted, TooManyTurns}
+    assert sum(isinstance(outcome, StartedTurn) for outcome in outcomes) == TERMS.turns_per_user
+    assert {type(outcome) for outcome in outcomes} == {StartedTurn, TooManyTurns}
     assert here.connections == 0
 
 
 async def test_the_crowds_of_several_people_do_not_wait_for_one_another(processes: list[Process]) -> None:
     here, there = processes
-    async with there.units.open(ME, "serial"):
+    async with there.units.open(ME, "exclusive"):
         mine = [asyncio.create_task(accepted(here.app, ME)) for _ in range(TERMS.turns_per_user)]
         yours = await asyncio.gather(*(accepted(here.app, YOU) for _ in range(TERMS.turns_per_user)))
         assert not any(task.done() for task in mine)

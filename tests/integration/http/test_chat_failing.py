@@ -47,10 +47,10 @@ def ada(impatient: Service) -> Person:
 def minted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The random parts of the tokens that are minted from now on, in order."""
     made: list[str] = []
-    draw = secrets.token_urlsafe
+    reserve = secrets.token_urlsafe
 
     def note(size: int) -> str:
-        made.append(draw(size))
+        made.append(reserve(size))
         return made[-1]
 
     monkeypatch.setattr(secrets, "token_urlsafe", note)

@@ -254,15 +254,15 @@ async def test_who_is_refused_very_often_waits_for_it_and_nobody_else_does(
     await asyncio.gather(one_more, return_exceptions=True)
 
 
-async def has_come(held: brake.Brake, before: float) -> bool:
+async def has_come(held: brake.RefusalThrottle, before: float) -> bool:
     """Whether somebody has been refused since."""
     return held._at != before
 
 
 async def test_so_many_refusals_are_answered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(brake, "_PAUSE_S", (PATIENCE_S, PATIENCE_S))
-    held = brake.Brake()
-    refusals = [asyncio.create_task(held.hold()) for _ in range(1_000)]
+    held = brake.RefusalThrottle()
+    refusals = [asyncio.create_task(held.wait()) for _ in range(1_000)]
 
     done, waiting = await asyncio.wait(refusals, timeout=0.01)
 

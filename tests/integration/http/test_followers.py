@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from latchkey.application.turns import subscription as watching
-from latchkey.application.turns.record import Telling, record_telling
+from latchkey.application.turns.record import EventBatch, append_events
 from latchkey.bootstrap.core import create_core
 from latchkey.domain.agent import ToolRequest
 from latchkey.domain.credentials import Owner, UserId
@@ -111,8 +111,8 @@ async def test_followers_who_do_not_read_hold_up_nobody_and_cost_little_memory(a
 async def announce_silently(service: Service, person: Person, turn_id: str) -> None:
     """A tool call of the turn is written down, by one whom nobody listens to."""
     core = create_core(service.settings)
-    telling = Telling(len("Hm."), "", Usage(), ToolRequest.of("theirs", "list_tasks", {}))
-    await core.application.call(Owner(UserId(person.user_id)), record_telling, TurnId(UUID(turn_id)), telling)
+    telling = EventBatch(len("Hm."), "", Usage(), ToolRequest.of("theirs", "list_tasks", {}))
+    await core.dispatcher.call(Owner(UserId(person.user_id)), append_events, TurnId(UUID(turn_id)), telling)
     await core.engine.dispose()
 
 

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from latchkey.application.turns import subscription as watching
-from latchkey.application.turns.start import Accepted, accept_turn
+from latchkey.application.turns.start import StartedTurn, start_turn
 from latchkey.bootstrap.core import create_core
 from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.message import NewMessage
@@ -41,17 +41,17 @@ def ada_elsewhere(replicas: tuple[Service, Service], ada: Person) -> Person:
 
 
 @asynccontextmanager
-async def left_behind(service: Service, person: Person, lease: timedelta = GONE) -> AsyncIterator[Accepted]:
+async def left_behind(service: Service, person: Person, lease: timedelta = GONE) -> AsyncIterator[StartedTurn]:
     """A turn of theirs, taken under the key `k` by a process that went away before it did anything about it."""
     core = create_core(service.settings)
     said = NewMessage("Hello")
     terms = replace(TERMS, lease=lease)
     idempotency = idempotency_of("k", said, "the-first-request")
-    turn = await core.application.call(
-        Owner(UserId(person.user_id)), accept_turn, said, "openai", TASK_GRANTS, terms, idempotency
+    turn = await core.dispatcher.call(
+        Owner(UserId(person.user_id)), start_turn, said, "openai", TASK_GRANTS, terms, idempotency
     )
     await core.engine.dispose()
-    assert isinstance(turn, Accepted)
+    assert isinstance(turn, StartedTurn)
     yield turn
 
 
@@ -146,8 +146,8 @@ async def test_it_does_not_count_among_the_turns_that_somebody_may_have(
     core = create_core(replicas[0].settings)
     terms = replace(TERMS, lease=GONE)
     for _ in range(4):
-        await core.application.call(
-            Owner(UserId(ada.user_id)), accept_turn, NewMessage("Hello"), "openai", TASK_GRANTS, terms
+        await core.dispatcher.call(
+            Owner(UserId(ada.user_id)), start_turn, NewMessage("Hello"), "openai", TASK_GRANTS, terms
         )
     await core.engine.dispose()
     model.script += [says("Hello.")]

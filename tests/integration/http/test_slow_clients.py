@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from latchkey.interfaces.http.server import listen as server
 from latchkey.interfaces.http.server import protocol as connection
-from latchkey.interfaces.http.server.listen import Listening
+from latchkey.interfaces.http.server.listen import ListenAddress
 from tests.fakes.model_script import says
 from tests.fakes.model_server import ModelServer
 from tests.integration.http.listening import listening
@@ -168,7 +168,7 @@ async def test_an_answer_may_take_as_long_as_it_takes(
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux has it")
 async def test_who_takes_nothing_of_an_answer_is_given_up_by_the_system() -> None:
     """What the listener is told, every connection does."""
-    with server._bound(Listening("127.0.0.1", 0, 1)) as bound, socket.create_connection(bound.getsockname()):
+    with server._bound(ListenAddress("127.0.0.1", 0, 1)) as bound, socket.create_connection(bound.getsockname()):
         accepted, _ = bound.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
@@ -205,7 +205,7 @@ async def test_beyond_what_a_process_can_hold_large_bodies_are_refused_and_small
         done, _ = await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE_S)
 
         assert 0 < len(done) < 8
-        small = await told_by(port, post(ada.path("tasks"), ada.token, "content-length: 16") + b'{"title":"Milk"}')
+        small = await stream(port, post(ada.path("tasks"), ada.token, "content-length: 16") + b'{"title":"Milk"}')
         assert small == b"HTTP/1.1 201 Created\r\n"
         for _, writer in held:
             writer.close()
@@ -213,7 +213,7 @@ async def test_beyond_what_a_process_can_hold_large_bodies_are_refused_and_small
     assert connection.Connection._unfinished == 0
 
 
-async def told_by(port: int, request: bytes) -> bytes:
+async def stream(port: int, request: bytes) -> bytes:
     async with connected(port) as (reader, writer):
         writer.write(request)
         return await reader.readline()

@@ -9,7 +9,7 @@ import jwt
 import pytest
 
 from latchkey.domain.errors import Unauthenticated
-from latchkey.infrastructure.identity.jwks import Jwks
+from latchkey.infrastructure.identity.jwks import JwksIdentity
 from tests.integration.http.service import Person, Service, serving, settings_for
 from tests.integration.identity.better_auth import BetterAuth, Member, better_auth
 from tests.integration.mcp.wire import message, post
@@ -84,7 +84,7 @@ async def test_a_flood_of_unknown_keys_at_every_door_makes_one_fetch(
 async def test_a_flood_that_goes_on_makes_one_fetch_in_thirty_seconds(provider: BetterAuth, ada: Member) -> None:
     """Counted at the provider, for an hour, by a clock of the test's."""
     clock, right = Clock(), await ada.token()
-    identity = Jwks(provider.jwks_url, provider.url, provider.url, clock=clock)
+    identity = JwksIdentity(provider.jwks_url, provider.url, provider.url, clock=clock)
     assert await identity.authenticate(right) == ada.user_id
     before = await provider.fetches()
     for _ in range(360):

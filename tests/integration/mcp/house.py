@@ -15,13 +15,13 @@ from mcp_types.version import LATEST_MODERN_VERSION
 from latchkey.application.artifacts import add_artifact
 from latchkey.application.context_tokens import MintedToken, mint_context_token
 from latchkey.application.conversations import add_conversation
-from latchkey.application.dispatcher import Application
-from latchkey.application.tool_calls import Ledger
-from latchkey.application.turns.start import Accepted
+from latchkey.application.dispatcher import Dispatcher
+from latchkey.application.tool_calls import ToolCallExecutor
+from latchkey.application.turns.start import StartedTurn
 from latchkey.domain.artifact import ArtifactWithContent, NewArtifact
 from latchkey.domain.conversation import Conversation, ConversationId, NewConversation
 from latchkey.domain.credentials import Credential, Grant, NewContextToken, Owner, TokenSecret, UserId
-from latchkey.domain.ports import Identity, Isolation, Transaction, UnitsOfWork
+from latchkey.domain.ports import Identity, Transaction, TransactionMode, UnitsOfWork
 from latchkey.domain.tool_call import ToolCall
 from latchkey.infrastructure.identity.shared_secret import SharedSecret
 from latchkey.interfaces.mcp.http.endpoint import McpEndpoint
@@ -45,9 +45,9 @@ class CountedUnits:
     units: UnitsOfWork
     opened: list[Credential] = field(default_factory=list)
 
-    def open(self, credential: Credential, isolation: Isolation) -> AbstractAsyncContextManager[Transaction]:
+    def open(self, credential: Credential, mode: TransactionMode) -> AbstractAsyncContextManager[Transaction]:
         self.opened.append(credential)
-        return self.units.open(credential, isolation)
+        return self.units.open(credential, mode)
 
 
 class House:
@@ -56,33 +56,33 @@ class House:
     def __init__(self, units: UnitsOfWork, identity: Identity | None = None) -> None:
         self.units = CountedUnits(units)
         self.signer = SharedSecret(SIGNING_SECRET, "latchkey", "latchkey")
-        self.application = Application(self.units, lambda _call: None)
-        self.server: Server[Any] = create_server(self.application, Ledger(self.application))
-        self.endpoint = McpEndpoint(self.server, self.application, identity or self.signer, ADDRESS, METADATA)
+        self.dispatcher = Dispatcher(self.units, lambda _call: None)
+        self.server: Server[Any] = create_server(self.dispatcher, ToolCallExecutor(self.dispatcher))
+        self.endpoint = McpEndpoint(self.server, self.dispatcher, identity or self.signer, ADDRESS, METADATA)
 
     async def mint(self, *grants: Grant, owner: Owner = ME, about: ConversationId | None = None) -> MintedToken:
         new = NewContextToken(list(grants) or TASK_GRANTS, about)
-        return await self.application.call(owner, mint_context_token, new)
+        return await self.dispatcher.call(owner, mint_context_token, new)
 
     async def secret(self, *grants: Grant, owner: Owner = ME, about: ConversationId | None = None) -> TokenSecret:
         return (await self.mint(*grants, owner=owner, about=about)).secret
 
     async def conversation(self, title: str | None = None, owner: Owner = ME) -> Conversation:
-        return await self.application.call(owner, add_conversation, NewConversation(title))
+        return await self.dispatcher.call(owner, add_conversation, NewConversation(title))
 
     async def artifact(
         self, title: str = "Plan", text: str = "# Plan", owner: Owner = ME, about: ConversationId | None = None
     ) -> ArtifactWithContent:
         new = NewArtifact(title, text, conversation_id=about)
-        return await self.application.call(owner, add_artifact, new)
+        return await self.dispatcher.call(owner, add_artifact, new)
 
-    async def turn(self, *grants: Grant, owner: Owner = ME) -> Accepted:
+    async def turn(self, *grants: Grant, owner: Owner = ME) -> StartedTurn:
         """A running one, whose token grants that much."""
-        return await accepted(self.application, owner, "Buy milk", grants=list(grants) or TASK_GRANTS)
+        return await accepted(self.dispatcher, owner, "Buy milk", grants=list(grants) or TASK_GRANTS)
 
-    async def ledger_of(self, turn: Accepted, owner: Owner = ME) -> list[ToolCall]:
-        async with self.units.units.open(owner, "read") as work:
-            return (await work.tool_calls.of_turns([turn.turn.id])).get(turn.turn.id, [])
+    async def ledger_of(self, turn: StartedTurn, owner: Owner = ME) -> list[ToolCall]:
+        async with self.units.units.open(owner, "read") as uow:
+            return (await uow.tool_calls.of_turns([turn.turn.id])).get(turn.turn.id, [])
 
     def jwt(self, owner: Owner = ME) -> str:
         return self.signer.sign(owner.user_id, timedelta(minutes=1))

@@ -160,8 +160,8 @@ async def test_the_token_of_a_file_turn_can_save_into_its_conversation_and_nothi
             await Assistant(client).fail("save_artifact", artifact_id=str(id), title="x", content_markdown="x")
             for id in (*(one.id for one in others), NOBODYS)
         ]
-    inside = await house.application.call(ME, find_artifacts, about, None, Window())
-    outside = await house.application.call(ME, find_artifacts, elsewhere.id, None, Window())
+    inside = await house.dispatcher.call(ME, find_artifacts, about, None, Window())
+    outside = await house.dispatcher.call(ME, find_artifacts, elsewhere.id, None, Window())
 
     assert tools == ["save_artifact"]
     assert revised["version"] == 2

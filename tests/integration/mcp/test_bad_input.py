@@ -37,8 +37,8 @@ ENVELOPES: list[Any] = [
 
 
 async def stored(house: House) -> list[Any]:
-    tasks = await house.application.call(ME, list_tasks)
-    return [*tasks.items, *(await house.application.call(ME, list_artifacts)).items]
+    tasks = await house.dispatcher.call(ME, list_tasks)
+    return [*tasks.items, *(await house.dispatcher.call(ME, list_artifacts)).items]
 
 
 def told(answer: httpx2.Response) -> tuple[str, str]:

@@ -62,7 +62,7 @@ async def test_a_batch_is_refused(house: House, era: str) -> None:
         answer = await post(http, era, call(era, "add_task"), house.jwt(), body=body)
 
     assert answer.status_code == 400
-    assert (await house.application.call(ME, list_tasks)).items == []
+    assert (await house.dispatcher.call(ME, list_tasks)).items == []
 
 
 async def test_depth_is_limited(house: House, era: str) -> None:
@@ -131,7 +131,7 @@ async def test_a_client_that_leaves_does_not_stop_its_call(house: House, era: st
     async with house.endpoint.run():
         await house.endpoint(*arriving(era, house, complete=True), send)
 
-    assert [task.title for task in (await house.application.call(ME, list_tasks)).items] == ["Buy milk"]
+    assert [task.title for task in (await house.dispatcher.call(ME, list_tasks)).items] == ["Buy milk"]
 
 
 async def test_a_client_that_leaves_in_the_middle_of_its_request_has_asked_nothing(house: House, era: str) -> None:
@@ -144,12 +144,12 @@ async def test_a_client_that_leaves_in_the_middle_of_its_request_has_asked_nothi
         await house.endpoint(*arriving(era, house, complete=False), send)
 
     assert answered == []
-    assert (await house.application.call(ME, list_tasks)).items == []
+    assert (await house.dispatcher.call(ME, list_tasks)).items == []
 
 
 async def test_nothing_large_is_read_under_a_token_that_nobody_minted(house: House) -> None:
     """Though somebody of that name has requests left: it takes memory and time to read it."""
-    await house.application.admit(ME)
+    await house.dispatcher.acquire(ME)
     read: list[int] = []
 
     async def pieces() -> AsyncIterator[bytes]:

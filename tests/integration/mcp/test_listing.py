@@ -78,7 +78,7 @@ async def test_a_token_is_shown_what_it_grants(house: House, way: Way, grant: Gr
 
 async def test_a_person_is_shown_everything_without_a_transaction(house: House, era: str) -> None:
     """But for one in many, which asks how often they may come."""
-    await house.application.admit(ME)
+    await house.dispatcher.acquire(ME)
     house.units.opened.clear()
     async with house.http() as http:
         answer = await post(http, era, message(era, "tools/list"), house.jwt())

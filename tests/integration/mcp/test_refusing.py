@@ -8,7 +8,7 @@ import pytest
 
 from latchkey.application.context_tokens import revoke_context_token
 from latchkey.application.tasks import list_tasks
-from latchkey.application.turns.finish import Ending, finish_turn
+from latchkey.application.turns.finish import TurnOutcome, finish_turn
 from latchkey.bootstrap.composition import create_asgi
 from latchkey.config import Settings
 from latchkey.domain.credentials import Grant, TokenSecret, UserId
@@ -26,7 +26,7 @@ async def dead_token(house: House, kind: str, database_url: str) -> str:
     match kind:
         case "revoked":
             minted = await house.mint()
-            await house.application.call(ME, revoke_context_token, minted.token.id)
+            await house.dispatcher.call(ME, revoke_context_token, minted.token.id)
             return minted.secret.text
         case "expired":
             engine = create_engine(database_url)
@@ -36,7 +36,7 @@ async def dead_token(house: House, kind: str, database_url: str) -> str:
             return secret.text
         case "of a turn that ended":
             turn = await house.turn()
-            await house.application.call(ME, finish_turn, turn.turn.id, Ending("completed", Usage(), "Done."))
+            await house.dispatcher.call(ME, finish_turn, turn.turn.id, TurnOutcome("completed", Usage(), "Done."))
             return turn.secret.text
         case "never minted":
             return TokenSecret.mint(ME.user_id).text
@@ -121,7 +121,7 @@ async def test_a_tool_that_is_not_granted_is_answered_like_one_that_is_not_there
         hidden, absent = [
             await post(http, era, call(era, name, arguments), reader.text) for name in ("add_task", "bad_task")
         ]
-    left = await house.application.call(ME, list_tasks)
+    left = await house.dispatcher.call(ME, list_tasks)
 
     assert hidden.status_code == absent.status_code
     assert hidden.content == absent.content.replace(b"bad_task", b"add_task")
@@ -132,7 +132,7 @@ async def test_a_tool_that_is_not_granted_is_answered_like_one_that_is_not_there
 async def test_a_credential_is_looked_up_once_in_a_request(house: House, era: str) -> None:
     """In the transaction of its call, where there is one, and otherwise in one of its own."""
     secret = await house.secret()
-    await house.application.admit(ME)
+    await house.dispatcher.acquire(ME)
     opened = []
     async with house.http() as http:
         for sent in everything_that_can_be_asked(era):

@@ -30,7 +30,7 @@ async def test_a_repeated_call_has_one_effect_and_the_first_answer(house: House,
     async with way(house, turn.secret) as client:
         first, again = [await client.call_tool("save_artifact", PLAN, meta=named("toolu_1", name)) for _ in range(2)]
         other = await client.call_tool("save_artifact", PLAN, meta=named("toolu_2", name))
-    kept = await house.application.call(ME, list_artifacts)
+    kept = await house.dispatcher.call(ME, list_artifacts)
 
     assert text_of(again.content) == text_of(first.content)
     assert text_of(first.content).startswith("ARTIFACT_CREATED:")
@@ -71,12 +71,12 @@ async def test_another_call_under_the_same_id_is_a_mistake_without_effect(
     async with way(house, turn.secret) as client:
         await client.call_tool("save_artifact", PLAN, meta=named("1"))
         other = await client.call_tool(tool, arguments, meta=named("1"))
-    artifacts = await house.application.call(ME, list_artifacts)
+    artifacts = await house.dispatcher.call(ME, list_artifacts)
 
     assert other.is_error
     assert '"conflict"' in text_of(other.content)
     assert len(artifacts.items) == 1
-    assert (await house.application.call(ME, list_tasks)).items == []
+    assert (await house.dispatcher.call(ME, list_tasks)).items == []
     assert len(await house.ledger_of(turn)) == 1
 
 
@@ -90,7 +90,7 @@ async def test_an_id_is_one_turns_own(house: House, way: Way) -> None:
         for _ in range(2):
             await client.call_tool("save_artifact", PLAN, meta=named("1"))
 
-    assert len((await house.application.call(ME, list_artifacts)).items) == 4
+    assert len((await house.dispatcher.call(ME, list_artifacts)).items) == 4
 
 
 @pytest.mark.parametrize("id", ["", "x" * 256, "a\x00b", 7, ["1"], {"id": "1"}, True], ids=repr)
@@ -103,4 +103,4 @@ async def test_an_id_that_is_none_is_refused(house: House, era: str, name: str, 
 
     assert answer.json()["error"]["code"] == -32602
     assert name in answer.json()["error"]["message"]
-    assert (await house.application.call(ME, list_artifacts)).items == []
+    assert (await house.dispatcher.call(ME, list_artifacts)).items == []

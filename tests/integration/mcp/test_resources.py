@@ -189,7 +189,7 @@ async def test_a_revoked_token_reads_nothing_more(house: House, way: Way) -> Non
     minted, artifact = await house.mint(ARTIFACTS), await house.artifact()
     async with way(house, minted.secret) as client:
         await read(client, f"latchkey://artifacts/{artifact.id}")
-        await house.application.call(ME, revoke_context_token, minted.token.id)
+        await house.dispatcher.call(ME, revoke_context_token, minted.token.id)
         with pytest.raises(MCPError) as refused:
             await client.read_resource(f"latchkey://artifacts/{artifact.id}")
 

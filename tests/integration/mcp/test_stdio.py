@@ -51,14 +51,14 @@ async def test_a_token_that_is_revoked_meanwhile_opens_nothing_more(house: House
     minted = await house.mint()
     async with Client(program(database_url, minted.secret), mode="legacy") as client:
         await client.call_tool("list_tasks")
-        await house.application.call(ME, revoke_context_token, minted.token.id)
+        await house.dispatcher.call(ME, revoke_context_token, minted.token.id)
         with pytest.raises(MCPError, match="unauthenticated"):
             await client.call_tool("add_task", {"title": "Buy milk"})
 
 
 async def test_it_does_not_start_with_a_token_that_opens_nothing(house: House, database_url: str) -> None:
     minted = await house.mint()
-    await house.application.call(ME, revoke_context_token, minted.token.id)
+    await house.dispatcher.call(ME, revoke_context_token, minted.token.id)
     done = run_latchkey(environment(database_url, minted.secret.text), "")
 
     assert (done.returncode, done.stdout) == (1, "")

@@ -26,7 +26,7 @@ async def test_nothing_is_done_for_a_client_that_does_not_take_json(house: House
         answer = await http.post(ADDRESS, json=sent, headers=headers(era, sent, house.jwt()) | {"accept": accept})
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (406, INVALID_REQUEST)
-    assert (await house.application.call(ME, list_tasks)).items == []
+    assert (await house.dispatcher.call(ME, list_tasks)).items == []
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ async def test_a_body_is_json_and_says_so(house: House, era: str, kind: str) -> 
         answer = await http.post(ADDRESS, json=sent, headers=headers(era, sent, house.jwt()) | {"content-type": kind})
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (415, INVALID_REQUEST)
-    assert (await house.application.call(ME, list_tasks)).items == []
+    assert (await house.dispatcher.call(ME, list_tasks)).items == []
 
 
 async def test_what_wants_no_answer_gets_none(house: House, era: str) -> None:
@@ -85,7 +85,7 @@ async def test_headers_say_what_the_message_says(house: House, wrong: dict[str, 
         answer = await http.post(ADDRESS, json=ADD, headers=headers("current", ADD, house.jwt()) | wrong)
 
     assert (answer.status_code, answer.json()["error"]["code"], answer.json()["id"]) == (400, HEADER_MISMATCH, 1)
-    assert (await house.application.call(ME, list_tasks)).items == []
+    assert (await house.dispatcher.call(ME, list_tasks)).items == []
 
 
 async def test_a_header_that_says_two_things_says_nothing(house: House) -> None:
@@ -136,4 +136,4 @@ async def test_what_a_call_says_of_its_client_has_the_shape_that_the_protocol_gi
         answer = await post(http, "current", sent, house.jwt())
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, INVALID_PARAMS)
-    assert (await house.application.call(ME, list_tasks)).items == []
+    assert (await house.dispatcher.call(ME, list_tasks)).items == []

@@ -9,10 +9,10 @@ from mcp import MCPError
 
 from latchkey.application.context_tokens import revoke_context_token
 from latchkey.domain.credentials import Credential, TokenSecret
-from latchkey.domain.ports import Isolation, Transaction
+from latchkey.domain.ports import Transaction, TransactionMode
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
-from latchkey.infrastructure.identity.jwks import Jwks
+from latchkey.infrastructure.identity.jwks import JwksIdentity
 from latchkey.interfaces.mcp import error_boundary as containment
 from tests.integration.mcp.house import ME, House, in_process
 from tests.integration.mcp.wire import ERAS, call, message, post
@@ -25,7 +25,7 @@ SECRET_OF_THE_HOUSE = "SELECT * FROM vault"
 class BrokenUnits:
     """Units of work with a bug."""
 
-    def open(self, credential: Credential, isolation: Isolation) -> AbstractAsyncContextManager[Transaction]:
+    def open(self, credential: Credential, mode: TransactionMode) -> AbstractAsyncContextManager[Transaction]:
         raise ZeroDivisionError(SECRET_OF_THE_HOUSE)
 
 
@@ -43,7 +43,7 @@ class Stuck(AbstractAsyncContextManager[Transaction]):
 class StuckUnits:
     """Units of work of a database that never answers."""
 
-    def open(self, credential: Credential, isolation: Isolation) -> AbstractAsyncContextManager[Transaction]:
+    def open(self, credential: Credential, mode: TransactionMode) -> AbstractAsyncContextManager[Transaction]:
         return Stuck()
 
 
@@ -68,7 +68,7 @@ async def test_a_database_that_is_away_is_told_at_the_door(house_without_databas
 
 
 async def test_a_provider_whose_keys_cannot_be_had_is_told_at_the_door() -> None:
-    identity = Jwks(f"http://127.0.0.1:{free_port()}/jwks", ISSUER, AUDIENCE)
+    identity = JwksIdentity(f"http://127.0.0.1:{free_port()}/jwks", ISSUER, AUDIENCE)
     house = House(BrokenUnits(), identity)
     token = SigningKey("one").sign({"sub": "me", "iss": ISSUER, "aud": AUDIENCE})
     async with house.http() as http:
@@ -118,7 +118,7 @@ async def test_in_process_a_dead_token_is_told_from_everything_else(house: House
     minted = await house.mint()
     told = []
     async with in_process(house, minted.secret) as client:
-        await house.application.call(ME, revoke_context_token, minted.token.id)
+        await house.dispatcher.call(ME, revoke_context_token, minted.token.id)
         for ask in (client.list_tools(), client.call_tool("add_task", {"title": "x"}), client.call_tool("nope")):
             with pytest.raises(MCPError) as caught:
                 await ask

@@ -4,7 +4,7 @@ import httpx2
 import pytest
 
 from latchkey.domain.errors import ModelUnavailable
-from latchkey.infrastructure.agents.openai.client import ModelServer
+from latchkey.infrastructure.agents.openai.client import ModelClient
 
 
 async def asked(base_url: str | None) -> httpx2.Request:
@@ -14,7 +14,7 @@ async def asked(base_url: str | None) -> httpx2.Request:
         requests.append(request)
         return httpx2.Response(400)
 
-    server = ModelServer("chat/completions", "sk-mine", base_url, httpx2.MockTransport(answer))
+    server = ModelClient("chat/completions", "sk-mine", base_url, httpx2.MockTransport(answer))
     with pytest.raises(ModelUnavailable):
         await anext(server.answer(b"{}"))
     await server.aclose()

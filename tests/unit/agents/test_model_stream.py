@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from latchkey.domain.errors import ModelBadResponse
 from latchkey.infrastructure.agents.openai import sse as model_stream
-from latchkey.infrastructure.agents.openai.sse import ModelStream
+from latchkey.infrastructure.agents.openai.sse import EventStreamParser
 
 STREAM = """\
 : a comment
@@ -31,7 +31,7 @@ EVENTS = ['{"said": "grüezi"}', "without a space\n two of them, and a second li
 
 
 def read(body: bytes, size: int) -> list[str]:
-    stream = ModelStream()
+    stream = EventStreamParser()
     told = [data for start in range(0, len(body), size) for data in stream.feed(body[start : start + size])]
     return [data.decode() for data in [*told, *stream.end()]]
 
@@ -42,7 +42,7 @@ def test_events_are_the_same_in_chunks_of_any_size_with_lines_of_any_end(size: i
 
 
 def test_an_event_is_told_as_soon_as_it_is_whole() -> None:
-    stream = ModelStream()
+    stream = EventStreamParser()
 
     assert [stream.feed(chunk) for chunk in (b"data: a\n", b"\ndata: b", b"\n\ndata: c\n\n", b"\n")] == [
         [],
@@ -59,7 +59,7 @@ def test_a_last_event_counts_without_its_last_blank_line(missing: int) -> None:
 
 def test_bytes_that_never_end_a_line_are_read_in_time_that_grows_with_their_number() -> None:
     """Each is looked at once, and not again with every chunk: 16 MB in pieces of 4 KB would take minutes."""
-    stream = ModelStream()
+    stream = EventStreamParser()
     for _ in range(4096):
         assert stream.feed(b"x" * 4096) == []
 

@@ -8,9 +8,9 @@ from agents import FunctionTool
 from agents.tool_context import ToolContext
 
 from latchkey.domain.turn import Usage
-from latchkey.infrastructure.agents.openai.chat_completions import ChatWire
-from latchkey.infrastructure.agents.openai.model_api import Answer, Wire
-from latchkey.infrastructure.agents.openai.responses import ResponsesWire
+from latchkey.infrastructure.agents.openai.chat_completions import ChatCompletionsApi
+from latchkey.infrastructure.agents.openai.model_api import CompletedResponse, ModelApi
+from latchkey.infrastructure.agents.openai.responses import ResponsesApi
 
 SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}}
 HELLO: Any = {"role": "user", "content": "Hello"}
@@ -26,27 +26,27 @@ async def never(_: ToolContext[Any], __: str) -> str:
 NOTE = FunctionTool("note", "Write a note down.", SCHEMA, never, strict_json_schema=False)
 
 
-async def answer_to(wire: Wire, *events: dict[str, Any]) -> Answer:
+async def answer_to(wire: ModelApi, *events: dict[str, Any]) -> CompletedResponse:
     async def told() -> AsyncIterator[list[bytes]]:
         for event in events:
             yield [json.dumps(event).encode()]
         yield [b"[DONE]"]
 
-    heard = [event async for together in wire.heard(told()) for event in together]
-    (answer,) = [event for event in heard if isinstance(event, Answer)]
+    decode_events = [event async for together in wire.decode_events(told()) for event in together]
+    (answer,) = [event for event in decode_events if isinstance(event, CompletedResponse)]
     return answer
 
 
-def sent_back(wire: Wire, answer: Answer) -> list[dict[str, Any]]:
+def sent_back(wire: ModelApi, answer: CompletedResponse) -> list[dict[str, Any]]:
     """As the next step of a turn sends what the last one has said."""
     said: Any = [item.model_dump(exclude_unset=True) for item in answer.output]
-    body = json.loads(wire.written(None, [HELLO, *said], []))
+    body = json.loads(wire.encode_request(None, [HELLO, *said], []))
     conversation: list[dict[str, Any]] = body["messages" if "messages" in body else "input"]
     return conversation[1:]
 
 
 def test_a_request_of_the_responses_api_has_what_is_needed_and_no_more() -> None:
-    assert json.loads(ResponsesWire("m").written("Be kind.", [HELLO], [NOTE])) == {
+    assert json.loads(ResponsesApi("m").encode_request("Be kind.", [HELLO], [NOTE])) == {
         "model": "m",
         "stream": True,
         "store": False,
@@ -68,7 +68,7 @@ def test_a_request_of_the_responses_api_has_what_is_needed_and_no_more() -> None
 
 def test_a_request_of_the_chat_completions_api_has_what_is_needed_and_no_more() -> None:
     function = {"name": "note", "description": "Write a note down.", "parameters": SCHEMA, "strict": False}
-    assert json.loads(ChatWire("m").written("Be kind.", [HELLO], [NOTE])) == {
+    assert json.loads(ChatCompletionsApi("m").encode_request("Be kind.", [HELLO], [NOTE])) == {
         "model": "m",
         "stream": True,
         "stream_options": {"include_usage": True},
@@ -81,7 +81,9 @@ def test_a_request_of_the_chat_completions_api_has_what_is_needed_and_no_more() 
 
 def test_without_tools_nothing_is_said_of_how_they_are_called() -> None:
     """Servers of the Chat Completions API refuse what is."""
-    responses, chat = (json.loads(wire("m").written(None, [HELLO], [])) for wire in (ResponsesWire, ChatWire))
+    responses, chat = (
+        json.loads(wire("m").encode_request(None, [HELLO], [])) for wire in (ResponsesApi, ChatCompletionsApi)
+    )
 
     assert (responses["tools"], "tools" in chat) == ([], False)
     assert not {"parallel_tool_calls", "instructions"} & {*responses, *chat}
@@ -90,13 +92,13 @@ def test_without_tools_nothing_is_said_of_how_they_are_called() -> None:
 def test_half_a_surrogate_pair_reaches_the_server_as_an_escape() -> None:
     said: Any = {"role": "user", "content": "half \ud83d"}
 
-    for wire in (ResponsesWire("m"), ChatWire("m")):
-        assert rb"half \ud83d" in wire.written(None, [said], [])
+    for wire in (ResponsesApi("m"), ChatCompletionsApi("m")):
+        assert rb"half \ud83d" in wire.encode_request(None, [said], [])
 
 
 async def test_nothing_is_sent_back_that_the_server_would_have_to_look_up() -> None:
     """A model that reasons names its reasoning and its calls by ids; sent back, they are refused as unknown."""
-    wire = ResponsesWire("m")
+    wire = ResponsesApi("m")
     message = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [PART]}
     reasoning = {"type": "reasoning", "id": "rs_1", "summary": []}
     search = {"type": "web_search_call", "id": "ws_1", "status": "completed"}
@@ -124,7 +126,7 @@ async def test_servers_that_want_their_thoughts_back_get_them() -> None:
     """DeepSeek refuses a call that comes without the thought that led to it, and Gemini one without its signature."""
     call = {"index": 0, "id": "call_1", "function": {"name": "note", "arguments": "{}"}}
     signed = call | {"extra_content": {"google": {"thought_signature": "signed"}}}
-    deepseek, gemini = ChatWire("deepseek-chat"), ChatWire("gemini-3")
+    deepseek, gemini = ChatCompletionsApi("deepseek-chat"), ChatCompletionsApi("gemini-3")
     thought = await answer_to(
         deepseek, chunk({"reasoning_content": "Hm."}), chunk({"tool_calls": [call]}), chunk({}, "tool_calls")
     )
@@ -140,6 +142,6 @@ async def test_what_an_answer_has_cost_is_heard_with_it() -> None:
         usage = {"input_tokens": 7, "output_tokens": 2}
         yield [json.dumps({"type": "response.completed", "response": {"output": [CALL], "usage": usage}}).encode()]
 
-    (together,) = [together async for together in ResponsesWire("m").heard(told())]
+    (together,) = [together async for together in ResponsesApi("m").decode_events(told())]
 
     assert together[0] == Usage(1, 7, 2)

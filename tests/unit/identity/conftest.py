@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from latchkey.infrastructure.identity.jwks import Jwks
+from latchkey.infrastructure.identity.jwks import JwksIdentity
 from tests.unit.identity.clock import Clock
 from tests.unit.identity.provider import AUDIENCE, ISSUER, Provider, SigningKey
 
@@ -40,8 +40,8 @@ async def provider(key: SigningKey) -> AsyncIterator[Provider]:
 
 
 @pytest.fixture
-async def identity(provider: Provider, clock: Clock) -> AsyncIterator[Jwks]:
+async def identity(provider: Provider, clock: Clock) -> AsyncIterator[JwksIdentity]:
     """Both of its clocks are the one of the test."""
-    identity = Jwks(provider.url, ISSUER, AUDIENCE, now=clock, clock=clock)
+    identity = JwksIdentity(provider.url, ISSUER, AUDIENCE, now=clock, clock=clock)
     yield identity
     await identity.aclose()

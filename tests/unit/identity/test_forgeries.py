@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from latchkey.domain.errors import Unauthenticated
-from latchkey.infrastructure.identity.jwks import Jwks
+from latchkey.infrastructure.identity.jwks import JwksIdentity
 from tests.unit.identity.conftest import ClaimsOf
 from tests.unit.identity.forgeries import EC_KEY, FORGERIES, MISSHAPEN, UNSIGNED, Forgery
 from tests.unit.identity.provider import Provider, SigningKey
@@ -13,7 +13,7 @@ from tests.unit.identity.provider import Provider, SigningKey
 
 @pytest.mark.parametrize("forge", FORGERIES.values(), ids=FORGERIES.keys())
 async def test_a_forgery_is_refused(
-    forge: Forgery, identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf
+    forge: Forgery, identity: JwksIdentity, provider: Provider, key: SigningKey, claims: ClaimsOf
 ) -> None:
     """What is wrong in one point only is refused, twice, by an adapter that takes the right token before and after.
 
@@ -35,7 +35,7 @@ async def test_a_forgery_is_refused(
     "name", [*MISSHAPEN, "algorithm none", "no key id", "its own key address (jku)", "a header that is very deep"]
 )
 async def test_what_can_never_be_right_causes_no_fetch(
-    name: str, identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf
+    name: str, identity: JwksIdentity, provider: Provider, key: SigningKey, claims: ClaimsOf
 ) -> None:
     with pytest.raises(Unauthenticated):
         await identity.authenticate(FORGERIES[name](key, claims()))
@@ -44,7 +44,7 @@ async def test_what_can_never_be_right_causes_no_fetch(
 
 @pytest.mark.parametrize("claim", ["exp", "iss", "aud", "sub"])
 async def test_a_required_claim_may_not_be_missing(
-    claim: str, identity: Jwks, key: SigningKey, claims: ClaimsOf
+    claim: str, identity: JwksIdentity, key: SigningKey, claims: ClaimsOf
 ) -> None:
     with pytest.raises(Unauthenticated, match=claim):
         await identity.authenticate(key.sign(claims(**{claim: None})))
@@ -52,7 +52,7 @@ async def test_a_required_claim_may_not_be_missing(
 
 @pytest.mark.parametrize("name", UNSIGNED)
 async def test_whoever_cannot_sign_learns_nothing_from_a_refusal(
-    name: str, identity: Jwks, key: SigningKey, claims: ClaimsOf
+    name: str, identity: JwksIdentity, key: SigningKey, claims: ClaimsOf
 ) -> None:
     """What is said of a token does not depend on what it claims: not whose it is, from whom, for whom, or when."""
     changes: list[dict[str, Any]] = [

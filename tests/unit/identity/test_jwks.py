@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from latchkey.domain.errors import Unauthenticated, Unavailable
-from latchkey.infrastructure.identity.jwks import Jwks
+from latchkey.infrastructure.identity.jwks import JwksIdentity
 from tests.unit.identity.clock import Clock
 from tests.unit.identity.conftest import ClaimsOf
 from tests.unit.identity.provider import AUDIENCE, Provider, SigningKey
@@ -23,12 +23,12 @@ MCP = "https://api.example/mcp"
     ],
     ids=lambda key: key.algorithm,
 )
-async def test_each_algorithm_names_the_user(identity: Jwks, key: SigningKey, claims: ClaimsOf) -> None:
+async def test_each_algorithm_names_the_user(identity: JwksIdentity, key: SigningKey, claims: ClaimsOf) -> None:
     assert await identity.authenticate(key.sign(claims())) == "ada"
 
 
 async def test_an_additional_audience_counts_where_it_is_named(
-    identity: Jwks, key: SigningKey, claims: ClaimsOf
+    identity: JwksIdentity, key: SigningKey, claims: ClaimsOf
 ) -> None:
     """A token for the MCP resource opens that and nothing else; being remembered does not widen it."""
     for_mcp, for_us = key.sign(claims(aud=MCP)), key.sign(claims(aud=[AUDIENCE, "https://x.example"]))
@@ -43,7 +43,7 @@ async def test_an_additional_audience_counts_where_it_is_named(
     "aud", ["HTTPS://api.example/mcp", "https://API.Example/mcp", ["x", "HTTPS://API.EXAMPLE/mcp"]]
 )
 async def test_an_address_is_the_same_with_its_scheme_and_host_in_any_case(
-    aud: str | list[str], identity: Jwks, key: SigningKey, claims: ClaimsOf
+    aud: str | list[str], identity: JwksIdentity, key: SigningKey, claims: ClaimsOf
 ) -> None:
     """As the MCP specification wants of resource identifiers, and of those alone."""
     assert await identity.authenticate(key.sign(claims(aud=aud)), audience=MCP) == "ada"
@@ -55,18 +55,22 @@ async def test_an_address_is_the_same_with_its_scheme_and_host_in_any_case(
     "aud", ["https://api.example/MCP", f"{MCP}/", f"{MCP}?", f"{MCP}#", "http://api.example/mcp", "//api.example/mcp"]
 )
 async def test_an_address_is_another_if_anything_else_about_it_is(
-    aud: str, identity: Jwks, key: SigningKey, claims: ClaimsOf
+    aud: str, identity: JwksIdentity, key: SigningKey, claims: ClaimsOf
 ) -> None:
     with pytest.raises(Unauthenticated, match="audience"):
         await identity.authenticate(key.sign(claims(aud=aud)), audience=MCP)
 
 
-async def test_the_leeway_is_thirty_seconds(identity: Jwks, key: SigningKey, claims: ClaimsOf, clock: Clock) -> None:
+async def test_the_leeway_is_thirty_seconds(
+    identity: JwksIdentity, key: SigningKey, claims: ClaimsOf, clock: Clock
+) -> None:
     assert await identity.authenticate(key.sign(claims(exp=clock() - 29))) == "ada"
     assert await identity.authenticate(key.sign(claims(nbf=clock() + 30))) == "ada"
 
 
-async def test_a_token_that_was_right_expires(identity: Jwks, key: SigningKey, claims: ClaimsOf, clock: Clock) -> None:
+async def test_a_token_that_was_right_expires(
+    identity: JwksIdentity, key: SigningKey, claims: ClaimsOf, clock: Clock
+) -> None:
     """A remembered signature is spared, the expiry never."""
     token = key.sign(claims(exp=clock() + 60))
     assert await identity.authenticate(token) == "ada"
@@ -76,7 +80,7 @@ async def test_a_token_that_was_right_expires(identity: Jwks, key: SigningKey, c
 
 
 async def test_many_callers_at_once_cause_one_fetch(
-    identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf
+    identity: JwksIdentity, provider: Provider, key: SigningKey, claims: ClaimsOf
 ) -> None:
     tokens = [key.sign(claims(sub=f"user-{n}")) for n in range(20)]
     assert len(set(await asyncio.gather(*map(identity.authenticate, tokens)))) == 20
@@ -84,7 +88,7 @@ async def test_many_callers_at_once_cause_one_fetch(
 
 
 async def test_a_caller_who_leaves_does_not_stop_the_fetch_for_the_others(
-    identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf
+    identity: JwksIdentity, provider: Provider, key: SigningKey, claims: ClaimsOf
 ) -> None:
     provider.gate.clear()
     first = asyncio.create_task(identity.authenticate(key.sign(claims())))
@@ -98,7 +102,7 @@ async def test_a_caller_who_leaves_does_not_stop_the_fetch_for_the_others(
 
 
 async def test_a_new_key_is_found_and_a_flood_of_unknown_ones_causes_one_fetch(
-    identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf, clock: Clock
+    identity: JwksIdentity, provider: Provider, key: SigningKey, claims: ClaimsOf, clock: Clock
 ) -> None:
     """An unknown key makes us look, at most once in 30 seconds, whoever asks."""
     await identity.authenticate(key.sign(claims()))
@@ -117,7 +121,7 @@ async def test_a_new_key_is_found_and_a_flood_of_unknown_ones_causes_one_fetch(
 
 
 async def test_callers_with_a_new_key_share_the_look_for_it(
-    identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf
+    identity: JwksIdentity, provider: Provider, key: SigningKey, claims: ClaimsOf
 ) -> None:
     """Whoever comes while we look waits for what is found, and is not refused meanwhile."""
     await identity.authenticate(key.sign(claims()))
@@ -134,7 +138,7 @@ async def test_callers_with_a_new_key_share_the_look_for_it(
 
 
 async def test_a_flood_onto_an_empty_ring_causes_one_fetch(
-    identity: Jwks, provider: Provider, claims: ClaimsOf
+    identity: JwksIdentity, provider: Provider, claims: ClaimsOf
 ) -> None:
     for n in range(5):
         with pytest.raises(Unauthenticated):
@@ -143,7 +147,7 @@ async def test_a_flood_onto_an_empty_ring_causes_one_fetch(
 
 
 async def test_a_withdrawn_key_opens_nothing_once_its_life_is_over(
-    identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf, clock: Clock
+    identity: JwksIdentity, provider: Provider, key: SigningKey, claims: ClaimsOf, clock: Clock
 ) -> None:
     """Not even for a token whose signature was remembered."""
     token = key.sign(claims())
@@ -157,7 +161,7 @@ async def test_a_withdrawn_key_opens_nothing_once_its_life_is_over(
 
 
 async def test_an_outage_is_not_noticed_while_keys_are_held(
-    identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf, clock: Clock
+    identity: JwksIdentity, provider: Provider, key: SigningKey, claims: ClaimsOf, clock: Clock
 ) -> None:
     """Stale keys serve on; the provider is asked again at most once in 30 seconds, and found when it is back."""
     assert await identity.authenticate(key.sign(claims())) == "ada"
@@ -175,7 +179,7 @@ async def test_an_outage_is_not_noticed_while_keys_are_held(
 
 
 async def test_only_one_caller_waits_for_a_provider_that_hangs(
-    identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf, clock: Clock
+    identity: JwksIdentity, provider: Provider, key: SigningKey, claims: ClaimsOf, clock: Clock
 ) -> None:
     await identity.authenticate(key.sign(claims()))
     provider.gate.clear()
@@ -190,7 +194,7 @@ async def test_only_one_caller_waits_for_a_provider_that_hangs(
 
 
 async def test_without_any_keys_the_service_is_unavailable_and_recovers(
-    identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf, clock: Clock
+    identity: JwksIdentity, provider: Provider, key: SigningKey, claims: ClaimsOf, clock: Clock
 ) -> None:
     """Never let through, never told that the token is wrong: nobody can know that."""
     await provider.down()
@@ -203,7 +207,7 @@ async def test_without_any_keys_the_service_is_unavailable_and_recovers(
 
 
 async def test_callers_without_keys_do_not_hammer_the_provider(
-    identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf
+    identity: JwksIdentity, provider: Provider, key: SigningKey, claims: ClaimsOf
 ) -> None:
     provider.status = "503 Busy"
     for _ in range(5):
@@ -213,7 +217,7 @@ async def test_callers_without_keys_do_not_hammer_the_provider(
 
 
 async def test_a_flood_of_unknown_ones_in_an_outage_makes_no_more_fetches_than_the_outage_alone(
-    identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf, clock: Clock
+    identity: JwksIdentity, provider: Provider, key: SigningKey, claims: ClaimsOf, clock: Clock
 ) -> None:
     """One in 30 seconds: the keys are too old, and the flood asks for others, and both look at once."""
     await identity.authenticate(key.sign(claims()))
@@ -227,7 +231,7 @@ async def test_a_flood_of_unknown_ones_in_an_outage_makes_no_more_fetches_than_t
 
 
 async def test_a_provider_that_forgets_its_keys_does_not_make_us_forget(
-    identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf, clock: Clock
+    identity: JwksIdentity, provider: Provider, key: SigningKey, claims: ClaimsOf, clock: Clock
 ) -> None:
     assert await identity.authenticate(key.sign(claims())) == "ada"
     provider.keys = []
@@ -237,7 +241,7 @@ async def test_a_provider_that_forgets_its_keys_does_not_make_us_forget(
 
 
 async def test_closing_stops_a_fetch_that_hangs(
-    identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf
+    identity: JwksIdentity, provider: Provider, key: SigningKey, claims: ClaimsOf
 ) -> None:
     provider.gate.clear()
     waiting = asyncio.create_task(identity.authenticate(key.sign(claims())))
@@ -248,5 +252,5 @@ async def test_closing_stops_a_fetch_that_hangs(
     provider.gate.set()
 
 
-async def _refusals(identity: Jwks, tokens: list[str]) -> list[object]:
+async def _refusals(identity: JwksIdentity, tokens: list[str]) -> list[object]:
     return await asyncio.gather(*map(identity.authenticate, tokens), return_exceptions=True)

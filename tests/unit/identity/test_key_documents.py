@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from latchkey.domain.errors import Unauthenticated, Unavailable
 from latchkey.infrastructure.identity import jwks_document as key_document
-from latchkey.infrastructure.identity.jwks import Jwks
+from latchkey.infrastructure.identity.jwks import JwksIdentity
 from tests.unit.identity.clock import Clock
 from tests.unit.identity.conftest import ClaimsOf
 from tests.unit.identity.provider import AUDIENCE, ISSUER, Provider, SigningKey
@@ -60,7 +60,7 @@ KINDS = [
     ],
 )
 async def test_a_document_that_is_none_is_an_outage(
-    body: bytes, identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf
+    body: bytes, identity: JwksIdentity, provider: Provider, key: SigningKey, claims: ClaimsOf
 ) -> None:
     provider.body = body
     with pytest.raises(Unavailable):
@@ -101,7 +101,12 @@ async def endless_head(writer: StreamWriter) -> None:
 
 @pytest.mark.parametrize("act", [endless, dripping, cut_short, no_http, endless_head])
 async def test_a_provider_that_does_not_answer_as_one_does_is_an_outage(
-    act: Any, identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf, monkeypatch: pytest.MonkeyPatch
+    act: Any,
+    identity: JwksIdentity,
+    provider: Provider,
+    key: SigningKey,
+    claims: ClaimsOf,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Soon over, and over for good: the next answer is read as if nothing had been."""
     monkeypatch.setattr(key_document, "_TIMEOUT_S", 0.5)
@@ -112,7 +117,7 @@ async def test_a_provider_that_does_not_answer_as_one_does_is_an_outage(
 
 
 async def test_a_packed_document_is_not_unpacked(
-    identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf
+    identity: JwksIdentity, provider: Provider, key: SigningKey, claims: ClaimsOf
 ) -> None:
     """Nobody asked for one; a few bytes of it can be gigabytes."""
     provider.body = gzip.compress(json.dumps({"keys": [key.jwk]}).encode())
@@ -122,7 +127,7 @@ async def test_a_packed_document_is_not_unpacked(
 
 
 async def test_a_document_beyond_the_size_limit_is_an_outage(
-    identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf
+    identity: JwksIdentity, provider: Provider, key: SigningKey, claims: ClaimsOf
 ) -> None:
     provider.body = json.dumps({"keys": [key.jwk], "padding": "x" * 300_000}).encode()
     with pytest.raises(Unavailable):
@@ -130,7 +135,7 @@ async def test_a_document_beyond_the_size_limit_is_an_outage(
 
 
 async def test_ten_thousand_keys_are_too_many(
-    identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf
+    identity: JwksIdentity, provider: Provider, key: SigningKey, claims: ClaimsOf
 ) -> None:
     """They are beyond the size limit; as many as are not are read, and the right one is found among them."""
     many = [{**KINDS[0].jwk, "kid": f"k{n}"} for n in range(10_000)]
@@ -139,14 +144,16 @@ async def test_ten_thousand_keys_are_too_many(
         await identity.authenticate(key.sign(claims()))
 
 
-async def test_a_thousand_keys_are_not(identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf) -> None:
+async def test_a_thousand_keys_are_not(
+    identity: JwksIdentity, provider: Provider, key: SigningKey, claims: ClaimsOf
+) -> None:
     many = [{**KINDS[0].jwk, "kid": f"k{n}"} for n in range(1_000)]
     provider.body = json.dumps({"keys": [*many, key.jwk]}).encode()
     assert await identity.authenticate(key.sign(claims())) == "ada"
 
 
 async def test_of_keys_with_the_same_id_the_last_that_can_be_used_counts(
-    identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf
+    identity: JwksIdentity, provider: Provider, key: SigningKey, claims: ClaimsOf
 ) -> None:
     """There should be no such (RFC 7517, 4.5); that there are does not make anything but that key's tokens right."""
     other = SigningKey(key.kid)
@@ -159,7 +166,7 @@ async def test_of_keys_with_the_same_id_the_last_that_can_be_used_counts(
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.algorithm)
 async def test_a_key_with_something_wrong_about_it_does_not_spoil_the_others(
-    kind: SigningKey, identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf
+    kind: SigningKey, identity: JwksIdentity, provider: Provider, key: SigningKey, claims: ClaimsOf
 ) -> None:
     """Each member of a key in turn is each of the things that it must not be."""
     wrong = [
@@ -170,7 +177,9 @@ async def test_a_key_with_something_wrong_about_it_does_not_spoil_the_others(
 
 
 @pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")  # from whoever signs with it
-async def test_a_key_that_is_too_weak_signs_for_nobody(identity: Jwks, provider: Provider, claims: ClaimsOf) -> None:
+async def test_a_key_that_is_too_weak_signs_for_nobody(
+    identity: JwksIdentity, provider: Provider, claims: ClaimsOf
+) -> None:
     """RSA has 2048 bits at least (RFC 7518, 3.3)."""
     weak = SigningKey("weak", rsa.generate_private_key(65537, 1024))  # noqa: S505  # that is the point
     provider.keys.append(weak)
@@ -182,7 +191,7 @@ async def test_a_redirect_is_an_outage(provider: Provider, key: SigningKey, clai
     """Who answers for the configured address must not pass us on to somebody else's keys."""
     async with Provider(key) as elsewhere:
         provider.status, provider.headers = "302 Found", f"Location: {elsewhere.url}\r\n"
-        identity = Jwks(provider.url, ISSUER, AUDIENCE, now=clock, clock=clock)
+        identity = JwksIdentity(provider.url, ISSUER, AUDIENCE, now=clock, clock=clock)
         with pytest.raises(Unavailable):
             await identity.authenticate(key.sign(claims()))
         await identity.aclose()
@@ -190,7 +199,7 @@ async def test_a_redirect_is_an_outage(provider: Provider, key: SigningKey, clai
 
 
 async def test_keys_for_other_uses_do_not_sign_for_users(
-    identity: Jwks, provider: Provider, key: SigningKey, claims: ClaimsOf
+    identity: JwksIdentity, provider: Provider, key: SigningKey, claims: ClaimsOf
 ) -> None:
     """The set may hold keys for encryption, symmetric ones and ones of unknown kinds: they are passed over."""
     sealing = SigningKey("sealing")

@@ -6,12 +6,12 @@ from uuid import UUID
 import pytest
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from latchkey.application.access import needs, owner_only
+from latchkey.application.access import owner_only, requires
 from latchkey.domain.credentials import ContextTokenId, Grant, Scope, UserId
 from latchkey.domain.errors import Invalid
 from latchkey.domain.page import Page
 from latchkey.domain.ports import UnitOfWork
-from latchkey.interfaces.mcp.tool_schema import Projection
+from latchkey.interfaces.mcp.tool_schema import ToolBinding
 
 ShelfId = int
 
@@ -29,25 +29,25 @@ class Book(Struct, frozen=True):
     tags: list[str]
 
 
-@needs(Grant.ARTIFACTS_WRITE)
-async def shelve_book(work: UnitOfWork, shelf_id: ShelfId, new: NewBook, copies: int = 1, *, version: int = 0) -> Book:
+@requires(Grant.ARTIFACTS_WRITE)
+async def shelve_book(uow: UnitOfWork, shelf_id: ShelfId, new: NewBook, copies: int = 1, *, version: int = 0) -> Book:
     """Put a book on a shelf."""
-    raise NotImplementedError(work, shelf_id, new, copies, version)
+    raise NotImplementedError(uow, shelf_id, new, copies, version)
 
 
-@needs(Grant.ARTIFACTS_READ)
-async def list_books(work: UnitOfWork) -> Page[Book]:
+@requires(Grant.ARTIFACTS_READ)
+async def list_books(uow: UnitOfWork) -> Page[Book]:
     """List the books."""
-    raise NotImplementedError(work)
+    raise NotImplementedError(uow)
 
 
 @owner_only("write")
-async def burn_books(work: UnitOfWork) -> Book:
+async def burn_books(uow: UnitOfWork) -> Book:
     """Burn them."""
-    raise NotImplementedError(work)
+    raise NotImplementedError(uow)
 
 
-SHELVE = Projection.of(shelve_book)
+SHELVE = ToolBinding.of(shelve_book)
 
 
 def test_its_name_and_docstring_are_the_tools() -> None:
@@ -63,7 +63,7 @@ def test_the_fields_of_a_struct_stand_beside_the_other_arguments() -> None:
 
 
 def test_an_answer_of_structs_within_structs_is_closed_throughout() -> None:
-    schema = Projection.of(list_books).output_schema
+    schema = ToolBinding.of(list_books).output_schema
 
     assert schema["type"] == "object"
     assert schema["additionalProperties"] is False
@@ -108,11 +108,11 @@ def test_it_opens_to_its_grant_and_to_the_person() -> None:
     writer = Scope(UserId("me"), frozenset({Grant.ARTIFACTS_WRITE}), token)
     reader = Scope(UserId("me"), frozenset({Grant.ARTIFACTS_READ}), token)
 
-    assert [SHELVE.opens_to(scope) for scope in (person, writer, reader)] == [True, True, False]
+    assert [SHELVE.is_allowed(scope) for scope in (person, writer, reader)] == [True, True, False]
 
 
 def test_what_only_the_person_may_do_opens_to_no_token() -> None:
     everything = Scope(UserId("me"), frozenset(Grant), ContextTokenId(UUID(int=1)))
 
-    assert not Projection.of(burn_books).opens_to(everything)
-    assert Projection.of(burn_books).opens_to(Scope(UserId("me")))
+    assert not ToolBinding.of(burn_books).is_allowed(everything)
+    assert ToolBinding.of(burn_books).is_allowed(Scope(UserId("me")))

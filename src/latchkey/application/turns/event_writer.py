@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
-from latchkey.application.dispatcher import Application
-from latchkey.application.turns.record import Telling, record_telling
+from latchkey.application.dispatcher import Dispatcher
+from latchkey.application.turns.record import EventBatch, append_events
 from latchkey.domain.agent import TextDelta, ToolRequest
 from latchkey.domain.credentials import Owner
-from latchkey.domain.errors import AlreadyTold, Conflict, NotFound, Overtaken, ToolsUnavailable, Unavailable
+from latchkey.domain.errors import ConcurrentWrite, Conflict, NotFound, OffsetConflict, ToolsUnavailable, Unavailable
 from latchkey.domain.turn import TurnId, Usage
 
 INTERVAL_S = 0.2
@@ -18,11 +18,11 @@ QUICK_S = 0.1
 """A tool that answers within that time writes its own beginning with its end: four round trips of a turn less."""
 
 
-class Scribe:
+class TurnEventWriter:
     """Writes for one turn. `lost` is called when the turn turns out to be no longer ours to write."""
 
-    def __init__(self, application: Application, owner: Owner, turn_id: TurnId, lost: Callable[[], None]) -> None:
-        self._application = application
+    def __init__(self, dispatcher: Dispatcher, owner: Owner, turn_id: TurnId, lost: Callable[[], None]) -> None:
+        self._dispatcher = dispatcher
         self._owner = owner
         self._turn_id = turn_id
         self._lost = lost
@@ -37,7 +37,7 @@ class Scribe:
         self.usage = Usage()
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         """All that the agent has said."""
         return "".join(self._said)
 
@@ -100,13 +100,13 @@ class Scribe:
                 text, count = "".join(self._unwritten), len(self._unwritten)
                 if not text and request is None:
                     return True
-                telling = Telling(self._written, text, self.usage, request)
+                batch = EventBatch(self._written, text, self.usage, request)
                 try:
-                    await self._application.call(self._owner, record_telling, self._turn_id, telling)
-                except AlreadyTold as earlier:
-                    self._forget(earlier.told - self._written)
+                    await self._dispatcher.call(self._owner, append_events, self._turn_id, batch)
+                except OffsetConflict as earlier:
+                    self._forget(earlier.answer_length - self._written)
                     continue
-                except Overtaken:
+                except ConcurrentWrite:
                     continue
                 except (Conflict, NotFound):
                     self._lost()

@@ -9,13 +9,13 @@ from time import perf_counter
 
 from msgspec import Struct
 
-from latchkey.application.dispatcher import Application
-from latchkey.application.turns.event_writer import Scribe
-from latchkey.application.turns.expire import settled
-from latchkey.application.turns.finish import Ended, Ending, finish_turn, get_ended
+from latchkey.application.dispatcher import Dispatcher
+from latchkey.application.turns.event_writer import TurnEventWriter
+from latchkey.application.turns.expire import with_expiry
+from latchkey.application.turns.finish import TurnOutcome, TurnResult, finish_turn, get_turn_result
 from latchkey.application.turns.record import renew_turn
-from latchkey.application.turns.start import Terms
-from latchkey.domain.agent import Assignment, TextDelta, ToolRequest, ToolReturned
+from latchkey.application.turns.start import AcceptanceLimits
+from latchkey.domain.agent import AgentRun, TextDelta, ToolRequest, ToolReturned
 from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import (
     Conflict,
@@ -27,7 +27,7 @@ from latchkey.domain.errors import (
     TurnInterrupted,
     Unavailable,
 )
-from latchkey.domain.ports import Agent, Feed, Following
+from latchkey.domain.ports import Agent, EventBus, Subscription
 from latchkey.domain.turn import TurnError, TurnId, TurnStatus
 
 _RENEWALS_PER_LEASE = 3
@@ -35,21 +35,21 @@ _PAUSE_S = 0.5
 _OUR_MISTAKE = "The service made a mistake; it is in its log."
 
 
-class Limits(Struct, frozen=True):
+class TurnLimits(Struct, frozen=True):
     """What bounds a turn once it is accepted, and under what terms it is."""
 
-    terms: Terms
+    terms: AcceptanceLimits
     deadline: timedelta
     max_steps: int
     max_calls: int = 100
 
 
-class TurnRun:
+class TurnExecutor:
     """Carries one turn from its acceptance to its end, apart from whoever waits for it."""
 
-    def __init__(self, application: Application, feed: Feed, owner: Owner, limits: Limits) -> None:
-        self._application = application
-        self._feed = feed
+    def __init__(self, dispatcher: Dispatcher, event_bus: EventBus, owner: Owner, limits: TurnLimits) -> None:
+        self._dispatcher = dispatcher
+        self._event_bus = event_bus
         self._owner = owner
         self._limits = limits
         self._working: asyncio.Task[None] | None = None
@@ -60,46 +60,46 @@ class TurnRun:
         self._is_stopping = True
         self._stop()
 
-    async def carry(self, agent: Agent, assignment: Assignment) -> Ended:
+    async def run(self, agent: Agent, agent_run: AgentRun) -> TurnResult:
         """How the turn ended, whatever the agent did.
 
         Raises `NotFound` for a turn that was deleted meanwhile, and `Unavailable` if its end cannot be stored.
         """
-        scribe = Scribe(self._application, self._owner, assignment.turn_id, self._stop)
-        self._working = asyncio.create_task(self._work(agent, assignment, scribe))
+        writer = TurnEventWriter(self._dispatcher, self._owner, agent_run.turn_id, self._stop)
+        self._working = asyncio.create_task(self._work(agent, agent_run, writer))
         if self._is_stopping:
             self._stop()
         started = perf_counter()
         await asyncio.wait([self._working])
-        await scribe.close()
+        await writer.close()
         status, error = self._outcome(self._working, started)
-        return await self._finish(assignment.turn_id, Ending(status, scribe.usage, scribe.told, error))
+        return await self._finish(agent_run.turn_id, TurnOutcome(status, writer.usage, writer.text, error))
 
     def _stop(self) -> None:
         """Once: a second time would break into the cleaning up."""
         if self._working is not None and not self._working.cancelling():
             self._working.cancel()
 
-    async def _work(self, agent: Agent, assignment: Assignment, scribe: Scribe) -> None:
+    async def _work(self, agent: Agent, agent_run: AgentRun, writer: TurnEventWriter) -> None:
         """Let the agent work until it has answered. Raises a `TurnFailed`."""
         seconds, calls = self._limits.deadline.total_seconds(), 0
         try:
             async with (
                 asyncio.timeout(seconds),
-                self._held(assignment.turn_id),
-                aclosing(agent.run(assignment)) as events,
+                self._held(agent_run.turn_id),
+                aclosing(agent.run(agent_run)) as events,
             ):
                 async for event in events:
                     if isinstance(event, TextDelta):
-                        scribe.say(event)
+                        writer.say(event)
                     elif isinstance(event, ToolRequest):
                         calls += 1
                         self._check_calls(calls)
-                        await scribe.note(event)
+                        await writer.note(event)
                     elif isinstance(event, ToolReturned):
-                        scribe.note_return(event.call_id)
+                        writer.note_return(event.call_id)
                     else:
-                        scribe.usage += event
+                        writer.usage += event
         except TimeoutError as error:
             # An agent turns its own time-outs into a TurnFailed, so this one is ours.
             raise DeadlinePassed(f"The turn took longer than its {seconds:g} seconds.") from error
@@ -112,27 +112,27 @@ class TurnRun:
     @asynccontextmanager
     async def _held(self, turn_id: TurnId) -> AsyncIterator[None]:
         """The turn is ours meanwhile; if it turns out not to be, the work is stopped."""
-        with self._feed.follow(self._owner, turn_id) as following:
-            holding = asyncio.create_task(self._hold(turn_id, following))
+        with self._event_bus.subscribe(self._owner, turn_id) as subscription:
+            holding = asyncio.create_task(self._hold(turn_id, subscription))
             try:
                 yield
             finally:
                 holding.cancel()
 
-    async def _hold(self, turn_id: TurnId, following: Following) -> None:
+    async def _hold(self, turn_id: TurnId, subscription: Subscription) -> None:
         """Renew the lease, and hear of it if somebody else ends the turn."""
         lease = self._limits.terms.lease
         clock = asyncio.get_running_loop().time
         period = lease.total_seconds() / _RENEWALS_PER_LEASE
         due = clock() + period
         while True:
-            news = await following.news(max(0, due - clock()))
+            news = await subscription.next_events(max(0, due - clock()))
             if any(event.is_last for event in news):
                 self._stop()
                 return
             try:
                 if not news:
-                    await self._application.call(self._owner, renew_turn, turn_id, lease)
+                    await self._dispatcher.call(self._owner, renew_turn, turn_id, lease)
                     due = clock() + period
             except (Conflict, NotFound):
                 self._stop()
@@ -143,7 +143,7 @@ class TurnRun:
 
     def _outcome(self, work: asyncio.Task[None], started: float) -> tuple[TurnStatus, TurnError | None]:
         """What the work came to, as it is stored and written into the journal."""
-        journal = partial(self._application.journal, "run_turn", self._owner.user_id, started)
+        journal = partial(self._dispatcher.journal, "run_turn", self._owner.user_id, started)
         try:
             work.result()
         except asyncio.CancelledError:
@@ -158,16 +158,16 @@ class TurnRun:
         journal("ok")
         return "completed", None
 
-    async def _finish(self, turn_id: TurnId, ending: Ending) -> Ended:
+    async def _finish(self, turn_id: TurnId, ending: TurnOutcome) -> TurnResult:
         """Store the end; if it cannot be stored now, for as long as the turn is ours."""
         clock = asyncio.get_running_loop().time
         last = clock() + self._limits.terms.lease.total_seconds()
         while True:
             try:
-                return await self._application.call(self._owner, finish_turn, turn_id, ending)
+                return await self._dispatcher.call(self._owner, finish_turn, turn_id, ending)
             except (Conflict, NotFound):
                 # Somebody else has ended it, or we have and were not told so.
-                return await settled(self._application, self._owner, get_ended, turn_id)
+                return await with_expiry(self._dispatcher, self._owner, get_turn_result, turn_id)
             except Unavailable:
                 if self._is_stopping or clock() > last:
                     raise

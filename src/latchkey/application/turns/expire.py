@@ -3,8 +3,8 @@
 from collections.abc import Awaitable, Callable
 from typing import Concatenate, ParamSpec, TypeVar
 
-from latchkey.application.dispatcher import Application
-from latchkey.application.turns.finish import settle_turns
+from latchkey.application.dispatcher import Dispatcher
+from latchkey.application.turns.finish import expire_turns
 from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import TurnLost
 from latchkey.domain.ports import UnitOfWork
@@ -13,8 +13,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-async def settled(
-    application: Application,
+async def with_expiry(
+    dispatcher: Dispatcher,
     owner: Owner,
     look: Callable[Concatenate[UnitOfWork, P], Awaitable[R]],
     *args: P.args,
@@ -22,7 +22,7 @@ async def settled(
 ) -> R:
     """What a use case shows, with every lost turn settled. Raises what the use case does, but for `TurnLost`."""
     try:
-        return await application.call(owner, look, *args, **kwargs)
+        return await dispatcher.call(owner, look, *args, **kwargs)
     except TurnLost:
-        await application.call(owner, settle_turns)
-        return await application.call(owner, look, *args, **kwargs)
+        await dispatcher.call(owner, expire_turns)
+        return await dispatcher.call(owner, look, *args, **kwargs)

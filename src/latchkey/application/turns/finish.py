@@ -11,52 +11,52 @@ from latchkey.domain import turn_event
 from latchkey.domain.errors import Conflict, Failure, TurnCancelled, TurnFailed, TurnInterrupted
 from latchkey.domain.message import Message, MessageId
 from latchkey.domain.ports import UnitOfWork
-from latchkey.domain.repositories import Closing
+from latchkey.domain.repositories import LockedTurn
 from latchkey.domain.turn import Turn, TurnError, TurnId, TurnStatus, Usage
 from latchkey.domain.turn_event import Happening, numbered
 
 
-async def close_turn(work: UnitOfWork, turn: Turn, *happened: Happening, **changes: Any) -> Turn:
+async def close_turn(uow: UnitOfWork, turn: Turn, *happened: Happening, **changes: Any) -> Turn:
     """Store the changes that end a turn, with its last events. The caller holds it, and revokes its token."""
     events = numbered(turn.id, turn.last_event, *happened)
-    await work.turn_events.add(*events)
-    ended = replace(turn, last_event=events[-1].seq, **{"finished_at": work.now, **changes})
-    await work.turns.replace(ended)
+    await uow.turn_events.add(*events)
+    ended = replace(turn, last_event=events[-1].seq, **{"finished_at": uow.now, **changes})
+    await uow.turns.replace(ended)
     return ended
 
 
-async def settle(work: UnitOfWork) -> list[Turn]:
+async def expire_lost_turns(uow: UnitOfWork) -> list[Turn]:
     """The turns that are running; those whose lease has passed are stored as interrupted."""
-    unfinished = await work.turns.unfinished()
+    unfinished = await uow.turns.unfinished()
     for turn in unfinished:
-        if turn.is_lost(work.now):
-            await interrupt_turn(work, turn)
-    return [turn for turn in unfinished if turn.is_running(work.now)]
+        if turn.is_lost(uow.now):
+            await expire_turn(uow, turn)
+    return [turn for turn in unfinished if turn.is_running(uow.now)]
 
 
-async def interrupt_turn(work: UnitOfWork, turn: Turn) -> Turn:
+async def expire_turn(uow: UnitOfWork, turn: Turn) -> Turn:
     """Store a turn as interrupted whose lease has passed, with its token revoked, as it is now.
 
     A process whose clock is behind may hold both for alive.
     """
-    turn = await work.turns.get(turn.id, for_update=True)
-    await work.context_tokens.revoke_turn(turn.id, work.now)
-    return await close_turn(work, turn, turn_event.Interrupted(), status="interrupted", finished_at=turn.lease_until)
+    turn = await uow.turns.get(turn.id, for_update=True)
+    await uow.context_tokens.revoke_turn(turn.id, uow.now)
+    return await close_turn(uow, turn, turn_event.Interrupted(), status="interrupted", finished_at=turn.lease_until)
 
 
 _FAILURES: dict[str, type[TurnFailed]] = {kind.code: kind for kind in TurnFailed.__subclasses__()}
 
 
-class Ending(Struct, frozen=True):
-    """How a turn ended. `told` is all that was told of its answer: the whole of it, if it is completed."""
+class TurnOutcome(Struct, frozen=True):
+    """How a turn ended. `answer` is all that was told of its answer: the whole of it, if it is completed."""
 
     status: TurnStatus
     usage: Usage
-    told: str = ""
+    answer: str = ""
     error: TurnError | None = None
 
 
-class Ended(Struct, frozen=True):
+class TurnResult(Struct, frozen=True):
     """A turn that has ended, and the message that answered it, if it was."""
 
     turn: PublishedTurn
@@ -72,79 +72,79 @@ class Ended(Struct, frozen=True):
         return failure
 
 
-@owner_only("serial")
-async def finish_turn(work: UnitOfWork, turn_id: TurnId, ending: Ending) -> Ended:
+@owner_only("exclusive")
+async def finish_turn(uow: UnitOfWork, turn_id: TurnId, ending: TurnOutcome) -> TurnResult:
     """End a turn, and its token with it: what it came to, after which no call of it can follow.
 
     Raises `Conflict` if the turn has ended or its lease has passed.
     """
-    closing = await work.turns.closing(turn_id)
+    closing = await uow.turns.lock_for_finish(turn_id)
     turn, calls = closing.turn, closing.calls
-    turn.check_running(work.now)
-    await work.context_tokens.revoke_turn(turn_id, work.now)
-    message = await _answer(work, closing, ending) if ending.status == "completed" else None
-    happened: list[Happening] = [turn_event.Delta(rest)] if (rest := ending.told[turn.told :]) else []
+    turn.check_running(uow.now)
+    await uow.context_tokens.revoke_turn(turn_id, uow.now)
+    message = await _answer(uow, closing, ending) if ending.status == "completed" else None
+    happened: list[Happening] = [turn_event.Delta(rest)] if (rest := ending.answer[turn.answer_length :]) else []
     turn = await close_turn(
-        work,
+        uow,
         turn,
         *happened,
         _last(ending, message),
         status=ending.status,
         error=ending.error,
         usage=ending.usage,
-        told=len(ending.told),
+        answer_length=len(ending.answer),
     )
-    return Ended(PublishedTurn.of(turn, calls), message)
+    return TurnResult(PublishedTurn.of(turn, calls), message)
 
 
-@owner_only("serial")
-async def cancel_turn(work: UnitOfWork, turn_id: TurnId) -> PublishedTurn:
+@owner_only("exclusive")
+async def cancel_turn(uow: UnitOfWork, turn_id: TurnId) -> PublishedTurn:
     """Stop a turn: when this has answered, no call of it happens any more. One that has ended stays as it ended."""
-    closing = await work.turns.closing(turn_id)
+    closing = await uow.turns.lock_for_finish(turn_id)
     turn = closing.turn
-    await work.context_tokens.revoke_turn(turn_id, work.now)
-    if turn.is_running(work.now):
-        turn = await close_turn(work, turn, turn_event.Cancelled(), status="cancelled")
-    elif turn.is_lost(work.now):
-        turn = await interrupt_turn(work, turn)
+    await uow.context_tokens.revoke_turn(turn_id, uow.now)
+    if turn.is_running(uow.now):
+        turn = await close_turn(uow, turn, turn_event.Cancelled(), status="cancelled")
+    elif turn.is_lost(uow.now):
+        turn = await expire_turn(uow, turn)
     return PublishedTurn.of(turn, closing.calls)
 
 
-@owner_only("serial")
-async def settle_turns(work: UnitOfWork) -> None:
+@owner_only("exclusive")
+async def expire_turns(uow: UnitOfWork) -> None:
     """Store every turn of the user whose lease has passed as interrupted."""
-    await settle(work)
+    await expire_lost_turns(uow)
 
 
 @owner_only("read")
-async def get_ended(work: UnitOfWork, turn_id: TurnId) -> Ended:
+async def get_turn_result(uow: UnitOfWork, turn_id: TurnId) -> TurnResult:
     """What a turn came to. Raises `TurnLost`, and `Conflict` while it is running."""
-    turn = (await work.turns.get(turn_id)).as_it_is(work.now)
+    turn = (await uow.turns.get(turn_id)).as_it_is(uow.now)
     if turn.status == "running":
         raise Conflict("The turn is running.", turn_id=turn_id)
-    calls = (await work.tool_calls.of_turns([turn_id])).get(turn_id, [])
-    message = await work.messages.answer(turn_id, calls) if turn.status == "completed" else None
-    return Ended(PublishedTurn.of(turn, calls), message)
+    calls = (await uow.tool_calls.of_turns([turn_id])).get(turn_id, [])
+    message = await uow.messages.answer(turn_id, calls) if turn.status == "completed" else None
+    return TurnResult(PublishedTurn.of(turn, calls), message)
 
 
-async def _answer(work: UnitOfWork, closing: Closing, ending: Ending) -> Message:
+async def _answer(uow: UnitOfWork, closing: LockedTurn, ending: TurnOutcome) -> Message:
     turn = closing.turn
     message = Message(
-        id=MessageId(work.new_id()),
+        id=MessageId(uow.new_id()),
         conversation_id=turn.conversation_id,
         turn_id=turn.id,
         seq=closing.next_seq,
         role="assistant",
-        content=ending.told,
+        content=ending.answer,
         tool_calls=closing.calls,
-        created_at=work.now,
+        created_at=uow.now,
     )
-    await work.conversations.number(turn.conversation_id, closing.next_seq, work.now)
-    await work.messages.add(message)
+    await uow.conversations.number(turn.conversation_id, closing.next_seq, uow.now)
+    await uow.messages.add(message)
     return message
 
 
-def _last(ending: Ending, message: Message | None) -> turn_event.Ending:
+def _last(ending: TurnOutcome, message: Message | None) -> turn_event.Ending:
     if message is not None:
         return turn_event.Completed(message.content, message.id, ending.usage)
     if ending.error is not None:

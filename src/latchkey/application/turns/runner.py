@@ -4,16 +4,16 @@ import asyncio
 
 from msgspec import Struct
 
-from latchkey.application.dispatcher import Application
-from latchkey.application.turns.executor import Limits, TurnRun
-from latchkey.application.turns.finish import Ended, get_ended
+from latchkey.application.dispatcher import Dispatcher
+from latchkey.application.turns.executor import TurnExecutor, TurnLimits
+from latchkey.application.turns.finish import TurnResult, get_turn_result
 from latchkey.application.turns.prompts import instructions
-from latchkey.application.turns.start import Accepted, Repeated, accept_turn, find_repeated
-from latchkey.domain.agent import Assignment
+from latchkey.application.turns.start import RepeatedTurn, StartedTurn, find_duplicate_turn, start_turn
+from latchkey.domain.agent import AgentRun
 from latchkey.domain.credentials import Grant, Owner
 from latchkey.domain.errors import AgentNotConfigured, Draining, Exhausted
 from latchkey.domain.message import NewMessage
-from latchkey.domain.ports import Agent, Feed
+from latchkey.domain.ports import Agent, EventBus
 from latchkey.domain.turn import Idempotency, TurnId
 
 CHAT_GRANTS = [Grant.TASKS_READ, Grant.TASKS_WRITE]
@@ -21,7 +21,7 @@ FILE_GRANTS = [Grant.ARTIFACTS_WRITE]
 _LAST_WRITES_S = 3
 
 
-class Kind(Struct, frozen=True):
+class TurnProfile(Struct, frozen=True):
     """A kind of turn: who carries it, what they are told, and what its token grants."""
 
     agent: Agent | None
@@ -29,32 +29,34 @@ class Kind(Struct, frozen=True):
     grants: list[Grant]
 
 
-class Begun(Struct, frozen=True):
+class TurnHandle(Struct, frozen=True):
     """A turn that is under way, or has ended if it was begun before: then `first` says by which request."""
 
     turn_id: TurnId
-    carried: asyncio.Task[Ended] | None
+    carried: asyncio.Task[TurnResult] | None
     first: Idempotency | None = None
 
 
 class TurnRunner:
     """Begins turns, and sees to it that each comes to an end."""
 
-    def __init__(self, application: Application, feed: Feed, chat: Kind, files: Kind, limits: Limits) -> None:
-        self._application = application
-        self._feed = feed
+    def __init__(
+        self, dispatcher: Dispatcher, event_bus: EventBus, chat: TurnProfile, files: TurnProfile, limits: TurnLimits
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._event_bus = event_bus
         self._chat = chat
         self._files = files
         self._limits = limits
-        self._running: dict[asyncio.Task[Ended], TurnRun] = {}
-        self._beginning: set[asyncio.Task[Begun]] = set()
+        self._running: dict[asyncio.Task[TurnResult], TurnExecutor] = {}
+        self._beginning: set[asyncio.Task[TurnHandle]] = set()
         self.is_draining = False
         self._is_closed = False
 
-    async def begin(self, owner: Owner, said: NewMessage, idempotency: Idempotency | None = None) -> Begun:
+    async def begin(self, owner: Owner, said: NewMessage, idempotency: Idempotency | None = None) -> TurnHandle:
         """Accept a turn and set it going.
 
-        Raises what `accept_turn` does; `AgentNotConfigured` and `Draining` before anything is stored.
+        Raises what `start_turn` does; `AgentNotConfigured` and `Draining` before anything is stored.
         """
         self.check_open()
         beginning = asyncio.create_task(self._begin(owner, said, idempotency))
@@ -62,33 +64,33 @@ class TurnRunner:
         beginning.add_done_callback(self._beginning.discard)
         return await asyncio.shield(beginning)
 
-    async def _begin(self, owner: Owner, said: NewMessage, idempotency: Idempotency | None) -> Begun:
+    async def _begin(self, owner: Owner, said: NewMessage, idempotency: Idempotency | None) -> TurnHandle:
         kind = self._files if said.artifact_generation else self._chat
         if kind.agent is None:
             raise AgentNotConfigured("No agent is configured for this: set LATCHKEY_AGENT, or OPENAI_API_KEY.")
         try:
-            accepted = await self._application.call(
-                owner, accept_turn, said, kind.agent.name, kind.grants, self._limits.terms, idempotency
+            accepted = await self._dispatcher.call(
+                owner, start_turn, said, kind.agent.name, kind.grants, self._limits.terms, idempotency
             )
         except Exhausted:
-            first = await self._application.call(owner, find_repeated, idempotency) if idempotency else None
+            first = await self._dispatcher.call(owner, find_duplicate_turn, idempotency) if idempotency else None
             if first is None:
                 raise
             accepted = first
-        if isinstance(accepted, Repeated):
-            return Begun(accepted.turn_id, None, accepted.first)
-        run = TurnRun(self._application, self._feed, owner, self._limits)
+        if isinstance(accepted, RepeatedTurn):
+            return TurnHandle(accepted.turn_id, None, accepted.first)
+        run = TurnExecutor(self._dispatcher, self._event_bus, owner, self._limits)
         if self._is_closed:
             run.interrupt()
-        carried = asyncio.create_task(run.carry(kind.agent, self._assignment(kind, accepted, said)))
+        carried = asyncio.create_task(run.run(kind.agent, self._assignment(kind, accepted, said)))
         self._running[carried] = run
         carried.add_done_callback(self._forget)
-        return Begun(accepted.turn.id, carried)
+        return TurnHandle(accepted.turn.id, carried)
 
-    async def ended(self, owner: Owner, begun: Begun) -> Ended:
+    async def ended(self, owner: Owner, begun: TurnHandle) -> TurnResult:
         """How the turn ended, once it has. Whoever waits may leave."""
         if begun.carried is None:
-            return await self._application.call(owner, get_ended, begun.turn_id)
+            return await self._dispatcher.call(owner, get_turn_result, begun.turn_id)
         return await asyncio.shield(begun.carried)
 
     def check_open(self) -> None:
@@ -116,14 +118,14 @@ class TurnRunner:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    def _forget(self, carried: asyncio.Task[Ended]) -> None:
+    def _forget(self, carried: asyncio.Task[TurnResult]) -> None:
         """Whoever waits for it hears how it ended; if it could not be stored, the journal has it."""
         del self._running[carried]
         if not carried.cancelled():
             carried.exception()
 
-    def _assignment(self, kind: Kind, accepted: Accepted, said: NewMessage) -> Assignment:
-        return Assignment(
+    def _assignment(self, kind: TurnProfile, accepted: StartedTurn, said: NewMessage) -> AgentRun:
+        return AgentRun(
             turn_id=accepted.turn.id,
             instructions=instructions(kind.system_prompt, accepted.turn.started_at),
             history=accepted.history,

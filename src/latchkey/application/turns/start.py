@@ -5,7 +5,7 @@ from datetime import timedelta
 from msgspec import Struct
 
 from latchkey.application.access import owner_only
-from latchkey.application.turns.finish import settle
+from latchkey.application.turns.finish import expire_lost_turns
 from latchkey.application.turns.prompts import fit
 from latchkey.domain import turn_event
 from latchkey.domain.conversation import Conversation, ConversationId
@@ -17,7 +17,7 @@ from latchkey.domain.turn import Idempotency, Turn, TurnId
 from latchkey.domain.turn_event import TurnEvent
 
 
-class Terms(Struct, frozen=True):
+class AcceptanceLimits(Struct, frozen=True):
     """The limits under which turns are accepted."""
 
     lease: timedelta
@@ -26,7 +26,7 @@ class Terms(Struct, frozen=True):
     history_chars: int
 
 
-class Accepted(Struct, frozen=True):
+class StartedTurn(Struct, frozen=True):
     """A turn that has been accepted: the message is stored, and the token lives as long as the lease."""
 
     turn: Turn
@@ -35,72 +35,72 @@ class Accepted(Struct, frozen=True):
     scope: Scope
 
 
-class Repeated(Struct, frozen=True):
+class RepeatedTurn(Struct, frozen=True):
     """The turn that was accepted under the same idempotency key before, and has ended since."""
 
     turn_id: TurnId
     first: Idempotency
 
 
-@owner_only("serial", stores=True)
-async def accept_turn(
-    work: UnitOfWork,
+@owner_only("exclusive", stores=True)
+async def start_turn(
+    uow: UnitOfWork,
     said: NewMessage,
     agent: str,
     grants: list[Grant],
-    terms: Terms,
+    terms: AcceptanceLimits,
     idempotency: Idempotency | None = None,
-) -> Accepted | Repeated:
+) -> StartedTurn | RepeatedTurn:
     """Store what the person said and open a turn for it, with a token of its own.
 
     Raises `TurnInProgress` if the conversation has a running one, or the idempotency key's is running;
     `IdempotencyMismatch`, `TooManyTurns` and `NotFound`.
     """
-    running = await settle(work)
-    if idempotency and (repeated := await _repeated(work, idempotency)):
+    running = await expire_lost_turns(uow)
+    if idempotency and (repeated := await _repeated(uow, idempotency)):
         return repeated
     if (conversation_id := said.conversation_id) is None:
-        conversation_id, history, seq = await _start_conversation(work), list[PastTurn](), 1
+        conversation_id, history, seq = await _start_conversation(uow), list[PastTurn](), 1
     else:
         _refuse_second(running, conversation_id)
-        history = await work.messages.history(conversation_id, terms.history_turns)
-        seq = await work.conversations.next_seq(conversation_id, work.now)
+        history = await uow.messages.history(conversation_id, terms.history_turns)
+        seq = await uow.conversations.next_seq(conversation_id, uow.now)
     if len(running) >= terms.turns_per_user:
         raise TooManyTurns(f"{len(running)} turns of this user are running, which is the limit: wait for one to end.")
     turn = Turn(
-        id=TurnId(work.new_id()),
+        id=TurnId(uow.new_id()),
         conversation_id=conversation_id,
         status="running",
         agent=agent,
-        started_at=work.now,
-        lease_until=work.now + terms.lease,
+        started_at=uow.now,
+        lease_until=uow.now + terms.lease,
         last_event=1,
         idempotency=idempotency,
     )
-    await work.turns.add(turn)
-    await work.turn_events.add(TurnEvent.of(turn.id, 1, turn_event.Started(conversation_id, agent)))
-    await work.messages.add(_message(work, turn, seq, said.message))
-    secret, scope = await _mint(work, turn, grants)
-    return Accepted(turn, fit(history, terms.history_chars), secret, scope)
+    await uow.turns.add(turn)
+    await uow.turn_events.add(TurnEvent.of(turn.id, 1, turn_event.Started(conversation_id, agent)))
+    await uow.messages.add(_message(uow, turn, seq, said.message))
+    secret, scope = await _mint(uow, turn, grants)
+    return StartedTurn(turn, fit(history, terms.history_chars), secret, scope)
 
 
 @owner_only("read")
-async def find_repeated(work: UnitOfWork, idempotency: Idempotency) -> Repeated | None:
+async def find_duplicate_turn(uow: UnitOfWork, idempotency: Idempotency) -> RepeatedTurn | None:
     """What the message was answered the first time: also where there is no room for another."""
-    return await _repeated(work, idempotency)
+    return await _repeated(uow, idempotency)
 
 
-async def _repeated(work: UnitOfWork, idempotency: Idempotency) -> Repeated | None:
-    turn = await work.turns.of_key(idempotency.key)
+async def _repeated(uow: UnitOfWork, idempotency: Idempotency) -> RepeatedTurn | None:
+    turn = await uow.turns.of_key(idempotency.key)
     if turn is None or turn.idempotency is None:
         return None
     if turn.idempotency.fingerprint != idempotency.fingerprint:
         raise IdempotencyMismatch(
             "This Idempotency-Key was used with another body: give each message a key of its own."
         )
-    if turn.is_running(work.now):
+    if turn.is_running(uow.now):
         raise _in_progress("The turn of this Idempotency-Key is running: wait until it has ended.", turn)
-    return Repeated(turn.id, turn.idempotency)
+    return RepeatedTurn(turn.id, turn.idempotency)
 
 
 def _refuse_second(running: list[Turn], conversation_id: ConversationId) -> None:
@@ -113,34 +113,34 @@ def _in_progress(detail: str, turn: Turn) -> TurnInProgress:
     return TurnInProgress(detail, turn_id=turn.id, conversation_id=turn.conversation_id)
 
 
-async def _start_conversation(work: UnitOfWork) -> ConversationId:
-    id = ConversationId(work.new_id())
-    await work.conversations.add(Conversation(id=id, title=None, created_at=work.now, updated_at=work.now), messages=1)
+async def _start_conversation(uow: UnitOfWork) -> ConversationId:
+    id = ConversationId(uow.new_id())
+    await uow.conversations.add(Conversation(id=id, title=None, created_at=uow.now, updated_at=uow.now), messages=1)
     return id
 
 
-def _message(work: UnitOfWork, turn: Turn, seq: int, content: str) -> Message:
+def _message(uow: UnitOfWork, turn: Turn, seq: int, content: str) -> Message:
     return Message(
-        id=MessageId(work.new_id()),
+        id=MessageId(uow.new_id()),
         conversation_id=turn.conversation_id,
         turn_id=turn.id,
         seq=seq,
         role="user",
         content=content,
         tool_calls=[],
-        created_at=work.now,
+        created_at=uow.now,
     )
 
 
-async def _mint(work: UnitOfWork, turn: Turn, grants: list[Grant]) -> tuple[TokenSecret, Scope]:
+async def _mint(uow: UnitOfWork, turn: Turn, grants: list[Grant]) -> tuple[TokenSecret, Scope]:
     token = ContextToken(
-        id=ContextTokenId(work.new_id()),
+        id=ContextTokenId(uow.new_id()),
         grants=grants,
         conversation_id=turn.conversation_id,
         turn_id=turn.id,
-        created_at=work.now,
+        created_at=uow.now,
         expires_at=turn.lease_until,
     )
-    secret = TokenSecret.mint(work.scope.user_id)
-    await work.context_tokens.add(token, secret)
-    return secret, token.opens(work.scope.user_id)
+    secret = TokenSecret.mint(uow.scope.user_id)
+    await uow.context_tokens.add(token, secret)
+    return secret, token.opens(uow.scope.user_id)

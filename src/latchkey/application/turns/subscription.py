@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 
-from latchkey.application.dispatcher import Application
-from latchkey.application.turns.expire import settled
+from latchkey.application.dispatcher import Dispatcher
+from latchkey.application.turns.expire import with_expiry
 from latchkey.application.turns.read import TurnLog, read_log
 from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.errors import Exhausted, Failure, Unavailable
-from latchkey.domain.ports import Feed
+from latchkey.domain.ports import EventBus
 from latchkey.domain.turn import TurnId
 from latchkey.domain.turn_event import TurnEvent
 
@@ -25,18 +25,18 @@ _JUST_AFTER_S = 0.1
 _AGAIN_S = 1.0
 
 
-class Watch:
+class TurnSubscriptions:
     """Where turns are followed. Once it is closed nobody is kept waiting: they go on elsewhere, from where they are."""
 
-    def __init__(self, application: Application, feed: Feed) -> None:
-        self._application = application
-        self._feed = feed
+    def __init__(self, dispatcher: Dispatcher, event_bus: EventBus) -> None:
+        self._dispatcher = dispatcher
+        self._event_bus = event_bus
         self._is_closed = False
         self._followers = Counter[UserId]()
 
     def close(self) -> None:
         self._is_closed = True
-        self._feed.rouse()
+        self._event_bus.wake_all()
 
     def check_followers(self, owner: Owner) -> None:
         """Raises `Exhausted` if as many follow a person's turns here as may."""
@@ -48,7 +48,7 @@ class Watch:
 
         It ends early if the turn is deleted. While the database does not answer, there are none.
         """
-        with self._counted(owner), self._feed.follow(owner, turn_id) as following:
+        with self._counted(owner), self._event_bus.subscribe(owner, turn_id) as subscription:
             news: list[TurnEvent] = []
             while True:
                 is_last_look = self._is_closed
@@ -72,7 +72,7 @@ class Watch:
                 elif is_last_look:
                     return
                 else:
-                    news = await following.news(_patience_s(log))
+                    news = await subscription.next_events(_timeout_s(log))
 
     @contextmanager
     def _counted(self, owner: Owner) -> Iterator[None]:
@@ -85,14 +85,14 @@ class Watch:
     async def _look(self, owner: Owner, turn_id: TurnId, after: int) -> TurnLog:
         """Into the log. There is nothing more in that of a turn which is deleted, or which cannot be read now."""
         try:
-            return await settled(self._application, owner, read_log, turn_id, after)
+            return await with_expiry(self._dispatcher, owner, read_log, turn_id, after)
         except Unavailable:
             return TurnLog([], is_over=False, holds_s=_AGAIN_S)
         except Failure:
             return TurnLog([], is_over=True)
 
 
-def _patience_s(log: TurnLog) -> float:
+def _timeout_s(log: TurnLog) -> float:
     return QUIET_S if log.holds_s is None else min(PATIENCE_S, log.holds_s + _JUST_AFTER_S)
 
 

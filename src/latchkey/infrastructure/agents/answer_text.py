@@ -16,7 +16,7 @@ def storable(text: str) -> str:
     return _UNSTORABLE.sub("\ufffd", text)
 
 
-class Speech:
+class AnswerText:
     """The answer of one turn as it grows. What is said after a pause is a paragraph of its own."""
 
     def __init__(self) -> None:

@@ -18,10 +18,10 @@ from mcp.types import (
     Tool,
 )
 
-from latchkey.domain.agent import Assignment, ToolRequest, ToolReturned
+from latchkey.domain.agent import AgentRun, ToolRequest, ToolReturned
 from latchkey.domain.credentials import Scope, TokenSecret
 from latchkey.domain.errors import ToolsUnavailable
-from latchkey.infrastructure.agents.turn_tasks import Events
+from latchkey.infrastructure.agents.turn_tasks import AgentEventStream
 
 Connect = Callable[[TokenSecret, Scope], AbstractAsyncContextManager[Client]]
 """Reaches the tools that a token opens, whose scope is known. The connection is opened and closed by one task."""
@@ -34,9 +34,9 @@ _log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def open_toolbox(
-    connect: Connect, assignment: Assignment, events: Events | None = None
-) -> AsyncIterator["Toolbox"]:
+async def open_toolset(
+    connect: Connect, agent_run: AgentRun, events: AgentEventStream | None = None
+) -> AsyncIterator["Toolset"]:
     """The tools, whose calls are told to `events` before they are made and when they have answered.
 
     Raises `ToolsUnavailable` if the tools cannot be reached, the token does not open them, or they are lost.
@@ -44,10 +44,10 @@ async def open_toolbox(
     is_over = False
     ended: Exception | None = None
     try:
-        async with connect(assignment.secret, assignment.scope) as client:
-            toolbox = Toolbox(client, await _listed(client), events)
+        async with connect(agent_run.secret, agent_run.scope) as client:
+            toolset = Toolset(client, await _listed(client), events)
             try:
-                yield toolbox
+                yield toolset
             except Exception as error:  # noqa: BLE001 - the connection's task group would wrap it in a group
                 ended = error
             is_over = True
@@ -72,10 +72,10 @@ async def _listed(client: Client) -> list[Tool]:
             return tools
 
 
-class Toolbox:
+class Toolset:
     """The tools, as they were listed for this turn, whose token's grants cannot change."""
 
-    def __init__(self, client: Client, tools: list[Tool], events: Events | None) -> None:
+    def __init__(self, client: Client, tools: list[Tool], events: AgentEventStream | None) -> None:
         self.tools = tools
         self._client = client
         self._events = events
@@ -91,7 +91,7 @@ class Toolbox:
         request = ToolRequest.of(call_id, name, given)
         if self._events and request:
             await self._events.send(request)
-            await self._events.heard()
+            await self._events.wait_consumed()
         result = await self._answered(call_id, name, given)
         if self._events and request:
             await self._events.send(ToolReturned(call_id))

@@ -11,7 +11,7 @@ from latchkey.domain.agent import AgentEvent
 _EVENTS_AHEAD = 16
 
 
-class Events:
+class AgentEventStream:
     """What a turn tells, and whether it has been heard. It ends with the `with`."""
 
     def __init__(self, stream: MemoryObjectSendStream[AgentEvent]) -> None:
@@ -30,7 +30,7 @@ class Events:
         self._unheard += 1
         await self._stream.send(event)
 
-    async def heard(self) -> None:
+    async def wait_consumed(self) -> None:
         """Wait until whoever listens has come back for more. Raises `BrokenResourceError` if nobody does."""
         while self._unheard and not self._is_over:
             self._all_heard.clear()
@@ -38,11 +38,11 @@ class Events:
         if self._is_over:
             raise BrokenResourceError
 
-    def note_heard(self) -> None:
+    def mark_consumed(self) -> None:
         self._unheard -= 1
         self._all_heard.set()
 
-    def note_over(self) -> None:
+    def close(self) -> None:
         """Nobody listens any more."""
         self._is_over = True
         self._all_heard.set()
@@ -54,21 +54,23 @@ class TurnTasks:
     def __init__(self) -> None:
         self._running: set[asyncio.Task[None]] = set()
 
-    async def told_by(self, carry: Callable[[Events], Coroutine[None, None, None]]) -> AsyncGenerator[AgentEvent, None]:
+    async def stream(
+        self, carry: Callable[[AgentEventStream], Coroutine[None, None, None]]
+    ) -> AsyncGenerator[AgentEvent, None]:
         """What a turn tells while it is carried. Closing the iterator ends the task, and waits for that."""
         send, receive = create_memory_object_stream[AgentEvent](_EVENTS_AHEAD)
-        events = Events(send)
+        events = AgentEventStream(send)
         turn = asyncio.create_task(carry(events))
         self._running.add(turn)
         turn.add_done_callback(self._running.discard)
         try:
             async for event in receive:
                 yield event
-                events.note_heard()
+                events.mark_consumed()
             await turn
         finally:
             # Told too, not only cancelled: the Agents SDK may take that for the end of a tool, and go on to the next.
-            events.note_over()
+            events.close()
             receive.close()
             turn.cancel()
             await asyncio.gather(turn, return_exceptions=True)

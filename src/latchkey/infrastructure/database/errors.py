@@ -9,7 +9,15 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from latchkey.domain.errors import Conflict, Failure, NotFound, Overtaken, RepeatedCall, TurnInProgress, Unavailable
+from latchkey.domain.errors import (
+    ConcurrentWrite,
+    Conflict,
+    DuplicateToolCall,
+    Failure,
+    NotFound,
+    TurnInProgress,
+    Unavailable,
+)
 
 DEAD = (
     asyncpg.PostgresConnectionError,
@@ -37,8 +45,8 @@ _SQLITE_DOWN = re.compile("SQLITE_(BUSY|LOCKED|FULL|IOERR|CANTOPEN|READONLY|PROT
 _CONSTRAINTS: dict[str, tuple[type[Failure], str]] = {
     "uq_turns_running": (TurnInProgress, "This conversation has a running turn: wait until it has ended."),
     "uq_turns_idempotency": (Conflict, "A message with this Idempotency-Key is being taken: try again."),
-    "uq_tool_calls_call": (RepeatedCall, "The turn has a call under this id already."),
-    "pk_turn_events": (Overtaken, "Somebody else wrote to the turn at the same time: try again."),
+    "uq_tool_calls_call": (DuplicateToolCall, "The turn has a call under this id already."),
+    "pk_turn_events": (ConcurrentWrite, "Somebody else wrote to the turn at the same time: try again."),
     "fk_\\w+_conversations": (NotFound, NotFound.of("conversation").detail),
     "fk_\\w+_turns": (NotFound, NotFound.of("turn").detail),
 }
@@ -61,7 +69,7 @@ def translated() -> Iterator[None]:
     except (asyncpg.IntegrityConstraintViolationError, sqlite3.IntegrityError) as error:
         raise _failure(_constraint(error)) from error
     except asyncpg.DeadlockDetectedError as error:
-        raise Overtaken("Somebody else wrote the same at the same time: try again.") from error
+        raise ConcurrentWrite("Somebody else wrote the same at the same time: try again.") from error
     except DBAPIError as error:
         if error.connection_invalidated or _is_down(_driver_error(error)):
             raise _unavailable() from error

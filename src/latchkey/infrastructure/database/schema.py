@@ -72,7 +72,8 @@ turns = Table(
     _time("finished_at", nullable=True),
     _time("lease_until"),
     Column("last_event", Integer(), nullable=False, server_default="0"),
-    Column("told", Integer(), nullable=False, server_default="0"),
+    # Columns with a `key` keep their first name in the database: a rename would break a rolling upgrade.
+    Column("told", Integer(), key="answer_length", nullable=False, server_default="0"),
     Column("calls", Integer(), nullable=False, server_default="0"),
     Column("retry_after", Integer()),
     Column("idempotency_key", Text()),
@@ -226,11 +227,11 @@ context_tokens = Table(
     Index("ix_context_tokens_of_conversation", "user_id", "conversation_id"),
 )
 
-allowances = Table(
+quota_usage = Table(
     "allowances",
     metadata,
     _owner(),
-    _time("paid_until"),
+    Column("paid_until", TIME, key="theoretical_arrival_time", nullable=False),
     Column("stored_bytes", BigInteger(), nullable=False),
     _time("counted_at"),
     PrimaryKeyConstraint("user_id"),

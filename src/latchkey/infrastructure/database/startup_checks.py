@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from latchkey.domain.errors import Failure
 from latchkey.infrastructure.database.schema import metadata, tasks
 from latchkey.infrastructure.database.sql.dialects import RUNTIME_ROLE
-from latchkey.infrastructure.database.sql.tenant_guard import USER, UnpinnedStatement
+from latchkey.infrastructure.database.sql.tenant_guard import USER, UnscopedStatement
 
 _MINE = "((user_id)::text = current_setting('app.user_id'::text))"
 
@@ -156,7 +156,7 @@ async def verify(engine: AsyncEngine) -> None:
 async def _guard_faults(connection: AsyncConnection) -> list[str]:
     try:
         await connection.execute(select(tasks.c.id).limit(0), {USER: "nobody"})
-    except UnpinnedStatement:
+    except UnscopedStatement:
         return []
     return ["The engine has no statement guard: make it with `create_engine`."]
 

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from latchkey.domain.credentials import UserId
 from latchkey.domain.errors import Unauthenticated
 from latchkey.infrastructure.identity.claims import ClaimRules, Claims
-from latchkey.infrastructure.identity.jwks_cache import KeyRing
-from latchkey.infrastructure.identity.jwks_document import ALGORITHMS, KeyDocument
+from latchkey.infrastructure.identity.jwks_cache import JwksCache
+from latchkey.infrastructure.identity.jwks_document import ALGORITHMS, JwksDocument
 from latchkey.infrastructure.identity.signature import key_id_of, verified_payload
-from latchkey.infrastructure.identity.token_cache import Recent
+from latchkey.infrastructure.identity.token_cache import VerifiedTokenCache
 
 
-class Jwks:
+class JwksIdentity:
     """The `Identity` port. `now` tells the time of tokens, `clock` (monotonic) that of the keys."""
 
     def __init__(
@@ -25,10 +25,10 @@ class Jwks:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._rules = ClaimRules(issuer, audience, now)
-        self._recent = Recent()
-        self._document = KeyDocument(url)
+        self._recent = VerifiedTokenCache()
+        self._document = JwksDocument(url)
         # What was signed with a key that has been withdrawn since is not remembered.
-        self._keys = KeyRing(self._document.fetch, clock, self._recent.clear)
+        self._keys = JwksCache(self._document.fetch, clock, self._recent.clear)
 
     async def authenticate(self, bearer: str, *, audience: str | None = None) -> UserId:
         await self._keys.keep_fresh()

@@ -21,7 +21,7 @@ COLD_S = 1
 """The same while there are no keys at all and every call fails."""
 
 
-class KeyRing:
+class JwksCache:
     """Keys by their id. One fetch runs at a time; one that fails leaves the keys as they were."""
 
     def __init__(self, fetch: Fetch, clock: Callable[[], float], renewed: Callable[[], None]) -> None:

@@ -25,7 +25,7 @@ class _KeySet(msgspec.Struct):
     keys: list[dict[str, Any]]
 
 
-class KeyDocument:
+class JwksDocument:
     """Fetches the keys. Redirects are not followed: they would let another host choose whom we trust."""
 
     def __init__(self, url: str) -> None:

@@ -11,7 +11,7 @@ from latchkey.domain.credentials import UserId
 from latchkey.domain.errors import Invalid
 from latchkey.infrastructure.identity.claims import ClaimRules
 from latchkey.infrastructure.identity.signature import key_id_of, verified_payload
-from latchkey.infrastructure.identity.token_cache import Recent
+from latchkey.infrastructure.identity.token_cache import VerifiedTokenCache
 
 _HS256 = ("HS256",)
 
@@ -25,7 +25,7 @@ class SharedSecret:
         except jwt.InvalidKeyError as error:
             raise Invalid("The shared secret must be random bytes, not the key of a key pair.") from error
         self._rules = ClaimRules(issuer, audience, now)
-        self._recent = Recent()
+        self._recent = VerifiedTokenCache()
 
     async def authenticate(self, bearer: str, *, audience: str | None = None) -> UserId:
         claims = self._recent.get(bearer)

@@ -5,7 +5,7 @@ from latchkey.infrastructure.identity.claims import Claims
 _CAPACITY = 1_024
 
 
-class Recent:
+class VerifiedTokenCache:
     """The claims of the last tokens verified, by the exact text. It spares the signature, never the claims' rules."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from structlog.stdlib import ProcessorFormatter, add_logger_name
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from latchkey.domain.errors import Failure, TurnFailed, Unavailable
-from latchkey.domain.ports import Call
+from latchkey.domain.ports import UseCaseCall
 
 # A prefix begins a word: after an escape of JSON (`\n`) or a colour of the terminal (`[35m`) as anywhere else.
 _START = r"(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt])|(?<=\\u[0-9a-f]{4})|(?<=\[\dm)|(?<=\[\d\dm))"
@@ -67,8 +67,8 @@ def configure(*, as_json: bool | None = None, level: int = logging.INFO, to: Tex
     _route_libraries(handler, level)
 
 
-def log_call(call: Call) -> None:
-    """Write down one call through the door: the `Journal` port. A bug is written down with its traceback."""
+def log_call(call: UseCaseCall) -> None:
+    """Write down one call through the door: the `CallLog` port. A bug is written down with its traceback."""
     internal = call.outcome == Failure.code
     _log.log(
         _level(call),
@@ -81,7 +81,7 @@ def log_call(call: Call) -> None:
     )
 
 
-def _level(call: Call) -> int:
+def _level(call: UseCaseCall) -> int:
     if call.outcome == Failure.code:
         return logging.ERROR
     if call.outcome in _TROUBLE:

@@ -11,16 +11,16 @@ from litestar.middleware import AbstractMiddleware
 from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import Struct
 
-from latchkey.application.dispatcher import Application
+from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns.runner import TurnRunner
-from latchkey.application.turns.subscription import Watch
+from latchkey.application.turns.subscription import TurnSubscriptions
 from latchkey.domain.ports import Identity
 from latchkey.interfaces.http import openapi
-from latchkey.interfaces.http.guards import enter
+from latchkey.interfaces.http.guards import before_request
 from latchkey.interfaces.http.middleware.cors import cors
 from latchkey.interfaces.http.problems import EXCEPTION_HANDLERS
 from latchkey.interfaces.http.requests import ApiRequest
-from latchkey.interfaces.http.responses import Answer
+from latchkey.interfaces.http.responses import JsonResponse
 from latchkey.interfaces.http.routes.artifacts import ArtifactController
 from latchkey.interfaces.http.routes.chat import chat
 from latchkey.interfaces.http.routes.context_tokens import ContextTokenController
@@ -38,9 +38,9 @@ Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
 class Parts(Struct, frozen=True):
     """What the application serves. There is resource metadata where somebody else issues the tokens."""
 
-    application: Application
+    dispatcher: Dispatcher
     runner: TurnRunner
-    watch: Watch
+    subscriptions: TurnSubscriptions
     identity: Identity
     probe: Probe
     mcp: Callable[[Any, Any, Any], Awaitable[None]]
@@ -58,10 +58,10 @@ def create_app(parts: Parts, lifespan: Sequence[Lifespan] = ()) -> Litestar:
     api = Router(
         "/api/{user_id:str}",
         route_handlers=[chat, *CONTROLLERS],
-        before_request=enter,
+        before_request=before_request,
         security=[{"bearer": []}],
         request_class=ApiRequest,
-        response_class=Answer,
+        response_class=JsonResponse,
     )
     metadata = [get_resource_metadata] if parts.resource_metadata else []
     app = Litestar(

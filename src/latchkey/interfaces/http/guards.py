@@ -18,7 +18,7 @@ def methods_of(request: Request[Any, Any, Any]) -> Response[None]:
     return Response(None, status_code=204, headers={"Allow": ", ".join(methods)}, media_type=MediaType.TEXT)
 
 
-async def enter(request: Request[Any, Any, Any]) -> Response[None] | None:
+async def before_request(request: Request[Any, Any, Any]) -> Response[None] | None:
     """The answer, where none but this is needed. Raises what the checks do.
 
     It runs before each request: for each guard, Litestar would copy the handler, every time.

@@ -21,7 +21,7 @@ from latchkey.domain.errors import Failure
 from latchkey.interfaces.errors import Misdirected, status_of
 from latchkey.interfaces.http.event_stream import MEDIA_TYPE as EVENT_STREAM
 from latchkey.interfaces.http.event_stream import StreamedEvent
-from latchkey.interfaces.http.problems import MEDIA_TYPE, Mistake, Problem
+from latchkey.interfaces.http.problems import MEDIA_TYPE, InternalError, Problem
 from latchkey.interfaces.http.requests import JSON, media_types
 from latchkey.interfaces.http.responses import REQUEST_ID
 
@@ -53,7 +53,7 @@ Kind = type[Failure]
 _NAMED = 2
 """A response with more kinds than that has no name that anybody would recognise, and one place where it is used."""
 
-_OF_ANY: tuple[Kind, ...] = (errors.Malformed, Misdirected, errors.Forbidden, Mistake)
+_OF_ANY: tuple[Kind, ...] = (errors.Malformed, Misdirected, errors.Forbidden, InternalError)
 _OF_SECURED: tuple[Kind, ...] = (
     errors.Unauthenticated,
     errors.WrongUser,

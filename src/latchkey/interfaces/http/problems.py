@@ -18,11 +18,11 @@ MEDIA_TYPE = "application/problem+json"
 _encode = msgspec.json.Encoder().encode
 
 
-class Mistake(Failure):
+class InternalError(Failure):
     """The service made a mistake. Name the request id when you report it."""
 
 
-OUR_MISTAKE = Mistake("The service made a mistake: name the request id when you report it.")
+INTERNAL_ERROR = InternalError("The service made a mistake: name the request id when you report it.")
 
 
 class Fault(TypedDict):

@@ -15,8 +15,8 @@ from litestar.params import BodyKwarg
 from litestar.types import Receive
 from litestar.typing import FieldDefinition
 
-from latchkey.application.dispatcher import Application
-from latchkey.application.turns.expire import settled
+from latchkey.application.dispatcher import Dispatcher
+from latchkey.application.turns.expire import with_expiry
 from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import Malformed, TooLarge, UnsupportedMediaType, WrongUser
 from latchkey.domain.ports import Identity, UnitOfWork
@@ -127,15 +127,15 @@ class ApiRequest(Request[Owner, None, State]):
         self, use_case: Callable[Concatenate[UnitOfWork, P], Awaitable[R]], *args: P.args, **kwargs: P.kwargs
     ) -> R:
         """Run a use case for the owner. Raises any `Failure`."""
-        application: Application = self.app.state.application
-        return await application.call(self.user, use_case, *args, **kwargs)
+        dispatcher: Dispatcher = self.app.state.dispatcher
+        return await dispatcher.call(self.user, use_case, *args, **kwargs)
 
     async def look(
         self, use_case: Callable[Concatenate[UnitOfWork, P], Awaitable[R]], *args: P.args, **kwargs: P.kwargs
     ) -> R:
         """The same, for what shows turns: those that nobody runs any more are seen to first."""
-        application: Application = self.app.state.application
-        return await settled(application, self.user, use_case, *args, **kwargs)
+        dispatcher: Dispatcher = self.app.state.dispatcher
+        return await with_expiry(dispatcher, self.user, use_case, *args, **kwargs)
 
     @property
     def id(self) -> str:
@@ -172,10 +172,10 @@ async def check_owner(request: Request[Any, Any, Any]) -> None:
     Raises `Unauthenticated`, `Unavailable`, `Exhausted`, and `WrongUser` whether or not the user in the path exists.
     """
     identity: Identity = request.app.state.identity
-    application: Application = request.app.state.application
+    dispatcher: Dispatcher = request.app.state.dispatcher
     given = b", ".join(value for name, value in request.scope["headers"] if name == b"authorization").decode("latin-1")
     owner = await owner_of(given or None, identity)
-    await application.admit(owner)
+    await dispatcher.acquire(owner)
     if request.path_params["user_id"] != owner.user_id:
         raise WrongUser("The path names another user than your token.")
     request.scope["user"] = owner

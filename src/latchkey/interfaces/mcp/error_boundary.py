@@ -9,7 +9,7 @@ from mcp import MCPError
 from mcp_types import INTERNAL_ERROR, INVALID_REQUEST
 
 from latchkey.domain.errors import Exhausted, Failure, Unauthenticated, Unavailable
-from latchkey.interfaces.mcp.principal import Caller
+from latchkey.interfaces.mcp.principal import Principal
 
 T = TypeVar("T")
 
@@ -18,7 +18,7 @@ CALL_LIMIT_S = 30.0
 _log = logging.getLogger("latchkey.mcp")
 
 
-async def contained(caller: Caller, answer: Awaitable[T]) -> T:
+async def error_boundary(principal: Principal, answer: Awaitable[T]) -> T:
     """The answer, if it comes in time. Raises `MCPError` and nothing else: the SDK shows other texts to clients.
 
     What is wrong with the credential or the database is also noted on the caller, for the transport to say.
@@ -29,13 +29,13 @@ async def contained(caller: Caller, answer: Awaitable[T]) -> T:
     except MCPError:
         raise
     except (Unauthenticated, Exhausted, Unavailable) as failure:
-        caller.refused = failure
+        principal.refused = failure
     except TimeoutError:
-        caller.refused = Unavailable("This took too long: try again.")
+        principal.refused = Unavailable("This took too long: try again.")
     except Exception as error:
         _log.exception("An MCP handler failed.")
         raise MCPError(INTERNAL_ERROR, "Internal error") from error
-    raise refusal(caller.refused)
+    raise refusal(principal.refused)
 
 
 def refusal(failure: Failure) -> MCPError:

@@ -9,7 +9,7 @@ from mcp.server.lowlevel import Server
 from mcp_types.version import LATEST_MODERN_VERSION
 
 from latchkey.domain.credentials import Scope, TokenSecret
-from latchkey.interfaces.mcp.principal import Caller, seen_by
+from latchkey.interfaces.mcp.principal import Principal, with_principal
 
 
 @asynccontextmanager
@@ -19,5 +19,7 @@ async def connect(server: Server[Any], secret: TokenSecret, scope: Scope | None 
     Each call resolves it anew, and raises `MCPError` once it opens nothing: with code -32600 (invalid request)
     where the token is refused, and -32603 where the database is away.
     """
-    async with Client(seen_by(server, lambda: Caller(secret, scope)), mode=LATEST_MODERN_VERSION, cache=None) as client:
+    async with Client(
+        with_principal(server, lambda: Principal(secret, scope)), mode=LATEST_MODERN_VERSION, cache=None
+    ) as client:
         yield client

@@ -9,12 +9,12 @@ from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel import Server
 from msgspec import Struct
 
-from latchkey.application.dispatcher import Application
+from latchkey.application.dispatcher import Dispatcher
 from latchkey.domain.credentials import Credential, Owner, Scope
 from latchkey.domain.errors import Failure
 
 
-class Caller(Struct):
+class Principal(Struct):
     """A credential, the scope that it is known to open, whether it was found alive, and the failure if not."""
 
     credential: Credential
@@ -23,31 +23,31 @@ class Caller(Struct):
     refused: Failure | None = None
 
     @classmethod
-    def holding(cls, credential: Credential) -> "Caller":
+    def holding(cls, credential: Credential) -> "Principal":
         """An identity provider has vouched for a person; a context token only the database can vouch for."""
         known = Scope(credential.user_id) if isinstance(credential, Owner) else None
         return cls(credential, known, vouched=known is not None)
 
-    async def scope(self, application: Application) -> Scope:
+    async def scope(self, dispatcher: Dispatcher) -> Scope:
         """What they may see. Raises `Unauthenticated` for a token that opens nothing, and `Unavailable`."""
         if self.known is None:
-            self.known = await application.scope_of(self.credential)
+            self.known = await dispatcher.scope_of(self.credential)
             self.vouched = True
         return self.known
 
 
-CALLER: ContextVar[Caller] = ContextVar("latchkey_mcp_caller")
+PRINCIPAL: ContextVar[Principal] = ContextVar("latchkey_mcp_caller")
 
 
-def seen_by(server: Server[Any], caller: Callable[[], Caller]) -> Server[Any]:
+def with_principal(server: Server[Any], principal: Callable[[], Principal]) -> Server[Any]:
     """The same server, as a connection has it whose every request comes from such a caller."""
 
     async def introduce(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-        token = CALLER.set(caller())
+        token = PRINCIPAL.set(principal())
         try:
             return await call_next(ctx)
         finally:
-            CALLER.reset(token)
+            PRINCIPAL.reset(token)
 
     view = copy(server)
     view.middleware = [introduce, *server.middleware]

@@ -10,15 +10,15 @@ from mcp_types import INVALID_PARAMS, PaginatedRequestParams, ReadResourceReques
 
 from latchkey.application.artifacts import get_artifact, list_artifacts
 from latchkey.application.conversations import get_transcript, list_conversations
-from latchkey.application.dispatcher import Application
+from latchkey.application.dispatcher import Dispatcher
 from latchkey.domain.artifact import Artifact, ArtifactId
 from latchkey.domain.conversation import Conversation, ConversationId
 from latchkey.domain.credentials import Grant
 from latchkey.domain.errors import Forbidden, Invalid, NotFound
 from latchkey.domain.page import DEFAULT_LIMIT, Page, Window
-from latchkey.interfaces.mcp.error_boundary import contained
-from latchkey.interfaces.mcp.principal import CALLER, Caller
-from latchkey.interfaces.mcp.results import Answer, Context, complete
+from latchkey.interfaces.mcp.error_boundary import error_boundary
+from latchkey.interfaces.mcp.principal import PRINCIPAL, Principal
+from latchkey.interfaces.mcp.results import Context, Result, complete
 
 MARKDOWN = "text/markdown"
 JSON = "application/json"
@@ -40,39 +40,39 @@ _TEMPLATES = {
 }
 
 
-class ResourceShelf:
+class ResourceHandlers:
     """Where callers read. To them, what their credential does not open is not there."""
 
-    def __init__(self, application: Application) -> None:
-        self._application = application
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
 
-    async def on_list(self, _: Context, asked: PaginatedRequestParams) -> Answer:
-        caller = CALLER.get()
-        return await contained(caller, self._list(caller, asked.cursor))
+    async def on_list(self, _: Context, asked: PaginatedRequestParams) -> Result:
+        principal = PRINCIPAL.get()
+        return await error_boundary(principal, self._list(principal, asked.cursor))
 
-    async def on_list_templates(self, _: Context, __: PaginatedRequestParams) -> Answer:
-        caller = CALLER.get()
-        return await contained(caller, self._templates(caller))
+    async def on_list_templates(self, _: Context, __: PaginatedRequestParams) -> Result:
+        principal = PRINCIPAL.get()
+        return await error_boundary(principal, self._templates(principal))
 
-    async def on_read(self, _: Context, asked: ReadResourceRequestParams) -> Answer:
-        caller = CALLER.get()
-        return await contained(caller, self._read(caller, str(asked.uri)))
+    async def on_read(self, _: Context, asked: ReadResourceRequestParams) -> Result:
+        principal = PRINCIPAL.get()
+        return await error_boundary(principal, self._read(principal, str(asked.uri)))
 
-    async def _templates(self, caller: Caller) -> Answer:
-        scope = await caller.scope(self._application)
+    async def _templates(self, principal: Principal) -> Result:
+        scope = await principal.scope(self._dispatcher)
         return complete(resourceTemplates=[shown for grant, shown in _TEMPLATES.items() if grant in scope.grants])
 
-    async def _list(self, caller: Caller, cursor: str | None) -> Answer:
+    async def _list(self, principal: Principal, cursor: str | None) -> Result:
         """Documents first, then conversations: a cursor says in which of the two it goes on, and after what."""
-        grants = (await caller.scope(self._application)).grants
+        grants = (await principal.scope(self._dispatcher)).grants
         kind, _, after = (cursor or "artifacts:").partition(":")
         window = Window(DEFAULT_LIMIT, after or None)
         try:
             if kind == "artifacts" and Grant.ARTIFACTS_READ in grants:
-                found = await self._application.call(caller.credential, list_artifacts, window.limit, window.cursor)
+                found = await self._dispatcher.call(principal.credential, list_artifacts, window.limit, window.cursor)
                 return _page(found, kind, "conversations:" if Grant.CONVERSATIONS_READ in grants else None)
             if kind in {"artifacts", "conversations"} and Grant.CONVERSATIONS_READ in grants:
-                listed = await self._application.call(caller.credential, list_conversations, window)
+                listed = await self._dispatcher.call(principal.credential, list_conversations, window)
                 return _page(listed, "conversations", None)
         except Invalid as failure:
             raise MCPError(INVALID_PARAMS, failure.detail) from failure
@@ -80,28 +80,28 @@ class ResourceShelf:
             raise MCPError(INVALID_PARAMS, "cursor: is not a `nextCursor` of this listing")
         return complete(resources=[])
 
-    async def _read(self, caller: Caller, uri: str) -> Answer:
+    async def _read(self, principal: Principal, uri: str) -> Result:
         address = _ADDRESS.match(uri)
         try:
             if address is None:
-                await caller.scope(self._application)
+                await principal.scope(self._dispatcher)
                 raise _unknown(uri)
-            content = await self._content(caller, address["kind"], UUID(address["id"]))
+            content = await self._content(principal, address["kind"], UUID(address["id"]))
         except (Forbidden, NotFound, ValueError) as error:
-            caller.vouched = True
+            principal.vouched = True
             raise _unknown(uri) from error
-        caller.vouched = True
+        principal.vouched = True
         return complete(contents=[{"uri": uri, **content}])
 
-    async def _content(self, caller: Caller, kind: str, id: UUID) -> dict[str, Any]:
+    async def _content(self, principal: Principal, kind: str, id: UUID) -> dict[str, Any]:
         if kind == "artifacts":
-            artifact = await self._application.call(caller.credential, get_artifact, ArtifactId(id))
+            artifact = await self._dispatcher.call(principal.credential, get_artifact, ArtifactId(id))
             return {"mimeType": MARKDOWN, "text": artifact.content_markdown}
-        transcript = await self._application.call(caller.credential, get_transcript, ConversationId(id))
+        transcript = await self._dispatcher.call(principal.credential, get_transcript, ConversationId(id))
         return {"mimeType": JSON, "text": msgspec.json.encode(transcript).decode()}
 
 
-def _page(found: Page[Artifact] | Page[Conversation], kind: str, then: str | None) -> Answer:
+def _page(found: Page[Artifact] | Page[Conversation], kind: str, then: str | None) -> Result:
     following = f"{kind}:{found.next_cursor}" if found.next_cursor else then
     more = {"nextCursor": following} if following else {}
     return complete(resources=[_listed(item) for item in found.items], **more)

@@ -8,16 +8,16 @@ from mcp import MCPError
 from mcp.server.context import ServerRequestContext
 from mcp_types import INVALID_PARAMS
 
-from latchkey.domain.tool_call import CallerId
+from latchkey.domain.tool_call import ExternalCallId
 
-Answer = dict[str, Any]
+Result = dict[str, Any]
 Context = ServerRequestContext[Any, Any]
 
 JSON_BODY = "JSON body"
 """What `ctx.request` is where an answer is encoded by msgspec, which takes what is JSON already as it is (`Raw`)."""
 
 
-def complete(**result: Any) -> Answer:
+def complete(**result: Any) -> Result:
     """A result as the current protocol marks one that asks nothing back; for the older ones the SDK drops the mark."""
     return {"resultType": "complete", **result}
 
@@ -31,7 +31,7 @@ def call_id_in(meta: Mapping[str, Any] | None) -> str | None:
     for name in CALL_IDS:
         if (given := (meta or {}).get(name)) is not None:
             try:
-                return msgspec.convert(given, CallerId)
+                return msgspec.convert(given, ExternalCallId)
             except (msgspec.ValidationError, UnicodeEncodeError) as error:
                 raise MCPError(INVALID_PARAMS, f"_meta: {name} must be text of 1 to 255 characters") from error
     return None

@@ -19,15 +19,15 @@ from mcp_types.methods import validate_client_request
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from msgspec import Raw
 
-from latchkey.application.dispatcher import Application
-from latchkey.application.tool_calls import Invocation, Ledger, Outcome
+from latchkey.application.dispatcher import Dispatcher
+from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation, ToolOutcome
 from latchkey.domain.errors import Forbidden, Invalid
 from latchkey.domain.tool_call import recorded
-from latchkey.interfaces.mcp.error_boundary import contained
-from latchkey.interfaces.mcp.principal import CALLER, Caller
-from latchkey.interfaces.mcp.resources import ResourceShelf
-from latchkey.interfaces.mcp.results import JSON_BODY, Answer, Context, call_id_in, complete
-from latchkey.interfaces.mcp.tool_schema import Projection
+from latchkey.interfaces.mcp.error_boundary import error_boundary
+from latchkey.interfaces.mcp.principal import PRINCIPAL, Principal
+from latchkey.interfaces.mcp.resources import ResourceHandlers
+from latchkey.interfaces.mcp.results import JSON_BODY, Context, Result, call_id_in, complete
+from latchkey.interfaces.mcp.tool_schema import ToolBinding
 from latchkey.interfaces.mcp.tools import TOOLS, Text
 
 _PERSONAL: tuple[CacheableMethod, ...] = (
@@ -38,7 +38,7 @@ _PERSONAL: tuple[CacheableMethod, ...] = (
 )
 
 
-def create_server(application: Application, ledger: Ledger) -> Server[Any]:
+def create_server(dispatcher: Dispatcher, executor: ToolCallExecutor) -> Server[Any]:
     """The server, for any transport that says who its callers are."""
     server: Server[Any] = Server(
         "latchkey",
@@ -46,24 +46,24 @@ def create_server(application: Application, ledger: Ledger) -> Server[Any]:
         version=version("latchkey"),
         cache_hints=dict.fromkeys(_PERSONAL, CacheHint(scope="private")),
     )
-    desk = ToolDesk(application, ledger, server.server_info_stamp)
+    tool_handlers = ToolHandlers(dispatcher, executor, server.server_info_stamp)
     # In place of the SDK's own, which makes spans of OpenTelemetry's that nobody collects: 15 us of a call.
-    server.middleware = [desk.attend]
-    server.add_request_handler("tools/list", PaginatedRequestParams, desk.on_list)
-    server.add_request_handler("tools/call", CallToolRequestParams, desk.on_call)
-    shelf = ResourceShelf(application)
-    server.add_request_handler("resources/list", PaginatedRequestParams, shelf.on_list)
-    server.add_request_handler("resources/templates/list", PaginatedRequestParams, shelf.on_list_templates)
-    server.add_request_handler("resources/read", ReadResourceRequestParams, shelf.on_read)
+    server.middleware = [tool_handlers.attend]
+    server.add_request_handler("tools/list", PaginatedRequestParams, tool_handlers.on_list)
+    server.add_request_handler("tools/call", CallToolRequestParams, tool_handlers.on_call)
+    resource_handlers = ResourceHandlers(dispatcher)
+    server.add_request_handler("resources/list", PaginatedRequestParams, resource_handlers.on_list)
+    server.add_request_handler("resources/templates/list", PaginatedRequestParams, resource_handlers.on_list_templates)
+    server.add_request_handler("resources/read", ReadResourceRequestParams, resource_handlers.on_read)
     return server
 
 
-class ToolDesk:
+class ToolHandlers:
     """Where callers ask for tools. To them, a tool that their credential does not open is not there."""
 
-    def __init__(self, application: Application, ledger: Ledger, server_info: Answer) -> None:
-        self._application = application
-        self._ledger = ledger
+    def __init__(self, dispatcher: Dispatcher, executor: ToolCallExecutor, server_info: Result) -> None:
+        self._dispatcher = dispatcher
+        self._tool_call_executor = executor
         self._mark = {"_meta": {SERVER_INFO_META_KEY: server_info}, "resultType": "complete"}
 
     async def attend(self, ctx: Context, call_next: CallNext) -> HandlerResult:
@@ -79,45 +79,47 @@ class ToolDesk:
         answer = _answer(outcome, text, as_json=True)
         return self._mark | answer if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS else answer
 
-    async def on_list(self, _: Context, __: PaginatedRequestParams) -> Answer:
-        caller = CALLER.get()
-        return await contained(caller, self._list(caller))
+    async def on_list(self, _: Context, __: PaginatedRequestParams) -> Result:
+        principal = PRINCIPAL.get()
+        return await error_boundary(principal, self._list(principal))
 
-    async def on_call(self, _: Context, call: CallToolRequestParams) -> Answer:
+    async def on_call(self, _: Context, call: CallToolRequestParams) -> Result:
         outcome, text = await self._outcome(call)
         return complete(**_answer(outcome, text, as_json=False))
 
-    async def _outcome(self, call: CallToolRequestParams) -> tuple[Outcome, Text | None]:
-        caller = CALLER.get()
-        return await contained(caller, self._call(caller, call))
+    async def _outcome(self, call: CallToolRequestParams) -> tuple[ToolOutcome, Text | None]:
+        principal = PRINCIPAL.get()
+        return await error_boundary(principal, self._call(principal, call))
 
-    async def _list(self, caller: Caller) -> Answer:
-        scope = await caller.scope(self._application)
-        return complete(tools=[tool.listing for tool in TOOLS.values() if tool.projection.opens_to(scope)])
+    async def _list(self, principal: Principal) -> Result:
+        scope = await principal.scope(self._dispatcher)
+        return complete(tools=[tool.listing for tool in TOOLS.values() if tool.binding.is_allowed(scope)])
 
-    async def _call(self, caller: Caller, call: CallToolRequestParams) -> tuple[Outcome, Text | None]:
+    async def _call(self, principal: Principal, call: CallToolRequestParams) -> tuple[ToolOutcome, Text | None]:
         tool, call_id = TOOLS.get(call.name), call_id_in(call.meta)
         if tool is None:
-            await caller.scope(self._application)
+            await principal.scope(self._dispatcher)
             raise _unknown(call.name)
         try:
-            outcome = await self._perform(tool.projection, caller, call.arguments or {}, call_id)
+            outcome = await self._perform(tool.binding, principal, call.arguments or {}, call_id)
         except Forbidden:
-            caller.vouched = True
+            principal.vouched = True
             raise _unknown(call.name) from None
-        caller.vouched = True
+        principal.vouched = True
         return outcome, tool.text
 
-    async def _perform(self, tool: Projection, caller: Caller, arguments: Answer, call_id: str | None) -> Outcome:
-        invocation = Invocation(tool.name, recorded(arguments), call_id)
+    async def _perform(
+        self, tool: ToolBinding, principal: Principal, arguments: Result, call_id: str | None
+    ) -> ToolOutcome:
+        invocation = ToolInvocation(tool.name, recorded(arguments), call_id)
         try:
             bound = tool.bind(arguments)
         except Invalid as failure:
-            return await self._ledger.refuse(caller.credential, invocation, tool.use_case, failure)
-        return await self._ledger.perform(caller.credential, invocation, tool.use_case, *bound)
+            return await self._tool_call_executor.refuse(principal.credential, invocation, tool.use_case, failure)
+        return await self._tool_call_executor.execute(principal.credential, invocation, tool.use_case, *bound)
 
 
-def _answer(outcome: Outcome, text: Text | None, *, as_json: bool) -> Answer:
+def _answer(outcome: ToolOutcome, text: Text | None, *, as_json: bool) -> Result:
     """An error has no structured content: that is promised to be what the output schema says."""
     said = outcome.json.decode()
     if outcome.is_error:

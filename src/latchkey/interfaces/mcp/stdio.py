@@ -13,7 +13,7 @@ from mcp_types import JSONRPCError, JSONRPCRequest, JSONRPCResponse
 
 from latchkey.domain.credentials import TokenSecret
 from latchkey.interfaces.mcp import error_boundary as containment
-from latchkey.interfaces.mcp.principal import Caller, seen_by
+from latchkey.interfaces.mcp.principal import Principal, with_principal
 
 Incoming = SessionMessage | Exception
 
@@ -23,7 +23,7 @@ async def serve_stdio(server: Server[Any], secret: TokenSecret) -> None:
 
     Nothing but the protocol reaches standard output meanwhile: what anybody prints goes to standard error.
     """
-    view, unanswered = seen_by(server, partial(Caller.holding, secret)), Unanswered()
+    view, unanswered = with_principal(server, partial(Principal.holding, secret)), Unanswered()
     put_request, requests = anyio.create_memory_object_stream[Incoming]()
     answers, answered = anyio.create_memory_object_stream[SessionMessage]()
 

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import NODEFAULT, Struct
 from msgspec.structs import FieldInfo
 
-from latchkey.application.access import access_of
+from latchkey.application.access import permission_of
 from latchkey.domain.credentials import Scope
 from latchkey.domain.errors import Invalid
 from latchkey.interfaces.errors import invalid
@@ -43,7 +43,7 @@ def _closed(schema: Any) -> Any:
 Field = tuple[str, Any, Any]
 
 
-class Projection(Struct, frozen=True):
+class ToolBinding(Struct, frozen=True):
     """A use case as a tool.
 
     The positional parameters after `work` are the tool's arguments, and the fields of one that is a struct
@@ -58,7 +58,7 @@ class Projection(Struct, frozen=True):
     output_schema: dict[str, Any]
 
     @classmethod
-    def of(cls, use_case: Callable[..., Any]) -> "Projection":
+    def of(cls, use_case: Callable[..., Any]) -> "ToolBinding":
         hints = get_type_hints(use_case, include_extras=True)
         _, *parameters = inspect.signature(use_case).parameters.values()
         projected = [one for one in parameters if one.kind is not one.KEYWORD_ONLY]
@@ -77,8 +77,8 @@ class Projection(Struct, frozen=True):
     def name(self) -> str:
         return self.use_case.__name__
 
-    def opens_to(self, scope: Scope) -> bool:
-        return scope.is_owner or access_of(self.use_case).grant in scope.grants
+    def is_allowed(self, scope: Scope) -> bool:
+        return scope.is_owner or permission_of(self.use_case).grant in scope.grants
 
     def bind(self, arguments: dict[str, Any]) -> list[Any]:
         """What to call the use case with. Raises `Invalid`, saying where, for arguments that break the schema."""

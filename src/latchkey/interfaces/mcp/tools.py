@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from latchkey.application.artifacts import get_artifact, list_artifacts, save_artifact
 from latchkey.application.tasks import add_task, complete_task, delete_task, list_tasks, update_task
-from latchkey.interfaces.mcp.tool_schema import Projection
+from latchkey.interfaces.mcp.tool_schema import ToolBinding
 
 Text = Callable[[dict[str, Any]], str]
 
@@ -16,14 +16,14 @@ Text = Callable[[dict[str, Any]], str]
 class Tool(Struct, frozen=True):
     """A use case that models may call, and how `tools/list` shows it."""
 
-    projection: Projection
+    binding: ToolBinding
     listing: dict[str, Any]
     text: Text | None = None
     """What its answer says to models, if not the structured content as JSON."""
 
     @property
     def name(self) -> str:
-        return self.projection.name
+        return self.binding.name
 
 
 def _tool(
@@ -32,16 +32,16 @@ def _tool(
     annotations: dict[str, bool],
     text: Callable[[dict[str, Any]], str] | None = None,
 ) -> Tool:
-    projection = Projection.of(use_case)
+    binding = ToolBinding.of(use_case)
     listing = {
-        "name": projection.name,
+        "name": binding.name,
         "title": title,
-        "description": projection.description,
-        "inputSchema": projection.input_schema,
-        "outputSchema": projection.output_schema,
+        "description": binding.description,
+        "inputSchema": binding.input_schema,
+        "outputSchema": binding.output_schema,
         "annotations": {**annotations, "openWorldHint": False},
     }
-    return Tool(projection, listing, text)
+    return Tool(binding, listing, text)
 
 
 def _marker(saved: dict[str, Any]) -> str:

@@ -7,16 +7,16 @@ from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 
-from latchkey.domain.agent import AgentEvent, Assignment
+from latchkey.domain.agent import AgentEvent, AgentRun
 from latchkey.domain.errors import ModelUnavailable
-from latchkey.infrastructure.agents.claude.command import ClaudeCli, arguments, environment, furnish
-from latchkey.infrastructure.agents.claude.events import Narration
+from latchkey.infrastructure.agents.claude.command import ClaudeCli, arguments, environment, write_config
+from latchkey.infrastructure.agents.claude.events import CliEventParser
 from latchkey.infrastructure.agents.claude.history import exchanges
 from latchkey.infrastructure.agents.claude.output import ResultLine, read_line
 from latchkey.infrastructure.agents.claude.process import ClaudeProcess
-from latchkey.infrastructure.agents.claude.workspace import Home, House
-from latchkey.infrastructure.agents.toolset import Connect, open_toolbox
-from latchkey.infrastructure.agents.turn_tasks import Events, TurnTasks
+from latchkey.infrastructure.agents.claude.workspace import Workspace, WorkspaceRoot
+from latchkey.infrastructure.agents.toolset import Connect, open_toolset
+from latchkey.infrastructure.agents.turn_tasks import AgentEventStream, TurnTasks
 
 _PROCESSES_PER_CORE = 2
 
@@ -43,12 +43,12 @@ class ClaudeAgent:
         self._cli = cli
         self._mcp_url = mcp_url
         self._places = asyncio.Semaphore(at_once or _PROCESSES_PER_CORE * (os.cpu_count() or 1))
-        self._house = House(folder)
+        self._house = WorkspaceRoot(folder)
         self._turns = TurnTasks()
 
-    async def run(self, assignment: Assignment) -> AsyncGenerator[AgentEvent, None]:
+    async def run(self, agent_run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
         """The events of the turn. Closing the iterator ends the process and removes what it has written."""
-        async with aclosing(self._turns.told_by(partial(self._carry, assignment))) as events:
+        async with aclosing(self._turns.stream(partial(self._carry, agent_run))) as events:
             async for event in events:
                 yield event
 
@@ -57,22 +57,22 @@ class ClaudeAgent:
         await self._turns.aclose()
         self._house.close()
 
-    async def _carry(self, assignment: Assignment, tell: Events) -> None:
+    async def _carry(self, agent_run: AgentRun, tell: AgentEventStream) -> None:
         """A task of its own, so that whatever cancels the turn does it once, and the process is seen to its end."""
         with tell:
-            async with open_toolbox(self._connect, assignment) as toolbox:
-                tools = [tool.name for tool in toolbox.tools]
+            async with open_toolset(self._connect, agent_run) as toolset:
+                tools = [tool.name for tool in toolset.tools]
             async with self._places:
                 with self._house.home() as home:
-                    furnish(home, assignment, self._mcp_url)
-                    await self._visit(assignment, tools, home, tell)
+                    write_config(home, agent_run, self._mcp_url)
+                    await self._visit(agent_run, tools, home, tell)
 
-    async def _visit(self, assignment: Assignment, tools: list[str], home: Home, tell: Events) -> None:
-        command = [str(self._cli.path), *arguments(self._cli, assignment, tools, home)]
-        process = await ClaudeProcess.start(command, environment(self._cli, assignment, self._mcp_url, home), home.work)
+    async def _visit(self, agent_run: AgentRun, tools: list[str], home: Workspace, tell: AgentEventStream) -> None:
+        command = [str(self._cli.path), *arguments(self._cli, agent_run, tools, home)]
+        process = await ClaudeProcess.start(command, environment(self._cli, agent_run, self._mcp_url, home), home.work)
         try:
-            narration = Narration(tools)
-            for lines in exchanges(assignment):
+            narration = CliEventParser(tools)
+            for lines in exchanges(agent_run):
                 await process.write(lines)
                 await _listen(process, narration, tell)
             await process.kill()
@@ -81,7 +81,7 @@ class ClaudeAgent:
             await process.end()
 
 
-async def _listen(process: ClaudeProcess, narration: Narration, tell: Events) -> None:
+async def _listen(process: ClaudeProcess, narration: CliEventParser, tell: AgentEventStream) -> None:
     """Up to the result that confirms or answers what was written last."""
     while text := await process.read():
         line = read_line(text)

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct, json
 
-from latchkey.domain.agent import Assignment
-from latchkey.infrastructure.agents.claude.workspace import Home
+from latchkey.domain.agent import AgentRun
+from latchkey.infrastructure.agents.claude.workspace import Workspace
 
 TESTED_VERSION = "2.1.327"
 """The version whose behaviour the tests have seen. Much of what is relied on is documented nowhere."""
@@ -100,7 +100,7 @@ def tool_name(name: str) -> str:
     return f"mcp__{SERVER}__{name}"
 
 
-def arguments(cli: ClaudeCli, assignment: Assignment, tools: list[str], home: Home) -> list[str]:
+def arguments(cli: ClaudeCli, agent_run: AgentRun, tools: list[str], home: Workspace) -> list[str]:
     """No secret is among them, and nothing that the person wrote."""
     allowed = ["--allowedTools", ",".join(map(tool_name, tools))] if tools else []
     return [
@@ -108,13 +108,13 @@ def arguments(cli: ClaudeCli, assignment: Assignment, tools: list[str], home: Ho
         *("--input-format", "stream-json", "--output-format", "stream-json", "--verbose", "--include-partial-messages"),
         *("--strict-mcp-config", "--mcp-config", str(home.mcp_config), "--tools", "", *allowed),
         *("--permission-mode", "dontAsk", "--permission-prompts", "none"),
-        *("--max-turns", str(assignment.max_steps), "--model", cli.model),
+        *("--max-turns", str(agent_run.max_steps), "--model", cli.model),
         # As an argument the instructions would be seen by everybody on the machine, and could be too long for one.
         *("--system-prompt-file", str(home.system_prompt)),
     ]
 
 
-def environment(cli: ClaudeCli, assignment: Assignment, mcp_url: str, home: Home) -> dict[str, str]:
+def environment(cli: ClaudeCli, agent_run: AgentRun, mcp_url: str, home: Workspace) -> dict[str, str]:
     """The only place where the turn's token and the key of the model are."""
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     endpoint = {"ANTHROPIC_BASE_URL": cli.base_url} if cli.base_url else {}
@@ -124,7 +124,7 @@ def environment(cli: ClaudeCli, assignment: Assignment, mcp_url: str, home: Home
         **endpoint,
         "NO_PROXY": _without_proxy(mcp_url),
         "ANTHROPIC_API_KEY": cli.api_key,
-        TOKEN_VARIABLE: assignment.secret.text,
+        TOKEN_VARIABLE: agent_run.secret.text,
         "HOME": str(home.home),
         "TMPDIR": str(home.tmp),
     }
@@ -136,9 +136,9 @@ def _without_proxy(mcp_url: str) -> str:
     return ",".join(filter(None, hosts))
 
 
-def furnish(home: Home, assignment: Assignment, mcp_url: str) -> None:
+def write_config(home: Workspace, agent_run: AgentRun, mcp_url: str) -> None:
     """Write the files. The CLI itself puts the token in the place of the variable."""
     authorization = {"Authorization": f"Bearer ${{{TOKEN_VARIABLE}}}"}
     server = {"type": "http", "url": mcp_url, "headers": authorization}
     home.write(home.mcp_config, json.encode({"mcpServers": {SERVER: server}}))
-    home.write(home.system_prompt, assignment.instructions.encode())
+    home.write(home.system_prompt, agent_run.instructions.encode())

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from latchkey.domain.agent import AgentEvent, ToolRequest, ToolReturned
 from latchkey.domain.errors import ModelBadResponse, ToolsUnavailable
-from latchkey.infrastructure.agents.answer_text import Speech
+from latchkey.infrastructure.agents.answer_text import AnswerText
 from latchkey.infrastructure.agents.claude.command import SERVER, tool_name
 from latchkey.infrastructure.agents.claude.errors import check_retry, failure_of
 from latchkey.infrastructure.agents.claude.output import (
@@ -45,14 +45,14 @@ class _Spoken(Struct):
             raise ModelBadResponse("The model answered nothing: no text and no tool call.")
 
 
-class Narration:
+class CliEventParser:
     """Hears the lines of one turn. `tools` are the names of those that the turn's token grants."""
 
     def __init__(self, tools: list[str]) -> None:
         self._tools = {tool_name(name): name for name in tools}
         self._is_equipped = False
         self._error: str | None = None
-        self._speech = Speech()
+        self._speech = AnswerText()
         self._streamed: set[str] = set()
         self._unstreamed: str | None = None
         self._requested: set[str] = set()

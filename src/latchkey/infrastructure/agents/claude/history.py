@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from latchkey.domain.agent import Assignment
+from latchkey.domain.agent import AgentRun
 from latchkey.domain.message import PastTurn
 from latchkey.domain.tool_call import ToolCall
 from latchkey.infrastructure.agents.claude.command import tool_name
@@ -20,24 +20,24 @@ from latchkey.infrastructure.agents.history import result_of
 Line = dict[str, Any]
 
 
-def exchanges(assignment: Assignment) -> Iterator[list[Line]]:
+def exchanges(agent_run: AgentRun) -> Iterator[list[Line]]:
     """The lines, up to each one that is confirmed. The last of them is what the person says now.
 
     The first is empty: it leaves no trace in the conversation, and makes the CLI tell which tools it has.
     """
     waiting: list[Line] = []
-    for line in _lines(assignment):
+    for line in _lines(agent_run):
         waiting.append(line)
         if line["type"] == "user":
             yield waiting
             waiting = []
 
 
-def _lines(assignment: Assignment) -> Iterator[Line]:
+def _lines(agent_run: AgentRun) -> Iterator[Line]:
     yield _said_by_user([], shouldQuery=False)
-    for turn in assignment.history:
+    for turn in agent_run.history:
         yield from _turn_lines(turn)
-    yield _said_by_user(assignment.message)
+    yield _said_by_user(agent_run.message)
 
 
 def _turn_lines(turn: PastTurn) -> Iterator[Line]:

@@ -19,7 +19,7 @@ _PRIVATE_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _log = structlog.get_logger(__name__)
 
 
-class Home(Struct, frozen=True):
+class Workspace(Struct, frozen=True):
     """The folder of one turn: all that the CLI may write to. It starts in `work`, where there is nothing."""
 
     path: Path
@@ -50,7 +50,7 @@ class Home(Struct, frozen=True):
             file.write(content)
 
 
-class House:
+class WorkspaceRoot:
     """The homes of one service. It is locked while the service lives, which tells the next one what is in use."""
 
     def __init__(self, parent: Path | None = None) -> None:
@@ -59,11 +59,11 @@ class House:
         self._lock: int | None = None
 
     @contextmanager
-    def home(self) -> Iterator[Home]:
+    def home(self) -> Iterator[Workspace]:
         """A home that is gone afterwards."""
         if self._path is None:
             self._path, self._lock = _locked_folder(self._parent)
-        home = Home(Path(tempfile.mkdtemp(dir=self._path)))
+        home = Workspace(Path(tempfile.mkdtemp(dir=self._path)))
         try:
             for room in (home.home, home.tmp, home.work):
                 room.mkdir(mode=0o700)
@@ -78,7 +78,7 @@ class House:
             self._path = self._lock = None
 
 
-def sweep(parent: Path | None = None) -> None:
+def remove_stale(parent: Path | None = None) -> None:
     """End and remove what services that are no more have left. What belongs to one that lives stays."""
     for path in (parent or Path(tempfile.gettempdir())).glob(f"{_PREFIX}*"):
         with suppress(OSError):

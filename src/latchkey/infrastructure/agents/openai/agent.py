@@ -18,22 +18,25 @@ from agents import (
 from agents.exceptions import ModelRefusalError
 from agents.models import get_default_model
 
-from latchkey.domain.agent import AgentEvent, Assignment
+from latchkey.domain.agent import AgentEvent, AgentRun
 from latchkey.domain.errors import ModelBadResponse
 from latchkey.infrastructure.agents.history import input_items
-from latchkey.infrastructure.agents.openai.chat_completions import ChatWire
-from latchkey.infrastructure.agents.openai.client import ModelServer
+from latchkey.infrastructure.agents.openai.chat_completions import ChatCompletionsApi
+from latchkey.infrastructure.agents.openai.client import ModelClient
 from latchkey.infrastructure.agents.openai.errors import told_as_failures
 from latchkey.infrastructure.agents.openai.function_tools import TurnAgent, function_tools
-from latchkey.infrastructure.agents.openai.model import NarratedModel, Tell
-from latchkey.infrastructure.agents.openai.model_api import Wire
-from latchkey.infrastructure.agents.openai.responses import ResponsesWire
-from latchkey.infrastructure.agents.toolset import Connect, Toolbox, open_toolbox
-from latchkey.infrastructure.agents.turn_tasks import Events, TurnTasks
+from latchkey.infrastructure.agents.openai.model import StreamingModel, Tell
+from latchkey.infrastructure.agents.openai.model_api import ModelApi
+from latchkey.infrastructure.agents.openai.responses import ResponsesApi
+from latchkey.infrastructure.agents.toolset import Connect, Toolset, open_toolset
+from latchkey.infrastructure.agents.turn_tasks import AgentEventStream, TurnTasks
 
 Api = Literal["responses", "chat_completions"]
 
-_WIRES: dict[Api, type[ResponsesWire | ChatWire]] = {"responses": ResponsesWire, "chat_completions": ChatWire}
+_WIRES: dict[Api, type[ResponsesApi | ChatCompletionsApi]] = {
+    "responses": ResponsesApi,
+    "chat_completions": ChatCompletionsApi,
+}
 
 
 class OpenAIAgent:
@@ -57,37 +60,35 @@ class OpenAIAgent:
         _switch_tracing_off()
         self._turns = TurnTasks()
         self._connect = connect
-        self._wire: Wire = _WIRES[api](model or get_default_model())
-        self._server = ModelServer(self._wire.path, api_key, base_url, transport)
+        self._wire: ModelApi = _WIRES[api](model or get_default_model())
+        self._server = ModelClient(self._wire.path, api_key, base_url, transport)
 
     async def aclose(self) -> None:
         """End whatever runs, and close the connections to the model's server."""
         await self._turns.aclose()
         await self._server.aclose()
 
-    async def run(self, assignment: Assignment) -> AsyncGenerator[AgentEvent, None]:
+    async def run(self, agent_run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
         """What the model says and costs, as it happens."""
-        async with aclosing(self._turns.told_by(partial(self._carry, assignment))) as events:
+        async with aclosing(self._turns.stream(partial(self._carry, agent_run))) as events:
             async for event in events:
                 yield event
 
-    async def _carry(self, assignment: Assignment, events: Events) -> None:
+    async def _carry(self, agent_run: AgentRun, events: AgentEventStream) -> None:
         """The connection to the tools has to be opened and closed in one task, so the whole turn is one."""
         with events:
-            async with open_toolbox(self._connect, assignment, events) as toolbox:
+            async with open_toolset(self._connect, agent_run, events) as toolset:
                 with told_as_failures():
-                    await self._ask(assignment, toolbox, events.send)
+                    await self._ask(agent_run, toolset, events.send)
 
-    async def _ask(self, assignment: Assignment, toolbox: Toolbox, tell: Tell) -> None:
+    async def _ask(self, agent_run: AgentRun, toolset: Toolset, tell: Tell) -> None:
         # A copy: to make one anew, with all that is looked at then, takes 0.1 ms.
         agent = copy(_AGENT)
-        agent.instructions = assignment.instructions
-        agent.model = NarratedModel(self._wire, self._server, input_items(assignment.history), tell)
-        agent.offered = function_tools(toolbox.tools)
+        agent.instructions = agent_run.instructions
+        agent.model = StreamingModel(self._wire, self._server, input_items(agent_run.history), tell)
+        agent.offered = function_tools(toolset.tools)
         try:
-            await Runner.run(
-                agent, assignment.message, context=toolbox, max_turns=assignment.max_steps, run_config=_RUN
-            )
+            await Runner.run(agent, agent_run.message, context=toolset, max_turns=agent_run.max_steps, run_config=_RUN)
         except ModelRefusalError:
             return  # What it said instead has been told: it is the answer.
         except (UnicodeEncodeError, RecursionError) as error:

@@ -19,16 +19,26 @@ from openai.types.responses import Response, ResponseStreamEvent
 
 from latchkey.domain.turn import Usage
 from latchkey.infrastructure.agents.openai.errors import broken_off, cut_short, given_up
-from latchkey.infrastructure.agents.openai.model_api import DONE, Answer, Heard, Pause, Said, read, write
+from latchkey.infrastructure.agents.openai.model_api import (
+    DONE,
+    CompletedResponse,
+    ModelEvent,
+    ParagraphBreak,
+    TextEvent,
+    read,
+    write,
+)
 
 
-class ChatWire:
+class ChatCompletionsApi:
     path = "chat/completions"
 
     def __init__(self, model: str) -> None:
         self._model = model
 
-    def written(self, instructions: str | None, conversation: list[TResponseInputItem], tools: list[Tool]) -> bytes:
+    def encode_request(
+        self, instructions: str | None, conversation: list[TResponseInputItem], tools: list[Tool]
+    ) -> bytes:
         messages: list[Any] = [{"role": "system", "content": instructions}] if instructions else []
         request: dict[str, Any] = {
             "model": self._model,
@@ -42,7 +52,7 @@ class ChatWire:
             request["parallel_tool_calls"] = False
         return write(request)
 
-    async def heard(self, told: AsyncIterator[list[bytes]]) -> AsyncGenerator[list[Heard], None]:
+    async def decode_events(self, told: AsyncIterator[list[bytes]]) -> AsyncGenerator[list[ModelEvent], None]:
         chunks = cast("AsyncStream[ChatCompletionChunk]", _chunks(told))
         stream = ChatCmplStreamHandler.handle_stream(self._answer(), chunks, model=self._model)
         async with aclosing(stream) as events:  # type: ignore[type-var]
@@ -63,17 +73,17 @@ class ChatWire:
         )
 
 
-def _meaning(event: ResponseStreamEvent) -> list[Heard]:
+def _meaning(event: ResponseStreamEvent) -> list[ModelEvent]:
     match event.type:
         case "response.output_text.delta" | "response.refusal.delta":
-            return [Said(event.delta)]
+            return [TextEvent(event.delta)]
         case "response.output_item.added":
-            return [Pause()]
+            return [ParagraphBreak()]
         case "response.completed":
             answer = event.response
             used = answer.usage
             cost = Usage(1, used.input_tokens, used.output_tokens) if used else Usage(1)
-            return [cost, Answer(answer.output, answer.output_text)]
+            return [cost, CompletedResponse(answer.output, answer.output_text)]
     return []
 
 

@@ -9,13 +9,13 @@ from openai import AsyncOpenAI
 from latchkey.domain.errors import ModelBadResponse
 from latchkey.infrastructure.agents.openai.errors import refused, unanswered
 from latchkey.infrastructure.agents.openai.retries import pause_s
-from latchkey.infrastructure.agents.openai.sse import ModelStream
+from latchkey.infrastructure.agents.openai.sse import EventStreamParser
 
 _TIMEOUT = httpx2.Timeout(30, read=300, connect=10)
 _EVENT_STREAM = "text/event-stream"
 
 
-class ModelServer:
+class ModelClient:
     """One address of it. Follows no redirect, which could lead a conversation elsewhere.
 
     What OpenAI's client does here beside, for any of its requests, was 0.2 ms of each.
@@ -46,7 +46,7 @@ class ModelServer:
         response = await self._response(body)
         try:
             _check_media_type(response)
-            stream = ModelStream()
+            stream = EventStreamParser()
             async for chunk in response.aiter_bytes():
                 if events := stream.feed(chunk):
                     yield events

@@ -8,11 +8,11 @@ from agents import Tool as AgentTool
 from agents.tool_context import ToolContext
 from mcp.types import Tool
 
-from latchkey.infrastructure.agents.toolset import Toolbox
+from latchkey.infrastructure.agents.toolset import Toolset
 
 
 @dataclass
-class TurnAgent(Agent[Toolbox]):
+class TurnAgent(Agent[Toolset]):
     """Says which tools it has when it is asked, and not before.
 
     Twice in a turn the SDK makes a key of all that it finds in `tools`, though there is no other agent to tell this
@@ -21,7 +21,7 @@ class TurnAgent(Agent[Toolbox]):
 
     offered: list[FunctionTool] = field(default_factory=list)
 
-    async def get_all_tools(self, _: RunContextWrapper[Toolbox]) -> list[AgentTool]:
+    async def get_all_tools(self, _: RunContextWrapper[Toolset]) -> list[AgentTool]:
         return [*self.offered]
 
 
@@ -39,5 +39,5 @@ def _function_tool(tool: Tool) -> FunctionTool:
     )
 
 
-async def _call(context: ToolContext[Toolbox], arguments: str) -> Any:
+async def _call(context: ToolContext[Toolset], arguments: str) -> Any:
     return await context.context.call(context.tool_call_id, context.tool_name, arguments)

@@ -18,17 +18,17 @@ DONE = b"[DONE]"
 """The data of the event that may close a stream."""
 
 
-class Said(Struct, frozen=True):
+class TextEvent(Struct, frozen=True):
     """A piece of what the model says."""
 
     text: str
 
 
-class Pause(Struct, frozen=True):
+class ParagraphBreak(Struct, frozen=True):
     """What is said from here on is a paragraph of its own."""
 
 
-class Answer(Struct, frozen=True):
+class CompletedResponse(Struct, frozen=True):
     """The whole answer: `output` is what the runner goes on with, `text` what it says, if that was not heard before."""
 
     output: list[TResponseOutputItem]
@@ -39,23 +39,25 @@ class Answer(Struct, frozen=True):
         return any(item.type == "function_call" for item in self.output)
 
 
-Heard = Said | Pause | Usage | Answer | Failure
+ModelEvent = TextEvent | ParagraphBreak | Usage | CompletedResponse | Failure
 """A failure is heard like the rest: what came with it, and before it, has been said and is told."""
 
 
-class Wire(Protocol):
+class ModelApi(Protocol):
     """`path` is where the API is, below the base URL of the model's server."""
 
     path: str
 
-    def written(self, instructions: str | None, conversation: list[TResponseInputItem], tools: list[Tool]) -> bytes:
+    def encode_request(
+        self, instructions: str | None, conversation: list[TResponseInputItem], tools: list[Tool]
+    ) -> bytes:
         """The body of a request."""
         ...
 
-    def heard(self, told: AsyncIterator[list[bytes]]) -> AsyncGenerator[list[Heard], None]:
+    def decode_events(self, told: AsyncIterator[list[bytes]]) -> AsyncGenerator[list[ModelEvent], None]:
         """What the data of events mean; those that came together mean something together.
 
-        Raises what `Heard` may hold as well, and `ValueError`, `TypeError`, `AttributeError` or `LookupError` for what
+        Raises what `ModelEvent` may hold as well, and `ValueError`, `TypeError`, `AttributeError` or `LookupError` for what
         has an unknown shape.
         """
         ...

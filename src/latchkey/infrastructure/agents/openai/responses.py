@@ -17,7 +17,15 @@ from openai.types.responses import (
 from latchkey.domain.turn import Usage
 from latchkey.infrastructure.agents.answer_text import storable
 from latchkey.infrastructure.agents.openai.errors import cut_short, given_up
-from latchkey.infrastructure.agents.openai.model_api import DONE, Answer, Heard, Pause, Said, read, write
+from latchkey.infrastructure.agents.openai.model_api import (
+    DONE,
+    CompletedResponse,
+    ModelEvent,
+    ParagraphBreak,
+    TextEvent,
+    read,
+    write,
+)
 
 _PHASES = ("commentary", "final_answer")
 
@@ -59,7 +67,7 @@ class _Call(Struct):
         )
 
 
-def answer(output: list[dict[str, Any]]) -> Answer:
+def answer(output: list[dict[str, Any]]) -> CompletedResponse:
     """What was said and what is called; the rest, such as a model's reasoning, is the server's own affair."""
     items: list[TResponseOutputItem] = []
     text = ""
@@ -71,10 +79,10 @@ def answer(output: list[dict[str, Any]]) -> Answer:
                 items.append(message.item)
             case "function_call":
                 items.append(msgspec.convert(item, _Call).item)
-    return Answer(items, text)
+    return CompletedResponse(items, text)
 
 
-class ResponsesWire:
+class ResponsesApi:
     """The hot one: of an answer only what is needed is read, and nothing of it is checked twice."""
 
     path = "responses"
@@ -82,7 +90,9 @@ class ResponsesWire:
     def __init__(self, model: str) -> None:
         self._model = model
 
-    def written(self, instructions: str | None, conversation: list[TResponseInputItem], tools: list[Tool]) -> bytes:
+    def encode_request(
+        self, instructions: str | None, conversation: list[TResponseInputItem], tools: list[Tool]
+    ) -> bytes:
         """Nothing is stored there, so nothing is sent back that the server would have to look up by its id."""
         request: dict[str, Any] = {
             "model": self._model,
@@ -98,7 +108,7 @@ class ResponsesWire:
             request["parallel_tool_calls"] = False
         return write(request)
 
-    async def heard(self, told: AsyncIterator[list[bytes]]) -> AsyncGenerator[list[Heard], None]:
+    async def decode_events(self, told: AsyncIterator[list[bytes]]) -> AsyncGenerator[list[ModelEvent], None]:
         async for together in told:
             yield [event for data in together for event in _meaning(data)]
 
@@ -150,7 +160,7 @@ class _LastEvent(Struct):
     response: _Response
 
 
-def _meaning(data: bytes) -> list[Heard]:
+def _meaning(data: bytes) -> list[ModelEvent]:
     if data.startswith(DONE):
         return []
     event = read(data, _Event)
@@ -160,29 +170,29 @@ def _meaning(data: bytes) -> list[Heard]:
     return meaning(data) if meaning else []
 
 
-def _said(data: bytes) -> list[Heard]:
-    return [Said(read(data, _Delta).delta)]
+def _said(data: bytes) -> list[ModelEvent]:
+    return [TextEvent(read(data, _Delta).delta)]
 
 
-def _began_item(_: bytes) -> list[Heard]:
-    return [Pause()]
+def _began_item(_: bytes) -> list[ModelEvent]:
+    return [ParagraphBreak()]
 
 
-def _completed(data: bytes) -> list[Heard]:
+def _completed(data: bytes) -> list[ModelEvent]:
     response = read(data, _LastEvent).response
     return [response.cost, answer(response.output)]
 
 
-def _incomplete(data: bytes) -> list[Heard]:
+def _incomplete(data: bytes) -> list[ModelEvent]:
     return [read(data, _LastEvent).response.cost, cut_short()]
 
 
-def _failed(data: bytes) -> list[Heard]:
+def _failed(data: bytes) -> list[ModelEvent]:
     response = read(data, _LastEvent).response
     return [response.cost, given_up(response.error.code if response.error else None)]
 
 
-_MEANINGS: dict[str, Callable[[bytes], list[Heard]]] = {
+_MEANINGS: dict[str, Callable[[bytes], list[ModelEvent]]] = {
     "response.output_text.delta": _said,
     "response.refusal.delta": _said,
     "response.output_item.added": _began_item,

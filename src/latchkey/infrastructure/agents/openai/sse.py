@@ -7,7 +7,7 @@ MAX_STREAM_BYTES = 64 * 1024 * 1024
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-class ModelStream:
+class EventStreamParser:
     """Takes bytes as they come, however the network cuts them, and gives the data of the events that are complete.
 
     httpx2's `EventSource` does not tell which events came together, which is how the last piece of a text is known:

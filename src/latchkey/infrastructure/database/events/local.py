@@ -14,16 +14,16 @@ MOST_BYTES = 64 * 1024
 """What is kept for a follower who does not take it. One who has missed something reads the log."""
 
 
-class Listener:
+class LocalSubscription:
     """One follower of one turn, who waits for `news`."""
 
-    def __init__(self, patience_s: Callable[[float], float]) -> None:
-        self._patience_s = patience_s
+    def __init__(self, timeout_s: Callable[[float], float]) -> None:
+        self._timeout_s = timeout_s
         self._events: list[TurnEvent] = []
         self._bytes = 0
         self._is_told = asyncio.Event()
 
-    def hear(self, events: list[TurnEvent]) -> None:
+    def deliver(self, events: list[TurnEvent]) -> None:
         """These were committed; without any, some may have been."""
         self._bytes += sum(len(event.body) for event in events)
         if events and self._bytes <= MOST_BYTES:
@@ -33,9 +33,9 @@ class Listener:
             self._bytes = MOST_BYTES
         self._is_told.set()
 
-    async def news(self, patience_s: float) -> list[TurnEvent]:
+    async def next_events(self, timeout_s: float) -> list[TurnEvent]:
         try:
-            async with asyncio.timeout(self._patience_s(patience_s)):
+            async with asyncio.timeout(self._timeout_s(timeout_s)):
                 await self._is_told.wait()
         except TimeoutError:
             return []
@@ -44,11 +44,11 @@ class Listener:
         return events
 
 
-class LocalFeed:
+class LocalEventBus:
     """Within one process: all there is to it on SQLite."""
 
     def __init__(self) -> None:
-        self._listeners: dict[Key, set[Listener]] = {}
+        self._listeners: dict[Key, set[LocalSubscription]] = {}
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
@@ -56,8 +56,8 @@ class LocalFeed:
         yield
 
     @contextmanager
-    def follow(self, owner: Owner, turn_id: TurnId) -> Iterator[Listener]:
-        key, listener = (owner.user_id, turn_id), Listener(self._patience_s)
+    def subscribe(self, owner: Owner, turn_id: TurnId) -> Iterator[LocalSubscription]:
+        key, listener = (owner.user_id, turn_id), LocalSubscription(self._timeout_s)
         self._listeners.setdefault(key, set()).add(listener)
         try:
             yield listener
@@ -66,21 +66,21 @@ class LocalFeed:
             if not self._listeners[key]:
                 del self._listeners[key]
 
-    def rouse(self) -> None:
+    def wake_all(self) -> None:
         for key in list(self._listeners):
-            self._hint(key, [])
+            self._notify(key, [])
 
-    def tell(self, user_id: UserId, events: Iterable[TurnEvent]) -> None:
+    def publish(self, user_id: UserId, events: Iterable[TurnEvent]) -> None:
         """These were committed, in this order."""
         by_turn: dict[TurnId, list[TurnEvent]] = {}
         for event in events:
             by_turn.setdefault(event.turn_id, []).append(event)
         for turn_id, happened in by_turn.items():
-            self._hint((user_id, turn_id), happened)
+            self._notify((user_id, turn_id), happened)
 
-    def _hint(self, key: Key, events: list[TurnEvent]) -> None:
+    def _notify(self, key: Key, events: list[TurnEvent]) -> None:
         for listener in self._listeners.get(key, ()):
-            listener.hear(events)
+            listener.deliver(events)
 
-    def _patience_s(self, wanted: float) -> float:
+    def _timeout_s(self, wanted: float) -> float:
         return wanted

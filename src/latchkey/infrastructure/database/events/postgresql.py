@@ -12,7 +12,7 @@ import structlog
 from latchkey.domain.credentials import UserId
 from latchkey.domain.turn import TurnId
 from latchkey.domain.turn_event import TurnEvent
-from latchkey.infrastructure.database.events.local import Key, LocalFeed
+from latchkey.infrastructure.database.events.local import Key, LocalEventBus
 from latchkey.infrastructure.database.urls import session_arguments
 
 _CHANNEL = "latchkey_turns"
@@ -30,7 +30,7 @@ _DEAF_S = 1.0
 _log = structlog.get_logger("latchkey.feed")
 
 
-class ListeningFeed(LocalFeed):
+class PostgreSQLEventBus(LocalEventBus):
     """What other replicas commit is heard as a hint to look into the log; what this one does, they are told.
 
     NOTIFY is not part of the transactions that it tells of: those that notify commit one after the other.
@@ -58,16 +58,16 @@ class ListeningFeed(LocalFeed):
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
 
-    def tell(self, user_id: UserId, events: Iterable[TurnEvent]) -> None:
+    def publish(self, user_id: UserId, events: Iterable[TurnEvent]) -> None:
         told = list(events)
-        super().tell(user_id, told)
+        super().publish(user_id, told)
         if len(self._unsaid) > _MOST_UNSAID:
             self._unsaid.clear()
         self._unsaid |= {(user_id, event.turn_id) for event in told}
         self._has_something_to_say.set()
         self._has_said_all.clear()
 
-    def _patience_s(self, wanted: float) -> float:
+    def _timeout_s(self, wanted: float) -> float:
         return wanted if self._is_listening else min(wanted, _DEAF_S)
 
     async def _listen_forever(self) -> None:
@@ -78,7 +78,7 @@ class ListeningFeed(LocalFeed):
             except Exception as error:  # noqa: BLE001  # whatever it is: without this, nobody hears anything
                 _log.warning("feed_lost", error=type(error).__name__)
             self._is_listening = False
-            self.rouse()
+            self.wake_all()
             await asyncio.sleep(_AGAIN_S)
 
     async def _converse(self, connection: "asyncpg.Connection[Any]") -> None:
@@ -86,7 +86,7 @@ class ListeningFeed(LocalFeed):
         self._is_listening = await self._does_hear(connection)
         if not self._is_listening:
             _log.warning("feed_deaf", detail="Notifications do not come through this pooler: the log is polled.")
-        self.rouse()
+        self.wake_all()
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_CHECK_S):
@@ -112,7 +112,7 @@ class ListeningFeed(LocalFeed):
     def _hear(self, connection: Any, pid: int, _channel: str, said: object) -> None:
         turn_id, _, user_id = str(said).partition(" ")
         if pid != connection.get_server_pid():
-            self._hint((UserId(user_id), TurnId(UUID(turn_id))), [])
+            self._notify((UserId(user_id), TurnId(UUID(turn_id))), [])
 
     async def _does_hear(self, connection: "asyncpg.Connection[Any]") -> bool:
         """Whether what another connection says comes through to this one while it is idle."""

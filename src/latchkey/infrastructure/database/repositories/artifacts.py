@@ -15,9 +15,9 @@ from latchkey.domain.page import Page, Window
 from latchkey.infrastructure.database.schema import artifact_versions as versions
 from latchkey.infrastructure.database.schema import artifacts
 from latchkey.infrastructure.database.sql.driver import Row
-from latchkey.infrastructure.database.sql.session import Session, columns_of, insert_mine, mine
+from latchkey.infrastructure.database.sql.session import Session, columns_of, insert_for_user, owned_by_user
 
-_ALL = select(*columns_of(artifacts, Artifact)).where(mine(artifacts))
+_ALL = select(*columns_of(artifacts, Artifact)).where(owned_by_user(artifacts))
 _KEY = artifacts.c.id == bindparam("key")
 _ONE = _ALL.where(_KEY)
 _ONE_FOR_UPDATE = _ONE.with_for_update(key_share=True)
@@ -50,17 +50,17 @@ _AS_IT_WAS = (
 _JOINED = artifacts.join(
     versions, and_(versions.c.user_id == artifacts.c.user_id, versions.c.artifact_id == artifacts.c.id)
 )
-_VERSIONS = select(*_AS_IT_WAS).select_from(_JOINED).where(mine(artifacts), mine(versions), _KEY)
+_VERSIONS = select(*_AS_IT_WAS).select_from(_JOINED).where(owned_by_user(artifacts), owned_by_user(versions), _KEY)
 _NEWEST_VERSIONS = _VERSIONS.order_by(versions.c.version.desc()).limit(bindparam("limit"))
 _OLDER_VERSIONS = _NEWEST_VERSIONS.where(versions.c.version < bindparam("before"))
 _WITH_CONTENT = _VERSIONS.add_columns(versions.c.content)
 _CURRENT = _WITH_CONTENT.where(versions.c.version == artifacts.c.version)
 _GIVEN = _WITH_CONTENT.where(versions.c.version == bindparam("version"))
 
-_ADD = insert_mine(artifacts)
-_ADD_VERSION = insert_mine(versions)
-_REPLACE = update(artifacts).where(mine(artifacts), _KEY)
-_REMOVE = delete(artifacts).where(mine(artifacts), _KEY)
+_ADD = insert_for_user(artifacts)
+_ADD_VERSION = insert_for_user(versions)
+_REPLACE = update(artifacts).where(owned_by_user(artifacts), _KEY)
+_REMOVE = delete(artifacts).where(owned_by_user(artifacts), _KEY)
 
 
 Found = TypeVar("Found", bound=Artifact)

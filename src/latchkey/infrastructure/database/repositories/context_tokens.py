@@ -9,27 +9,27 @@ from latchkey.domain.credentials import ContextToken, ContextTokenId, Grant, Sco
 from latchkey.domain.errors import NotFound, Unauthenticated
 from latchkey.domain.page import Page, Window
 from latchkey.domain.turn import TurnId
-from latchkey.infrastructure.database.repositories.turn_state import STANDING, Standing
+from latchkey.infrastructure.database.repositories.turn_state import TURN_STATE, TurnState
 from latchkey.infrastructure.database.schema import context_tokens as tokens
 from latchkey.infrastructure.database.sql.driver import Row
-from latchkey.infrastructure.database.sql.session import Session, columns_but, insert_mine, mine
+from latchkey.infrastructure.database.sql.session import Session, columns_except, insert_for_user, owned_by_user
 
-_ALL = select(*columns_but(tokens, "digest")).where(mine(tokens))
+_ALL = select(*columns_except(tokens, "digest")).where(owned_by_user(tokens))
 _KEY = tokens.c.id == bindparam("key")
 _OF_TURN = tokens.c.turn_id == bindparam("turn")
 _ALIVE = (tokens.c.revoked_at.is_(None), tokens.c.expires_at > bindparam("now"))
 _BY_DIGEST = _ALL.where(tokens.c.digest == bindparam("digest"), *_ALIVE)
-_WITH_TURN = _ALL.add_columns(*STANDING.c).outerjoin(STANDING, STANDING.c.id == tokens.c.turn_id)
+_WITH_TURN = _ALL.add_columns(*TURN_STATE.c).outerjoin(TURN_STATE, TURN_STATE.c.id == tokens.c.turn_id)
 _HELD = _WITH_TURN.where(tokens.c.digest == bindparam("digest"), *_ALIVE).with_for_update(read=True, of=tokens)
 _ONE = _ALL.where(_KEY)
 _NEWEST = _ALL.order_by(tokens.c.id.desc()).limit(bindparam("limit"))
 _OLDER = _NEWEST.where(tokens.c.id < bindparam("before"))
-_ADD = insert_mine(tokens)
+_ADD = insert_for_user(tokens)
 _GRANTS = {grant.value: grant for grant in Grant}
-_MINE_UNREVOKED = (mine(tokens), tokens.c.revoked_at.is_(None))
+_MINE_UNREVOKED = (owned_by_user(tokens), tokens.c.revoked_at.is_(None))
 _REVOKE = update(tokens).where(*_MINE_UNREVOKED, _KEY).values(revoked_at=bindparam("now"))
 _REVOKE_OF_TURN = update(tokens).where(*_MINE_UNREVOKED, _OF_TURN).values(revoked_at=bindparam("now"))
-_EXTEND_OF_TURN = update(tokens).where(mine(tokens), _OF_TURN, *_ALIVE).values(expires_at=bindparam("until"))
+_EXTEND_OF_TURN = update(tokens).where(owned_by_user(tokens), _OF_TURN, *_ALIVE).values(expires_at=bindparam("until"))
 
 
 class _Last(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="context tokens"):
@@ -49,11 +49,11 @@ class SqlContextTokens:
         """What the token opens. Raises `Unauthenticated` for one that opens nothing, without telling why."""
         return self._opened(await self._session.row(_BY_DIGEST, digest=secret.digest, now=now))
 
-    async def hold(self, secret: TokenSecret, now: datetime) -> tuple[Scope, Standing | None]:
+    async def hold(self, secret: TokenSecret, now: datetime) -> tuple[Scope, TurnState | None]:
         """The same, with how far its turn has come; a revoke of it waits until the unit ends."""
         row = await self._session.row(_HELD, digest=secret.digest, now=now)
-        scope = self._opened(row and row[: -len(STANDING.c)])
-        return scope, None if row is None or scope.turn_id is None else Standing(*row[-len(STANDING.c) :])
+        scope = self._opened(row and row[: -len(TURN_STATE.c)])
+        return scope, None if row is None or scope.turn_id is None else TurnState(*row[-len(TURN_STATE.c) :])
 
     async def add(self, token: ContextToken, secret: TokenSecret) -> None:
         self._session.write(

@@ -11,9 +11,9 @@ from latchkey.domain.conversation import Conversation, ConversationId
 from latchkey.domain.errors import NotFound
 from latchkey.domain.page import Page, Window
 from latchkey.infrastructure.database.schema import context_tokens, conversations, tasks
-from latchkey.infrastructure.database.sql.session import Session, columns_of, insert_mine, mine
+from latchkey.infrastructure.database.sql.session import Session, columns_of, insert_for_user, owned_by_user
 
-_ALL = select(*columns_of(conversations, Conversation)).where(mine(conversations))
+_ALL = select(*columns_of(conversations, Conversation)).where(owned_by_user(conversations))
 _KEY = conversations.c.id == bindparam("key")
 _ONE = _ALL.where(_KEY)
 _ONE_FOR_UPDATE = _ONE.with_for_update(key_share=True)
@@ -25,19 +25,19 @@ _OLDER = _NEWEST.where(
         and_(conversations.c.updated_at == bindparam("before"), conversations.c.id < bindparam("before_id")),
     ),
 )
-_ADD = insert_mine(conversations)
-_REPLACE = update(conversations).where(mine(conversations), _KEY)
-_NUMBER = update(conversations).where(mine(conversations), _KEY)
+_ADD = insert_for_user(conversations)
+_REPLACE = update(conversations).where(owned_by_user(conversations), _KEY)
+_NUMBER = update(conversations).where(owned_by_user(conversations), _KEY)
 _NEXT = _NUMBER.values(last_seq=conversations.c.last_seq + 1, updated_at=bindparam("now")).returning(
     conversations.c.last_seq
 )
 _REMOVE_TOKENS = delete(context_tokens).where(
-    mine(context_tokens), context_tokens.c.conversation_id == bindparam("key")
+    owned_by_user(context_tokens), context_tokens.c.conversation_id == bindparam("key")
 )
 _LEAVE_TASKS = (
-    update(tasks).where(mine(tasks), tasks.c.conversation_id == bindparam("key")).values(conversation_id=None)
+    update(tasks).where(owned_by_user(tasks), tasks.c.conversation_id == bindparam("key")).values(conversation_id=None)
 )
-_REMOVE = delete(conversations).where(mine(conversations), _KEY)
+_REMOVE = delete(conversations).where(owned_by_user(conversations), _KEY)
 
 
 class _Last(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="conversations"):

@@ -15,10 +15,10 @@ from latchkey.domain.turn import TurnId
 from latchkey.infrastructure.database.repositories.tool_calls import SqlToolCalls
 from latchkey.infrastructure.database.schema import messages
 from latchkey.infrastructure.database.sql.driver import Row
-from latchkey.infrastructure.database.sql.session import Session, columns_but, insert_mine, mine
+from latchkey.infrastructure.database.sql.session import Session, columns_except, insert_for_user, owned_by_user
 
-_IN_CONVERSATION = (mine(messages), messages.c.conversation_id == bindparam("conversation"))
-_ALL = select(*columns_but(messages)).where(*_IN_CONVERSATION)
+_IN_CONVERSATION = (owned_by_user(messages), messages.c.conversation_id == bindparam("conversation"))
+_ALL = select(*columns_except(messages)).where(*_IN_CONVERSATION)
 _FORWARDS = _ALL.order_by(messages.c.seq).where(messages.c.seq > bindparam("after")).limit(bindparam("limit"))
 _BACKWARDS = _ALL.order_by(messages.c.seq.desc()).where(messages.c.seq < bindparam("after")).limit(bindparam("limit"))
 _RECENT = (
@@ -27,14 +27,14 @@ _RECENT = (
     .order_by(messages.c.seq.desc())
     .limit(bindparam("limit"))
 )
-_ANSWER = select(*columns_but(messages)).where(
-    mine(messages), messages.c.turn_id == bindparam("turn"), messages.c.role == "assistant"
+_ANSWER = select(*columns_except(messages)).where(
+    owned_by_user(messages), messages.c.turn_id == bindparam("turn"), messages.c.role == "assistant"
 )
-_ADD = insert_mine(messages)
+_ADD = insert_for_user(messages)
 
 _BEFORE_ALL, _AFTER_ALL = 0, 2**31 - 1
 _MESSAGES_A_TURN = 2
-_COLUMNS = [column.name for column in columns_but(messages)]
+_COLUMNS = [column.name for column in columns_except(messages)]
 _TURN, _CALL_COUNT = _COLUMNS.index("turn_id"), _COLUMNS.index("call_count")
 
 
@@ -47,9 +47,9 @@ class _Last(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, ta
 class SqlMessages:
     """By `seq`. The tool calls of an answer are read from the ledger, and only where there are any."""
 
-    def __init__(self, session: Session, ledger: SqlToolCalls) -> None:
+    def __init__(self, session: Session, tool_calls: SqlToolCalls) -> None:
         self._session = session
-        self._ledger = ledger
+        self._tool_calls = tool_calls
 
     async def add(self, message: Message) -> None:
         self._session.write(
@@ -70,7 +70,7 @@ class SqlMessages:
         last = window.after(_Last)
         after = last.seq if last else start
         rows = await self._session.rows(statement, conversation=conversation_id, after=after, limit=window.limit + 1)
-        calls = await self._ledger.of_turns([row[_TURN] for row in rows if row[_CALL_COUNT]])
+        calls = await self._tool_calls.of_turns([row[_TURN] for row in rows if row[_CALL_COUNT]])
         return window.page([_message(row, calls) for row in rows], key=lambda message: _Last(message.seq))
 
     async def answer(self, turn_id: TurnId, calls: list[ToolCall]) -> Message | None:
@@ -82,7 +82,7 @@ class SqlMessages:
         rows = await self._session.rows(_RECENT, conversation=conversation_id, limit=turns * _MESSAGES_A_TURN)
         asked = [(turn_id, content) for turn_id, role, content in reversed(rows) if role == "user"][-turns:]
         answers = {turn_id: content for turn_id, role, content in rows if role == "assistant"}
-        calls = await self._ledger.of_turns([turn_id for turn_id, _ in asked])
+        calls = await self._tool_calls.of_turns([turn_id for turn_id, _ in asked])
         return [PastTurn(content, calls.get(turn_id, []), answers.get(turn_id)) for turn_id, content in asked]
 
     def _check(self, conversation_id: ConversationId) -> None:

@@ -8,9 +8,9 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 from sqlalchemy.types import Integer, Text
 
-from latchkey.domain.quota import ROW_BYTES, Allowance
-from latchkey.infrastructure.database.schema import allowances, metadata
-from latchkey.infrastructure.database.sql.session import Session, columns_of, mine
+from latchkey.domain.quota import ROW_BYTES, QuotaUsage
+from latchkey.infrastructure.database.schema import metadata, quota_usage
+from latchkey.infrastructure.database.sql.session import Session, columns_of, owned_by_user
 from latchkey.infrastructure.database.sql.tenant_guard import USER
 
 
@@ -30,40 +30,40 @@ def _on_sqlite(element: octet_length, compiler: Any, **how: Any) -> str:
 def _size_of(table: Table) -> ColumnElement[int]:
     texts = [column for column in table.c if isinstance(column.type, Text)]
     size = sum((func.coalesce(func.octet_length(column), 0) for column in texts), literal(ROW_BYTES))
-    return select(func.coalesce(func.sum(size), 0)).where(mine(table)).scalar_subquery()
+    return select(func.coalesce(func.sum(size), 0)).where(owned_by_user(table)).scalar_subquery()
 
 
-_ONE = select(*columns_of(allowances, Allowance)).where(mine(allowances)).with_for_update()
-_ADD = postgresql.insert(allowances).values(user_id=bindparam(USER)).on_conflict_do_nothing()
-_REPLACE = update(allowances).where(mine(allowances))
+_ONE = select(*columns_of(quota_usage, QuotaUsage)).where(owned_by_user(quota_usage)).with_for_update()
+_ADD = postgresql.insert(quota_usage).values(user_id=bindparam(USER)).on_conflict_do_nothing()
+_REPLACE = update(quota_usage).where(owned_by_user(quota_usage))
 _MEASURE = select(sum((_size_of(table) for table in metadata.sorted_tables), literal(0)))
 
 
-class SqlAllowances:
+class SqlQuotaUsages:
     """The one row of the scope's user."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    async def get(self) -> Allowance | None:
+    async def get(self) -> QuotaUsage | None:
         row = await self._session.row(_ONE)
-        return None if row is None else Allowance(*row)
+        return None if row is None else QuotaUsage(*row)
 
-    async def add(self, allowance: Allowance) -> Allowance:
-        await self._session.run(_ADD, **_values(allowance))
-        return await self.get() or allowance
+    async def add(self, usage: QuotaUsage) -> QuotaUsage:
+        await self._session.run(_ADD, **_values(usage))
+        return await self.get() or usage
 
-    async def replace(self, allowance: Allowance) -> None:
-        self._session.write(_REPLACE, **_values(allowance))
+    async def replace(self, usage: QuotaUsage) -> None:
+        self._session.write(_REPLACE, **_values(usage))
 
     async def measure(self) -> int:
         ((size,),) = await self._session.rows(_MEASURE)
         return int(size)
 
 
-def _values(allowance: Allowance) -> dict[str, Any]:
+def _values(usage: QuotaUsage) -> dict[str, Any]:
     return {
-        "paid_until": allowance.paid_until,
-        "stored_bytes": allowance.stored_bytes,
-        "counted_at": allowance.counted_at,
+        "theoretical_arrival_time": usage.theoretical_arrival_time,
+        "stored_bytes": usage.stored_bytes,
+        "counted_at": usage.counted_at,
     }

@@ -8,9 +8,9 @@ from latchkey.domain.errors import NotFound
 from latchkey.domain.page import Page, Window
 from latchkey.domain.task import Task, TaskId, TaskStatus
 from latchkey.infrastructure.database.schema import tasks
-from latchkey.infrastructure.database.sql.session import Session, columns_of, insert_mine, mine
+from latchkey.infrastructure.database.sql.session import Session, columns_of, insert_for_user, owned_by_user
 
-_ALL = select(*columns_of(tasks, Task)).where(mine(tasks))
+_ALL = select(*columns_of(tasks, Task)).where(owned_by_user(tasks))
 _KEY = tasks.c.id == bindparam("key")
 _ONE = _ALL.where(_KEY)
 _ONE_FOR_UPDATE = _ONE.with_for_update(key_share=True)
@@ -23,9 +23,9 @@ _PAGES = {
     (True, False): _NEWEST.where(_OF_STATUS),
     (True, True): _OLDER.where(_OF_STATUS),
 }
-_ADD = insert_mine(tasks)
-_REPLACE = update(tasks).where(mine(tasks), _KEY)
-_REMOVE = delete(tasks).where(mine(tasks), _KEY)
+_ADD = insert_for_user(tasks)
+_REPLACE = update(tasks).where(owned_by_user(tasks), _KEY)
+_REMOVE = delete(tasks).where(owned_by_user(tasks), _KEY)
 
 
 class _Last(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="tasks"):

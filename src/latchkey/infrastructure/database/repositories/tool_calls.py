@@ -7,21 +7,21 @@ from msgspec import Raw
 from sqlalchemy import BindParameter, Select, bindparam, select, update
 from sqlalchemy.dialects import postgresql
 
-from latchkey.domain.errors import NotFound, RepeatedCall
+from latchkey.domain.errors import DuplicateToolCall, NotFound
 from latchkey.domain.tool_call import NO_RESULT, ToolCall, ToolCallId
 from latchkey.domain.turn import TurnId
 from latchkey.infrastructure.database.schema import tool_calls
 from latchkey.infrastructure.database.sql.driver import Row
-from latchkey.infrastructure.database.sql.session import Session, columns_of, insert_mine, mine
+from latchkey.infrastructure.database.sql.session import Session, columns_of, insert_for_user, owned_by_user
 from latchkey.infrastructure.database.sql.tenant_guard import USER
 
-_ADD = insert_mine(tool_calls)
+_ADD = insert_for_user(tool_calls)
 # In this much the two databases speak alike, and SQLAlchemy renders it for both.
 _ANNOUNCE = postgresql.insert(tool_calls).values(user_id=bindparam(USER)).on_conflict_do_nothing()
 _SETTLE = (
     update(tool_calls)
     .where(
-        mine(tool_calls),
+        owned_by_user(tool_calls),
         tool_calls.c.turn_id == bindparam("turn"),
         tool_calls.c.call_id == bindparam("known_as"),
         tool_calls.c.result.is_(None),
@@ -29,10 +29,10 @@ _SETTLE = (
     .returning(tool_calls.c.id)
 )
 _UNDER_ID = select(*columns_of(tool_calls, ToolCall)).where(
-    mine(tool_calls), tool_calls.c.turn_id == bindparam("turn"), tool_calls.c.call_id == bindparam("call_id")
+    owned_by_user(tool_calls), tool_calls.c.turn_id == bindparam("turn"), tool_calls.c.call_id == bindparam("call_id")
 )
 CALLS_OF_TURN = select(*columns_of(tool_calls, ToolCall)).where(
-    mine(tool_calls), tool_calls.c.turn_id == bindparam("turn")
+    owned_by_user(tool_calls), tool_calls.c.turn_id == bindparam("turn")
 )
 
 
@@ -54,11 +54,11 @@ class SqlToolCalls:
             )
         )
 
-    async def settle(self, turn_id: TurnId, call_id: str, call: ToolCall) -> ToolCallId:
+    async def set_result(self, turn_id: TurnId, call_id: str, call: ToolCall) -> ToolCallId:
         result = bytes(call.result).decode()
         row = await self._session.row(_SETTLE, turn=turn_id, known_as=call_id, result=result, **_values(call))
         if row is None:
-            raise RepeatedCall("The turn has no call under this id that waits for its result.")
+            raise DuplicateToolCall("The turn has no call under this id that waits for its result.")
         id: ToolCallId = row[0]
         return id
 
@@ -84,7 +84,7 @@ def _of_turns(count: int) -> Select[*tuple[Any, ...]]:
     turns: list[BindParameter[Any]] = [bindparam(f"turn{index}", type_=turn_id.type) for index in range(count)]
     return (
         select(turn_id, *columns_of(tool_calls, ToolCall))
-        .where(mine(tool_calls), turn_id.in_(turns))
+        .where(owned_by_user(tool_calls), turn_id.in_(turns))
         .order_by(turn_id, tool_calls.c.id)
     )
 

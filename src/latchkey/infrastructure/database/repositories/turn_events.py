@@ -7,9 +7,9 @@ from sqlalchemy import bindparam, func, select
 from latchkey.domain.turn import TurnId
 from latchkey.domain.turn_event import TurnEvent
 from latchkey.infrastructure.database.schema import turn_events
-from latchkey.infrastructure.database.sql.session import Session, insert_mine, mine
+from latchkey.infrastructure.database.sql.session import Session, insert_for_user, owned_by_user
 
-_ADD = insert_mine(turn_events)
+_ADD = insert_for_user(turn_events)
 _SIZE = func.length(turn_events.c.body)
 _FIRST = (
     select(
@@ -18,7 +18,9 @@ _FIRST = (
         turn_events.c.body,
         (func.sum(_SIZE).over(order_by=turn_events.c.seq) - _SIZE).label("before"),
     )
-    .where(mine(turn_events), turn_events.c.turn_id == bindparam("turn"), turn_events.c.seq > bindparam("after"))
+    .where(
+        owned_by_user(turn_events), turn_events.c.turn_id == bindparam("turn"), turn_events.c.seq > bindparam("after")
+    )
     .order_by(turn_events.c.seq)
     .limit(bindparam("limit"))
     .subquery()

@@ -7,10 +7,10 @@ from sqlalchemy import select
 
 from latchkey.domain.turn import TurnId, TurnStatus
 from latchkey.infrastructure.database.schema import turns
-from latchkey.infrastructure.database.sql.session import mine
+from latchkey.infrastructure.database.sql.session import owned_by_user
 
 
-class Standing(Struct, frozen=True):
+class TurnState(Struct, frozen=True):
     """The number of its newest event, and how many tools it has called."""
 
     id: TurnId
@@ -23,6 +23,6 @@ class Standing(Struct, frozen=True):
         return self.status == "running" and now < self.lease_until
 
 
-OF_TURNS = select(*(turns.c[field] for field in Standing.__struct_fields__)).where(mine(turns))
-STANDING = OF_TURNS.subquery("standing")
+TURN_STATES = select(*(turns.c[field] for field in TurnState.__struct_fields__)).where(owned_by_user(turns))
+TURN_STATE = TURN_STATES.subquery("standing")
 """To be joined with what names a turn."""

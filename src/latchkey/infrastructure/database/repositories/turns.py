@@ -10,15 +10,15 @@ from sqlalchemy import and_, bindparam, literal, select, true, update
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import Conflict, NotFound, TooManyCalls
 from latchkey.domain.page import Page, Window
-from latchkey.domain.repositories import Closing, Progress
+from latchkey.domain.repositories import AnswerProgress, LockedTurn
 from latchkey.domain.turn import Idempotency, Turn, TurnError, TurnId, Usage
 from latchkey.infrastructure.database.repositories.tool_calls import CALLS_OF_TURN, call_of
-from latchkey.infrastructure.database.repositories.turn_state import OF_TURNS, Standing
+from latchkey.infrastructure.database.repositories.turn_state import TURN_STATES, TurnState
 from latchkey.infrastructure.database.schema import conversations, turns
 from latchkey.infrastructure.database.sql.driver import Row
-from latchkey.infrastructure.database.sql.session import Session, columns_but, insert_mine, mine
+from latchkey.infrastructure.database.sql.session import Session, columns_except, insert_for_user, owned_by_user
 
-_ALL = select(*columns_but(turns, "calls")).where(mine(turns))
+_ALL = select(*columns_except(turns, "calls")).where(owned_by_user(turns))
 _KEY = turns.c.id == bindparam("key")
 _ONE = _ALL.where(_KEY)
 _ONE_FOR_UPDATE = _ONE.with_for_update(key_share=True)
@@ -30,22 +30,22 @@ _NEWEST = (
 _OLDER = _NEWEST.where(turns.c.id < bindparam("before"))
 _UNFINISHED = _ALL.where(turns.c.status == literal("running", literal_execute=True))
 _OF_KEY = _ALL.where(turns.c.idempotency_key == bindparam("idempotency_key"))
-_ADD = insert_mine(turns)
-_REPLACE = update(turns).where(mine(turns), _KEY)
-_STANDING = OF_TURNS.where(_KEY).with_for_update(key_share=True)
-_COUNT_CALL = update(turns).where(mine(turns), _KEY)
+_ADD = insert_for_user(turns)
+_REPLACE = update(turns).where(owned_by_user(turns), _KEY)
+_TURN_STATE = TURN_STATES.where(_KEY).with_for_update(key_share=True)
+_COUNT_CALL = update(turns).where(owned_by_user(turns), _KEY)
 _PROGRESS = (
     update(turns)
     .where(
-        mine(turns),
+        owned_by_user(turns),
         _KEY,
         turns.c.status == "running",
         turns.c.lease_until > bindparam("now"),
-        turns.c.told == bindparam("before"),
+        turns.c.answer_length == bindparam("offset"),
     )
     .values(
         last_event=turns.c.last_event + bindparam("count"),
-        told=bindparam("told_now"),
+        answer_length=bindparam("new_length"),
         requests=bindparam("used_requests"),
         input_tokens=bindparam("used_input"),
         output_tokens=bindparam("used_output"),
@@ -59,7 +59,7 @@ _CLOSING = (
         conversations, and_(conversations.c.user_id == turns.c.user_id, conversations.c.id == turns.c.conversation_id)
     )
     .outerjoin(_CALLS, true())
-    .where(mine(conversations), _KEY)
+    .where(owned_by_user(conversations), _KEY)
     .order_by(_CALLS.c.id)
     .with_for_update(key_share=True, of=(turns, conversations))
 )
@@ -75,9 +75,9 @@ class _Last(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, ta
 class SqlTurns:
     """Newest first."""
 
-    def __init__(self, session: Session, standing: Standing | None = None) -> None:
+    def __init__(self, session: Session, turn_state: TurnState | None = None) -> None:
         self._session = session
-        self._standing = standing
+        self._turn_state = turn_state
 
     async def add(self, turn: Turn) -> None:
         self._session.write(_ADD, **_values(turn))
@@ -89,13 +89,13 @@ class SqlTurns:
             raise NotFound.of("turn")
         return turn
 
-    async def closing(self, id: TurnId) -> Closing:
+    async def lock_for_finish(self, id: TurnId) -> LockedTurn:
         rows = await self._session.rows(_CLOSING, key=id, turn=id)
         turn = _turn(rows[0][:_WIDTH]) if rows else None
         if turn is None or not self._session.scope.reaches(turn.conversation_id):
             raise NotFound.of("turn")
         calls = [call_of(row[_WIDTH + 1 :]) for row in rows if row[_WIDTH + 1] is not None]
-        return Closing(turn, calls, rows[0][_WIDTH] + 1)
+        return LockedTurn(turn, calls, rows[0][_WIDTH] + 1)
 
     async def page(self, conversation_id: ConversationId, window: Window) -> Page[Turn]:
         if not self._session.scope.reaches(conversation_id):
@@ -122,38 +122,38 @@ class SqlTurns:
         return None if row is None else _turn(row)
 
     async def next_call(self, id: TurnId, now: datetime, count: int, most: int) -> int:
-        standing = self._standing if self._standing and self._standing.id == id else await self._look(id)
-        if standing is None or not standing.is_running(now):
+        turn_state = self._turn_state if self._turn_state and self._turn_state.id == id else await self._look(id)
+        if turn_state is None or not turn_state.is_running(now):
             raise Conflict("The turn has ended.", turn_id=id)
-        if standing.calls >= most:
+        if turn_state.calls >= most:
             raise TooManyCalls(f"The turn has called {most} tools, which is the limit: answer now.")
-        first, last, calls = standing.last_event + 1, standing.last_event + count, standing.calls + 1
+        first, last, calls = turn_state.last_event + 1, turn_state.last_event + count, turn_state.calls + 1
         self._session.write(_COUNT_CALL, key=id, last_event=last, calls=calls)
-        self._standing = replace(standing, last_event=last, calls=calls)
+        self._turn_state = replace(turn_state, last_event=last, calls=calls)
         return first
 
-    async def progress(self, id: TurnId, now: datetime, progress: Progress, count: int) -> int | None:
+    async def record_progress(self, id: TurnId, now: datetime, progress: AnswerProgress, count: int) -> int | None:
         row = await self._session.row(
             _PROGRESS,
             key=id,
             now=now,
             count=count,
-            before=progress.before,
-            told_now=progress.now,
+            offset=progress.offset,
+            new_length=progress.new_length,
             used_requests=progress.usage.requests,
             used_input=progress.usage.input_tokens,
             used_output=progress.usage.output_tokens,
         )
         return None if row is None else row[0] - count + 1
 
-    async def _look(self, id: TurnId) -> Standing | None:
-        row = await self._session.row(_STANDING, key=id)
-        return None if row is None else Standing(*row)
+    async def _look(self, id: TurnId) -> TurnState | None:
+        row = await self._session.row(_TURN_STATE, key=id)
+        return None if row is None else TurnState(*row)
 
 
 def _turn(row: Row) -> Turn:
     id, conversation_id, status, agent, code, detail, requests, read, written, *rest = row
-    started_at, finished_at, lease_until, last_event, told, retry_after, key, fingerprint, request_id = rest
+    started_at, finished_at, lease_until, last_event, answer_length, retry_after, key, fingerprint, request_id = rest
     return Turn(
         id=id,
         conversation_id=conversation_id,
@@ -165,7 +165,7 @@ def _turn(row: Row) -> Turn:
         finished_at=finished_at,
         lease_until=lease_until,
         last_event=last_event,
-        told=told,
+        answer_length=answer_length,
         idempotency=Idempotency(key, fingerprint, request_id) if key else None,
     )
 
@@ -185,7 +185,7 @@ def _values(turn: Turn) -> dict[str, Any]:
         "finished_at": turn.finished_at,
         "lease_until": turn.lease_until,
         "last_event": turn.last_event,
-        "told": turn.told,
+        "answer_length": turn.answer_length,
         "retry_after": turn.error and turn.error.retry_after,
         "idempotency_key": turn.idempotency and turn.idempotency.key,
         "fingerprint": turn.idempotency and turn.idempotency.fingerprint,

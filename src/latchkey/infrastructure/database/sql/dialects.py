@@ -9,31 +9,37 @@ from weakref import WeakValueDictionary
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from latchkey.domain.credentials import Credential, TokenSecret, UserId
-from latchkey.domain.ports import Isolation
-from latchkey.infrastructure.database.sql.concurrency import Shares, held
-from latchkey.infrastructure.database.sql.driver import AT_ONCE, AiosqliteWire, AsyncpgWire, Wire, readers
+from latchkey.domain.ports import TransactionMode
+from latchkey.infrastructure.database.sql.concurrency import ConcurrencyLimiter, acquire_in_time
+from latchkey.infrastructure.database.sql.driver import (
+    BEGIN_EXCLUSIVE,
+    AsyncpgConnection,
+    DriverConnection,
+    SQLiteConnection,
+    readers,
+)
 
 RUNTIME_ROLE = "latchkey_rt"
 """A role without login that owns nothing: row-level security binds it, whatever the login may do."""
 
 HANGING_S = 5
 """Nothing of ours thinks so long between two statements."""
-_SQLITE_BEGINS = {"read": "BEGIN", "write": "BEGIN IMMEDIATE", "serial": AT_ONCE}
+_SQLITE_BEGINS = {"read": "BEGIN", "write": "BEGIN IMMEDIATE", "exclusive": BEGIN_EXCLUSIVE}
 _HANGING = f"SET LOCAL idle_in_transaction_session_timeout='{HANGING_S}s'"
 
 
 class Dialect(Protocol):
-    shares: Shares
+    limiter: ConcurrencyLimiter
 
-    def opening(self, credential: Credential, isolation: Isolation) -> str:
+    def begin_sql(self, credential: Credential, mode: TransactionMode) -> str:
         """The SQL that begins a transaction for the user whom the credential names."""
         ...
 
-    def wire(self, connection: Any) -> Wire:
+    def driver(self, connection: Any) -> DriverConnection:
         """The driver's own connection, ready for statements."""
         ...
 
-    def queue(self, credential: Credential, isolation: Isolation) -> AbstractAsyncContextManager[Any]:
+    def queue(self, credential: Credential, mode: TransactionMode) -> AbstractAsyncContextManager[Any]:
         """Held while a unit is open: those of one caller, and where they must, of one process wait for one another.
 
         Raises `TimeoutError` if that takes too long.
@@ -55,49 +61,49 @@ class PostgreSQL:
     """
 
     def __init__(self) -> None:
-        self.shares = Shares()
+        self.limiter = ConcurrencyLimiter()
         self._queues: WeakValueDictionary[UserId, asyncio.Lock] = WeakValueDictionary()
 
-    def opening(self, credential: Credential, isolation: Isolation) -> str:
+    def begin_sql(self, credential: Credential, mode: TransactionMode) -> str:
         user_id = credential.user_id
-        begin = "BEGIN READ ONLY" if isolation == "read" else "BEGIN"
+        begin = "BEGIN READ ONLY" if mode == "read" else "BEGIN"
         door = f"{begin};{_HANGING};SET LOCAL ROLE {RUNTIME_ROLE};SET LOCAL app.user_id='{user_id}'"
-        if isolation == "serial":
+        if mode == "exclusive":
             return f"{door};SELECT pg_advisory_xact_lock({_lock(user_id)})"
         if isinstance(credential, TokenSecret):
             return f"{door};SELECT pg_advisory_xact_lock_shared({_lock(user_id)})"
         return door
 
-    def wire(self, connection: Any) -> Wire:
-        return AsyncpgWire(connection)
+    def driver(self, connection: Any) -> DriverConnection:
+        return AsyncpgConnection(connection)
 
-    def queue(self, credential: Credential, isolation: Isolation) -> AbstractAsyncContextManager[Any]:
-        if isolation != "serial":
-            return self.shares.place(credential)
-        return held(self._queues.setdefault(credential.user_id, asyncio.Lock()))
+    def queue(self, credential: Credential, mode: TransactionMode) -> AbstractAsyncContextManager[Any]:
+        if mode != "exclusive":
+            return self.limiter.slot(credential)
+        return acquire_in_time(self._queues.setdefault(credential.user_id, asyncio.Lock()))
 
 
 class SQLite:
     """One writer at a time, which takes its lock at once: to wait for it later fails as "database is locked"."""
 
     def __init__(self) -> None:
-        self.shares = Shares()
+        self.limiter = ConcurrencyLimiter()
         self._writer = asyncio.Lock()
         self._readers = readers()
 
-    def opening(self, credential: Credential, isolation: Isolation) -> str:
-        return _SQLITE_BEGINS[isolation]
+    def begin_sql(self, credential: Credential, mode: TransactionMode) -> str:
+        return _SQLITE_BEGINS[mode]
 
-    def wire(self, connection: Any) -> Wire:
-        return AiosqliteWire(connection, self._readers)
+    def driver(self, connection: Any) -> DriverConnection:
+        return SQLiteConnection(connection, self._readers)
 
-    def queue(self, credential: Credential, isolation: Isolation) -> AbstractAsyncContextManager[Any]:
-        return self.shares.place(credential) if isolation == "read" else self._writing(credential)
+    def queue(self, credential: Credential, mode: TransactionMode) -> AbstractAsyncContextManager[Any]:
+        return self.limiter.slot(credential) if mode == "read" else self._writing(credential)
 
     @asynccontextmanager
     async def _writing(self, credential: Credential) -> AsyncIterator[None]:
         """Of one caller's crowd, few wait for the file among the others."""
-        async with self.shares.place(credential), held(self._writer):
+        async with self.limiter.slot(credential), acquire_in_time(self._writer):
             yield
 
 

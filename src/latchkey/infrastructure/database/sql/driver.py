@@ -13,18 +13,18 @@ import asyncpg
 
 Row = Sequence[Any]
 Write = tuple[str, list[Any]]
-Answer = tuple[list[Row], int]
+StatementResult = tuple[list[Row], int]
 
 _PARAMETER = re.compile(r"\$(\d+)")
 
 
-class Wire(Protocol):
+class DriverConnection(Protocol):
     """One open connection, held by one unit of work."""
 
     async def begin(self, sql: str) -> None: ...
     async def fetch(self, sql: str, arguments: list[Any]) -> Iterable[Row]: ...
 
-    async def run_all(self, writes: list[Write]) -> int:
+    async def execute_many(self, writes: list[Write]) -> int:
         """All of them, though none may see what another does. How many rows the first one changed."""
         ...
 
@@ -35,7 +35,7 @@ class Wire(Protocol):
     async def roll_back(self) -> None: ...
 
 
-class AsyncpgWire:
+class AsyncpgConnection:
     def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         self._connection = connection
 
@@ -46,14 +46,14 @@ class AsyncpgWire:
         rows: Iterable[Any] = await self._connection.fetch(sql, *arguments)
         return rows
 
-    async def run_all(self, writes: list[Write]) -> int:
+    async def execute_many(self, writes: list[Write]) -> int:
         sql = writes[0][0] if len(writes) == 1 else _together(*(sql for sql, _ in writes))
         tag = await self._connection.execute(sql, *(value for _, arguments in writes for value in arguments))
         return int(tag.rpartition(" ")[2])
 
     async def commit(self, writes: list[Write]) -> bool:
         if writes:
-            await self.run_all(writes)
+            await self.execute_many(writes)
         # After a refused statement, COMMIT succeeds, and its tag tells what it did.
         return await self._connection.execute("COMMIT") != "ROLLBACK"
 
@@ -62,7 +62,7 @@ class AsyncpgWire:
 
 
 READERS = 2
-AT_ONCE = "BEGIN EXCLUSIVE"
+BEGIN_EXCLUSIVE = "BEGIN EXCLUSIVE"
 """With a write-ahead log, the same as IMMEDIATE. Whoever says this is to have the file before anything is asked."""
 
 
@@ -74,7 +74,7 @@ def readers() -> asyncio.Semaphore:
     return asyncio.Semaphore(READERS)
 
 
-class AiosqliteWire:
+class SQLiteConnection:
     """Visits the connection's thread as seldom as can be: to go there and back takes longer than most statements."""
 
     def __init__(self, connection: aiosqlite.Connection, readers: asyncio.Semaphore) -> None:
@@ -87,31 +87,31 @@ class AiosqliteWire:
         """With the first statement, so that what only writes takes a single visit: 10 % of a new task."""
         self._waiting.append((sql, []))
         self._reads_only = sql == "BEGIN"
-        if sql == AT_ONCE:
-            await self._visit()
+        if sql == BEGIN_EXCLUSIVE:
+            await self._run_in_thread()
 
     async def fetch(self, sql: str, arguments: list[Any]) -> Iterable[Row]:
         async with self._readers if self._reads_only else nullcontext():
-            *_, (rows, _changed) = await self._visit((sql, arguments))
+            *_, (rows, _changed) = await self._run_in_thread((sql, arguments))
         return rows
 
-    async def run_all(self, writes: list[Write]) -> int:
-        answers = await self._visit(*writes)
+    async def execute_many(self, writes: list[Write]) -> int:
+        answers = await self._run_in_thread(*writes)
         _rows, changed = answers[-len(writes)]
         return changed
 
     async def commit(self, writes: list[Write]) -> bool:
         if writes or not self._waiting:
-            await self._visit(*writes, ("COMMIT", []))
+            await self._run_in_thread(*writes, ("COMMIT", []))
         return True
 
     async def roll_back(self) -> None:
         if not self._waiting:
-            await self._visit(("ROLLBACK", []))
+            await self._run_in_thread(("ROLLBACK", []))
 
-    async def _visit(self, *statements: Write) -> list[Answer]:
+    async def _run_in_thread(self, *statements: Write) -> list[StatementResult]:
         waiting, self._waiting = [*self._waiting, *statements], []
-        answers: list[Answer]
+        answers: list[StatementResult]
         # aiosqlite's own methods make a visit each, and one more to close the cursor.
         answers = await self._connection._execute(  # type: ignore[no-untyped-call]  # noqa: SLF001
             _answers,
@@ -121,8 +121,8 @@ class AiosqliteWire:
         return answers
 
 
-def _answers(connection: sqlite3.Connection, statements: list[Write]) -> list[Answer]:
-    answers: list[Answer] = []
+def _answers(connection: sqlite3.Connection, statements: list[Write]) -> list[StatementResult]:
+    answers: list[StatementResult] = []
     for sql, arguments in statements:
         cursor = connection.execute(sql, arguments)
         answers.append((cursor.fetchall(), cursor.rowcount))

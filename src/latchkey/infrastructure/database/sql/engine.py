@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import URL, ExceptionContext, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from latchkey.infrastructure.database.sql.tenant_guard import guard
+from latchkey.infrastructure.database.sql.tenant_guard import install_tenant_guard
 from latchkey.infrastructure.database.urls import SQLITE, parse
 
 POOL_SIZE = 20
@@ -47,7 +47,7 @@ def create_engine(text: str) -> AsyncEngine:
             hide_parameters=True,
         )
     event.listen(engine.sync_engine, "handle_error", _keep_the_others)
-    guard(engine.sync_engine)
+    install_tenant_guard(engine.sync_engine)
     return engine
 
 

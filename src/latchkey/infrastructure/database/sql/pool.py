@@ -12,42 +12,42 @@ from sqlalchemy.util import greenlet_spawn
 
 from latchkey.infrastructure.database.errors import DEAD
 from latchkey.infrastructure.database.sql.dialects import Dialect
-from latchkey.infrastructure.database.sql.driver import Wire
+from latchkey.infrastructure.database.sql.driver import DriverConnection
 from latchkey.infrastructure.database.sql.engine import POOL_SIZE, POOL_TIMEOUT_S
 
 
-class Connection:
+class PooledConnection:
     """One of the pool's, for one unit of work."""
 
-    def __init__(self, pooled: PoolProxiedConnection, wire: Wire) -> None:
+    def __init__(self, pooled: PoolProxiedConnection, driver: DriverConnection) -> None:
         self._pooled = pooled
-        self.wire = wire
+        self.driver = driver
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Without waiting: the pool resets nothing, because a transaction of ours is always ended by us."""
         self._pooled.close()
 
-    async def give_up(self) -> None:
+    async def discard(self) -> None:
         """Not to be used again by anybody."""
         await greenlet_spawn(self._pooled.invalidate)
-        self.give_back()
+        self.release()
 
     async def roll_back(self) -> None:
         """Give it back as it came, or not at all; the database then ends its transaction by itself."""
         try:
             # asyncpg first waits, however long it takes, for the server to hear that a statement is given up.
             async with asyncio.timeout(POOL_TIMEOUT_S):
-                await self.wire.roll_back()
+                await self.driver.roll_back()
         except (*DEAD, asyncpg.PostgresError, sqlite3.Error):
-            await self.give_up()
+            await self.discard()
         except BaseException:
-            self.give_back()
+            self.release()
             raise
         else:
-            self.give_back()
+            self.release()
 
 
-class Connections:
+class ConnectionPool:
     """Those of one engine."""
 
     def __init__(self, engine: AsyncEngine, dialect: Dialect) -> None:
@@ -58,15 +58,15 @@ class Connections:
         event.listen(engine.sync_engine, "detach", lambda _, entry: self._given_up.add(entry))
         event.listen(engine.sync_engine, "connect", lambda _, entry: self._given_up.discard(entry))
 
-    async def begin(self, opening: str) -> Connection:
+    async def begin(self, begin_sql: str) -> PooledConnection:
         """One in a transaction. A pooled one that turns out to be dead is replaced: nothing was done on it."""
         for attempts_left in reversed(range(POOL_SIZE + 1)):
             pooled = await self._take()
-            connection = Connection(pooled, self._dialect.wire(pooled.driver_connection))
+            connection = PooledConnection(pooled, self._dialect.driver(pooled.driver_connection))
             try:
-                await connection.wire.begin(opening)
+                await connection.driver.begin(begin_sql)
             except DEAD as error:
-                await connection.give_up()
+                await connection.discard()
                 # One that is silent took all the time there is, and so may each of the others.
                 if not attempts_left or isinstance(error, TimeoutError):
                     raise

@@ -7,7 +7,7 @@ from sqlalchemy import Column, ColumnElement, FromClause, Insert, Table, Update,
 
 from latchkey.domain.credentials import Scope
 from latchkey.domain.quota import ROW_BYTES
-from latchkey.infrastructure.database.sql.driver import Row, Wire, Write
+from latchkey.infrastructure.database.sql.driver import DriverConnection, Row, Write
 from latchkey.infrastructure.database.sql.statements import Prepared, Statement, Statements, Values
 from latchkey.infrastructure.database.sql.tenant_guard import USER
 
@@ -19,8 +19,8 @@ class ReadOnly(Exception):
 class Session:
     """Repositories cannot bind another user: it is filled in here, from the scope."""
 
-    def __init__(self, wire: Wire, statements: Statements, scope: Scope, *, read_only: bool) -> None:
-        self._wire = wire
+    def __init__(self, driver: DriverConnection, statements: Statements, scope: Scope, *, read_only: bool) -> None:
+        self._driver = driver
         self._statements = statements
         self._read_only = read_only
         self._waiting: list[Write] = []
@@ -31,7 +31,7 @@ class Session:
     async def rows(self, statement: Statement, **values: Any) -> list[Row]:
         prepared = self._prepared(statement, values)
         await self.flush()
-        return [prepared.read(row) for row in await self._wire.fetch(prepared.sql, prepared.arguments(values))]
+        return [prepared.read(row) for row in await self._driver.fetch(prepared.sql, prepared.arguments(values))]
 
     async def row(self, statement: Statement, **values: Any) -> Row | None:
         found = await self.rows(statement, **values)
@@ -60,12 +60,12 @@ class Session:
             return 0
         waiting, self._waiting = self._waiting, []
         self._touched.clear()
-        return await self._wire.run_all(waiting)
+        return await self._driver.execute_many(waiting)
 
     async def commit(self) -> bool:
         """With what waits. False if the database had refused a statement, and so kept nothing."""
         waiting, self._waiting = self._waiting, []
-        return await self._wire.commit(waiting)
+        return await self._driver.commit(waiting)
 
     def _prepared(self, statement: Statement, values: Values) -> Prepared:
         values[USER] = self.scope.user_id
@@ -81,13 +81,13 @@ class Session:
         return prepared
 
 
-def mine(table: Table) -> ColumnElement[bool]:
+def owned_by_user(table: Table) -> ColumnElement[bool]:
     """The condition that every statement on a tenant's table carries."""
     pinned: ColumnElement[bool] = table.c.user_id == bindparam(USER)
     return pinned
 
 
-def insert_mine(table: Table) -> Insert:
+def insert_for_user(table: Table) -> Insert:
     """An insert of a row of the scope's user; the other columns are given when it is run."""
     return insert(table).values(user_id=bindparam(USER))
 
@@ -97,6 +97,6 @@ def columns_of(table: Table, entity: type[Struct]) -> list[Column[Any]]:
     return [table.c[field] for field in entity.__struct_fields__]
 
 
-def columns_but(table: Table, *names: str) -> list[Column[Any]]:
+def columns_except(table: Table, *names: str) -> list[Column[Any]]:
     """The table's columns in their order, but for the user and those named."""
     return [column for column in table.c if column.name not in {"user_id", *names}]

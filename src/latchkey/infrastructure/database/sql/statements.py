@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Delete, Dialect, Insert, Select, Update
 
-from latchkey.infrastructure.database.sql.tenant_guard import USER, UnpinnedStatement, check
+from latchkey.infrastructure.database.sql.tenant_guard import USER, UnscopedStatement, check_statement
 
 Statement = Select[*tuple[Any, ...]] | Insert | Update | Delete
 Values = dict[str, Any]
@@ -20,10 +20,10 @@ class Prepared:
     """One statement in one dialect, with what its values go through on their way there and back."""
 
     def __init__(self, statement: Statement, dialect: Dialect, names: Collection[str]) -> None:
-        """Raises `UnpinnedStatement` for a statement that could touch another user's rows."""
-        check(statement)
+        """Raises `UnscopedStatement` for a statement that could touch another user's rows."""
+        check_statement(statement)
         if "user_id" in names:
-            raise UnpinnedStatement(f"the user of the scope alone must be bound: {statement}")
+            raise UnscopedStatement(f"the user of the scope alone must be bound: {statement}")
         compiled = statement.compile(dialect=dialect, column_keys=[name for name in names if name != USER])
         given = {name: None for name, bound in compiled.binds.items() if bound.required}
         # What must stand in the text, for an index that holds only some rows to be used, is put there now.
@@ -63,7 +63,7 @@ class Statements:
         self._prepared: dict[Statement, Prepared] = {}
 
     def prepared(self, statement: Statement, values: Values) -> Prepared:
-        """Raises `UnpinnedStatement`."""
+        """Raises `UnscopedStatement`."""
         found = self._prepared.get(statement)
         if found is None:
             found = self._prepared[statement] = Prepared(statement, self._dialect, values)

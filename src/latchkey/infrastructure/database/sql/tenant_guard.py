@@ -34,30 +34,30 @@ _TEXTS = ("_prefixes", "_suffixes", "_hints", "_statement_hints")
 _known: WeakSet[ClauseElement] = WeakSet()
 
 
-class UnpinnedStatement(Exception):
+class UnscopedStatement(Exception):
     """A bug of ours: a statement that could touch another user's rows. It was not sent."""
 
 
-def guard(engine: Engine) -> None:
+def install_tenant_guard(engine: Engine) -> None:
     """From now on this engine refuses every statement that `check` refuses, and to bind another user to one."""
 
     @event.listens_for(engine, "before_execute")
     def before_execute(_: Any, statement: Any, many: Any, one: Any, _options: Any) -> None:
-        check(statement)
+        check_statement(statement)
         for parameters in many or [one]:
             if not parameters.get(USER) or "user_id" in parameters:
-                raise UnpinnedStatement(f"the user of the scope alone must be bound: {statement}")
+                raise UnscopedStatement(f"the user of the scope alone must be bound: {statement}")
 
 
-def check(statement: ClauseElement) -> None:
-    """Raises `UnpinnedStatement` unless each table in it is pinned to the bound user."""
+def check_statement(statement: ClauseElement) -> None:
+    """Raises `UnscopedStatement` unless each table in it is pinned to the bound user."""
     if statement in _known:
         return
     if not isinstance(statement, Select | Insert | Update | Delete):
-        raise UnpinnedStatement(f"only Core statements can be checked, not {type(statement).__name__}: {statement}")
+        raise UnscopedStatement(f"only Core statements can be checked, not {type(statement).__name__}: {statement}")
     for element in visitors.iterate(statement):
         for fault in _faults(element):
-            raise UnpinnedStatement(f"{fault}: {statement}")
+            raise UnscopedStatement(f"{fault}: {statement}")
     _known.add(statement)
 
 

@@ -11,8 +11,8 @@ from uuid_utils import uuid7
 
 from latchkey.domain.errors import Failure, Forbidden, Malformed
 from latchkey.interfaces.errors import Misdirected
-from latchkey.interfaces.http.middleware.throttle import Brake
-from latchkey.interfaces.http.problems import OUR_MISTAKE, problem
+from latchkey.interfaces.http.middleware.throttle import RefusalThrottle
+from latchkey.interfaces.http.problems import INTERNAL_ERROR, problem
 
 _log = logging.getLogger("latchkey.http")
 _PORT = re.compile(r":\d+\Z")
@@ -33,7 +33,7 @@ _REFUSED = frozenset({401, 403, 421})
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
 
 
-class Edge:
+class SecurityMiddleware:
     """Wraps the whole application. A host or origin without a port stands for each of its ports.
 
     A process that is about to end asks its clients to connect anew for their next request: elsewhere.
@@ -50,7 +50,7 @@ class Edge:
         by_https: bool,
     ) -> None:
         self._app = app
-        self._brake = Brake()
+        self._throttle = RefusalThrottle()
         self._is_leaving = is_leaving
         self._always = [*_PROTECTION, _HTTPS_ALONE] if by_https else _PROTECTION
         self._hosts = frozenset(host.lower() for host in hosts)
@@ -72,7 +72,7 @@ class Edge:
             if message["type"] == "http.response.start":
                 started = True
                 if message["status"] in _REFUSED:
-                    await self._brake.hold()
+                    await self._throttle.wait()
                 added = (b"x-request-id", request_id.encode())
                 leaving = (_LEAVING,) if self._is_leaving() else ()
                 message["headers"] = [*message["headers"], added, *self._always, *leaving]
@@ -83,8 +83,8 @@ class Edge:
             self._check(given, headers)
             await self._app(scope, receive, send_with_headers)
         except Exception as error:
-            failure = error if isinstance(error, Failure) else OUR_MISTAKE
-            if failure is OUR_MISTAKE:
+            failure = error if isinstance(error, Failure) else INTERNAL_ERROR
+            if failure is INTERNAL_ERROR:
                 _log.exception("unhandled")
             if started:
                 raise

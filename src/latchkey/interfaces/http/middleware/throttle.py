@@ -10,14 +10,14 @@ FREE_PER_S = 100.0
 _PAUSE_S = (0.3, 0.9)
 
 
-class Brake:
+class RefusalThrottle:
     """A token bucket of one second for the whole process: who is refused has not said who they are."""
 
     def __init__(self) -> None:
         self._free = FREE_PER_S
         self._at = monotonic()
 
-    async def hold(self) -> None:
+    async def wait(self) -> None:
         """Wait, if there were too many in the last second. The waits differ, so that a crowd is dispersed."""
         now = monotonic()
         self._free = min(FREE_PER_S, self._free + (now - self._at) * FREE_PER_S)

@@ -3,8 +3,8 @@
 from litestar import Response, post
 from msgspec import Struct
 
-from latchkey.application.turns.finish import Ended
-from latchkey.application.turns.runner import Begun, TurnRunner
+from latchkey.application.turns.finish import TurnResult
+from latchkey.application.turns.runner import TurnHandle, TurnRunner
 from latchkey.domain import errors
 from latchkey.domain.artifact import ArtifactReference
 from latchkey.domain.conversation import ConversationId
@@ -15,7 +15,7 @@ from latchkey.interfaces.http.event_stream import event_stream, wants_events
 from latchkey.interfaces.http.idempotency import REPLAYED, IdempotencyKey, idempotency_of
 from latchkey.interfaces.http.problems import problem_response
 from latchkey.interfaces.http.requests import ApiRequest, JsonBody
-from latchkey.interfaces.http.responses import Answer
+from latchkey.interfaces.http.responses import JsonResponse
 
 
 class ChatAnswer(Struct, frozen=True):
@@ -69,19 +69,19 @@ async def chat(
     runner: TurnRunner = request.app.state.runner
     begun = await runner.begin(request.user, data, idempotency_of(idempotency_key, data, request.id))
     if wants_events(request.headers.get("accept")):
-        watch = request.app.state.watch
-        return event_stream(watch.follow(request.user, begun.turn_id, 0), _headers(begun))  # type: ignore[return-value]
+        subscriptions = request.app.state.subscriptions
+        return event_stream(subscriptions.follow(request.user, begun.turn_id, 0), _headers(begun))  # type: ignore[return-value]
     ended = await runner.ended(request.user, begun)
     if begun.first and ended.failure:
         return problem_response(ended.failure, begun.first.request_id, _headers(begun))  # type: ignore[return-value]
-    return Answer(_answer(ended), headers=_headers(begun))
+    return JsonResponse(_answer(ended), headers=_headers(begun))
 
 
-def _headers(begun: Begun) -> dict[str, str]:
+def _headers(begun: TurnHandle) -> dict[str, str]:
     return {} if begun.first is None else {REPLAYED.name: "true"}
 
 
-def _answer(ended: Ended) -> ChatAnswer:
+def _answer(ended: TurnResult) -> ChatAnswer:
     """Raises the failure of a turn that has no answer."""
     if ended.failure:
         raise ended.failure

@@ -13,7 +13,7 @@ from latchkey.domain.errors import NotFound
 from latchkey.domain.page import DEFAULT_LIMIT, Page, Window
 from latchkey.interfaces.http.parameters import CursorQuery, LimitQuery
 from latchkey.interfaces.http.requests import ApiRequest, JsonBody
-from latchkey.interfaces.http.responses import LOCATION, Answer
+from latchkey.interfaces.http.responses import LOCATION, JsonResponse
 
 
 class FreshContextToken(ContextToken, Struct, frozen=True, kw_only=True):
@@ -37,7 +37,7 @@ class ContextTokenController(Controller):
         minted = await request.call(tokens.mint_context_token, data)
         fresh = FreshContextToken(**asdict(minted.token), token=minted.secret.text)
         location = request.location_of("context-tokens", fresh.id)
-        return Answer(fresh, status_code=201, headers={"location": location})
+        return JsonResponse(fresh, status_code=201, headers={"location": location})
 
     @get()
     async def list_context_tokens(

@@ -16,7 +16,7 @@ from latchkey.domain.page import DEFAULT_LIMIT, Page, Window
 from latchkey.domain.repositories import Order
 from latchkey.interfaces.http.parameters import CursorQuery, LimitQuery
 from latchkey.interfaces.http.requests import ApiRequest, JsonBody, PatchBody
-from latchkey.interfaces.http.responses import LOCATION, Answer
+from latchkey.interfaces.http.responses import LOCATION, JsonResponse
 
 OrderQuery = Annotated[Order, QueryParameter(description="`desc` for the newest first.")]
 
@@ -30,7 +30,7 @@ class ConversationController(Controller):
         """Start an empty conversation."""
         conversation = await request.call(conversations.add_conversation, data)
         location = request.location_of("conversations", conversation.id)
-        return Answer(conversation, status_code=201, headers={"location": location})
+        return JsonResponse(conversation, status_code=201, headers={"location": location})
 
     @get()
     async def list_conversations(

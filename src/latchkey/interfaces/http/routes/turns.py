@@ -10,7 +10,7 @@ from litestar.response import Stream
 from latchkey.application.turns import finish as endings
 from latchkey.application.turns import read as turns
 from latchkey.application.turns.results import PublishedTurn
-from latchkey.application.turns.subscription import Watch
+from latchkey.application.turns.subscription import TurnSubscriptions
 from latchkey.domain.turn import TurnId
 from latchkey.interfaces.http.event_stream import event_stream
 from latchkey.interfaces.http.requests import ApiRequest
@@ -43,11 +43,11 @@ class TurnController(Controller):
 
         A client that lost the connection goes on behind the last event that it has.
         """
-        watch: Watch = request.app.state.watch
-        watch.check_followers(request.user)
+        subscriptions: TurnSubscriptions = request.app.state.subscriptions
+        subscriptions.check_followers(request.user)
         await request.look(turns.get_turn, TurnId(turn_id))
         start = after if last_event_id is None else last_event_id
-        return event_stream(watch.follow(request.user, TurnId(turn_id), start))
+        return event_stream(subscriptions.follow(request.user, TurnId(turn_id), start))
 
     @post("/{turn_id:uuid}/cancel", status_code=200)
     async def cancel_turn(self, request: ApiRequest, turn_id: FromPath[UUID]) -> PublishedTurn:

@@ -26,7 +26,7 @@ _STARTUP_S = 60
 """A worker that does not answer its supervisor for that long is replaced; importing everything may take a while."""
 
 
-class Listening(Struct, frozen=True):
+class ListenAddress(Struct, frozen=True):
     """Where to listen, and with how many processes."""
 
     host: str
@@ -47,7 +47,7 @@ class _Server(uvicorn.Server):
             self._announce()
 
 
-def listen(create: Callable[[], ASGIApp], listening: Listening, announce: Callable[[], None]) -> bool:
+def listen(create: Callable[[], ASGIApp], address: ListenAddress, announce: Callable[[], None]) -> bool:
     """Serve until told to stop, and tell whether it ever started. Each worker makes its own `create()`.
 
     Raises `Unavailable` if the address cannot be had.
@@ -55,7 +55,7 @@ def listen(create: Callable[[], ASGIApp], listening: Listening, announce: Callab
     config = uvicorn.Config(
         create,
         factory=True,
-        workers=listening.workers,
+        workers=address.workers,
         loop="uvloop",
         http=Connection,
         ws="none",
@@ -70,8 +70,8 @@ def listen(create: Callable[[], ASGIApp], listening: Listening, announce: Callab
         timeout_worker_healthcheck=_STARTUP_S,
     )
     _open_as_many_files_as_allowed()
-    with _bound(listening) as bound:
-        if listening.workers == 1:
+    with _bound(address) as bound:
+        if address.workers == 1:
             server = _Server(config, announce)
             # uvicorn raises the signal anew once it has done what it asked for; then there is nothing left to do.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -84,12 +84,12 @@ def listen(create: Callable[[], ASGIApp], listening: Listening, announce: Callab
     return True
 
 
-def _bound(listening: Listening) -> socket.socket:
-    family = socket.AF_INET6 if ":" in listening.host else socket.AF_INET
+def _bound(address: ListenAddress) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
-        bound = socket.create_server((listening.host, listening.port), family=family, backlog=_BACKLOG)
+        bound = socket.create_server((address.host, address.port), family=family, backlog=_BACKLOG)
     except OSError as error:
-        raise Unavailable(f"Cannot listen on {listening.host}:{listening.port}: {error.strerror}.") from error
+        raise Unavailable(f"Cannot listen on {address.host}:{address.port}: {error.strerror}.") from error
     # Only Linux can give up a client that takes no more of its answer; connections have what the listener has.
     if timeout := getattr(socket, "TCP_USER_TIMEOUT", None):
         bound.setsockopt(socket.IPPROTO_TCP, timeout, _UNREAD_S * 1000)

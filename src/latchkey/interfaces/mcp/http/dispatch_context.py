@@ -15,7 +15,7 @@ from latchkey.interfaces.mcp.results import JSON_BODY
 _OVER_HTTP = TransportContext(kind="streamable-http", can_send_request=False)
 
 
-class Exchange:
+class OneShotDispatchContext:
     """The SDK's `DispatchContext` where the answer is one JSON body.
 
     A client that leaves does not stop its call, so nothing is ever cancelled here either.

@@ -7,18 +7,18 @@ from mcp_types import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR
 
 from latchkey.domain.errors import Failure, Invalid, Malformed, Unauthenticated
 from latchkey.interfaces.errors import status_of
-from latchkey.interfaces.mcp.http.response import Header, Reply
+from latchkey.interfaces.mcp.http.response import Header, HttpResponse
 
 # What a description must not have in it (RFC 6750, 3).
 _UNQUOTABLE = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")
 
 
-def refusal_of(failure: Failure, *headers: Header) -> Reply:
+def refusal_of(failure: Failure, *headers: Header) -> HttpResponse:
     """A failure as an answer: its HTTP status, and a JSON-RPC error, which is what MCP clients read."""
     seconds = failure.retry_after
     if seconds is not None:
         headers = (*headers, (b"retry-after", str(seconds).encode()))
-    return Reply(status_of(failure), error_body(_code(failure), f"{failure.code}: {failure.detail}"), headers)
+    return HttpResponse(status_of(failure), error_body(_code(failure), f"{failure.code}: {failure.detail}"), headers)
 
 
 def challenge(failure: Failure, metadata_url: str | None, *, given: bool) -> Header:

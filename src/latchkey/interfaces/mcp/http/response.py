@@ -11,14 +11,14 @@ Header = tuple[bytes, bytes]
 _JSON = (b"content-type", b"application/json")
 
 
-class Reply(Struct, frozen=True):
+class HttpResponse(Struct, frozen=True):
     """An HTTP response, before it is on its way."""
 
     status: int
     body: bytes = b""
     headers: tuple[Header, ...] = ()
 
-    async def leave_by(self, send: Send) -> None:
+    async def send(self, send: Send) -> None:
         length = (b"content-length", b"%d" % len(self.body))
         headers = [*((_JSON,) if self.body else ()), length, *self.headers]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})

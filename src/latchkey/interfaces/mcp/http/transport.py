@@ -34,14 +34,14 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from latchkey.domain.errors import UnsupportedMediaType
-from latchkey.interfaces.mcp.http.dispatch_context import Exchange
+from latchkey.interfaces.mcp.http.dispatch_context import OneShotDispatchContext
 from latchkey.interfaces.mcp.http.errors import refusal_of
-from latchkey.interfaces.mcp.http.response import Header, Reply
+from latchkey.interfaces.mcp.http.response import Header, HttpResponse
 
 _JSON = "application/json"
 _NO_MESSAGE = ErrorData(code=INVALID_REQUEST, message="Send one JSON-RPC request or notification as the body.")
 _NOT_ACCEPTABLE = ErrorData(code=INVALID_REQUEST, message=f"The answer is {_JSON}: accept it.")
-_ACCEPTED = Reply(202)
+_ACCEPTED = HttpResponse(202)
 
 _encode = msgspec.json.Encoder().encode
 _log = logging.getLogger("latchkey.mcp")
@@ -60,14 +60,14 @@ class Transport:
         self._server = server
         self._lifespan_state = lifespan_state
 
-    async def answer(self, given: Iterable[Header], message: Any) -> Reply:
+    async def answer(self, given: Iterable[Header], message: Any) -> HttpResponse:
         """The answer to a message, whatever JSON it is. The version in the headers says of which era it is."""
         pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in given]
         headers = dict(pairs)
         if not _is_json(headers.get("content-type", "")):
             return refusal_of(UnsupportedMediaType(f"Send the body as {_JSON}."))
         if not _takes_json(headers.get("accept", "")):
-            return Reply(406, _failed(None, _NOT_ACCEPTABLE))
+            return HttpResponse(406, _failed(None, _NOT_ACCEPTABLE))
         version = headers.get(MCP_PROTOCOL_VERSION_HEADER, DEFAULT_NEGOTIATED_VERSION)
         if version in HANDSHAKE_PROTOCOL_VERSIONS:
             return await self._answer_in_session_era(version, message)
@@ -75,17 +75,21 @@ class Transport:
             return _acknowledgement(version, message)
         return await self._answer_in_current_era(pairs, headers, message)
 
-    async def _answer_in_session_era(self, version: str, message: Any) -> Reply:
+    async def _answer_in_session_era(self, version: str, message: Any) -> HttpResponse:
         try:
             received = jsonrpc_message_adapter.validate_python(message, by_name=False)
         except ValidationError:
-            return Reply(400, _failed(None, _NO_MESSAGE))
+            return HttpResponse(400, _failed(None, _NO_MESSAGE))
         if not isinstance(received, JSONRPCRequest):
             return _ACCEPTED
         answer = await self._perform(received, Connection.from_envelope(version, None, None))
-        return Reply(200, _failed(received.id, answer) if isinstance(answer, ErrorData) else _done(received.id, answer))
+        return HttpResponse(
+            200, _failed(received.id, answer) if isinstance(answer, ErrorData) else _done(received.id, answer)
+        )
 
-    async def _answer_in_current_era(self, pairs: list[tuple[str, str]], headers: Headers, message: Any) -> Reply:
+    async def _answer_in_current_era(
+        self, pairs: list[tuple[str, str]], headers: Headers, message: Any
+    ) -> HttpResponse:
         try:
             request = JSONRPCRequest.model_validate(message)
         except ValidationError:
@@ -100,14 +104,14 @@ class Transport:
         answer = await self._perform(request, caller)
         if isinstance(answer, ErrorData):
             return _refused(request.id, answer)
-        return Reply(200, _done(request.id, answer))
+        return HttpResponse(200, _done(request.id, answer))
 
     async def _perform(self, request: JSONRPCRequest, connection: Connection) -> dict[str, Any] | ErrorData:
         """The result, or what went wrong; of a bug nobody is told more than that there is one."""
         runner = ServerRunner(self._server, connection, self._lifespan_state)
         try:
             async with connection.exit_stack:
-                return await runner.on_request(Exchange(request.id), request.method, request.params)
+                return await runner.on_request(OneShotDispatchContext(request.id), request.method, request.params)
         except MCPError as error:
             return error.error
         except ValidationError:
@@ -117,7 +121,7 @@ class Transport:
             return ErrorData(code=INTERNAL_ERROR, message="Internal error")
 
 
-def _acknowledgement(version: str, message: dict[str, Any]) -> Reply:
+def _acknowledgement(version: str, message: dict[str, Any]) -> HttpResponse:
     """No notification of a client means anything here. A malformed one, or of an unknown version, is told so."""
     try:
         JSONRPCNotification.model_validate(message)
@@ -131,9 +135,9 @@ def _error_of(rejection: InboundLadderRejection) -> ErrorData:
     return ErrorData(code=rejection.code, message=rejection.message, data=rejection.data)
 
 
-def _refused(id: RequestId | None, error: ErrorData) -> Reply:
+def _refused(id: RequestId | None, error: ErrorData) -> HttpResponse:
     """With the status that the current protocol has for some codes."""
-    return Reply(ERROR_CODE_HTTP_STATUS.get(error.code, 200), _failed(id, error))
+    return HttpResponse(ERROR_CODE_HTTP_STATUS.get(error.code, 200), _failed(id, error))
 
 
 def _failed(id: RequestId | None, error: ErrorData) -> bytes:
