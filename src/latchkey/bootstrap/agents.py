@@ -18,10 +18,6 @@ from latchkey.domain.ports import Agent
 from latchkey.infrastructure.agents.claude.command import ClaudeCli
 
 
-class ClosingAgent(Agent, Protocol):
-    async def aclose(self) -> None: ...
-
-
 class LazyAgent:
     """Itself it needs nothing. What an agent imports takes 0.5 s of CPU and 36 MB.
 
@@ -29,10 +25,10 @@ class LazyAgent:
     meanwhile.
     """
 
-    def __init__(self, name: str, load: Callable[[], ClosingAgent]) -> None:
+    def __init__(self, name: str, load: Callable[[], Agent]) -> None:
         self.name = name
         self._load = load
-        self._loading: asyncio.Task[ClosingAgent] | None = None
+        self._loading: asyncio.Task[Agent] | None = None
 
     async def run(self, agent_run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
         # Shared by all turns that wait for it; one that is cancelled meanwhile takes it from nobody.
@@ -48,7 +44,7 @@ class LazyAgent:
         if not self._loading.exception():
             await self._loading.result().aclose()
 
-    def _loaded(self) -> asyncio.Task[ClosingAgent]:
+    def _loaded(self) -> asyncio.Task[Agent]:
         """What went wrong is tried again with the next turn."""
         if self._loading is None or (self._loading.done() and self._loading.exception()):
             self._loading = asyncio.create_task(asyncio.to_thread(self._load))
@@ -81,7 +77,7 @@ class Agents:
             return None
         return self._made.setdefault(name, LazyAgent(name, partial(self._make, name)))
 
-    def _make(self, name: AgentName) -> ClosingAgent:
+    def _make(self, name: AgentName) -> Agent:
         if name == "rehearsal":
             with importing():
                 from latchkey.infrastructure.agents.scripted.agent import RehearsalAgent

@@ -50,7 +50,7 @@ class Commands:
         settings = Settings.read(os.environ)
         if settings.context_token is None:
             raise ConfigurationError("LATCHKEY_CONTEXT_TOKEN: must be set to a context token, which begins with lk_")
-        serve(settings, TokenSecret(settings.context_token))
+        serve(settings, TokenSecret.parse(settings.context_token))
 
     def doctor(self) -> Iterable[Finding]:
         with importing():

@@ -92,29 +92,31 @@ class Owner(Struct, frozen=True):
 
 
 class TokenSecret(Struct, frozen=True):
-    """The credential of whoever holds a context token: `lk_`, 256 random bits, and whose door it opens.
+    """The credential of a context token's holder: `lk_`, 256 random bits, and the user id in base64url.
 
-    The user is named only so that the look-up starts at their rows; the digest of the whole text decides.
+    `user_id` is not verified: it only selects the rows in which the digest of the whole text is looked up.
     """
 
     text: str
+    user_id: UserId
 
     @classmethod
     def mint(cls, user_id: UserId) -> Self:
-        whose = urlsafe_b64encode(user_id.encode()).rstrip(b"=").decode()
-        return cls(TOKEN_PREFIX + secrets.token_urlsafe(_RANDOM_BYTES) + whose)
+        """Make a new random secret."""
+        encoded_user = urlsafe_b64encode(user_id.encode()).rstrip(b"=").decode()
+        return cls(TOKEN_PREFIX + secrets.token_urlsafe(_RANDOM_BYTES) + encoded_user, user_id)
 
-    @property
-    def user_id(self) -> UserId:
-        """Whose rows to look in, which proves nothing. Raises `Unauthenticated` for what cannot be a token."""
-        whose = self.text[len(TOKEN_PREFIX) + _RANDOM_CHARS :]
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a secret as a client sends it. Raises `Unauthenticated` if the text is not of this form."""
+        encoded_user = text[len(TOKEN_PREFIX) + _RANDOM_CHARS :]
         try:
-            user_id = user_id_of(urlsafe_b64decode(whose + "=" * (-len(whose) % 4)).decode("ascii"))
+            user_id = user_id_of(urlsafe_b64decode(encoded_user + "=" * (-len(encoded_user) % 4)).decode("ascii"))
         except ValueError:
             user_id = None
-        if user_id is None or not self.text.startswith(TOKEN_PREFIX):
-            raise Unauthenticated("This is not a context token: it is `lk_` and what followed when it was made.")
-        return user_id
+        if user_id is None or not text.startswith(TOKEN_PREFIX):
+            raise Unauthenticated("Malformed context token: it must be `lk_` followed by the token exactly as issued.")
+        return cls(text, user_id)
 
     @property
     def digest(self) -> str:

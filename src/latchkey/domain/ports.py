@@ -111,6 +111,10 @@ class Agent(Protocol):
         """
         ...
 
+    async def aclose(self) -> None:
+        """Stop all runs and release connections, processes and files."""
+        ...
+
 
 class Identity(Protocol):
     """Tells who somebody is by the token that their identity provider gave them."""

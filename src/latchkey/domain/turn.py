@@ -46,9 +46,10 @@ class Idempotency(Struct, frozen=True):
 
 
 class Turn(Struct, frozen=True, kw_only=True):
-    """One turn. While it runs, whoever runs it renews its lease; a lease that has passed means nobody does.
+    """One turn. The process that runs it renews its lease; if the lease has passed, that process is gone.
 
-    `last_event` is the number of its newest event, and `answer_length` how many characters of the answer its events hold.
+    `last_event` is the number of the newest event; `answer_length` is the number of characters of the answer in the
+    events so far.
     """
 
     id: TurnId

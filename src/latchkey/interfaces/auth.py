@@ -31,5 +31,5 @@ async def credential_of(authorization: str | None, identity: Identity, audience:
     """The person, or the context token, which the unit of work resolves. Raises like `owner_of`."""
     bearer = bearer_of(authorization)
     if bearer.startswith(TOKEN_PREFIX):
-        return TokenSecret(bearer)
+        return TokenSecret.parse(bearer)
     return Owner(await identity.authenticate(bearer, audience=audience))

@@ -87,7 +87,7 @@ async def test_forged_tokens_open_nothing(units: UnitsOfWork, me: Owner, you: Ow
     ]
     for forgery in forgeries:
         with pytest.raises(Unauthenticated):
-            async with units.open(TokenSecret(forgery), mode):
+            async with units.open(TokenSecret.parse(forgery), mode):
                 raise AssertionError
 
 
@@ -111,7 +111,7 @@ GARBAGE = {
 async def test_garbage_opens_nothing(units: UnitsOfWork, text: str) -> None:
     for mode in MODES:
         with pytest.raises(Unauthenticated):
-            async with units.open(TokenSecret(text), mode):
+            async with units.open(TokenSecret.parse(text), mode):
                 raise AssertionError
 
 

@@ -18,7 +18,7 @@ ME = Owner(UserId("me"))
 
 OTHER_PROCESS = """
 import asyncio, os, sys
-from latchkey.application.dispatcher import Application
+from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tasks import add_task
 from latchkey.domain.errors import Unauthenticated
 from latchkey.domain.credentials import TokenSecret
@@ -28,9 +28,9 @@ from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 
 async def main():
     engine = create_engine(sys.argv[1])
-    app = Application(SqlUnitsOfWork(engine), lambda call: None)
+    app = Dispatcher(SqlUnitsOfWork(engine), lambda call: None)
     try:
-        print((await app.call(TokenSecret(os.environ["TOKEN"]), add_task, NewTask("From elsewhere"))).title)
+        print((await app.call(TokenSecret.parse(os.environ["TOKEN"]), add_task, NewTask("From elsewhere"))).title)
     except Unauthenticated as refused:
         print(refused.code)
     await engine.dispose()

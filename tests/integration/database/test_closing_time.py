@@ -27,6 +27,9 @@ class Thoughtful:
         yield TextDelta("Hm.")
         await asyncio.Event().wait()
 
+    async def aclose(self) -> None:
+        """There is nothing to release."""
+
 
 async def test_a_turn_that_is_accepted_after_the_runner_was_closed_is_interrupted_at_once(sqlite_url: str) -> None:
     """The message waits behind a writer, the runner is closed, and then the writer lets it through."""

@@ -57,8 +57,8 @@ class ModelApi(Protocol):
     def decode_events(self, told: AsyncIterator[list[bytes]]) -> AsyncGenerator[list[ModelEvent], None]:
         """What the data of events mean; those that came together mean something together.
 
-        Raises what `ModelEvent` may hold as well, and `ValueError`, `TypeError`, `AttributeError` or `LookupError` for what
-        has an unknown shape.
+        Raises what `ModelEvent` may hold as well, and `ValueError`, `TypeError`, `AttributeError` or `LookupError` for
+        what has an unknown shape.
         """
         ...
 
