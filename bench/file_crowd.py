@@ -19,8 +19,8 @@ import click
 import httpx2
 
 from bench.file_turn import file_turn
-from tests.e2e.desk import Desk, a_desk, asking_claude, saving
-from tests.e2e.program import SIGNED, migrated, token_for
+from tests.e2e.claude_service import ClaudeService, claude_service, claude_settings, save_artifact_step
+from tests.e2e.service_process import BASE_SETTINGS, issue_token, migrate_database
 from tests.fakes.model_script import says
 from tests.fakes.model_server import model_server
 
@@ -34,14 +34,14 @@ async def main() -> None:
         home = Path(folder) / "home"
         home.mkdir()
         async with model_server() as model:
-            model.script += [saving(), says("Here it is.")] * (TURNS + 1)
-            given = {**SIGNED, **asking_claude(model), "LATCHKEY_TURNS_PER_USER": str(TURNS)}
-            migrated(home, given)
-            with a_desk(home, given, token_for("ada", home, given)) as desk:
+            model.script += [save_artifact_step(), says("Here it is.")] * (TURNS + 1)
+            given = {**BASE_SETTINGS, **claude_settings(model), "LATCHKEY_TURNS_PER_USER": str(TURNS)}
+            migrate_database(home, given)
+            with claude_service(home, given, issue_token("ada", home, given)) as desk:
                 await compare(desk)
 
 
-async def compare(desk: Desk) -> None:
+async def compare(desk: ClaudeService) -> None:
     authorization = {"authorization": f"Bearer {desk.token}"}
     with multiprocessing.Manager() as manager, ProcessPoolExecutor(1) as elsewhere:
         async with httpx2.AsyncClient(base_url=desk.replica.url, headers=authorization) as client:

@@ -17,8 +17,8 @@ import click
 import httpx2
 
 from latchkey.infrastructure.agents.claude.command import find_cli
-from tests.e2e.desk import API_KEY, a_desk, asking_claude, saving
-from tests.e2e.program import SIGNED, migrated, token_for
+from tests.e2e.claude_service import API_KEY, claude_service, claude_settings, save_artifact_step
+from tests.e2e.service_process import BASE_SETTINGS, issue_token, migrate_database
 from tests.fakes.model_script import says
 from tests.fakes.model_server import ModelServer, model_server
 
@@ -35,9 +35,9 @@ async def main() -> None:
         home = Path(folder) / "home"
         home.mkdir()
         async with model_server() as model:
-            given = {**SIGNED, **asking_claude(model)}
-            migrated(home, given)
-            with a_desk(home, given, token_for("ada", home, given)) as desk:
+            given = {**BASE_SETTINGS, **claude_settings(model)}
+            migrate_database(home, given)
+            with claude_service(home, given, issue_token("ada", home, given)) as desk:
                 authorization = {"authorization": f"Bearer {desk.token}"}
                 async with httpx2.AsyncClient(base_url=desk.replica.url, headers=authorization) as client:
                     await compare(client, model, home)
@@ -47,7 +47,7 @@ async def compare(client: httpx2.AsyncClient, model: ModelServer, home: Path) ->
     bare: list[float] = []
     turns: list[float] = []
     for number in range(ROUNDS + 1):
-        model.script += [says("Hello."), says("Hello again."), saving(), says("Here it is.")]
+        model.script += [says("Hello."), says("Hello again."), save_artifact_step(), says("Here it is.")]
         for seconds, taken in ((bare, start_up(model, home)), (turns, file_turn(client))):
             began = perf_counter()
             await taken

@@ -19,7 +19,7 @@ from uuid import uuid4
 import click
 
 from bench.streaming import token
-from tests.e2e.program import SIGNED, Replica, migrated, served
+from tests.e2e.service_process import BASE_SETTINGS, Replica, migrate_database, running_service
 
 CONNECTIONS = 64
 SECONDS = 6.0
@@ -31,11 +31,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "home"
         home.mkdir()
-        given = {**SIGNED, "LATCHKEY_DATABASE_URL": os.environ.get("LATCHKEY_DATABASE_URL", "")}
-        migrated(home, given)
+        given = {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": os.environ.get("LATCHKEY_DATABASE_URL", "")}
+        migrate_database(home, given)
         for outcome, limit in LIMITS.items():
             limited = {**given, "LATCHKEY_REQUESTS_PER_MINUTE": limit}
-            with served(home=home, environment=limited) as replica:
+            with running_service(home=home, environment=limited) as replica:
                 compare(replica, outcome)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from bench.streaming import a_service, request, slow_model, token
-from tests.e2e.program import Replica
+from tests.e2e.service_process import Replica
 
 TURNS = 20
 FOLLOWERS = 1000

@@ -15,7 +15,7 @@ from bench.http1 import Connection
 from bench.target import Operation, Values, Wrong
 
 WARM_S = 0.4
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 
 
 class Result(Struct, frozen=True):
@@ -45,7 +45,7 @@ class Load:
             running = [asyncio.create_task(self._ask(*pair, until)) for pair in ready]
             await asyncio.sleep(WARM_S)
             spent, start, self._recording = cpu_seconds(pid), perf_counter(), True
-            async with asyncio.timeout(seconds + PATIENCE_S):
+            async with asyncio.timeout(seconds + TIMEOUT_S):
                 await asyncio.gather(*running)
             spent, elapsed = cpu_seconds(pid) - spent, perf_counter() - start
         return self._result(spent, elapsed)

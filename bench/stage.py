@@ -24,7 +24,7 @@ import uvloop
 
 from bench.target import ROWS, Target, Template
 from tests.postgresql import PostgreSQL, postgresql
-from tests.tether import free_port
+from tests.process_supervision import free_port
 
 Kind = Literal["postgresql", "sqlite"]
 
@@ -33,7 +33,7 @@ LATCHKEY = Path(sysconfig.get_path("scripts")) / "latchkey"
 SECRET = "bench-secret-bench-secret-bench-secret"
 PEOPLE = 64
 """Of each kind: readers (w), writers (a), and those in the midst of a conversation (h)."""
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 
 SETTINGS = {
     "LATCHKEY_AUTH_SECRET": SECRET,
@@ -150,7 +150,7 @@ def running(command: list[str], port: int, folder: Path, log: Path, given: dict[
     with log.open("ab") as said:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=said, stderr=said)  # noqa: S603 - ours
     try:
-        until = monotonic() + PATIENCE_S
+        until = monotonic() + TIMEOUT_S
         while not _listens(port):
             if process.poll() is not None or monotonic() > until:
                 raise RuntimeError(f"{command[0]} did not start:\n{log.read_text()[-2000:]}")
@@ -159,7 +159,7 @@ def running(command: list[str], port: int, folder: Path, log: Path, given: dict[
     finally:
         process.terminate()
         try:
-            process.wait(PATIENCE_S)
+            process.wait(TIMEOUT_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

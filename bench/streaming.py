@@ -23,10 +23,10 @@ import click
 
 from latchkey.domain.credentials import UserId
 from latchkey.infrastructure.identity.shared_secret import SharedSecret
-from tests.e2e.program import SIGNED, Replica, migrated, served
+from tests.e2e.service_process import BASE_SETTINGS, Replica, migrate_database, running_service
 from tests.fakes.model_script import Answer
 from tests.fakes.responses_wire import responses_events
-from tests.tether import free_port
+from tests.process_supervision import free_port
 
 WORDS = 400
 PAUSE_S = 0.05
@@ -50,11 +50,11 @@ def a_service(model_url: str) -> Iterator[Replica]:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "home"
         home.mkdir()
-        given = {**SIGNED, "LATCHKEY_AGENT": "openai", "LATCHKEY_MODEL": "slow", "OPENAI_BASE_URL": model_url}
+        given = {**BASE_SETTINGS, "LATCHKEY_AGENT": "openai", "LATCHKEY_MODEL": "slow", "OPENAI_BASE_URL": model_url}
         if url := os.environ.get("LATCHKEY_DATABASE_URL"):
             given["LATCHKEY_DATABASE_URL"] = url
-        migrated(home, given)
-        with served(home=home, environment=given) as replica:
+        migrate_database(home, given)
+        with running_service(home=home, environment=given) as replica:
             yield replica
 
 
@@ -103,7 +103,7 @@ def request(user: str, port: str) -> bytes:
 
 
 def token(user: str) -> str:
-    signer = SharedSecret(SIGNED["LATCHKEY_AUTH_SECRET"].encode(), "latchkey", "latchkey")
+    signer = SharedSecret(BASE_SETTINGS["LATCHKEY_AUTH_SECRET"].encode(), "latchkey", "latchkey")
     return signer.sign(UserId(user), timedelta(hours=1))
 
 

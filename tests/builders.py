@@ -1,4 +1,4 @@
-"""Entities and inputs as a test needs them: right in all that it does not care about."""
+"""Builders of valid entities and inputs: a test names only the fields that matter to it."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,24 +18,24 @@ from latchkey.domain.turn import Turn, TurnId
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 LONG = timedelta(days=10_000)
 
-TERMS = AcceptanceLimits(lease=timedelta(minutes=1), turns_per_user=4, history_turns=40, history_chars=100_000)
+LIMITS = AcceptanceLimits(lease=timedelta(minutes=1), turns_per_user=4, history_turns=40, history_chars=100_000)
 TASK_GRANTS = [Grant.TASKS_READ, Grant.TASKS_WRITE]
 
 
-def a_conversation(title: str | None = "Groceries", **given: Any) -> Conversation:
+def a_conversation(title: str | None = "Groceries", **fields: Any) -> Conversation:
     return Conversation(
         **{
             "id": ConversationId(uuid7()),
             "title": title,
             "created_at": NOW,
             "updated_at": NOW,
-            **given,
+            **fields,
         }
     )
 
 
-def a_turn(conversation: Conversation, **given: Any) -> Turn:
-    """One that runs, and whose lease does not pass during a test."""
+def a_turn(conversation: Conversation, **fields: Any) -> Turn:
+    """A running turn whose lease does not expire during a test."""
     return Turn(
         **{
             "id": TurnId(uuid7()),
@@ -44,12 +44,12 @@ def a_turn(conversation: Conversation, **given: Any) -> Turn:
             "agent": "rehearsal",
             "started_at": NOW,
             "lease_until": NOW + LONG,
-            **given,
+            **fields,
         }
     )
 
 
-def a_message(turn: Turn, seq: int, content: str = "Buy milk", **given: Any) -> Message:
+def a_message(turn: Turn, seq: int, content: str = "Buy milk", **fields: Any) -> Message:
     return Message(
         **{
             "id": MessageId(uuid7()),
@@ -60,12 +60,12 @@ def a_message(turn: Turn, seq: int, content: str = "Buy milk", **given: Any) -> 
             "content": content,
             "tool_calls": [],
             "created_at": NOW,
-            **given,
+            **fields,
         }
     )
 
 
-def a_task(title: str = "Buy milk", **given: Any) -> Task:
+def a_task(title: str = "Buy milk", **fields: Any) -> Task:
     return Task(
         **{
             "id": TaskId(uuid7()),
@@ -78,12 +78,12 @@ def a_task(title: str = "Buy milk", **given: Any) -> Task:
             "created_at": NOW,
             "updated_at": NOW,
             "completed_at": None,
-            **given,
+            **fields,
         }
     )
 
 
-def an_artifact(title: str = "Groceries", **given: Any) -> Artifact:
+def an_artifact(title: str = "Groceries", **fields: Any) -> Artifact:
     return Artifact(
         **{
             "id": ArtifactId(uuid7()),
@@ -94,12 +94,12 @@ def an_artifact(title: str = "Groceries", **given: Any) -> Artifact:
             "version": 1,
             "created_at": NOW,
             "updated_at": NOW,
-            **given,
+            **fields,
         }
     )
 
 
-def a_tool_call(name: str = "add_task", **given: Any) -> ToolCall:
+def a_tool_call(name: str = "add_task", **fields: Any) -> ToolCall:
     return ToolCall(
         **{
             "id": ToolCallId(uuid7()),
@@ -109,13 +109,13 @@ def a_tool_call(name: str = "add_task", **given: Any) -> ToolCall:
             "is_error": False,
             "started_at": NOW,
             "duration_ms": 3,
-            **given,
+            **fields,
         }
     )
 
 
-def a_context_token(**given: Any) -> ContextToken:
-    """One that opens the to-do tasks, and does not expire during a test."""
+def a_context_token(**fields: Any) -> ContextToken:
+    """A token with the task grants that does not expire during a test."""
     return ContextToken(
         **{
             "id": ContextTokenId(uuid7()),
@@ -124,6 +124,6 @@ def a_context_token(**given: Any) -> ContextToken:
             "turn_id": None,
             "created_at": NOW,
             "expires_at": NOW + LONG,
-            **given,
+            **fields,
         }
     )

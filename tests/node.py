@@ -1,4 +1,4 @@
-"""Node.js programs for tests, run by the Node that the development requirements bring."""
+"""Runs Node.js programs for tests with the Node of the development requirements."""
 
 import fcntl
 import os
@@ -10,15 +10,15 @@ _INSTALLED = "node_modules/.package-lock.json"
 
 
 def node() -> Path:
-    """The executable."""
+    """The path of the Node executable."""
     return _home() / "bin" / "node"
 
 
 def installed(folder: Path) -> Path:
-    """The folder of a `package.json`, its `package-lock.json` installed; of several that ask at once, one does it."""
+    """Install the `package-lock.json` of a folder and return the folder. Concurrent calls install once."""
     lock, done = folder / "package-lock.json", folder / _INSTALLED
-    with (folder / ".installing").open("w") as turn:
-        fcntl.flock(turn, fcntl.LOCK_EX)
+    with (folder / ".installing").open("w") as lock_file:
+        fcntl.flock(lock_file, fcntl.LOCK_EX)
         if not done.exists() or done.stat().st_mtime < lock.stat().st_mtime:
             npm = _home() / "lib/node_modules/npm/bin/npm-cli.js"
             command: list[str | Path] = [
@@ -36,7 +36,7 @@ def installed(folder: Path) -> Path:
 
 
 def environment(**added: str) -> dict[str, str]:
-    """This process's environment, in which programs that look for `node` find ours first."""
+    """The environment of this process, with our `node` first on the PATH."""
     return {**os.environ, "PATH": f"{_home() / 'bin'}{os.pathsep}{os.environ['PATH']}", **added}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.postgresql import OWNER, OWNER_PASSWORD, PostgreSQL
-from tests.tether import free_port, humble_account, humble_folder, tethered
+from tests.process_supervision import free_port, supervised, unprivileged_account, unprivileged_folder
 
 SETTINGS = """
 [databases]
@@ -34,13 +34,13 @@ def pgbouncer(server: PostgreSQL, log: Path) -> Iterator[PostgreSQL]:
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
     if program is None:
         pytest.skip("needs the program `pgbouncer`: install your system's package of that name")
-    with humble_folder() as folder:
+    with unprivileged_folder() as folder:
         port, users, settings = free_port(), folder / "users.txt", folder / "pgbouncer.ini"
         known = {server.admin.username: server.admin.password or "", OWNER: OWNER_PASSWORD}
         users.write_text("".join(f'"{name}" "{password}"\n' for name, password in known.items()))
         address = {"host": server.admin.host or "127.0.0.1", "server_port": server.admin.port or 5432}
         settings.write_text(SETTINGS.format(**address, port=port, users=users))
-        if user := humble_account().user:
+        if user := unprivileged_account().user:
             shutil.chown(users, user)
-        with tethered([program, str(settings)], folder, log, ready="process up", signal="KILL"):
+        with supervised([program, str(settings)], folder, log, ready="process up", signal="KILL"):
             yield replace(server, admin=server.admin.set(host="127.0.0.1", port=port))

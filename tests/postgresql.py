@@ -13,7 +13,7 @@ from pathlib import Path
 import asyncpg
 from sqlalchemy import URL, make_url
 
-from tests.tether import free_port, humble_account, humble_folder, tethered
+from tests.process_supervision import free_port, supervised, unprivileged_account, unprivileged_folder
 
 OWNER = "latchkey_test_owner"
 OWNER_PASSWORD = "owner"
@@ -79,13 +79,13 @@ def _given(address: str) -> Iterator[PostgreSQL]:
 
 @contextmanager
 def _throw_away(log: Path) -> Iterator[PostgreSQL]:
-    with humble_folder() as folder:
+    with unprivileged_folder() as folder:
         binaries, data, port = _within_reach(_binaries(), folder), folder / "data", free_port()
         _run([binaries / "initdb", "--pgdata", data, *INITDB], folder)
         settings = {**HASTE, "listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": folder}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         command = [str(binaries / "postgres"), "-D", str(data), *options]
-        with tethered(command, folder, log, ready="ready to accept connections", signal="INT"):
+        with supervised(command, folder, log, ready="ready to accept connections", signal="INT"):
             yield PostgreSQL(URL.create("postgresql", "postgres", host="127.0.0.1", port=port, database="postgres"))
 
 
@@ -123,7 +123,7 @@ def _within_reach(binaries: Path, folder: Path) -> Path:
 
 
 def _run(command: list[str | Path], folder: Path) -> None:
-    account = humble_account()
+    account = unprivileged_account()
     done = subprocess.run(
         command,
         cwd=folder,

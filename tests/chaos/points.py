@@ -11,7 +11,7 @@ from tests.chaos.clockwork import Clockwork, Hold, asking
 from tests.chaos.cluster import Cluster, Slow, Statement
 from tests.chaos.record import Record, Sent
 from tests.chaos.talker import Talker
-from tests.patience import eventually
+from tests.polling import wait_until
 
 WORDS = 3
 SLOWLY_S = 3.0
@@ -99,7 +99,7 @@ async def at_their_points(
 
     talks = [asyncio.create_task(talk(traveller)) for traveller in travellers]
     try:
-        await eventually(have_arrived)
+        await wait_until(have_arrived)
         yield talks
     finally:
         await cluster.slow_down()

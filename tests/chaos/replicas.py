@@ -11,8 +11,8 @@ from typing import Self
 
 from latchkey.domain.credentials import UserId
 from latchkey.infrastructure.identity.shared_secret import SharedSecret
-from tests.e2e.program import SIGNED, Environment, Replica, served
-from tests.patience import PATIENCE_S
+from tests.e2e.service_process import BASE_SETTINGS, Environment, Replica, running_service
+from tests.polling import TIMEOUT_S
 
 LEASE_S = 1.0
 
@@ -26,7 +26,7 @@ class Replicas:
         self.lease_s = LEASE_S
         self._home = home
         self._environment = {
-            **SIGNED,
+            **BASE_SETTINGS,
             "LATCHKEY_AGENT": "openai",
             "LATCHKEY_MODEL": "clockwork",
             "LATCHKEY_TURN_LEASE_S": str(LEASE_S),
@@ -49,7 +49,7 @@ class Replicas:
     async def start(self, nth: int) -> None:
         async with self._one_at_a_time:
             stack = ExitStack()
-            replica = served(home=self._home, environment=self._environment)
+            replica = running_service(home=self._home, environment=self._environment)
             self._running[nth] = await asyncio.to_thread(stack.enter_context, replica), stack
 
     async def end(self, nth: int, signal: Signals) -> None:
@@ -87,8 +87,8 @@ class Replicas:
 
 def _end(replica: Replica, signal: Signals) -> None:
     os.kill(_process_id(replica), signal)
-    replica.process.join(PATIENCE_S)
-    assert replica.process.exitcode is not None, f"It lives on after {signal.name}:\n{replica.said}"
+    replica.process.join(TIMEOUT_S)
+    assert replica.process.exitcode is not None, f"It lives on after {signal.name}:\n{replica.log_text}"
 
 
 def _process_id(replica: Replica) -> int:

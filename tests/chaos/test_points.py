@@ -12,7 +12,7 @@ from tests.chaos.inquest import Inquest
 from tests.chaos.picture import Reader
 from tests.chaos.points import Point, Traveller, at_their_points
 from tests.chaos.talker import SLACK_S
-from tests.patience import eventually
+from tests.polling import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -82,7 +82,7 @@ async def _see_it_end(cluster: Cluster, nth: int, traveller: Traveller) -> None:
             ]
             return [turn["status"] for turn in turns] == ["interrupted"]
 
-        await eventually(has_ended)
+        await wait_until(has_ended)
         (await reader.picture()).remember_in(traveller.record)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.program import SIGNED, Environment, run
+from tests.e2e.service_process import BASE_SETTINGS, Environment, run_command
 
 
 @pytest.fixture
@@ -18,10 +18,10 @@ def home(tmp_path: Path) -> Path:
 @pytest.fixture
 def configured(database_url: str) -> Environment:
     """All that a service must be told, with a migrated database of each kind in turn."""
-    return {**SIGNED, "LATCHKEY_DATABASE_URL": database_url}
+    return {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": database_url}
 
 
 @pytest.fixture
 def token(home: Path, configured: Environment) -> str:
     """Of the user `ada`."""
-    return run("token", "ada", home=home, environment=configured).stdout.strip()
+    return run_command("token", "ada", home=home, environment=configured).stdout.strip()

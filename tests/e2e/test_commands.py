@@ -8,7 +8,7 @@ import pytest
 from mcp import Client, StdioServerParameters
 
 from latchkey.infrastructure.agents.claude.command import TESTED_VERSION
-from tests.e2e.program import LATCHKEY, SIGNED, Environment, run, served
+from tests.e2e.service_process import BASE_SETTINGS, LATCHKEY, Environment, run_command, running_service
 from tests.integration.claude.scene import stand_in
 
 
@@ -20,10 +20,10 @@ def claims(token: str) -> dict[str, object]:
 
 @pytest.mark.parametrize(("ttl", "seconds"), [([], 3600), (["--ttl", "30s"], 30), (["--ttl", "7d"], 7 * 86_400)])
 def test_a_token_stands_alone_on_standard_output(home: Path, ttl: list[str], seconds: int) -> None:
-    done = run("token", "auth0|ada", *ttl, home=home, environment=SIGNED)
+    done = run_command("token", "auth0|ada", *ttl, home=home, environment=BASE_SETTINGS)
     issued = claims(done.stdout.strip())
 
-    assert (done.code, done.stderr, done.stdout.count("\n")) == (0, "", 1)
+    assert (done.exit_code, done.stderr, done.stdout.count("\n")) == (0, "", 1)
     assert (issued["sub"], issued["iss"], issued["aud"]) == ("auth0|ada", "latchkey", "latchkey")
     assert int(str(issued["exp"])) - int(str(issued["iat"])) == seconds
 
@@ -31,35 +31,35 @@ def test_a_token_stands_alone_on_standard_output(home: Path, ttl: list[str], sec
 def test_there_is_no_token_to_print_where_a_provider_signs(home: Path) -> None:
     provider = dict.fromkeys(("LATCHKEY_AUTH_ISSUER", "LATCHKEY_AUTH_AUDIENCE"), "https://auth.example")
     environment = {"LATCHKEY_AUTH_JWKS_URL": "https://auth.example/jwks", **provider}
-    refused = run("token", "ada", home=home, environment=environment)
+    refused = run_command("token", "ada", home=home, environment=environment)
 
-    assert (refused.code, refused.stdout) == (1, "")
+    assert (refused.exit_code, refused.stdout) == (1, "")
     assert "LATCHKEY_AUTH_JWKS_URL" in refused.stderr
 
 
 def test_migrating_twice_is_migrating_once(home: Path, empty_database_url: str) -> None:
-    environment = {**SIGNED, "LATCHKEY_DATABASE_URL": empty_database_url}
-    before = run("doctor", home=home, environment=environment)
-    codes = [run("migrate", home=home, environment=environment).code for _ in range(2)]
-    after = run("doctor", home=home, environment=environment)
+    environment = {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": empty_database_url}
+    before = run_command("doctor", home=home, environment=environment)
+    codes = [run_command("migrate", home=home, environment=environment).exit_code for _ in range(2)]
+    after = run_command("doctor", home=home, environment=environment)
 
     assert codes == [0, 0]
-    assert (before.code, after.code) == (1, 0)
+    assert (before.exit_code, after.exit_code) == (1, 0)
     assert "latchkey migrate" in before.stdout
     assert "FAIL" not in after.stdout
 
 
 def test_a_service_may_migrate_before_it_serves(home: Path, empty_database_url: str) -> None:
-    environment = {**SIGNED, "LATCHKEY_DATABASE_URL": empty_database_url}
-    with served("--migrate", home=home, environment=environment) as replica:
-        assert replica.ask("GET", "/health/ready").json() == {"status": "ready"}
+    environment = {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": empty_database_url}
+    with running_service("--migrate", home=home, environment=environment) as replica:
+        assert replica.request("GET", "/health/ready").json() == {"status": "ready"}
 
 
 def test_a_doctor_says_check_by_check_what_is_missing(home: Path, sqlite_url: str) -> None:
-    examined = run("doctor", home=home, environment={"LATCHKEY_DATABASE_URL": sqlite_url})
+    examined = run_command("doctor", home=home, environment={"LATCHKEY_DATABASE_URL": sqlite_url})
     marks = {line.split(":")[0] for line in examined.stdout.splitlines()}
 
-    assert examined.code == 1
+    assert examined.exit_code == 1
     assert marks >= {"FAIL identity", "ok   database", "note agent", "note file agent", "ok   claude cli"}
     assert "LATCHKEY_AUTH_SECRET" in examined.stdout
 
@@ -67,13 +67,13 @@ def test_a_doctor_says_check_by_check_what_is_missing(home: Path, sqlite_url: st
 def test_a_doctor_says_who_makes_files_and_with_which_cli(home: Path, sqlite_url: str) -> None:
     """One of another version than the tested one is worth a note; one that is needed and does not run, a refusal."""
     old = stand_in(home, "print('2.0.0 (Claude Code)')")
-    configured = {**SIGNED, "LATCHKEY_DATABASE_URL": sqlite_url, "ANTHROPIC_API_KEY": "sk-very-secret"}
+    configured = {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": sqlite_url, "ANTHROPIC_API_KEY": "sk-very-secret"}
     environments = [configured, {**configured, "LATCHKEY_CLAUDE_CLI": str(old)}]
-    tested, other = [run("doctor", home=home, environment=environment) for environment in environments]
+    tested, other = [run_command("doctor", home=home, environment=environment) for environment in environments]
     old.write_text("#!/bin/sh\nexit 3\n")
-    broken = run("doctor", home=home, environment=environments[1])
+    broken = run_command("doctor", home=home, environment=environments[1])
 
-    assert (tested.code, other.code, broken.code) == (0, 0, 1)
+    assert (tested.exit_code, other.exit_code, broken.exit_code) == (0, 0, 1)
     assert "ok   file agent: claude makes files" in tested.stdout
     assert f"version {TESTED_VERSION}, the one that was tested" in tested.stdout
     assert f"note claude cli: {old} is version 2.0.0; {TESTED_VERSION} was tested" in other.stdout
@@ -87,27 +87,29 @@ def test_a_doctor_says_who_makes_files_and_with_which_cli(home: Path, sqlite_url
     ids=str,
 )
 def test_a_doctor_fails_an_agent_that_could_not_work(home: Path, sqlite_url: str, agent: Environment) -> None:
-    examined = run("doctor", home=home, environment={**SIGNED, "LATCHKEY_DATABASE_URL": sqlite_url, **agent})
+    examined = run_command(
+        "doctor", home=home, environment={**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": sqlite_url, **agent}
+    )
 
-    assert examined.code == 1
+    assert examined.exit_code == 1
     assert "FAIL agent" in examined.stdout
 
 
 def test_a_doctor_names_no_secret(home: Path, postgresql_url: str) -> None:
-    environment = {**SIGNED, "LATCHKEY_DATABASE_URL": postgresql_url, "OPENAI_API_KEY": "sk-very-secret"}
-    examined = run("doctor", home=home, environment=environment)
+    environment = {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": postgresql_url, "OPENAI_API_KEY": "sk-very-secret"}
+    examined = run_command("doctor", home=home, environment=environment)
 
-    assert examined.code == 0
-    assert not any(one in examined.stdout for one in (SIGNED["LATCHKEY_AUTH_SECRET"], "sk-very", "owner@"))
+    assert examined.exit_code == 0
+    assert not any(one in examined.stdout for one in (BASE_SETTINGS["LATCHKEY_AUTH_SECRET"], "sk-very", "owner@"))
 
 
 async def test_the_tools_are_reached_over_stdio_with_a_token_that_a_service_has_minted(
     home: Path, configured: Environment, token: str
 ) -> None:
     """In another process, which knows the database and the token, and nobody's identity."""
-    with served(home=home, environment=configured) as replica:
+    with running_service(home=home, environment=configured) as replica:
         asked = {"grants": ["tasks:read", "tasks:write"]}
-        minted = replica.ask("POST", "/api/ada/context-tokens", token, json=asked).json()
+        minted = replica.request("POST", "/api/ada/context-tokens", token, json=asked).json()
         environment = {
             "LATCHKEY_DATABASE_URL": configured["LATCHKEY_DATABASE_URL"],
             "LATCHKEY_CONTEXT_TOKEN": minted["token"],
@@ -115,10 +117,10 @@ async def test_the_tools_are_reached_over_stdio_with_a_token_that_a_service_has_
         program = StdioServerParameters(command=str(LATCHKEY), args=["mcp"], env=environment, cwd=home)
         async with Client(program) as client:
             added = await client.call_tool("add_task", {"title": "Buy milk"})
-        tasks = replica.ask("GET", "/api/ada/tasks", token).json()["items"]
-        replica.ask("DELETE", f"/api/ada/context-tokens/{minted['id']}", token)
-    refused = run("mcp", home=home, environment=environment)
+        tasks = replica.request("GET", "/api/ada/tasks", token).json()["items"]
+        replica.request("DELETE", f"/api/ada/context-tokens/{minted['id']}", token)
+    refused = run_command("mcp", home=home, environment=environment)
 
     assert tasks == [added.structured_content]
-    assert (refused.code, refused.stdout) == (1, "")
+    assert (refused.exit_code, refused.stdout) == (1, "")
     assert refused.stderr.startswith("latchkey: ")

@@ -7,8 +7,8 @@ from typing import Any
 
 import httpx2
 
-from tests.e2e.program import Environment, Replica, served
-from tests.patience import eventually_sync
+from tests.e2e.service_process import Environment, Replica, running_service
+from tests.polling import wait_until_sync
 
 Answer = dict[str, Any]
 Write = Callable[[Replica, str], Answer]
@@ -21,14 +21,14 @@ def test_nothing_that_was_answered_is_lost(home: Path, configured: Environment, 
     """The log of what was acknowledged is the oracle. Writers write until nobody answers them any more."""
     tasks: list[Answer] = []
     turns: list[Answer] = []
-    with served(home=home, environment=configured) as replica:
+    with running_service(home=home, environment=configured) as replica:
         writers = [writing(add_task, replica, token, tasks) for _ in range(WRITERS)]
         writers += [writing(take_turn, replica, token, turns) for _ in range(WRITERS)]
-        eventually_sync(lambda: len(tasks) >= ENOUGH and len(turns) >= ENOUGH)
+        wait_until_sync(lambda: len(tasks) >= ENOUGH and len(turns) >= ENOUGH)
         replica.process.kill()
         for writer in writers:
             writer.join()
-    with served(home=home, environment=configured) as again:
+    with running_service(home=home, environment=configured) as again:
         found = {task["id"]: task for task in everything(again, token, "tasks")}
         heard = {turn["turn_id"]: messages(again, token, turn) for turn in turns}
 
@@ -53,14 +53,14 @@ def writing(write: Write, replica: Replica, token: str, acknowledged: list[Answe
 
 
 def add_task(replica: Replica, token: str) -> Answer:
-    answer = replica.ask("POST", "/api/ada/tasks", token, json={"title": "over HTTP"})
+    answer = replica.request("POST", "/api/ada/tasks", token, json={"title": "over HTTP"})
     assert answer.status_code == 201, answer.text
     task: Answer = answer.json()
     return task
 
 
 def take_turn(replica: Replica, token: str) -> Answer:
-    answer = replica.ask("POST", "/api/ada/chat", token, json={"message": '/add_task {"title": "in a turn"}'})
+    answer = replica.request("POST", "/api/ada/chat", token, json={"message": '/add_task {"title": "in a turn"}'})
     assert answer.status_code == 200, answer.text
     turn: Answer = answer.json()
     return turn
@@ -75,7 +75,7 @@ def everything(replica: Replica, token: str, listing: str) -> list[Answer]:
     found: list[Answer] = []
     cursor: dict[str, str] = {}
     while True:
-        page = replica.ask("GET", f"/api/ada/{listing}", token, params={"limit": 200, **cursor}).json()
+        page = replica.request("GET", f"/api/ada/{listing}", token, params={"limit": 200, **cursor}).json()
         found += page["items"]
         if page["next_cursor"] is None:
             return found

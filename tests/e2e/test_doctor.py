@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.program import Environment, run
+from tests.e2e.service_process import Environment, run_command
 from tests.unit.identity.provider import Provider, SigningKey
 
 RANDOM = {"LATCHKEY_AUTH_SECRET": secrets.token_hex(32), "LATCHKEY_AGENT": "rehearsal"}
@@ -18,8 +18,8 @@ GUESSED = "please change me before production"
 
 def examined(home: Path, environment: Environment) -> dict[str, tuple[str, str]]:
     """What was found of each thing: how it is marked, and what is said. The service could serve all the same."""
-    done = run("doctor", home=home, environment=environment)
-    assert done.code == 0, done.stdout + done.stderr
+    done = run_command("doctor", home=home, environment=environment)
+    assert done.exit_code == 0, done.stdout + done.stderr
     assert GUESSED not in done.stdout + done.stderr
     found = (line.partition(": ") for line in done.stdout.splitlines())
     return {head[5:]: (head[:5].strip(), text) for head, _, text in found}
@@ -105,11 +105,11 @@ def test_files_that_others_may_read_or_write(home: Path, careful: Environment) -
 def test_a_database_elsewhere_that_may_be_talked_to_in_the_clear(home: Path, options: str) -> None:
     """It is not there at all, which is another finding, and the one that stops the service."""
     environment = {**RANDOM, "LATCHKEY_DATABASE_URL": f"postgresql://ada:{GUESSED}@db.invalid/latchkey{options}"}
-    clear = run("doctor", home=home, environment=environment)
+    clear = run_command("doctor", home=home, environment=environment)
     verified = {**environment, "LATCHKEY_DATABASE_URL": "postgresql://ada:x@db.invalid/latchkey?sslmode=verify-full"}
-    encrypted = run("doctor", home=home, environment=verified)
+    encrypted = run_command("doctor", home=home, environment=verified)
 
-    assert (clear.code, encrypted.code) == (1, 1)
+    assert (clear.exit_code, encrypted.exit_code) == (1, 1)
     assert "note database wire: it may leave this machine in the clear" in clear.stdout
     assert "ok   database wire" in encrypted.stdout
     assert GUESSED not in clear.stdout + clear.stderr
@@ -120,10 +120,10 @@ def test_what_the_service_makes_itself_needs_no_warning(home: Path) -> None:
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-m", "latchkey", "migrate"]
     subprocess.run(command, cwd=home, env=environment, umask=0o022, check=True)
-    minted = run("token", "ada", home=home, environment={})
+    minted = run_command("token", "ada", home=home, environment={})
     modes = {path.name: oct(path.stat().st_mode & 0o777) for path in [home / "var", *(home / "var").iterdir()]}
 
-    assert minted.code == 0
+    assert minted.exit_code == 0
     assert modes.pop("var") == "0o700"
     assert {"latchkey.db", "signing.key"} <= modes.keys()
     assert set(modes.values()) == {"0o600"}
@@ -134,11 +134,11 @@ async def test_the_provider_is_asked_for_its_keys(home: Path, sqlite_url: str) -
     """As the service would: without any, it could let nobody in."""
     async with Provider(SigningKey("one"), SigningKey("two")) as provider:
         environment = {"LATCHKEY_DATABASE_URL": sqlite_url, **provider.variables}
-        healthy = await asyncio.to_thread(run, "doctor", home=home, environment=environment)
+        healthy = await asyncio.to_thread(run_command, "doctor", home=home, environment=environment)
         await provider.down()
-        ill = await asyncio.to_thread(run, "doctor", home=home, environment=environment)
+        ill = await asyncio.to_thread(run_command, "doctor", home=home, environment=environment)
 
-    assert healthy.code == 0
+    assert healthy.exit_code == 0
     assert "identity: users are vouched for by: jwks, with 2 keys that may sign" in healthy.stdout
-    assert ill.code == 1
+    assert ill.exit_code == 1
     assert "identity: LATCHKEY_AUTH_JWKS_URL gives no keys" in ill.stdout

@@ -21,15 +21,15 @@ from latchkey.infrastructure.database.events.local import LocalEventBus
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from latchkey.infrastructure.telemetry.logging import log_call
-from tests.acceptance import accepted
-from tests.e2e.desk import a_desk, asking_claude, saving
-from tests.e2e.program import SIGNED, Environment, Replica, served, token_for
-from tests.e2e.talk import Event as TurnEvent
-from tests.e2e.talk import asking, ended, has_heard, talking_to, was_asked
+from tests.e2e.chat_client import Event as TurnEvent
+from tests.e2e.chat_client import chat_client, openai_settings, wait_for_drain, wait_for_exit, wait_for_requests
+from tests.e2e.claude_service import claude_service, claude_settings, save_artifact_step
+from tests.e2e.service_process import BASE_SETTINGS, Environment, Replica, issue_token, running_service
 from tests.fakes.model_script import says
 from tests.fakes.model_server import ModelServer, model_server
 from tests.integration.http.service import serving, settings_for
-from tests.patience import eventually
+from tests.polling import wait_until
+from tests.turns import started_turn
 
 PROMPTLY_S = 4.0
 
@@ -43,18 +43,18 @@ async def model() -> AsyncIterator[ModelServer]:
 @pytest.fixture
 def on_sqlite(sqlite_url: str) -> Environment:
     """For what does not depend on the kind of database."""
-    return {**SIGNED, "LATCHKEY_DATABASE_URL": sqlite_url}
+    return {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": sqlite_url}
 
 
 @pytest.fixture
 def on_postgresql(postgresql_url: str) -> Environment:
-    return {**SIGNED, "LATCHKEY_DATABASE_URL": postgresql_url}
+    return {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": postgresql_url}
 
 
 @pytest.fixture
 def ada(home: Path) -> str:
     """Her token."""
-    return token_for("ada", home, SIGNED)
+    return issue_token("ada", home, BASE_SETTINGS)
 
 
 def leaves(answer: httpx2.Response) -> tuple[int, str]:
@@ -74,25 +74,25 @@ async def test_from_the_signal_on_nothing_new_is_begun_and_all_else_is_served(
     home: Path, on_sqlite: Environment, ada: str, model: ModelServer
 ) -> None:
     model.script.append(says("Half ", "done.").held(Event()))
-    with served(home=home, environment=asking(model, on_sqlite)) as replica:
-        async with talking_to(replica, ada) as talk:
-            waiting = asyncio.create_task(talk.say())
-            await was_asked(model)
+    with running_service(home=home, environment=openai_settings(model, on_sqlite)) as replica:
+        async with chat_client(replica, ada) as talk:
+            waiting = asyncio.create_task(talk.send())
+            await wait_for_requests(model)
             turn = await talk.only_turn()
             replica.process.terminate()
-            await has_heard(replica)
+            await wait_for_drain(replica)
 
             ready = await talk.client.get("/health/ready")
-            refused = [await talk.say(), await talk.say(headers={"accept": "text/event-stream"})]
+            refused = [await talk.send(), await talk.send(headers={"accept": "text/event-stream"})]
             live = await talk.client.get("/health/live")
-            task = await talk.ask("POST", "tasks", json={"title": "Buy milk"})
-            seen = await talk.ask("GET", f"turns/{turn['id']}")
-            following = asyncio.create_task(talk.follow(turn["id"]))
+            task = await talk.request("POST", "tasks", json={"title": "Buy milk"})
+            seen = await talk.request("GET", f"turns/{turn['id']}")
+            following = asyncio.create_task(talk.follow_turn(turn["id"]))
             conversations = await talk.items("conversations")
             still_running = replica.process.exitcode
-            cancelled = await talk.ask("POST", f"turns/{turn['id']}/cancel")
+            cancelled = await talk.request("POST", f"turns/{turn['id']}/cancel")
             events, answer = await following, await waiting
-            code = await ended(replica)
+            code = await wait_for_exit(replica)
 
     assert [refusal(one) for one in [ready, *refused]] == [(503, "draining", True)] * 3
     assert [leaves(one) for one in (ready, *refused)] == [(503, "close")] * 3
@@ -110,12 +110,12 @@ async def test_whoever_waited_for_an_answer_is_asked_to_connect_anew_with_it(
     """The next request over that connection would meet its end."""
     rest = Event()
     model.script.append(says("Done.").held(rest))
-    with served(home=home, environment=asking(model, on_sqlite)) as replica:
-        async with talking_to(replica, ada) as talk:
-            waiting = asyncio.create_task(talk.say())
-            await was_asked(model)
+    with running_service(home=home, environment=openai_settings(model, on_sqlite)) as replica:
+        async with chat_client(replica, ada) as talk:
+            waiting = asyncio.create_task(talk.send())
+            await wait_for_requests(model)
             replica.process.terminate()
-            await has_heard(replica)
+            await wait_for_drain(replica)
             rest.set()
 
             assert leaves(await waiting) == (200, "close")
@@ -127,17 +127,17 @@ async def test_a_turn_that_ends_in_time_is_answered_and_then_the_process_ends_by
     """Whoever waits for the answer has it, and whoever follows the turn its last event."""
     rest = Event()
     model.script += [says("All ", "done.").held(rest)] * 2
-    with served(home=home, environment=asking(model, configured)) as replica:
-        async with talking_to(replica, ada) as talk:
-            waiting = asyncio.create_task(talk.say())
-            following = asyncio.create_task(talk.say_streaming())
-            await was_asked(model, 2)
+    with running_service(home=home, environment=openai_settings(model, configured)) as replica:
+        async with chat_client(replica, ada) as talk:
+            waiting = asyncio.create_task(talk.send())
+            following = asyncio.create_task(talk.send_streaming())
+            await wait_for_requests(model, 2)
             replica.process.terminate()
-            await has_heard(replica)
+            await wait_for_drain(replica)
             rest.set()
             released = time.monotonic()
             answer, events = await waiting, await following
-            code = await ended(replica)
+            code = await wait_for_exit(replica)
             took = time.monotonic() - released
 
     assert (answer.status_code, answer.json()["response"]) == (200, "All done.")
@@ -149,23 +149,23 @@ async def test_a_turn_that_does_not_is_interrupted_and_everybody_is_told_so(
     home: Path, configured: Environment, ada: str, model: ModelServer
 ) -> None:
     model.script += [says("Half ", "done.").held(Event())] * 2
-    given = asking(model, configured, LATCHKEY_DRAIN_S="1")
-    with served(home=home, environment=given) as replica:
-        async with talking_to(replica, ada) as talk:
-            waiting = asyncio.create_task(talk.say())
-            following = asyncio.create_task(talk.say_streaming())
-            await was_asked(model, 2)
+    given = openai_settings(model, configured, LATCHKEY_DRAIN_S="1")
+    with running_service(home=home, environment=given) as replica:
+        async with chat_client(replica, ada) as talk:
+            waiting = asyncio.create_task(talk.send())
+            following = asyncio.create_task(talk.send_streaming())
+            await wait_for_requests(model, 2)
             begun = time.monotonic()
             replica.process.terminate()
             answer, events = await waiting, await following
-            code = await ended(replica)
+            code = await wait_for_exit(replica)
             took = time.monotonic() - begun
-    with served(home=home, environment=given) as again:
-        async with talking_to(again, ada) as talk:
+    with running_service(home=home, environment=given) as again:
+        async with chat_client(again, ada) as talk:
             turns = [
-                (await talk.ask("GET", f"turns/{id}")).json() for id in (answer.json()["turn_id"], turn_of(events))
+                (await talk.request("GET", f"turns/{id}")).json() for id in (answer.json()["turn_id"], turn_of(events))
             ]
-            stored = await talk.follow(turn_of(events))
+            stored = await talk.follow_turn(turn_of(events))
 
     assert refusal(answer) == (503, "turn-interrupted", True)
     assert (events[-1].name, gapless(events)) == ("turn.interrupted", True)
@@ -180,19 +180,19 @@ async def test_whoever_follows_the_turn_of_another_replica_goes_on_there(
     """Their stream is closed without a last event, because there was none."""
     rest = Event()
     model.script.append(says("All ", "done.").held(rest))
-    given = asking(model, on_postgresql)
-    with served(home=home, environment=given) as one, served(home=home, environment=given) as other:
-        async with talking_to(one, ada) as here, talking_to(other, ada) as there:
-            waiting = asyncio.create_task(here.say())
-            await was_asked(model)
+    given = openai_settings(model, on_postgresql)
+    with running_service(home=home, environment=given) as one, running_service(home=home, environment=given) as other:
+        async with chat_client(one, ada) as here, chat_client(other, ada) as there:
+            waiting = asyncio.create_task(here.send())
+            await wait_for_requests(model)
             turn = await here.only_turn()
             first: list[TurnEvent] = []
-            following = asyncio.create_task(there.follow(turn["id"], into=first))
-            await eventually(lambda: has_text(first, "All done."))
+            following = asyncio.create_task(there.follow_turn(turn["id"], into=first))
+            await wait_until(lambda: has_text(first, "All done."))
             other.process.terminate()
             await following
-            code = await ended(other)
-            going_on = asyncio.create_task(here.follow(turn["id"], first[-1].seq))
+            code = await wait_for_exit(other)
+            going_on = asyncio.create_task(here.follow_turn(turn["id"], first[-1].seq))
             rest.set()
             then, answer = await going_on, await waiting
 
@@ -207,18 +207,18 @@ async def test_interrupted_twice_at_a_terminal_it_waits_for_nothing(
 ) -> None:
     """And still says how its turns ended."""
     model.script += [says("Half ", "done.").held(Event())] * 2
-    given = asking(model, on_sqlite, LATCHKEY_DRAIN_S="30")
-    with served(home=home, environment=given) as replica:
-        async with talking_to(replica, ada) as talk:
-            waiting = asyncio.create_task(talk.say())
-            following = asyncio.create_task(talk.say_streaming())
-            await was_asked(model, 2)
+    given = openai_settings(model, on_sqlite, LATCHKEY_DRAIN_S="30")
+    with running_service(home=home, environment=given) as replica:
+        async with chat_client(replica, ada) as talk:
+            waiting = asyncio.create_task(talk.send())
+            following = asyncio.create_task(talk.send_streaming())
+            await wait_for_requests(model, 2)
             interrupt(replica)
-            await has_heard(replica)
+            await wait_for_drain(replica)
             begun = time.monotonic()
             interrupt(replica)
             answer, events = await waiting, await following
-            code = await ended(replica)
+            code = await wait_for_exit(replica)
             took = time.monotonic() - begun
 
     assert refusal(answer) == (503, "turn-interrupted", True)
@@ -231,16 +231,16 @@ async def test_several_workers_drain_like_one(
 ) -> None:
     rest = Event()
     model.script += [says("All ", "done.").held(rest)] * 4
-    with served("--workers", "2", home=home, environment=asking(model, on_postgresql)) as replica:
-        async with talking_to(replica, ada) as talk:
-            waiting = [asyncio.create_task(talk.say()) for _ in range(4)]
-            await was_asked(model, 4)
+    with running_service("--workers", "2", home=home, environment=openai_settings(model, on_postgresql)) as replica:
+        async with chat_client(replica, ada) as talk:
+            waiting = [asyncio.create_task(talk.send()) for _ in range(4)]
+            await wait_for_requests(model, 4)
             replica.process.terminate()
-            await eventually(lambda: both_drain(replica))
-            refused = await talk.say()
+            await wait_until(lambda: both_drain(replica))
+            refused = await talk.send()
             rest.set()
             answers = await asyncio.gather(*waiting)
-            code = await ended(replica)
+            code = await wait_for_exit(replica)
 
     assert refusal(refused) == (503, "draining", True)
     assert [(answer.status_code, answer.json()["response"]) for answer in answers] == [(200, "All done.")] * 4
@@ -250,16 +250,16 @@ async def test_several_workers_drain_like_one(
 async def test_no_process_of_a_turn_is_left_behind(
     home: Path, on_sqlite: Environment, ada: str, model: ModelServer
 ) -> None:
-    model.script += [saving(), says("Here ", "it is.").held(Event())]
-    given = {**on_sqlite, **asking_claude(model), "LATCHKEY_DRAIN_S": "1"}
-    with a_desk(home, given, ada) as desk:
+    model.script += [save_artifact_step(), says("Here ", "it is.").held(Event())]
+    given = {**on_sqlite, **claude_settings(model), "LATCHKEY_DRAIN_S": "1"}
+    with claude_service(home, given, ada) as desk:
         waiting = asyncio.create_task(desk.file_turn())
-        await was_asked(model, 2)
+        await wait_for_requests(model, 2)
         at_work = len(desk.processes)
         desk.replica.process.terminate()
         answer = await waiting
-        code = await ended(desk.replica)
-        left = [desk.processes, desk.homes]
+        code = await wait_for_exit(desk.replica)
+        left = [desk.processes, desk.workspaces]
 
     assert at_work > 0
     assert refusal(answer) == (503, "turn-interrupted", True)
@@ -285,14 +285,14 @@ async def has_text(events: list[TurnEvent], text: str) -> bool:
 
 
 async def both_drain(replica: Replica) -> bool:
-    return replica.said.count("draining") == 2
+    return replica.log_text.count("draining") == 2
 
 
 async def test_a_slow_reader_is_told_the_end_of_a_turn_that_ended_in_time(sqlite_url: str) -> None:
     """They are still at an earlier event when the turn and the waiting end."""
     engine, event_bus, owner = create_engine(sqlite_url), LocalEventBus(), Owner(UserId("ada"))
     app = Dispatcher(SqlUnitsOfWork(engine, event_bus), log_call)
-    turn_id, subscriptions = (await accepted(app, owner)).turn.id, TurnSubscriptions(app, event_bus)
+    turn_id, subscriptions = (await started_turn(app, owner)).turn.id, TurnSubscriptions(app, event_bus)
     stream = subscriptions.follow(owner, turn_id, 0)
     read = [event.name for event in await anext(stream)]
     await app.call(owner, finish_turn, turn_id, TurnOutcome("completed", Usage(), "All done."))
@@ -311,7 +311,7 @@ async def test_a_turn_that_was_being_accepted_at_the_signal_is_waited_for_too(sq
         holder = await asyncio.to_thread(sqlite3.connect, sqlite_url.partition(":///")[2], check_same_thread=False)
         await asyncio.to_thread(holder.execute, "BEGIN IMMEDIATE")
         waiting = asyncio.create_task(ada.post("chat", json={"message": "hello"}))
-        await eventually(lambda: is_waited_for(waiting))
+        await wait_until(lambda: is_waited_for(waiting))
         draining = asyncio.create_task(runner.drain())
         await asyncio.wait([draining], timeout=0.2)
         has_drained_before = draining.done()

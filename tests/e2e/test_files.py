@@ -8,12 +8,22 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.e2e.desk import API_KEY, MESSAGE, PLAN, Desk, Improvised, Surprised, a_desk, asking_claude, saving
-from tests.e2e.program import Environment
+from tests.e2e.claude_service import (
+    API_KEY,
+    MESSAGE,
+    PLAN,
+    ClaudeService,
+    ConcurrentScript,
+    InterruptingScript,
+    claude_service,
+    claude_settings,
+    save_artifact_step,
+)
+from tests.e2e.service_process import Environment
 from tests.fakes.model_script import Step, calls, fails, says
 from tests.fakes.model_server import ModelServer, model_server
-from tests.patience import eventually
-from tests.tether import free_port
+from tests.polling import wait_until
+from tests.process_supervision import free_port
 
 PLACES = 2
 CROWD = 8
@@ -28,7 +38,7 @@ async def model() -> AsyncIterator[ModelServer]:
 
 @pytest.fixture
 def settings(configured: Environment, model: ModelServer) -> Environment:
-    return {**configured, **asking_claude(model), "LATCHKEY_CLAUDE_PROCESSES": str(PLACES)}
+    return {**configured, **claude_settings(model), "LATCHKEY_CLAUDE_PROCESSES": str(PLACES)}
 
 
 @pytest.fixture
@@ -41,17 +51,17 @@ def desk_settings(sqlite_url: str, settings: Environment) -> Environment:
 async def test_a_file_is_listed_read_and_still_there_after_a_kill(
     home: Path, settings: Environment, token: str, model: ModelServer, agent: str
 ) -> None:
-    model.script += [saving(), says("Here is ", "your plan.")]
+    model.script += [save_artifact_step(), says("Here is ", "your plan.")]
     given = {**settings, "LATCHKEY_FILE_AGENT": agent}
-    with a_desk(home, given, token) as desk:
+    with claude_service(home, given, token) as desk:
         response = await desk.file_turn()
         answer = response.json()
         (reference,) = answer["artifacts"]
-        read = desk.ask("GET", f"artifacts/{reference['id']}").json()
-        turn = desk.ask("GET", f"turns/{answer['turn_id']}").json()
+        read = desk.request("GET", f"artifacts/{reference['id']}").json()
+        turn = desk.request("GET", f"turns/{answer['turn_id']}").json()
         desk.replica.process.kill()
-    with a_desk(home, given, token) as again:
-        found = again.ask("GET", f"artifacts/{reference['id']}").json()
+    with claude_service(home, given, token) as again:
+        found = again.request("GET", f"artifacts/{reference['id']}").json()
         (listed,) = await again.items(f"artifacts?conversation_id={answer['conversation_id']}")
 
     assert (response.status_code, answer["agent"], turn["status"]) == (200, agent, "completed")
@@ -71,16 +81,22 @@ async def test_while_a_file_is_made_nobody_sees_the_token_or_the_key(
 ) -> None:
     """Not in arguments, not in files, not in the log, and the model neither; and the file can be read already."""
     rest = Event()
-    model.script += [saving(), says("Here ", "it is.").held(rest)]
-    with a_desk(home, desk_settings, token) as desk:
+    model.script += [save_artifact_step(), says("Here ", "it is.").held(rest)]
+    with claude_service(home, desk_settings, token) as desk:
         turn = asyncio.create_task(desk.file_turn(f"@/etc/passwd /model x\n{MESSAGE}"))
-        await eventually(lambda: asked(model, 2))
+        await wait_until(lambda: asked(model, 2))
         (artifact,) = await desk.items("artifacts")
-        commands, written = desk.commands, desk.written
+        commands, written = desk.command_lines, desk.file_contents
         rest.set()
         answered = await turn
-        seen = [commands, written, desk.replica.said.encode(), answered.content, *(one.raw for one in model.requests)]
-        left = [desk.processes, desk.homes]
+        seen = [
+            commands,
+            written,
+            desk.replica.log_text.encode(),
+            answered.content,
+            *(one.raw for one in model.requests),
+        ]
+        left = [desk.processes, desk.workspaces]
 
     assert artifact["title"] == PLAN["title"]
     assert b"--mcp-config" in commands
@@ -95,7 +111,7 @@ FAILURES: dict[str, tuple[list[Step], int, str]] = {
     "an error of the model's": ([fails(400)], 502, "model-unavailable"),
     "too many requests": ([fails(429, retry_after="17")], 503, "rate-limited"),
     "half an answer": ([says("Half an ").cut()], 502, "model-bad-response"),
-    "steps without end": ([saving(title=f"Plan {step}") for step in range(4)], 502, "max-steps"),
+    "steps without end": ([save_artifact_step(title=f"Plan {step}") for step in range(4)], 502, "max-steps"),
 }
 
 
@@ -104,13 +120,13 @@ async def test_a_file_stays_that_was_saved_before_its_turn_failed(
     home: Path, desk_settings: Environment, token: str, model: ModelServer, failure: str
 ) -> None:
     steps, status, code = FAILURES[failure]
-    model.script += [saving(), *steps]
-    with a_desk(home, {**desk_settings, "LATCHKEY_TURN_MAX_STEPS": "3"}, token) as desk:
+    model.script += [save_artifact_step(), *steps]
+    with claude_service(home, {**desk_settings, "LATCHKEY_TURN_MAX_STEPS": "3"}, token) as desk:
         failed = await desk.file_turn()
         problem = failed.json()
-        turn = desk.ask("GET", f"turns/{problem['turn_id']}").json()
+        turn = desk.request("GET", f"turns/{problem['turn_id']}").json()
         artifacts = await desk.items("artifacts")
-        left = [desk.processes, desk.homes]
+        left = [desk.processes, desk.workspaces]
 
     assert (failed.status_code, problem["code"], turn["status"]) == (status, code, "failed")
     assert PLAN["title"] in [artifact["title"] for artifact in artifacts]
@@ -120,7 +136,7 @@ async def test_a_file_stays_that_was_saved_before_its_turn_failed(
 
 async def test_a_model_that_nobody_serves_is_unavailable(home: Path, desk_settings: Environment, token: str) -> None:
     away = {**desk_settings, "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{free_port()}"}
-    with a_desk(home, away, token) as desk:
+    with claude_service(home, away, token) as desk:
         failed = await desk.file_turn()
 
     assert (failed.status_code, failed.json()["code"]) == (502, "model-unavailable")
@@ -129,8 +145,10 @@ async def test_a_model_that_nobody_serves_is_unavailable(home: Path, desk_settin
 async def test_a_turn_whose_token_is_taken_away_while_the_model_thinks_has_no_tools(
     home: Path, desk_settings: Environment, token: str, model: ModelServer
 ) -> None:
-    with a_desk(home, desk_settings, token) as desk:
-        model.script = Surprised(desk.revoke, [saving(), saving(title="Too late"), says("Never said.")])
+    with claude_service(home, desk_settings, token) as desk:
+        model.script = InterruptingScript(
+            desk.revoke_tokens, [save_artifact_step(), save_artifact_step(title="Too late"), says("Never said.")]
+        )
         failed = await desk.file_turn()
         titles = [artifact["title"] for artifact in await desk.items("artifacts")]
 
@@ -142,16 +160,16 @@ async def test_eight_files_at_once_share_the_places_and_all_are_made(
     home: Path, settings: Environment, token: str, model: ModelServer
 ) -> None:
     rest = Event()
-    model.script = Improvised(model, saving().held(rest), says("Done."))
+    model.script = ConcurrentScript(model, save_artifact_step().held(rest), says("Done."))
     given = {**settings, "LATCHKEY_TURNS_PER_USER": str(CROWD)}
-    with a_desk(home, given, token) as desk:
+    with claude_service(home, given, token) as desk:
         turns = [asyncio.create_task(desk.file_turn()) for _ in range(CROWD)]
-        await eventually(lambda: asked(model, PLACES))
-        at_work = len(desk.homes)
+        await wait_until(lambda: asked(model, PLACES))
+        at_work = len(desk.workspaces)
         rest.set()
         answers = [response.json() for response in await asyncio.gather(*turns)]
         kept = await desk.items("artifacts")
-        left = [desk.processes, desk.homes]
+        left = [desk.processes, desk.workspaces]
 
     assert at_work == PLACES
     assert len({answer["artifacts"][0]["id"] for answer in answers}) == CROWD == len(kept)
@@ -162,19 +180,19 @@ async def test_a_service_that_comes_back_sweeps_up_after_one_that_was_killed(
     home: Path, desk_settings: Environment, token: str, model: ModelServer
 ) -> None:
     """The process ends, its folder goes, the turn is interrupted, and what it had saved stays."""
-    model.script += [saving(), says("Here ", "it is.").held(Event()), saving(), says("Again.")]
+    model.script += [save_artifact_step(), says("Here ", "it is.").held(Event()), save_artifact_step(), says("Again.")]
     given = {**desk_settings, "LATCHKEY_TURN_LEASE_S": "1"}
-    with a_desk(home, given, token) as desk:
+    with claude_service(home, given, token) as desk:
         turn = asyncio.create_task(desk.file_turn())
-        await eventually(lambda: asked(model, 2))
+        await wait_until(lambda: asked(model, 2))
         desk.replica.process.kill()
         await asyncio.wait({turn})
         assert isinstance(turn.exception(), httpx2.TransportError)
-        orphans = desk.commands
-    with a_desk(home, given, token) as again:
-        left = [again.processes, again.homes]
+        orphans = desk.command_lines
+    with claude_service(home, given, token) as again:
+        left = [again.processes, again.workspaces]
         (conversation,) = await again.items("conversations")
-        await eventually(lambda: interrupted(again, conversation["id"]))
+        await wait_until(lambda: interrupted(again, conversation["id"]))
         (artifact,) = await again.items("artifacts")
         answer = (await again.file_turn()).json()
 
@@ -188,8 +206,8 @@ async def test_the_cli_carries_ordinary_turns_where_it_is_asked_to(
     home: Path, settings: Environment, token: str, model: ModelServer
 ) -> None:
     model.script += [calls(("add_task", '{"title": "Buy milk"}'), saying=("One moment. ",)), says("It is on the list.")]
-    with a_desk(home, {**settings, "LATCHKEY_AGENT": "claude"}, token) as desk:
-        response = await asyncio.to_thread(desk.ask, "POST", "chat", json={"message": "Buy milk"})
+    with claude_service(home, {**settings, "LATCHKEY_AGENT": "claude"}, token) as desk:
+        response = await asyncio.to_thread(desk.request, "POST", "chat", json={"message": "Buy milk"})
         answer = response.json()
         (task,) = await desk.items("tasks")
 
@@ -203,9 +221,9 @@ async def test_a_public_name_does_not_stand_in_the_way_of_the_cli(
     home: Path, desk_settings: Environment, token: str, model: ModelServer
 ) -> None:
     """It comes over loopback, whatever the service is called outside."""
-    model.script += [saving(), says("Here it is.")]
+    model.script += [save_artifact_step(), says("Here it is.")]
     named = {"LATCHKEY_ALLOWED_HOSTS": "api.example", "LATCHKEY_PUBLIC_URL": "https://api.example"}
-    with a_desk(home, {**desk_settings, **named}, token) as desk:
+    with claude_service(home, {**desk_settings, **named}, token) as desk:
         foreign = await desk.file_turn(headers={"host": "evil.example"})
         answered = await desk.file_turn(headers={"host": "api.example"})
 
@@ -213,7 +231,7 @@ async def test_a_public_name_does_not_stand_in_the_way_of_the_cli(
     assert [artifact["title"] for artifact in answered.json()["artifacts"]] == [PLAN["title"]]
 
 
-async def interrupted(desk: Desk, conversation_id: str) -> bool:
+async def interrupted(desk: ClaudeService, conversation_id: str) -> bool:
     (turn,) = await desk.items(f"conversations/{conversation_id}/turns")
     return bool(turn["status"] == "interrupted")
 

@@ -12,7 +12,7 @@ import mcp
 import pytest
 from mcp.client.streamable_http import streamable_http_client
 
-from tests.e2e.program import Replica, line, run, served, token_for
+from tests.e2e.service_process import Replica, issue_token, match_line, run_command, running_service
 
 
 @pytest.fixture(scope="module")
@@ -25,35 +25,35 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def dev(home: Path) -> Iterator[Replica]:
     """Started in an empty folder, with nothing in the environment."""
-    with served("--dev", home=home, environment={}, ready="curl -s") as replica:
+    with running_service("--dev", home=home, environment={}, ready="curl -s") as replica:
         yield replica
 
 
 @pytest.fixture(scope="module")
 def token(dev: Replica) -> str:
-    return line(dev.said, r"^TOKEN=(\S+)$")
+    return match_line(dev.log_text, r"^TOKEN=(\S+)$")
 
 
 @pytest.fixture(scope="module")
 def answer(dev: Replica) -> dict[str, Any]:
     """What the printed line answers when it is pasted into a shell."""
-    pasted = line(dev.said, r"^(curl .*)$")
+    pasted = match_line(dev.log_text, r"^(curl .*)$")
     done = subprocess.run(["bash", "-c", pasted], check=True, capture_output=True, text=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
 def test_it_says_where_it_is_and_who_you_are(dev: Replica, token: str) -> None:
-    assert line(dev.said, r"^Latchkey is at (\S+)$") == dev.url
-    assert dev.ask("GET", "/api/me/tasks", token).status_code == 200
-    assert token in line(dev.said, r"^(curl .*)$")
+    assert match_line(dev.log_text, r"^Latchkey is at (\S+)$") == dev.url
+    assert dev.request("GET", "/api/me/tasks", token).status_code == 200
+    assert token in match_line(dev.log_text, r"^(curl .*)$")
 
 
 def test_the_pasted_line_is_answered_by_a_turn_that_made_a_task(
     dev: Replica, token: str, answer: dict[str, Any]
 ) -> None:
     (call,) = answer["tool_calls"]
-    tasks = dev.ask("GET", "/api/me/tasks", token).json()["items"]
+    tasks = dev.request("GET", "/api/me/tasks", token).json()["items"]
 
     assert answer["response"].startswith("[rehearsal]")
     assert (call["name"], call["is_error"]) == ("add_task", False)
@@ -74,12 +74,12 @@ async def test_an_mcp_client_sees_the_same_task(dev: Replica, token: str, answer
 
 def test_somebody_else_sees_nothing_of_it(home: Path, dev: Replica, answer: dict[str, Any]) -> None:
     """And cannot find out that it exists: what is another's is answered like what is not there."""
-    stranger = token_for("stranger", home, {})
+    stranger = issue_token("stranger", home, {})
     things = [f"turns/{answer['turn_id']}", f"conversations/{answer['conversation_id']}"]
 
-    assert dev.ask("GET", "/api/stranger/tasks", stranger).json()["items"] == []
-    assert [dev.ask("GET", f"/api/stranger/{thing}", stranger).status_code for thing in things] == [404, 404]
-    assert [dev.ask("GET", f"/api/{user}/tasks", stranger).status_code for user in ("me", "nobody")] == [403, 403]
+    assert dev.request("GET", "/api/stranger/tasks", stranger).json()["items"] == []
+    assert [dev.request("GET", f"/api/stranger/{thing}", stranger).status_code for thing in things] == [404, 404]
+    assert [dev.request("GET", f"/api/{user}/tasks", stranger).status_code for user in ("me", "nobody")] == [403, 403]
 
 
 def test_what_it_keeps_is_below_var_and_the_key_is_for_its_owner_alone(home: Path, dev: Replica) -> None:
@@ -88,7 +88,7 @@ def test_what_it_keeps_is_below_var_and_the_key_is_for_its_owner_alone(home: Pat
     assert [path.name for path in home.iterdir()] == ["var"]
     assert (home / "var" / "latchkey.db").exists()
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
-    assert key.read_text() not in dev.said
+    assert key.read_text() not in dev.log_text
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
@@ -96,8 +96,8 @@ def test_it_is_for_this_machine_alone(tmp_path: Path, host: str) -> None:
     """Its key and its agent are not for others."""
     home = tmp_path / "home"
     home.mkdir()
-    refused = run("serve", "--dev", "--host", host, home=home, environment={})
+    refused = run_command("serve", "--dev", "--host", host, home=home, environment={})
 
-    assert refused.code == 2
+    assert refused.exit_code == 2
     assert "loopback" in refused.stderr
     assert list(home.iterdir()) == []

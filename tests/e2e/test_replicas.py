@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.program import SIGNED, Replica, run, served, token_for
+from tests.e2e.service_process import BASE_SETTINGS, Replica, issue_token, run_command, running_service
 
 CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "list_tasks", "arguments": {}}}
 HEADERS = {"accept": "application/json, text/event-stream", "mcp-protocol-version": "2025-11-25"}
@@ -15,14 +15,17 @@ HEADERS = {"accept": "application/json, text/event-stream", "mcp-protocol-versio
 
 @pytest.fixture
 def replicas(home: Path, postgresql_url: str) -> Iterator[tuple[Replica, Replica]]:
-    environment = {**SIGNED, "LATCHKEY_DATABASE_URL": postgresql_url}
-    with served(home=home, environment=environment) as one, served(home=home, environment=environment) as other:
+    environment = {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": postgresql_url}
+    with (
+        running_service(home=home, environment=environment) as one,
+        running_service(home=home, environment=environment) as other,
+    ):
         yield one, other
 
 
 def call(replica: Replica, bearer: str) -> tuple[int, Any]:
     """`list_tasks` over MCP, without an MCP client: the two replicas share no session."""
-    answer = replica.ask("POST", "/mcp", bearer, json=CALL, headers=HEADERS)
+    answer = replica.request("POST", "/mcp", bearer, json=CALL, headers=HEADERS)
     return answer.status_code, answer.json()
 
 
@@ -30,10 +33,10 @@ def test_a_token_that_one_has_minted_works_at_the_other_until_either_revokes_it(
     home: Path, replicas: tuple[Replica, Replica]
 ) -> None:
     one, other = replicas
-    ada = token_for("ada", home, SIGNED)
-    minted = one.ask("POST", "/api/ada/context-tokens", ada, json={"grants": ["tasks:read"]}).json()
+    ada = issue_token("ada", home, BASE_SETTINGS)
+    minted = one.request("POST", "/api/ada/context-tokens", ada, json={"grants": ["tasks:read"]}).json()
     before = [call(replica, minted["token"])[0] for replica in replicas]
-    other.ask("DELETE", f"/api/ada/context-tokens/{minted['id']}", ada)
+    other.request("DELETE", f"/api/ada/context-tokens/{minted['id']}", ada)
     after = [call(replica, minted["token"])[0] for replica in replicas]
 
     assert before == [200, 200]
@@ -42,10 +45,10 @@ def test_a_token_that_one_has_minted_works_at_the_other_until_either_revokes_it(
 
 def test_a_conversation_goes_on_at_the_other(home: Path, replicas: tuple[Replica, Replica]) -> None:
     one, other = replicas
-    ada = token_for("ada", home, SIGNED)
-    first = one.ask("POST", "/api/ada/chat", ada, json={"message": '/add_task {"title": "Buy milk"}'}).json()
+    ada = issue_token("ada", home, BASE_SETTINGS)
+    first = one.request("POST", "/api/ada/chat", ada, json={"message": '/add_task {"title": "Buy milk"}'}).json()
     body = {"message": "/list_tasks", "conversation_id": first["conversation_id"]}
-    second = other.ask("POST", "/api/ada/chat", ada, json=body).json()
+    second = other.request("POST", "/api/ada/chat", ada, json=body).json()
 
     assert second["message"]["seq"] == 4
     assert second["tool_calls"][0]["result"]["items"] == [first["tool_calls"][0]["result"]]
@@ -54,17 +57,17 @@ def test_a_conversation_goes_on_at_the_other(home: Path, replicas: tuple[Replica
 def test_both_at_once_number_the_messages_of_a_conversation_without_gaps(
     home: Path, replicas: tuple[Replica, Replica]
 ) -> None:
-    ada = token_for("ada", home, SIGNED)
-    conversation = replicas[0].ask("POST", "/api/ada/conversations", ada, json={}).json()["id"]
+    ada = issue_token("ada", home, BASE_SETTINGS)
+    conversation = replicas[0].request("POST", "/api/ada/conversations", ada, json={}).json()["id"]
 
     def say(number: int) -> int:
         body = {"message": f"number {number}", "conversation_id": conversation}
-        return replicas[number % 2].ask("POST", "/api/ada/chat", ada, json=body).status_code
+        return replicas[number % 2].request("POST", "/api/ada/chat", ada, json=body).status_code
 
     with ThreadPoolExecutor(8) as talkers:
         codes = list(talkers.map(say, range(24)))
     listing = f"/api/ada/conversations/{conversation}/messages?limit=200"
-    messages = replicas[1].ask("GET", listing, ada).json()["items"]
+    messages = replicas[1].request("GET", listing, ada).json()["items"]
 
     assert set(codes) <= {200, 409}
     assert [message["seq"] for message in messages] == list(range(1, 2 * codes.count(200) + 1))
@@ -72,20 +75,20 @@ def test_both_at_once_number_the_messages_of_a_conversation_without_gaps(
 
 
 def test_of_several_that_migrate_at_once_one_does_and_the_rest_wait(home: Path, empty_postgresql_url: str) -> None:
-    environment = {**SIGNED, "LATCHKEY_DATABASE_URL": empty_postgresql_url}
+    environment = {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": empty_postgresql_url}
     with ThreadPoolExecutor(4) as starters:
-        done = list(starters.map(lambda _: run("migrate", home=home, environment=environment), range(4)))
+        done = list(starters.map(lambda _: run_command("migrate", home=home, environment=environment), range(4)))
 
-    assert [(one.code, one.stderr) for one in done if one.code] == []
-    assert run("doctor", home=home, environment=environment).code == 0
+    assert [(one.exit_code, one.stderr) for one in done if one.exit_code] == []
+    assert run_command("doctor", home=home, environment=environment).exit_code == 0
 
 
 def test_several_workers_share_one_port(home: Path, postgresql_url: str) -> None:
-    environment = {**SIGNED, "LATCHKEY_DATABASE_URL": postgresql_url}
-    ada = token_for("ada", home, SIGNED)
-    with served("--workers", "2", home=home, environment=environment) as replica:
-        made = [replica.ask("POST", "/api/ada/tasks", ada, json={"title": f"{n}"}).status_code for n in range(10)]
-        found = replica.ask("GET", "/api/ada/tasks", ada).json()["items"]
+    environment = {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": postgresql_url}
+    ada = issue_token("ada", home, BASE_SETTINGS)
+    with running_service("--workers", "2", home=home, environment=environment) as replica:
+        made = [replica.request("POST", "/api/ada/tasks", ada, json={"title": f"{n}"}).status_code for n in range(10)]
+        found = replica.request("GET", "/api/ada/tasks", ada).json()["items"]
         replica.process.terminate()
         replica.process.join(30)
         code = replica.process.exitcode

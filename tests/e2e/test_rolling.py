@@ -14,10 +14,10 @@ from uuid import uuid4
 
 import httpx2
 
-from tests.e2e.program import SIGNED, Environment, Replica, served, token_for
-from tests.e2e.talk import AS_EVENTS, ended, events_of
-from tests.e2e.talk import Event as TurnEvent
-from tests.patience import PATIENCE_S
+from tests.e2e.chat_client import ACCEPT_EVENTS, read_events, wait_for_exit
+from tests.e2e.chat_client import Event as TurnEvent
+from tests.e2e.service_process import BASE_SETTINGS, Environment, Replica, issue_token, running_service
+from tests.polling import TIMEOUT_S
 
 REPLICAS = 3
 MESSAGE = '/add_task {"title": "in a turn"}'
@@ -46,7 +46,7 @@ class House:
     exit_codes: list[int | None] = field(default_factory=list)
 
     async def open(self) -> None:
-        starting = served(home=self.home, environment=self.environment)
+        starting = running_service(home=self.home, environment=self.environment)
         replica = await asyncio.to_thread(starting.__enter__)
         self.running[replica.url] = starting
         self.replicas.append(replica)
@@ -56,7 +56,7 @@ class House:
         await self.open()
         oldest = self.replicas[0]
         oldest.process.terminate()
-        self.exit_codes.append(await ended(oldest))
+        self.exit_codes.append(await wait_for_exit(oldest))
         self.replicas.remove(oldest)
         await asyncio.to_thread(self.running.pop(oldest.url).__exit__, None, None, None)
 
@@ -72,7 +72,7 @@ class Customer:
 
     def __init__(self, house: House) -> None:
         self._house = house
-        self._client = httpx2.AsyncClient(timeout=PATIENCE_S, headers={"authorization": f"Bearer {house.token}"})
+        self._client = httpx2.AsyncClient(timeout=TIMEOUT_S, headers={"authorization": f"Bearer {house.token}"})
         self._choice = next(self._numbers)
 
     async def again_and_again(self, act: Callable[[], Awaitable[None]]) -> None:
@@ -119,7 +119,7 @@ class Customer:
             self._house.refused.append(answer.text)
 
     async def _begin(self, key: dict[str, str], events: list[TurnEvent]) -> None:
-        headers = {**AS_EVENTS, **key}
+        headers = {**ACCEPT_EVENTS, **key}
         said = self._client.stream("POST", self._path("chat"), json={"message": MESSAGE}, headers=headers)
         async with said as response:
             if response.status_code == 409:
@@ -145,12 +145,12 @@ class Customer:
     async def _keep(self, response: httpx2.Response, events: list[TurnEvent]) -> None:
         """Those that came before a connection broke are not asked for again."""
         assert response.status_code == 200, response.status_code
-        async for event in events_of(response):
+        async for event in read_events(response):
             events.append(event)  # noqa: PERF401 # a list that is made at the end is lost with the connection
 
     async def _insist(self, method: str, below: str, **given: Any) -> httpx2.Response:
         """Ask again as one is told: after a connection that broke, a 503 with Retry-After, and a turn that runs."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while True:
                 with suppress(httpx2.TransportError):
                     answer = await self._ask(method, below, **given)
@@ -174,8 +174,8 @@ class Customer:
 
 async def test_a_rolling_restart_fails_no_request_that_is_sent_again_as_told(home: Path, postgresql_url: str) -> None:
     """No turn is lost, none happens twice, and what was acknowledged is there."""
-    environment = {**SIGNED, "LATCHKEY_DATABASE_URL": postgresql_url, "LATCHKEY_TURNS_PER_USER": "64"}
-    house = House(home, environment, token_for("ada", home, SIGNED))
+    environment = {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": postgresql_url, "LATCHKEY_TURNS_PER_USER": "64"}
+    house = House(home, environment, issue_token("ada", home, BASE_SETTINGS))
     try:
         await asyncio.gather(*(house.open() for _ in range(REPLICAS)))
         acts = [Customer.take_turn, Customer.take_turn, Customer.follow_turn, Customer.follow_turn]
@@ -214,6 +214,6 @@ async def everything(house: House, listing: str) -> list[Answer]:
     while not found or page["next_cursor"]:
         cursor = {"cursor": page["next_cursor"]} if found else {}
         asked = {"params": {"limit": 200, **cursor}}
-        page = house.replicas[0].ask("GET", f"/api/ada/{listing}", house.token, **asked).json()
+        page = house.replicas[0].request("GET", f"/api/ada/{listing}", house.token, **asked).json()
         found += page["items"]
     return found

@@ -11,7 +11,7 @@ import uvicorn
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
 from tests.fakes.tool_server import ToolServer
-from tests.tether import free_port
+from tests.process_supervision import free_port
 
 MAX_BYTES = 8 * 1024 * 1024
 

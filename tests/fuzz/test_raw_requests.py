@@ -9,7 +9,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.e2e.program import SIGNED, Environment, Replica, migrated, served, token_for
+from tests.e2e.service_process import (
+    BASE_SETTINGS,
+    Environment,
+    Replica,
+    issue_token,
+    migrate_database,
+    running_service,
+)
 
 PATIENCE_S = 20.0
 QUIET_S = 0.3
@@ -26,20 +33,20 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def configured(home: Path) -> Environment:
-    environment = {**SIGNED, "LATCHKEY_DATABASE_URL": f"sqlite+aiosqlite:///{home / 'latchkey.db'}"}
-    migrated(home, environment)
+    environment = {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": f"sqlite+aiosqlite:///{home / 'latchkey.db'}"}
+    migrate_database(home, environment)
     return environment
 
 
 @pytest.fixture(scope="module")
 def replica(home: Path, configured: Environment) -> Iterator[Replica]:
-    with served(home=home, environment=configured) as replica:
+    with running_service(home=home, environment=configured) as replica:
         yield replica
 
 
 @pytest.fixture(scope="module")
 def token(home: Path, configured: Environment) -> str:
-    return token_for(USER, home, configured)
+    return issue_token(USER, home, configured)
 
 
 def said(replica: Replica, request: bytes, quiet: float = QUIET_S) -> list[int]:
@@ -68,7 +75,7 @@ def _heard(connection: socket.socket) -> bytes:
 
 def tasks(replica: Replica, token: str) -> int:
     """How many are stored."""
-    return len(replica.ask("GET", f"/api/{USER}/tasks?limit=200", token).json()["items"])
+    return len(replica.request("GET", f"/api/{USER}/tasks?limit=200", token).json()["items"])
 
 
 def request(replica: Replica, token: str, *lines: bytes, body: bytes = b"", line: bytes = b"") -> bytes:
@@ -195,7 +202,7 @@ def test_what_is_expected_or_offered_beside_is_no_matter(replica: Replica, token
 
 def test_the_service_goes_on(replica: Replica, token: str) -> None:
     """And has made no mistake in all this that it knows of."""
-    added = replica.ask("POST", f"/api/{USER}/tasks", token, json={"title": "Buy milk"})
+    added = replica.request("POST", f"/api/{USER}/tasks", token, json={"title": "Buy milk"})
 
     assert added.status_code == 201
-    assert '"level":"error"' not in replica.said
+    assert '"level":"error"' not in replica.log_text

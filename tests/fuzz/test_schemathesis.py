@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.program import SIGNED, Environment, Replica, served, token_for
+from tests.e2e.service_process import BASE_SETTINGS, Environment, Replica, issue_token, running_service
 
 HERE = Path(__file__).parent
 SCHEMATHESIS = Path(sysconfig.get_path("scripts")) / "schemathesis"
@@ -32,7 +32,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def configured(database_url: str) -> Environment:
-    return {**SIGNED, **UNBOUNDED, "LATCHKEY_DATABASE_URL": database_url}
+    return {**BASE_SETTINGS, **UNBOUNDED, "LATCHKEY_DATABASE_URL": database_url}
 
 
 def fuzzed(replica: Replica, token: str, folder: Path) -> tuple[str, dict[str, Any]]:
@@ -61,10 +61,10 @@ def fuzzed(replica: Replica, token: str, folder: Path) -> tuple[str, dict[str, A
 
 def test_whatever_is_sent_is_answered_as_published(home: Path, configured: Environment, tmp_path: Path) -> None:
     """Each operation alone and one after the other, with what the schema allows and with what it does not."""
-    token = token_for("fuzzer", home, configured)
-    with served(home=home, environment=configured) as replica:
+    token = issue_token("fuzzer", home, configured)
+    with running_service(home=home, environment=configured) as replica:
         said, report = fuzzed(replica, token, tmp_path)
-        still_alive = replica.ask("GET", "/health/ready").status_code
+        still_alive = replica.request("GET", "/health/ready").status_code
     covered = re.search(r"API Links: +(\d+) covered", said)
 
     assert report["exit_code"] == 0, said
@@ -78,4 +78,4 @@ def test_whatever_is_sent_is_answered_as_published(home: Path, configured: Envir
     assert covered, said
     assert int(covered[1]) > 30, said
     assert still_alive == 200
-    assert '"level":"error"' not in replica.said
+    assert '"level":"error"' not in replica.log_text

@@ -14,7 +14,7 @@ from tests.fakes.model_script import Answer, Step
 from tests.fakes.model_server import ModelServer
 from tests.integration.database.wire import Wire
 from tests.integration.http.service import Person, Service, asking, serving, settings_for
-from tests.patience import eventually
+from tests.polling import wait_until
 
 ENDED = {"completed", "failed", "interrupted", "cancelled"}
 MILK = ("add_task", '{"title":"Buy milk"}')
@@ -46,7 +46,7 @@ async def was_asked(model: ModelServer, times: int) -> None:
     async def has_been() -> bool:
         return len(model.requests) >= times
 
-    await eventually(has_been)
+    await wait_until(has_been)
 
 
 async def events_of(person: Person, turn_id: str) -> list[dict[str, Any]]:
@@ -81,7 +81,7 @@ async def recovered(person: Person) -> None:
         assert response.status_code == 201 or is_unavailable(response), response.text
         return response.status_code == 201
 
-    await eventually(can_write)
+    await wait_until(can_write)
 
 
 async def sound_turn(person: Person, turn_id: str) -> dict[str, Any]:
@@ -92,7 +92,7 @@ async def sound_turn(person: Person, turn_id: str) -> dict[str, Any]:
         assert response.status_code == 200 or is_unavailable(response), response.text
         return response.status_code == 200 and response.json()["status"] in ENDED
 
-    await eventually(has_ended)
+    await wait_until(has_ended)
     turn: dict[str, Any] = (await person.get(f"turns/{turn_id}")).json()
     events = await events_of(person, turn_id)
     told = "".join(event["text"] for event in events if event["event"] == "message.delta")

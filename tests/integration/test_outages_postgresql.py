@@ -42,9 +42,9 @@ from tests.integration.outage import (
     through,
     was_asked,
 )
-from tests.patience import PATIENCE_S, eventually
+from tests.polling import TIMEOUT_S, wait_until
 from tests.postgresql import PostgreSQL, _throw_away
-from tests.tether import humble_account
+from tests.process_supervision import unprivileged_account
 
 KILL = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -152,7 +152,7 @@ async def ask_everything(person: Person) -> list[httpx2.Response]:
 
 
 @pytest.mark.skipif(
-    humble_account().user is None and os.environ.get("TEST_DATABASE_URL") is not None,
+    unprivileged_account().user is None and os.environ.get("TEST_DATABASE_URL") is not None,
     reason="the server that was given is somebody else's",
 )
 async def test_a_server_that_crashes_in_the_middle_of_a_turn_costs_it_nothing(
@@ -321,7 +321,7 @@ async def others_are_gone(url: str) -> None:
     async def are_gone() -> bool:
         return not await connection.fetch(OTHERS)
 
-    await eventually(are_gone)
+    await wait_until(are_gone)
     await connection.close()
 
 
@@ -347,7 +347,7 @@ async def test_a_turn_whose_commit_is_cut_off_is_whole_and_happens_once(
 
 async def insistently(person: Person) -> httpx2.Response:
     """What the message is answered in the end, sent again under its key for as long as that is of use."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while True:
             answer = await person.post("chat", json={"message": "milk"}, headers={"idempotency-key": "one"})
             if answer.status_code == 200 or answer.json()["code"] not in {"unavailable", "turn-in-progress"}:
@@ -365,7 +365,7 @@ async def test_the_end_of_a_turn_is_stored_once_though_nobody_heard_so(postgresq
         await was_asked(model, 1)
         (conversation,) = await ada.items("conversations")
         (found,) = await ada.items(f"conversations/{conversation['id']}/turns")
-        await eventually(lambda: is_told(postgresql_url, "All done."))
+        await wait_until(lambda: is_told(postgresql_url, "All done."))
         wire.cut_after(1)
         rest.set()
         answer = await turn

@@ -14,9 +14,9 @@ from latchkey.domain.turn import Usage
 from latchkey.infrastructure.database.events.local import LocalEventBus
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
-from tests.acceptance import accepted
 from tests.integration.database.wire import wire_to
 from tests.integration.outage import through
+from tests.turns import started_turn
 
 ADA = Owner(UserId("ada"))
 
@@ -35,7 +35,7 @@ async def test_a_follower_hears_that_there_is_nothing_while_the_database_is_froz
         subscriptions = watching.TurnSubscriptions(
             Dispatcher(SqlUnitsOfWork(frozen, event_bus), looks.append), event_bus
         )
-        turn_id = (await accepted(app, ADA)).turn.id
+        turn_id = (await started_turn(app, ADA)).turn.id
         batches = subscriptions.follow(ADA, turn_id, 0)
         heard: list[Any] = [await anext(batches)]
         wire.silence()

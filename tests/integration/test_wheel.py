@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.tether import Account, free_port, tethered
+from tests.process_supervision import Account, free_port, supervised
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {"LATCHKEY_AUTH_SECRET": "a secret of thirty-two bytes or more", "PATH": "/usr/bin:/bin"}
@@ -59,7 +59,7 @@ def test_it_migrates_and_serves_from_an_empty_folder(programs: Path, tmp_path: P
     settings = [f"{name}={value}" for name, value in ENVIRONMENT.items()]
     serve = ["env", *settings, str(programs / "latchkey"), "serve", "--port", str(port)]
 
-    with tethered(serve, folder, tmp_path / "log", ready=f":{port}", signal="TERM", account=Account()):
+    with supervised(serve, folder, tmp_path / "log", ready=f":{port}", signal="TERM", account=Account()):
         answer = httpx2.get(f"http://127.0.0.1:{port}/health/ready")
 
     assert answer.status_code == httpx2.codes.OK, answer.text

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import httpx2
 
-from tests.e2e.program import LATCHKEY, SIGNED, Environment, Replica, served, token_for
+from tests.e2e.service_process import BASE_SETTINGS, LATCHKEY, Environment, Replica, issue_token, running_service
 from tests.interop.guest import Door, HttpDoor, StdioDoor
 
 EVERY_GRANT = ["tasks:read", "tasks:write", "artifacts:read", "artifacts:write", "conversations:read"]
@@ -25,7 +25,7 @@ class Person:
     token: str
 
     def ask(self, method: str, below: str, **given: Any) -> httpx2.Response:
-        answer = self.place.replica.ask(method, f"/api/{self.user_id}/{below}", self.token, **given)
+        answer = self.place.replica.request(method, f"/api/{self.user_id}/{below}", self.token, **given)
         assert answer.is_success, answer.text
         return answer
 
@@ -55,7 +55,7 @@ class Place:
     def person(self) -> Person:
         """Somebody new."""
         user_id = f"ada-{uuid4().hex[:8]}"
-        return Person(self, user_id, token_for(user_id, self.home, self.environment))
+        return Person(self, user_id, issue_token(user_id, self.home, self.environment))
 
     def door(self, transport: str, bearer: str) -> Door:
         if transport == "http":
@@ -67,6 +67,6 @@ class Place:
 
 @contextmanager
 def a_place(home: Path) -> Iterator[Place]:
-    environment = {**SIGNED, "LATCHKEY_DATABASE_URL": f"sqlite+aiosqlite:///{home / 'latchkey.db'}"}
-    with served("--migrate", home=home, environment=environment) as replica:
+    environment = {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": f"sqlite+aiosqlite:///{home / 'latchkey.db'}"}
+    with running_service("--migrate", home=home, environment=environment) as replica:
         yield Place(replica, home, environment)

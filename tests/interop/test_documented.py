@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from latchkey.infrastructure.agents.claude.command import find_cli
-from tests.e2e.program import LATCHKEY
+from tests.e2e.service_process import LATCHKEY
 from tests.interop.guests.driven import FASTMCP, FOLDER
 from tests.interop.place import Place
 from tests.interop.tally import Checks

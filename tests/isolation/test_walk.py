@@ -19,7 +19,7 @@ from tests.integration.http.service import Person, Service, serving, settings_fo
 from tests.isolation.doors import DOORS, OPERATIONS
 from tests.isolation.walker import Walker, chosen
 from tests.isolation.watchman import Watchman
-from tests.patience import PATIENCE_S
+from tests.polling import TIMEOUT_S
 
 STEPS = max(1500, int(os.environ.get("ISOLATION_STEPS", "1500")))
 STEPS_A_WALK = 100
@@ -105,7 +105,7 @@ async def cut_short(who: Walker, somebody: Walker, luck: Random) -> None:
     body = {"message": who.canary, "conversation_id": where}
     talking = asyncio.create_task(who.send(CHAT.request(who.person.user_id, who.person.token, {}, body)))
     turn = None
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while turn is None:
             newest = (await who.get(f"conversations/{where}/turns", limit=1))["items"]
             turn = next((one["id"] for one in newest if one["id"] not in who.kept.turns), None)

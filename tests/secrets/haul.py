@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 import httpx2
 
-from tests.e2e.program import Replica
+from tests.e2e.service_process import Replica
 from tests.fakes.model_request import ModelRequest
 
 
@@ -23,7 +23,7 @@ class Haul(dict[str, bytes]):
 
     async def ask(self, replica: Replica, method: str, path: str, token: str = "", **given: Any) -> httpx2.Response:
         """One request, whose answer is kept, head and all."""
-        answer = await asyncio.to_thread(replica.ask, method, path, token, **given)
+        answer = await asyncio.to_thread(replica.request, method, path, token, **given)
         self.statuses.add(answer.status_code)
         head = [b"%s: %s" % pair for pair in answer.headers.raw]
         self.put(f"answer to {method} {path}", *head, answer.content)

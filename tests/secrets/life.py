@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.desk import saving
-from tests.e2e.program import Environment, Replica, served, token_for
+from tests.e2e.claude_service import save_artifact_step
+from tests.e2e.service_process import Environment, Replica, issue_token, running_service
 from tests.fakes.model_script import Reply, calls, fails, says
 from tests.fakes.model_server import ModelServer
 from tests.integration.claude.scene import processes_in
-from tests.patience import eventually
+from tests.polling import wait_until
 from tests.postgresql import PostgreSQL
 from tests.secrets.canary import Canary
 from tests.secrets.haul import Haul
@@ -73,9 +73,9 @@ class Life:
     async def make_files(self) -> None:
         """By a process of its own, looked at while it works; and once more with a model that refuses its key."""
         rest, files = Event(), self.models.files.script
-        files += [saving(), says("Here ", "it is.").held(rest)]
+        files += [save_artifact_step(), says("Here ", "it is.").held(rest)]
         turn = asyncio.create_task(self.say("A plan, please", makes_file=True))
-        await eventually(self._has_saved)
+        await wait_until(self._has_saved)
         self.haul.subscriptions(processes_in(self.folder), self.folder)
         environment = dict(line.split(b"=", 1) for line in self.haul["environment"].split(b"\0") if b"=" in line)
         self.hatched.append(Canary.found("turn's token", environment[b"LATCHKEY_CONTEXT_TOKEN"].decode()))
@@ -151,7 +151,7 @@ class Life:
         """As a service is stopped; what it said, and left behind, is kept."""
         self.replica.process.terminate()
         self.replica.process.join()
-        self.haul.put("log", self.replica.said.encode())
+        self.haul.put("log", self.replica.log_text.encode())
         self.haul.overhear(self.models.chat.requests, "authorization")
         self.haul.overhear(self.models.files.requests, "x-api-key")
         self.haul.look_through(self.folder)
@@ -163,8 +163,8 @@ async def a_life(
 ) -> AsyncIterator[Life]:
     folder = home.parent / "tmp"
     folder.mkdir()
-    jwt = token_for("ada", home, environment)
-    with served(home=home, environment={**environment, "TMPDIR": str(folder)}) as replica:
+    jwt = issue_token("ada", home, environment)
+    with running_service(home=home, environment={**environment, "TMPDIR": str(folder)}) as replica:
         yield Life(replica, models, planted, jwt, folder)
 
 

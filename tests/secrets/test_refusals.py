@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.program import Environment, line, run, served
+from tests.e2e.service_process import Environment, match_line, run_command, running_service
+from tests.process_supervision import free_port
 from tests.secrets.canary import Canary, sightings
 from tests.secrets.haul import Haul
-from tests.tether import free_port
 
 AUTH = Canary.hatch("auth", "auth-{}")
 PASSWORD = Canary.hatch("password", "pass/word@{}")
@@ -44,10 +44,10 @@ FAULTS: dict[str, Environment] = {
 def test_a_command_that_cannot_do_its_work(home: Path, command: str, fault: str) -> None:
     given = {**GIVEN, **FAULTS[fault]}
     given["LATCHKEY_DATABASE_URL"] = given["LATCHKEY_DATABASE_URL"].format(port=free_port())
-    done = run(*command.split(), home=home, environment=given)
+    done = run_command(*command.split(), home=home, environment=given)
     said = {"stdout": done.stdout.encode(), "stderr": done.stderr.encode()}
 
-    assert done.code in ({0, 1} if command == "token ada" else {1, 70})
+    assert done.exit_code in ({0, 1} if command == "token ada" else {1, 70})
     assert done.stdout + done.stderr
     assert sightings(CANARIES, said) == set()
 
@@ -55,9 +55,9 @@ def test_a_command_that_cannot_do_its_work(home: Path, command: str, fault: str)
 @pytest.mark.parametrize("token", [TOKEN.text, "eyJhbGciOiJub25lIn0.e30.", KEY.text], ids=["lk_", "a JWT", "a key"])
 def test_tools_for_a_token_that_opens_nothing(home: Path, sqlite_url: str, token: str) -> None:
     given = {"LATCHKEY_DATABASE_URL": sqlite_url, "LATCHKEY_CONTEXT_TOKEN": token}
-    refused = run("mcp", home=home, environment=given)
+    refused = run_command("mcp", home=home, environment=given)
 
-    assert (refused.code, refused.stdout) == (1, "")
+    assert (refused.exit_code, refused.stdout) == (1, "")
     assert token[3:] not in refused.stderr
 
 
@@ -69,13 +69,15 @@ def test_the_key_of_a_service_for_development_stays_in_its_file(home: Path) -> N
     key_file.touch(mode=0o600)
     key_file.write_text(key.text)
     haul = Haul()
-    with served("--dev", home=home, environment={}, ready="curl -s") as replica:
-        token = line(replica.said, "^TOKEN=(.+)$")
-        minted = replica.ask("POST", "/api/me/context-tokens", token, json={"grants": ["tasks:read"]}).json()["token"]
+    with running_service("--dev", home=home, environment={}, ready="curl -s") as replica:
+        token = match_line(replica.log_text, "^TOKEN=(.+)$")
+        minted = replica.request("POST", "/api/me/context-tokens", token, json={"grants": ["tasks:read"]}).json()[
+            "token"
+        ]
         for path in ("/api/me/tasks", "/api/you/tasks", "/api/me/context-tokens", "/schema/openapi.json"):
-            answer = replica.ask("GET", path, token)
+            answer = replica.request("GET", path, token)
             haul.put("answers", str(answer.headers).encode(), answer.content)
-        haul.put("output", replica.said.encode())
+        haul.put("output", replica.log_text.encode())
         key_file.unlink()  # only now, and it is nowhere else
         haul.look_through(home)
     shown = Canary.found("user's token", token), Canary.found("context token", minted)
@@ -83,7 +85,7 @@ def test_the_key_of_a_service_for_development_stays_in_its_file(home: Path) -> N
     assert b"SQLite format 3" in haul["files"]
     assert sightings([key], haul) == set()
     assert sightings(shown, haul) == {("user's token", "output")}
-    assert replica.said.count(token) == 2
+    assert replica.log_text.count(token) == 2
 
 
 def test_a_provider_that_is_down_is_told_of_without_the_token(home: Path, sqlite_url: str) -> None:
@@ -97,12 +99,12 @@ def test_a_provider_that_is_down_is_told_of_without_the_token(home: Path, sqlite
         "LATCHKEY_AUTH_AUDIENCE": provider,
     }
     haul = Haul()
-    with served(home=home, environment=given) as replica:
+    with running_service(home=home, environment=given) as replica:
         for presented, status in ((token.text, 503), (token.core, 401)):
             for method, path in (("GET", "/api/ada/tasks"), ("POST", "/mcp")):
-                answer = replica.ask(method, path, presented)
+                answer = replica.request(method, path, presented)
                 haul.put("answers", str(answer.headers).encode(), answer.content)
                 assert answer.status_code == status
-        haul.put("log", replica.said.encode())
+        haul.put("log", replica.log_text.encode())
 
     assert sightings([token], haul) == set()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.program import Environment, served
+from tests.e2e.service_process import Environment, running_service
 from tests.fakes.model_server import model_server
-from tests.patience import eventually_sync
+from tests.polling import wait_until_sync
 from tests.postgresql import PostgreSQL
 from tests.secrets.canary import Canary, sightings
 from tests.secrets.haul import Haul
@@ -84,13 +84,13 @@ def test_no_worker_is_told_a_secret_by_its_arguments(home: Path, guarded_url: st
     """Which everybody on the machine can read, as they cannot read its environment."""
     given = {"LATCHKEY_DATABASE_URL": guarded_url, "LATCHKEY_AUTH_SECRET": planted["auth"].text}
     haul = Haul()
-    with served("--workers", "2", home=home, environment=given) as replica:
-        eventually_sync(lambda: replica.ask("GET", "/health/ready").is_success)
+    with running_service("--workers", "2", home=home, environment=given) as replica:
+        wait_until_sync(lambda: replica.request("GET", "/health/ready").is_success)
         processes = [process for process in Path("/proc").glob("[0-9]*") if knows(process, planted["auth"])]
         haul.put("arguments", *((process / "cmdline").read_bytes() for process in processes))
         replica.process.terminate()
         replica.process.join()
-    haul.put("log", replica.said.encode())
+    haul.put("log", replica.log_text.encode())
 
     assert len(processes) >= 2
     assert sightings(planted.values(), haul) == set()

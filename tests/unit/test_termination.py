@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from latchkey.bootstrap.runtime import before_termination
-from tests.patience import eventually
+from tests.polling import wait_until
 
 
 @pytest.fixture
@@ -38,9 +38,9 @@ async def test_a_signal_is_handed_on_once_the_process_is_prepared_and_any_later_
         await begun.wait()
         assert handled == []
         prepared.set()
-        await eventually(lambda: has_been_handed(1))
+        await wait_until(lambda: has_been_handed(1))
         signal.raise_signal(signal.SIGINT)
-        await eventually(lambda: has_been_handed(2))
+        await wait_until(lambda: has_been_handed(2))
 
     assert handled == [signal.SIGTERM, signal.SIGINT]
 
@@ -59,6 +59,6 @@ async def test_interrupted_twice_it_prepares_no_longer(handled: list[int]) -> No
         signal.raise_signal(signal.SIGINT)
         await begun.wait()
         signal.raise_signal(signal.SIGINT)
-        await eventually(has_been_handed)
+        await wait_until(has_been_handed)
 
     assert handled == [signal.SIGINT]

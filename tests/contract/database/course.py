@@ -22,8 +22,8 @@ from latchkey.domain.credentials import Owner
 from latchkey.domain.task import NewTask
 from latchkey.domain.turn import TurnId, TurnStatus, Usage
 from latchkey.domain.turn_event import TurnEvent
-from tests.acceptance import accepted
-from tests.builders import TERMS
+from tests.builders import LIMITS
+from tests.turns import started_turn
 
 SPENT = Usage(2, 30, 4)
 MILK = b'{"title":"Milk"}'
@@ -46,8 +46,8 @@ class Course:
     def id(self) -> TurnId:
         return self.accepted.turn.id
 
-    async def begin(self, where: ConversationId | None = None, terms: AcceptanceLimits = TERMS) -> None:
-        self.accepted = await accepted(self.apps[0], self.owner, "Go", where, terms=terms)
+    async def begin(self, where: ConversationId | None = None, terms: AcceptanceLimits = LIMITS) -> None:
+        self.accepted = await started_turn(self.apps[0], self.owner, "Go", where, limits=terms)
 
     async def tell(self, text: str, before: int = 0, request: ToolRequest | None = None, on: int = 0) -> None:
         await self.apps[on].call(self.owner, append_events, self.id, EventBatch(before, text, SPENT, request))

@@ -16,7 +16,7 @@ from latchkey.infrastructure.database.events.postgresql import PostgreSQLEventBu
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.contract.database.course import Course
-from tests.patience import PATIENCE_S, eventually
+from tests.polling import TIMEOUT_S, wait_until
 
 
 class Process:
@@ -47,7 +47,7 @@ async def listens(event_bus: LocalEventBus, *, hears: bool = True) -> None:
     async def is_so() -> bool:
         return not isinstance(event_bus, PostgreSQLEventBus) or event_bus._is_listening == hears
 
-    await eventually(is_so)
+    await wait_until(is_so)
 
 
 class Line:
@@ -79,5 +79,5 @@ class Line:
 
 async def news(subscription: Subscription) -> list[TurnEvent]:
     """What comes within the patience of a test. Raises `TimeoutError` if nothing does."""
-    async with asyncio.timeout(PATIENCE_S):
-        return await subscription.next_events(2 * PATIENCE_S)
+    async with asyncio.timeout(TIMEOUT_S):
+        return await subscription.next_events(2 * TIMEOUT_S)

@@ -16,9 +16,9 @@ from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.quota import ROW_BYTES, Quota, QuotaUsage
 from latchkey.domain.task import NewTask
-from tests.belongings import Belongings
 from tests.builders import NOW, an_artifact
 from tests.contract.database.conftest import Replica
+from tests.user_data import UserData
 
 QUOTA = Quota(requests_per_minute=120, stored_bytes=10_000)
 AT_REST = QuotaUsage(theoretical_arrival_time=NOW, stored_bytes=0, counted_at=NOW)
@@ -99,13 +99,13 @@ async def test_everything_that_is_stored_of_somebody_counts_and_nothing_of_other
 ) -> None:
     """Each row, and each byte of a text, whatever script it is in."""
     assert await size(units, me) == 0
-    await Belongings().store(units, me)
-    await Belongings().store(units, you)
+    await UserData().store(units, me)
+    await UserData().store(units, you)
     before = await size(units, me)
     assert before > 8 * ROW_BYTES
 
     async with units.open(me, "write") as uow:
-        await uow.tasks.add(replace(Belongings().task, title=SCRIPTS, description=None))
+        await uow.tasks.add(replace(UserData().task, title=SCRIPTS, description=None))
         await uow.commit()
 
     assert await size(units, me) - before == len(SCRIPTS.encode()) + ROW_BYTES
@@ -116,7 +116,7 @@ async def test_a_unit_of_work_knows_how_much_it_stored(units: UnitsOfWork, me: O
     async with units.open(me, "write") as uow:
         await uow.tasks.page(None, Window())
         assert uow.written == 0
-        await uow.tasks.add(replace(Belongings().task, title=SCRIPTS))
+        await uow.tasks.add(replace(UserData().task, title=SCRIPTS))
         written = uow.written
         await uow.commit()
 

@@ -20,7 +20,7 @@ from latchkey.domain.errors import (
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.turn import TurnStatus
-from tests.builders import TERMS
+from tests.builders import LIMITS
 from tests.contract.database.course import SPENT, Course
 
 
@@ -240,7 +240,7 @@ async def stored_names(course: Course) -> list[str]:
 
 async def test_lost_turns_do_not_count(course: Course) -> None:
     """Whoever has as many as may run, and lost them all, begins another at once."""
-    lost = [course, *(Course(course.apps, course.owner) for _ in range(TERMS.turns_per_user - 1))]
+    lost = [course, *(Course(course.apps, course.owner) for _ in range(LIMITS.turns_per_user - 1))]
     for other in lost[1:]:
         await other.begin()
     with pytest.raises(TooManyTurns):

@@ -17,7 +17,7 @@ from latchkey.domain.errors import Failure, IdempotencyMismatch, NotFound, TooMa
 from latchkey.domain.message import NewMessage
 from latchkey.domain.page import Window
 from latchkey.domain.turn import Idempotency, TurnId
-from tests.builders import TASK_GRANTS, TERMS, a_conversation
+from tests.builders import LIMITS, TASK_GRANTS, a_conversation
 from tests.contract.database.conftest import Replica
 from tests.contract.database.course import Course
 from tests.contract.database.interruption import is_cancelled_at
@@ -34,7 +34,7 @@ class Sender:
         self.owner = owner
 
     async def send(
-        self, key: Idempotency = KEY, where: ConversationId | None = None, on: int = 0, terms: AcceptanceLimits = TERMS
+        self, key: Idempotency = KEY, where: ConversationId | None = None, on: int = 0, terms: AcceptanceLimits = LIMITS
     ) -> StartedTurn | RepeatedTurn:
         said = NewMessage("Buy milk", where)
         return await self.apps[on].call(self.owner, start_turn, said, "rehearsal", TASK_GRANTS, terms, key)
@@ -141,9 +141,9 @@ async def test_a_refused_message_leaves_its_key_free(sender: Sender) -> None:
     busy = await sender.begin(replace(KEY, key="busy"))
     refused: list[type[Failure]] = []
     for where, terms in (
-        (a_conversation().id, TERMS),
-        (busy.accepted.turn.conversation_id, TERMS),
-        (None, replace(TERMS, turns_per_user=1)),
+        (a_conversation().id, LIMITS),
+        (busy.accepted.turn.conversation_id, LIMITS),
+        (None, replace(LIMITS, turns_per_user=1)),
     ):
         with pytest.raises(Failure) as failure:
             await sender.send(OTHER_BODY, where, terms=terms)

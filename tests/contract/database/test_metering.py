@@ -19,8 +19,8 @@ from latchkey.domain.quota import Quota
 from latchkey.domain.task import NewTask
 from latchkey.domain.turn import Usage
 from latchkey.infrastructure.database.events.local import LocalEventBus
-from tests.acceptance import accepted
 from tests.contract.database.conftest import Replica
+from tests.turns import started_turn
 
 FEW = Quota(requests_per_minute=2)
 LITTLE = Quota(stored_bytes=5_000)
@@ -109,7 +109,7 @@ async def test_who_stores_too_much_may_still_read_and_delete(units: UnitsOfWork,
         app.call(me, add_task, MILK),
         app.call(me, add_artifact, NewArtifact("Plan", "Short")),
         app.call(me, revise_artifact, plan.id, ArtifactRevision("Short")),
-        accepted(app, me),
+        started_turn(app, me),
     ):
         with pytest.raises(Exhausted, match="5000 bytes: delete something"):
             await attempt
@@ -132,7 +132,7 @@ async def test_another_process_learns_how_much_is_stored(replica: Replica, me: O
 async def test_a_turn_ends_however_much_is_stored(units: UnitsOfWork, me: Owner) -> None:
     """Its tools answer that there is no room, which is recorded, and what it says last is kept."""
     app = service(units, LITTLE)
-    turn = await accepted(app, me)
+    turn = await started_turn(app, me)
     await app.call(me, add_artifact, NewArtifact("Plan", LONG))
 
     outcome = await ToolCallExecutor(app).execute(
@@ -150,7 +150,7 @@ async def test_a_turn_calls_no_more_tools_than_it_may(replica: Replica, me: Owne
     """Wherever they are called, and whether they work or not; what is too much has no effect and leaves no row."""
     apps = [service(replica(), Quota()) for _ in range(2)]
     ledgers = [ToolCallExecutor(app, most_calls=3) for app in apps]
-    turn = await accepted(apps[0], me)
+    turn = await started_turn(apps[0], me)
     milk = ToolInvocation("add_task", b'{"title":"Milk"}')
 
     outcomes = [await ledgers[number % 2].execute(turn.secret, milk, add_task, MILK) for number in range(3)]
@@ -168,7 +168,7 @@ async def test_a_turn_calls_no_more_tools_than_it_may(replica: Replica, me: Owne
 
 async def test_a_call_that_is_repeated_at_the_limit_is_answered_as_the_first_time(replica: Replica, me: Owner) -> None:
     app = service(replica(), Quota())
-    ledger, turn = ToolCallExecutor(app, most_calls=2), await accepted(app, me)
+    ledger, turn = ToolCallExecutor(app, most_calls=2), await started_turn(app, me)
     calls = [ToolInvocation("add_task", b'{"title":"Milk"}', f"call-{number}") for number in range(3)]
 
     first, last, late = [await ledger.execute(turn.secret, call, add_task, MILK) for call in calls]
@@ -185,7 +185,7 @@ async def test_one_person_follows_only_so_many_streams_at_once(
     """The next one is told so, and let in once another has left; nobody else notices."""
     monkeypatch.setattr(watching, "FOLLOWERS", 2)
     app = service(units, Quota())
-    subscriptions, turn = watching.TurnSubscriptions(app, LocalEventBus()), await accepted(app, me)
+    subscriptions, turn = watching.TurnSubscriptions(app, LocalEventBus()), await started_turn(app, me)
     streams = [subscriptions.follow(me, turn.turn.id, 0) for _ in range(2)]
     for stream in streams:
         assert await anext(stream)

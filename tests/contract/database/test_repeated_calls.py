@@ -18,8 +18,8 @@ from latchkey.application.turns.start import StartedTurn
 from latchkey.domain.credentials import EVERY_GRANT, Owner
 from latchkey.domain.errors import Failure, Invalid
 from latchkey.domain.task import NewTask, TaskId
-from tests.acceptance import accepted
 from tests.contract.database.conftest import Replica
+from tests.turns import started_turn
 
 MILK = b'{"title":"Milk","description":"two"}'
 LIKEWISE = b'{ "description": "two", "title": "Milk" }'
@@ -35,7 +35,7 @@ class Turn:
         self.accepted: StartedTurn
 
     async def begin(self) -> None:
-        self.accepted = await accepted(self.apps[0], self.owner, grants=list(EVERY_GRANT))
+        self.accepted = await started_turn(self.apps[0], self.owner, grants=list(EVERY_GRANT))
 
     async def call(
         self,

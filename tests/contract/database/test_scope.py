@@ -9,10 +9,10 @@ from latchkey.domain.credentials import Owner, TokenSecret, UserId
 from latchkey.domain.errors import NotFound, Unauthenticated
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitOfWork, UnitsOfWork
-from tests.belongings import EVERYTHING, Belongings
 from tests.builders import NOW, a_context_token, a_message, a_task, a_tool_call, a_turn, an_artifact
+from tests.user_data import ROW_COUNT, UserData
 
-Attempt = Callable[[UnitOfWork, Belongings], Awaitable[object]]
+Attempt = Callable[[UnitOfWork, UserData], Awaitable[object]]
 
 ATTEMPTS: dict[str, Attempt] = {
     "get conversation": lambda uow, of: uow.conversations.get(of.conversation.id),
@@ -39,7 +39,7 @@ ATTEMPTS: dict[str, Attempt] = {
 }
 
 
-async def refusal(units: UnitsOfWork, owner: Owner, attempt: Attempt, belongings: Belongings) -> str:
+async def refusal(units: UnitsOfWork, owner: Owner, attempt: Attempt, belongings: UserData) -> str:
     with pytest.raises(NotFound) as refused:  # noqa: PT012 # a unit of work is one thing
         async with units.open(owner, "write") as uow:
             await attempt(uow, belongings)
@@ -52,28 +52,28 @@ async def test_what_is_mine_is_for_you_as_if_it_had_never_been(
     units: UnitsOfWork, me: Owner, you: Owner, attempt: Attempt
 ) -> None:
     """The same refusal, word for word, as for what is nowhere; and mine is afterwards as it was."""
-    mine, nowhere = Belongings(), Belongings()
+    mine, nowhere = UserData(), UserData()
     await mine.store(units, me)
-    before = await mine.seen(units, me)
+    before = await mine.read_all(units, me)
 
     assert await refusal(units, you, attempt, mine) == await refusal(units, you, attempt, nowhere)
-    assert await mine.seen(units, me) == before
+    assert await mine.read_all(units, me) == before
 
 
 async def test_pages_and_counts_hold_nothing_of_others(units: UnitsOfWork, me: Owner, you: Owner) -> None:
-    mine, yours = Belongings(), Belongings()
+    mine, yours = UserData(), UserData()
     await mine.store(units, me)
-    alone = await mine.seen(units, me)
+    alone = await mine.read_all(units, me)
     await yours.store(units, you)
 
-    assert await mine.seen(units, me) == alone
-    assert len(alone) == len(await yours.seen(units, you)) == EVERYTHING
-    assert await yours.seen(units, Owner(UserId("nobody"))) == []
+    assert await mine.read_all(units, me) == alone
+    assert len(alone) == len(await yours.read_all(units, you)) == ROW_COUNT
+    assert await yours.read_all(units, Owner(UserId("nobody"))) == []
 
 
 async def test_nobody_can_end_anothers_turn_tokens(units: UnitsOfWork, me: Owner, you: Owner) -> None:
     """By the turn's id there is nothing to find, and so nothing to refuse; the token lives on."""
-    mine = Belongings()
+    mine = UserData()
     secret = TokenSecret.mint(me.user_id)
     await mine.store(units, me)
     async with units.open(me, "write") as uow:
@@ -91,7 +91,7 @@ async def test_nobody_can_end_anothers_turn_tokens(units: UnitsOfWork, me: Owner
 
 async def test_two_people_may_have_things_with_the_same_id(units: UnitsOfWork, me: Owner, you: Owner) -> None:
     """So that not even a clash of ids tells one of the other."""
-    same = Belongings()
+    same = UserData()
     await same.store(units, me)
     await same.store(units, you)
     async with units.open(you, "write") as uow:
@@ -101,7 +101,7 @@ async def test_two_people_may_have_things_with_the_same_id(units: UnitsOfWork, m
 
     async with units.open(me, "read") as uow:
         assert await uow.tasks.get(same.task.id) == same.task
-    assert len(await same.seen(units, me)) == EVERYTHING
+    assert len(await same.read_all(units, me)) == ROW_COUNT
 
 
 @pytest.mark.parametrize("part", ["turn", "message", "artifact", "turn's artifact", "tool call", "event", "token"])
@@ -109,9 +109,9 @@ async def test_nothing_of_yours_can_hang_on_anything_of_mine(
     units: UnitsOfWork, me: Owner, you: Owner, part: str
 ) -> None:
     """A turn in another's conversation, a message in another's turn: there is no such thing to hang it on."""
-    mine = Belongings()
+    mine = UserData()
     await mine.store(units, me)
-    before = await mine.seen(units, me)
+    before = await mine.read_all(units, me)
 
     with pytest.raises(Exception, match=r"no such|same time"):  # noqa: PT012 # a unit of work is one thing
         async with units.open(you, "write") as uow:
@@ -131,7 +131,7 @@ async def test_nothing_of_yours_can_hang_on_anything_of_mine(
                 token = a_context_token(conversation_id=mine.conversation.id)
                 await uow.context_tokens.add(token, TokenSecret.mint(you.user_id))
             await uow.commit()
-    assert await mine.seen(units, me) == before
+    assert await mine.read_all(units, me) == before
 
 
 @pytest.mark.parametrize("name", ["a'b", "a;b", "a\\b", "", ".", "x" * 129, "a b", "a\x00b", "é"])

@@ -18,9 +18,9 @@ from latchkey.domain.errors import Conflict, NotFound, OffsetConflict, Unauthent
 from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.task import TaskId
 from latchkey.domain.turn_event import Delta, TurnEvent
-from tests.acceptance import accepted
 from tests.contract.database.course import Course, a_request
 from tests.contract.database.interruption import is_cancelled_at
+from tests.turns import started_turn
 
 
 def body(event: TurnEvent) -> dict[str, Any]:
@@ -55,7 +55,7 @@ async def test_a_turn_is_told_in_the_order_in_which_it_happened(course: Course) 
 
 
 async def test_an_artifact_is_told_of_after_the_call_that_saved_it(course: Course) -> None:
-    course.accepted = await accepted(course.apps[0], course.owner, grants=list(EVERY_GRANT))
+    course.accepted = await started_turn(course.apps[0], course.owner, grants=list(EVERY_GRANT))
     await course.execute(save_artifact, "Plan", "# Plan")
 
     events = await course.events()

@@ -32,13 +32,13 @@ from latchkey.domain.message import PastTurn
 from latchkey.domain.page import Window
 from latchkey.domain.task import NewTask
 from latchkey.domain.turn import TurnError, Usage
-from tests.acceptance import accepted
-from tests.builders import TERMS
+from tests.builders import LIMITS
 from tests.contract.database.conftest import Replica
+from tests.turns import started_turn
 
 DONE = TurnOutcome("completed", Usage(2, 30, 4), "Done.")
 MILK = ToolRequest("call-1", "add_task", Raw(b"{}"))
-PASSED = replace(TERMS, lease=timedelta(seconds=-1))
+PASSED = replace(LIMITS, lease=timedelta(seconds=-1))
 
 
 class Person:
@@ -49,9 +49,9 @@ class Person:
         self.owner = owner
 
     async def says(
-        self, text: str, where: ConversationId | None = None, terms: AcceptanceLimits = TERMS
+        self, text: str, where: ConversationId | None = None, terms: AcceptanceLimits = LIMITS
     ) -> StartedTurn:
-        return await accepted(self.app, self.owner, text, where, terms=terms)
+        return await started_turn(self.app, self.owner, text, where, limits=terms)
 
     async def is_answered(self, accepted: StartedTurn, ending: TurnOutcome = DONE) -> None:
         await self.app.call(self.owner, finish_turn, accepted.turn.id, ending)
@@ -90,11 +90,11 @@ async def test_a_turn_is_remembered_with_its_tool_calls(person: Person, app: Dis
 @pytest.mark.parametrize(
     ("terms", "kept"),
     [
-        (TERMS, ["1", "2", "3"]),
-        (replace(TERMS, history_turns=2), ["2", "3"]),
-        (replace(TERMS, history_chars=2 * 105), ["2", "3"]),
-        (replace(TERMS, history_chars=2 * 105 - 1), ["3"]),
-        (replace(TERMS, history_chars=1), []),
+        (LIMITS, ["1", "2", "3"]),
+        (replace(LIMITS, history_turns=2), ["2", "3"]),
+        (replace(LIMITS, history_chars=2 * 105), ["2", "3"]),
+        (replace(LIMITS, history_chars=2 * 105 - 1), ["3"]),
+        (replace(LIMITS, history_chars=1), []),
     ],
     ids=["all", "two turns", "as many characters as two have", "one character less", "one character"],
 )
@@ -145,9 +145,9 @@ async def test_a_person_has_only_so_many_turns_running(replica: Replica, person:
     outcomes = await asyncio.gather(*(people[n % 2].says(f"{n}") for n in range(10)), return_exceptions=True)
 
     accepted = [outcome for outcome in outcomes if isinstance(outcome, StartedTurn)]
-    assert len(accepted) == TERMS.turns_per_user
+    assert len(accepted) == LIMITS.turns_per_user
     assert {type(outcome) for outcome in outcomes} == {StartedTurn, TooManyTurns}
-    assert len((await person.app.call(me, list_conversations, Window())).items) == TERMS.turns_per_user
+    assert len((await person.app.call(me, list_conversations, Window())).items) == LIMITS.turns_per_user
     await person.is_answered(accepted[0])
     assert (await person.says("Now")).turn.status == "running"
 
@@ -175,7 +175,7 @@ async def test_a_turn_whose_lease_has_passed_runs_no_more(person: Person, app: D
 
 
 async def test_a_renewed_turn_lives_on_with_its_token(person: Person, app: Dispatcher, me: Owner) -> None:
-    running = await person.says("Go", None, replace(TERMS, lease=timedelta(minutes=1)))
+    running = await person.says("Go", None, replace(LIMITS, lease=timedelta(minutes=1)))
     await app.call(me, renew_turn, running.turn.id, timedelta(hours=1))
     await app.call(running.secret, add_task, NewTask("Still at it"))
     with pytest.raises(TurnInProgress):
@@ -233,7 +233,7 @@ async def test_whatever_happens_at_once_nothing_gets_stuck(replica: Replica, me:
     answers: list[object] = []
     for n in range(12):
         here, there = apps[n % 2], apps[(n + 1) % 2]
-        lost = await Person(here, me).says("Go", None, PASSED if n % 3 == 0 else TERMS)
+        lost = await Person(here, me).says("Go", None, PASSED if n % 3 == 0 else LIMITS)
         where = lost.turn.conversation_id
         answers += await asyncio.gather(
             *(there.call(lost.secret, add_task, NewTask("Milk")) for _ in range(3)),

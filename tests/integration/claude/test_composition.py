@@ -8,11 +8,11 @@ import pytest
 from latchkey.bootstrap.composition import create_asgi
 from latchkey.bootstrap.identity import create_signer
 from latchkey.domain.credentials import UserId
-from tests.e2e.desk import MESSAGE, asking_claude
+from tests.e2e.claude_service import MESSAGE, claude_settings
 from tests.fakes.model_script import says
 from tests.fakes.model_server import model_server
 from tests.integration.http.service import Person, alive, settings_for
-from tests.tether import free_port
+from tests.process_supervision import free_port
 
 HOUR = timedelta(hours=1)
 
@@ -22,7 +22,7 @@ async def test_a_turn_fails_whose_tools_nobody_serves(sqlite_url: str, *, makes_
     """Before the model is asked: it would answer without them, and call that a success."""
     async with model_server() as model:
         model.script.append(says("Never said."))
-        settings = settings_for(sqlite_url, **asking_claude(model), LATCHKEY_AGENT="claude")
+        settings = settings_for(sqlite_url, **claude_settings(model), LATCHKEY_AGENT="claude")
         asgi = create_asgi(settings, "127.0.0.1", free_port())
         transport = httpx2.ASGITransport(app=asgi)  # type: ignore[arg-type]  # Litestar's word for the same thing
         async with alive(asgi), httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:

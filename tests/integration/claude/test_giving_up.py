@@ -5,7 +5,7 @@ from pathlib import Path
 
 from latchkey.infrastructure.agents.claude.process import ClaudeProcess
 from tests.contract.database.interruption import is_cancelled_at
-from tests.patience import eventually
+from tests.polling import wait_until
 
 
 async def runs(mark: str) -> bool:
@@ -33,7 +33,7 @@ async def test_a_start_that_is_cancelled_leaves_no_process(tmp_path: Path) -> No
         await ClaudeProcess.start(["/bin/sh", "-c", "sleep 600; exit", str(tmp_path)], dict(os.environ), tmp_path)
 
     assert await is_cancelled_at(1, start())
-    await eventually(lambda: ended(str(tmp_path)))
+    await wait_until(lambda: ended(str(tmp_path)))
 
 
 async def test_one_that_is_not_runs_until_it_is_killed(tmp_path: Path) -> None:
@@ -41,9 +41,9 @@ async def test_one_that_is_not_runs_until_it_is_killed(tmp_path: Path) -> None:
     process = await ClaudeProcess.start(command, dict(os.environ), tmp_path)
     try:
         # A program that has just been started has no command yet for whoever looks at once.
-        await eventually(lambda: runs(str(tmp_path)))
+        await wait_until(lambda: runs(str(tmp_path)))
     finally:
         await process.kill()
 
-    await eventually(lambda: ended(str(tmp_path)))
+    await wait_until(lambda: ended(str(tmp_path)))
     assert await process.read() == b""

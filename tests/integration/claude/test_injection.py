@@ -10,15 +10,15 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.e2e.desk import Desk, a_desk, asking_claude
-from tests.e2e.program import SIGNED, token_for
+from tests.e2e.claude_service import ClaudeService, claude_service, claude_settings
+from tests.e2e.service_process import BASE_SETTINGS, issue_token
 from tests.fakes.anthropic_wire import SERVER, anthropic_events
 from tests.fakes.canary_server import CanaryServer, canary_server
 from tests.fakes.model_script import Reply, Step, calls, says
 from tests.fakes.model_server import ModelServer, model_server
 from tests.fakes.obedient import Obedient, order
 from tests.integration.test_injection import INJECTIONS
-from tests.patience import eventually
+from tests.polling import wait_until
 
 ESTABLISHED = "01"
 OWN_TOOLS = ["Bash", "Read", "Write", "WebFetch", "WebSearch", "Task", "ReadMcpResourceTool", "ListMcpResourcesTool"]
@@ -37,18 +37,18 @@ async def canary() -> AsyncIterator[CanaryServer]:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, sqlite_url: str, model: ModelServer) -> Iterator[Desk]:
+def desk(tmp_path: Path, sqlite_url: str, model: ModelServer) -> Iterator[ClaudeService]:
     """Where the CLI carries every kind of turn."""
     home = tmp_path / "home"
     home.mkdir()
     carried = {"LATCHKEY_AGENT": "claude", "LATCHKEY_TURN_MAX_STEPS": "60"}
-    settings = {**SIGNED, **asking_claude(model), **carried, "LATCHKEY_DATABASE_URL": sqlite_url}
-    with a_desk(home, settings, token_for("ada", home, settings)) as desk:
+    settings = {**BASE_SETTINGS, **claude_settings(model), **carried, "LATCHKEY_DATABASE_URL": sqlite_url}
+    with claude_service(home, settings, issue_token("ada", home, settings)) as desk:
         yield desk
 
 
-async def ask(desk: Desk, method: str, below: str, **given: Any) -> Any:
-    answer = await asyncio.to_thread(desk.ask, method, below, **given)
+async def ask(desk: ClaudeService, method: str, below: str, **given: Any) -> Any:
+    answer = await asyncio.to_thread(desk.request, method, below, **given)
     assert answer.is_success, answer.text
     return answer.json()
 
@@ -76,7 +76,7 @@ def peers(process: int) -> set[tuple[int, int]]:
 
 
 async def test_a_hostile_list_is_read_by_a_program_that_could_do_more(
-    desk: Desk, model: ModelServer, canary: CanaryServer
+    desk: ClaudeService, model: ModelServer, canary: CanaryServer
 ) -> None:
     """It deletes what it may, has no other tool, not even its own, and talks to the model and to us alone."""
     hers = await ask(desk, "POST", "tasks", json={"title": "Precious"})
@@ -97,7 +97,7 @@ async def test_a_hostile_list_is_read_by_a_program_that_could_do_more(
     model.script = obedient = Obedient(model, {"What is on my list?": order("list_tasks", limit=200), **orders})
     message = {"message": "What is on my list?\n" + "\n".join(canary.temptations)}
     turn = asyncio.create_task(ask(desk, "POST", "chat", json=message))
-    await eventually(lambda: has_obeyed(obedient, "ORDER-wait"))
+    await wait_until(lambda: has_obeyed(obedient, "ORDER-wait"))
     connections = {port for process in desk.processes for _, port in peers(process)}
     rest.set()
     answer = await turn
@@ -114,7 +114,7 @@ async def test_a_hostile_list_is_read_by_a_program_that_could_do_more(
 
 
 async def test_a_hostile_document_makes_no_more_than_a_file(
-    desk: Desk, model: ModelServer, canary: CanaryServer
+    desk: ClaudeService, model: ModelServer, canary: CanaryServer
 ) -> None:
     task = await ask(desk, "POST", "tasks", json={"title": "Precious"})
     paper = await ask(desk, "POST", "artifacts", json={"title": "Plan", "content_markdown": "Secret plan"})

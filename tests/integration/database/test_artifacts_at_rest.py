@@ -23,9 +23,9 @@ from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.page import Window
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
-from tests.acceptance import accepted
 from tests.builders import a_tool_call
 from tests.integration.database.conftest import say_async
+from tests.turns import started_turn
 
 ME = Owner(UserId("me"))
 HIDE_CONTENT = "ALTER TABLE artifact_versions RENAME COLUMN content TO hidden"
@@ -86,7 +86,7 @@ async def test_a_type_of_a_newer_release_is_read_on_every_path(app: Dispatcher, 
 
 async def test_a_turn_of_a_newer_release_tells_of_its_artifacts(app: Dispatcher, units: SqlUnitsOfWork) -> None:
     """Also where its tool answered more than this release knows of."""
-    turn = (await accepted(app, ME)).turn
+    turn = (await started_turn(app, ME)).turn
     made = await app.call(ME, add_artifact, NewArtifact("Plan", ""))
     said = b'{"id":"%s","artifact_type":"hologram","title":"Plan","version":1,"depth":3}' % str(made.id).encode()
     async with units.open(ME, "write") as uow:

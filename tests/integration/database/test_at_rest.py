@@ -11,8 +11,8 @@ from latchkey.domain.credentials import Grant, NewContextToken, Owner, TokenSecr
 from latchkey.infrastructure.database.schema import metadata
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
-from tests.acceptance import accepted
 from tests.integration.database.conftest import say_async
+from tests.turns import started_turn
 
 ME = Owner(UserId("me"))
 
@@ -56,7 +56,7 @@ async def test_a_token_works_in_another_process_until_it_is_revoked(database_url
     engine = create_engine(database_url)
     app = Dispatcher(SqlUnitsOfWork(engine), lambda _call: None)
     minted: MintedToken = await app.call(ME, mint_context_token, NewContextToken([Grant.TASKS_WRITE]))
-    turn = await accepted(app, ME)
+    turn = await started_turn(app, ME)
 
     assert use_elsewhere(database_url, minted.secret) == "From elsewhere"
     assert use_elsewhere(database_url, turn.secret) == "From elsewhere"
@@ -84,7 +84,7 @@ async def test_only_a_digest_of_the_secret_is_stored(database_url: str) -> None:
     engine = create_engine(database_url)
     app = Dispatcher(SqlUnitsOfWork(engine), lambda _call: None)
     minted = await app.call(ME, mint_context_token, NewContextToken([Grant.TASKS_WRITE]))
-    turn = await accepted(app, ME)
+    turn = await started_turn(app, ME)
     stored = await everything_stored(database_url)
     await engine.dispose()
 

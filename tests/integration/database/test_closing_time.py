@@ -13,7 +13,7 @@ from latchkey.domain.message import NewMessage
 from latchkey.infrastructure.database.events.local import LocalEventBus
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
-from tests.builders import TERMS
+from tests.builders import LIMITS
 
 ADA = Owner(UserId("ada"))
 
@@ -37,7 +37,7 @@ async def test_a_turn_that_is_accepted_after_the_runner_was_closed_is_interrupte
     event_bus = LocalEventBus()
     units = SqlUnitsOfWork(engine, event_bus)
     kind = TurnProfile(Thoughtful(), "", CHAT_GRANTS)
-    limits = TurnLimits(TERMS, timedelta(minutes=1), 3)
+    limits = TurnLimits(LIMITS, timedelta(minutes=1), 3)
     runner = TurnRunner(Dispatcher(units, lambda _call: None), event_bus, kind, kind, limits)
     async with units.open(ADA, "write"):
         beginning = asyncio.create_task(runner.begin(ADA, NewMessage("Hello")))

@@ -14,7 +14,7 @@ from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.sql.session import owned_by_user
 from latchkey.infrastructure.database.sql.tenant_guard import USER, UnscopedStatement
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
-from tests.belongings import Belongings
+from tests.user_data import UserData
 
 REFUSED: dict[str, tuple[Any, Any]] = {
     "not pinned": (select(tasks.c.id), {USER: "me"}),
@@ -37,7 +37,7 @@ REFUSED: dict[str, tuple[Any, Any]] = {
 async def connection(database_url: str) -> AsyncIterator[AsyncConnection]:
     engine = create_engine(database_url)
     for name in ("me", "you"):
-        await Belongings().store(SqlUnitsOfWork(engine), Owner(UserId(name)))
+        await UserData().store(SqlUnitsOfWork(engine), Owner(UserId(name)))
     async with engine.connect() as connection:
         yield connection
     await engine.dispose()
@@ -83,7 +83,7 @@ async def test_a_repository_cannot_bind_another_user(database_url: str) -> None:
     engine = create_engine(database_url)
     units = SqlUnitsOfWork(engine)
     for name in ("me", "you"):
-        await Belongings().store(units, Owner(UserId(name)))
+        await UserData().store(units, Owner(UserId(name)))
     async with units.open(Owner(UserId("me")), "read") as uow:
         session = uow.tasks._session  # type: ignore[attr-defined] # where the repository's statements go
         for _ in range(2):

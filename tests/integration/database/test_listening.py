@@ -15,7 +15,7 @@ from latchkey.infrastructure.database.events.postgresql import PostgreSQLEventBu
 from tests.contract.database.line import Line, Process, a_process, listens, news
 from tests.integration.database.conftest import say_async
 from tests.integration.database.wire import wire_to
-from tests.patience import PATIENCE_S
+from tests.polling import TIMEOUT_S
 
 ME = Owner(UserId("me"))
 KILL_LISTENERS = """
@@ -126,7 +126,7 @@ async def test_behind_a_transaction_pooler_the_log_is_looked_at_every_second(
 ) -> None:
     """Where notifications do not come through, a turn is followed from another process all the same, to its end."""
     # Its own statements would bring some along, by whichever of the pooler's connections they take.
-    monkeypatch.setattr(feeds, "_CHECK_S", 10 * PATIENCE_S)
+    monkeypatch.setattr(feeds, "_CHECK_S", 10 * TIMEOUT_S)
     url = f"{pgbouncer_url}?statement_cache_size=0"
     async with a_process(url, hears=False) as speaker, a_process(url, hears=False) as listener:
         line = Line(speaker, listener, ME)
@@ -147,7 +147,7 @@ async def test_behind_a_transaction_pooler_the_log_is_looked_at_every_second(
 
 async def subscriptions(process: Process, line: Line) -> list[TurnEvent]:
     seen: list[TurnEvent] = []
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         async for events in TurnSubscriptions(process.app, process.event_bus).follow(ME, line.course.id, 0):
             seen += events
     return seen

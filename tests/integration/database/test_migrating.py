@@ -16,9 +16,9 @@ from latchkey.infrastructure.database.migrations import check, downgrade, upgrad
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.startup_checks import verify
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
-from tests.belongings import EVERYTHING, Belongings
 from tests.integration.database.conftest import say
 from tests.postgresql import PostgreSQL
+from tests.user_data import ROW_COUNT, UserData
 
 MIGRATE = "import sys; from latchkey.infrastructure.database.migrations import upgrade; upgrade(sys.argv[1])"
 
@@ -43,9 +43,9 @@ async def serve(url: str) -> None:
     engine = create_engine(url)
     try:
         await verify(engine)
-        units, somebody, belongings = SqlUnitsOfWork(engine), Owner(UserId("somebody")), Belongings()
+        units, somebody, belongings = SqlUnitsOfWork(engine), Owner(UserId("somebody")), UserData()
         await belongings.store(units, somebody)
-        assert len(await belongings.seen(units, somebody)) == EVERYTHING
+        assert len(await belongings.read_all(units, somebody)) == ROW_COUNT
     finally:
         await engine.dispose()
 

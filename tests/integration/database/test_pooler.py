@@ -14,7 +14,7 @@ from latchkey.domain.task import NewTask
 from latchkey.infrastructure.database.migrations import check, upgrade
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
-from tests.belongings import EVERYTHING, Belongings
+from tests.user_data import ROW_COUNT, UserData
 
 
 @pytest.fixture
@@ -42,9 +42,9 @@ async def test_many_people_share_few_connections_and_stay_apart(url: str) -> Non
     units = SqlUnitsOfWork(engine)
 
     async def live(owner: Owner) -> None:
-        belongings = Belongings()
+        belongings = UserData()
         await belongings.store(units, owner)
-        assert len(await belongings.seen(units, owner)) == EVERYTHING
+        assert len(await belongings.read_all(units, owner)) == ROW_COUNT
 
     await asyncio.gather(*(live(Owner(UserId(f"user-{n}"))) for n in range(60)))
     assert await statements_left(url) == 0

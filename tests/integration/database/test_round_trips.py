@@ -24,9 +24,9 @@ from latchkey.domain.task import NewTask
 from latchkey.domain.turn import Usage
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
-from tests.acceptance import accepted
-from tests.builders import TERMS
+from tests.builders import LIMITS
 from tests.integration.database.wire import Wire, wire_to
+from tests.turns import started_turn
 
 ME = Owner(UserId("me"))
 CANCELLED = TurnOutcome("cancelled", Usage())
@@ -51,7 +51,7 @@ class Counted:
         return self._wire.round_trips - before
 
     async def says(self, where: ConversationId | None = None) -> StartedTurn:
-        return await accepted(self.app, ME, where=where)
+        return await started_turn(self.app, ME, conversation_id=where)
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ async def test_a_turn_on_its_way(service: Counted) -> None:
         count += 1
         await tell(ToolRequest(f"call-{count}", "add_task", Raw(b"{}")))
 
-    renewing = await service.round_trips(lambda: app.call(ME, renew_turn, turn.id, TERMS.lease))
+    renewing = await service.round_trips(lambda: app.call(ME, renew_turn, turn.id, LIMITS.lease))
     assert renewing == OPEN + lock + WRITES + COMMIT
     assert await service.round_trips(tell) == OPEN + numbers + WRITES + COMMIT
     assert await service.round_trips(announce) == OPEN + row + numbers + WRITES + COMMIT

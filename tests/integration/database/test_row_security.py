@@ -16,7 +16,7 @@ from latchkey.infrastructure.database.schema import metadata
 from latchkey.infrastructure.database.sql.dialects import RUNTIME_ROLE, PostgreSQL
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
-from tests.belongings import EVERYTHING, Belongings
+from tests.user_data import ROW_COUNT, UserData
 
 Connection: TypeAlias = "asyncpg.Connection[Any]"
 
@@ -36,7 +36,7 @@ async def connection(login_url: str) -> AsyncIterator[Connection]:
     """To a database where both have one of everything."""
     engine = create_engine(login_url)
     for owner in (ME, YOU):
-        await Belongings().store(SqlUnitsOfWork(engine), owner)
+        await UserData().store(SqlUnitsOfWork(engine), owner)
     await engine.dispose()
     connection = await asyncpg.connect(login_url)
     yield connection
@@ -164,11 +164,11 @@ async def test_units_at_once_on_few_connections_stay_apart(postgresql_url: str) 
     """Each connection serves many people in turn, and none sees what the last one saw."""
     engine = create_engine(postgresql_url)
     units = SqlUnitsOfWork(engine)
-    people = [(Owner(UserId(f"user-{n}")), Belongings()) for n in range(20)]
+    people = [(Owner(UserId(f"user-{n}")), UserData()) for n in range(20)]
 
-    async def live(owner: Owner, belongings: Belongings) -> None:
+    async def live(owner: Owner, belongings: UserData) -> None:
         await belongings.store(units, owner)
-        assert len(await belongings.seen(units, owner)) == EVERYTHING
+        assert len(await belongings.read_all(units, owner)) == ROW_COUNT
 
     await asyncio.gather(*(live(*person) for person in people))
     await engine.dispose()

@@ -15,7 +15,7 @@ from latchkey.infrastructure.database.sql import concurrency as shares
 from latchkey.infrastructure.database.sql.concurrency import SLOTS_PER_CALLER
 from latchkey.infrastructure.database.sql.engine import POOL_SIZE, create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
-from tests.patience import PATIENCE_S, eventually
+from tests.polling import TIMEOUT_S, wait_until
 
 ME, YOU = Owner(UserId("me")), Owner(UserId("you"))
 CROWD = 10 * POOL_SIZE
@@ -52,9 +52,9 @@ async def test_a_crowd_of_one_person_has_a_share_of_the_connections(engine: Asyn
     """And somebody else is served at once, as often as they ask."""
     enough = Event()
     crowd = [asyncio.create_task(looks(units, ME, enough)) for _ in range(CROWD)]
-    await eventually(lambda: is_full(engine))
+    await wait_until(lambda: is_full(engine))
 
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         for _ in range(POOL_SIZE):
             async with units.open(YOU, "read"):
                 assert in_use(engine) == SLOTS_PER_CALLER + 1
@@ -70,7 +70,7 @@ async def test_made_up_tokens_do_not_stand_in_the_way_of_whom_they_name(units: S
     looking = [asyncio.create_task(looks(units, ME, enough)) for _ in range(SLOTS_PER_CALLER)]
     forged = [looks(units, TokenSecret.mint(ME.user_id), enough) for _ in range(CROWD)]
 
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         refused = await asyncio.gather(*forged, return_exceptions=True)
 
     assert all(isinstance(one, Unauthenticated) for one in refused)
@@ -83,7 +83,7 @@ async def test_who_waits_too_long_is_told_to_come_again(units: SqlUnitsOfWork, m
     enough = Event()
     crowd = [asyncio.create_task(looks(units, ME, enough)) for _ in range(SLOTS_PER_CALLER + 1)]
 
-    done, waiting = await asyncio.wait(crowd, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE_S)
+    done, waiting = await asyncio.wait(crowd, return_when=asyncio.FIRST_COMPLETED, timeout=TIMEOUT_S)
 
     assert [type(one.exception()) for one in done] == [Unavailable]
     enough.set()

@@ -17,8 +17,8 @@ from latchkey.domain.errors import TooManyTurns, Unavailable
 from latchkey.domain.task import NewTask
 from latchkey.infrastructure.database.sql.engine import POOL_SIZE, create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
-from tests.acceptance import accepted
-from tests.builders import TERMS, a_task
+from tests.builders import LIMITS, a_task
+from tests.turns import started_turn
 
 ME, YOU = Owner(UserId("me")), Owner(UserId("you"))
 
@@ -50,7 +50,7 @@ async def processes(postgresql_url: str) -> AsyncIterator[list[Process]]:
 async def test_whoever_hangs_in_a_transaction_loses_it(processes: list[Process]) -> None:
     """Its locks too: those of the same person who wait for them in another process go on after a few seconds."""
     here, there = processes
-    hanging = await accepted(here.app, ME)
+    hanging = await started_turn(here.app, ME)
 
     with pytest.raises(Unavailable):  # noqa: PT012 # a unit of work is one thing
         async with here.units.open(hanging.secret, "write") as uow:
@@ -69,13 +69,13 @@ async def test_a_crowd_of_one_person_holds_one_connection_while_it_waits(process
     here, there = processes
     await here.app.call(ME, add_task, NewTask("Known here"))
     async with there.units.open(ME, "exclusive"):
-        crowd = [asyncio.create_task(accepted(here.app, ME)) for _ in range(10 * POOL_SIZE)]
+        crowd = [asyncio.create_task(started_turn(here.app, ME)) for _ in range(10 * POOL_SIZE)]
         for _ in range(POOL_SIZE):
             await here.app.call(YOU, list_tasks)
             assert here.connections == 1
 
     outcomes = await asyncio.gather(*crowd, return_exceptions=True)
-    assert sum(isinstance(outcome, StartedTurn) for outcome in outcomes) == TERMS.turns_per_user
+    assert sum(isinstance(outcome, StartedTurn) for outcome in outcomes) == LIMITS.turns_per_user
     assert {type(outcome) for outcome in outcomes} == {StartedTurn, TooManyTurns}
     assert here.connections == 0
 
@@ -83,7 +83,7 @@ async def test_a_crowd_of_one_person_holds_one_connection_while_it_waits(process
 async def test_the_crowds_of_several_people_do_not_wait_for_one_another(processes: list[Process]) -> None:
     here, there = processes
     async with there.units.open(ME, "exclusive"):
-        mine = [asyncio.create_task(accepted(here.app, ME)) for _ in range(TERMS.turns_per_user)]
-        yours = await asyncio.gather(*(accepted(here.app, YOU) for _ in range(TERMS.turns_per_user)))
+        mine = [asyncio.create_task(started_turn(here.app, ME)) for _ in range(LIMITS.turns_per_user)]
+        yours = await asyncio.gather(*(started_turn(here.app, YOU) for _ in range(LIMITS.turns_per_user)))
         assert not any(task.done() for task in mine)
-    assert len({turn.turn.id for turn in [*yours, *await asyncio.gather(*mine)]}) == 2 * TERMS.turns_per_user
+    assert len({turn.turn.id for turn in [*yours, *await asyncio.gather(*mine)]}) == 2 * LIMITS.turns_per_user

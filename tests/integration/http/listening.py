@@ -11,7 +11,7 @@ from latchkey.config import Settings
 from latchkey.interfaces.http.server.protocol import Connection
 from tests.integration.http.published import check
 from tests.integration.http.service import Service, serving
-from tests.patience import PATIENCE_S, eventually
+from tests.polling import TIMEOUT_S, wait_until
 
 
 class _Server(uvicorn.Server):
@@ -27,7 +27,7 @@ async def listening(service: Service) -> AsyncIterator[int]:
     """The port of loopback at which a server serves the service, until all that it was asked has ended."""
     server = _Server(uvicorn.Config(service.asgi, port=0, http=Connection, ws="none", lifespan="off", log_config=None))
     running = asyncio.create_task(server.serve())
-    await eventually(lambda: _has_started(server))
+    await wait_until(lambda: _has_started(server))
     yield server.servers[0].sockets[0].getsockname()[1]
     server.should_exit = True
     await running
@@ -41,7 +41,7 @@ async def reached_by_socket(service: Service) -> AsyncIterator[Service]:
         httpx2.AsyncClient(
             base_url=f"http://127.0.0.1:{port}",
             event_hooks={"response": [check]},
-            timeout=PATIENCE_S,
+            timeout=TIMEOUT_S,
             limits=httpx2.Limits(max_connections=None),
         ) as client,
     ):

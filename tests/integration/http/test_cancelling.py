@@ -9,7 +9,7 @@ from tests.fakes.model_script import Answer, calls, fails, says
 from tests.fakes.model_server import ModelServer
 from tests.integration.http.event_source import chatting, names_of, replayed
 from tests.integration.http.service import Person, Service
-from tests.patience import PATIENCE_S, eventually
+from tests.polling import TIMEOUT_S, wait_until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.usefixtures("told_not_polled")]
 
@@ -34,13 +34,13 @@ async def test_a_cancelled_turn_is_over_while_its_model_is_still_held(
 ) -> None:
     model.script += [step.held(held), says("Next.")]
     waiting = asyncio.create_task(ada.post("chat", json={"message": "Hello"}))
-    await eventually(lambda: asked(model))
+    await wait_until(lambda: asked(model))
     turn = await running_turn(ada)
     followers = [asyncio.create_task(replayed(person, turn["id"])) for person in (ada, canceller)]
     cancelled = (await canceller.post(f"turns/{turn['id']}/cancel")).json()
     problem = await waiting
     heard = [await follower for follower in followers]
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         await model.requests[0].gone.wait()
     after = await ada.said("Are you there?", conversation_id=turn["conversation_id"])
 
@@ -90,10 +90,10 @@ async def test_once_a_cancel_has_answered_no_call_of_the_turn_happens(
     rest = Event()
     model.script += [calls(*[MILK] * 60).held(rest), says("Never said.")]
     waiting = asyncio.create_task(ada.post("chat", json={"message": "Buy milk, often"}))
-    await eventually(lambda: asked(model))
+    await wait_until(lambda: asked(model))
     turn = await running_turn(ada)
     rest.set()
-    await eventually(lambda: has_tasks(ada))
+    await wait_until(lambda: has_tasks(ada))
     cancelled = (await canceller.post(f"turns/{turn['id']}/cancel")).json()
     made = await ada.items("tasks", limit=200)
     problem = await waiting

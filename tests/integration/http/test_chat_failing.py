@@ -13,7 +13,7 @@ from latchkey.domain.credentials import TokenSecret, UserId
 from tests.fakes.model_script import Step, calls, fails, says
 from tests.fakes.model_server import ModelServer
 from tests.integration.http.service import Person, Service, asking, serving, settings_for
-from tests.patience import eventually
+from tests.polling import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -94,7 +94,7 @@ async def test_an_agent_whose_token_is_taken_away_has_no_tools(ada: Person, mode
     rest = Event()
     model.script += [MILK.held(rest), says("Never said.")]
     turn = asyncio.create_task(ada.post("chat", json={"message": "Buy milk"}))
-    await eventually(lambda: asked(model))
+    await wait_until(lambda: asked(model))
     (token,) = await ada.items("context-tokens")
     await ada.delete(f"context-tokens/{token['id']}")
     rest.set()
@@ -111,7 +111,7 @@ async def test_the_token_of_a_turn_lives_as_long_as_the_turn(
     rest = Event()
     model.script += [calls(("list_tasks", "{}")).held(rest), last]
     turn = asyncio.create_task(ada.post("chat", json={"message": "hello"}))
-    await eventually(lambda: asked(model))
+    await wait_until(lambda: asked(model))
     token = token_of(ada, minted)
     async with impatient.mcp(token) as client:
         during = [tool.name for tool in (await client.list_tools()).tools]
@@ -131,7 +131,7 @@ async def test_a_service_that_stops_interrupts_its_turns_and_stores_that(
         model.script += [MILK, says("Half an ").held(Event())]
         waiting = stopping.person()
         turn = asyncio.create_task(waiting.post("chat", json={"message": "Buy milk"}))
-        await eventually(lambda: asked(model, 2))
+        await wait_until(lambda: asked(model, 2))
     interrupted = await turn
     problem = interrupted.json()
     ada = impatient.person(waiting.user_id)

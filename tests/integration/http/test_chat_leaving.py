@@ -11,7 +11,7 @@ from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer
 from tests.integration.http.listening import listening
 from tests.integration.http.service import Person, Service
-from tests.patience import eventually
+from tests.polling import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -23,10 +23,10 @@ async def test_a_turn_goes_on_without_its_client_to_the_end(thinking: Service, m
     async with listening(thinking) as port:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(request(ada, {"message": "Buy milk"}))
-        await eventually(lambda: asked(model))
+        await wait_until(lambda: asked(model))
         writer.transport.abort()
         rest.set()
-        await eventually(lambda: all_ended(ada))
+        await wait_until(lambda: all_ended(ada))
     (conversation,) = await ada.items("conversations")
     (turn,) = await ada.items(f"conversations/{conversation['id']}/turns")
     messages = await ada.items(f"conversations/{conversation['id']}/messages")

@@ -10,7 +10,7 @@ import pytest
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer
 from tests.integration.http.service import Person, Service
-from tests.patience import eventually
+from tests.polling import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -29,7 +29,7 @@ async def test_the_message_is_stored_before_the_model_is_asked_and_the_answer_be
     rest = Event()
     model.script += [says("Hel", "lo.").held(rest)]
     turn = asyncio.create_task(ada.said("Hi there"))
-    await eventually(lambda: asked(model))
+    await wait_until(lambda: asked(model))
     (conversation,) = await ada.items("conversations")
     listing = f"conversations/{conversation['id']}/messages"
     (message,) = await ada.items(listing)
@@ -47,7 +47,7 @@ async def test_a_call_is_in_the_ledger_as_soon_as_the_model_is_told_its_result(a
     rest = Event()
     model.script += [calls(("add_task", MILK)), says("Done.").held(rest)]
     turn = asyncio.create_task(ada.said("Buy milk"))
-    await eventually(lambda: asked(model, 2))
+    await wait_until(lambda: asked(model, 2))
     (task,) = await ada.items("tasks")
     (conversation,) = await ada.items("conversations")
     ((running,), told) = await ada.items(f"conversations/{conversation['id']}/turns"), model.requests[1].results

@@ -11,7 +11,7 @@ import pytest
 from tests.fakes.model_script import says
 from tests.fakes.model_server import ModelServer
 from tests.integration.http.service import Person, Service, asking, serving, settings_for
-from tests.patience import eventually
+from tests.polling import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -28,7 +28,7 @@ async def test_a_conversation_has_one_running_turn_which_a_second_is_told(ada: P
     conversation = await ada.made("conversations")
     model.script += [says("One.").held(rest), says("Two.")]
     first = asyncio.create_task(ada.said("one", conversation_id=conversation["id"]))
-    await eventually(lambda: asked(model))
+    await wait_until(lambda: asked(model))
     refused = await ada.post("chat", json={"message": "two", "conversation_id": conversation["id"]})
     rest.set()
     answer = await first
@@ -51,7 +51,7 @@ async def test_of_many_at_once_in_one_conversation_one_is_taken(ada: Person, mod
     model.script += [says("One.").held(rest)]
     body = {"message": "hello", "conversation_id": conversation["id"]}
     racing = [asyncio.create_task(ada.post("chat", json=body)) for _ in range(5)]
-    await eventually(lambda: ended(racing, 4))
+    await wait_until(lambda: ended(racing, 4))
     rest.set()
     answers = await asyncio.gather(*racing)
 
@@ -66,7 +66,7 @@ async def test_somebody_has_so_many_turns_at_once_and_no_more(
     rest = Event()
     model.script += [says("Done.").held(rest)] * 4 + [says("Hello.")] * 2
     running = [asyncio.create_task(ada.said(f"number {number}")) for number in range(4)]
-    await eventually(lambda: asked(model, 4))
+    await wait_until(lambda: asked(model, 4))
     refused = await ada.post("chat", json={"message": "one more"})
     other = await thinking.person().said("hello")
     rest.set()
@@ -85,9 +85,9 @@ async def test_no_transaction_is_open_while_models_think(
     rest = Event()
     model.script += [says("Done.").held(rest)]
     turn = asyncio.create_task(ada.said("hello"))
-    await eventually(lambda: asked(model))
+    await wait_until(lambda: asked(model))
     # What the model says first is written down meanwhile, in a transaction that ends.
-    await eventually(lambda: asyncio.to_thread(is_idle, shared_database_url))
+    await wait_until(lambda: asyncio.to_thread(is_idle, shared_database_url))
     rest.set()
     await turn
 
@@ -99,7 +99,7 @@ async def test_more_models_may_think_than_there_are_connections(shared_database_
     async with serving(settings_for(shared_database_url, **asking(model))) as service:
         people = [service.person() for _ in range(25)]
         turns = [asyncio.create_task(person.said("hello")) for person in people]
-        await eventually(lambda: asked(model, 25))
+        await wait_until(lambda: asked(model, 25))
         added = await people[0].made("tasks", title="Buy milk")
         rest.set()
         answers = await asyncio.gather(*turns)

@@ -9,7 +9,7 @@ import pytest
 
 from latchkey.interfaces.http.middleware import throttle as brake
 from tests.integration.http.service import BASE_URL, Person, Service
-from tests.patience import PATIENCE_S, eventually
+from tests.polling import TIMEOUT_S, wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -241,12 +241,12 @@ async def test_who_is_refused_very_often_waits_for_it_and_nobody_else_does(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As many were refused just now as are refused at once."""
-    monkeypatch.setattr(brake, "_PAUSE_S", (PATIENCE_S, PATIENCE_S))
+    monkeypatch.setattr(brake, "_PAUSE_S", (TIMEOUT_S, TIMEOUT_S))
     held = service.asgi._brake
     monkeypatch.setattr(held, "_free", -1e6)
     before = held._at
     one_more = asyncio.create_task(service.client.get("/api/ada/tasks"))
-    await eventually(lambda: has_come(held, before))
+    await wait_until(lambda: has_come(held, before))
 
     assert (await service.client.get("/health/live")).status_code == 200
     assert not one_more.done()
@@ -260,7 +260,7 @@ async def has_come(held: brake.RefusalThrottle, before: float) -> bool:
 
 
 async def test_so_many_refusals_are_answered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(brake, "_PAUSE_S", (PATIENCE_S, PATIENCE_S))
+    monkeypatch.setattr(brake, "_PAUSE_S", (TIMEOUT_S, TIMEOUT_S))
     held = brake.RefusalThrottle()
     refusals = [asyncio.create_task(held.wait()) for _ in range(1_000)]
 

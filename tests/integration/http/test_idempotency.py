@@ -11,7 +11,7 @@ from tests.fakes.model_server import ModelServer
 from tests.integration.http.event_source import chatting
 from tests.integration.http.resending import KEY, send, stream
 from tests.integration.http.service import Person, Service, asking, serving, settings_for
-from tests.patience import eventually
+from tests.polling import wait_until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.usefixtures("told_not_polled")]
 
@@ -128,7 +128,7 @@ async def test_two_hundred_at_once_make_one_turn(ada: Person, ada_elsewhere: Per
     rest = Event()
     model.script += [MILK, says("Once.").held(rest)]
     posts = [asyncio.create_task(send((ada, ada_elsewhere)[nth % 2])) for nth in range(200)]
-    await eventually(lambda: answered(posts, 100))
+    await wait_until(lambda: answered(posts, 100))
     rest.set()
     answers = await asyncio.gather(*posts)
     taken = [one for one in answers if one.status_code == 200]

@@ -14,7 +14,7 @@ from tests.integration.http.event_source import chatting, joined, replayed
 from tests.integration.http.resending import KEY, send
 from tests.integration.http.service import Person, Service, asking, serving, settings_for
 from tests.integration.http.test_chat_failing import FAILURES, IMPATIENT
-from tests.patience import eventually
+from tests.polling import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -55,7 +55,7 @@ async def test_a_failure_is_answered_again_as_it_was(
 async def test_so_is_that_a_turn_was_cancelled(ada: Person, model: ModelServer, held: Event) -> None:
     model.script += [says("Hel").held(held)]
     waiting = asyncio.create_task(send(ada))
-    await eventually(lambda: asked_once(model))
+    await wait_until(lambda: asked_once(model))
     (conversation,) = await ada.items("conversations")
     (turn,) = await ada.items(f"conversations/{conversation['id']}/turns")
     await ada.post(f"turns/{turn['id']}/cancel")
@@ -73,7 +73,7 @@ async def test_so_is_that_a_service_stopped_in_the_middle_of_it(
     async with serving(impatient.settings) as stopping:
         waiting = stopping.person()
         post = asyncio.create_task(send(waiting))
-        await eventually(lambda: asked_once(model))
+        await wait_until(lambda: asked_once(model))
     first, again = await post, await send(impatient.person(waiting.user_id))
 
     assert seen(again) == seen(first)

@@ -16,13 +16,13 @@ from latchkey.bootstrap.core import create_core
 from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.message import NewMessage
 from latchkey.interfaces.http.idempotency import idempotency_of
-from tests.builders import TASK_GRANTS, TERMS
+from tests.builders import LIMITS, TASK_GRANTS
 from tests.fakes.model_script import says
 from tests.fakes.model_server import ModelServer
 from tests.integration.http.event_source import chatting, following, names_of, replayed
 from tests.integration.http.resending import KEY
 from tests.integration.http.service import Person, Service, serving
-from tests.patience import eventually
+from tests.polling import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -45,7 +45,7 @@ async def left_behind(service: Service, person: Person, lease: timedelta = GONE)
     """A turn of theirs, taken under the key `k` by a process that went away before it did anything about it."""
     core = create_core(service.settings)
     said = NewMessage("Hello")
-    terms = replace(TERMS, lease=lease)
+    terms = replace(LIMITS, lease=lease)
     idempotency = idempotency_of("k", said, "the-first-request")
     turn = await core.dispatcher.call(
         Owner(UserId(person.user_id)), start_turn, said, "openai", TASK_GRANTS, terms, idempotency
@@ -144,7 +144,7 @@ async def test_it_does_not_count_among_the_turns_that_somebody_may_have(
     replicas: tuple[Service, Service], ada: Person, model: ModelServer
 ) -> None:
     core = create_core(replicas[0].settings)
-    terms = replace(TERMS, lease=GONE)
+    terms = replace(LIMITS, lease=GONE)
     for _ in range(4):
         await core.dispatcher.call(
             Owner(UserId(ada.user_id)), start_turn, NewMessage("Hello"), "openai", TASK_GRANTS, terms
@@ -183,7 +183,7 @@ async def test_a_service_that_stops_leaves_its_turns_interrupted_with_all_that_w
     async with serving(replicas[0].settings) as stopping:
         waiting = stopping.person()
         post = asyncio.create_task(waiting.post("chat", json={"message": "Hello"}))
-        await eventually(lambda: asked_once(model))
+        await wait_until(lambda: asked_once(model))
         reader = replicas[1].person(waiting.user_id)
         (conversation,) = await reader.items("conversations")
         (turn,) = await reader.items(f"conversations/{conversation['id']}/turns")

@@ -16,7 +16,7 @@ from tests.fakes.model_script import says
 from tests.fakes.model_server import ModelServer
 from tests.integration.http.listening import listening
 from tests.integration.http.service import Service
-from tests.patience import PATIENCE_S
+from tests.polling import TIMEOUT_S
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -40,7 +40,7 @@ async def port(service: Service, impatient: None) -> AsyncIterator[int]:
 @asynccontextmanager
 async def connected(port: int) -> AsyncIterator[tuple[StreamReader, StreamWriter]]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         yield reader, writer
     writer.close()
 
@@ -202,7 +202,7 @@ async def test_beyond_what_a_process_can_hold_large_bodies_are_refused_and_small
             for _, writer in held:
                 writer.write(part)
             await asyncio.sleep(0.02)
-        done, _ = await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE_S)
+        done, _ = await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED, timeout=TIMEOUT_S)
 
         assert 0 < len(done) < 8
         small = await stream(port, post(ada.path("tasks"), ada.token, "content-length: 16") + b'{"title":"Milk"}')

@@ -6,7 +6,7 @@ import pytest
 
 from tests.integration.http.listening import listening
 from tests.integration.http.service import Service
-from tests.patience import PATIENCE_S
+from tests.polling import TIMEOUT_S
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -22,7 +22,7 @@ async def test_a_body_that_comes_with_the_offer_is_not_lost(service: Service, of
     ada, body = service.person(), b'{"title": "upgrade: milk"}'
     head = f"POST {ada.path('tasks')} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {ada.token}\r\n{offer}\r\n"
     request = f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
-    async with listening(service) as port, asyncio.timeout(PATIENCE_S):
+    async with listening(service) as port, asyncio.timeout(TIMEOUT_S):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         statuses = []
         for _ in range(2):
@@ -47,7 +47,7 @@ async def test_what_follows_an_offer_that_came_late_is_never_another_request(
     smuggled += f"authorization: Bearer {ada.token}\r\n\r\n"
     head = f"POST {ada.path('tasks')} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {ada.token}\r\n{offer}\r\n"
     request = f"{head}content-type: application/json\r\ncontent-length: {len(smuggled)}\r\n\r\n".encode()
-    async with listening(service) as port, asyncio.timeout(PATIENCE_S):
+    async with listening(service) as port, asyncio.timeout(TIMEOUT_S):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for part in (request[:cut], request[cut:], smuggled.encode()):
             writer.write(part)

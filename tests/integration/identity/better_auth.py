@@ -11,7 +11,7 @@ import httpx2
 
 from tests.integration.http.service import BASE_URL
 from tests.node import installed, node
-from tests.tether import Account, tethered
+from tests.process_supervision import Account, supervised
 
 PROGRAM = Path(__file__).parents[2] / "fakes" / "better_auth"
 READY = "Better Auth is at "
@@ -83,6 +83,6 @@ def better_auth(log: Path) -> Iterator[BetterAuth]:
     """A server that nobody has signed up with yet; afterwards its port is closed."""
     command = [str(node()), str(installed(PROGRAM) / "server.js"), "0", f"{BASE_URL}/mcp"]
     folder = Path(tempfile.mkdtemp(prefix="latchkey-"))
-    with tethered(command, folder, log, ready=READY, signal="TERM", account=Account()):
+    with supervised(command, folder, log, ready=READY, signal="TERM", account=Account()):
         line = next(line for line in log.read_text().splitlines() if READY in line)
         yield BetterAuth(line.partition(READY)[2])

@@ -27,8 +27,8 @@ from latchkey.infrastructure.identity.shared_secret import SharedSecret
 from latchkey.interfaces.mcp.http.endpoint import McpEndpoint
 from latchkey.interfaces.mcp.in_process import connect
 from latchkey.interfaces.mcp.server import create_server
-from tests.acceptance import accepted
 from tests.builders import TASK_GRANTS
+from tests.turns import started_turn
 
 ADDRESS = "http://localhost/mcp"
 METADATA = "http://localhost/.well-known/oauth-protected-resource/mcp"
@@ -78,7 +78,7 @@ class House:
 
     async def turn(self, *grants: Grant, owner: Owner = ME) -> StartedTurn:
         """A running one, whose token grants that much."""
-        return await accepted(self.dispatcher, owner, "Buy milk", grants=list(grants) or TASK_GRANTS)
+        return await started_turn(self.dispatcher, owner, "Buy milk", grants=list(grants) or TASK_GRANTS)
 
     async def ledger_of(self, turn: StartedTurn, owner: Owner = ME) -> list[ToolCall]:
         async with self.units.units.open(owner, "read") as uow:

@@ -16,7 +16,7 @@ from latchkey.infrastructure.identity.jwks import JwksIdentity
 from latchkey.interfaces.mcp import error_boundary as containment
 from tests.integration.mcp.house import ME, House, in_process
 from tests.integration.mcp.wire import ERAS, call, message, post
-from tests.tether import free_port
+from tests.process_supervision import free_port
 from tests.unit.identity.provider import AUDIENCE, ISSUER, SigningKey
 
 SECRET_OF_THE_HOUSE = "SELECT * FROM vault"

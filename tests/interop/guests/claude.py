@@ -16,7 +16,7 @@ from tests.fakes.anthropic_wire import SERVER, anthropic_events
 from tests.fakes.model_script import Reply, Step, calls, says
 from tests.fakes.model_server import ModelServer, model_server
 from tests.interop.guest import Answer, Door, Era, HttpDoor, TurnedAway
-from tests.patience import PATIENCE_S
+from tests.polling import TIMEOUT_S
 
 _LINE_LIMIT = 2**22
 _ARGUMENTS = (
@@ -75,7 +75,7 @@ class Claude:
 
     async def _line(self, subtype: str) -> Any:
         assert self.process.stdout
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while line := await self.process.stdout.readline():
                 said = json.loads(line)
                 if said.get("subtype") == subtype:

@@ -11,7 +11,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CallToolResult, ListResourcesResult, ReadResourceResult, TextContent, TextResourceContents
 
 from tests.interop.guest import Answer, Door, Era, HttpDoor, TurnedAway
-from tests.patience import PATIENCE_S
+from tests.polling import TIMEOUT_S
 
 MODES = {"legacy": "legacy", "auto": "auto", "modern": "2026-07-28"}
 
@@ -59,7 +59,7 @@ async def _transport(door: Door, inside: AsyncExitStack) -> Any:
     if not isinstance(door, HttpDoor):
         return StdioServerParameters(command=door.command, args=door.args, env=door.env)
     headers = {"Authorization": f"Bearer {door.bearer}"}
-    http = await inside.enter_async_context(httpx2.AsyncClient(headers=headers, timeout=PATIENCE_S))
+    http = await inside.enter_async_context(httpx2.AsyncClient(headers=headers, timeout=TIMEOUT_S))
     return streamable_http_client(door.url, http_client=http)
 
 

@@ -1,23 +1,23 @@
-"""A turn that has been accepted, as whoever runs it has it."""
+"""Starts a turn through the dispatcher, without running an agent."""
 
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns.start import AcceptanceLimits, StartedTurn, start_turn
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.credentials import Grant, Owner
 from latchkey.domain.message import NewMessage
-from tests.builders import TASK_GRANTS, TERMS
+from tests.builders import LIMITS, TASK_GRANTS
 
 
-async def accepted(
-    app: Dispatcher,
+async def started_turn(
+    dispatcher: Dispatcher,
     owner: Owner,
     text: str = "Hello",
-    where: ConversationId | None = None,
+    conversation_id: ConversationId | None = None,
     *,
     grants: list[Grant] = TASK_GRANTS,
-    terms: AcceptanceLimits = TERMS,
+    limits: AcceptanceLimits = LIMITS,
 ) -> StartedTurn:
-    """Raises what `start_turn` does."""
-    turn = await app.call(owner, start_turn, NewMessage(text, where), "rehearsal", grants, terms)
+    """Start a turn for that message. Raises what `start_turn` raises."""
+    turn = await dispatcher.call(owner, start_turn, NewMessage(text, conversation_id), "rehearsal", grants, limits)
     assert isinstance(turn, StartedTurn)
     return turn

@@ -8,11 +8,11 @@ from typing import Any
 
 import httpx2
 
-from tests.e2e.program import Environment, Replica
+from tests.e2e.service_process import Environment, Replica
 from tests.fakes.model_server import ModelServer
-from tests.patience import PATIENCE_S, eventually
+from tests.polling import TIMEOUT_S, wait_until
 
-AS_EVENTS = {"accept": "text/event-stream"}
+ACCEPT_EVENTS = {"accept": "text/event-stream"}
 
 
 @dataclass(frozen=True)
@@ -25,41 +25,41 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Talk:
+class ChatClient:
     """The user `ada` at one replica. Paths are below `/api/ada`."""
 
     replica: Replica
     client: httpx2.AsyncClient
 
-    async def ask(self, method: str, below: str, **given: Any) -> httpx2.Response:
+    async def request(self, method: str, below: str, **given: Any) -> httpx2.Response:
         return await self.client.request(method, f"/api/ada/{below}", **given)
 
-    async def say(self, message: str = "hello", **given: Any) -> httpx2.Response:
-        return await self.ask("POST", "chat", json={"message": message}, **given)
+    async def send(self, message: str = "hello", **given: Any) -> httpx2.Response:
+        return await self.request("POST", "chat", json={"message": message}, **given)
 
-    async def say_streaming(self, message: str = "hello") -> list[Event]:
+    async def send_streaming(self, message: str = "hello") -> list[Event]:
         """The events of the turn, up to the end of the stream."""
-        said = self.client.stream("POST", "/api/ada/chat", json={"message": message}, headers=AS_EVENTS)
-        async with said as response:
+        log_text = self.client.stream("POST", "/api/ada/chat", json={"message": message}, headers=ACCEPT_EVENTS)
+        async with log_text as response:
             assert response.status_code == 200
-            return [event async for event in events_of(response)]
+            return [event async for event in read_events(response)]
 
-    async def follow(self, turn_id: str, after: int = 0, into: list[Event] | None = None) -> list[Event]:
+    async def follow_turn(self, turn_id: str, after: int = 0, into: list[Event] | None = None) -> list[Event]:
         """The events after that one, up to the end of the stream; in that list, each as it comes."""
         events = [] if into is None else into
         async with self.client.stream("GET", f"/api/ada/turns/{turn_id}/events?after={after}") as response:
             assert response.status_code == 200
-            async for event in events_of(response):
+            async for event in read_events(response):
                 events.append(event)
         return events
 
     async def items(self, listing: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = (await self.ask("GET", listing)).json()["items"]
+        found: list[dict[str, Any]] = (await self.request("GET", listing)).json()["items"]
         return found
 
     async def only_turn(self) -> dict[str, Any]:
         """As it is now, once there is one."""
-        await eventually(self._has_turn)
+        await wait_until(self._has_turn)
         (conversation,) = await self.items("conversations")
         (turn,) = await self.items(f"conversations/{conversation['id']}/turns")
         return turn
@@ -69,13 +69,13 @@ class Talk:
 
 
 @asynccontextmanager
-async def talking_to(replica: Replica, token: str) -> AsyncIterator[Talk]:
+async def chat_client(replica: Replica, token: str) -> AsyncIterator[ChatClient]:
     headers = {"authorization": f"Bearer {token}"}
-    async with httpx2.AsyncClient(base_url=replica.url, headers=headers, timeout=PATIENCE_S) as client:
-        yield Talk(replica, client)
+    async with httpx2.AsyncClient(base_url=replica.url, headers=headers, timeout=TIMEOUT_S) as client:
+        yield ChatClient(replica, client)
 
 
-async def events_of(response: httpx2.Response) -> AsyncIterator[Event]:
+async def read_events(response: httpx2.Response) -> AsyncIterator[Event]:
     """Each as soon as it is whole; comments are passed over."""
     fields: dict[str, str] = {}
     async for line in response.aiter_lines():
@@ -88,33 +88,33 @@ async def events_of(response: httpx2.Response) -> AsyncIterator[Event]:
             fields = {}
 
 
-def asking(model: ModelServer, environment: Environment, **variables: str) -> Environment:
+def openai_settings(model: ModelServer, environment: Environment, **variables: str) -> Environment:
     """The environment of a service that asks that model."""
     agent = {"LATCHKEY_AGENT": "openai", "LATCHKEY_MODEL": "x", "OPENAI_BASE_URL": model.base_url}
     return {**environment, **agent, **variables}
 
 
-async def has_heard(replica: Replica) -> None:
+async def wait_for_drain(replica: Replica) -> None:
     """Wait until it says that it was told to stop."""
 
     async def is_draining() -> bool:
-        return "draining" in replica.said
+        return "draining" in replica.log_text
 
-    await eventually(is_draining)
+    await wait_until(is_draining)
 
 
-async def was_asked(model: ModelServer, times: int = 1) -> None:
+async def wait_for_requests(model: ModelServer, times: int = 1) -> None:
     async def has_been() -> bool:
         return len(model.requests) >= times
 
-    await eventually(has_been)
+    await wait_until(has_been)
 
 
-async def ended(replica: Replica) -> int | None:
+async def wait_for_exit(replica: Replica) -> int | None:
     """Its exit code, once it has one."""
 
     async def has_ended() -> bool:
         return replica.process.exitcode is not None
 
-    await eventually(has_ended)
+    await wait_until(has_ended)
     return replica.process.exitcode

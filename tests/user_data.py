@@ -1,4 +1,4 @@
-"""One of everything that a person can have."""
+"""One row of every kind that a user can own."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ from latchkey.domain.quota import QuotaUsage
 from latchkey.domain.turn_event import Started, TurnEvent
 from tests.builders import a_context_token, a_conversation, a_message, a_task, a_tool_call, a_turn, an_artifact
 
-EVERYTHING = 13
-"""How much of it `seen` shows."""
+ROW_COUNT = 13
+"""How many entities `read_all` returns."""
 
 
-class Belongings:
-    """One of everything, all of it one person's."""
+class UserData:
+    """One entity of each kind, for one user."""
 
     def __init__(self) -> None:
         self.conversation = a_conversation()
@@ -40,8 +40,8 @@ class Belongings:
             await uow.quota_usage.add(QuotaUsage(uow.now, 0, uow.now))
             await uow.commit()
 
-    async def seen(self, units: UnitsOfWork, owner: Owner) -> list[Any]:
-        """Everything of it that a person sees, in every way of looking."""
+    async def read_all(self, units: UnitsOfWork, owner: Owner) -> list[Any]:
+        """All entities that the user can read, through every read method of the repositories."""
         async with units.open(owner, "read") as uow:
             return [
                 *(await uow.conversations.page(Window())).items,

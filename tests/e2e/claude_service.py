@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx2
 
-from tests.e2e.program import Environment, Replica, served
+from tests.e2e.service_process import Environment, Replica, running_service
 from tests.fakes.model_script import Answer, Step, calls
 from tests.fakes.model_server import ModelServer
 from tests.integration.claude.scene import processes_in
@@ -23,22 +23,22 @@ MESSAGE = f"/save_artifact {json.dumps(PLAN)}"
 
 
 @dataclass(frozen=True)
-class Desk:
+class ClaudeService:
     """A replica as its user `ada` sees it, and as whoever looks at the machine does."""
 
     replica: Replica
     token: str
     folder: Path
 
-    def ask(self, method: str, below: str, **given: Any) -> httpx2.Response:
-        return self.replica.ask(method, f"/api/ada/{below}", self.token, **given)
+    def request(self, method: str, below: str, **given: Any) -> httpx2.Response:
+        return self.replica.request(method, f"/api/ada/{below}", self.token, **given)
 
     async def file_turn(self, message: str = MESSAGE, **given: Any) -> httpx2.Response:
         body = {"message": message, "artifact_generation": True}
-        return await asyncio.to_thread(self.ask, "POST", "chat", json=body, **given)
+        return await asyncio.to_thread(self.request, "POST", "chat", json=body, **given)
 
     async def items(self, listing: str) -> list[dict[str, Any]]:
-        page = await asyncio.to_thread(self.ask, "GET", listing)
+        page = await asyncio.to_thread(self.request, "GET", listing)
         found: list[dict[str, Any]] = page.json()["items"]
         return found
 
@@ -47,26 +47,26 @@ class Desk:
         return processes_in(self.folder)
 
     @property
-    def commands(self) -> bytes:
+    def command_lines(self) -> bytes:
         """The arguments of those processes, which everybody on the machine can see."""
         return b"".join(Path(f"/proc/{process}/cmdline").read_bytes() for process in self.processes)
 
-    def revoke(self) -> None:
+    def revoke_tokens(self) -> None:
         """Take every token away."""
-        for token in self.ask("GET", "context-tokens").json()["items"]:
-            assert self.ask("DELETE", f"context-tokens/{token['id']}").status_code == 204
+        for token in self.request("GET", "context-tokens").json()["items"]:
+            assert self.request("DELETE", f"context-tokens/{token['id']}").status_code == 204
 
     @property
-    def homes(self) -> list[Path]:
+    def workspaces(self) -> list[Path]:
         return list(self.folder.glob("latchkey-claude-*/*"))
 
     @property
-    def written(self) -> bytes:
+    def file_contents(self) -> bytes:
         """All that is in files there now."""
         return b"".join(path.read_bytes() for path in self.folder.rglob("*") if path.is_file())
 
 
-class Improvised(deque[Step]):
+class ConcurrentScript(deque[Step]):
     """A script for turns side by side: one answer to whoever has no result of a call yet, and another to the rest."""
 
     def __init__(self, model: ModelServer, first: Answer, then: Answer) -> None:
@@ -77,7 +77,7 @@ class Improvised(deque[Step]):
         return self._then if self._model.requests[-1].results else self._first
 
 
-class Surprised(deque[Step]):
+class InterruptingScript(deque[Step]):
     """A script with something that happens while the model thinks about its second answer."""
 
     def __init__(self, surprise: Callable[[], None], steps: list[Step]) -> None:
@@ -93,14 +93,14 @@ class Surprised(deque[Step]):
 
 
 @contextmanager
-def a_desk(home: Path, environment: Environment, token: str) -> Iterator[Desk]:
+def claude_service(home: Path, environment: Environment, token: str) -> Iterator[ClaudeService]:
     folder = home.parent / "tmp"
     folder.mkdir(exist_ok=True)
-    with served(home=home, environment={**environment, "TMPDIR": str(folder)}) as replica:
-        yield Desk(replica, token, folder)
+    with running_service(home=home, environment={**environment, "TMPDIR": str(folder)}) as replica:
+        yield ClaudeService(replica, token, folder)
 
 
-def asking_claude(model: ModelServer) -> dict[str, str]:
+def claude_settings(model: ModelServer) -> dict[str, str]:
     """The variables by which files, and nothing else, are made by the CLI: it is there and has a key."""
     return {
         "ANTHROPIC_API_KEY": API_KEY,
@@ -109,5 +109,5 @@ def asking_claude(model: ModelServer) -> dict[str, str]:
     }
 
 
-def saving(**changes: str) -> Answer:
+def save_artifact_step(**changes: str) -> Answer:
     return calls(("save_artifact", json.dumps({**PLAN, **changes})))
