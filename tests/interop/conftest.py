@@ -19,7 +19,7 @@ FEWEST = {
     "TypeScript SDK 2": 96,
     "conformance suite, 2025-11-25": 36,
     "conformance suite, 2026-07-28": 90,
-    "examples of docs/clients.md": 14,
+    "examples of docs/mcp-clients.md": 14,
     "fastmcp": 96,
 }
 """Checks that a whole run makes. Fewer, and something was left out without anybody saying so."""

@@ -1,4 +1,4 @@
-"""What docs/clients.md tells people to do connects them."""
+"""What docs/mcp-clients.md tells people to do connects them."""
 
 import re
 import subprocess
@@ -14,7 +14,7 @@ from tests.interop.place import Place
 from tests.interop.tally import Checks
 from tests.node import environment, installed, node
 
-PAGE = (FOLDER.parents[1] / "docs/clients.md").read_text()
+PAGE = (FOLDER.parents[1] / "docs/mcp-clients.md").read_text()
 BLOCK = re.compile(r"^```(?P<kind>[\w ]+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 INTRODUCTION, *SECTIONS = PAGE.split("\n## ")
 INSIDE = {"sh claude": "✔ Connected", "sh inspector": '"name": "list_tasks"'}
@@ -73,7 +73,7 @@ def test_an_example_comes_in_over_both_transports(
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(INSIDE.get(kind, "list_tasks")) == 2, done.stdout
-    checks.passed("examples of docs/clients.md", 2)
+    checks.passed("examples of docs/mcp-clients.md", 2)
 
 
 def block_in(section: str, place: Place) -> tuple[str, str]:

@@ -43,7 +43,7 @@ class BetterAuth:
 
     @property
     def variables(self) -> dict[str, str]:
-        """Of a service that trusts it, as far as docs/identity.md says; the shared secret is then none."""
+        """Of a service that trusts it, as far as docs/identity-providers.md says; the shared secret is then none."""
         return {
             "LATCHKEY_AUTH_SECRET": "",
             "LATCHKEY_AUTH_JWKS_URL": self.jwks_url,
