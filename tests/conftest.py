@@ -1,15 +1,18 @@
-"""The databases that tests ask for by name, each its own copy of a migrated template."""
+"""Fixtures shared by all packages: databases copied from a migrated template, and one served application on each."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+import pytest_asyncio
 
 from latchkey.infrastructure.database.migrations import upgrade
+from tests.fakes.model_server import ModelServer, model_server
 from tests.pgbouncer import pgbouncer
 from tests.postgresql import PostgreSQL, postgresql
+from tests.support.service import ApiUser, Service, run_service, settings_for
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +23,7 @@ def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Post
 
 @pytest.fixture(scope="session")
 def postgresql_template(postgresql_server: PostgreSQL) -> Iterator[str]:
-    """The name of a migrated database to make others from."""
+    """The name of a migrated database from which the tests' databases are copied."""
     name = _new_name()
     upgrade(postgresql_server.create_database(name))
     yield name
@@ -49,7 +52,7 @@ def pgbouncer_server(postgresql_server: PostgreSQL, tmp_path_factory: pytest.Tem
 
 @pytest.fixture
 def pgbouncer_url(pgbouncer_server: PostgreSQL, postgresql_url: str) -> str:
-    """The database of `postgresql_url` as it is reached through PgBouncer."""
+    """The URL of the `postgresql_url` database through PgBouncer."""
     return pgbouncer_server.url(postgresql_url.rpartition("/")[2])
 
 
@@ -72,7 +75,7 @@ def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest) -> str:
-    """A migrated database of each kind in turn."""
+    """A migrated database, on SQLite and on PostgreSQL."""
     url: str = request.getfixturevalue(f"{request.param}_url")
     return url
 
@@ -91,16 +94,48 @@ def shared_sqlite_url(sqlite_template: Path, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])
 def shared_database_url(request: pytest.FixtureRequest) -> str:
-    """One migrated database of each kind in turn, for tests that bring people of their own."""
+    """One migrated database per session, on SQLite and on PostgreSQL, for tests that create their own users."""
     url: str = request.getfixturevalue(f"shared_{request.param}_url")
     return url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def empty_database_url(request: pytest.FixtureRequest) -> str:
-    """A database of each kind in turn that nothing has been made in."""
+    """A database without tables, on SQLite and on PostgreSQL."""
     url: str = request.getfixturevalue(f"empty_{request.param}_url")
     return url
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def service(shared_database_url: str) -> AsyncIterator[Service]:
+    """One served application per session on each database, with the rehearsal agent. Each test creates its users."""
+    async with run_service(settings_for(shared_database_url)) as service:
+        yield service
+
+
+@pytest.fixture
+def ada(service: Service) -> ApiUser:
+    return service.user()
+
+
+@pytest.fixture
+def bob(service: Service) -> ApiUser:
+    """Another user."""
+    return service.user()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared_model() -> AsyncIterator[ModelServer]:
+    async with model_server() as model:
+        yield model
+
+
+@pytest.fixture
+def model(shared_model: ModelServer) -> ModelServer:
+    """The scripted model server, with an empty script and no recorded requests."""
+    shared_model.script.clear()
+    shared_model.requests.clear()
+    return shared_model
 
 
 def _sqlite_url(path: Path) -> str:

@@ -8,31 +8,31 @@ import pytest
 from mcp_types import TextResourceContents
 
 from tests.contract.test_parity import content
-from tests.integration.http.service import Person, Service
 from tests.integration.http.test_text import TEXTS
+from tests.support.service import ApiUser, Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 Answer = dict[str, Any]
-Write = Callable[[Service, Person, Answer], Awaitable[str]]
+Write = Callable[[Service, ApiUser, Answer], Awaitable[str]]
 """Writes a document, or the next version of one, and gives its id."""
 
 
-async def over_rest(_: Service, person: Person, given: Answer) -> str:
+async def over_rest(_: Service, person: ApiUser, given: Answer) -> str:
     body = dict(given)
     if (id := body.pop("artifact_id", None)) is None:
-        return str((await person.made("artifacts", **body))["id"])
+        return str((await person.create("artifacts", **body))["id"])
     return str((await person.put(f"artifacts/{id}", json=body)).json()["id"])
 
 
-async def by_a_tool(service: Service, person: Person, given: Answer) -> str:
-    async with service.mcp(person.token) as client:
+async def by_a_tool(service: Service, person: ApiUser, given: Answer) -> str:
+    async with service.mcp_client(person.token) as client:
         saved: Any = (await client.call_tool("save_artifact", given)).structured_content
     return str(saved["id"])
 
 
-async def in_a_turn(_: Service, person: Person, given: Answer) -> str:
-    answer = await person.said(f"/save_artifact {json.dumps(given)}", artifact_generation=True)
+async def in_a_turn(_: Service, person: ApiUser, given: Answer) -> str:
+    answer = await person.chat(f"/save_artifact {json.dumps(given)}", artifact_generation=True)
     return str(answer["artifacts"][0]["id"])
 
 
@@ -40,11 +40,11 @@ WRITERS: dict[str, Write] = {"REST": over_rest, "tool": by_a_tool, "turn": in_a_
 REVISERS = {"REST": over_rest, "tool": by_a_tool}
 
 
-async def read_everywhere(service: Service, person: Person, id: str) -> tuple[list[Answer], list[str]]:
+async def read_everywhere(service: Service, person: ApiUser, id: str) -> tuple[list[Answer], list[str]]:
     """The document as the wires show it, and its content as those show it that show nothing else."""
     shown = await person.get(f"artifacts/{id}")
     file = await person.get(f"artifacts/{id}/content")
-    async with service.mcp(person.token) as client:
+    async with service.mcp_client(person.token) as client:
         told = content(await client.call_tool("get_artifact", {"artifact_id": id}))
         (resource,) = (await client.read_resource(f"latchkey://artifacts/{id}")).contents
     assert isinstance(resource, TextResourceContents)
@@ -54,7 +54,7 @@ async def read_everywhere(service: Service, person: Person, id: str) -> tuple[li
 
 @pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-async def test_a_document_is_the_same_on_every_wire(service: Service, ada: Person, write: Write, text: str) -> None:
+async def test_a_document_is_the_same_on_every_wire(service: Service, ada: ApiUser, write: Write, text: str) -> None:
     id = await write(service, ada, {"title": text, "content_markdown": text})
     (shown, told), contents = await read_everywhere(service, ada, id)
 
@@ -67,13 +67,13 @@ async def test_a_document_is_the_same_on_every_wire(service: Service, ada: Perso
 @pytest.mark.parametrize("revise", REVISERS.values(), ids=REVISERS)
 @pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
 async def test_a_version_that_one_wire_made_is_read_over_another(
-    service: Service, ada: Person, write: Write, revise: Write
+    service: Service, ada: ApiUser, write: Write, revise: Write
 ) -> None:
     id = await write(service, ada, {"title": "Plan", "content_markdown": "1"})
     first = (await ada.get(f"artifacts/{id}")).json()
     assert await revise(service, ada, {"artifact_id": id, "title": "Plan B", "content_markdown": "2"}) == id
     (shown, told), contents = await read_everywhere(service, ada, id)
-    async with service.mcp(ada.token) as client:
+    async with service.mcp_client(ada.token) as client:
         earlier = content(await client.call_tool("get_artifact", {"artifact_id": id, "version": 1}))
         listed = content(await client.call_tool("list_artifacts", {}))
 
@@ -84,16 +84,16 @@ async def test_a_version_that_one_wire_made_is_read_over_another(
     assert [item["id"] for item in listed["items"]] == [id]
 
 
-async def test_what_is_refused_is_refused_in_the_same_words(service: Service, ada: Person, bob: Person) -> None:
-    mine = (await ada.made("artifacts", title="Plan", content_markdown="1"))["id"]
-    theirs = (await bob.made("artifacts", title="Plan", content_markdown="1"))["id"]
+async def test_what_is_refused_is_refused_in_the_same_words(service: Service, ada: ApiUser, bob: ApiUser) -> None:
+    mine = (await ada.create("artifacts", title="Plan", content_markdown="1"))["id"]
+    theirs = (await bob.create("artifacts", title="Plan", content_markdown="1"))["id"]
     too_large = "é" * (512 * 1024) + "a"
     refused = [
         (await ada.put(f"artifacts/{theirs}", json={"content_markdown": "2"})),
         (await ada.put(f"artifacts/{mine}", json={"content_markdown": "2"}, headers={"if-match": '"7"'})),
         (await ada.put(f"artifacts/{mine}", json={"content_markdown": too_large})),
     ]
-    async with service.mcp(ada.token) as client:
+    async with service.mcp_client(ada.token) as client:
         told = [
             content(await client.call_tool("save_artifact", {"title": "Plan", **arguments}))
             for arguments in (
@@ -105,4 +105,4 @@ async def test_what_is_refused_is_refused_in_the_same_words(service: Service, ad
 
     assert told == [{name: one.json()[name] for name in ("code", "detail")} for one in refused]
     assert [one["code"] for one in told] == ["not-found", "stale-version", "too-large"]
-    assert len(await ada.items(f"artifacts/{mine}/versions")) == 1
+    assert len(await ada.list_items(f"artifacts/{mine}/versions")) == 1

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from mcp_types import CallToolResult, TextContent
 
-from tests.integration.http.service import Person, Service
+from tests.support.service import ApiUser, Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -23,13 +23,13 @@ WIRES = ["rest", "mcp", "chat"]
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def wires(service: Service, ada: Person) -> dict[str, Ask]:
+async def wires(service: Service, ada: ApiUser) -> dict[str, Ask]:
     async def over_mcp(tool: str, arguments: Answer) -> Answer:
-        async with service.mcp(ada.token) as client:
+        async with service.mcp_client(ada.token) as client:
             return content(await client.call_tool(tool, arguments))
 
     async def over_chat(tool: str, arguments: Answer) -> Answer:
-        (call,) = (await ada.said(f"/{tool} {json.dumps(arguments)}"))["tool_calls"]
+        (call,) = (await ada.chat(f"/{tool} {json.dumps(arguments)}"))["tool_calls"]
         result: Answer = call["result"]
         return result
 
@@ -52,13 +52,13 @@ def content(result: CallToolResult) -> Answer:
     return told
 
 
-async def _update(person: Person, given: Answer) -> httpx2.Response:
+async def _update(person: ApiUser, given: Answer) -> httpx2.Response:
     version = given.pop("version", None)
     headers = {} if version is None else {"if-match": f'"{version}"'}
     return await person.patch(f"tasks/{given.pop('task_id')}", json=given, headers=headers)
 
 
-ROUTES: dict[str, Callable[[Person, Answer], Awaitable[httpx2.Response]]] = {
+ROUTES: dict[str, Callable[[ApiUser, Answer], Awaitable[httpx2.Response]]] = {
     "add_task": lambda person, given: person.post("tasks", json=given),
     "list_tasks": lambda person, given: person.get("tasks", params=given),
     "complete_task": lambda person, given: person.post(f"tasks/{given['task_id']}/complete"),
@@ -69,7 +69,7 @@ ROUTES: dict[str, Callable[[Person, Answer], Awaitable[httpx2.Response]]] = {
 
 @pytest.mark.parametrize("writer", WIRES)
 async def test_a_task_is_the_same_whoever_wrote_it_and_whoever_reads_it(
-    ada: Person, wires: dict[str, Ask], writer: str
+    ada: ApiUser, wires: dict[str, Ask], writer: str
 ) -> None:
     written = await wires[writer]("add_task", MILK)
     read = [await wires[reader]("list_tasks", {}) for reader in WIRES]
@@ -81,8 +81,8 @@ async def test_a_task_is_the_same_whoever_wrote_it_and_whoever_reads_it(
 
 
 @pytest.mark.parametrize("writer", WIRES)
-async def test_a_change_is_seen_on_every_wire(ada: Person, wires: dict[str, Ask], writer: str) -> None:
-    task = await ada.made("tasks", **MILK)
+async def test_a_change_is_seen_on_every_wire(ada: ApiUser, wires: dict[str, Ask], writer: str) -> None:
+    task = await ada.create("tasks", **MILK)
     changed = await wires[writer]("update_task", {"task_id": task["id"], "description": None, "version": 1})
     completed = await wires[writer]("complete_task", {"task_id": task["id"]})
     again = await wires[writer]("complete_task", {"task_id": task["id"]})
@@ -96,8 +96,8 @@ async def test_a_change_is_seen_on_every_wire(ada: Person, wires: dict[str, Ask]
 
 
 @pytest.mark.parametrize("writer", WIRES)
-async def test_what_one_has_deleted_is_gone_for_all(ada: Person, wires: dict[str, Ask], writer: str) -> None:
-    task = await ada.made("tasks", **MILK)
+async def test_what_one_has_deleted_is_gone_for_all(ada: ApiUser, wires: dict[str, Ask], writer: str) -> None:
+    task = await ada.create("tasks", **MILK)
     told = await wires[writer]("delete_task", {"task_id": task["id"]})
 
     assert told == ({} if writer == "rest" else task)
@@ -105,8 +105,10 @@ async def test_what_one_has_deleted_is_gone_for_all(ada: Person, wires: dict[str
 
 
 @pytest.mark.parametrize("reader", WIRES)
-async def test_a_page_that_one_wire_began_goes_on_over_another(ada: Person, wires: dict[str, Ask], reader: str) -> None:
-    tasks = [await ada.made("tasks", title=f"number {number}") for number in range(3)]
+async def test_a_page_that_one_wire_began_goes_on_over_another(
+    ada: ApiUser, wires: dict[str, Ask], reader: str
+) -> None:
+    tasks = [await ada.create("tasks", title=f"number {number}") for number in range(3)]
     first = await wires["rest"]("list_tasks", {"limit": 2})
     rest = await wires[reader]("list_tasks", {"limit": 2, "cursor": first["next_cursor"]})
 
@@ -132,20 +134,20 @@ REFUSED: dict[str, tuple[str, Answer, str]] = {
 
 @pytest.mark.parametrize(("tool", "arguments", "code"), REFUSED.values(), ids=REFUSED)
 async def test_what_is_refused_is_refused_in_the_same_words(
-    service: Service, ada: Person, wires: dict[str, Ask], tool: str, arguments: Answer, code: str
+    service: Service, ada: ApiUser, wires: dict[str, Ask], tool: str, arguments: Answer, code: str
 ) -> None:
-    mine, theirs = await ada.made("tasks", title="a"), await service.person().made("tasks", title="a")
+    mine, theirs = await ada.create("tasks", title="a"), await service.user().create("tasks", title="a")
     ids = {"{mine}": mine["id"], "{theirs}": theirs["id"]}
     given = {name: ids.get(value, value) if isinstance(value, str) else value for name, value in arguments.items()}
     told = {wire: await wires[wire](tool, given) for wire in WIRES}
 
     assert told["rest"]["code"] == code
     assert told["mcp"] == told["chat"] == told["rest"]
-    assert await ada.items("tasks") == [mine]
+    assert await ada.list_items("tasks") == [mine]
 
 
-async def test_who_is_not_let_in_is_told_so_by_the_same_word(ada: Person) -> None:
-    stranger = Person(ada.user_id, "not-a-token", ada.client)
+async def test_who_is_not_let_in_is_told_so_by_the_same_word(ada: ApiUser) -> None:
+    stranger = ApiUser(ada.user_id, "not-a-token", ada.client)
     refused = await stranger.get("tasks")
     at_mcp = await ada.client.post("/mcp", json={}, headers={"authorization": "Bearer not-a-token"})
 

@@ -11,7 +11,6 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -22,22 +21,16 @@ from msgspec import Struct
 from sqlalchemy import event, make_url
 from sqlalchemy.pool import Pool
 
-from latchkey.bootstrap.composition import create_asgi
-from latchkey.config import Settings
-from latchkey.domain.credentials import UserId
-from latchkey.infrastructure.identity.shared_secret import SharedSecret
 from latchkey.infrastructure.telemetry import logging as telemetry
 from tests.costs.operations import HISTORY_TURNS, OPERATIONS, Caller, Operation
 from tests.integration.database.talk import Count
 from tests.integration.database.wire import wire_to
-from tests.integration.http.service import alive
+from tests.support.service import run_service, settings_for
 
-SECRET = "a secret of thirty-two bytes or more"
 WARMING, TIMES, ATTEMPTS, COUNTS = 5, 4, 5, 15
 """The least of several attempts is the operation's own: what goes on beside it, or takes long, only ever adds."""
 
 _SETTINGS = {
-    "LATCHKEY_AUTH_SECRET": SECRET,
     "LATCHKEY_AGENT": "openai",
     "LATCHKEY_MODEL": "fake",
     "OPENAI_API_KEY": "costs",
@@ -65,12 +58,10 @@ async def costs(database_url: str, model_url: str) -> dict[str, Cost]:
 
 async def _measured(url: str, model_url: str, measure: Callable[[Caller, Operation], Any]) -> dict[str, Any]:
     """What the measure tells of each operation, of one service for all of them."""
-    given = {"LATCHKEY_DATABASE_URL": url, "OPENAI_BASE_URL": model_url, **_SETTINGS}
-    app: Any = create_asgi(Settings.read(given), "127.0.0.1", 8000)
-    async with alive(app):
-        user = UserId(f"user-{uuid4()}")
-        signer = SharedSecret(SECRET.encode(), "latchkey", "latchkey")
-        me = Caller(app, user, signer.sign(user, timedelta(hours=1)))
+    settings = settings_for(url, OPENAI_BASE_URL=model_url, **_SETTINGS)
+    async with run_service(settings, validate=False) as service:
+        user = service.user(f"user-{uuid4()}")
+        me = Caller(service.asgi, user.user_id, user.token)
         await me.settled()
         found = {}
         for name, operation in OPERATIONS.items():

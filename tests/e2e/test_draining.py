@@ -27,8 +27,8 @@ from tests.e2e.claude_service import claude_service, claude_settings, save_artif
 from tests.e2e.service_process import BASE_SETTINGS, Environment, Replica, issue_token, running_service
 from tests.fakes.model_script import says
 from tests.fakes.model_server import ModelServer, model_server
-from tests.integration.http.service import serving, settings_for
 from tests.polling import wait_until
+from tests.support.service import run_service, settings_for
 from tests.turns import started_turn
 
 PROMPTLY_S = 4.0
@@ -305,9 +305,9 @@ async def test_a_slow_reader_is_told_the_end_of_a_turn_that_ended_in_time(sqlite
 
 async def test_a_turn_that_was_being_accepted_at_the_signal_is_waited_for_too(sqlite_url: str) -> None:
     """It was let in, and so it is one of those that are running."""
-    async with serving(settings_for(sqlite_url)) as service:
-        ada, runner = service.person(), service.asgi._app.state.runner
-        await ada.made("tasks", title="Known here")
+    async with run_service(settings_for(sqlite_url)) as service:
+        ada, runner = service.user(), service.asgi._app.state.runner
+        await ada.create("tasks", title="Known here")
         holder = await asyncio.to_thread(sqlite3.connect, sqlite_url.partition(":///")[2], check_same_thread=False)
         await asyncio.to_thread(holder.execute, "BEGIN IMMEDIATE")
         waiting = asyncio.create_task(ada.post("chat", json={"message": "hello"}))

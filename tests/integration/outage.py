@@ -13,8 +13,8 @@ from sqlalchemy import make_url
 from tests.fakes.model_script import Answer, Step
 from tests.fakes.model_server import ModelServer
 from tests.integration.database.wire import Wire
-from tests.integration.http.service import Person, Service, asking, serving, settings_for
 from tests.polling import wait_until
+from tests.support.service import ApiUser, Service, model_variables, run_service, settings_for
 
 ENDED = {"completed", "failed", "interrupted", "cancelled"}
 MILK = ("add_task", '{"title":"Buy milk"}')
@@ -34,7 +34,7 @@ class TwoSteps(deque[Step]):
 @asynccontextmanager
 async def thinking(url: str, model: ModelServer, **variables: str) -> AsyncIterator[Service]:
     """A replica that asks that model."""
-    async with serving(settings_for(url, **asking(model), **variables)) as service:
+    async with run_service(settings_for(url, **model_variables(model), **variables)) as service:
         yield service
 
 
@@ -49,7 +49,7 @@ async def was_asked(model: ModelServer, times: int) -> None:
     await wait_until(has_been)
 
 
-async def events_of(person: Person, turn_id: str) -> list[dict[str, Any]]:
+async def events_of(person: ApiUser, turn_id: str) -> list[dict[str, Any]]:
     """What is stored of them, or up to the last one: whoever loses the stream goes on."""
     found: list[dict[str, Any]] = []
     while not found or found[-1]["event"] not in {f"turn.{how}" for how in ENDED}:
@@ -73,7 +73,7 @@ def is_unavailable(response: httpx2.Response) -> bool:
     return response.status_code == 503 and "retry-after" in response.headers
 
 
-async def recovered(person: Person) -> None:
+async def recovered(person: ApiUser) -> None:
     """Wait until it can be written again. Nothing is restarted."""
 
     async def can_write() -> bool:
@@ -84,7 +84,7 @@ async def recovered(person: Person) -> None:
     await wait_until(can_write)
 
 
-async def sound_turn(person: Person, turn_id: str) -> dict[str, Any]:
+async def sound_turn(person: ApiUser, turn_id: str) -> dict[str, Any]:
     """The turn once it has ended, found to be whole: events without gaps, and a message if it has been answered."""
 
     async def has_ended() -> bool:
@@ -96,7 +96,7 @@ async def sound_turn(person: Person, turn_id: str) -> dict[str, Any]:
     turn: dict[str, Any] = (await person.get(f"turns/{turn_id}")).json()
     events = await events_of(person, turn_id)
     told = "".join(event["text"] for event in events if event["event"] == "message.delta")
-    listing = await person.items(f"conversations/{turn['conversation_id']}/messages")
+    listing = await person.list_items(f"conversations/{turn['conversation_id']}/messages")
     answers = [one["content"] for one in listing if one["turn_id"] == turn_id and one["role"] == "assistant"]
     started = [event["id"] for event in events if event["event"] == "tool_call.started"]
     answered = [event["id"] for event in events if event["event"] == "tool_call.completed"]
@@ -116,6 +116,6 @@ def effects(*turns: dict[str, Any]) -> list[str]:
     return sorted(call["result"]["id"] for call in calls if not call["is_error"])
 
 
-async def tasks_of(person: Person) -> list[str]:
+async def tasks_of(person: ApiUser) -> list[str]:
     """Those that turns made."""
-    return sorted(task["id"] for task in await person.items("tasks", limit=200) if task["title"] == "Buy milk")
+    return sorted(task["id"] for task in await person.list_items("tasks", limit=200) if task["title"] == "Buy milk")

@@ -28,7 +28,6 @@ from tests.builders import a_task
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer, model_server
 from tests.integration.database.wire import CHUNK, Wire
-from tests.integration.http.service import Person
 from tests.integration.outage import (
     MILK,
     TwoSteps,
@@ -45,6 +44,7 @@ from tests.integration.outage import (
 from tests.polling import TIMEOUT_S, wait_until
 from tests.postgresql import PostgreSQL, _throw_away
 from tests.process_supervision import unprivileged_account
+from tests.support.service import ApiUser
 
 KILL = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -145,7 +145,7 @@ async def crash(server: PostgreSQL) -> None:
     connection.terminate()
 
 
-async def ask_everything(person: Person) -> list[httpx2.Response]:
+async def ask_everything(person: ApiUser) -> list[httpx2.Response]:
     said = person.post("chat", json={"message": "Hello?"})
     written = person.post("tasks", json={"title": "Buy oats"})
     return list(await asyncio.gather(person.get("tasks"), written, person.get("conversations"), said))
@@ -165,12 +165,12 @@ async def test_a_server_that_crashes_in_the_middle_of_a_turn_costs_it_nothing(
     rest = Event()
     model.script += [calls(MILK), says("All ", "done.").held(rest)]
     async with thinking(url, model) as one, thinking(url, model) as other:
-        ada = one.person("ada")
+        ada = one.user("ada")
         turn = asyncio.create_task(ada.post("chat", json={"message": "milk"}))
         await was_asked(model, 2)
-        (conversation,) = await ada.items("conversations")
-        (found,) = await ada.items(f"conversations/{conversation['id']}/turns")
-        subscription = asyncio.create_task(events_of(other.person("ada"), found["id"]))
+        (conversation,) = await ada.list_items("conversations")
+        (found,) = await ada.list_items(f"conversations/{conversation['id']}/turns")
+        subscription = asyncio.create_task(events_of(other.user("ada"), found["id"]))
         await crash(own_server)
         during = [await ada.post("tasks", json={"title": "Buy oats"}) for _ in range(3)]
         await recovered(ada)
@@ -192,10 +192,10 @@ async def test_connections_killed_at_any_moment_leave_every_turn_whole(
     model.script = TwoSteps(model, calls(MILK, saying=("Well, ",)), says("all ", "done."))
     superuser_url = postgresql_server.superuser_url(postgresql_url.rpartition("/")[2])
     async with thinking(postgresql_url, model, LATCHKEY_TURN_LEASE_S="4") as service:
-        people = [service.person() for _ in range(6)]
+        people = [service.user() for _ in range(6)]
         answers: list[httpx2.Response] = []
 
-        async def talk(person: Person) -> None:
+        async def talk(person: ApiUser) -> None:
             for _ in range(5):
                 answers.append(await person.post("chat", json={"message": "milk"}))
                 answers.extend(await asyncio.gather(person.get("tasks"), person.post("tasks", json={"title": "Oats"})))
@@ -223,9 +223,9 @@ def is_told_when(refused: httpx2.Response) -> bool:
     return is_unavailable(refused) or refused.json()["code"] == "tools-unavailable"
 
 
-async def turns_of(person: Person) -> list[str]:
-    listings = [f"conversations/{one['id']}/turns" for one in await person.items("conversations", limit=200)]
-    return [turn["id"] for listing in listings for turn in await person.items(listing)]
+async def turns_of(person: ApiUser) -> list[str]:
+    listings = [f"conversations/{one['id']}/turns" for one in await person.list_items("conversations", limit=200)]
+    return [turn["id"] for listing in listings for turn in await person.list_items(listing)]
 
 
 async def test_a_network_that_freezes_is_unavailable_in_bounded_time_until_it_thaws(
@@ -235,15 +235,15 @@ async def test_a_network_that_freezes_is_unavailable_in_bounded_time_until_it_th
     rest = Event()
     model.script += [calls(MILK), says("All ", "done.").held(rest)]
     async with scissors_to(postgresql_url) as wire, thinking(through(wire, postgresql_url), model) as service:
-        ada = service.person()
+        ada = service.user()
         turn = asyncio.create_task(ada.post("chat", json={"message": "milk"}))
         await was_asked(model, 2)
-        await asyncio.gather(*(service.person().get("tasks") for _ in range(20)))
+        await asyncio.gather(*(service.user().get("tasks") for _ in range(20)))
         wire.silence()
         begun = time.monotonic()
-        frozen = [await service.person().get("tasks")]
+        frozen = [await service.user().get("tasks")]
         took = time.monotonic() - begun
-        frozen += await ask_everything(service.person())
+        frozen += await ask_everything(service.user())
         rest.set()
         await wire.mend()
         answer = await turn
@@ -262,7 +262,7 @@ async def test_when_every_connection_is_taken_others_are_unavailable(
 ) -> None:
     superuser_url = postgresql_server.superuser_url(postgresql_url.rpartition("/")[2])
     async with thinking(postgresql_url, model) as service:
-        ada = service.person()
+        ada = service.user()
         holder = await asyncpg.connect(superuser_url)
         await holder.execute("BEGIN; LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE")
         blocked = [asyncio.create_task(ada.get("tasks")) for _ in range(30)]
@@ -279,16 +279,16 @@ async def test_a_user_whose_lock_somebody_keeps_is_unavailable_in_bounded_time_a
 ) -> None:
     """As a replica does that hangs with it. To wait is not to have lost a connection: it is done once."""
     async with thinking(postgresql_url, model) as service:
-        ada, bob = service.person(), service.person()
+        ada, bob = service.user(), service.user()
         model.script += [says("Hello, Bob."), says("Hello, Ada.")]
         holder = await asyncpg.connect(postgresql_url)
         await holder.execute(f"SELECT pg_advisory_lock(hashtextextended('latchkey:{ada.user_id}', 0))")
         begun = time.monotonic()
         refused = await ada.post("chat", json={"message": "Hello?"})
         took = time.monotonic() - begun
-        answered = await bob.said("Hello?")
+        answered = await bob.chat("Hello?")
         await holder.close()
-        back = await ada.said("Hello?")
+        back = await ada.chat("Hello?")
 
     assert is_unavailable(refused)
     assert took < 5
@@ -333,7 +333,7 @@ async def test_a_turn_whose_commit_is_cut_off_is_whole_and_happens_once(
     model.script = TwoSteps(model, calls(MILK, saying=("Well, ",)), says("all ", "done."))
     lease = {"LATCHKEY_TURN_LEASE_S": "2"}
     async with scissors_to(postgresql_url) as wire, thinking(through(wire, postgresql_url), model, **lease) as service:
-        ada = service.person()
+        ada = service.user()
         wire.cut_after(commit)
         answer = await insistently(ada)
         (turn_id,) = await turns_of(ada)
@@ -345,7 +345,7 @@ async def test_a_turn_whose_commit_is_cut_off_is_whole_and_happens_once(
     assert wire.cuts == 1
 
 
-async def insistently(person: Person) -> httpx2.Response:
+async def insistently(person: ApiUser) -> httpx2.Response:
     """What the message is answered in the end, sent again under its key for as long as that is of use."""
     async with asyncio.timeout(TIMEOUT_S):
         while True:
@@ -360,11 +360,11 @@ async def test_the_end_of_a_turn_is_stored_once_though_nobody_heard_so(postgresq
     rest = Event()
     model.script.append(says("All done.").held(rest))
     async with scissors_to(postgresql_url) as wire, thinking(through(wire, postgresql_url), model) as service:
-        ada = service.person()
+        ada = service.user()
         turn = asyncio.create_task(ada.post("chat", json={"message": "milk"}))
         await was_asked(model, 1)
-        (conversation,) = await ada.items("conversations")
-        (found,) = await ada.items(f"conversations/{conversation['id']}/turns")
+        (conversation,) = await ada.list_items("conversations")
+        (found,) = await ada.list_items(f"conversations/{conversation['id']}/turns")
         await wait_until(lambda: is_told(postgresql_url, "All done."))
         wire.cut_after(1)
         rest.set()

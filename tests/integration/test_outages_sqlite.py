@@ -15,7 +15,6 @@ from latchkey.infrastructure.database.sql import concurrency as shares
 from latchkey.infrastructure.database.sql import engine as engines
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer, model_server
-from tests.integration.http.service import Person
 from tests.integration.outage import (
     MILK,
     effects,
@@ -26,6 +25,7 @@ from tests.integration.outage import (
     thinking,
     was_asked,
 )
+from tests.support.service import ApiUser
 
 Trouble = Callable[[], None]
 AMPLE = 1_000_000
@@ -94,7 +94,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "_PRAGMAS", (*engines._PRAGMAS, "busy_timeout=100"))
 
 
-async def add(ada: Person, size: int = 1) -> Any:
+async def add(ada: ApiUser, size: int = 1) -> Any:
     return await ada.post("tasks", json={"title": "Buy oats", "description": "x" * size})
 
 
@@ -105,7 +105,7 @@ async def test_a_file_that_somebody_holds_is_unavailable_to_writers_and_a_turn_w
     rest = Event()
     model.script += [calls(MILK), says("All ", "done.").held(rest)]
     async with thinking(sqlite_url, model) as service:
-        ada = service.person()
+        ada = service.user()
         turn = asyncio.create_task(ada.post("chat", json={"message": "milk"}))
         await was_asked(model, 2)
         async with locked(path):
@@ -128,7 +128,7 @@ async def test_a_crowd_of_writers_does_not_wait_for_one_another_for_ever(
     """Each of them waits for the file in vain; the last one does not wait for all of them."""
     monkeypatch.setattr(shares, "QUEUE_S", 0.5)
     async with thinking(sqlite_url, model) as service:
-        ada = service.person()
+        ada = service.user()
         async with locked(path):
             begun = time.monotonic()
             refused = await asyncio.gather(*(add(ada) for _ in range(60)))
@@ -146,16 +146,16 @@ async def test_a_turn_whose_lease_passes_meanwhile_is_interrupted_as_a_whole(
     rest = Event()
     model.script += [calls(MILK), says("All ", "done.").held(rest), says("Again.")]
     async with thinking(sqlite_url, model, LATCHKEY_TURN_LEASE_S="1") as service:
-        ada = service.person()
+        ada = service.user()
         turn = asyncio.create_task(ada.post("chat", json={"message": "milk"}))
         await was_asked(model, 2)
         async with locked(path):
             rest.set()
             answer = await turn
-        (conversation,) = await ada.items("conversations")
-        (found,) = await ada.items(f"conversations/{conversation['id']}/turns")
+        (conversation,) = await ada.list_items("conversations")
+        (found,) = await ada.list_items(f"conversations/{conversation['id']}/turns")
         ended = await sound_turn(ada, found["id"])
-        again = await ada.said("Hello?", conversation_id=conversation["id"])
+        again = await ada.chat("Hello?", conversation_id=conversation["id"])
 
     assert is_unavailable(answer)
     assert ended["status"] == "interrupted"
@@ -170,7 +170,7 @@ async def test_what_cannot_be_written_is_unavailable_until_it_can(
     rest = Event()
     model.script += [calls(MILK), says("All ", "done." * 2000).held(rest)]
     async with thinking(sqlite_url, model) as service:
-        ada = service.person()
+        ada = service.user()
         turn = asyncio.create_task(ada.post("chat", json={"message": "milk"}))
         await was_asked(model, 2)
         trouble(troubles)
@@ -183,8 +183,8 @@ async def test_what_cannot_be_written_is_unavailable_until_it_can(
         answer = await turn
         ended = await sound_turn(ada, answer.json()["turn_id"])
         await recovered(ada)
-        kept, oats = await tasks_of(ada), [task["title"] for task in await ada.items("tasks")]
-        conversations = await ada.items("conversations")
+        kept, oats = await tasks_of(ada), [task["title"] for task in await ada.list_items("tasks")]
+        conversations = await ada.list_items("conversations")
 
     assert [is_unavailable(one) for one in refused] == [True] * 5, [one.text for one in refused]
     assert (read.status_code, still_waiting) == (200, True)
@@ -202,7 +202,7 @@ async def test_a_turn_that_cannot_write_down_its_call_makes_none(
     big = ("add_task", '{"title":"Buy milk","description":"%s"}' % ("x" * 9000))
     model.script.append(calls(big, saying=("Well,",)).held(rest))
     async with thinking(sqlite_url, model) as service:
-        ada = service.person()
+        ada = service.user()
         turn = asyncio.create_task(ada.post("chat", json={"message": "milk"}))
         await was_asked(model, 1)
         trouble(troubles)

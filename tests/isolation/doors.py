@@ -10,9 +10,9 @@ import httpx2
 
 from latchkey.interfaces.mcp.resources import _TEMPLATES
 from tests import schemas
-from tests.integration.http.service import BASE_URL
 from tests.integration.mcp.wire import headers, message
 from tests.isolation.place import Place, filled
+from tests.support.service import BASE_URL
 
 API = "/api/{user_id}"
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from latchkey.domain.credentials import Grant
-from tests.integration.http.service import Person
+from tests.support.service import ApiUser
 
 EVERY_GRANT = [grant.value for grant in Grant]
 
@@ -13,7 +13,7 @@ EVERY_GRANT = [grant.value for grant in Grant]
 class Resident:
     """`ids` has one of each noun. `secret` opens all of it, and `bound` another conversation of theirs alone."""
 
-    person: Person
+    person: ApiUser
     canary: str
     ids: dict[str, str]
     key: str
@@ -21,22 +21,22 @@ class Resident:
     bound: str
 
     @classmethod
-    async def moving_in(cls, person: Person) -> "Resident":
+    async def moving_in(cls, person: ApiUser) -> "Resident":
         """Two of what listings list, so that each has a second page."""
         canary = f"canary-{uuid4().hex}"
         key = f"key-{canary}"
         asked = f'{canary}\n/add_task {{"title": "{canary}"}}'
         answer = (await person.post("chat", json={"message": asked}, headers={"Idempotency-Key": key})).json()
         conversation = answer["conversation_id"]
-        await person.said(canary, conversation_id=conversation)
-        elsewhere = await person.made("conversations", title=canary)
-        await person.made("tasks", title=canary, description=canary)
+        await person.chat(canary, conversation_id=conversation)
+        elsewhere = await person.create("conversations", title=canary)
+        await person.create("tasks", title=canary, description=canary)
         document = {"title": canary, "content_markdown": canary, "conversation_id": conversation}
-        _, artifact = [await person.made("artifacts", **document) for _ in range(2)]
+        _, artifact = [await person.create("artifacts", **document) for _ in range(2)]
         await person.put(f"artifacts/{artifact['id']}", json={"content_markdown": canary})
-        spare = await person.made("context-tokens", grants=EVERY_GRANT)
-        held = await person.made("context-tokens", grants=EVERY_GRANT)
-        bound = await person.made("context-tokens", grants=EVERY_GRANT, conversation_id=elsewhere["id"])
+        spare = await person.create("context-tokens", grants=EVERY_GRANT)
+        held = await person.create("context-tokens", grants=EVERY_GRANT)
+        bound = await person.create("context-tokens", grants=EVERY_GRANT, conversation_id=elsewhere["id"])
         call = answer["tool_calls"][0]
         ids = {
             "conversation": conversation,

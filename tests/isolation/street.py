@@ -5,10 +5,10 @@ from typing import Any
 
 import httpx2
 
-from tests.integration.http.service import Person, Service
 from tests.isolation.doors import Door
 from tests.isolation.resident import Resident
 from tests.isolation.rows import Rows, rows_of
+from tests.support.service import Service
 
 Caller = tuple[Resident, str]
 """Somebody, and the credential that they hold."""
@@ -42,8 +42,7 @@ class Street:
         return await self.client.send(door.request(at or who.person.user_id, bearer, who.ids, given))
 
     async def newcomer(self) -> Resident:
-        somebody = self.service.person()
-        return await Resident.moving_in(Person(somebody.user_id, somebody.token, self.client))
+        return await Resident.moving_in(self.service.user())
 
     async def rows(self, whose: Resident) -> Rows:
         return await rows_of(whose.person.user_id, self.database_url)

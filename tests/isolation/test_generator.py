@@ -21,7 +21,7 @@ ADDITIONS: dict[str, dict[str, Any]] = {
 
 async def test_what_is_tried_is_what_the_running_service_publishes(street: Street) -> None:
     served = (await street.client.get("/schema/openapi.json")).json()
-    async with street.service.mcp(street.bob.person.token) as client:
+    async with street.service.mcp_client(street.bob.person.token) as client:
         tools = [tool.name for tool in (await client.list_tools()).tools]
         templates = [one.uri_template for one in (await client.list_resource_templates()).resource_templates]
 
@@ -78,5 +78,5 @@ async def test_nor_can_a_new_member_of_a_body_an_argument_or_a_kind_of_address()
 async def test_each_resident_holds_every_grant_there_is(street: Street) -> None:
     """So that what a stranger's token does not open is closed by whose it is, and not by what it grants."""
     for who in (street.ada, street.bob, street.eve):
-        granted = [one["grants"] for one in await who.person.items("context-tokens") if one["turn_id"] is None]
+        granted = [one["grants"] for one in await who.person.list_items("context-tokens") if one["turn_id"] is None]
         assert granted == [sorted(grant.value for grant in Grant)] * 3

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def test_a_tool_that_is_not_granted_is_as_one_that_does_not_exist(street: Street, grant: Grant) -> None:
     """And what `tools/list` shows is exactly what works."""
     owner = await street.newcomer()
-    token = (await owner.person.made("context-tokens", grants=[grant]))["token"]
-    async with street.service.mcp(token) as client:
+    token = (await owner.person.create("context-tokens", grants=[grant]))["token"]
+    async with street.service.mcp_client(token) as client:
         shown = {f"tool {tool.name}" for tool in (await client.list_tools()).tools}
     for tool in sorted(TOOLS, key=lambda tool: "delete" in tool.name):
         answer = await street.ask(tool, (owner, token))
@@ -32,8 +32,8 @@ async def test_a_tool_that_is_not_granted_is_as_one_that_does_not_exist(street: 
 async def test_a_resource_that_is_not_granted_is_as_one_that_does_not_exist(street: Street, grant: Grant) -> None:
     """And what `resources/templates/list` shows is exactly what can be read."""
     owner = street.bob
-    token = (await owner.person.made("context-tokens", grants=[grant]))["token"]
-    async with street.service.mcp(token) as client:
+    token = (await owner.person.create("context-tokens", grants=[grant]))["token"]
+    async with street.service.mcp_client(token) as client:
         shown = {one.uri_template for one in (await client.list_resource_templates()).resource_templates}
     for template in TEMPLATES:
         (place,) = template.places

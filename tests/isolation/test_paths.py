@@ -5,11 +5,11 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from tests.integration.http.service import BASE_URL
 from tests.isolation.answers import said
 from tests.isolation.doors import API, DOCUMENT, OPERATIONS, Operation
 from tests.isolation.place import variants
 from tests.isolation.street import Street
+from tests.support.service import BASE_URL
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

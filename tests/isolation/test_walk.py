@@ -9,17 +9,16 @@ from collections.abc import Coroutine, Iterable, Iterator
 from random import Random
 from typing import Any, ClassVar
 
-import httpx2
 import pytest
 from hypothesis import HealthCheck, Phase, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from tests.integration.http.service import Person, Service, serving, settings_for
 from tests.isolation.doors import DOORS, OPERATIONS
 from tests.isolation.walker import Walker, chosen
 from tests.isolation.watchman import Watchman
 from tests.polling import TIMEOUT_S
+from tests.support.service import Service, run_service, settings_for
 
 STEPS = max(1500, int(os.environ.get("ISOLATION_STEPS", "1500")))
 STEPS_A_WALK = 100
@@ -41,7 +40,6 @@ class Walk(RuleBasedStateMachine):
 
     runner: ClassVar[asyncio.Runner]
     service: ClassVar[Service]
-    client: ClassVar[httpx2.AsyncClient]
     watchman: ClassVar[Watchman]
     steps: ClassVar[int]
 
@@ -50,8 +48,8 @@ class Walk(RuleBasedStateMachine):
         self.people = [self._somebody() for _ in range(3)]
 
     def _somebody(self) -> Walker:
-        person = self.service.person(f"walker-{os.urandom(16).hex()}")
-        return Walker.setting_out(Person(person.user_id, person.token, self.client), self.watchman)
+        person = self.service.user(f"walker-{os.urandom(16).hex()}")
+        return Walker.setting_out(person, self.watchman)
 
     @initialize()
     def set_result(self) -> None:
@@ -137,13 +135,11 @@ ACTS = [*[ask] * 12, knock, knock, talk, talk, cut_short]
 def walk(database_url: str) -> Iterator[type[Walk]]:
     """In a service of its own, which goes on from one step to the next."""
     with asyncio.Runner() as runner:
-        doors = serving(settings_for(database_url))
-        service = runner.run(doors.__aenter__())
-        client = httpx2.AsyncClient(transport=httpx2.ASGITransport(app=service.asgi))
-        shared = {"runner": runner, "service": service, "client": client, "watchman": Watchman(), "steps": 0}
+        running = run_service(settings_for(database_url), validate=False)
+        service = runner.run(running.__aenter__())
+        shared = {"runner": runner, "service": service, "watchman": Watchman(), "steps": 0}
         yield type("Walking", (Walk,), shared)
-        runner.run(client.aclose())
-        runner.run(doors.__aexit__(None, None, None))
+        runner.run(running.__aexit__(None, None, None))
 
 
 def test_nobody_is_told_anything_of_anybody_else(walk: type[Walk]) -> None:

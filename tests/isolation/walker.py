@@ -8,13 +8,13 @@ from uuid import uuid4
 import httpx2
 
 from latchkey.domain.credentials import Grant
-from tests.integration.http.event_source import ServerSentEvent
-from tests.integration.http.service import Person
 from tests.isolation.answers import is_done
 from tests.isolation.doors import OPERATIONS, Door, Operation, Rpc
 from tests.isolation.keeping import Keeping, Thing
 from tests.isolation.place import FILLINGS
 from tests.isolation.watchman import Watchman
+from tests.support.event_stream import ServerSentEvent
+from tests.support.service import ApiUser
 
 EVENTS = "text/event-stream"
 EVERY_PLACE = 255
@@ -27,7 +27,7 @@ GONE: Thing = {"revoked_at": "when its conversation was deleted", "conversation_
 class Walker:
     """`secrets` are context tokens by their ids; `cursors` those that each listing gave."""
 
-    person: Person
+    person: ApiUser
     watchman: Watchman
     canary: str
     kept: Keeping = field(default_factory=Keeping)
@@ -36,7 +36,7 @@ class Walker:
     cursors: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
-    def setting_out(cls, person: Person, watchman: Watchman) -> "Walker":
+    def setting_out(cls, person: ApiUser, watchman: Watchman) -> "Walker":
         canary = f"canary-{uuid4().hex}"
         watchman.claim(person.user_id, person.user_id, canary)
         return cls(person, watchman, canary)
@@ -142,7 +142,7 @@ class Walker:
             told = response.json()
             self.kept.note_turn(told["turn_id"], told["conversation_id"], told["tool_calls"])
             return
-        events = [ServerSentEvent.read(raw + b"\n\n") for raw in response.content.split(b"\n\n") if raw[:2] == b"id"]
+        events = [ServerSentEvent.parse(raw + b"\n\n") for raw in response.content.split(b"\n\n") if raw[:2] == b"id"]
         calls = [event.data for event in events if event.name == "tool_call.completed"]
         self.kept.note_turn(events[0].data["turn_id"], events[0].data["conversation_id"], calls)
 

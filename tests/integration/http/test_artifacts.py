@@ -6,8 +6,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tests.integration.http.service import Person
 from tests.integration.http.test_text import TEXTS
+from tests.support.service import ApiUser
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -19,7 +19,7 @@ def without_content(artifact: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in artifact.items() if name != "content_markdown"}
 
 
-async def test_an_artifact_is_found_where_the_answer_points(ada: Person) -> None:
+async def test_an_artifact_is_found_where_the_answer_points(ada: ApiUser) -> None:
     made = await ada.post("artifacts", json=PLAN)
     artifact = made.json()
     found = await ada.client.get(made.headers["location"], headers={"authorization": f"Bearer {ada.token}"})
@@ -39,56 +39,56 @@ async def test_an_artifact_is_found_where_the_answer_points(ada: Person) -> None
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-async def test_a_text_in_any_script_comes_back_as_it_was(ada: Person, text: str) -> None:
-    made = await ada.made("artifacts", title=text, content_markdown=text * 20)
+async def test_a_text_in_any_script_comes_back_as_it_was(ada: ApiUser, text: str) -> None:
+    made = await ada.create("artifacts", title=text, content_markdown=text * 20)
     content = await ada.get(f"artifacts/{made['id']}/content")
 
     assert (made["title"], made["content_markdown"]) == (text, text * 20)
     assert (await ada.get(f"artifacts/{made['id']}")).json() == made
-    assert await ada.items("artifacts") == [without_content(made)]
+    assert await ada.list_items("artifacts") == [without_content(made)]
     assert content.content == (text * 20).encode()
 
 
-async def test_a_listing_has_no_contents_and_is_chosen_by_conversation_and_type(ada: Person) -> None:
+async def test_a_listing_has_no_contents_and_is_chosen_by_conversation_and_type(ada: ApiUser) -> None:
     """Newest activity first."""
-    where = (await ada.made("conversations"))["id"]
-    brief = await ada.made("artifacts", **PLAN, artifact_type="brd", conversation_id=where)
-    other = await ada.made("artifacts", **PLAN, artifact_type="brd")
-    file = await ada.made("artifacts", **PLAN, conversation_id=where)
+    where = (await ada.create("conversations"))["id"]
+    brief = await ada.create("artifacts", **PLAN, artifact_type="brd", conversation_id=where)
+    other = await ada.create("artifacts", **PLAN, artifact_type="brd")
+    file = await ada.create("artifacts", **PLAN, conversation_id=where)
     brief, other, file = map(without_content, (brief, other, file))
 
-    assert await ada.items("artifacts") == [file, other, brief]
-    assert await ada.items("artifacts", conversation_id=where) == [file, brief]
-    assert await ada.items("artifacts", artifact_type="brd") == [other, brief]
-    assert await ada.items("artifacts", conversation_id=where, artifact_type="brd") == [brief]
-    assert await ada.items("artifacts", conversation_id=str(uuid4())) == []
+    assert await ada.list_items("artifacts") == [file, other, brief]
+    assert await ada.list_items("artifacts", conversation_id=where) == [file, brief]
+    assert await ada.list_items("artifacts", artifact_type="brd") == [other, brief]
+    assert await ada.list_items("artifacts", conversation_id=where, artifact_type="brd") == [brief]
+    assert await ada.list_items("artifacts", conversation_id=str(uuid4())) == []
     first = (await ada.get("artifacts", params={"limit": 2})).json()
-    assert first["items"] + await ada.items("artifacts", cursor=first["next_cursor"]) == [file, other, brief]
+    assert first["items"] + await ada.list_items("artifacts", cursor=first["next_cursor"]) == [file, other, brief]
 
 
 @pytest.mark.parametrize(
     ("params", "path"),
     [({"artifact_type": "hologram"}, "artifact_type"), ({"conversation_id": "1"}, "conversation_id")],
 )
-async def test_a_filter_that_can_match_nothing_is_refused(ada: Person, params: dict[str, str], path: str) -> None:
+async def test_a_filter_that_can_match_nothing_is_refused(ada: ApiUser, params: dict[str, str], path: str) -> None:
     refused = await ada.get("artifacts", params=params)
 
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid")
     assert [fault["path"] for fault in refused.json()["errors"]] == [path]
 
 
-async def test_a_conversation_of_another_is_filtered_by_like_one_that_is_not_there(ada: Person, bob: Person) -> None:
-    theirs = (await bob.made("conversations"))["id"]
-    await bob.made("artifacts", **PLAN, conversation_id=theirs)
+async def test_a_conversation_of_another_is_filtered_by_like_one_that_is_not_there(ada: ApiUser, bob: ApiUser) -> None:
+    theirs = (await bob.create("conversations"))["id"]
+    await bob.create("artifacts", **PLAN, conversation_id=theirs)
     foreign, absent = [await ada.get("artifacts", params={"conversation_id": id}) for id in (theirs, str(uuid4()))]
 
     assert (foreign.status_code, foreign.content) == (absent.status_code, absent.content)
 
 
 @pytest.mark.parametrize("headers", [{}, {"if-match": '"1"'}, {"if-match": "*"}], ids=["none", "the tag", "any"])
-async def test_writing_again_makes_a_version(ada: Person, headers: dict[str, str]) -> None:
+async def test_writing_again_makes_a_version(ada: ApiUser, headers: dict[str, str]) -> None:
     """A title that is left out stays, and the version before stays too."""
-    made = await ada.made("artifacts", **PLAN)
+    made = await ada.create("artifacts", **PLAN)
     path = f"artifacts/{made['id']}"
     put = await ada.put(path, json={"content_markdown": "Other"}, headers=headers)
     renamed = await ada.put(path, json={"content_markdown": "", "title": "Plan B"})
@@ -99,9 +99,9 @@ async def test_writing_again_makes_a_version(ada: Person, headers: dict[str, str
     assert revised["updated_at"] > made["updated_at"]
     assert (renamed.json()["title"], renamed.json()["content_markdown"]) == ("Plan B", "")
     versions = [without_content(one) for one in (renamed.json(), revised, made)]
-    assert await ada.items(f"{path}/versions") == versions
+    assert await ada.list_items(f"{path}/versions") == versions
     first = (await ada.get(f"{path}/versions", params={"limit": 1})).json()
-    assert first["items"] + await ada.items(f"{path}/versions", cursor=first["next_cursor"]) == versions
+    assert first["items"] + await ada.list_items(f"{path}/versions", cursor=first["next_cursor"]) == versions
     assert [(await ada.get(f"{path}/content", params={"version": n})).text for n in (1, 2, 3)] == [
         "# Plan",
         "Other",
@@ -110,8 +110,8 @@ async def test_writing_again_makes_a_version(ada: Person, headers: dict[str, str
 
 
 @pytest.mark.parametrize("tag", ['"2"', '"0"', '"one"', 'W/"1"', '""'])
-async def test_a_write_with_another_tag_changes_nothing(ada: Person, tag: str) -> None:
-    made = await ada.made("artifacts", **PLAN)
+async def test_a_write_with_another_tag_changes_nothing(ada: ApiUser, tag: str) -> None:
+    made = await ada.create("artifacts", **PLAN)
     path, headers = f"artifacts/{made['id']}", {"if-match": tag}
     refused = [
         await ada.put(path, json={"content_markdown": "Other"}, headers=headers),
@@ -120,11 +120,11 @@ async def test_a_write_with_another_tag_changes_nothing(ada: Person, tag: str) -
 
     assert [(one.status_code, one.json()["code"]) for one in refused] == [(412, "stale-version")] * 2
     assert (await ada.get(path)).json() == made
-    assert len(await ada.items(f"{path}/versions")) == 1
+    assert len(await ada.list_items(f"{path}/versions")) == 1
 
 
-async def test_of_two_at_once_who_have_seen_the_same_version_one_is_told_that_it_is_stale(ada: Person) -> None:
-    path = f"artifacts/{(await ada.made('artifacts', **PLAN))['id']}"
+async def test_of_two_at_once_who_have_seen_the_same_version_one_is_told_that_it_is_stale(ada: ApiUser) -> None:
+    path = f"artifacts/{(await ada.create('artifacts', **PLAN))['id']}"
     answers = await asyncio.gather(
         *(ada.put(path, json={"content_markdown": text}, headers={"if-match": '"1"'}) for text in ("one", "two"))
     )
@@ -134,33 +134,33 @@ async def test_of_two_at_once_who_have_seen_the_same_version_one_is_told_that_it
     assert (await ada.get(path)).content == won.content
 
 
-async def test_a_deleted_artifact_is_gone_with_its_versions(ada: Person) -> None:
-    path = f"artifacts/{(await ada.made('artifacts', **PLAN))['id']}"
+async def test_a_deleted_artifact_is_gone_with_its_versions(ada: ApiUser) -> None:
+    path = f"artifacts/{(await ada.create('artifacts', **PLAN))['id']}"
     await ada.put(path, json={"content_markdown": "Other"})
     deleted = await ada.delete(path, headers={"if-match": '"2"'})
     gone = [path, f"{path}/versions", f"{path}/content", f"{path}/content?version=1"]
 
     assert (deleted.status_code, deleted.content) == (204, b"")
     assert [(await ada.get(one)).status_code for one in gone] == [404] * 4
-    assert await ada.items("artifacts") == []
+    assert await ada.list_items("artifacts") == []
 
 
-async def test_deleting_a_conversation_takes_its_artifacts_along(ada: Person) -> None:
-    where = (await ada.made("conversations"))["id"]
-    inside = await ada.made("artifacts", **PLAN, conversation_id=where)
-    outside = await ada.made("artifacts", **PLAN)
+async def test_deleting_a_conversation_takes_its_artifacts_along(ada: ApiUser) -> None:
+    where = (await ada.create("conversations"))["id"]
+    inside = await ada.create("artifacts", **PLAN, conversation_id=where)
+    outside = await ada.create("artifacts", **PLAN)
     await ada.delete(f"conversations/{where}")
 
-    assert await ada.items("artifacts") == [without_content(outside)]
+    assert await ada.list_items("artifacts") == [without_content(outside)]
     assert (await ada.get(f"artifacts/{inside['id']}/content?version=1")).status_code == 404
 
 
 @pytest.mark.parametrize("letter", ["a", "é", "牛", "🥛"], ids=["1 byte", "2 bytes", "3 bytes", "4 bytes"])
-async def test_a_content_has_at_most_a_mebibyte_in_utf_8(ada: Person, letter: str) -> None:
+async def test_a_content_has_at_most_a_mebibyte_in_utf_8(ada: ApiUser, letter: str) -> None:
     """However few characters that are, and however they are escaped; the refusal names the limit."""
     count, rest = divmod(MEBIBYTE, len(letter.encode()))
     largest = letter * count + "a" * rest
-    made = await ada.made("artifacts", title="Largest", content_markdown=largest)
+    made = await ada.create("artifacts", title="Largest", content_markdown=largest)
     path = f"artifacts/{made['id']}"
     refused = [
         await ada.post("artifacts", json={"title": "Too large", "content_markdown": largest + "a"}),
@@ -170,7 +170,7 @@ async def test_a_content_has_at_most_a_mebibyte_in_utf_8(ada: Person, letter: st
     assert [(one.status_code, one.json()["code"]) for one in refused] == [(413, "too-large")] * 2
     assert all(f"{MEBIBYTE}" in one.json()["detail"] for one in refused)
     assert (await ada.get(f"{path}/content")).content == largest.encode()
-    assert await ada.items("artifacts") == [without_content(made)]
+    assert await ada.list_items("artifacts") == [without_content(made)]
 
 
 @pytest.mark.parametrize(
@@ -186,10 +186,10 @@ async def test_a_content_has_at_most_a_mebibyte_in_utf_8(ada: Person, letter: st
     ],
 )
 async def test_what_breaks_a_rule_is_refused_and_the_place_is_named(
-    ada: Person, wrong: dict[str, Any], path: str
+    ada: ApiUser, wrong: dict[str, Any], path: str
 ) -> None:
     refused = await ada.post("artifacts", json={**PLAN, **wrong})
 
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid")
     assert [fault["path"] for fault in refused.json()["errors"]] == [path]
-    assert await ada.items("artifacts") == []
+    assert await ada.list_items("artifacts") == []

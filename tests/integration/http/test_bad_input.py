@@ -19,8 +19,8 @@ from uuid_utils.compat import uuid7
 
 from latchkey.infrastructure.database.schema import metadata
 from tests.fuzz.spoiling import WRONG_IDS, resolved, right, wrong_bodies, wrong_values
-from tests.integration.http.published import DOCUMENT
-from tests.integration.http.service import Person, Service
+from tests.support.published_schema import DOCUMENT
+from tests.support.service import ApiUser, Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -73,19 +73,19 @@ def those_with(has: Callable[[Operation], Any]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("operation", chosen.values(), ids=chosen)
 
 
-async def belongings(person: Person) -> dict[str, str]:
+async def belongings(person: ApiUser) -> dict[str, str]:
     """One of everything, by the names that paths have for them."""
-    answer = await person.said("Hello")
+    answer = await person.chat("Hello")
     return {
         "conversation_id": answer["conversation_id"],
         "turn_id": answer["turn_id"],
-        "task_id": (await person.made("tasks", title="Buy milk"))["id"],
-        "artifact_id": (await person.made("artifacts", title="Plan", content_markdown="# Plan"))["id"],
-        "token_id": (await person.made("context-tokens", grants=["tasks:read"]))["id"],
+        "task_id": (await person.create("tasks", title="Buy milk"))["id"],
+        "artifact_id": (await person.create("artifacts", title="Plan", content_markdown="# Plan"))["id"],
+        "token_id": (await person.create("context-tokens", grants=["tasks:read"]))["id"],
     }
 
 
-async def stored(url: str, person: Person) -> list[str]:
+async def stored(url: str, person: ApiUser) -> list[str]:
     """Every row of theirs, and how many there are of anybody's."""
     tables = [table.name for table in metadata.sorted_tables if table.name not in COUNTED]
     whose = f"WHERE user_id = '{person.user_id}'"
@@ -101,7 +101,7 @@ async def stored(url: str, person: Person) -> list[str]:
     return sorted(f"{name} {row[0]}" for name in tables for row in rows[name]) + counts
 
 
-async def sent(person: Person, operation: Operation, below: str, **given: Any) -> httpx2.Response:
+async def sent(person: ApiUser, operation: Operation, below: str, **given: Any) -> httpx2.Response:
     """It is made whole by what is right, and by whose it is."""
     headers = [*({**operation.headers, **given.pop("replaced", {})}).items(), *given.pop("added", [])]
     authorization = ("authorization", f"Bearer {person.token}")
@@ -120,7 +120,7 @@ def explained(refused: httpx2.Response) -> bool:
 
 @those_with(lambda one: one.body is not None)
 async def test_a_body_that_is_not_what_it_should_be(
-    service: Service, shared_database_url: str, ada: Person, operation: Operation
+    service: Service, shared_database_url: str, ada: ApiUser, operation: Operation
 ) -> None:
     below = operation.below(await belongings(ada))
     before = await stored(shared_database_url, ada)
@@ -138,7 +138,7 @@ async def test_a_body_that_is_not_what_it_should_be(
 
 @those_with(lambda one: one.body is not None)
 async def test_a_body_of_another_kind_than_its_headers_say(
-    shared_database_url: str, ada: Person, operation: Operation
+    shared_database_url: str, ada: ApiUser, operation: Operation
 ) -> None:
     below = operation.below(await belongings(ada))
     before = await stored(shared_database_url, ada)
@@ -183,7 +183,7 @@ def wrong_queries(operation: Operation) -> Iterator[tuple[str, list[tuple[str, s
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
 async def test_a_query_that_is_not_what_it_should_be(
-    shared_database_url: str, ada: Person, operation: Operation
+    shared_database_url: str, ada: ApiUser, operation: Operation
 ) -> None:
     """The parameter is named; who asks for something that there is not is not answered as if they had not asked."""
     below = operation.below(await belongings(ada))
@@ -207,7 +207,7 @@ TWICE = {"If-Match": '"1"', "Idempotency-Key": "key", "Last-Event-ID": "1"}
 
 @those_with(lambda one: one.parameters("header"))
 async def test_a_header_that_is_not_what_it_should_be(
-    shared_database_url: str, ada: Person, operation: Operation
+    shared_database_url: str, ada: ApiUser, operation: Operation
 ) -> None:
     below = operation.below(await belongings(ada))
     before = await stored(shared_database_url, ada)
@@ -225,7 +225,7 @@ async def test_a_header_that_is_not_what_it_should_be(
 
 
 @those_with(lambda one: one.parameters("path"))
-async def test_an_id_that_is_none(shared_database_url: str, ada: Person, operation: Operation) -> None:
+async def test_an_id_that_is_none(shared_database_url: str, ada: ApiUser, operation: Operation) -> None:
     """Not there, also if it is the id of something there, written in a way that is not how ids are written."""
     ids = await belongings(ada)
     before = await stored(shared_database_url, ada)
@@ -243,7 +243,7 @@ async def test_an_id_that_is_none(shared_database_url: str, ada: Person, operati
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
-async def test_a_user_who_is_none(shared_database_url: str, ada: Person, operation: Operation) -> None:
+async def test_a_user_who_is_none(shared_database_url: str, ada: ApiUser, operation: Operation) -> None:
     """Whatever stands in the path where a user should, behind it nobody's things are reached."""
     ids = await belongings(ada)
     before = await stored(shared_database_url, ada)
@@ -261,7 +261,7 @@ async def test_a_user_who_is_none(shared_database_url: str, ada: Person, operati
 
 
 @pytest.mark.parametrize("path", sorted({one.path for one in OPERATIONS.values()}))
-async def test_a_method_that_is_not_taken(shared_database_url: str, ada: Person, path: str) -> None:
+async def test_a_method_that_is_not_taken(shared_database_url: str, ada: ApiUser, path: str) -> None:
     """Nor by way of a header that some servers take for one; and those that are taken are told, all of them."""
     taken = {one.method for one in OPERATIONS.values() if one.path == path}
     below = next(one for one in OPERATIONS.values() if one.path == path).below(await belongings(ada))
@@ -284,7 +284,7 @@ async def test_a_method_that_is_not_taken(shared_database_url: str, ada: Person,
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
 async def test_two_credentials_are_none(
-    shared_database_url: str, ada: Person, bob: Person, operation: Operation
+    shared_database_url: str, ada: ApiUser, bob: ApiUser, operation: Operation
 ) -> None:
     """Whichever of them a proxy in front has looked at."""
     below = operation.below(await belongings(ada))

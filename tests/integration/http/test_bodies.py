@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from latchkey.interfaces.http.requests import MAX_BYTES
-from tests.integration.http.service import Person
+from tests.support.service import ApiUser
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -54,26 +54,26 @@ INVALID: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize(("body", "said"), MALFORMED.values(), ids=MALFORMED)
-async def test_what_cannot_be_read_is_malformed(ada: Person, body: bytes, said: str) -> None:
+async def test_what_cannot_be_read_is_malformed(ada: ApiUser, body: bytes, said: str) -> None:
     refused = await ada.post("tasks", content=body, headers=JSON)
 
     assert (refused.status_code, refused.json()["code"]) == (400, "invalid")
     assert said in refused.json()["detail"]
-    assert await ada.items("tasks") == []
+    assert await ada.list_items("tasks") == []
 
 
 @pytest.mark.parametrize(("body", "path"), INVALID.values(), ids=INVALID)
-async def test_what_breaks_a_rule_is_invalid_and_the_place_is_named(ada: Person, body: bytes, path: str) -> None:
+async def test_what_breaks_a_rule_is_invalid_and_the_place_is_named(ada: ApiUser, body: bytes, path: str) -> None:
     refused = await ada.post("tasks", content=body, headers=JSON)
     problem = refused.json()
 
     assert (refused.status_code, problem["code"]) == (422, "invalid")
     assert [fault["path"] for fault in problem["errors"]] == [path]
     assert problem["errors"][0]["message"] in problem["detail"]
-    assert await ada.items("tasks") == []
+    assert await ada.list_items("tasks") == []
 
 
-async def test_a_fault_says_what_would_be_right(ada: Person) -> None:
+async def test_a_fault_says_what_would_be_right(ada: ApiUser) -> None:
     faults = [
         (await ada.post("tasks", content=INVALID[name][0], headers=JSON)).json()["errors"][0]["message"]
         for name in ("nothing in it", "an unknown field", "a text that is too long", "NUL")
@@ -88,11 +88,11 @@ async def test_a_fault_says_what_would_be_right(ada: Person) -> None:
 
 
 @pytest.mark.parametrize("given", [b"0002-01-01T00:00:00Z", b"9998-12-31T23:59:59.999999Z"])
-async def test_what_can_be_due_at_the_ends_of_time_comes_back_as_it_was(ada: Person, given: bytes) -> None:
+async def test_what_can_be_due_at_the_ends_of_time_comes_back_as_it_was(ada: ApiUser, given: bytes) -> None:
     made = await ada.post("tasks", content=b'{"title": "a", "due_at": "%s"}' % given, headers=JSON)
 
     assert made.status_code == 201
-    assert (await ada.items("tasks"))[0]["due_at"] == given.decode()
+    assert (await ada.list_items("tasks"))[0]["due_at"] == given.decode()
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ async def test_what_can_be_due_at_the_ends_of_time_comes_back_as_it_was(ada: Per
         "application/json; charset=utf-16",
     ],
 )
-async def test_a_body_of_another_media_type_is_not_taken(ada: Person, content_type: str | None) -> None:
+async def test_a_body_of_another_media_type_is_not_taken(ada: ApiUser, content_type: str | None) -> None:
     headers = {} if content_type is None else {"content-type": content_type}
     refused = await ada.post("tasks", content=b'{"title": "Buy milk"}', headers=headers)
 
@@ -121,21 +121,21 @@ async def test_a_body_of_another_media_type_is_not_taken(ada: Person, content_ty
     "content_type",
     ["application/json; charset=utf-8", 'application/json;charset="UTF-8"', "Application/JSON", "application/json;"],
 )
-async def test_a_media_type_may_be_written_as_http_allows(ada: Person, content_type: str) -> None:
+async def test_a_media_type_may_be_written_as_http_allows(ada: ApiUser, content_type: str) -> None:
     taken = await ada.post("tasks", content=b'{"title": "Buy milk"}', headers={"content-type": content_type})
 
     assert taken.status_code == 201
 
 
-async def test_a_patch_takes_no_other_media_type_either(ada: Person) -> None:
-    task = await ada.made("tasks", title="Buy milk")
+async def test_a_patch_takes_no_other_media_type_either(ada: ApiUser) -> None:
+    task = await ada.create("tasks", title="Buy milk")
     refused = await ada.patch(f"tasks/{task['id']}", content=b"{}", headers={"content-type": "text/plain"})
 
     assert refused.status_code == 415
     assert "application/merge-patch+json" in refused.json()["detail"]
 
 
-async def test_a_body_may_be_as_large_as_a_message_can_be_and_no_larger_than_the_limit(ada: Person) -> None:
+async def test_a_body_may_be_as_large_as_a_message_can_be_and_no_larger_than_the_limit(ada: ApiUser) -> None:
     """The longest message, each character escaped as a pair, is far below it."""
     longest = b'{"message": "%s"}' % (b"\\ud83d\\ude00" * 32_000)
     too_large = b'{"message": "%s"}' % (b"a" * MAX_BYTES)
@@ -167,7 +167,7 @@ async def test_a_body_may_be_as_large_as_a_message_can_be_and_no_larger_than_the
         ({"cursor": "ImEi"}, "cursor"),
     ],
 )
-async def test_a_parameter_that_breaks_a_rule_is_named(ada: Person, params: dict[str, str], path: str) -> None:
+async def test_a_parameter_that_breaks_a_rule_is_named(ada: ApiUser, params: dict[str, str], path: str) -> None:
     refused = await ada.get("tasks", params=params)
     problem = refused.json()
 
@@ -175,8 +175,8 @@ async def test_a_parameter_that_breaks_a_rule_is_named(ada: Person, params: dict
     assert [fault["path"] for fault in problem["errors"]] == [path]
 
 
-async def test_an_order_is_up_or_down(ada: Person) -> None:
-    conversation = await ada.made("conversations")
+async def test_an_order_is_up_or_down(ada: ApiUser) -> None:
+    conversation = await ada.create("conversations")
     refused = await ada.get(f"conversations/{conversation['id']}/messages", params={"order": "random"})
 
     assert [fault["path"] for fault in refused.json()["errors"]] == ["order"]
@@ -192,7 +192,7 @@ async def test_an_order_is_up_or_down(ada: Person) -> None:
     ],
 )
 async def test_a_parameter_is_one_that_is_declared_once_and_spelled_as_published(
-    ada: Person, params: list[tuple[str, str]], message: str
+    ada: ApiUser, params: list[tuple[str, str]], message: str
 ) -> None:
     """Who asks for a second page in a way that nobody knows must not be given the first one again."""
     refused = await ada.get("tasks", params=params)
@@ -201,7 +201,7 @@ async def test_a_parameter_is_one_that_is_declared_once_and_spelled_as_published
 
 
 @pytest.mark.parametrize("id", ["1", "01a1f88f-b877-757a-8488", "%00", "..%2f..", "null", "é"])
-async def test_an_id_that_is_none_is_not_there(ada: Person, id: str) -> None:
+async def test_an_id_that_is_none_is_not_there(ada: ApiUser, id: str) -> None:
     found = [await ada.get(f"tasks/{id}"), await ada.delete(f"tasks/{id}")]
 
     assert [(one.status_code, one.json()["code"]) for one in found] == [(404, "not-found")] * 2

@@ -7,9 +7,9 @@ import pytest
 
 from tests.fakes.model_script import Answer, calls, fails, says
 from tests.fakes.model_server import ModelServer
-from tests.integration.http.event_source import chatting, names_of, replayed
-from tests.integration.http.service import Person, Service
 from tests.polling import TIMEOUT_S, wait_until
+from tests.support.event_stream import event_names, read_turn, stream_chat
+from tests.support.service import ApiUser, Service
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.usefixtures("told_not_polled")]
 
@@ -17,62 +17,62 @@ MILK = ("add_task", '{"title": "Buy milk"}')
 
 
 @pytest.fixture
-def ada(replicas: tuple[Service, Service]) -> Person:
+def ada(replicas: tuple[Service, Service]) -> ApiUser:
     """Where her turns run."""
-    return replicas[0].person()
+    return replicas[0].user()
 
 
 @pytest.fixture(params=["here", "elsewhere"])
-def canceller(request: pytest.FixtureRequest, replicas: tuple[Service, Service], ada: Person) -> Person:
+def canceller(request: pytest.FixtureRequest, replicas: tuple[Service, Service], ada: ApiUser) -> ApiUser:
     """The same person, at the replica that runs her turns or at the other."""
-    return ada if request.param == "here" else replicas[1].person(ada.user_id)
+    return ada if request.param == "here" else replicas[1].user(ada.user_id)
 
 
 @pytest.mark.parametrize("step", [says(), says("Hel"), calls(MILK)], ids=["thinks", "speaks", "asks for a tool"])
 async def test_a_cancelled_turn_is_over_while_its_model_is_still_held(
-    ada: Person, canceller: Person, model: ModelServer, held: Event, step: Answer
+    ada: ApiUser, canceller: ApiUser, model: ModelServer, held: Event, step: Answer
 ) -> None:
     model.script += [step.held(held), says("Next.")]
     waiting = asyncio.create_task(ada.post("chat", json={"message": "Hello"}))
     await wait_until(lambda: asked(model))
     turn = await running_turn(ada)
-    followers = [asyncio.create_task(replayed(person, turn["id"])) for person in (ada, canceller)]
+    followers = [asyncio.create_task(read_turn(person, turn["id"])) for person in (ada, canceller)]
     cancelled = (await canceller.post(f"turns/{turn['id']}/cancel")).json()
     problem = await waiting
     heard = [await follower for follower in followers]
     async with asyncio.timeout(TIMEOUT_S):
         await model.requests[0].gone.wait()
-    after = await ada.said("Are you there?", conversation_id=turn["conversation_id"])
+    after = await ada.chat("Are you there?", conversation_id=turn["conversation_id"])
 
     assert (cancelled["id"], cancelled["status"], cancelled["error"]) == (turn["id"], "cancelled", None)
     assert cancelled["finished_at"] > cancelled["started_at"]
     assert (problem.status_code, problem.json()["code"]) == (409, "turn-cancelled")
     assert [problem.json()[name] for name in ("turn_id", "conversation_id")] == [turn["id"], turn["conversation_id"]]
-    assert heard[0] == heard[1] == await replayed(ada, turn["id"])
-    assert (heard[0][-1].name, heard[0][-1].told) == ("turn.cancelled", {})
-    assert (after["response"], await ada.items("tasks")) == ("Next.", [])
+    assert heard[0] == heard[1] == await read_turn(ada, turn["id"])
+    assert (heard[0][-1].name, heard[0][-1].payload) == ("turn.cancelled", {})
+    assert (after["response"], await ada.list_items("tasks")) == ("Next.", [])
 
 
 async def test_cancelling_twice_is_cancelling_once(
-    ada: Person, canceller: Person, model: ModelServer, held: Event
+    ada: ApiUser, canceller: ApiUser, model: ModelServer, held: Event
 ) -> None:
     model.script += [says("Hel").held(held)]
-    async with chatting(ada, "Hello") as source:
+    async with stream_chat(ada, "Hello") as source:
         started, _ = await source.take(2)
         path = f"turns/{started.data['turn_id']}"
         answers = [(await person.post(f"{path}/cancel")).json() for person in (canceller, ada, canceller)]
         rest = await source.rest()
 
-    assert names_of(rest) == ["turn.cancelled"]
+    assert event_names(rest) == ["turn.cancelled"]
     assert answers == [(await ada.get(path)).json()] * 3
 
 
 @pytest.mark.parametrize(("last", "status"), [(says("Done."), "completed"), (fails(401), "failed")])
 async def test_a_turn_that_had_ended_stays_as_it_ended(
-    ada: Person, canceller: Person, model: ModelServer, last: Answer, status: str
+    ada: ApiUser, canceller: ApiUser, model: ModelServer, last: Answer, status: str
 ) -> None:
     model.script += [calls(MILK), last]
-    async with chatting(ada, "Buy milk") as source:
+    async with stream_chat(ada, "Buy milk") as source:
         events = await source.rest()
     path = f"turns/{events[0].data['turn_id']}"
     before = (await ada.get(path)).json()
@@ -80,11 +80,11 @@ async def test_a_turn_that_had_ended_stays_as_it_ended(
 
     assert (cancelled.status_code, cancelled.json()["status"]) == (200, status)
     assert cancelled.json() == before == (await ada.get(path)).json()
-    assert await replayed(ada, before["id"]) == events
+    assert await read_turn(ada, before["id"]) == events
 
 
 async def test_once_a_cancel_has_answered_no_call_of_the_turn_happens(
-    ada: Person, canceller: Person, model: ModelServer
+    ada: ApiUser, canceller: ApiUser, model: ModelServer
 ) -> None:
     """The model has asked for many at once, and they are being made, one after the other."""
     rest = Event()
@@ -95,22 +95,22 @@ async def test_once_a_cancel_has_answered_no_call_of_the_turn_happens(
     rest.set()
     await wait_until(lambda: has_tasks(ada))
     cancelled = (await canceller.post(f"turns/{turn['id']}/cancel")).json()
-    made = await ada.items("tasks", limit=200)
+    made = await ada.list_items("tasks", limit=200)
     problem = await waiting
     shown = (await ada.get(f"turns/{turn['id']}")).json()
-    events = await replayed(ada, turn["id"])
+    events = await read_turn(ada, turn["id"])
 
     assert (cancelled["status"], problem.json()["code"]) == ("cancelled", "turn-cancelled")
     assert 1 <= len(made) < 60
-    assert await ada.items("tasks", limit=200) == made
+    assert await ada.list_items("tasks", limit=200) == made
     assert shown == cancelled
     assert len([call for call in shown["tool_calls"] if not call["is_error"]]) == len(made)
-    assert names_of(events).count("tool_call.completed") == len(made)
+    assert event_names(events).count("tool_call.completed") == len(made)
 
 
-async def running_turn(person: Person) -> dict[str, str]:
-    (conversation,) = await person.items("conversations")
-    (turn,) = await person.items(f"conversations/{conversation['id']}/turns")
+async def running_turn(person: ApiUser) -> dict[str, str]:
+    (conversation,) = await person.list_items("conversations")
+    (turn,) = await person.list_items(f"conversations/{conversation['id']}/turns")
     assert turn["status"] == "running"
     return turn
 
@@ -119,5 +119,5 @@ async def asked(model: ModelServer) -> bool:
     return len(model.requests) == 1
 
 
-async def has_tasks(person: Person) -> bool:
-    return len(await person.items("tasks")) >= 1
+async def has_tasks(person: ApiUser) -> bool:
+    return len(await person.list_items("tasks")) >= 1

@@ -5,15 +5,15 @@ from uuid import uuid4
 
 import pytest
 
-from tests.integration.http.service import Person, serving, settings_for
+from tests.support.service import ApiUser, run_service, settings_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_a_turn_is_answered_with_everything_that_happened_in_it(ada: Person) -> None:
-    answer = await ada.said('/add_task {"title": "Buy milk"}\n/list_tasks {"status": "pending"}')
-    (task,) = await ada.items("tasks")
-    messages = await ada.items(f"conversations/{answer['conversation_id']}/messages")
+async def test_a_turn_is_answered_with_everything_that_happened_in_it(ada: ApiUser) -> None:
+    answer = await ada.chat('/add_task {"title": "Buy milk"}\n/list_tasks {"status": "pending"}')
+    (task,) = await ada.list_items("tasks")
+    messages = await ada.list_items(f"conversations/{answer['conversation_id']}/messages")
     turn = (await ada.get(f"turns/{answer['turn_id']}")).json()
     added, listed = answer["tool_calls"]
 
@@ -31,35 +31,35 @@ async def test_a_turn_is_answered_with_everything_that_happened_in_it(ada: Perso
     assert task["conversation_id"] == answer["conversation_id"]
 
 
-async def test_a_conversation_is_made_where_none_is_named_and_gone_on_with_where_one_is(ada: Person) -> None:
-    first = await ada.said("hello")
-    second = await ada.said("hello again", conversation_id=first["conversation_id"])
-    other = await ada.said("something else", conversation_id=None)
+async def test_a_conversation_is_made_where_none_is_named_and_gone_on_with_where_one_is(ada: ApiUser) -> None:
+    first = await ada.chat("hello")
+    second = await ada.chat("hello again", conversation_id=first["conversation_id"])
+    other = await ada.chat("something else", conversation_id=None)
 
     assert second["conversation_id"] == first["conversation_id"] != other["conversation_id"]
     assert second["message"]["seq"] == 4
-    assert len(await ada.items("conversations")) == 2
+    assert len(await ada.list_items("conversations")) == 2
 
 
-async def test_a_call_that_a_tool_refuses_is_in_the_ledger_with_what_was_wrong(ada: Person) -> None:
+async def test_a_call_that_a_tool_refuses_is_in_the_ledger_with_what_was_wrong(ada: ApiUser) -> None:
     absent = str(uuid4())
     calls = [("complete_task", {"task_id": absent}), ("add_task", {"title": ""}), ("add_task", {"titel": "milk"})]
-    answer = await ada.said("\n".join(f"/{name} {json.dumps(arguments)}" for name, arguments in calls))
+    answer = await ada.chat("\n".join(f"/{name} {json.dumps(arguments)}" for name, arguments in calls))
 
     assert [(call["name"], call["arguments"]) for call in answer["tool_calls"]] == calls
     assert [call["is_error"] for call in answer["tool_calls"]] == [True] * 3
     assert answer["tool_calls"][0]["result"] == {"code": "not-found", "detail": "There is no such task."}
     assert [call["result"]["code"] for call in answer["tool_calls"]] == ["not-found", "invalid", "invalid"]
-    assert await ada.items("tasks") == []
+    assert await ada.list_items("tasks") == []
 
 
-async def test_what_reads_like_a_wish_has_no_effect(ada: Person) -> None:
+async def test_what_reads_like_a_wish_has_no_effect(ada: ApiUser) -> None:
     """Nothing in the service guesses what somebody wants: that is for a model."""
-    answer = await ada.said("Please add a task: buy milk. And delete all the others!")
+    answer = await ada.chat("Please add a task: buy milk. And delete all the others!")
 
     assert answer["response"].startswith("[rehearsal]")
     assert answer["tool_calls"] == []
-    assert await ada.items("tasks") == []
+    assert await ada.list_items("tasks") == []
 
 
 @pytest.mark.parametrize(
@@ -78,18 +78,18 @@ async def test_what_reads_like_a_wish_has_no_effect(ada: Person) -> None:
         {"message": "hello", "agent": "claude"},
     ],
 )
-async def test_a_message_that_breaks_a_rule_begins_nothing(ada: Person, body: dict[str, object]) -> None:
+async def test_a_message_that_breaks_a_rule_begins_nothing(ada: ApiUser, body: dict[str, object]) -> None:
     refused = await ada.post("chat", json=body)
 
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid")
-    assert await ada.items("conversations") == []
+    assert await ada.list_items("conversations") == []
 
 
-async def test_a_turn_for_a_file_lists_what_it_saved(ada: Person) -> None:
+async def test_a_turn_for_a_file_lists_what_it_saved(ada: ApiUser) -> None:
     """In the answer and for ever after: each document once, as it was last saved."""
     save = {"title": "Plan", "content_markdown": "# Plan"}
     said = f"/save_artifact {json.dumps(save)}\n/save_artifact {json.dumps({**save, 'title': ''})}"
-    answer = await ada.said(said, artifact_generation=True)
+    answer = await ada.chat(said, artifact_generation=True)
     (artifact,) = answer["artifacts"]
     found = (await ada.get(f"artifacts/{artifact['id']}")).json()
 
@@ -100,19 +100,19 @@ async def test_a_turn_for_a_file_lists_what_it_saved(ada: Person) -> None:
     assert (await ada.get(f"turns/{answer['turn_id']}")).json()["artifacts"] == [artifact]
 
 
-async def test_a_turn_that_saves_nothing_lists_no_artifacts(ada: Person) -> None:
-    answer = await ada.said('/save_artifact {"title": "Plan", "content_markdown": "# Plan"}')
+async def test_a_turn_that_saves_nothing_lists_no_artifacts(ada: ApiUser) -> None:
+    answer = await ada.chat('/save_artifact {"title": "Plan", "content_markdown": "# Plan"}')
 
     assert answer["artifacts"] == []
-    assert await ada.items("artifacts") == []
+    assert await ada.list_items("artifacts") == []
 
 
 async def test_without_an_agent_a_turn_is_refused_and_stores_nothing(shared_database_url: str) -> None:
-    async with serving(settings_for(shared_database_url, LATCHKEY_AGENT="")) as service:
-        ada = service.person()
+    async with run_service(settings_for(shared_database_url, LATCHKEY_AGENT="")) as service:
+        ada = service.user()
         refused = await ada.post("chat", json={"message": "hello"})
 
         assert (refused.status_code, refused.json()["code"]) == (503, "agent-not-configured")
         assert "LATCHKEY_AGENT" in refused.json()["detail"]
-        assert await ada.items("conversations") == []
-        assert await ada.items("context-tokens") == []
+        assert await ada.list_items("conversations") == []
+        assert await ada.list_items("context-tokens") == []

@@ -12,8 +12,8 @@ import pytest_asyncio
 from latchkey.domain.credentials import TokenSecret, UserId
 from tests.fakes.model_script import Step, calls, fails, says
 from tests.fakes.model_server import ModelServer
-from tests.integration.http.service import Person, Service, asking, serving, settings_for
 from tests.polling import wait_until
+from tests.support.service import ApiUser, Service, model_variables, run_service, settings_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -34,13 +34,13 @@ FAILURES: dict[str, tuple[list[Step], int, str]] = {
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def impatient(shared_database_url: str, shared_model: ModelServer) -> AsyncIterator[Service]:
-    async with serving(settings_for(shared_database_url, **asking(shared_model), **IMPATIENT)) as service:
+    async with run_service(settings_for(shared_database_url, **model_variables(shared_model), **IMPATIENT)) as service:
         yield service
 
 
 @pytest.fixture
-def ada(impatient: Service) -> Person:
-    return impatient.person()
+def ada(impatient: Service) -> ApiUser:
+    return impatient.user()
 
 
 @pytest.fixture
@@ -59,14 +59,14 @@ def minted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.parametrize(("steps", "status", "code"), FAILURES.values(), ids=FAILURES)
 async def test_a_failure_says_why_and_what_had_happened_stays(
-    ada: Person, model: ModelServer, steps: list[Step], status: int, code: str
+    ada: ApiUser, model: ModelServer, steps: list[Step], status: int, code: str
 ) -> None:
     model.script += [MILK, *steps]
     failed = await ada.post("chat", json={"message": "Buy milk"})
     problem = failed.json()
     turn = (await ada.get(f"turns/{problem['turn_id']}")).json()
-    messages = await ada.items(f"conversations/{problem['conversation_id']}/messages")
-    (task,) = await ada.items("tasks")
+    messages = await ada.list_items(f"conversations/{problem['conversation_id']}/messages")
+    (task,) = await ada.list_items("tasks")
 
     assert (failed.status_code, problem["status"], problem["code"]) == (status, status, code)
     waits = {"retry_after": 17} if code == "rate-limited" else {}
@@ -79,41 +79,41 @@ async def test_a_failure_says_why_and_what_had_happened_stays(
 
 
 async def test_after_a_failure_the_conversation_goes_on_and_the_model_sees_what_was_done(
-    ada: Person, model: ModelServer
+    ada: ApiUser, model: ModelServer
 ) -> None:
     model.script += [MILK, says("Half an ").cut(), says("It is on the list already.")]
     failed = (await ada.post("chat", json={"message": "Buy milk"})).json()
-    await ada.said("And?", conversation_id=failed["conversation_id"])
+    await ada.chat("And?", conversation_id=failed["conversation_id"])
     told = [line[0] for line in model.requests[2].conversation]
 
     assert told[:4] == ["system", "user", "call", "result"]
     assert told[-1] == "user"
 
 
-async def test_an_agent_whose_token_is_taken_away_has_no_tools(ada: Person, model: ModelServer) -> None:
+async def test_an_agent_whose_token_is_taken_away_has_no_tools(ada: ApiUser, model: ModelServer) -> None:
     rest = Event()
     model.script += [MILK.held(rest), says("Never said.")]
     turn = asyncio.create_task(ada.post("chat", json={"message": "Buy milk"}))
     await wait_until(lambda: asked(model))
-    (token,) = await ada.items("context-tokens")
+    (token,) = await ada.list_items("context-tokens")
     await ada.delete(f"context-tokens/{token['id']}")
     rest.set()
     failed = await turn
 
     assert (failed.status_code, failed.json()["code"]) == (503, "tools-unavailable")
-    assert await ada.items("tasks") == []
+    assert await ada.list_items("tasks") == []
 
 
 @pytest.mark.parametrize("last", [says("Done."), fails(401)], ids=["completed", "failed"])
 async def test_the_token_of_a_turn_lives_as_long_as_the_turn(
-    impatient: Service, ada: Person, model: ModelServer, minted: list[str], last: Step
+    impatient: Service, ada: ApiUser, model: ModelServer, minted: list[str], last: Step
 ) -> None:
     rest = Event()
     model.script += [calls(("list_tasks", "{}")).held(rest), last]
     turn = asyncio.create_task(ada.post("chat", json={"message": "hello"}))
     await wait_until(lambda: asked(model))
     token = token_of(ada, minted)
-    async with impatient.mcp(token) as client:
+    async with impatient.mcp_client(token) as client:
         during = [tool.name for tool in (await client.list_tools()).tools]
         rest.set()
         await turn
@@ -121,22 +121,22 @@ async def test_the_token_of_a_turn_lives_as_long_as_the_turn(
             await client.call_tool("add_task", {"title": "Too late"})
 
     assert len(during) == 5
-    assert await ada.items("tasks") == []
+    assert await ada.list_items("tasks") == []
 
 
 async def test_a_service_that_stops_interrupts_its_turns_and_stores_that(
     impatient: Service, shared_database_url: str, model: ModelServer, minted: list[str]
 ) -> None:
-    async with serving(settings_for(shared_database_url, **asking(model))) as stopping:
+    async with run_service(settings_for(shared_database_url, **model_variables(model))) as stopping:
         model.script += [MILK, says("Half an ").held(Event())]
-        waiting = stopping.person()
+        waiting = stopping.user()
         turn = asyncio.create_task(waiting.post("chat", json={"message": "Buy milk"}))
         await wait_until(lambda: asked(model, 2))
     interrupted = await turn
     problem = interrupted.json()
-    ada = impatient.person(waiting.user_id)
+    ada = impatient.user(waiting.user_id)
     stored = (await ada.get(f"turns/{problem['turn_id']}")).json()
-    async with impatient.mcp(ada.token) as client:
+    async with impatient.mcp_client(ada.token) as client:
         listed = await client.call_tool("list_tasks", {})
 
     assert (interrupted.status_code, problem["code"]) == (503, "turn-interrupted")
@@ -144,10 +144,10 @@ async def test_a_service_that_stops_interrupts_its_turns_and_stores_that(
     assert len(listed.structured_content["items"]) == 1
     assert (await impatient.client.post("/mcp", headers=bearer(token_of(ada, minted)), json={})).status_code == 401
     model.script += [says("Where were we?")]
-    assert (await ada.said("Hello?", conversation_id=problem["conversation_id"]))["message"]["seq"] == 3
+    assert (await ada.chat("Hello?", conversation_id=problem["conversation_id"]))["message"]["seq"] == 3
 
 
-def token_of(person: Person, minted: list[str]) -> str:
+def token_of(person: ApiUser, minted: list[str]) -> str:
     """The token that was minted last, which is that of their turn."""
     named = TokenSecret.mint(UserId(person.user_id)).text
     return named.replace(minted.pop(), minted[-1])

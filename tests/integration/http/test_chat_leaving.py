@@ -9,49 +9,49 @@ import pytest
 
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer
-from tests.integration.http.listening import listening
-from tests.integration.http.service import Person, Service
 from tests.polling import wait_until
+from tests.support.service import ApiUser, Service
+from tests.support.socket_server import serve_on_socket
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_a_turn_goes_on_without_its_client_to_the_end(thinking: Service, model: ModelServer) -> None:
     rest = Event()
-    ada = thinking.person()
+    ada = thinking.user()
     model.script += [calls(("add_task", '{"title": "Buy milk"}')).held(rest), says("It is on the list.")]
-    async with listening(thinking) as port:
+    async with serve_on_socket(thinking.asgi) as port:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(request(ada, {"message": "Buy milk"}))
         await wait_until(lambda: asked(model))
         writer.transport.abort()
         rest.set()
         await wait_until(lambda: all_ended(ada))
-    (conversation,) = await ada.items("conversations")
-    (turn,) = await ada.items(f"conversations/{conversation['id']}/turns")
-    messages = await ada.items(f"conversations/{conversation['id']}/messages")
+    (conversation,) = await ada.list_items("conversations")
+    (turn,) = await ada.list_items(f"conversations/{conversation['id']}/turns")
+    messages = await ada.list_items(f"conversations/{conversation['id']}/messages")
 
     assert turn["status"] == "completed"
     assert [message["content"] for message in messages] == ["Buy milk", "It is on the list."]
-    assert [task["title"] for task in await ada.items("tasks")] == ["Buy milk"]
+    assert [task["title"] for task in await ada.list_items("tasks")] == ["Buy milk"]
 
 
 async def test_a_client_that_leaves_in_the_middle_of_its_message_has_said_nothing(
     thinking: Service, model: ModelServer
 ) -> None:
-    ada = thinking.person()
-    async with listening(thinking) as port:
+    ada = thinking.user()
+    async with serve_on_socket(thinking.asgi) as port:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(request(ada, {"message": "Buy milk"})[:-3])
         await writer.drain()
         writer.close()
         await writer.wait_closed()
 
-    assert await ada.items("conversations") == []
+    assert await ada.list_items("conversations") == []
     assert model.requests == []
 
 
-def request(person: Person, body: dict[str, Any]) -> bytes:
+def request(person: ApiUser, body: dict[str, Any]) -> bytes:
     content = json.dumps(body).encode()
     head = [
         f"POST {person.path('chat')} HTTP/1.1",
@@ -67,7 +67,7 @@ async def asked(model: ModelServer) -> bool:
     return len(model.requests) == 1
 
 
-async def all_ended(person: Person) -> bool:
-    (conversation,) = await person.items("conversations")
-    turns = await person.items(f"conversations/{conversation['id']}/turns")
+async def all_ended(person: ApiUser) -> bool:
+    (conversation,) = await person.list_items("conversations")
+    turns = await person.list_items(f"conversations/{conversation['id']}/turns")
     return {turn["status"] for turn in turns} != {"running"}

@@ -9,8 +9,8 @@ import pytest
 
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer
-from tests.integration.http.service import Person, Service
 from tests.polling import wait_until
+from tests.support.service import ApiUser, Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -19,38 +19,40 @@ MILK = '{"title": "Buy milk"}'
 
 
 @pytest.fixture
-def ada(thinking: Service) -> Person:
-    return thinking.person()
+def ada(thinking: Service) -> ApiUser:
+    return thinking.user()
 
 
 async def test_the_message_is_stored_before_the_model_is_asked_and_the_answer_before_it_is_given(
-    ada: Person, model: ModelServer
+    ada: ApiUser, model: ModelServer
 ) -> None:
     rest = Event()
     model.script += [says("Hel", "lo.").held(rest)]
-    turn = asyncio.create_task(ada.said("Hi there"))
+    turn = asyncio.create_task(ada.chat("Hi there"))
     await wait_until(lambda: asked(model))
-    (conversation,) = await ada.items("conversations")
+    (conversation,) = await ada.list_items("conversations")
     listing = f"conversations/{conversation['id']}/messages"
-    (message,) = await ada.items(listing)
-    (running,) = await ada.items(f"conversations/{conversation['id']}/turns")
+    (message,) = await ada.list_items(listing)
+    (running,) = await ada.list_items(f"conversations/{conversation['id']}/turns")
     rest.set()
     answer = await turn
 
     assert (message["role"], message["content"], message["seq"]) == ("user", "Hi there", 1)
     assert (running["status"], running["finished_at"], running["id"]) == ("running", None, message["turn_id"])
-    assert await ada.items(listing) == [message, answer["message"]]
+    assert await ada.list_items(listing) == [message, answer["message"]]
     assert answer["response"] == "Hello."
 
 
-async def test_a_call_is_in_the_ledger_as_soon_as_the_model_is_told_its_result(ada: Person, model: ModelServer) -> None:
+async def test_a_call_is_in_the_ledger_as_soon_as_the_model_is_told_its_result(
+    ada: ApiUser, model: ModelServer
+) -> None:
     rest = Event()
     model.script += [calls(("add_task", MILK)), says("Done.").held(rest)]
-    turn = asyncio.create_task(ada.said("Buy milk"))
+    turn = asyncio.create_task(ada.chat("Buy milk"))
     await wait_until(lambda: asked(model, 2))
-    (task,) = await ada.items("tasks")
-    (conversation,) = await ada.items("conversations")
-    ((running,), told) = await ada.items(f"conversations/{conversation['id']}/turns"), model.requests[1].results
+    (task,) = await ada.list_items("tasks")
+    (conversation,) = await ada.list_items("conversations")
+    ((running,), told) = await ada.list_items(f"conversations/{conversation['id']}/turns"), model.requests[1].results
     rest.set()
     answer = await turn
 
@@ -58,11 +60,11 @@ async def test_a_call_is_in_the_ledger_as_soon_as_the_model_is_told_its_result(a
     assert [json.loads(result) for result in told] == [task] == [call["result"] for call in answer["tool_calls"]]
 
 
-async def test_the_model_is_given_earlier_turns_with_their_calls_and_results(ada: Person, model: ModelServer) -> None:
+async def test_the_model_is_given_earlier_turns_with_their_calls_and_results(ada: ApiUser, model: ModelServer) -> None:
     model.script += [calls(("add_task", MILK), saying=("One moment.",)), says("It is on the list.")]
-    first = await ada.said("Buy milk")
+    first = await ada.chat("Buy milk")
     model.script += [says("You are welcome.")]
-    await ada.said("Thanks", conversation_id=first["conversation_id"])
+    await ada.chat("Thanks", conversation_id=first["conversation_id"])
     _, *told = model.requests[2].conversation
     (call,) = first["tool_calls"]
 
@@ -75,28 +77,28 @@ async def test_the_model_is_given_earlier_turns_with_their_calls_and_results(ada
 
 
 async def test_nothing_of_another_conversation_or_person_reaches_the_model(
-    thinking: Service, ada: Person, model: ModelServer
+    thinking: Service, ada: ApiUser, model: ModelServer
 ) -> None:
     model.script += [says("Noted.")] * 3
-    await ada.said("My secret is 42")
-    await thinking.person().said("My secret is 43")
-    await ada.said("What do you know?")
+    await ada.chat("My secret is 42")
+    await thinking.user().chat("My secret is 43")
+    await ada.chat("What do you know?")
 
     assert b"secret" not in model.requests[2].raw
 
 
-async def test_exactly_the_five_tools_are_offered_as_they_are_published(ada: Person, model: ModelServer) -> None:
+async def test_exactly_the_five_tools_are_offered_as_they_are_published(ada: ApiUser, model: ModelServer) -> None:
     model.script += [says("Hello.")]
-    await ada.said("Hi")
+    await ada.chat("Hi")
     published = [(tool["name"], tool["description"], tool["inputSchema"]) for tool in TOOLS[:5]]
 
     assert model.requests[0].tools == published
     assert all(name.endswith(("_task", "_tasks")) for name, *_ in published)
 
 
-async def test_the_model_is_told_who_it_is_and_what_time_it_is_and_no_key(ada: Person, model: ModelServer) -> None:
+async def test_the_model_is_told_who_it_is_and_what_time_it_is_and_no_key(ada: ApiUser, model: ModelServer) -> None:
     model.script += [says("Hello.")]
-    await ada.said("Hi")
+    await ada.chat("Hi")
     role, instructions = model.requests[0].conversation[0]
 
     assert role == "system"
@@ -106,17 +108,17 @@ async def test_the_model_is_told_who_it_is_and_what_time_it_is_and_no_key(ada: P
     assert ada.user_id.encode() not in model.requests[0].raw
 
 
-async def test_usage_is_the_sum_of_what_each_request_cost(ada: Person, model: ModelServer) -> None:
+async def test_usage_is_the_sum_of_what_each_request_cost(ada: ApiUser, model: ModelServer) -> None:
     model.script += [calls(("add_task", MILK)), calls(("list_tasks", "{}")), says("Done.")]
-    answer = await ada.said("Buy milk")
+    answer = await ada.chat("Buy milk")
 
     assert answer["usage"] == {"requests": 3, "input_tokens": 30, "output_tokens": 15}
     assert (await ada.get(f"turns/{answer['turn_id']}")).json()["usage"] == answer["usage"]
 
 
-async def test_a_tool_that_was_not_offered_has_no_effect(ada: Person, model: ModelServer) -> None:
+async def test_a_tool_that_was_not_offered_has_no_effect(ada: ApiUser, model: ModelServer) -> None:
     model.script += [calls(("save_artifact", MILK), ("drop_table", "{}")), says("I cannot do that.")]
-    answer = await ada.said("Write a file")
+    answer = await ada.chat("Write a file")
 
     assert answer["response"] == "I cannot do that."
     assert answer["tool_calls"] == []

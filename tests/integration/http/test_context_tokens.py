@@ -5,14 +5,14 @@ from datetime import datetime, timedelta
 import mcp
 import pytest
 
-from tests.integration.http.service import Person, Service
+from tests.support.service import ApiUser, Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 TASKS = ["tasks:read", "tasks:write"]
 
 
-async def test_the_secret_is_told_once(ada: Person) -> None:
+async def test_the_secret_is_told_once(ada: ApiUser) -> None:
     made = await ada.post("context-tokens", json={"grants": TASKS})
     token = made.json()
     secret = token.pop("token")
@@ -20,12 +20,12 @@ async def test_the_secret_is_told_once(ada: Person) -> None:
     assert made.headers["location"].endswith(f"/context-tokens/{token['id']}")
     assert secret.startswith("lk_")
     assert len(secret) > 40
-    assert await ada.items("context-tokens") == [token]
+    assert await ada.list_items("context-tokens") == [token]
     assert token["revoked_at"] is None
 
 
-async def test_it_lives_for_an_hour_unless_told_otherwise(ada: Person) -> None:
-    tokens = [await ada.made("context-tokens", grants=TASKS, **ttl) for ttl in ({}, {"ttl_s": 60}, {"ttl_s": 86_400})]
+async def test_it_lives_for_an_hour_unless_told_otherwise(ada: ApiUser) -> None:
+    tokens = [await ada.create("context-tokens", grants=TASKS, **ttl) for ttl in ({}, {"ttl_s": 60}, {"ttl_s": 86_400})]
     lives = [datetime.fromisoformat(one["expires_at"]) - datetime.fromisoformat(one["created_at"]) for one in tokens]
 
     assert lives == [timedelta(hours=1), timedelta(minutes=1), timedelta(days=1)]
@@ -46,18 +46,18 @@ async def test_it_lives_for_an_hour_unless_told_otherwise(ada: Person) -> None:
         {"grants": TASKS, "turn_id": "01a1f88f-b877-757a-8488-188f3c989d6d"},
     ],
 )
-async def test_a_token_that_must_not_be_is_not_made(ada: Person, asked: dict[str, object]) -> None:
+async def test_a_token_that_must_not_be_is_not_made(ada: ApiUser, asked: dict[str, object]) -> None:
     refused = await ada.post("context-tokens", json=asked)
 
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid")
-    assert await ada.items("context-tokens") == []
+    assert await ada.list_items("context-tokens") == []
 
 
-async def test_it_opens_mcp_as_far_as_its_grants_go_and_nothing_else(service: Service, ada: Person) -> None:
-    token = (await ada.made("context-tokens", grants=["tasks:read"]))["token"]
-    await ada.made("tasks", title="Buy milk")
-    holder = Person(ada.user_id, token, ada.client)
-    async with service.mcp(token) as client:
+async def test_it_opens_mcp_as_far_as_its_grants_go_and_nothing_else(service: Service, ada: ApiUser) -> None:
+    token = (await ada.create("context-tokens", grants=["tasks:read"]))["token"]
+    await ada.create("tasks", title="Buy milk")
+    holder = ApiUser(ada.user_id, token, ada.client)
+    async with service.mcp_client(token) as client:
         tools = [tool.name for tool in (await client.list_tools()).tools]
         found = await client.call_tool("list_tasks", {})
     refused = [await holder.get("tasks"), await holder.post("context-tokens", json={"grants": TASKS})]
@@ -67,45 +67,45 @@ async def test_it_opens_mcp_as_far_as_its_grants_go_and_nothing_else(service: Se
     assert [(one.status_code, one.json()["code"]) for one in refused] == [(401, "unauthenticated")] * 2
 
 
-async def test_a_revoked_one_opens_nothing_from_then_on(service: Service, ada: Person) -> None:
-    token = await ada.made("context-tokens", grants=TASKS)
-    async with service.mcp(token["token"]) as client:
+async def test_a_revoked_one_opens_nothing_from_then_on(service: Service, ada: ApiUser) -> None:
+    token = await ada.create("context-tokens", grants=TASKS)
+    async with service.mcp_client(token["token"]) as client:
         await client.call_tool("add_task", {"title": "Buy milk"})
         revoked = await ada.delete(f"context-tokens/{token['id']}")
         with pytest.raises(mcp.MCPError):
             await client.call_tool("add_task", {"title": "Buy oats"})
 
     assert revoked.status_code == 204
-    assert [task["title"] for task in await ada.items("tasks")] == ["Buy milk"]
+    assert [task["title"] for task in await ada.list_items("tasks")] == ["Buy milk"]
 
 
-async def test_revoking_twice_keeps_the_first_time(ada: Person) -> None:
-    token = await ada.made("context-tokens", grants=TASKS)
+async def test_revoking_twice_keeps_the_first_time(ada: ApiUser) -> None:
+    token = await ada.create("context-tokens", grants=TASKS)
     first = await ada.delete(f"context-tokens/{token['id']}")
-    revoked = await ada.items("context-tokens")
+    revoked = await ada.list_items("context-tokens")
     second = await ada.delete(f"context-tokens/{token['id']}")
 
     assert (first.status_code, second.status_code) == (204, 204)
     assert revoked[0]["revoked_at"] is not None
-    assert await ada.items("context-tokens") == revoked
+    assert await ada.list_items("context-tokens") == revoked
 
 
-async def test_one_for_a_conversation_dies_with_it(service: Service, ada: Person) -> None:
-    conversation = await ada.made("conversations")
-    token = await ada.made("context-tokens", grants=TASKS, conversation_id=conversation["id"])
-    async with service.mcp(token["token"]) as client:
+async def test_one_for_a_conversation_dies_with_it(service: Service, ada: ApiUser) -> None:
+    conversation = await ada.create("conversations")
+    token = await ada.create("context-tokens", grants=TASKS, conversation_id=conversation["id"])
+    async with service.mcp_client(token["token"]) as client:
         made = await client.call_tool("add_task", {"title": "Buy milk"})
         await ada.delete(f"conversations/{conversation['id']}")
         with pytest.raises(mcp.MCPError):
             await client.call_tool("list_tasks", {})
 
     assert made.structured_content["conversation_id"] == conversation["id"]
-    assert await ada.items("context-tokens") == []
+    assert await ada.list_items("context-tokens") == []
 
 
-async def test_a_turns_own_token_is_listed_with_its_turn_and_revoked(ada: Person) -> None:
-    answer = await ada.said("hello")
-    (token,) = await ada.items("context-tokens")
+async def test_a_turns_own_token_is_listed_with_its_turn_and_revoked(ada: ApiUser) -> None:
+    answer = await ada.chat("hello")
+    (token,) = await ada.list_items("context-tokens")
 
     assert (token["turn_id"], token["conversation_id"]) == (answer["turn_id"], answer["conversation_id"])
     assert token["grants"] == TASKS

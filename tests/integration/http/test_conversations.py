@@ -2,12 +2,12 @@
 
 import pytest
 
-from tests.integration.http.service import Person
+from tests.support.service import ApiUser
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_a_conversation_is_found_where_the_answer_points(ada: Person) -> None:
+async def test_a_conversation_is_found_where_the_answer_points(ada: ApiUser) -> None:
     made = await ada.post("conversations", json={"title": "Groceries"})
     found = await ada.client.get(made.headers["location"], headers={"authorization": f"Bearer {ada.token}"})
 
@@ -16,15 +16,15 @@ async def test_a_conversation_is_found_where_the_answer_points(ada: Person) -> N
 
 
 @pytest.mark.parametrize("body", [{}, {"title": None}])
-async def test_a_conversation_needs_no_title(ada: Person, body: dict[str, None]) -> None:
-    assert (await ada.made("conversations", **body))["title"] is None
+async def test_a_conversation_needs_no_title(ada: ApiUser, body: dict[str, None]) -> None:
+    assert (await ada.create("conversations", **body))["title"] is None
 
 
-async def test_the_one_in_which_something_happened_last_comes_first(ada: Person) -> None:
-    old, new = await ada.made("conversations", title="old"), await ada.made("conversations", title="new")
-    before = [one["id"] for one in await ada.items("conversations")]
-    await ada.said("hello", conversation_id=old["id"])
-    after = await ada.items("conversations")
+async def test_the_one_in_which_something_happened_last_comes_first(ada: ApiUser) -> None:
+    old, new = await ada.create("conversations", title="old"), await ada.create("conversations", title="new")
+    before = [one["id"] for one in await ada.list_items("conversations")]
+    await ada.chat("hello", conversation_id=old["id"])
+    after = await ada.list_items("conversations")
 
     assert before == [new["id"], old["id"]]
     assert [one["id"] for one in after] == [old["id"], new["id"]]
@@ -32,8 +32,8 @@ async def test_the_one_in_which_something_happened_last_comes_first(ada: Person)
     assert after[1] == new
 
 
-async def test_pages_of_conversations_join_into_the_whole_list(ada: Person) -> None:
-    ids = [(await ada.made("conversations"))["id"] for _ in range(5)]
+async def test_pages_of_conversations_join_into_the_whole_list(ada: ApiUser) -> None:
+    ids = [(await ada.create("conversations"))["id"] for _ in range(5)]
     first = (await ada.get("conversations", params={"limit": 3})).json()
     rest = (await ada.get("conversations", params={"limit": 3, "cursor": first["next_cursor"]})).json()
 
@@ -41,8 +41,8 @@ async def test_pages_of_conversations_join_into_the_whole_list(ada: Person) -> N
     assert rest["next_cursor"] is None
 
 
-async def test_a_title_is_changed_cleared_or_left_alone(ada: Person) -> None:
-    path = f"conversations/{(await ada.made('conversations', title='Groceries'))['id']}"
+async def test_a_title_is_changed_cleared_or_left_alone(ada: ApiUser) -> None:
+    path = f"conversations/{(await ada.create('conversations', title='Groceries'))['id']}"
     left = (await ada.patch(path, json={})).json()
     changed = (await ada.patch(path, json={"title": "Shopping"})).json()
     cleared = (await ada.patch(path, json={"title": None})).json()
@@ -51,53 +51,53 @@ async def test_a_title_is_changed_cleared_or_left_alone(ada: Person) -> None:
     assert (await ada.get(path)).json() == cleared
 
 
-async def test_deleting_takes_messages_and_turns_along_and_leaves_the_tasks(ada: Person) -> None:
-    answer = await ada.said('/add_task {"title": "Buy milk"}')
+async def test_deleting_takes_messages_and_turns_along_and_leaves_the_tasks(ada: ApiUser) -> None:
+    answer = await ada.chat('/add_task {"title": "Buy milk"}')
     path = f"conversations/{answer['conversation_id']}"
     deleted = await ada.delete(path)
     gone = [path, f"{path}/messages", f"{path}/turns", f"turns/{answer['turn_id']}"]
 
     assert (deleted.status_code, deleted.content) == (204, b"")
     assert [(await ada.get(one)).status_code for one in gone] == [404] * 4
-    assert [(task["title"], task["conversation_id"]) for task in await ada.items("tasks")] == [("Buy milk", None)]
+    assert [(task["title"], task["conversation_id"]) for task in await ada.list_items("tasks")] == [("Buy milk", None)]
 
 
-async def test_messages_are_numbered_without_gaps_and_read_in_either_order(ada: Person) -> None:
-    conversation_id = (await ada.said("one"))["conversation_id"]
+async def test_messages_are_numbered_without_gaps_and_read_in_either_order(ada: ApiUser) -> None:
+    conversation_id = (await ada.chat("one"))["conversation_id"]
     for text in ("two", "three"):
-        await ada.said(text, conversation_id=conversation_id)
+        await ada.chat(text, conversation_id=conversation_id)
     listing = f"conversations/{conversation_id}/messages"
-    messages = await ada.items(listing)
+    messages = await ada.list_items(listing)
 
     assert [message["seq"] for message in messages] == [1, 2, 3, 4, 5, 6]
     assert [message["role"] for message in messages] == ["user", "assistant"] * 3
     assert [message["content"] for message in messages[::2]] == ["one", "two", "three"]
-    assert await ada.items(listing, order="desc") == messages[::-1]
+    assert await ada.list_items(listing, order="desc") == messages[::-1]
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
-async def test_pages_of_messages_go_on_in_their_order(ada: Person, order: str) -> None:
-    conversation_id = (await ada.said("one"))["conversation_id"]
-    await ada.said("two", conversation_id=conversation_id)
+async def test_pages_of_messages_go_on_in_their_order(ada: ApiUser, order: str) -> None:
+    conversation_id = (await ada.chat("one"))["conversation_id"]
+    await ada.chat("two", conversation_id=conversation_id)
     listing = f"conversations/{conversation_id}/messages"
     first = (await ada.get(listing, params={"order": order, "limit": 3})).json()
     rest = (await ada.get(listing, params={"order": order, "limit": 3, "cursor": first["next_cursor"]})).json()
 
-    assert first["items"] + rest["items"] == await ada.items(listing, order=order)
+    assert first["items"] + rest["items"] == await ada.list_items(listing, order=order)
     assert rest["next_cursor"] is None
 
 
-async def test_an_empty_conversation_has_no_messages_and_no_turns(ada: Person) -> None:
-    path = f"conversations/{(await ada.made('conversations'))['id']}"
+async def test_an_empty_conversation_has_no_messages_and_no_turns(ada: ApiUser) -> None:
+    path = f"conversations/{(await ada.create('conversations'))['id']}"
 
-    assert await ada.items(f"{path}/messages") == []
-    assert await ada.items(f"{path}/turns") == []
+    assert await ada.list_items(f"{path}/messages") == []
+    assert await ada.list_items(f"{path}/turns") == []
 
 
-async def test_turns_are_newest_first_each_with_its_tool_calls(ada: Person) -> None:
-    first = await ada.said('/add_task {"title": "Buy milk"}')
-    second = await ada.said("/list_tasks", conversation_id=first["conversation_id"])
-    turns = await ada.items(f"conversations/{first['conversation_id']}/turns")
+async def test_turns_are_newest_first_each_with_its_tool_calls(ada: ApiUser) -> None:
+    first = await ada.chat('/add_task {"title": "Buy milk"}')
+    second = await ada.chat("/list_tasks", conversation_id=first["conversation_id"])
+    turns = await ada.list_items(f"conversations/{first['conversation_id']}/turns")
 
     assert [turn["id"] for turn in turns] == [second["turn_id"], first["turn_id"]]
     assert [turn["tool_calls"] for turn in turns] == [second["tool_calls"], first["tool_calls"]]

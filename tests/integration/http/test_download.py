@@ -6,7 +6,7 @@ from email.message import Message
 import httpx2
 import pytest
 
-from tests.integration.http.service import Person
+from tests.support.service import ApiUser
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -58,12 +58,12 @@ def parsed(parameter: str) -> str:
     return header.get_filename("")
 
 
-async def downloaded(ada: Person, title: str) -> httpx2.Response:
-    made = await ada.made("artifacts", title=title, content_markdown="# Milk 🥛\r\n")
+async def downloaded(ada: ApiUser, title: str) -> httpx2.Response:
+    made = await ada.create("artifacts", title=title, content_markdown="# Milk 🥛\r\n")
     return await ada.get(f"artifacts/{made['id']}/content")
 
 
-async def test_a_document_is_downloaded_byte_for_byte(ada: Person) -> None:
+async def test_a_document_is_downloaded_byte_for_byte(ada: ApiUser) -> None:
     """As Markdown in UTF-8, to be saved and never to be shown as a page of ours."""
     response = await downloaded(ada, "Plan")
 
@@ -76,7 +76,7 @@ async def test_a_document_is_downloaded_byte_for_byte(ada: Person) -> None:
 
 
 @pytest.mark.parametrize(("title", "plain", "name"), NAMES.values(), ids=NAMES)
-async def test_the_file_is_named_after_the_title(ada: Person, title: str, plain: str, name: str) -> None:
+async def test_the_file_is_named_after_the_title(ada: ApiUser, title: str, plain: str, name: str) -> None:
     """In its own script, and for clients that read only ASCII in what is left of it there."""
     response = await downloaded(ada, title)
 
@@ -85,15 +85,15 @@ async def test_the_file_is_named_after_the_title(ada: Person, title: str, plain:
 
 
 @pytest.mark.parametrize("letter", ["a", "é", "牛", "🥛"], ids=["1 byte", "2 bytes", "3 bytes", "4 bytes"])
-async def test_a_long_title_makes_a_name_that_every_file_system_takes(ada: Person, letter: str) -> None:
+async def test_a_long_title_makes_a_name_that_every_file_system_takes(ada: ApiUser, letter: str) -> None:
     """They count in bytes, up to 255; no character is cut in two."""
     _, name = names(await downloaded(ada, letter * 200))
 
     assert name == letter * (200 // len(letter.encode())) + ".md"
 
 
-async def test_an_earlier_version_is_named_as_it_was_then(ada: Person) -> None:
-    made = await ada.made("artifacts", title="Plan", content_markdown="1")
+async def test_an_earlier_version_is_named_as_it_was_then(ada: ApiUser) -> None:
+    made = await ada.create("artifacts", title="Plan", content_markdown="1")
     path = f"artifacts/{made['id']}"
     await ada.put(path, json={"title": "Plan B", "content_markdown": "2"})
     newest, earlier = await ada.get(f"{path}/content"), await ada.get(f"{path}/content", params={"version": 1})
@@ -105,8 +105,8 @@ async def test_an_earlier_version_is_named_as_it_was_then(ada: Person) -> None:
 
 
 @pytest.mark.parametrize(("version", "status"), [("2", 404), ("0", 422), ("-1", 422), ("x", 422), ("9" * 20, 422)])
-async def test_a_version_that_is_none_is_refused(ada: Person, version: str, status: int) -> None:
-    made = await ada.made("artifacts", title="Plan", content_markdown="1")
+async def test_a_version_that_is_none_is_refused(ada: ApiUser, version: str, status: int) -> None:
+    made = await ada.create("artifacts", title="Plan", content_markdown="1")
     refused = await ada.get(f"artifacts/{made['id']}/content", params={"version": version})
 
     assert refused.status_code == status

@@ -8,8 +8,8 @@ import httpx2
 import pytest
 
 from latchkey.interfaces.http.middleware import throttle as brake
-from tests.integration.http.service import BASE_URL, Person, Service
 from tests.polling import TIMEOUT_S, wait_until
+from tests.support.service import BASE_URL, ApiUser, Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -78,19 +78,19 @@ async def test_a_page_of_an_allowed_origin_may_ask_and_read_the_answer(service: 
     assert "etag" in answer.headers["access-control-expose-headers"]
 
 
-async def test_what_is_personal_is_not_kept_by_any_cache(ada: Person) -> None:
+async def test_what_is_personal_is_not_kept_by_any_cache(ada: ApiUser) -> None:
     answers = [
         await ada.get("tasks"),
         await ada.post("context-tokens", json={"grants": ["tasks:read"]}),
         await ada.get("nothing"),
-        await Person("bob", ada.token, ada.client).get("tasks"),
+        await ApiUser("bob", ada.token, ada.client).get("tasks"),
     ]
 
     assert [one.status_code for one in answers] == [200, 201, 404, 403]
     assert [one.headers.get_list("cache-control") for one in answers] == [["no-store"]] * 4
 
 
-async def test_problem_details_are_complete(ada: Person) -> None:
+async def test_problem_details_are_complete(ada: ApiUser) -> None:
     answer = await ada.get("tasks/01a1f88f-b877-757a-8488-188f3c989d6d", headers={"x-request-id": "r-1"})
 
     assert answer.headers["content-type"] == "application/problem+json"
@@ -125,7 +125,7 @@ async def test_a_method_that_a_path_does_not_take_is_told_those_it_takes(
     assert set(refused.headers["allow"].split(", ")) - {"OPTIONS"} == allowed
 
 
-async def test_options_are_told_behind_the_door_to_those_who_may_pass_it(ada: Person) -> None:
+async def test_options_are_told_behind_the_door_to_those_who_may_pass_it(ada: ApiUser) -> None:
     answers = [
         await ada.client.options("/health/live"),
         await ada.client.options(ada.path("tasks"), headers={"authorization": f"Bearer {ada.token}"}),
@@ -145,7 +145,7 @@ async def test_where_nothing_is_a_problem_says_so(service: Service, path: str) -
 
 
 @pytest.mark.parametrize("accept", ["image/png", "*/*", "application/xml", "text/html, */*;q=0.1", "nonsense"])
-async def test_json_is_answered_whatever_was_hoped_for(ada: Person, accept: str) -> None:
+async def test_json_is_answered_whatever_was_hoped_for(ada: ApiUser, accept: str) -> None:
     """There is nothing else (RFC 9110, 12.4.1 allows it)."""
     answer = await ada.get("tasks", headers={"accept": accept})
 
@@ -156,7 +156,7 @@ async def test_json_is_answered_whatever_was_hoped_for(ada: Person, accept: str)
     "authorization",
     ["", "Bearer", "Bearer ", "Basic YWRhOmFkYQ==", "{token}", "Bearer {token} x", "Bearer {token}x", "Bearer lk_x"],
 )
-async def test_a_credential_in_any_other_form_opens_nothing(ada: Person, authorization: str) -> None:
+async def test_a_credential_in_any_other_form_opens_nothing(ada: ApiUser, authorization: str) -> None:
     headers = {"authorization": authorization.format(token=ada.token)}
     refused = await ada.client.get(ada.path("tasks"), headers=headers)
 
@@ -165,13 +165,13 @@ async def test_a_credential_in_any_other_form_opens_nothing(ada: Person, authori
     assert ada.token not in refused.text
 
 
-async def test_a_credential_is_never_read_from_the_address(ada: Person) -> None:
+async def test_a_credential_is_never_read_from_the_address(ada: ApiUser) -> None:
     params = {"token": ada.token, "access_token": ada.token, "authorization": f"Bearer {ada.token}"}
 
     assert (await ada.client.get(ada.path("tasks"), params=params)).status_code == 401
 
 
-async def test_the_scheme_may_be_written_in_any_case(ada: Person) -> None:
+async def test_the_scheme_may_be_written_in_any_case(ada: ApiUser) -> None:
     answer = await ada.client.get(ada.path("tasks"), headers={"authorization": f"bEARER {ada.token}"})
 
     assert answer.status_code == 200
@@ -184,7 +184,7 @@ async def test_health_says_that_it_lives_and_can_serve(service: Service) -> None
 
 
 async def test_a_body_that_breaks_off_is_no_mistake_of_ours(
-    service: Service, ada: Person, capsys: pytest.CaptureFixture[str]
+    service: Service, ada: ApiUser, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The client is gone: there is nobody to tell, and nothing to log."""
     scope = _scope(ada)
@@ -202,7 +202,7 @@ async def test_a_body_that_breaks_off_is_no_mistake_of_ours(
     assert "Traceback" not in capsys.readouterr().out
 
 
-def _scope(person: Person) -> dict[str, object]:
+def _scope(person: ApiUser) -> dict[str, object]:
     request = httpx2.Request("POST", BASE_URL + person.path("tasks"))
     headers = {"host": "127.0.0.1", "authorization": f"Bearer {person.token}", "content-type": "application/json"}
     return {

@@ -19,44 +19,44 @@ from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.turn import TurnId, Usage
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer
-from tests.integration.http.event_source import chatting, following, joined, names_of, replayed
-from tests.integration.http.service import Person, Service
+from tests.support.event_stream import event_names, raw_bytes, read_turn, stream_chat, stream_turn
+from tests.support.service import ApiUser, Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 @pytest.fixture
-def ada(replicas: tuple[Service, Service]) -> Person:
-    return replicas[0].person()
+def ada(replicas: tuple[Service, Service]) -> ApiUser:
+    return replicas[0].user()
 
 
 @pytest.mark.usefixtures("told_not_polled")
 async def test_all_who_follow_a_turn_are_told_the_same_wherever_they_are(
-    replicas: tuple[Service, Service], ada: Person, model: ModelServer
+    replicas: tuple[Service, Service], ada: ApiUser, model: ModelServer
 ) -> None:
     rest = Event()
     model.script += [calls(("list_tasks", "{}"), saying=("Hm. ",)).held(rest), says("Nothing ", "there.")]
-    readers = [replica.person(ada.user_id) for replica in replicas for _ in range(5)]
-    async with chatting(ada, "What is there?") as source:
+    readers = [replica.user(ada.user_id) for replica in replicas for _ in range(5)]
+    async with stream_chat(ada, "What is there?") as source:
         so_far = await source.take(2)
-        followers = [asyncio.create_task(replayed(reader, so_far[0].data["turn_id"])) for reader in readers]
+        followers = [asyncio.create_task(read_turn(reader, so_far[0].data["turn_id"])) for reader in readers]
         rest.set()
         uncut = so_far + await source.rest()
 
-    assert {joined(await follower) for follower in followers} == {joined(uncut)}
+    assert {raw_bytes(await follower) for follower in followers} == {raw_bytes(uncut)}
 
 
 @pytest.mark.usefixtures("told_not_polled")
 async def test_what_was_committed_and_told_to_nobody_is_heard_before_what_follows_it(
-    replicas: tuple[Service, Service], ada: Person, model: ModelServer
+    replicas: tuple[Service, Service], ada: ApiUser, model: ModelServer
 ) -> None:
     """As when a connection breaks before the database has said that it committed."""
-    rest, elsewhere = Event(), replicas[1].person(ada.user_id)
+    rest, elsewhere = Event(), replicas[1].user(ada.user_id)
     model.script += [says("Hm.").held(rest)]
-    async with chatting(ada, "What is there?") as source:
+    async with stream_chat(ada, "What is there?") as source:
         so_far = await source.take(2)
         turn_id = so_far[0].data["turn_id"]
-        async with following(elsewhere, turn_id) as other:
+        async with stream_turn(elsewhere, turn_id) as other:
             so_far_there = await other.take(2)
             await announce_silently(replicas[0], ada, turn_id)
             rest.set()
@@ -64,41 +64,43 @@ async def test_what_was_committed_and_told_to_nobody_is_heard_before_what_follow
         here = so_far + await source.rest()
 
     assert [event.seq for event in here] == [1, 2, 3, 4]
-    assert names_of(here)[2:] == ["tool_call.started", "turn.completed"]
+    assert event_names(here)[2:] == ["tool_call.started", "turn.completed"]
     assert there == here
 
 
 async def test_a_follower_hears_a_comment_where_there_is_nothing_else_to_hear(
-    ada: Person, model: ModelServer, monkeypatch: pytest.MonkeyPatch
+    ada: ApiUser, model: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Within 15 seconds, as promised; here sooner, so that nobody has to wait."""
     assert watching.PATIENCE_S <= 15
     monkeypatch.setattr(watching, "PATIENCE_S", 0.05)
     rest = Event()
     model.script += [says("Hel").held(rest)]
-    async with chatting(ada, "Hello") as source:
+    async with stream_chat(ada, "Hello") as source:
         before = await source.take(2)
         await source.comment()
         await source.comment()
         rest.set()
         after = await source.rest()
 
-    assert names_of(before + after) == ["turn.started", "message.delta", "turn.completed"]
+    assert event_names(before + after) == ["turn.started", "message.delta", "turn.completed"]
     assert [event.seq for event in before + after] == [1, 2, 3]
 
 
-async def test_followers_who_do_not_read_hold_up_nobody_and_cost_little_memory(ada: Person, model: ModelServer) -> None:
+async def test_followers_who_do_not_read_hold_up_nobody_and_cost_little_memory(
+    ada: ApiUser, model: ModelServer
+) -> None:
     """What the turn tells is more than networks take in; all of them together are kept less than half of it."""
     rest = Event()
     for _ in range(2):
-        await ada.made("tasks", title="long", description="x" * 10_000)
+        await ada.create("tasks", title="long", description="x" * 10_000)
     model.script += [calls(*[("list_tasks", "{}")] * 400, saying=("Hm.",)).held(rest), says("That was all.")]
-    async with chatting(ada, "What is there?") as source:
+    async with stream_chat(ada, "What is there?") as source:
         started = await source.next()
         with silent_followers(ada, started.data["turn_id"]), traced() as growth:
             rest.set()
             told = 0
-            while not (event := await source.next()).is_last:
+            while not (event := await source.next()).is_final:
                 told += len(event.raw)
             model.requests.clear()
             grown = growth()
@@ -108,7 +110,7 @@ async def test_followers_who_do_not_read_hold_up_nobody_and_cost_little_memory(a
     assert grown < told / 2
 
 
-async def announce_silently(service: Service, person: Person, turn_id: str) -> None:
+async def announce_silently(service: Service, person: ApiUser, turn_id: str) -> None:
     """A tool call of the turn is written down, by one whom nobody listens to."""
     core = create_core(service.settings)
     telling = EventBatch(len("Hm."), "", Usage(), ToolRequest.of("theirs", "list_tasks", {}))
@@ -117,7 +119,7 @@ async def announce_silently(service: Service, person: Person, turn_id: str) -> N
 
 
 @contextmanager
-def silent_followers(person: Person, turn_id: str) -> Iterator[None]:
+def silent_followers(person: ApiUser, turn_id: str) -> Iterator[None]:
     """Three who ask for the events of a turn, and read nothing of the answer."""
     url = person.client.base_url
     head = [f"GET {person.path(f'turns/{turn_id}/events')} HTTP/1.1", f"Host: {url.host}"]

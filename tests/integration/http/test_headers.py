@@ -11,10 +11,9 @@ import pytest
 
 from tests.fakes.model_script import fails
 from tests.fakes.model_server import ModelServer
-from tests.integration.http.listening import reached_by_socket
-from tests.integration.http.published import DOCUMENT
-from tests.integration.http.service import Person, Service, serving, settings_for
 from tests.integration.http.test_trouble import execute
+from tests.support.published_schema import DOCUMENT
+from tests.support.service import ApiUser, Service, over_socket, run_service, settings_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -71,14 +70,14 @@ async def overheard(client: httpx2.AsyncClient) -> AsyncIterator[list[httpx2.Res
     client.event_hooks["response"].remove(hear)
 
 
-async def use_everything(ada: Person) -> None:
+async def use_everything(ada: ApiUser) -> None:
     """Each operation of the API, as it is meant to be used."""
-    chat = await ada.said('/add_task {"title": "Buy milk"}')
+    chat = await ada.chat('/add_task {"title": "Buy milk"}')
     place, turn = f"conversations/{chat['conversation_id']}", f"turns/{chat['turn_id']}"
-    spare = (await ada.made("conversations", title="Spare"))["id"]
-    task, other = [(await ada.made("tasks", title=title))["id"] for title in ("Tea", "Salt")]
-    paper = (await ada.made("artifacts", title="<script>", content_markdown="<script>alert(1)</script>"))["id"]
-    token = (await ada.made("context-tokens", grants=["tasks:read"]))["id"]
+    spare = (await ada.create("conversations", title="Spare"))["id"]
+    task, other = [(await ada.create("tasks", title=title))["id"] for title in ("Tea", "Salt")]
+    paper = (await ada.create("artifacts", title="<script>", content_markdown="<script>alert(1)</script>"))["id"]
+    token = (await ada.create("context-tokens", grants=["tasks:read"]))["id"]
     for path in (
         *("conversations", place, f"{place}/messages", f"{place}/turns", turn, f"{turn}/events", "tasks"),
         *(f"tasks/{task}", "artifacts", f"artifacts/{paper}", f"artifacts/{paper}/versions"),
@@ -97,13 +96,13 @@ async def use_everything(ada: Person) -> None:
 
 
 async def ask_for_metadata(database_url: str) -> list[httpx2.Response]:
-    async with serving(settings_for(database_url, **PROVIDER)) as service, overheard(service.client) as heard:
+    async with run_service(settings_for(database_url, **PROVIDER)) as service, overheard(service.client) as heard:
         await service.client.get("/.well-known/oauth-protected-resource/mcp")
         await service.client.post("/mcp")
     return heard
 
 
-async def test_every_operation_that_succeeds(service: Service, ada: Person, shared_database_url: str) -> None:
+async def test_every_operation_that_succeeds(service: Service, ada: ApiUser, shared_database_url: str) -> None:
     async with overheard(service.client) as heard:
         await use_everything(ada)
     metadata = await ask_for_metadata(shared_database_url)
@@ -115,9 +114,9 @@ async def test_every_operation_that_succeeds(service: Service, ada: Person, shar
     assert unprotected([*heard, *metadata]) == []
 
 
-async def test_every_operation_that_is_refused(service: Service, ada: Person) -> None:
+async def test_every_operation_that_is_refused(service: Service, ada: ApiUser) -> None:
     """For want of a token, for another's token, for an id that is nobody's, for a body that is none."""
-    stranger = Person("somebody-else", ada.token, ada.client)
+    stranger = ApiUser("somebody-else", ada.token, ada.client)
     async with overheard(service.client) as heard:
         for path, methods in DOCUMENT["paths"].items():
             below = path.removeprefix("/api/{user_id}/")
@@ -134,7 +133,7 @@ async def test_every_operation_that_is_refused(service: Service, ada: Person) ->
     assert unprotected(heard) == []
 
 
-async def test_what_no_operation_answers(service: Service, ada: Person) -> None:
+async def test_what_no_operation_answers(service: Service, ada: ApiUser) -> None:
     """Unknown paths, other methods, hosts and origins that are not ours, and a browser that asks for leave."""
     leave = {"origin": "http://localhost:5173", "access-control-request-method": "POST"}
     answers = [
@@ -152,7 +151,7 @@ async def test_what_no_operation_answers(service: Service, ada: Person) -> None:
     assert unprotected(answers) == []
 
 
-async def test_the_tools_that_agents_call(service: Service, ada: Person) -> None:
+async def test_the_tools_that_agents_call(service: Service, ada: ApiUser) -> None:
     """Each way in which `/mcp` answers: with a result, a challenge, a wrong method, and what is no message at all."""
     bearer = {"authorization": f"Bearer {ada.token}", **MCP_HEADERS}
     async with overheard(service.client) as heard:
@@ -170,15 +169,15 @@ async def test_the_tools_that_agents_call(service: Service, ada: Person) -> None
 
 
 async def test_an_answer_in_pieces_and_one_that_failed(
-    thinking: Service, model: ModelServer, service: Service, ada: Person
+    thinking: Service, model: ModelServer, service: Service, ada: ApiUser
 ) -> None:
     """Over a socket, where the server has a word to say too; no proxy is told that it may keep a stream."""
     model.script.append(fails(400))
-    bob = thinking.person()
+    bob = thinking.user()
     async with overheard(thinking.client) as heard:
         await bob.post("chat", json={"message": "Hello"})
-    async with reached_by_socket(service) as reached, overheard(reached.client) as streamed:
-        follower = Person(ada.user_id, ada.token, reached.client)
+    async with over_socket(service) as reached, overheard(reached.client) as streamed:
+        follower = ApiUser(ada.user_id, ada.token, reached.client)
         events = {"accept": "text/event-stream"}
         async with follower.stream("POST", "chat", json={"message": "Hello"}, headers=events) as stream:
             await stream.aread()
@@ -189,8 +188,8 @@ async def test_an_answer_in_pieces_and_one_that_failed(
 
 
 async def test_what_is_our_own_mistake(sqlite_url: str) -> None:
-    async with serving(settings_for(sqlite_url)) as service:
-        ada = service.person()
+    async with run_service(settings_for(sqlite_url)) as service:
+        ada = service.user()
         await execute(sqlite_url, "ALTER TABLE tasks RENAME COLUMN title TO name")
         answer = await ada.get("tasks")
 
@@ -198,8 +197,10 @@ async def test_what_is_our_own_mistake(sqlite_url: str) -> None:
     assert unprotected([answer]) == []
 
 
-async def test_a_stored_page_is_a_file_to_keep_and_runs_nowhere(ada: Person) -> None:
-    paper = await ada.made("artifacts", title="page", content_markdown="<script>fetch('https://evil.example')</script>")
+async def test_a_stored_page_is_a_file_to_keep_and_runs_nowhere(ada: ApiUser) -> None:
+    paper = await ada.create(
+        "artifacts", title="page", content_markdown="<script>fetch('https://evil.example')</script>"
+    )
     answer = await ada.get(f"artifacts/{paper['id']}/content")
 
     assert answer.headers["content-type"].startswith("text/markdown")
@@ -214,7 +215,7 @@ async def test_whoever_comes_by_https_is_told_to_stay_with_it(
     shared_database_url: str, public_url: str, *, told: bool
 ) -> None:
     """By http it would mean nothing (RFC 6797, 7.2), and on loopback it would lock a developer out."""
-    async with serving(settings_for(shared_database_url, LATCHKEY_PUBLIC_URL=public_url)) as service:
+    async with run_service(settings_for(shared_database_url, LATCHKEY_PUBLIC_URL=public_url)) as service:
         answers = [await service.client.get("/health/live"), await service.client.post("/mcp", headers={"host": "no"})]
     found = [answer.headers.get_list("strict-transport-security") for answer in answers]
 

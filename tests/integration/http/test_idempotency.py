@@ -8,10 +8,10 @@ import pytest
 
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer
-from tests.integration.http.event_source import chatting
-from tests.integration.http.resending import KEY, send, stream
-from tests.integration.http.service import Person, Service, asking, serving, settings_for
+from tests.integration.http.idempotent_chat import KEY, send, stream
 from tests.polling import wait_until
+from tests.support.event_stream import stream_chat
+from tests.support.service import ApiUser, Service, model_variables, run_service, settings_for
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.usefixtures("told_not_polled")]
 
@@ -20,18 +20,18 @@ EVENTS = {"accept": "text/event-stream"}
 
 
 @pytest.fixture
-def ada(replicas: tuple[Service, Service]) -> Person:
-    return replicas[0].person()
+def ada(replicas: tuple[Service, Service]) -> ApiUser:
+    return replicas[0].user()
 
 
 @pytest.fixture
-def ada_elsewhere(replicas: tuple[Service, Service], ada: Person) -> Person:
+def ada_elsewhere(replicas: tuple[Service, Service], ada: ApiUser) -> ApiUser:
     """The same person, at the other replica."""
-    return replicas[1].person(ada.user_id)
+    return replicas[1].user(ada.user_id)
 
 
 async def test_once_it_is_answered_the_answer_is_the_same_byte_for_byte(
-    ada: Person, ada_elsewhere: Person, model: ModelServer
+    ada: ApiUser, ada_elsewhere: ApiUser, model: ModelServer
 ) -> None:
     model.script += [MILK, says("It is on the list. \u2713")]
     first = await send(ada)
@@ -42,11 +42,11 @@ async def test_once_it_is_answered_the_answer_is_the_same_byte_for_byte(
     assert {(one.status_code, one.content) for one in again} == {(200, first.content)}
     assert [one.headers["idempotency-replayed"] for one in again] == ["true"] * 3
     assert len(model.requests) == 2
-    assert len(await ada.items("tasks")) == 1
+    assert len(await ada.list_items("tasks")) == 1
 
 
 async def test_a_stream_that_is_asked_for_again_is_the_same_stream(
-    ada: Person, ada_elsewhere: Person, model: ModelServer
+    ada: ApiUser, ada_elsewhere: ApiUser, model: ModelServer
 ) -> None:
     model.script += [MILK, says("It is ", "on the list.")]
     streams = [await stream(person) for person in (ada, ada_elsewhere, ada)]
@@ -58,7 +58,7 @@ async def test_a_stream_that_is_asked_for_again_is_the_same_stream(
 
 @pytest.mark.parametrize("first", ["json", "stream"])
 async def test_the_form_of_the_answer_is_free_each_time(
-    ada: Person, ada_elsewhere: Person, model: ModelServer, first: str
+    ada: ApiUser, ada_elsewhere: ApiUser, model: ModelServer, first: str
 ) -> None:
     model.script += [MILK, says("It is on the list.")]
     if first == "json":
@@ -75,11 +75,11 @@ async def test_the_form_of_the_answer_is_free_each_time(
 
 
 async def test_while_it_is_being_answered_the_client_is_told_so(
-    ada: Person, ada_elsewhere: Person, model: ModelServer
+    ada: ApiUser, ada_elsewhere: ApiUser, model: ModelServer
 ) -> None:
     rest = Event()
     model.script += [says("Hel").held(rest)]
-    async with chatting(ada, "Buy milk", headers=KEY) as source:
+    async with stream_chat(ada, "Buy milk", headers=KEY) as source:
         started = await source.next()
         refused = [await send(ada), await send(ada_elsewhere), await send(ada_elsewhere, headers=EVENTS)]
         rest.set()
@@ -94,25 +94,25 @@ async def test_while_it_is_being_answered_the_client_is_told_so(
 
 
 async def test_it_is_answered_the_same_after_a_restart(shared_database_url: str, model: ModelServer) -> None:
-    settings = settings_for(shared_database_url, **asking(model))
+    settings = settings_for(shared_database_url, **model_variables(model))
     model.script += [MILK, says("It is on the list.")]
-    async with serving(settings) as service:
-        ada = service.person()
+    async with run_service(settings) as service:
+        ada = service.user()
         first, first_stream = await send(ada), await stream(ada)
-    async with serving(settings) as service:
-        ada = service.person(ada.user_id)
+    async with run_service(settings) as service:
+        ada = service.user(ada.user_id)
         again, again_stream = await send(ada), await stream(ada)
 
     assert (again.content, again.headers["idempotency-replayed"]) == (first.content, "true")
     assert again_stream == first_stream
 
 
-async def test_a_message_that_was_refused_may_be_sent_again_under_its_key(ada: Person, model: ModelServer) -> None:
+async def test_a_message_that_was_refused_may_be_sent_again_under_its_key(ada: ApiUser, model: ModelServer) -> None:
     rest = Event()
-    conversation = (await ada.made("conversations"))["id"]
+    conversation = (await ada.create("conversations"))["id"]
     body = {"json": {"message": "two", "conversation_id": conversation}, "headers": KEY}
     model.script += [says("One.").held(rest), says("Two.")]
-    async with chatting(ada, "one", conversation_id=conversation) as source:
+    async with stream_chat(ada, "one", conversation_id=conversation) as source:
         await source.next()
         refused = await ada.post("chat", **body)
         rest.set()
@@ -123,7 +123,7 @@ async def test_a_message_that_was_refused_may_be_sent_again_under_its_key(ada: P
     assert (taken.json()["response"], "idempotency-replayed" in taken.headers) == ("Two.", False)
 
 
-async def test_two_hundred_at_once_make_one_turn(ada: Person, ada_elsewhere: Person, model: ModelServer) -> None:
+async def test_two_hundred_at_once_make_one_turn(ada: ApiUser, ada_elsewhere: ApiUser, model: ModelServer) -> None:
     """Half of them are answered while the model is held, the others while it is let go and after."""
     rest = Event()
     model.script += [MILK, says("Once.").held(rest)]
@@ -133,15 +133,15 @@ async def test_two_hundred_at_once_make_one_turn(ada: Person, ada_elsewhere: Per
     answers = await asyncio.gather(*posts)
     taken = [one for one in answers if one.status_code == 200]
     refused = [one.json() for one in answers if one.status_code == 409]
-    (conversation,) = await ada.items("conversations")
+    (conversation,) = await ada.list_items("conversations")
 
     assert len(taken) + len(refused) == 200
     assert len({one.content for one in taken}) == 1
     assert len([one for one in taken if "idempotency-replayed" not in one.headers]) == 1
     assert {(one["code"], one["turn_id"]) for one in refused} == {("turn-in-progress", taken[0].json()["turn_id"])}
-    assert len(await ada.items(f"conversations/{conversation['id']}/messages")) == 2
-    assert len(await ada.items(f"conversations/{conversation['id']}/turns")) == 1
-    assert len(await ada.items("tasks")) == 1
+    assert len(await ada.list_items(f"conversations/{conversation['id']}/messages")) == 2
+    assert len(await ada.list_items(f"conversations/{conversation['id']}/turns")) == 1
+    assert len(await ada.list_items("tasks")) == 1
     assert len(model.requests) == 2
 
 

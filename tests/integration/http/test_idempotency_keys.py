@@ -9,9 +9,9 @@ import pytest
 
 from tests.fakes.model_script import says
 from tests.fakes.model_server import ModelServer
-from tests.integration.http.event_source import chatting
-from tests.integration.http.resending import BODY, KEY, send
-from tests.integration.http.service import Person, Service
+from tests.integration.http.idempotent_chat import BODY, KEY, send
+from tests.support.event_stream import stream_chat
+from tests.support.service import ApiUser, Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -19,14 +19,14 @@ EVENTS = {"accept": "text/event-stream"}
 
 
 @pytest.fixture
-def ada(replicas: tuple[Service, Service]) -> Person:
-    return replicas[0].person()
+def ada(replicas: tuple[Service, Service]) -> ApiUser:
+    return replicas[0].user()
 
 
 @pytest.fixture
-def ada_elsewhere(replicas: tuple[Service, Service], ada: Person) -> Person:
+def ada_elsewhere(replicas: tuple[Service, Service], ada: ApiUser) -> ApiUser:
     """The same person, at the other replica."""
-    return replicas[1].person(ada.user_id)
+    return replicas[1].user(ada.user_id)
 
 
 OTHERS: dict[str, dict[str, Any]] = {
@@ -38,12 +38,12 @@ OTHERS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("body", OTHERS.values(), ids=OTHERS)
 async def test_another_message_under_the_same_key_is_refused(
-    ada: Person, ada_elsewhere: Person, model: ModelServer, body: dict[str, Any]
+    ada: ApiUser, ada_elsewhere: ApiUser, model: ModelServer, body: dict[str, Any]
 ) -> None:
     """While the first is being answered, and after."""
     rest = Event()
     model.script += [says("Hel").held(rest)]
-    async with chatting(ada, "Buy milk", headers=KEY) as source:
+    async with stream_chat(ada, "Buy milk", headers=KEY) as source:
         await source.next()
         meanwhile = await ada_elsewhere.post("chat", json=body, headers=KEY)
         rest.set()
@@ -51,7 +51,7 @@ async def test_another_message_under_the_same_key_is_refused(
     refused = [meanwhile, await ada.post("chat", json=body, headers={**KEY, **EVENTS})]
 
     assert [(one.status_code, one.json()["code"]) for one in refused] == [(422, "idempotency-mismatch")] * 2
-    assert len(await ada.items("conversations")) == len(model.requests) == 1
+    assert len(await ada.list_items("conversations")) == len(model.requests) == 1
 
 
 SAME = [
@@ -63,7 +63,7 @@ SAME = [
 
 
 @pytest.mark.parametrize("body", SAME)
-async def test_what_means_the_same_is_the_same_message(ada: Person, model: ModelServer, body: bytes) -> None:
+async def test_what_means_the_same_is_the_same_message(ada: ApiUser, model: ModelServer, body: bytes) -> None:
     model.script += [says("Once.")]
     first, again = await send(ada), await send(ada, body)
 
@@ -79,7 +79,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("forms", FORMS.values(), ids=["short", "escaped", "longest", "spaced"])
-async def test_a_key_is_quoted_or_bare(ada: Person, model: ModelServer, forms: list[str]) -> None:
+async def test_a_key_is_quoted_or_bare(ada: ApiUser, model: ModelServer, forms: list[str]) -> None:
     model.script += [says("Once.")]
     sent = [await send(ada, headers={"idempotency-key": form}) for form in (*forms, *forms)]
 
@@ -90,7 +90,7 @@ async def test_a_key_is_quoted_or_bare(ada: Person, model: ModelServer, forms: l
 @pytest.mark.parametrize(
     "key", ["", '""', '"', '"k', "two words", "x" * 256, f'"{"x" * 256}"', "sch\u00f6n", "\u00a0", "a\tb"]
 )
-async def test_what_is_no_key_is_refused_and_begins_nothing(ada: Person, model: ModelServer, key: str) -> None:
+async def test_what_is_no_key_is_refused_and_begins_nothing(ada: ApiUser, model: ModelServer, key: str) -> None:
     headers = [(b"idempotency-key", key.encode("latin-1"))]
     refused = await raw_post(ada, headers)
 
@@ -99,15 +99,15 @@ async def test_what_is_no_key_is_refused_and_begins_nothing(ada: Person, model: 
     assert model.requests == []
 
 
-async def test_a_key_is_its_users_own(replicas: tuple[Service, Service], ada: Person, model: ModelServer) -> None:
+async def test_a_key_is_its_users_own(replicas: tuple[Service, Service], ada: ApiUser, model: ModelServer) -> None:
     model.script += [says("To Ada."), says("To Bob.")]
-    bob = replicas[1].person()
+    bob = replicas[1].user()
     answers = [(await send(person)).json()["response"] for person in (ada, bob, ada, bob)]
 
     assert answers == ["To Ada.", "To Bob."] * 2
 
 
-async def raw_post(person: Person, headers: list[tuple[bytes, bytes]]) -> httpx2.Response:
+async def raw_post(person: ApiUser, headers: list[tuple[bytes, bytes]]) -> httpx2.Response:
     """With headers that no client would send."""
     given = [(b"authorization", f"Bearer {person.token}".encode()), (b"content-type", b"application/json"), *headers]
     return await person.client.post(person.path("chat"), content=BODY, headers=given)

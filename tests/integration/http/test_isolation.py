@@ -8,8 +8,8 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from tests.integration.http.published import DOCUMENT
-from tests.integration.http.service import Person, Service
+from tests.support.published_schema import DOCUMENT
+from tests.support.service import ApiUser, Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -72,10 +72,10 @@ class Belongings:
     token: str
 
     @classmethod
-    async def of(cls, person: Person) -> "Belongings":
-        answer = await person.said('/add_task {"title": "Buy milk"}')
-        artifact = await person.made("artifacts", title="Groceries", content_markdown="# Milk")
-        token = await person.made("context-tokens", grants=["tasks:read"])
+    async def of(cls, person: ApiUser) -> "Belongings":
+        answer = await person.chat('/add_task {"title": "Buy milk"}')
+        artifact = await person.create("artifacts", title="Groceries", content_markdown="# Milk")
+        token = await person.create("context-tokens", grants=["tasks:read"])
         task = answer["tool_calls"][0]["result"]
         return cls(answer["conversation_id"], answer["turn_id"], task["id"], artifact["id"], token["id"])
 
@@ -89,10 +89,10 @@ class Belongings:
         return text
 
 
-async def ask(asker: Person, owner: str, request: Request, things: Belongings) -> httpx2.Response:
+async def ask(asker: ApiUser, owner: str, request: Request, things: Belongings) -> httpx2.Response:
     """The request with the asker's token, on the path of the owner."""
     method, path, body = request
-    at_door = Person(owner, asker.token, asker.client)
+    at_door = ApiUser(owner, asker.token, asker.client)
     headers = {"authorization": f"Bearer {asker.token}"}
     filled = {name: things.into(value) if isinstance(value, str) else value for name, value in (body or {}).items()}
     json = None if body is None else filled
@@ -106,10 +106,10 @@ def without_id(response: httpx2.Response) -> tuple[int, dict[str, Any], str]:
     return response.status_code, problem, response.headers.get("content-type", "")
 
 
-async def everything(person: Person) -> list[Any]:
+async def everything(person: ApiUser) -> list[Any]:
     listings = ["conversations", "tasks", "artifacts", "context-tokens"]
-    found = [await person.items(listing) for listing in listings]
-    return [*found, [await person.items(f"conversations/{one['id']}/messages") for one in found[0]]]
+    found = [await person.list_items(listing) for listing in listings]
+    return [*found, [await person.list_items(f"conversations/{one['id']}/messages") for one in found[0]]]
 
 
 async def test_these_are_all_the_routes_that_are_published() -> None:
@@ -127,7 +127,7 @@ async def test_these_are_all_the_routes_that_are_published() -> None:
 
 @pytest.mark.parametrize("request_", ROUTES + OF_ONE, ids=named)
 async def test_on_another_users_path_nothing_tells_whether_that_user_exists(
-    ada: Person, bob: Person, request_: Request
+    ada: ApiUser, bob: ApiUser, request_: Request
 ) -> None:
     things = await Belongings.of(bob)
     before = await everything(bob)
@@ -140,7 +140,7 @@ async def test_on_another_users_path_nothing_tells_whether_that_user_exists(
 
 
 @pytest.mark.parametrize("request_", OF_ONE, ids=named)
-async def test_on_ones_own_path_what_is_anothers_is_not_there(ada: Person, bob: Person, request_: Request) -> None:
+async def test_on_ones_own_path_what_is_anothers_is_not_there(ada: ApiUser, bob: ApiUser, request_: Request) -> None:
     things = await Belongings.of(bob)
     before = await everything(bob)
     foreign = without_id(await ask(ada, ada.user_id, request_, things))
@@ -153,33 +153,33 @@ async def test_on_ones_own_path_what_is_anothers_is_not_there(ada: Person, bob: 
 
 
 @pytest.mark.parametrize("request_", ROUTES + OF_ONE, ids=named)
-async def test_without_a_valid_token_every_route_is_closed(ada: Person, request_: Request) -> None:
-    nobody = Person(ada.user_id, "not-a-token", ada.client)
+async def test_without_a_valid_token_every_route_is_closed(ada: ApiUser, request_: Request) -> None:
+    nobody = ApiUser(ada.user_id, "not-a-token", ada.client)
     refused = await ask(nobody, ada.user_id, request_, Belongings.of_nobody())
 
     assert (refused.status_code, refused.json()["code"]) == (401, "unauthenticated")
     assert refused.headers["www-authenticate"] == "Bearer"
 
 
-async def test_listings_hold_nothing_of_anybody_else(ada: Person, bob: Person) -> None:
+async def test_listings_hold_nothing_of_anybody_else(ada: ApiUser, bob: ApiUser) -> None:
     await Belongings.of(bob)
 
     assert await everything(ada) == [[], [], [], [], []]
 
 
-async def test_a_cursor_of_another_user_opens_nothing_of_theirs(ada: Person, bob: Person) -> None:
+async def test_a_cursor_of_another_user_opens_nothing_of_theirs(ada: ApiUser, bob: ApiUser) -> None:
     for number in range(3):
-        await bob.made("tasks", title=f"bob {number}")
-        await ada.made("tasks", title=f"ada {number}")
+        await bob.create("tasks", title=f"bob {number}")
+        await ada.create("tasks", title=f"ada {number}")
     cursor = (await bob.get("tasks", params={"limit": 1})).json()["next_cursor"]
 
-    assert all(task["title"].startswith("ada") for task in await ada.items("tasks", cursor=cursor))
+    assert all(task["title"].startswith("ada") for task in await ada.list_items("tasks", cursor=cursor))
 
 
 @pytest.mark.parametrize("name", ["auth0|62a1b.c_d~e-f", "ada@example.com", "urn:example:ada", "...", "a" * 128])
 async def test_a_location_can_be_followed_whatever_the_user_is_called(service: Service, name: str) -> None:
     """By those who write URLs by the book: nothing in it but what may stand in a path as it is, or percent-encoded."""
-    person = service.person(name)
+    person = service.user(name)
     made = [
         await person.post("tasks", json={"title": "Buy milk"}),
         await person.post("conversations", json={}),

@@ -8,7 +8,7 @@ import pytest_asyncio
 
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer
-from tests.integration.http.service import Person, Service, asking, serving, settings_for
+from tests.support.service import ApiUser, Service, model_variables, run_service, settings_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -17,18 +17,18 @@ LONG = {"title": "Plan", "content_markdown": "x" * 20_000}
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def strict(shared_database_url: str) -> AsyncIterator[Service]:
-    async with serving(settings_for(shared_database_url, LATCHKEY_REQUESTS_PER_MINUTE="2")) as service:
+    async with run_service(settings_for(shared_database_url, LATCHKEY_REQUESTS_PER_MINUTE="2")) as service:
         yield service
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def small(shared_database_url: str) -> AsyncIterator[Service]:
-    async with serving(settings_for(shared_database_url, LATCHKEY_BYTES_PER_USER="20000")) as service:
+    async with run_service(settings_for(shared_database_url, LATCHKEY_BYTES_PER_USER="20000")) as service:
         yield service
 
 
-def somebody(service: Service) -> Person:
-    return service.person(f"limited-{uuid4().hex}")
+def somebody(service: Service) -> ApiUser:
+    return service.user(f"limited-{uuid4().hex}")
 
 
 async def test_one_request_too_many_is_refused_with_when_to_come_again(strict: Service) -> None:
@@ -48,7 +48,7 @@ async def test_one_request_too_many_is_refused_with_when_to_come_again(strict: S
 async def test_requests_of_both_wires_are_one_number(strict: Service) -> None:
     """MCP clients are told by the status, and by an error that they can read."""
     ada = somebody(strict)
-    token = (await ada.made("context-tokens", grants=["tasks:read"]))["token"]
+    token = (await ada.create("context-tokens", grants=["tasks:read"]))["token"]
     listing = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
     headers = {"authorization": f"Bearer {token}", "accept": "application/json, text/event-stream"}
     assert (await strict.client.post("/mcp", json=listing, headers=headers)).status_code == 200
@@ -63,7 +63,7 @@ async def test_requests_of_both_wires_are_one_number(strict: Service) -> None:
 
 async def test_made_up_tokens_are_refused_as_such_and_cost_their_victim_nothing(strict: Service) -> None:
     ada = somebody(strict)
-    token = (await ada.made("context-tokens", grants=["tasks:read"]))["token"]
+    token = (await ada.create("context-tokens", grants=["tasks:read"]))["token"]
     forged = {"authorization": f"Bearer {token[:3]}{'A' * 43}{token[46:]}"}
     listing = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
 
@@ -76,7 +76,7 @@ async def test_made_up_tokens_are_refused_as_such_and_cost_their_victim_nothing(
 
 async def test_who_stores_too_much_is_told_to_delete_and_can(small: Service) -> None:
     ada = somebody(small)
-    plan = await ada.made("artifacts", **LONG)
+    plan = await ada.create("artifacts", **LONG)
 
     refusal = await ada.post("tasks", json={"title": "Milk"})
 
@@ -89,17 +89,17 @@ async def test_who_stores_too_much_is_told_to_delete_and_can(small: Service) -> 
 
 async def test_a_model_that_calls_tools_without_end_is_stopped(shared_database_url: str, model: ModelServer) -> None:
     """A thousand calls in one answer: those that are allowed are made and kept, and the turn fails."""
-    variables = {**asking(model), "LATCHKEY_TURN_MAX_CALLS": "5"}
+    variables = {**model_variables(model), "LATCHKEY_TURN_MAX_CALLS": "5"}
     endless = [("add_task", f'{{"title":"Task {number}"}}') for number in range(1_000)]
     model.script += [calls(*endless), says("Done.")]
-    async with serving(settings_for(shared_database_url, **variables)) as service:
+    async with run_service(settings_for(shared_database_url, **variables)) as service:
         ada = somebody(service)
 
         refusal = await ada.post("chat", json={"message": "Go on for ever"})
 
         assert (refusal.status_code, refusal.json()["code"]) == (502, "max-steps")
         assert "more than 5 tools" in refusal.json()["detail"]
-        assert len(await ada.items("tasks")) == 5
+        assert len(await ada.list_items("tasks")) == 5
 
 
 async def test_a_message_that_was_answered_is_answered_again_however_much_is_stored(small: Service) -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
-from tests.integration.http.service import BASE_URL, Person, Service, serving, settings_for
+from tests.support.service import BASE_URL, ApiUser, Service, run_service, settings_for
 from tests.unit.identity.provider import AUDIENCE, ISSUER, Provider, SigningKey
 
 METADATA = "/.well-known/oauth-protected-resource/mcp"
@@ -25,7 +25,7 @@ async def provider() -> AsyncIterator[Provider]:
 
 @pytest.fixture
 async def provided(sqlite_url: str, provider: Provider) -> AsyncIterator[Service]:
-    async with serving(settings_for(sqlite_url, **provider.variables)) as service:
+    async with run_service(settings_for(sqlite_url, **provider.variables)) as service:
         yield service
 
 
@@ -45,7 +45,7 @@ async def test_a_client_of_mcp_is_told_where_it_gets_a_token(provided: Service) 
 
 
 async def test_where_the_service_signs_by_itself_there_is_no_such_metadata(sqlite_url: str) -> None:
-    async with serving(settings_for(sqlite_url)) as service:
+    async with run_service(settings_for(sqlite_url)) as service:
         refused = await service.client.post("/mcp", json={})
         transport = httpx2.ASGITransport(app=service.asgi)
         async with httpx2.AsyncClient(transport=transport, base_url=BASE_URL) as client:
@@ -58,34 +58,34 @@ async def test_where_the_service_signs_by_itself_there_is_no_such_metadata(sqlit
 
 
 async def test_a_token_of_the_provider_opens_that_users_door(provided: Service) -> None:
-    ada = Person("ada", token(), provided.client)
-    made = await ada.made("tasks", title="Buy milk")
-    async with provided.mcp(ada.token) as client:
+    ada = ApiUser("ada", token(), provided.client)
+    made = await ada.create("tasks", title="Buy milk")
+    async with provided.mcp_client(ada.token) as client:
         listed = await client.call_tool("list_tasks", {})
 
     assert listed.structured_content == {"items": [made], "next_cursor": None}
-    assert (await Person("bob", ada.token, provided.client).get("tasks")).status_code == 403
+    assert (await ApiUser("bob", ada.token, provided.client).get("tasks")).status_code == 403
 
 
 async def test_a_token_for_mcp_opens_mcp_and_not_the_api(provided: Service) -> None:
     for_mcp = token(audience=f"{BASE_URL}/mcp")
-    async with provided.mcp(for_mcp) as client:
+    async with provided.mcp_client(for_mcp) as client:
         tools = (await client.list_tools()).tools
 
     assert len(tools) == 8
-    assert (await Person("ada", for_mcp, provided.client).get("tasks")).status_code == 401
+    assert (await ApiUser("ada", for_mcp, provided.client).get("tasks")).status_code == 401
 
 
 @pytest.mark.parametrize("forged", [token(key=SigningKey("key-1")), token(audience="https://other.example")])
 async def test_a_token_of_anybody_else_opens_nothing(provided: Service, forged: str) -> None:
-    assert (await Person("ada", forged, provided.client).get("tasks")).status_code == 401
+    assert (await ApiUser("ada", forged, provided.client).get("tasks")).status_code == 401
 
 
 async def test_while_its_keys_cannot_be_had_nobody_is_let_in_and_nobody_is_called_a_stranger(
     provided: Service, provider: Provider
 ) -> None:
     await provider.down()
-    refused = await Person("ada", token(), provided.client).get("tasks")
+    refused = await ApiUser("ada", token(), provided.client).get("tasks")
 
     assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
     assert int(refused.headers["retry-after"]) > 0

@@ -1,4 +1,4 @@
-"""A stream that is cut goes on where it was, at any replica: joined, it is what an uncut one is, byte for byte."""
+"""A stream that is cut goes on where it was, at any replica: raw_bytes, it is what an uncut one is, byte for byte."""
 
 import asyncio
 from asyncio import Event
@@ -10,8 +10,8 @@ import pytest
 
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer
-from tests.integration.http.event_source import ServerSentEvent, chatting, following, joined, replayed
-from tests.integration.http.service import Person, Service
+from tests.support.event_stream import ServerSentEvent, raw_bytes, read_turn, stream_chat, stream_turn
+from tests.support.service import ApiUser, Service
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.usefixtures("told_not_polled")]
 
@@ -23,45 +23,45 @@ WAYS: dict[str, Callable[[int], dict[str, Any]]] = {
 
 
 @pytest.fixture
-def ada(replicas: tuple[Service, Service]) -> Person:
-    return replicas[0].person()
+def ada(replicas: tuple[Service, Service]) -> ApiUser:
+    return replicas[0].user()
 
 
 @pytest.fixture
-def ada_elsewhere(replicas: tuple[Service, Service], ada: Person) -> Person:
+def ada_elsewhere(replicas: tuple[Service, Service], ada: ApiUser) -> ApiUser:
     """The same person, at the other replica."""
-    return replicas[1].person(ada.user_id)
+    return replicas[1].user(ada.user_id)
 
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_turn_that_is_over_can_be_read_from_each_of_its_events_on(
-    ada: Person, ada_elsewhere: Person, model: ModelServer, way: str
+    ada: ApiUser, ada_elsewhere: ApiUser, model: ModelServer, way: str
 ) -> None:
     model.script += [MILK, says("It is ", "on the list.")]
-    async with chatting(ada, "Buy milk") as source:
+    async with stream_chat(ada, "Buy milk") as source:
         uncut = await source.rest()
     turn_id = uncut[0].data["turn_id"]
 
     for seq in range(len(uncut) + 1):
-        async with following(ada, turn_id) as source:
+        async with stream_turn(ada, turn_id) as source:
             before = await source.take(seq)
         for reader in (ada, ada_elsewhere):
-            assert joined(before + await replayed(reader, turn_id, **WAYS[way](seq))) == joined(uncut)
+            assert raw_bytes(before + await read_turn(reader, turn_id, **WAYS[way](seq))) == raw_bytes(uncut)
 
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_turn_that_is_live_can_be_followed_from_each_of_its_events_on(
-    ada: Person, ada_elsewhere: Person, model: ModelServer, way: str
+    ada: ApiUser, ada_elsewhere: ApiUser, model: ModelServer, way: str
 ) -> None:
     """All of them are cut, and go on, while the model is held in the middle of its answer."""
     rest = Event()
     model.script += [MILK, says("It is ", "on the list.").held(rest)]
-    async with chatting(ada, "Buy milk") as source:
+    async with stream_chat(ada, "Buy milk") as source:
         so_far = await source.until("tool_call.completed")
         so_far.append(await source.next())
         turn_id = so_far[0].data["turn_id"]
         going_on = [
-            asyncio.create_task(replayed(reader, turn_id, **WAYS[way](seq)))
+            asyncio.create_task(read_turn(reader, turn_id, **WAYS[way](seq)))
             for seq in range(len(so_far) + 1)
             for reader in (ada, ada_elsewhere)
         ]
@@ -69,56 +69,56 @@ async def test_a_turn_that_is_live_can_be_followed_from_each_of_its_events_on(
         uncut = so_far + await source.rest()
     resumed = await asyncio.gather(*going_on)
 
-    assert [joined(events) for events in resumed] == [joined(uncut[nth // 2 :]) for nth in range(len(resumed))]
+    assert [raw_bytes(events) for events in resumed] == [raw_bytes(uncut[nth // 2 :]) for nth in range(len(resumed))]
 
 
 async def test_a_client_that_loses_its_connection_after_every_event_misses_none(
-    ada: Person, ada_elsewhere: Person, model: ModelServer
+    ada: ApiUser, ada_elsewhere: ApiUser, model: ModelServer
 ) -> None:
     """It comes back at one replica and the other in turn, while the turn goes on."""
     rest = Event()
     model.script += [MILK, says("It is ", "on the list.").held(rest), says("Never said.")]
-    async with chatting(ada, "Buy milk") as source:
+    async with stream_chat(ada, "Buy milk") as source:
         heard = [await source.next()]
-    while not heard[-1].is_last:
+    while not heard[-1].is_final:
         reader = (ada, ada_elsewhere)[len(heard) % 2]
         heard.append(await next_after(reader, heard[-1]))
         assert heard[-1].seq == len(heard)
         if heard[-1].name == "tool_call.completed":
             rest.set()
 
-    assert joined(heard) == joined(await replayed(ada, heard[0].data["turn_id"]))
+    assert raw_bytes(heard) == raw_bytes(await read_turn(ada, heard[0].data["turn_id"]))
     assert heard[-1].data["response"] == "I write it down.\n\nIt is on the list."
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("beyond", [0, 1, 1000, 2**31 - 1 - 100])
 async def test_behind_the_end_of_a_turn_there_is_nothing(
-    ada: Person, ada_elsewhere: Person, model: ModelServer, way: str, beyond: int
+    ada: ApiUser, ada_elsewhere: ApiUser, model: ModelServer, way: str, beyond: int
 ) -> None:
     model.script += [says("Hello.")]
-    answer = await ada.said("Hello")
-    last = (await replayed(ada, answer["turn_id"]))[-1].seq
+    answer = await ada.chat("Hello")
+    last = (await read_turn(ada, answer["turn_id"]))[-1].seq
 
     for reader in (ada, ada_elsewhere):
-        assert await replayed(reader, answer["turn_id"], **WAYS[way](last + beyond)) == []
+        assert await read_turn(reader, answer["turn_id"], **WAYS[way](last + beyond)) == []
 
 
-async def test_the_header_comes_before_the_query(ada: Person, model: ModelServer) -> None:
+async def test_the_header_comes_before_the_query(ada: ApiUser, model: ModelServer) -> None:
     """A browser's EventSource sends the header when it comes back, to the address that it began with."""
     model.script += [says("Hello.")]
-    answer = await ada.said("Hello")
+    answer = await ada.chat("Hello")
     both = {"params": {"after": "0"}, "headers": {"last-event-id": "2"}}
-    events = await replayed(ada, answer["turn_id"], **both)
+    events = await read_turn(ada, answer["turn_id"], **both)
 
     assert [event.name for event in events] == ["turn.completed"]
 
 
 @pytest.mark.parametrize("bad", ["-1", "one", "1.5", str(2**31), "9" * 40, "0x1", "1;2"])
 @pytest.mark.parametrize("way", ["Last-Event-ID", "after"])
-async def test_what_is_no_number_of_an_event_is_refused(ada: Person, model: ModelServer, way: str, bad: str) -> None:
+async def test_what_is_no_number_of_an_event_is_refused(ada: ApiUser, model: ModelServer, way: str, bad: str) -> None:
     model.script += [says("Hello.")]
-    answer = await ada.said("Hello")
+    answer = await ada.chat("Hello")
     given: dict[str, Any] = {"headers": {"last-event-id": bad}} if way == "Last-Event-ID" else {"params": {way: bad}}
     refused = await ada.get(f"turns/{answer['turn_id']}/events", **given)
 
@@ -128,13 +128,13 @@ async def test_what_is_no_number_of_an_event_is_refused(ada: Person, model: Mode
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "turns/{}/events"), ("POST", "turns/{}/cancel")])
 async def test_anothers_turn_is_one_that_is_not_there(
-    replicas: tuple[Service, Service], ada: Person, model: ModelServer, method: str, path: str
+    replicas: tuple[Service, Service], ada: ApiUser, model: ModelServer, method: str, path: str
 ) -> None:
     """To the last byte: but for the request's id, which the client has chosen here."""
     rest = Event()
     model.script += [says("Hello.").held(rest)]
-    bob = replicas[1].person()
-    async with chatting(ada, "Hello") as source:
+    bob = replicas[1].user()
+    async with stream_chat(ada, "Hello") as source:
         started = await source.next()
         ids = [started.data["turn_id"], str(uuid4())]
         told = [await reached(bob, method, path.format(id)) for id in ids]
@@ -146,14 +146,14 @@ async def test_anothers_turn_is_one_that_is_not_there(
     assert events[-1].name == "turn.completed"
 
 
-async def next_after(reader: Person, event: ServerSentEvent) -> ServerSentEvent:
+async def next_after(reader: ApiUser, event: ServerSentEvent) -> ServerSentEvent:
     """The next event, read on a connection that is closed as soon as it has come."""
     given = WAYS["Last-Event-ID"](event.seq)
-    async with following(reader, event.data["turn_id"], **given) as source:
+    async with stream_turn(reader, event.data["turn_id"], **given) as source:
         return await source.next()
 
 
-async def reached(reader: Person, method: str, path: str) -> tuple[int, bytes]:
+async def reached(reader: ApiUser, method: str, path: str) -> tuple[int, bytes]:
     """Status and body."""
     async with reader.stream(method, path, headers={"x-request-id": "the-same"}) as response:
         return response.status_code, await response.aread()

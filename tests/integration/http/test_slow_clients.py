@@ -14,9 +14,9 @@ from latchkey.interfaces.http.server import protocol as connection
 from latchkey.interfaces.http.server.listen import ListenAddress
 from tests.fakes.model_script import says
 from tests.fakes.model_server import ModelServer
-from tests.integration.http.listening import listening
-from tests.integration.http.service import Service
 from tests.polling import TIMEOUT_S
+from tests.support.service import Service
+from tests.support.socket_server import serve_on_socket
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -33,7 +33,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def port(service: Service, impatient: None) -> AsyncIterator[int]:
-    async with listening(service) as port:
+    async with serve_on_socket(service.asgi) as port:
         yield port
 
 
@@ -92,18 +92,18 @@ async def test_a_second_request_has_to_end_like_the_first(port: int) -> None:
 @pytest.mark.parametrize("length", ["content-length: 100", "transfer-encoding: chunked"])
 async def test_a_body_that_never_comes_is_waited_for_only_so_long(service: Service, port: int, length: str) -> None:
     """And nothing is stored of it."""
-    ada = service.person()
+    ada = service.user()
 
     answer = await told(port, post(ada.path("tasks"), ada.token, length) + b'{"title"')
 
     assert b"201" not in answer
-    assert await ada.items("tasks") == []
+    assert await ada.list_items("tasks") == []
 
 
 async def test_a_slow_request_that_ends_in_time_is_answered(service: Service) -> None:
-    ada, body = service.person(), b'{"title": "Milk"}'
+    ada, body = service.user(), b'{"title": "Milk"}'
     head = post(ada.path("tasks"), ada.token, f"content-length: {len(body)}")
-    async with listening(service) as port, connected(port) as (reader, writer):
+    async with serve_on_socket(service.asgi) as port, connected(port) as (reader, writer):
         for part in (head[:20], head[20:], body[:5], body[5:]):
             writer.write(part)
             await writer.drain()
@@ -125,7 +125,7 @@ async def test_headers_without_end_are_refused(port: int, head: bytes) -> None:
 
 
 async def test_a_body_without_end_is_refused_and_not_read_for_ever(service: Service, port: int) -> None:
-    ada, chunk = service.person(), b"100000\r\n" + b" " * 0x100000 + b"\r\n"
+    ada, chunk = service.user(), b"100000\r\n" + b" " * 0x100000 + b"\r\n"
 
     answer = await told(port, post(ada.path("tasks"), ada.token, "transfer-encoding: chunked"), *[chunk] * 200)
 
@@ -136,7 +136,7 @@ async def test_a_thousand_requests_that_are_never_ended_keep_nobody_waiting(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "HEAD_S", 3)
-    async with listening(service) as port, asyncio.TaskGroup() as attack:
+    async with serve_on_socket(service.asgi) as port, asyncio.TaskGroup() as attack:
         begun = [attack.create_task(told(port, LIVE)) for _ in range(1_000)]
         async with connected(port) as (reader, writer):
             writer.write(WHOLE)
@@ -150,9 +150,9 @@ async def test_an_answer_may_take_as_long_as_it_takes(
     thinking: Service, model: ModelServer, held: Event, impatient: None
 ) -> None:
     """The client has said all it had to say: once the time for that is long over, only the service is slow."""
-    ada, body = thinking.person(), b'{"message": "Hello"}'
+    ada, body = thinking.user(), b'{"message": "Hello"}'
     model.script += [says("Hello.").held(held)]
-    async with listening(thinking) as port, connected(port) as (reader, writer):
+    async with serve_on_socket(thinking.asgi) as port, connected(port) as (reader, writer):
         writer.write(post(ada.path("chat"), ada.token, f"content-length: {len(body)}", "accept: text/event-stream"))
         await asyncio.sleep(0.05)
         writer.write(body)
@@ -193,9 +193,9 @@ async def test_beyond_what_a_process_can_hold_large_bodies_are_refused_and_small
 ) -> None:
     """And once the large ones are gone, others are let in again."""
     monkeypatch.setattr(connection, "MAX_UNFINISHED_BYTES", 1_000_000)
-    ada, piece = service.person(), b" " * 100_000
+    ada, piece = service.user(), b" " * 100_000
     head = post(ada.path("tasks"), ada.token, "content-length: 8000000")
-    async with listening(service) as port:
+    async with serve_on_socket(service.asgi) as port:
         held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(8)]
         endings = [asyncio.create_task(reader.read()) for reader, _ in held]
         for part in (head, *[piece] * 4):
@@ -226,7 +226,7 @@ REFUSED = (
 
 async def test_what_is_sent_after_an_answer_is_not_kept_and_soon_not_read(service: Service) -> None:
     """Whoever has no token cannot use up what others' bodies may come to."""
-    async with listening(service) as port, connected(port) as (reader, writer):
+    async with serve_on_socket(service.asgi) as port, connected(port) as (reader, writer):
         writer.write(REFUSED % 8_000_000)
         assert await reader.readline() == b"HTTP/1.1 401 Unauthorized\r\n"
         for _ in range(5):
@@ -247,7 +247,7 @@ async def drained(writer: StreamWriter, part: bytes, times: int) -> None:
 
 async def test_a_request_that_ends_after_its_answer_keeps_no_connection_for_ever(service: Service) -> None:
     """Another may follow it; if none does, the connection is closed like any that is idle."""
-    async with listening(service) as port, connected(port) as (reader, writer):
+    async with serve_on_socket(service.asgi) as port, connected(port) as (reader, writer):
         writer.write(REFUSED % 2)
         assert await reader.readline() == b"HTTP/1.1 401 Unauthorized\r\n"
         writer.write(b"{}")
@@ -263,10 +263,10 @@ async def test_a_request_that_ends_after_its_answer_keeps_no_connection_for_ever
 async def test_a_request_that_is_never_ended_does_not_cost_the_one_before_its_answer(
     thinking: Service, model: ModelServer, held: Event, impatient: None
 ) -> None:
-    ada, body = thinking.person(), b'{"message": "Hello"}'
+    ada, body = thinking.user(), b'{"message": "Hello"}'
     model.script += [says("Hello.").held(held)]
     request = post(ada.path("chat"), ada.token, f"content-length: {len(body)}", "connection: keep-alive") + body
-    async with listening(thinking) as port, connected(port) as (reader, writer):
+    async with serve_on_socket(thinking.asgi) as port, connected(port) as (reader, writer):
         writer.write(request + LIVE)
         await asyncio.sleep(2 * connection.HEAD_S)
         held.set()

@@ -7,8 +7,8 @@ import pytest
 
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer
-from tests.integration.http.event_source import chatting, joined, names_of, replayed, text_of
-from tests.integration.http.service import Person, Service
+from tests.support.event_stream import answer_text, event_names, raw_bytes, read_turn, stream_chat
+from tests.support.service import ApiUser, Service
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.usefixtures("told_not_polled")]
 
@@ -27,21 +27,21 @@ UNICODE = [
 
 
 @pytest.fixture
-def ada(replicas: tuple[Service, Service]) -> Person:
-    return replicas[0].person()
+def ada(replicas: tuple[Service, Service]) -> ApiUser:
+    return replicas[0].user()
 
 
-async def test_a_turn_is_told_as_what_happens_in_it_in_order(ada: Person, model: ModelServer) -> None:
+async def test_a_turn_is_told_as_what_happens_in_it_in_order(ada: ApiUser, model: ModelServer) -> None:
     model.script += [MILK, says("It is on the list.")]
-    async with chatting(ada, "Buy milk") as source:
+    async with stream_chat(ada, "Buy milk") as source:
         events = await source.rest()
     turn_id = events[0].data["turn_id"]
     turn = (await ada.get(f"turns/{turn_id}")).json()
     conversation_id, (call,) = turn["conversation_id"], turn["tool_calls"]
-    answer = (await ada.items(f"conversations/{conversation_id}/messages"))[1]
+    answer = (await ada.list_items(f"conversations/{conversation_id}/messages"))[1]
 
     assert {event.data["turn_id"] for event in events} == {turn_id}
-    assert [(event.seq, event.name, event.told) for event in events] == [
+    assert [(event.seq, event.name, event.payload) for event in events] == [
         (1, "turn.started", {"conversation_id": conversation_id, "agent": "openai"}),
         (2, "tool_call.started", {"id": call["id"], "name": "add_task", "arguments": {"title": "Buy milk"}}),
         (3, "tool_call.completed", {name: call[name] for name in ("id", "name", "result", "is_error", "duration_ms")}),
@@ -51,23 +51,23 @@ async def test_a_turn_is_told_as_what_happens_in_it_in_order(ada: Person, model:
     assert answer["content"] == "It is on the list."
 
 
-async def test_what_a_tool_refuses_is_told_with_what_was_wrong(ada: Person, model: ModelServer) -> None:
+async def test_what_a_tool_refuses_is_told_with_what_was_wrong(ada: ApiUser, model: ModelServer) -> None:
     model.script += [calls(("add_task", '{"title": ""}')), says("That does not work.")]
-    async with chatting(ada, "Buy nothing") as source:
+    async with stream_chat(ada, "Buy nothing") as source:
         _, started, completed, *_ = await source.rest()
 
-    assert started.told == {"id": started.data["id"], "name": "add_task", "arguments": {"title": ""}}
+    assert started.payload == {"id": started.data["id"], "name": "add_task", "arguments": {"title": ""}}
     assert (completed.name, completed.data["id"]) == ("tool_call.completed", started.data["id"])
     assert (completed.data["is_error"], completed.data["result"]["code"]) == (True, "invalid")
 
 
-async def test_an_artifact_is_told_of_once_the_call_that_saved_it_is(ada: Person, model: ModelServer) -> None:
+async def test_an_artifact_is_told_of_once_the_call_that_saved_it_is(ada: ApiUser, model: ModelServer) -> None:
     model.script += [calls(("save_artifact", PLAN)), says("Here it is.")]
-    async with chatting(ada, "Write a plan", artifact_generation=True) as source:
+    async with stream_chat(ada, "Write a plan", artifact_generation=True) as source:
         events = await source.rest()
-    (artifact,) = await ada.items("artifacts")
+    (artifact,) = await ada.list_items("artifacts")
 
-    assert names_of(events) == [
+    assert event_names(events) == [
         "turn.started",
         "tool_call.started",
         "tool_call.completed",
@@ -75,13 +75,13 @@ async def test_an_artifact_is_told_of_once_the_call_that_saved_it_is(ada: Person
         "message.delta",
         "turn.completed",
     ]
-    assert events[3].told == {name: artifact[name] for name in ("id", "artifact_type", "title", "version")}
+    assert events[3].payload == {name: artifact[name] for name in ("id", "artifact_type", "title", "version")}
 
 
-async def test_what_the_model_has_said_is_heard_while_it_still_speaks(ada: Person, model: ModelServer) -> None:
+async def test_what_the_model_has_said_is_heard_while_it_still_speaks(ada: ApiUser, model: ModelServer) -> None:
     rest = Event()
     model.script += [says("Hel").held(rest)]
-    async with chatting(ada, "Hello") as source:
+    async with stream_chat(ada, "Hello") as source:
         started, delta = await source.take(2)
         still_speaks = not rest.is_set()
         running = (await ada.get(f"turns/{started.data['turn_id']}")).json()
@@ -89,60 +89,60 @@ async def test_what_the_model_has_said_is_heard_while_it_still_speaks(ada: Perso
         (completed,) = await source.rest()
 
     assert still_speaks
-    assert (delta.name, delta.told) == ("message.delta", {"text": "Hel"})
+    assert (delta.name, delta.payload) == ("message.delta", {"text": "Hel"})
     assert running["status"] == "running"
     assert (completed.name, completed.data["response"]) == ("turn.completed", "Hel")
 
 
-async def test_a_call_is_told_of_after_all_that_was_said_before_it(ada: Person, model: ModelServer) -> None:
+async def test_a_call_is_told_of_after_all_that_was_said_before_it(ada: ApiUser, model: ModelServer) -> None:
     model.script += [calls(("list_tasks", "{}"), saying=("I ", "am ", "looking.")), says("Nothing ", "there.")]
-    async with chatting(ada, "What is there?") as source:
+    async with stream_chat(ada, "What is there?") as source:
         before = await source.until("tool_call.started")
         after = await source.rest()
 
-    assert text_of(before) == "I am looking."
-    assert names_of(after)[0] == "tool_call.completed"
-    assert text_of(before + after) == after[-1].data["response"] == "I am looking.\n\nNothing there."
+    assert answer_text(before) == "I am looking."
+    assert event_names(after)[0] == "tool_call.completed"
+    assert answer_text(before + after) == after[-1].data["response"] == "I am looking.\n\nNothing there."
 
 
-async def test_many_pieces_at_once_are_few_events_and_the_same_text(ada: Person, model: ModelServer) -> None:
+async def test_many_pieces_at_once_are_few_events_and_the_same_text(ada: ApiUser, model: ModelServer) -> None:
     """Each event is a transaction."""
     pieces = [f"{nth} {UNICODE[nth % len(UNICODE)]}" for nth in range(200)]
     model.script += [says(*pieces)]
-    async with chatting(ada, "Tell me everything") as source:
+    async with stream_chat(ada, "Tell me everything") as source:
         events = await source.rest()
-    (conversation,) = await ada.items("conversations")
-    answer = (await ada.items(f"conversations/{conversation['id']}/messages"))[1]
+    (conversation,) = await ada.list_items("conversations")
+    answer = (await ada.list_items(f"conversations/{conversation['id']}/messages"))[1]
 
-    assert text_of(events) == events[-1].data["response"] == answer["content"] == "".join(pieces)
+    assert answer_text(events) == events[-1].data["response"] == answer["content"] == "".join(pieces)
     assert len(events) < 40
 
 
-async def test_pieces_one_after_the_other_are_five_events_a_second(ada: Person, model: ModelServer) -> None:
+async def test_pieces_one_after_the_other_are_five_events_a_second(ada: ApiUser, model: ModelServer) -> None:
     """However fast they come: here, each as soon as somebody has been answered something else."""
     pace, clock = Semaphore(0), asyncio.get_running_loop().time
     model.script += [says(*["word "] * 100).paced(pace)]
     began = clock()
-    async with chatting(ada, "Tell me everything") as source:
+    async with stream_chat(ada, "Tell me everything") as source:
         for _ in range(120):
             pace.release()
             await ada.get("tasks")
         events = await source.rest()
     seconds = clock() - began
 
-    assert text_of(events) == "word " * 100
-    assert names_of(events).count("message.delta") <= 2 + 5 * seconds
+    assert answer_text(events) == "word " * 100
+    assert event_names(events).count("message.delta") <= 2 + 5 * seconds
 
 
 @pytest.mark.parametrize("accept", ["text/event-stream", "Text/Event-Stream; q=1", "text/event-stream, */*;q=0.1"])
-async def test_events_are_answered_to_whoever_asks_for_them(ada: Person, model: ModelServer, accept: str) -> None:
+async def test_events_are_answered_to_whoever_asks_for_them(ada: ApiUser, model: ModelServer, accept: str) -> None:
     model.script += [says("Hello.")]
-    async with chatting(ada, "Hello", headers={"accept": accept}) as source:
-        assert names_of(await source.rest())[-1] == "turn.completed"
+    async with stream_chat(ada, "Hello", headers={"accept": accept}) as source:
+        assert event_names(await source.rest())[-1] == "turn.completed"
 
 
 @pytest.mark.parametrize("accept", ["application/json", "*/*", ""])
-async def test_to_anybody_else_the_answer_is_one_json(ada: Person, model: ModelServer, accept: str) -> None:
+async def test_to_anybody_else_the_answer_is_one_json(ada: ApiUser, model: ModelServer, accept: str) -> None:
     model.script += [says("Hello.")]
     answer = await ada.post("chat", json={"message": "Hello"}, headers={"accept": accept})
 
@@ -150,27 +150,27 @@ async def test_to_anybody_else_the_answer_is_one_json(ada: Person, model: ModelS
     assert answer.json()["response"] == "Hello."
 
 
-async def test_what_was_answered_in_one_piece_can_be_read_as_events(ada: Person, model: ModelServer) -> None:
+async def test_what_was_answered_in_one_piece_can_be_read_as_events(ada: ApiUser, model: ModelServer) -> None:
     model.script += [MILK, says("It is on the list.")]
-    answer = await ada.said("Buy milk")
-    events = await replayed(ada, answer["turn_id"])
+    answer = await ada.chat("Buy milk")
+    events = await read_turn(ada, answer["turn_id"])
 
-    assert text_of(events) == answer["response"]
-    assert events[-1].told == {
+    assert answer_text(events) == answer["response"]
+    assert events[-1].payload == {
         "response": answer["response"],
         "message_id": answer["message"]["id"],
         "usage": answer["usage"],
     }
 
 
-async def test_a_turn_goes_on_without_the_reader_of_its_events(ada: Person, model: ModelServer) -> None:
+async def test_a_turn_goes_on_without_the_reader_of_its_events(ada: ApiUser, model: ModelServer) -> None:
     rest = Event()
     model.script += [MILK.held(rest), says("It is on the list.")]
-    async with chatting(ada, "Buy milk") as source:
+    async with stream_chat(ada, "Buy milk") as source:
         first = await source.next()
     rest.set()
-    events = await replayed(ada, first.data["turn_id"])
+    events = await read_turn(ada, first.data["turn_id"])
 
-    assert joined(events).startswith(first.raw)
-    assert names_of(events)[-1] == "turn.completed"
-    assert [task["title"] for task in await ada.items("tasks")] == ["Buy milk"]
+    assert raw_bytes(events).startswith(first.raw)
+    assert event_names(events)[-1] == "turn.completed"
+    assert [task["title"] for task in await ada.list_items("tasks")] == ["Buy milk"]

@@ -11,10 +11,9 @@ import pytest_asyncio
 
 from tests.fakes.model_script import Step, calls, says
 from tests.fakes.model_server import ModelServer
-from tests.integration.http.event_source import chatting, replayed
-from tests.integration.http.listening import listening_replica
-from tests.integration.http.service import Person, Service, asking, settings_for
 from tests.integration.http.test_chat_failing import FAILURES, IMPATIENT
+from tests.support.event_stream import read_turn, stream_chat
+from tests.support.service import ApiUser, Service, model_variables, run_service, settings_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -23,30 +22,32 @@ EVENTS = {"accept": "text/event-stream"}
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def impatient(shared_database_url: str, shared_model: ModelServer) -> AsyncIterator[Service]:
-    settings = settings_for(shared_database_url, LATCHKEY_TURNS_PER_USER="1", **asking(shared_model), **IMPATIENT)
-    async with listening_replica(settings) as service:
+    settings = settings_for(
+        shared_database_url, LATCHKEY_TURNS_PER_USER="1", **model_variables(shared_model), **IMPATIENT
+    )
+    async with run_service(settings, on_socket=True) as service:
         yield service
 
 
 @pytest.fixture
-def ada(impatient: Service) -> Person:
-    return impatient.person()
+def ada(impatient: Service) -> ApiUser:
+    return impatient.user()
 
 
 @pytest.mark.parametrize(("steps", "code"), [(steps, code) for steps, _, code in FAILURES.values()], ids=FAILURES)
 async def test_a_failure_is_the_last_event_and_says_what_the_turn_says(
-    ada: Person, model: ModelServer, steps: list[Step], code: str
+    ada: ApiUser, model: ModelServer, steps: list[Step], code: str
 ) -> None:
     model.script += [calls(("add_task", '{"title": "Buy milk"}')), *steps]
-    async with chatting(ada, "Buy milk") as source:
+    async with stream_chat(ada, "Buy milk") as source:
         events = await source.rest()
     turn = (await ada.get(f"turns/{events[0].data['turn_id']}")).json()
     error = turn["error"]
 
     assert (turn["status"], error["code"]) == ("failed", code)
-    assert (events[-1].name, events[-1].told) == ("turn.failed", {"code": code, "detail": error["detail"]})
+    assert (events[-1].name, events[-1].payload) == ("turn.failed", {"code": code, "detail": error["detail"]})
     assert [event.name for event in events][:3] == ["turn.started", "tool_call.started", "tool_call.completed"]
-    assert await replayed(ada, turn["id"]) == events
+    assert await read_turn(ada, turn["id"]) == events
 
 
 REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
@@ -58,15 +59,15 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
 
 @pytest.mark.parametrize(("body", "status", "code"), REFUSED.values(), ids=REFUSED)
 async def test_a_message_that_is_refused_is_answered_with_a_problem(
-    ada: Person, body: dict[str, Any], status: int, code: str
+    ada: ApiUser, body: dict[str, Any], status: int, code: str
 ) -> None:
     assert seen(await ada.post("chat", json=body, headers=EVENTS)) == (status, code, "application/problem+json")
 
 
-async def test_so_is_one_that_comes_while_another_is_answered(ada: Person, model: ModelServer) -> None:
+async def test_so_is_one_that_comes_while_another_is_answered(ada: ApiUser, model: ModelServer) -> None:
     rest = Event()
     model.script += [says("Wait").held(rest)]
-    async with chatting(ada, "hello") as source:
+    async with stream_chat(ada, "hello") as source:
         started = await source.next()
         where = {"conversation_id": started.data["conversation_id"]}
         second = await ada.post("chat", json={"message": "hello", **where}, headers=EVENTS)
@@ -80,8 +81,8 @@ async def test_so_is_one_that_comes_while_another_is_answered(ada: Person, model
 
 
 async def test_so_is_one_that_nobody_is_there_to_answer(shared_database_url: str) -> None:
-    async with listening_replica(settings_for(shared_database_url, LATCHKEY_AGENT="")) as service:
-        refused = await service.person().post("chat", json={"message": "hello"}, headers=EVENTS)
+    async with run_service(settings_for(shared_database_url, LATCHKEY_AGENT=""), on_socket=True) as service:
+        refused = await service.user().post("chat", json={"message": "hello"}, headers=EVENTS)
 
     assert seen(refused) == (503, "agent-not-configured", "application/problem+json")
     assert int(refused.headers["retry-after"]) > 0

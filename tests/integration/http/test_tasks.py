@@ -5,12 +5,12 @@ from uuid import UUID
 
 import pytest
 
-from tests.integration.http.service import Person
+from tests.support.service import ApiUser
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_a_task_is_made_with_what_was_said_and_found_where_the_answer_points(ada: Person) -> None:
+async def test_a_task_is_made_with_what_was_said_and_found_where_the_answer_points(ada: ApiUser) -> None:
     made = await ada.post("tasks", json={"title": "Buy milk", "due_at": "2026-03-01T09:00:00+02:00"})
     task = made.json()
     found = await ada.client.get(made.headers["location"], headers={"authorization": f"Bearer {ada.token}"})
@@ -32,8 +32,8 @@ async def test_a_task_is_made_with_what_was_said_and_found_where_the_answer_poin
     assert found.headers["etag"] == made.headers["etag"] == '"1"'
 
 
-async def test_pages_are_newest_first_and_join_into_the_whole_list(ada: Person) -> None:
-    titles = [(await ada.made("tasks", title=f"number {number}"))["title"] for number in range(5)]
+async def test_pages_are_newest_first_and_join_into_the_whole_list(ada: ApiUser) -> None:
+    titles = [(await ada.create("tasks", title=f"number {number}"))["title"] for number in range(5)]
     first = (await ada.get("tasks", params={"limit": 2})).json()
     second = (await ada.get("tasks", params={"limit": 2, "cursor": first["next_cursor"]})).json()
     third = (await ada.get("tasks", params={"limit": 2, "cursor": second["next_cursor"]})).json()
@@ -43,25 +43,25 @@ async def test_pages_are_newest_first_and_join_into_the_whole_list(ada: Person) 
     assert third["next_cursor"] is None
 
 
-async def test_a_page_that_is_exactly_full_is_the_last_one(ada: Person) -> None:
+async def test_a_page_that_is_exactly_full_is_the_last_one(ada: ApiUser) -> None:
     for number in range(2):
-        await ada.made("tasks", title=f"number {number}")
+        await ada.create("tasks", title=f"number {number}")
 
     assert (await ada.get("tasks", params={"limit": 2})).json()["next_cursor"] is None
 
 
-async def test_a_listing_may_be_of_one_status(ada: Person) -> None:
-    done, open_ = await ada.made("tasks", title="done"), await ada.made("tasks", title="open")
+async def test_a_listing_may_be_of_one_status(ada: ApiUser) -> None:
+    done, open_ = await ada.create("tasks", title="done"), await ada.create("tasks", title="open")
     await ada.post(f"tasks/{done['id']}/complete")
 
-    assert [task["id"] for task in await ada.items("tasks", status="completed")] == [done["id"]]
-    assert [task["id"] for task in await ada.items("tasks", status="pending")] == [open_["id"]]
-    assert len(await ada.items("tasks")) == 2
+    assert [task["id"] for task in await ada.list_items("tasks", status="completed")] == [done["id"]]
+    assert [task["id"] for task in await ada.list_items("tasks", status="pending")] == [open_["id"]]
+    assert len(await ada.list_items("tasks")) == 2
 
 
 @pytest.mark.parametrize("media_type", ["application/merge-patch+json", "application/json"])
-async def test_a_patch_leaves_out_what_is_to_stay_and_clears_with_null(ada: Person, media_type: str) -> None:
-    task = await ada.made("tasks", title="Buy milk", description="two", due_at="2026-03-01T09:00:00Z")
+async def test_a_patch_leaves_out_what_is_to_stay_and_clears_with_null(ada: ApiUser, media_type: str) -> None:
+    task = await ada.create("tasks", title="Buy milk", description="two", due_at="2026-03-01T09:00:00Z")
     patched = await ada.patch(
         f"tasks/{task['id']}", content=b'{"description": null}', headers={"content-type": media_type}
     )
@@ -73,23 +73,23 @@ async def test_a_patch_leaves_out_what_is_to_stay_and_clears_with_null(ada: Pers
 
 
 @pytest.mark.parametrize("patch", [{}, {"title": "Buy milk"}, {"status": "pending"}])
-async def test_a_patch_that_changes_nothing_leaves_the_version_too(ada: Person, patch: dict[str, str]) -> None:
-    task = await ada.made("tasks", title="Buy milk")
+async def test_a_patch_that_changes_nothing_leaves_the_version_too(ada: ApiUser, patch: dict[str, str]) -> None:
+    task = await ada.create("tasks", title="Buy milk")
 
     assert (await ada.patch(f"tasks/{task['id']}", json=patch)).json() == task
 
 
 @pytest.mark.parametrize("field", ["title", "status"])
-async def test_a_title_and_a_status_cannot_be_cleared(ada: Person, field: str) -> None:
-    task = await ada.made("tasks", title="Buy milk")
+async def test_a_title_and_a_status_cannot_be_cleared(ada: ApiUser, field: str) -> None:
+    task = await ada.create("tasks", title="Buy milk")
     refused = await ada.patch(f"tasks/{task['id']}", json={field: None})
 
     assert refused.status_code == 422
     assert refused.json()["errors"][0]["path"] == f"$.{field}"
 
 
-async def test_completing_twice_changes_nothing_and_reopening_forgets_when(ada: Person) -> None:
-    task = await ada.made("tasks", title="Buy milk")
+async def test_completing_twice_changes_nothing_and_reopening_forgets_when(ada: ApiUser) -> None:
+    task = await ada.create("tasks", title="Buy milk")
     once = (await ada.post(f"tasks/{task['id']}/complete")).json()
     twice = (await ada.post(f"tasks/{task['id']}/complete")).json()
     reopened = (await ada.patch(f"tasks/{task['id']}", json={"status": "pending"})).json()
@@ -100,28 +100,28 @@ async def test_completing_twice_changes_nothing_and_reopening_forgets_when(ada: 
     assert (reopened["status"], reopened["completed_at"], reopened["version"]) == ("pending", None, 3)
 
 
-async def test_a_deleted_task_is_gone(ada: Person) -> None:
-    task = await ada.made("tasks", title="Buy milk")
+async def test_a_deleted_task_is_gone(ada: ApiUser) -> None:
+    task = await ada.create("tasks", title="Buy milk")
     deleted = await ada.delete(f"tasks/{task['id']}")
 
     assert (deleted.status_code, deleted.content) == (204, b"")
     assert (await ada.get(f"tasks/{task['id']}")).status_code == 404
     assert (await ada.delete(f"tasks/{task['id']}")).status_code == 404
-    assert await ada.items("tasks") == []
+    assert await ada.list_items("tasks") == []
 
 
 @pytest.mark.parametrize("tag", ['"1"', "*"])
-async def test_a_write_is_done_if_the_tag_is_that_of_the_task_or_any(ada: Person, tag: str) -> None:
-    task = await ada.made("tasks", title="Buy milk")
+async def test_a_write_is_done_if_the_tag_is_that_of_the_task_or_any(ada: ApiUser, tag: str) -> None:
+    task = await ada.create("tasks", title="Buy milk")
     changed = await ada.patch(f"tasks/{task['id']}", json={"title": "Buy oats"}, headers={"if-match": tag})
 
     assert changed.json()["title"] == "Buy oats"
 
 
 @pytest.mark.parametrize("tag", ['"2"', '"0"', '"one"', 'W/"1"', '""'])
-async def test_a_write_with_another_tag_changes_nothing(ada: Person, tag: str) -> None:
+async def test_a_write_with_another_tag_changes_nothing(ada: ApiUser, tag: str) -> None:
     """A weak tag never matches in `If-Match` (RFC 9110, 13.1.1)."""
-    task = await ada.made("tasks", title="Buy milk")
+    task = await ada.create("tasks", title="Buy milk")
     path, headers = f"tasks/{task['id']}", {"if-match": tag}
     refused = [
         await ada.patch(path, json={"title": "Buy oats"}, headers=headers),
@@ -134,8 +134,8 @@ async def test_a_write_with_another_tag_changes_nothing(ada: Person, tag: str) -
 
 
 @pytest.mark.parametrize("tag", ["1", '"1', '"1", "2"', ""])
-async def test_a_condition_that_cannot_be_read_is_refused(ada: Person, tag: str) -> None:
-    task = await ada.made("tasks", title="Buy milk")
+async def test_a_condition_that_cannot_be_read_is_refused(ada: ApiUser, tag: str) -> None:
+    task = await ada.create("tasks", title="Buy milk")
     refused = await ada.patch(f"tasks/{task['id']}", json={"title": "Buy oats"}, headers={"if-match": tag})
 
     assert refused.status_code == 400
@@ -143,8 +143,8 @@ async def test_a_condition_that_cannot_be_read_is_refused(ada: Person, tag: str)
     assert (await ada.get(f"tasks/{task['id']}")).json() == task
 
 
-async def test_of_two_who_have_seen_the_same_version_one_is_told_that_it_is_stale(ada: Person) -> None:
-    task = await ada.made("tasks", title="Buy milk")
+async def test_of_two_who_have_seen_the_same_version_one_is_told_that_it_is_stale(ada: ApiUser) -> None:
+    task = await ada.create("tasks", title="Buy milk")
     headers = {"if-match": '"1"'}
     first = await ada.patch(f"tasks/{task['id']}", json={"title": "first"}, headers=headers)
     second = await ada.patch(f"tasks/{task['id']}", json={"title": "second"}, headers=headers)

@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.spoiling import resolved, right
-from tests.integration.http.event_source import chatting, text_of
-from tests.integration.http.published import DOCUMENT
-from tests.integration.http.service import Person, Service
 from tests.integration.http.test_bad_input import OPERATIONS, Operation, belongings
+from tests.support.event_stream import answer_text, stream_chat
+from tests.support.published_schema import DOCUMENT
+from tests.support.service import ApiUser, Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -38,29 +38,29 @@ TEXTS = {
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-async def test_a_task_keeps_it(ada: Person, text: str) -> None:
-    made = await ada.made("tasks", title=text, description=text * 20)
+async def test_a_task_keeps_it(ada: ApiUser, text: str) -> None:
+    made = await ada.create("tasks", title=text, description=text * 20)
 
     assert (made["title"], made["description"]) == (text, text * 20)
-    assert await ada.items("tasks") == [made]
+    assert await ada.list_items("tasks") == [made]
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-async def test_a_conversation_keeps_it_in_its_title_its_messages_and_its_tool_calls(ada: Person, text: str) -> None:
-    conversation = await ada.made("conversations", title=text)
+async def test_a_conversation_keeps_it_in_its_title_its_messages_and_its_tool_calls(ada: ApiUser, text: str) -> None:
+    conversation = await ada.create("conversations", title=text)
     said = f"/add_task {json.dumps({'title': text})}\n{text}"
-    answer = await ada.said(said, conversation_id=conversation["id"])
+    answer = await ada.chat(said, conversation_id=conversation["id"])
     (call,) = answer["tool_calls"]
-    messages = await ada.items(f"conversations/{conversation['id']}/messages")
+    messages = await ada.list_items(f"conversations/{conversation['id']}/messages")
 
-    assert (await ada.items("conversations"))[0]["title"] == text
+    assert (await ada.list_items("conversations"))[0]["title"] == text
     assert (call["arguments"]["title"], call["result"]["title"]) == (text, text)
     assert [message["content"] for message in messages] == [said, answer["response"]]
     assert messages[1]["tool_calls"] == [call]
-    assert (await ada.items("tasks"))[0]["title"] == text
+    assert (await ada.list_items("tasks"))[0]["title"] == text
 
 
-async def test_escaped_pairs_are_the_characters_that_they_stand_for(ada: Person) -> None:
+async def test_escaped_pairs_are_the_characters_that_they_stand_for(ada: ApiUser) -> None:
     body = b'{"title": "\\ud83e\\udd5b \\u00e9"}'
     made = await ada.post("tasks", content=body, headers={"content-type": "application/json"})
 
@@ -68,22 +68,22 @@ async def test_escaped_pairs_are_the_characters_that_they_stand_for(ada: Person)
     assert "🥛 é".encode() in made.content
 
 
-async def test_the_longest_texts_fit_counted_in_characters(ada: Person) -> None:
+async def test_the_longest_texts_fit_counted_in_characters(ada: ApiUser) -> None:
     """Not in bytes: a limit means the same in every script."""
-    task = await ada.made("tasks", title="牛" * 200, description="🥛" * 10_000)
-    answer = await ada.said("🥛" * 32_000)
-    messages = await ada.items(f"conversations/{answer['conversation_id']}/messages")
+    task = await ada.create("tasks", title="牛" * 200, description="🥛" * 10_000)
+    answer = await ada.chat("🥛" * 32_000)
+    messages = await ada.list_items(f"conversations/{answer['conversation_id']}/messages")
 
     assert (await ada.get(f"tasks/{task['id']}")).json() == task
     assert messages[0]["content"] == "🥛" * 32_000
 
 
-async def test_a_token_stream_of_what_a_model_is_told_is_not_changed_either(ada: Person) -> None:
+async def test_a_token_stream_of_what_a_model_is_told_is_not_changed_either(ada: ApiUser) -> None:
     """The second turn reads the first from the database."""
     text = " · ".join(TEXTS.values())
-    first = await ada.said(text)
-    second = await ada.said("/list_tasks", conversation_id=first["conversation_id"])
-    listing = await ada.items(f"conversations/{first['conversation_id']}/messages")
+    first = await ada.chat(text)
+    second = await ada.chat("/list_tasks", conversation_id=first["conversation_id"])
+    listing = await ada.list_items(f"conversations/{first['conversation_id']}/messages")
 
     assert listing[0]["content"] == text
     assert second["tool_calls"][0]["result"] == {"items": [], "next_cursor": None}
@@ -100,7 +100,7 @@ WRITING = {name: one for name, one in OPERATIONS.items() if one.body and texts_o
 
 
 @pytest.mark.parametrize("operation", WRITING.values(), ids=WRITING)
-async def test_every_text_of_every_operation_comes_back_as_it_was(ada: Person, operation: Operation) -> None:
+async def test_every_text_of_every_operation_comes_back_as_it_was(ada: ApiUser, operation: Operation) -> None:
     """In its answer, and where it is read afterwards."""
     for text in TEXTS.values():
         below = operation.below(await belongings(ada))
@@ -119,11 +119,11 @@ async def test_every_text_of_every_operation_comes_back_as_it_was(ada: Person, o
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-async def test_a_document_is_the_same_read_or_downloaded_and_in_each_version(ada: Person, text: str) -> None:
-    artifact = await ada.made("artifacts", title=text, content_markdown=text * 20)
+async def test_a_document_is_the_same_read_or_downloaded_and_in_each_version(ada: ApiUser, text: str) -> None:
+    artifact = await ada.create("artifacts", title=text, content_markdown=text * 20)
     revised = await ada.put(f"artifacts/{artifact['id']}", json={"content_markdown": text + "2"})
     downloads = [await ada.get(f"artifacts/{artifact['id']}/content", params={"version": n}) for n in (1, 2)]
-    versions = await ada.items(f"artifacts/{artifact['id']}/versions")
+    versions = await ada.list_items(f"artifacts/{artifact['id']}/versions")
 
     assert (revised.json()["title"], revised.json()["content_markdown"]) == (text, text + "2")
     assert [one.content for one in downloads] == [(text * 20).encode(), (text + "2").encode()]
@@ -131,22 +131,22 @@ async def test_a_document_is_the_same_read_or_downloaded_and_in_each_version(ada
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-async def test_events_carry_it_as_it_is(ada: Person, text: str) -> None:
+async def test_events_carry_it_as_it_is(ada: ApiUser, text: str) -> None:
     """The argument and the result of a call, and the answer in pieces."""
     said = f"/add_task {json.dumps({'title': text, 'description': text})}"
-    async with chatting(ada, said) as source:
+    async with stream_chat(ada, said) as source:
         events = await source.rest()
-    told = {event.name: event.told for event in events}
+    told = {event.name: event.payload for event in events}
 
     assert told["tool_call.started"]["arguments"] == {"title": text, "description": text}
     assert told["tool_call.completed"]["result"]["title"] == text
-    assert text_of(events) == told["turn.completed"]["response"]
-    assert (await ada.items("tasks"))[0]["description"] == text
+    assert answer_text(events) == told["turn.completed"]["response"]
+    assert (await ada.list_items("tasks"))[0]["description"] == text
 
 
-async def test_tools_and_resources_carry_it_as_it_is(service: Service, ada: Person) -> None:
+async def test_tools_and_resources_carry_it_as_it_is(service: Service, ada: ApiUser) -> None:
     """Written over MCP and read over HTTP, and the other way round."""
-    async with service.mcp(ada.token) as client:
+    async with service.mcp_client(ada.token) as client:
         for text in TEXTS.values():
             task = await client.call_tool("add_task", {"title": text, "description": text})
             saved = await client.call_tool("save_artifact", {"title": text, "content_markdown": text})
@@ -171,9 +171,9 @@ ANY_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_
 
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=ANY_TEXT)
-async def test_whatever_text_there_can_be(ada: Person, text: str) -> None:
-    task = await ada.made("tasks", title=f"{text}.", description=text)
-    artifact = await ada.made("artifacts", title=f".{text}", content_markdown=text)
+async def test_whatever_text_there_can_be(ada: ApiUser, text: str) -> None:
+    task = await ada.create("tasks", title=f"{text}.", description=text)
+    artifact = await ada.create("artifacts", title=f".{text}", content_markdown=text)
     read = (await ada.get(f"tasks/{task['id']}")).json()
     download = await ada.get(f"artifacts/{artifact['id']}/content")
 

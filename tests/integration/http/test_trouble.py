@@ -7,14 +7,14 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from latchkey.infrastructure.database.urls import parse
-from tests.integration.http.service import Service, serving, settings_for
 from tests.postgresql import PostgreSQL
+from tests.support.service import Service, run_service, settings_for
 
 
 @pytest.fixture
 async def own_service(database_url: str) -> AsyncIterator[Service]:
     """With a database of its own, which may be broken."""
-    async with serving(settings_for(database_url)) as service:
+    async with run_service(settings_for(database_url)) as service:
         yield service
 
 
@@ -29,7 +29,7 @@ async def execute(database_url: str, statement: str) -> None:
 async def test_a_mistake_of_ours_is_told_without_its_insides_and_logged_with_them(
     own_service: Service, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ada = own_service.person()
+    ada = own_service.user()
     await execute(database_url, "ALTER TABLE tasks RENAME COLUMN title TO name")
     failed = await ada.get("tasks", headers={"x-request-id": "trace-42"})
     problem = failed.json()
@@ -63,9 +63,9 @@ async def test_a_service_whose_schema_is_not_at_head_lives_and_is_not_ready(
 async def test_a_service_whose_database_is_gone_says_that_it_is_unavailable(
     postgresql_url: str, postgresql_server: PostgreSQL
 ) -> None:
-    async with serving(settings_for(postgresql_url)) as service:
-        ada = service.person()
-        await ada.made("tasks", title="Buy milk")
+    async with run_service(settings_for(postgresql_url)) as service:
+        ada = service.user()
+        await ada.create("tasks", title="Buy milk")
         name = postgresql_url.rpartition("/")[2]
         await _as_superuser(postgresql_server, f"ALTER DATABASE {name} CONNECTION LIMIT 0")
         await _as_superuser(
@@ -74,7 +74,7 @@ async def test_a_service_whose_database_is_gone_says_that_it_is_unavailable(
         gone = [await ada.get("tasks"), await ada.post("tasks", json={"title": "Buy oats"})]
         ready = await service.client.get("/health/ready")
         await _as_superuser(postgresql_server, f"ALTER DATABASE {name} CONNECTION LIMIT -1")
-        back = await ada.items("tasks")
+        back = await ada.list_items("tasks")
 
     assert [(one.status_code, one.json()["code"]) for one in [*gone, ready]] == [(503, "unavailable")] * 3
     assert [one.headers["retry-after"] for one in gone] == ["5", "5"]

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from tests.integration.http.listening import listening
-from tests.integration.http.service import Service
 from tests.polling import TIMEOUT_S
+from tests.support.service import Service
+from tests.support.socket_server import serve_on_socket
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -19,10 +19,10 @@ OFFERS = {
 @pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS)
 async def test_a_body_that_comes_with_the_offer_is_not_lost(service: Service, offer: str) -> None:
     """And the connection goes on as it began."""
-    ada, body = service.person(), b'{"title": "upgrade: milk"}'
+    ada, body = service.user(), b'{"title": "upgrade: milk"}'
     head = f"POST {ada.path('tasks')} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {ada.token}\r\n{offer}\r\n"
     request = f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
-    async with listening(service) as port, asyncio.timeout(TIMEOUT_S):
+    async with serve_on_socket(service.asgi) as port, asyncio.timeout(TIMEOUT_S):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         statuses = []
         for _ in range(2):
@@ -41,13 +41,13 @@ async def test_what_follows_an_offer_that_came_late_is_never_another_request(
     service: Service, offer: str, cut: int
 ) -> None:
     """A proxy takes it for a body; here it would be a request of whoever comes next on the connection."""
-    ada = service.person()
-    task = await ada.made("tasks", title="Milk")
+    ada = service.user()
+    task = await ada.create("tasks", title="Milk")
     smuggled = f"DELETE {ada.path('tasks')}/{task['id']} HTTP/1.1\r\nhost: localhost\r\n"
     smuggled += f"authorization: Bearer {ada.token}\r\n\r\n"
     head = f"POST {ada.path('tasks')} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {ada.token}\r\n{offer}\r\n"
     request = f"{head}content-type: application/json\r\ncontent-length: {len(smuggled)}\r\n\r\n".encode()
-    async with listening(service) as port, asyncio.timeout(TIMEOUT_S):
+    async with serve_on_socket(service.asgi) as port, asyncio.timeout(TIMEOUT_S):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for part in (request[:cut], request[cut:], smuggled.encode()):
             writer.write(part)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import httpx2
 
-from tests.integration.http.service import BASE_URL
 from tests.node import installed, node
 from tests.process_supervision import Account, supervised
+from tests.support.service import BASE_URL
 
 PROGRAM = Path(__file__).parents[2] / "fakes" / "better_auth"
 READY = "Better Auth is at "

@@ -9,9 +9,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.integration.http.listening import listening
-from tests.integration.http.service import BASE_URL, Service, serving, settings_for
 from tests.integration.mcp.wire import call, headers
+from tests.support.service import BASE_URL, Service, run_service, settings_for
+from tests.support.socket_server import serve_on_socket
 from tests.unit.identity.forgeries import EC_KEY, FORGERIES, LIFE_S, UNSIGNED
 from tests.unit.identity.provider import AUDIENCE, ISSUER, Provider, SigningKey
 
@@ -46,7 +46,7 @@ DOORS = {"REST": reading, "chat": talking, "MCP": by_mcp("current"), "MCP, older
 async def service(sqlite_url: str) -> AsyncIterator[Service]:
     async with (
         Provider(KEY, EC_KEY) as provider,
-        serving(settings_for(sqlite_url, **provider.variables)) as service,
+        run_service(settings_for(sqlite_url, **provider.variables)) as service,
     ):
         yield service
 
@@ -93,7 +93,7 @@ async def test_what_no_client_would_send_does_not_come_through_a_socket_either(s
         b"." * 100_000,
         b"x" * 1_000_000,
     ]
-    async with listening(service) as port:
+    async with serve_on_socket(service.asgi) as port:
         statuses = [await _status(port, value) for value in odd]
         last = await _status(port, right)
 

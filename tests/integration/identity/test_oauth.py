@@ -13,8 +13,8 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
 from pydantic import AnyUrl
 
-from tests.integration.http.service import BASE_URL, Person, Service, serving, settings_for
 from tests.integration.identity.better_auth import BetterAuth, Member
+from tests.support.service import BASE_URL, ApiUser, Service, run_service, settings_for
 
 CALLBACK = AnyUrl("http://127.0.0.1:3000/callback")
 MCP = f"{BASE_URL}/mcp"
@@ -62,7 +62,7 @@ class Consent:
 
 @pytest.fixture
 async def service(sqlite_url: str, provider: BetterAuth) -> AsyncIterator[Service]:
-    async with serving(settings_for(sqlite_url, **provider.variables)) as service:
+    async with run_service(settings_for(sqlite_url, **provider.variables)) as service:
         yield service
 
 
@@ -85,5 +85,5 @@ async def test_a_client_gets_in_by_the_metadata_alone(service: Service, provider
     assert MCP in claims["aud"]
     assert provider.url not in claims["aud"]
     assert parse_qs(urlsplit(consent.asked).query)["resource"] == [MCP]
-    assert await Person(ada.user_id, await ada.token(), service.client).items("tasks") == [made]
-    assert (await Person(ada.user_id, token, service.client).get("tasks")).status_code == 401
+    assert await ApiUser(ada.user_id, await ada.token(), service.client).list_items("tasks") == [made]
+    assert (await ApiUser(ada.user_id, token, service.client).get("tasks")).status_code == 401

@@ -10,9 +10,9 @@ import pytest
 
 from latchkey.domain.errors import Unauthenticated
 from latchkey.infrastructure.identity.jwks import JwksIdentity
-from tests.integration.http.service import Person, Service, serving, settings_for
 from tests.integration.identity.better_auth import BetterAuth, Member, better_auth
 from tests.integration.mcp.wire import message, post
+from tests.support.service import ApiUser, Service, run_service, settings_for
 from tests.unit.identity.clock import Clock
 from tests.unit.identity.provider import SigningKey
 
@@ -29,12 +29,12 @@ async def test_a_new_key_opens_doors_while_the_old_one_goes_on(
     sqlite_url: str, provider: BetterAuth, ada: Member
 ) -> None:
     """Better Auth keeps an old key for thirty days: who was signed in stays so."""
-    async with serving(settings_for(sqlite_url, **provider.variables)) as service:
+    async with run_service(settings_for(sqlite_url, **provider.variables)) as service:
         old = await ada.token()
-        assert (await Person(ada.user_id, old, service.client).get("tasks")).status_code == 200
+        assert (await ApiUser(ada.user_id, old, service.client).get("tasks")).status_code == 200
         await provider.rotate()
         new = await ada.token()
-        answers = [await Person(ada.user_id, token, service.client).get("tasks") for token in (new, old)]
+        answers = [await ApiUser(ada.user_id, token, service.client).get("tasks") for token in (new, old)]
 
     assert key_id_of(old) != key_id_of(new)
     assert [answer.status_code for answer in answers] == [200, 200]
@@ -45,14 +45,14 @@ async def test_an_outage_is_felt_only_by_a_service_that_has_no_keys_yet(sqlite_u
     async with AsyncExitStack() as stack:
         with better_auth(tmp_path / "log") as provider:
             settings = settings_for(sqlite_url, **provider.variables)
-            warm = await stack.enter_async_context(serving(settings))
+            warm = await stack.enter_async_context(run_service(settings))
             browser = await stack.enter_async_context(provider.browser())
             ada = await provider.signed_up(browser)
             used, unused = await ada.token(), await ada.token()
-            assert (await Person(ada.user_id, used, warm.client).get("tasks")).status_code == 200
-        cold = await stack.enter_async_context(serving(settings))
-        going_on = [await Person(ada.user_id, token, warm.client).get("tasks") for token in (used, unused)]
-        refused = await Person(ada.user_id, used, cold.client).get("tasks")
+            assert (await ApiUser(ada.user_id, used, warm.client).get("tasks")).status_code == 200
+        cold = await stack.enter_async_context(run_service(settings))
+        going_on = [await ApiUser(ada.user_id, token, warm.client).get("tasks") for token in (used, unused)]
+        refused = await ApiUser(ada.user_id, used, cold.client).get("tasks")
         by_mcp = [await status_by_mcp(one, used) for one in (warm, cold)]
 
     assert [answer.status_code for answer in going_on] == [200, 200]
@@ -65,12 +65,12 @@ async def test_a_flood_of_unknown_keys_at_every_door_makes_one_fetch(
     sqlite_url: str, provider: BetterAuth, ada: Member
 ) -> None:
     """And whoever has a right token is let in meanwhile."""
-    async with serving(settings_for(sqlite_url, **provider.variables)) as service:
-        person = Person(ada.user_id, await ada.token(), service.client)
+    async with run_service(settings_for(sqlite_url, **provider.variables)) as service:
+        person = ApiUser(ada.user_id, await ada.token(), service.client)
         assert (await person.get("tasks")).status_code == 200
         before = await provider.fetches()
         strangers = [await forged(await ada.token()) for _ in range(20)]
-        by_rest = [Person(ada.user_id, token, service.client).get("tasks") for token in strangers]
+        by_rest = [ApiUser(ada.user_id, token, service.client).get("tasks") for token in strangers]
         by_mcp = [status_by_mcp(service, token) for token in strangers]
         answers, statuses, mine = await asyncio.gather(
             asyncio.gather(*by_rest), asyncio.gather(*by_mcp), person.get("tasks")

@@ -14,9 +14,9 @@ from latchkey.interfaces.mcp.http.body import MAX_BYTES
 from latchkey.interfaces.mcp.http.errors import challenge
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import model_server
-from tests.integration.http.listening import listening
-from tests.integration.http.service import BASE_URL, Person, Service, asking, serving, settings_for
 from tests.integration.mcp.wire import call, headers, message
+from tests.support.service import BASE_URL, ApiUser, Service, model_variables, run_service, settings_for
+from tests.support.socket_server import serve_on_socket
 from tests.unit.identity.provider import AUDIENCE, ISSUER, Provider, SigningKey
 
 MCP = f"{BASE_URL}/mcp"
@@ -38,7 +38,7 @@ async def provider() -> AsyncIterator[Provider]:
 
 @pytest.fixture
 async def service(sqlite_url: str, provider: Provider) -> AsyncIterator[Service]:
-    async with serving(settings_for(sqlite_url, **provider.variables)) as service:
+    async with run_service(settings_for(sqlite_url, **provider.variables)) as service:
         yield service
 
 
@@ -93,14 +93,14 @@ async def test_no_scope_is_asked_for(service: Service) -> None:
 
 async def test_a_tool_that_a_context_token_does_not_grant_is_no_challenge(service: Service, era: str) -> None:
     """No 403 `insufficient_scope`: a client would go and get the person's own token, which opens everything."""
-    ada = Person("ada", token(), service.client)
-    smaller = (await ada.made("context-tokens", grants=["tasks:read"]))["token"]
+    ada = ApiUser("ada", token(), service.client)
+    smaller = (await ada.create("context-tokens", grants=["tasks:read"]))["token"]
     sent = call(era, "add_task", {"title": "Buy milk"})
     answer = await service.client.post("/mcp", json=sent, headers=headers(era, sent, smaller))
 
     assert "www-authenticate" not in answer.headers
     assert answer.json()["error"] == {"code": -32602, "message": "Unknown tool: add_task"}
-    assert await ada.items("tasks") == []
+    assert await ada.list_items("tasks") == []
 
 
 async def test_a_token_is_taken_only_where_it_was_meant_for(service: Service, era: str) -> None:
@@ -121,7 +121,7 @@ async def test_a_token_is_taken_only_where_it_was_meant_for(service: Service, er
     taken = {}
     for audience in expected:
         by_mcp = await listed(service, f"Bearer {token(audience)}", era)
-        by_rest = await Person("ada", token(audience), service.client).get("tasks")
+        by_rest = await ApiUser("ada", token(audience), service.client).get("tasks")
         taken[audience] = (by_mcp.status_code, by_rest.status_code)
 
     assert taken == expected
@@ -215,7 +215,7 @@ async def test_a_body_without_an_end_is_answered_over_a_socket_too(service: Serv
         length,
     )
     piece = CHUNK if b"Length" in length else b"%x\r\n%s\r\n" % (len(CHUNK), CHUNK)
-    async with listening(service) as port:
+    async with serve_on_socket(service.asgi) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         answer = asyncio.create_task(reader.readline())
         writer.write(head)
@@ -236,11 +236,11 @@ async def test_a_persons_token_is_passed_on_to_nobody(sqlite_url: str) -> None:
     """Neither to the model, nor to the provider of keys, nor by way of what the agent does: that has its own token."""
     async with Provider(KEY) as provider, model_server() as model:
         model.script += [calls(("add_task", '{"title": "Buy milk"}')), says("Done.")]
-        given = {**provider.variables, **asking(model)}
-        async with serving(settings_for(sqlite_url, **given)) as service:
-            ada = Person("ada", token(), service.client)
-            said = await ada.said("Buy milk, please")
-            async with service.mcp(ada.token) as client:
+        given = {**provider.variables, **model_variables(model)}
+        async with run_service(settings_for(sqlite_url, **given)) as service:
+            ada = ApiUser("ada", token(), service.client)
+            said = await ada.chat("Buy milk, please")
+            async with service.mcp_client(ada.token) as client:
                 await client.list_tools()
 
     assert [one["name"] for one in said["tool_calls"]] == ["add_task"]

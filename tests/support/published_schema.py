@@ -1,4 +1,4 @@
-"""The published schema as a judge: whatever the service answers in a test is what docs/openapi.json says it answers."""
+"""Checks responses against docs/openapi.json: status, headers, media type and body."""
 
 import json
 import re
@@ -12,25 +12,25 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 EVENTS = "text/event-stream"
-SOMETIMES = {"Retry-After", "Idempotency-Replayed"}
-"""Headers that an answer may do without."""
-DOCUMENT = json.loads((Path(__file__).parents[3] / "docs" / "openapi.json").read_text())
+OPTIONAL_HEADERS = {"Retry-After", "Idempotency-Replayed"}
+"""Headers that a response may lack although they are published."""
+DOCUMENT = json.loads((Path(__file__).parents[2] / "docs" / "openapi.json").read_text())
 
 
-async def check(response: httpx2.Response) -> None:
-    """Raises `AssertionError` if the answer is none that is published for its operation."""
+async def check_response(response: httpx2.Response) -> None:
+    """Raises `AssertionError` if the response is not published for its operation."""
     operation = _operation(response.request.method, response.request.url.path)
     if operation is None:
-        return  # there is no such route: MCP, or a test that leaves the beaten track
+        return  # not a published route: MCP, or a path that a test made up
     published = operation["responses"].get(str(response.status_code))
-    assert published is not None, f"{operation['operationId']} answered {response.status_code}, which is not published"
+    assert published is not None, f"{operation['operationId']} answered with unpublished {response.status_code}"
     _check_head(response, _resolved(published))
-    if _media_type(response) != EVENTS:  # those are held to their rules as they are read, in `event_source`
+    if _media_type(response) != EVENTS:  # `event_stream` checks these as they are read
         _check_body(response, _resolved(published), (await response.aread()))
 
 
 def _check_head(response: httpx2.Response, published: dict[str, Any]) -> None:
-    required = published["headers"].keys() - SOMETIMES
+    required = published["headers"].keys() - OPTIONAL_HEADERS
     assert required <= {name for name in required if name.lower() in response.headers}
     assert _media_type(response) in published.get("content", {"": {}})
 
@@ -41,8 +41,8 @@ def _check_body(response: httpx2.Response, published: dict[str, Any], body: byte
         assert body == b""
         return
     media_type = _media_type(response)
-    said = json.loads(body) if media_type.endswith("json") else body.decode()
-    _validator(json.dumps(content[media_type]["schema"])).validate(said)
+    document = json.loads(body) if media_type.endswith("json") else body.decode()
+    _validator(json.dumps(content[media_type]["schema"])).validate(document)
 
 
 def _media_type(response: httpx2.Response) -> str:
@@ -59,19 +59,23 @@ def _operations() -> list[tuple[str, re.Pattern[str], dict[str, Any]]]:
 
 
 def _operation(method: str, path: str) -> dict[str, Any] | None:
-    found = (one for its_method, pattern, one in _operations() if its_method == method and pattern.fullmatch(path))
-    return next(found, None)
+    matches = (
+        operation
+        for its_method, pattern, operation in _operations()
+        if its_method == method and pattern.fullmatch(path)
+    )
+    return next(matches, None)
 
 
 def _resolved(published: dict[str, Any]) -> dict[str, Any]:
     name = published.get("$ref", "").rpartition("/")[2]
-    found: dict[str, Any] = DOCUMENT["components"]["responses"][name] if name else published
-    return found
+    response: dict[str, Any] = DOCUMENT["components"]["responses"][name] if name else published
+    return response
 
 
 @cache
 def _validator(schema: str) -> Draft202012Validator:
-    """As strict as can be: what an answer has beyond its schema is a fault too."""
+    """A strict validator: a member that the schema does not name is an error too."""
     closed = json.loads(json.dumps(DOCUMENT), object_hook=_closed)
     resource = DRAFT202012.create_resource(closed)
     registry: Registry[Any] = Registry().with_resource("urn:latchkey", resource)

@@ -1,4 +1,4 @@
-"""A client of server-sent events that takes nothing but what the contract says."""
+"""A strict client of the event streams: it refuses any form that the contract does not name."""
 
 import json
 import re
@@ -9,16 +9,16 @@ from typing import Any
 
 import httpx2
 
-from tests.integration.http.service import Person
+from tests.support.service import ApiUser
 
 COMMENT = re.compile(rb":[^\r\n]*")
 EVENT = re.compile(rb"id: ([1-9][0-9]*)\nevent: ([a-z_]+\.[a-z]+)\ndata: ([^\r\n]+)")
-LAST = {"turn.completed", "turn.failed", "turn.cancelled", "turn.interrupted"}
+FINAL_EVENTS = {"turn.completed", "turn.failed", "turn.cancelled", "turn.interrupted"}
 
 
 @dataclass(frozen=True)
 class ServerSentEvent:
-    """`raw` is what was on the wire, its end included."""
+    """`raw` is the bytes received, with the blank line at the end."""
 
     seq: int
     name: str
@@ -26,26 +26,26 @@ class ServerSentEvent:
     raw: bytes
 
     @classmethod
-    def read(cls, raw: bytes) -> "ServerSentEvent":
-        """Raises `AssertionError` for anything but `id`, `event` and `data`, in that order, in lines that LF ends."""
-        found = EVENT.fullmatch(raw.removesuffix(b"\n\n"))
-        assert found, raw
-        seq, name, data = int(found[1]), found[2].decode(), json.loads(found[3])
+    def parse(cls, raw: bytes) -> "ServerSentEvent":
+        """Raises `AssertionError` unless it is `id`, `event` and `data`, in that order, in lines ended by LF."""
+        match = EVENT.fullmatch(raw.removesuffix(b"\n\n"))
+        assert match, raw
+        seq, name, data = int(match[1]), match[2].decode(), json.loads(match[3])
         assert data["seq"] == seq
         return cls(seq, name, data, raw)
 
     @property
-    def is_last(self) -> bool:
-        return self.name in LAST
+    def is_final(self) -> bool:
+        return self.name in FINAL_EVENTS
 
     @property
-    def told(self) -> dict[str, Any]:
-        """What happened, without the turn and the number."""
+    def payload(self) -> dict[str, Any]:
+        """The data without `turn_id` and `seq`."""
         return {name: value for name, value in self.data.items() if name not in {"turn_id", "seq"}}
 
 
 class EventSource:
-    """The events of one response, as they come."""
+    """Reads the events of one response as they arrive."""
 
     def __init__(self, response: httpx2.Response) -> None:
         self.response = response
@@ -54,7 +54,7 @@ class EventSource:
         self._unread = b""
 
     async def next(self) -> ServerSentEvent:
-        """The next one. Raises `EOFError` if the stream has closed, which it may only between two events."""
+        """The next event. Raises `EOFError` if the stream has closed; it may close only between two events."""
         while (event := self._event()) is None:
             try:
                 self._unread += await anext(self._chunks)
@@ -67,71 +67,71 @@ class EventSource:
         return [await self.next() for _ in range(count)]
 
     async def until(self, name: str) -> list[ServerSentEvent]:
-        """All up to the next one of that name."""
+        """All events up to and including the next one of that name."""
         events = [await self.next()]
         while events[-1].name != name:
             events.append(await self.next())
         return events
 
     async def rest(self) -> list[ServerSentEvent]:
-        """All that follow, until the server has closed the stream; they are numbered without gaps, and one is last."""
+        """All events until the server closes the stream. Asserts that `seq` has no gaps and only the last is final."""
         events: list[ServerSentEvent] = []
         try:
             while True:
                 events.append(await self.next())
         except EOFError:
-            assert [event.is_last for event in events] == [False] * (len(events) - 1) + [True] * bool(events)
+            assert [event.is_final for event in events] == [False] * (len(events) - 1) + [True] * bool(events)
             assert [event.seq for event in events] == [events[0].seq + nth for nth in range(len(events))]
             return events
 
     async def comment(self) -> None:
-        """Wait for one. Raises `AssertionError` if an event comes first."""
+        """Wait for a comment. Raises `AssertionError` if an event comes first."""
         before = self.comments
         while self.comments == before:
             self._unread += await anext(self._chunks)
             assert self._event() is None
 
     def _event(self) -> ServerSentEvent | None:
-        """The next one that has come whole."""
+        """The next event that has arrived completely."""
         while b"\n\n" in self._unread:
             block, _, self._unread = self._unread.partition(b"\n\n")
             if not COMMENT.fullmatch(block):
-                return ServerSentEvent.read(block + b"\n\n")
+                return ServerSentEvent.parse(block + b"\n\n")
             self.comments += 1
         return None
 
 
 @asynccontextmanager
-async def chatting(person: Person, message: str, **body: Any) -> AsyncIterator[EventSource]:
-    """A message that is answered as events; leaving closes the socket. `headers` are the request's."""
+async def stream_chat(user: ApiUser, message: str, **body: Any) -> AsyncIterator[EventSource]:
+    """Send a message and read the answer as events; leaving the context closes the socket."""
     headers = {"accept": "text/event-stream", **body.pop("headers", {})}
-    async with person.stream("POST", "chat", json={"message": message, **body}, headers=headers) as response:
+    async with user.stream("POST", "chat", json={"message": message, **body}, headers=headers) as response:
         yield await _opened(response)
 
 
 @asynccontextmanager
-async def following(person: Person, turn_id: str, **given: Any) -> AsyncIterator[EventSource]:
-    """The events of a turn; leaving closes the socket."""
-    async with person.stream("GET", f"turns/{turn_id}/events", **given) as response:
+async def stream_turn(user: ApiUser, turn_id: str, **options: Any) -> AsyncIterator[EventSource]:
+    """Read the events of a turn; leaving the context closes the socket."""
+    async with user.stream("GET", f"turns/{turn_id}/events", **options) as response:
         yield await _opened(response)
 
 
-async def replayed(person: Person, turn_id: str, **given: Any) -> list[ServerSentEvent]:
-    """All the events of a turn, to its end."""
-    async with following(person, turn_id, **given) as source:
+async def read_turn(user: ApiUser, turn_id: str, **options: Any) -> list[ServerSentEvent]:
+    """All events of a turn up to its end."""
+    async with stream_turn(user, turn_id, **options) as source:
         return await source.rest()
 
 
-def joined(events: list[ServerSentEvent]) -> bytes:
+def raw_bytes(events: list[ServerSentEvent]) -> bytes:
     return b"".join(event.raw for event in events)
 
 
-def text_of(events: list[ServerSentEvent]) -> str:
-    """What the deltas say, joined."""
+def answer_text(events: list[ServerSentEvent]) -> str:
+    """The text of all `message.delta` events, joined."""
     return "".join(event.data["text"] for event in events if event.name == "message.delta")
 
 
-def names_of(events: list[ServerSentEvent]) -> list[str]:
+def event_names(events: list[ServerSentEvent]) -> list[str]:
     return [event.name for event in events]
 
 
