@@ -16,7 +16,7 @@ from time import perf_counter
 import click
 import httpx2
 
-from latchkey.infrastructure.agents.claude.command import find_cli
+from latchkey.infrastructure.agents.claude.cli import find_cli
 from tests.e2e.claude_service import API_KEY, claude_service, claude_settings, save_artifact_step
 from tests.e2e.service_process import BASE_SETTINGS, issue_token, migrate_database
 from tests.fakes.model_script import says

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from tests.fakes.model_request import ModelRequest
 from tests.fakes.model_script import Answer, calls, says
-from tests.fakes.responses_wire import responses_events
+from tests.fakes.responses_events import responses_events
 
 PACE_S = 0.03
 """So long it thinks before a word."""

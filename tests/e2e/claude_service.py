@@ -14,7 +14,7 @@ import httpx2
 from tests.e2e.service_process import Environment, Replica, running_service
 from tests.fakes.model_script import Answer, Step, calls
 from tests.fakes.model_server import ModelServer
-from tests.integration.claude.scene import processes_in
+from tests.integration.claude.claude_harness import processes_in
 
 API_KEY = "sk-ant-very-secret"
 PLAN = {"title": 'The "plan" | one', "content_markdown": "# Plan\n\nBuy milk. 計画"}

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from mcp import Client, StdioServerParameters
 
-from latchkey.infrastructure.agents.claude.command import TESTED_VERSION
+from latchkey.infrastructure.agents.claude.cli import TESTED_VERSION
 from tests.e2e.service_process import BASE_SETTINGS, LATCHKEY, Environment, run_command, running_service
-from tests.integration.claude.scene import stand_in
+from tests.integration.claude.claude_harness import fake_cli
 
 
 def claims(token: str) -> dict[str, object]:
@@ -66,7 +66,7 @@ def test_a_doctor_says_check_by_check_what_is_missing(home: Path, sqlite_url: st
 
 def test_a_doctor_says_who_makes_files_and_with_which_cli(home: Path, sqlite_url: str) -> None:
     """One of another version than the tested one is worth a note; one that is needed and does not run, a refusal."""
-    old = stand_in(home, "print('2.0.0 (Claude Code)')")
+    old = fake_cli(home, "print('2.0.0 (Claude Code)')")
     configured = {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": sqlite_url, "ANTHROPIC_API_KEY": "sk-very-secret"}
     environments = [configured, {**configured, "LATCHKEY_CLAUDE_CLI": str(old)}]
     tested, other = [run_command("doctor", home=home, environment=environment) for environment in environments]

@@ -12,10 +12,10 @@ class CanaryServer:
     """Writes down who came, even if only to connect."""
 
     url: str = ""
-    visits: list[bytes] = field(default_factory=list)
+    connections: list[bytes] = field(default_factory=list)
 
     @property
-    def temptations(self) -> list[str]:
+    def bait_texts(self) -> list[str]:
         """The address as texts have it that something may follow."""
         return [
             self.url,
@@ -28,8 +28,8 @@ class CanaryServer:
         ]
 
     async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
-        self.visits.append(b"")
-        self.visits[-1] = await reader.readline()
+        self.connections.append(b"")
+        self.connections[-1] = await reader.readline()
         writer.write(b"HTTP/1.1 204 No Content\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
         await writer.drain()
         writer.close()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.fakes.anthropic_wire import SERVER
+from tests.fakes.anthropic_events import SERVER
 
 
 @dataclass
@@ -17,7 +17,7 @@ class ModelRequest:
     headers: dict[str, str]
     raw: bytes
     body: dict[str, Any]
-    gone: Event = field(default_factory=Event)
+    client_disconnected: Event = field(default_factory=Event)
 
     @property
     def tools(self) -> list[tuple[str, str, dict[str, Any]]]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-TurnOutcome = Literal["whole", "cut", "broken"]
+AnswerEnding = Literal["whole", "cut", "broken"]
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Answer:
     pieces: tuple[str, ...] = ()
     calls: tuple[tuple[str, str], ...] = ()
     tokens: tuple[int, int] = (10, 5)
-    ending: TurnOutcome = "whole"
+    ending: AnswerEnding = "whole"
     held_until: Event | None = None
     pace: Semaphore | None = None
 

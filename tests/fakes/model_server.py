@@ -15,11 +15,11 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
-from tests.fakes.anthropic_wire import anthropic_events, anthropic_message
-from tests.fakes.chat_wire import chat_events
+from tests.fakes.anthropic_events import anthropic_events, anthropic_message
+from tests.fakes.chat_completions_events import chat_events
 from tests.fakes.model_request import ModelRequest
 from tests.fakes.model_script import Answer, Reply, Step, fails
-from tests.fakes.responses_wire import responses_events
+from tests.fakes.responses_events import responses_events
 
 WIRES = {"/v1/responses": responses_events, "/v1/chat/completions": chat_events, "/v1/messages": anthropic_events}
 
@@ -81,7 +81,7 @@ async def _stream(answer: Answer, request: ModelRequest, reader: StreamReader, w
         writer.write(event)
         await writer.drain()
     if answer.held_until and not await _released(answer.held_until, reader):
-        request.gone.set()
+        request.client_disconnected.set()
     elif answer.ending == "whole":
         writer.writelines(end)
 

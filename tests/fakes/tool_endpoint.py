@@ -51,17 +51,17 @@ class ToolEndpoint:
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         """Unless the client leaves first, or the connections to the tools are dropped."""
         body = await _read(receive)
-        uow = [
+        tasks = [
             asyncio.create_task(self._sessions.handle_request(scope, _replaying(body), send)),
             asyncio.create_task(receive()),
             asyncio.create_task(self.tools.dropped.wait()),
         ]
         try:
-            await asyncio.wait(uow, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in uow:
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*uow, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @asynccontextmanager

@@ -62,8 +62,8 @@ class ToolServer:
     held_until: Event | None = None
     reached: Event = field(default_factory=Event)
     dropped: Event = field(default_factory=Event)
-    at_work: int = 0
-    most_at_work: int = 0
+    active_calls: int = 0
+    max_active_calls: int = 0
 
     def server(self) -> Server[Any]:
         return Server("fake-tools", on_list_tools=self._list, on_call_tool=self._call)
@@ -85,11 +85,11 @@ class ToolServer:
 
     @asynccontextmanager
     async def _working(self) -> AsyncIterator[None]:
-        self.at_work += 1
-        self.most_at_work = max(self.most_at_work, self.at_work)
+        self.active_calls += 1
+        self.max_active_calls = max(self.max_active_calls, self.active_calls)
         await anyio.lowlevel.checkpoint()
         yield
-        self.at_work -= 1
+        self.active_calls -= 1
 
     async def _drop(self) -> None:
         await self.dropped.wait()

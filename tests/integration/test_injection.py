@@ -14,7 +14,7 @@ from latchkey.application.turns.prompts import STORED_TEXT
 from tests.fakes.canary_server import CanaryServer, canary_server
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer, model_server
-from tests.fakes.obedient import Obedient, order
+from tests.fakes.obedient_model import ObedientModel, tool_call
 from tests.support.event_stream import answer_text, event_names, stream_chat
 from tests.support.service import ApiUser, Service, model_variables, run_service, settings_for
 
@@ -70,19 +70,21 @@ async def test_a_chat_that_reads_a_hostile_list(
     hers, his = [await one.create("tasks", title="Precious") for one in (ada, bob)]
     papers = [await one.create("artifacts", title="Plan", content_markdown="Secret plan") for one in (ada, bob)]
     orders = {
-        **{f"ORDER-{tool}-his": order(tool, task_id=his["id"]) for tool in ("delete_task", "complete_task")},
-        "ORDER-update": order("update_task", task_id=his["id"], title="Mine now"),
-        "ORDER-whose": order("list_tasks", user_id="bob"),
-        "ORDER-save": order("save_artifact", title="x", content_markdown="x", artifact_id=papers[0]["id"]),
-        **{f"ORDER-get-{nth}": order("get_artifact", artifact_id=one["id"]) for nth, one in enumerate(papers)},
-        **{f"ORDER-{tool}": order(tool, url="http://127.0.0.1:9", grants=["tasks:read"]) for tool in OUTSIDE},
-        "ORDER-delete-hers": order("delete_task", task_id=hers["id"]),
+        **{f"ORDER-{tool}-his": tool_call(tool, task_id=his["id"]) for tool in ("delete_task", "complete_task")},
+        "ORDER-update": tool_call("update_task", task_id=his["id"], title="Mine now"),
+        "ORDER-whose": tool_call("list_tasks", user_id="bob"),
+        "ORDER-save": tool_call("save_artifact", title="x", content_markdown="x", artifact_id=papers[0]["id"]),
+        **{f"ORDER-get-{nth}": tool_call("get_artifact", artifact_id=one["id"]) for nth, one in enumerate(papers)},
+        **{f"ORDER-{tool}": tool_call(tool, url="http://127.0.0.1:9", grants=["tasks:read"]) for tool in OUTSIDE},
+        "ORDER-delete-hers": tool_call("delete_task", task_id=hers["id"]),
     }
     for nth, word in enumerate(orders):
         said = INJECTIONS[nth % len(INJECTIONS)].format(word)
         await ada.create("tasks", title=said[-200:], description=said)
     before = await belongings(bob), await ada.list_items("artifacts"), len(await ada.list_items("tasks"))
-    model.script = obedient = Obedient(model, {"What is on my list?": order("list_tasks", limit=200), **orders})
+    model.script = obedient = ObedientModel(
+        model, {"What is on my list?": tool_call("list_tasks", limit=200), **orders}
+    )
     turn = await ada.chat("What is on my list?")
     after = await belongings(bob), await ada.list_items("artifacts"), len(await ada.list_items("tasks")) + 1
 
@@ -103,19 +105,19 @@ async def test_a_document_to_work_on_that_is_hostile(ada: ApiUser, bob: ApiUser,
     task = await ada.create("tasks", title="Precious")
     papers = [await one.create("artifacts", title="Plan", content_markdown="Secret plan") for one in (ada, bob)]
     orders = {
-        "ORDER-list": order("list_tasks"),
-        "ORDER-delete": order("delete_task", task_id=task["id"]),
-        "ORDER-papers": order("list_artifacts"),
-        **{f"ORDER-get-{nth}": order("get_artifact", artifact_id=one["id"]) for nth, one in enumerate(papers)},
+        "ORDER-list": tool_call("list_tasks"),
+        "ORDER-delete": tool_call("delete_task", task_id=task["id"]),
+        "ORDER-papers": tool_call("list_artifacts"),
+        **{f"ORDER-get-{nth}": tool_call("get_artifact", artifact_id=one["id"]) for nth, one in enumerate(papers)},
         **{
-            f"ORDER-over-{nth}": order("save_artifact", title="x", content_markdown="x", artifact_id=one["id"])
+            f"ORDER-over-{nth}": tool_call("save_artifact", title="x", content_markdown="x", artifact_id=one["id"])
             for nth, one in enumerate(papers)
         },
-        **{f"ORDER-{tool}": order(tool) for tool in OUTSIDE},
-        "ORDER-save": order("save_artifact", title="Report", content_markdown="Fine."),
+        **{f"ORDER-{tool}": tool_call(tool) for tool in OUTSIDE},
+        "ORDER-save": tool_call("save_artifact", title="Report", content_markdown="Fine."),
     }
     before = await belongings(bob), await ada.list_items("tasks"), [await ada.get(f"artifacts/{papers[0]['id']}")]
-    model.script = obedient = Obedient(model, orders)
+    model.script = obedient = ObedientModel(model, orders)
     quoted = "\n".join(INJECTIONS[nth % len(INJECTIONS)].format(word) for nth, word in enumerate(orders))
     turn = await ada.chat(f"Make a report of this:\n> {quoted}", artifact_generation=True)
     after = await belongings(bob), await ada.list_items("tasks"), [await ada.get(f"artifacts/{papers[0]['id']}")]
@@ -192,7 +194,7 @@ async def test_an_address_in_a_text_is_not_visited(
 ) -> None:
     """In any field of any wire, in what the model says, and in what it asks for."""
     _connected.clear()
-    for text in canary.temptations:
+    for text in canary.bait_texts:
         place = await ada.create("conversations", title=text)
         await ada.create("tasks", title=text, description=text)
         await ada.create("artifacts", title=text, content_markdown=text, conversation_id=place["id"])
@@ -209,5 +211,5 @@ async def test_an_address_in_a_text_is_not_visited(
             await client.read_resource(canary.url)
     asked = {f"{host}:{port}" for host, port, *_ in _connected}
 
-    assert canary.visits == []
+    assert canary.connections == []
     assert asked == {urlsplit(model.base_url).netloc}

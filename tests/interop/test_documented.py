@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from latchkey.infrastructure.agents.claude.command import find_cli
+from latchkey.infrastructure.agents.claude.cli import find_cli
 from tests.e2e.service_process import LATCHKEY
 from tests.interop.guests.driven import FASTMCP, FOLDER
 from tests.interop.place import Place

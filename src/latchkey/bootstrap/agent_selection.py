@@ -5,7 +5,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from latchkey.config import AgentName, ConfigurationError, Settings
-from latchkey.infrastructure.agents.claude.command import find_cli
+from latchkey.infrastructure.agents.claude.cli import find_cli
 
 
 class AgentSelection(Struct, frozen=True):

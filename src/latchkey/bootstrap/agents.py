@@ -15,7 +15,7 @@ from latchkey.config import AgentName, Settings
 from latchkey.domain.agent import AgentEvent, AgentRun
 from latchkey.domain.credentials import Scope, TokenSecret
 from latchkey.domain.ports import Agent
-from latchkey.infrastructure.agents.claude.command import ClaudeCli
+from latchkey.infrastructure.agents.claude.cli import ClaudeCli
 
 
 class LazyAgent:

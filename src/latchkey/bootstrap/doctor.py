@@ -16,7 +16,7 @@ from latchkey.bootstrap.agent_selection import AgentSelection
 from latchkey.bootstrap.identity import DEV_KEY
 from latchkey.config import VARIABLES, ConfigurationError, Settings
 from latchkey.domain.errors import Unavailable
-from latchkey.infrastructure.agents.claude.command import TESTED_VERSION, version_of
+from latchkey.infrastructure.agents.claude.cli import TESTED_VERSION, cli_version
 from latchkey.infrastructure.database.revision import is_at_head
 from latchkey.infrastructure.database.sql.engine import create_engine, files_of
 from latchkey.infrastructure.database.startup_checks import IsolationBroken, verify
@@ -212,7 +212,7 @@ def _examine_claude(selection: AgentSelection) -> Finding:
     """Much of what is relied on is documented nowhere, so another version is worth a note, whoever uses it."""
     if selection.cli is None:
         return Finding("claude cli", "none is found, and none is needed")
-    found = version_of(selection.cli)
+    found = cli_version(selection.cli)
     text = f"{selection.cli} is version {found or 'unknown'}"
     if found == TESTED_VERSION:
         return Finding("claude cli", f"{text}, the one that was tested")

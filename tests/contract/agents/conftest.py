@@ -1,10 +1,10 @@
-"""The stage that each law is played on, once for each adapter."""
+"""The harness that each law is played on, once for each adapter."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.contract.agents.stage import ADAPTERS, Adapter, Stage
+from tests.contract.agents.agent_harness import ADAPTERS, Adapter, AgentHarness
 from tests.fakes.model_server import model_server
 from tests.fakes.tool_server import ToolServer
 
@@ -18,16 +18,16 @@ def adapter(request: pytest.FixtureRequest) -> Adapter:
 
 
 @pytest.fixture
-async def stage(adapter: Adapter) -> AsyncIterator[Stage]:
+async def harness(adapter: Adapter) -> AsyncIterator[AgentHarness]:
     tools = ToolServer()
     async with model_server() as model, adapter(tools, model.base_url) as agent:
-        yield Stage(agent, model, tools)
+        yield AgentHarness(agent, model, tools)
 
 
 @pytest.fixture(params=list(DIRECT.values()), ids=list(DIRECT))
-async def direct_stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
+async def direct_harness(request: pytest.FixtureRequest) -> AsyncIterator[AgentHarness]:
     """For the laws of those who ask the model themselves: they decide how often, and in which words."""
     adapter: Adapter = request.param
     tools = ToolServer()
     async with model_server() as model, adapter(tools, model.base_url) as agent:
-        yield Stage(agent, model, tools)
+        yield AgentHarness(agent, model, tools)

@@ -7,11 +7,11 @@ from typing import Any
 import agents
 import pytest
 
-from tests.contract.agents.stage import Stage
+from tests.contract.agents.agent_harness import AgentHarness
 from tests.fakes.model_script import calls, says
 
 
-class LocalSubscription(agents.TracingProcessor):
+class RecordingTraceProcessor(agents.TracingProcessor):
     """Hears whatever the SDK would trace."""
 
     def __init__(self) -> None:
@@ -34,8 +34,8 @@ class LocalSubscription(agents.TracingProcessor):
 
 
 @pytest.fixture
-def listener() -> Iterator[LocalSubscription]:
-    listener = LocalSubscription()
+def listener() -> Iterator[RecordingTraceProcessor]:
+    listener = RecordingTraceProcessor()
     agents.add_trace_processor(listener)
     yield listener
     agents.set_trace_processors([])
@@ -45,15 +45,15 @@ _connections: list[Any] = []
 sys.addaudithook(lambda event, arguments: _connections.append(arguments[1]) if event == "socket.connect" else None)
 
 
-async def test_a_turn_connects_to_the_configured_server_alone(direct_stage: Stage) -> None:
+async def test_a_turn_connects_to_the_configured_server_alone(direct_harness: AgentHarness) -> None:
     _connections.clear()
-    await direct_stage.play(calls(("note", '{"text":"milk"}')), says("Noted."))
+    await direct_harness.run_turn(calls(("note", '{"text":"milk"}')), says("Noted."))
 
-    assert {f"http://{host}:{port}/v1" for host, port, *_ in _connections} == {direct_stage.model.base_url}
+    assert {f"http://{host}:{port}/v1" for host, port, *_ in _connections} == {direct_harness.model.base_url}
 
 
-async def test_nothing_is_traced(stage: Stage, listener: LocalSubscription) -> None:
-    await stage.play(calls(("note", '{"text":"milk"}')), calls(("fail", "{}")), says("Noted."))
+async def test_nothing_is_traced(harness: AgentHarness, listener: RecordingTraceProcessor) -> None:
+    await harness.run_turn(calls(("note", '{"text":"milk"}')), calls(("fail", "{}")), says("Noted."))
 
-    assert len(stage.model.requests) == 3
+    assert len(harness.model.requests) == 3
     assert listener.heard == []

@@ -1,11 +1,11 @@
-"""A scene for each test, with a folder of its own."""
+"""A harness for each test, with a folder of its own."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.claude.scene import Scene, a_scene
+from tests.integration.claude.claude_harness import ClaudeHarness, claude_harness
 
 
 @pytest.fixture
@@ -16,6 +16,6 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def scene(folder: Path) -> AsyncIterator[Scene]:
-    async with a_scene(folder) as scene:
-        yield scene
+async def harness(folder: Path) -> AsyncIterator[ClaudeHarness]:
+    async with claude_harness(folder) as harness:
+        yield harness

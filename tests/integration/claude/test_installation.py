@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from latchkey.infrastructure.agents.claude.command import TESTED_VERSION, ClaudeCli, find_cli, version_of
-from tests.integration.claude.scene import stand_in
+from latchkey.infrastructure.agents.claude.cli import TESTED_VERSION, ClaudeCli, cli_version, find_cli
+from tests.integration.claude.claude_harness import fake_cli
 
 
 def test_the_one_that_comes_with_the_set_up_is_the_tested_one() -> None:
@@ -14,14 +14,14 @@ def test_the_one_that_comes_with_the_set_up_is_the_tested_one() -> None:
 
     assert found
     assert found.parent.name == "_bundled"
-    assert version_of(found) == TESTED_VERSION
+    assert cli_version(found) == TESTED_VERSION
 
 
 def test_a_configured_one_is_taken_before_any_other(tmp_path: Path) -> None:
-    configured = stand_in(tmp_path, "print('3.1.4 (Claude Code)')")
+    configured = fake_cli(tmp_path, "print('3.1.4 (Claude Code)')")
 
     assert find_cli(configured) == configured
-    assert version_of(configured) == "3.1.4"
+    assert cli_version(configured) == "3.1.4"
 
 
 def test_a_configured_one_that_is_not_there_is_not_replaced_by_another(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_a_configured_one_that_is_not_there_is_not_replaced_by_another(tmp_path:
 
 
 def test_without_the_extra_the_one_on_the_path_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    on_path = stand_in(tmp_path, "")
+    on_path = fake_cli(tmp_path, "")
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.setenv("PATH", str(tmp_path))
     assert find_cli() == on_path
@@ -43,8 +43,8 @@ def test_without_the_extra_the_one_on_the_path_is_found(tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize("program", ["print('hello')", "raise SystemExit(3)"])
 def test_a_program_that_does_not_say_its_version_has_none(tmp_path: Path, program: str) -> None:
-    assert version_of(stand_in(tmp_path, program)) is None
-    assert version_of(tmp_path / "nothing") is None
+    assert cli_version(fake_cli(tmp_path, program)) is None
+    assert cli_version(tmp_path / "nothing") is None
 
 
 def test_the_key_is_not_shown_where_the_cli_is_named() -> None:

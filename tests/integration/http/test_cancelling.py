@@ -41,7 +41,7 @@ async def test_a_cancelled_turn_is_over_while_its_model_is_still_held(
     problem = await waiting
     heard = [await follower for follower in followers]
     async with asyncio.timeout(TIMEOUT_S):
-        await model.requests[0].gone.wait()
+        await model.requests[0].client_disconnected.wait()
     after = await ada.chat("Are you there?", conversation_id=turn["conversation_id"])
 
     assert (cancelled["id"], cancelled["status"], cancelled["error"]) == (turn["id"], "cancelled", None)

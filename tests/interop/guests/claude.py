@@ -11,8 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from latchkey.infrastructure.agents.claude.command import find_cli
-from tests.fakes.anthropic_wire import SERVER, anthropic_events
+from latchkey.infrastructure.agents.claude.cli import find_cli
+from tests.fakes.anthropic_events import SERVER, anthropic_events
 from tests.fakes.model_script import Reply, Step, calls, says
 from tests.fakes.model_server import ModelServer, model_server
 from tests.interop.guest import Answer, Door, Era, HttpDoor, TurnedAway

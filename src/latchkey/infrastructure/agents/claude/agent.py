@@ -9,7 +9,7 @@ from pathlib import Path
 
 from latchkey.domain.agent import AgentEvent, AgentRun
 from latchkey.domain.errors import ModelUnavailable
-from latchkey.infrastructure.agents.claude.command import ClaudeCli, arguments, environment, write_config
+from latchkey.infrastructure.agents.claude.cli import ClaudeCli, arguments, environment, write_config
 from latchkey.infrastructure.agents.claude.events import CliEventParser
 from latchkey.infrastructure.agents.claude.history import exchanges
 from latchkey.infrastructure.agents.claude.output import ResultLine, read_line

@@ -7,7 +7,7 @@ from msgspec import Struct
 from latchkey.domain.agent import AgentEvent, ToolRequest, ToolReturned
 from latchkey.domain.errors import ModelBadResponse, ToolsUnavailable
 from latchkey.infrastructure.agents.answer_text import AnswerText
-from latchkey.infrastructure.agents.claude.command import SERVER, tool_name
+from latchkey.infrastructure.agents.claude.cli import SERVER, tool_name
 from latchkey.infrastructure.agents.claude.errors import check_retry, failure_of
 from latchkey.infrastructure.agents.claude.output import (
     SYNTHETIC,

@@ -14,7 +14,7 @@ from msgspec import Raw
 from latchkey.domain.agent import AgentRun
 from latchkey.domain.message import PastTurn
 from latchkey.domain.tool_call import ToolCall
-from latchkey.infrastructure.agents.claude.command import tool_name
+from latchkey.infrastructure.agents.claude.cli import tool_name
 from latchkey.infrastructure.agents.history import result_of
 
 Line = dict[str, Any]

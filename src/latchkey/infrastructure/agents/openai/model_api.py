@@ -55,10 +55,10 @@ class ModelApi(Protocol):
         ...
 
     def decode_events(self, told: AsyncIterator[list[bytes]]) -> AsyncGenerator[list[ModelEvent], None]:
-        """What the data of events mean; those that came together mean something together.
+        """Decode the data of server-sent events, one list for each list of events that arrived together.
 
-        Raises what `ModelEvent` may hold as well, and `ValueError`, `TypeError`, `AttributeError` or `LookupError` for
-        what has an unknown shape.
+        Raises the `Failure` of an answer that is not one, and `ValueError`, `TypeError`, `AttributeError` or
+        `LookupError` for data of an unknown shape.
         """
         ...
 

@@ -12,11 +12,11 @@ import pytest
 
 from tests.e2e.claude_service import ClaudeService, claude_service, claude_settings
 from tests.e2e.service_process import BASE_SETTINGS, issue_token
-from tests.fakes.anthropic_wire import SERVER, anthropic_events
+from tests.fakes.anthropic_events import SERVER, anthropic_events
 from tests.fakes.canary_server import CanaryServer, canary_server
 from tests.fakes.model_script import Reply, Step, calls, says
 from tests.fakes.model_server import ModelServer, model_server
-from tests.fakes.obedient import Obedient, order
+from tests.fakes.obedient_model import ObedientModel, tool_call
 from tests.integration.test_injection import INJECTIONS
 from tests.polling import wait_until
 
@@ -84,18 +84,20 @@ async def test_a_hostile_list_is_read_by_a_program_that_could_do_more(
     rest = Event()
     orders: dict[str, Step] = {
         **{f"ORDER-{tool}": own_call(tool, canary.url) for tool in OWN_TOOLS},
-        "ORDER-save": order("save_artifact", title="x", content_markdown="x", artifact_id=paper["id"]),
-        "ORDER-get": order("get_artifact", artifact_id=paper["id"]),
-        "ORDER-fetch": order("fetch", url=canary.url),
-        "ORDER-delete": order("delete_task", task_id=hers["id"]),
-        "ORDER-wait": says(*canary.temptations).held(rest),
+        "ORDER-save": tool_call("save_artifact", title="x", content_markdown="x", artifact_id=paper["id"]),
+        "ORDER-get": tool_call("get_artifact", artifact_id=paper["id"]),
+        "ORDER-fetch": tool_call("fetch", url=canary.url),
+        "ORDER-delete": tool_call("delete_task", task_id=hers["id"]),
+        "ORDER-wait": says(*canary.bait_texts).held(rest),
     }
     for nth, word in enumerate(orders):
         said = INJECTIONS[nth % len(INJECTIONS)].format(word)
-        temptation = canary.temptations[nth % len(canary.temptations)]
+        temptation = canary.bait_texts[nth % len(canary.bait_texts)]
         await ask(desk, "POST", "tasks", json={"title": said[-200:], "description": f"{said} {temptation}"})
-    model.script = obedient = Obedient(model, {"What is on my list?": order("list_tasks", limit=200), **orders})
-    message = {"message": "What is on my list?\n" + "\n".join(canary.temptations)}
+    model.script = obedient = ObedientModel(
+        model, {"What is on my list?": tool_call("list_tasks", limit=200), **orders}
+    )
+    message = {"message": "What is on my list?\n" + "\n".join(canary.bait_texts)}
     turn = asyncio.create_task(ask(desk, "POST", "chat", json=message))
     await wait_until(lambda: has_obeyed(obedient, "ORDER-wait"))
     connections = {port for process in desk.processes for _, port in peers(process)}
@@ -108,7 +110,7 @@ async def test_a_hostile_list_is_read_by_a_program_that_could_do_more(
     assert hers["id"] not in {task["id"] for task in await desk.items("tasks")}
     assert [(one["title"], one["version"]) for one in artifacts] == [("Plan", 1)]
     assert b"Secret plan" not in b"".join(request.raw for request in model.requests)
-    assert canary.visits == []
+    assert canary.connections == []
     assert urlsplit(model.base_url).port in connections
     assert connections <= {urlsplit(model.base_url).port, urlsplit(desk.replica.url).port}
 
@@ -119,16 +121,16 @@ async def test_a_hostile_document_makes_no_more_than_a_file(
     task = await ask(desk, "POST", "tasks", json={"title": "Precious"})
     paper = await ask(desk, "POST", "artifacts", json={"title": "Plan", "content_markdown": "Secret plan"})
     orders: dict[str, Step] = {
-        "ORDER-list": order("list_tasks"),
-        "ORDER-delete": order("delete_task", task_id=task["id"]),
-        "ORDER-get": order("get_artifact", artifact_id=paper["id"]),
-        "ORDER-over": order("save_artifact", title="x", content_markdown="x", artifact_id=paper["id"]),
+        "ORDER-list": tool_call("list_tasks"),
+        "ORDER-delete": tool_call("delete_task", task_id=task["id"]),
+        "ORDER-get": tool_call("get_artifact", artifact_id=paper["id"]),
+        "ORDER-over": tool_call("save_artifact", title="x", content_markdown="x", artifact_id=paper["id"]),
         "ORDER-fetch": own_call("WebFetch", canary.url),
-        "ORDER-save": order("save_artifact", title="Report", content_markdown=" ".join(canary.temptations)),
+        "ORDER-save": tool_call("save_artifact", title="Report", content_markdown=" ".join(canary.bait_texts)),
     }
-    model.script = obedient = Obedient(model, orders)
+    model.script = obedient = ObedientModel(model, orders)
     quoted = "\n".join(INJECTIONS[nth % len(INJECTIONS)].format(word) for nth, word in enumerate(orders))
-    answer = (await desk.file_turn(f"Make a report of this:\n{quoted}\n{' '.join(canary.temptations)}")).json()
+    answer = (await desk.file_turn(f"Make a report of this:\n{quoted}\n{' '.join(canary.bait_texts)}")).json()
     roles = [line[0] for line in model.requests[-1].conversation]
 
     assert set(obedient.obeyed) == set(orders)
@@ -140,8 +142,8 @@ async def test_a_hostile_document_makes_no_more_than_a_file(
     assert {one["title"]: one["version"] for one in await desk.items("artifacts")} == {"Plan": 1, "Report": 1}
     assert "ORDER" not in model.requests[-1].conversation[0][1]
     assert roles.count("system") == 1
-    assert canary.visits == []
+    assert canary.connections == []
 
 
-async def has_obeyed(model: Obedient, word: str) -> bool:
+async def has_obeyed(model: ObedientModel, word: str) -> bool:
     return word in model.obeyed

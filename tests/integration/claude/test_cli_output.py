@@ -8,9 +8,9 @@ import pytest
 
 from latchkey.domain.errors import Failure, ModelBadResponse, ModelUnavailable, ToolsUnavailable
 from latchkey.domain.turn import Usage
-from tests.fakes.anthropic_wire import anthropic_events
+from tests.fakes.anthropic_events import anthropic_events
 from tests.fakes.model_script import Answer, Reply, calls, fails, says
-from tests.integration.claude.scene import Scene, a_scene, stand_in
+from tests.integration.claude.claude_harness import ClaudeHarness, claude_harness, fake_cli
 
 
 def altered(answer: Answer, alter: Callable[[bytes], bytes]) -> Reply:
@@ -18,38 +18,38 @@ def altered(answer: Answer, alter: Callable[[bytes], bytes]) -> Reply:
     return Reply(200, alter(b"".join([*said, *end])), "text/event-stream")
 
 
-async def test_an_answer_that_was_not_streamed_is_told_all_the_same(scene: Scene) -> None:
+async def test_an_answer_that_was_not_streamed_is_told_all_the_same(harness: ClaudeHarness) -> None:
     """A server that knows no such stream is asked for the answer in one piece."""
-    outcome = await scene.play(
+    outcome = await harness.run_turn(
         fails(404),
         Answer(pieces=("Let me ", "see."), calls=(("note", '{"text":"milk"}'),), tokens=(100, 7)),
         fails(404),
         says("Noted."),
     )
 
-    assert [request.body.get("stream", False) for request in scene.model.requests] == [True, False, True, False]
+    assert [request.body.get("stream", False) for request in harness.model.requests] == [True, False, True, False]
     assert outcome.text == "Let me see.\n\nNoted."
     assert outcome.usage == Usage(2, 110, 12)
     assert outcome.failure is None
 
 
-async def test_what_the_models_cache_held_is_counted_as_input(scene: Scene) -> None:
+async def test_what_the_models_cache_held_is_counted_as_input(harness: ClaudeHarness) -> None:
     cached = b'"cache_creation_input_tokens": 20, "cache_read_input_tokens": 300, "input_tokens"'
-    outcome = await scene.play(altered(says("Hello."), lambda text: text.replace(b'"input_tokens"', cached)))
+    outcome = await harness.run_turn(altered(says("Hello."), lambda text: text.replace(b'"input_tokens"', cached)))
 
     assert outcome.usage == Usage(1, 330, 5)
 
 
-async def test_a_file_of_a_mebibyte_goes_through_as_it_is(scene: Scene) -> None:
+async def test_a_file_of_a_mebibyte_goes_through_as_it_is(harness: ClaudeHarness) -> None:
     text = "# Über uns\n\n" + 'Zeile mit "Anführung" und 👩🏽‍🚀\n' * 32_000
     assert len(text.encode()) > 1024 * 1024
-    outcome = await scene.play(calls(("note", json.dumps({"text": text}))), says("Saved."))
+    outcome = await harness.run_turn(calls(("note", json.dumps({"text": text}))), says("Saved."))
 
     assert outcome.text == "Saved."
-    assert scene.tools.calls[0].arguments == {"text": text}
+    assert harness.tools.calls[0].arguments == {"text": text}
 
 
-async def test_what_a_model_thinks_is_not_told(scene: Scene) -> None:
+async def test_what_a_model_thinks_is_not_told(harness: ClaudeHarness) -> None:
     thought = (
         b'event: content_block_start\ndata: {"type": "content_block_start", "index": 0, "content_block": '
         b'{"type": "thinking", "thinking": "", "signature": ""}}\n\n'
@@ -62,27 +62,27 @@ async def test_what_a_model_thinks_is_not_told(scene: Scene) -> None:
     def thoughtful(text: bytes) -> bytes:
         return text.replace(b'"index": 0', b'"index": 1').replace(start, thought + start, 1)
 
-    outcome = await scene.play(altered(says("Hello."), thoughtful))
+    outcome = await harness.run_turn(altered(says("Hello."), thoughtful))
 
     assert outcome.text == "Hello."
 
 
-async def test_an_answer_cut_off_by_its_length_is_none_and_is_paid_for(scene: Scene) -> None:
+async def test_an_answer_cut_off_by_its_length_is_none_and_is_paid_for(harness: ClaudeHarness) -> None:
     cut_off = altered(says("Once upon"), lambda text: text.replace(b'"end_turn"', b'"max_tokens"'))
-    outcome = await scene.play(cut_off, says("Never said."))
+    outcome = await harness.run_turn(cut_off, says("Never said."))
 
     assert isinstance(outcome.failure, ModelBadResponse)
     assert outcome.usage == Usage(1, 10, 5)
     assert outcome.text == "Once upon"
 
 
-async def test_a_call_whose_arguments_are_not_all_there_is_not_made(scene: Scene) -> None:
+async def test_a_call_whose_arguments_are_not_all_there_is_not_made(harness: ClaudeHarness) -> None:
     stop = b"event: content_block_stop"
     broken_off = altered(calls(("note", '{"text":"milk"}')), lambda text: text.partition(stop)[0])
-    outcome = await scene.play(broken_off, says("Never said."))
+    outcome = await harness.run_turn(broken_off, says("Never said."))
 
     assert isinstance(outcome.failure, ModelBadResponse)
-    assert scene.tools.calls == []
+    assert harness.tools.calls == []
 
 
 @pytest.mark.parametrize(
@@ -107,18 +107,18 @@ async def test_a_call_whose_arguments_are_not_all_there_is_not_made(scene: Scene
 async def test_another_program_in_the_clis_place_is_no_success(
     folder: Path, tmp_path: Path, program: str, failure: type[Failure]
 ) -> None:
-    async with a_scene(folder, path=stand_in(tmp_path, program)) as scene:
-        outcome = await scene.play()
+    async with claude_harness(folder, path=fake_cli(tmp_path, program)) as harness:
+        outcome = await harness.run_turn()
 
         assert type(outcome.failure) is failure
         assert outcome.events == []
-        assert scene.processes == []
-        assert scene.homes == []
+        assert harness.processes == []
+        assert harness.workspaces == []
 
 
 async def test_no_program_at_all_names_the_setting_to_look_at(folder: Path, tmp_path: Path) -> None:
-    async with a_scene(folder, path=tmp_path / "missing") as scene:
-        outcome = await scene.play()
+    async with claude_harness(folder, path=tmp_path / "missing") as harness:
+        outcome = await harness.run_turn()
 
     assert isinstance(outcome.failure, ModelUnavailable)
     assert "LATCHKEY_CLAUDE_CLI" in outcome.failure.detail

@@ -42,7 +42,7 @@ def find_cli(configured: Path | None = None) -> Path | None:
     return Path(on_path) if on_path else None
 
 
-def version_of(cli: Path) -> str | None:
+def cli_version(cli: Path) -> str | None:
     """What the binary says of itself, such as `2.1.327`; None if it says nothing of the kind."""
     try:
         said = subprocess.run(  # noqa: S603 - the operator's own choice of program

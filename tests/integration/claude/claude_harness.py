@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latchkey.infrastructure.agents.claude.agent import ClaudeAgent
-from latchkey.infrastructure.agents.claude.command import ClaudeCli, find_cli
-from tests.contract.agents.stage import API_KEY, Stage
+from latchkey.infrastructure.agents.claude.cli import ClaudeCli, find_cli
+from tests.contract.agents.agent_harness import API_KEY, AgentHarness
 from tests.fakes.model_server import ModelServer, model_server
 from tests.fakes.tool_endpoint import ToolEndpoint, tool_endpoint
 from tests.fakes.tool_server import ToolServer
@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[3]
 
 
 @dataclass(kw_only=True)
-class Scene(Stage):
-    """`folder` is where the agent keeps the homes of its processes."""
+class ClaudeHarness(AgentHarness):
+    """`folder` is where the agent keeps the workspaces of its processes."""
 
     agent: ClaudeAgent
     endpoint: ToolEndpoint
@@ -29,33 +29,35 @@ class Scene(Stage):
         return processes_in(self.folder)
 
     @property
-    def houses(self) -> list[Path]:
+    def roots(self) -> list[Path]:
         return list(self.folder.iterdir())
 
     @property
-    def homes(self) -> list[Path]:
-        return [home for house in self.houses for home in house.iterdir()]
+    def workspaces(self) -> list[Path]:
+        return [home for house in self.roots for home in house.iterdir()]
 
 
 @asynccontextmanager
-async def a_scene(folder: Path, *, path: Path | None = None, at_once: int | None = None) -> AsyncIterator[Scene]:
+async def claude_harness(
+    folder: Path, *, path: Path | None = None, at_once: int | None = None
+) -> AsyncIterator[ClaudeHarness]:
     tools = ToolServer()
     async with model_server() as model, tool_endpoint(tools) as endpoint:
-        cli = a_cli(model, path)
+        cli = cli_for(model, path)
         agent = ClaudeAgent(tools.connect, cli, mcp_url=endpoint.url, at_once=at_once, folder=folder)
         try:
-            yield Scene(agent=agent, model=model, tools=tools, endpoint=endpoint, folder=folder)
+            yield ClaudeHarness(agent=agent, model=model, tools=tools, endpoint=endpoint, folder=folder)
         finally:
             await agent.aclose()
 
 
-def a_cli(model: ModelServer, path: Path | None = None) -> ClaudeCli:
+def cli_for(model: ModelServer, path: Path | None = None) -> ClaudeCli:
     found = path or find_cli()
     assert found, "The set-up for development brings the Claude CLI."
     return ClaudeCli(path=found, model="fake", api_key=API_KEY, base_url=model.base_url.removesuffix("/v1"))
 
 
-def stand_in(folder: Path, program: str) -> Path:
+def fake_cli(folder: Path, program: str) -> Path:
     """An executable Python program in the CLI's place."""
     path = folder / "claude"
     path.write_text(f"#!{sys.executable} -I\n{program}")

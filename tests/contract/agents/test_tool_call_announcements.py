@@ -12,7 +12,7 @@ import pytest
 from latchkey.domain.agent import AgentEvent, TextDelta, ToolRequest, ToolReturned
 from latchkey.domain.errors import ModelBadResponse
 from latchkey.domain.turn import Usage
-from tests.contract.agents.stage import Adapter, Stage, ToolOutcome
+from tests.contract.agents.agent_harness import Adapter, AgentHarness, RecordedTurn
 from tests.fakes.model_script import Answer, Reply, calls, says
 
 NOTE = ("note", '{"text":"milk"}')
@@ -20,12 +20,12 @@ IDS = re.compile(rb"(call|toolu)_[0-9a-f]{32}")
 LONG_ENOUGH = 200
 
 
-def announced(outcome: ToolOutcome) -> list[tuple[str, str, object]]:
+def announced(outcome: RecordedTurn) -> list[tuple[str, str, object]]:
     return [(one.call_id, one.name, msgspec.json.decode(one.arguments)) for one in outcome.requests]
 
 
-def arrived(stage: Stage, adapter: Adapter) -> list[tuple[str, str, object]]:
-    return [(call.meta[adapter.call_id], call.name, call.arguments) for call in stage.tools.calls]
+def arrived(harness: AgentHarness, adapter: Adapter) -> list[tuple[str, str, object]]:
+    return [(call.meta[adapter.call_id], call.name, call.arguments) for call in harness.tools.calls]
 
 
 def under(call_id: str, answer: Answer, adapter: Adapter) -> Reply:
@@ -49,48 +49,50 @@ async def others_to_work() -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_call_is_announced_as_it_then_arrives(stage: Stage, adapter: Adapter) -> None:
+async def test_a_call_is_announced_as_it_then_arrives(harness: AgentHarness, adapter: Adapter) -> None:
     """By the tool's own name, with the arguments and under the id that come with it."""
-    outcome = await stage.play(calls(("note", '{"due":null,"text":"ünï 🚀"}'), saying=("Well,",)), says("Noted."))
+    outcome = await harness.run_turn(calls(("note", '{"due":null,"text":"ünï 🚀"}'), saying=("Well,",)), says("Noted."))
 
-    assert announced(outcome) == arrived(stage, adapter)
+    assert announced(outcome) == arrived(harness, adapter)
     assert [(name, given) for _, name, given in announced(outcome)] == [("note", {"due": None, "text": "ünï 🚀"})]
 
 
-async def test_it_is_announced_while_the_tool_has_not_answered_yet(stage: Stage) -> None:
+async def test_it_is_announced_while_the_tool_has_not_answered_yet(harness: AgentHarness) -> None:
     """And after what was said before."""
-    stage.tools.held_until = Event()
-    stage.model.script += [calls(NOTE, saying=("Well,",)), says("Noted.")]
-    turn, said = stage.agent.run(stage.agent_run()), ""
+    harness.tools.held_until = Event()
+    harness.model.script += [calls(NOTE, saying=("Well,",)), says("Noted.")]
+    turn, said = harness.agent.run(harness.agent_run()), ""
     async for event in turn:
         if isinstance(event, ToolRequest):
             break
         said += event.text if isinstance(event, TextDelta) else ""
-    results_by_then = [request.results for request in stage.model.requests]
-    stage.tools.held_until.set()
+    results_by_then = [request.results for request in harness.model.requests]
+    harness.tools.held_until.set()
     rest = [event.text async for event in turn if isinstance(event, TextDelta)]
 
     assert (said, results_by_then) == ("Well,", [[]])
     assert "".join(rest).strip() == "Noted."
 
 
-async def test_the_tool_is_reached_only_once_whoever_listens_has_come_back_for_more(direct_stage: Stage) -> None:
+async def test_the_tool_is_reached_only_once_whoever_listens_has_come_back_for_more(
+    direct_harness: AgentHarness,
+) -> None:
     """Who listens has written it down by then."""
-    direct_stage.model.script += [calls(NOTE), says("Noted.")]
-    turn = direct_stage.agent.run(direct_stage.agent_run())
+    direct_harness.model.script += [calls(NOTE), says("Noted.")]
+    turn = direct_harness.agent.run(direct_harness.agent_run())
     await up_to_a_request(turn)
     await others_to_work()
-    before = list(direct_stage.tools.calls)
+    before = list(direct_harness.tools.calls)
     rest = [event.text async for event in turn if isinstance(event, TextDelta)]
 
     assert before == []
-    assert len(direct_stage.tools.calls) == 1
+    assert len(direct_harness.tools.calls) == 1
     assert rest == ["Noted."]
 
 
-async def test_a_calls_return_is_told_once_it_has_answered_and_before_the_model_goes_on(stage: Stage) -> None:
+async def test_a_calls_return_is_told_once_it_has_answered_and_before_the_model_goes_on(harness: AgentHarness) -> None:
     """Also of one that failed."""
-    outcome = await stage.play(calls(NOTE, ("fail", "{}")), calls(NOTE, saying=("Again:",)), says("Noted."))
+    outcome = await harness.run_turn(calls(NOTE, ("fail", "{}")), calls(NOTE, saying=("Again:",)), says("Noted."))
     told = [event for event in outcome.events if not isinstance(event, Usage)]
     first, second, third = (request.call_id for request in outcome.requests)
     returns = [event.call_id for event in told if isinstance(event, ToolReturned)]
@@ -101,44 +103,44 @@ async def test_a_calls_return_is_told_once_it_has_answered_and_before_the_model_
     assert told.index(ToolReturned(third)) > told.index(TextDelta("Again:"))
 
 
-async def test_a_call_that_is_still_at_work_has_not_returned(stage: Stage) -> None:
-    stage.tools.held_until = Event()
-    stage.model.script += [calls(NOTE), says("Noted.")]
-    turn = stage.agent.run(stage.agent_run())
+async def test_a_call_that_is_still_at_work_has_not_returned(harness: AgentHarness) -> None:
+    harness.tools.held_until = Event()
+    harness.model.script += [calls(NOTE), says("Noted.")]
+    turn = harness.agent.run(harness.agent_run())
     request = await up_to_a_request(turn)
     following = asyncio.ensure_future(anext(turn))
-    await stage.tools.reached.wait()
+    await harness.tools.reached.wait()
     told = [await following] if following.done() else []
-    stage.tools.held_until.set()
+    harness.tools.held_until.set()
     rest = [*told, *([] if told else [await following]), *[event async for event in turn]]
 
     assert ToolReturned(request.call_id) not in told
     assert rest.count(ToolReturned(request.call_id)) == 1
 
 
-async def test_a_call_whose_effect_is_unknown_never_returns(stage: Stage) -> None:
-    outcome = await stage.play(calls(("crash", "{}")), says("Never said."))
+async def test_a_call_whose_effect_is_unknown_never_returns(harness: AgentHarness) -> None:
+    outcome = await harness.run_turn(calls(("crash", "{}")), says("Never said."))
 
     assert len(outcome.requests) == 1
     assert not [event for event in outcome.events if isinstance(event, ToolReturned)]
 
 
-async def test_each_call_of_an_answer_is_announced_once_and_in_order(stage: Stage, adapter: Adapter) -> None:
+async def test_each_call_of_an_answer_is_announced_once_and_in_order(harness: AgentHarness, adapter: Adapter) -> None:
     asked = [("note", json.dumps({"text": str(number)})) for number in range(4)]
-    outcome = await stage.play(calls(*asked), calls(NOTE), says("All noted."))
+    outcome = await harness.run_turn(calls(*asked), calls(NOTE), says("All noted."))
 
-    assert announced(outcome) == arrived(stage, adapter)
+    assert announced(outcome) == arrived(harness, adapter)
     assert [given for *_, given in announced(outcome)] == [{"text": text} for text in (*"0123", "milk")]
     assert len({call_id for call_id, *_ in announced(outcome)}) == 5
 
 
 async def test_a_call_with_arguments_that_its_tool_refuses_is_announced_if_it_is_made(
-    stage: Stage, adapter: Adapter
+    harness: AgentHarness, adapter: Adapter
 ) -> None:
-    outcome = await stage.play(calls(("note", '{"wrong":[1]}')), calls(("fail", "{}")), says("I give up."))
+    outcome = await harness.run_turn(calls(("note", '{"wrong":[1]}')), calls(("fail", "{}")), says("I give up."))
 
     assert outcome.text == "I give up."
-    assert announced(outcome) == arrived(stage, adapter)
+    assert announced(outcome) == arrived(harness, adapter)
 
 
 @pytest.mark.parametrize(
@@ -146,37 +148,37 @@ async def test_a_call_with_arguments_that_its_tool_refuses_is_announced_if_it_is
     [("drop_database", "{}"), ("mcp__latchkey__note", "{}"), ("note", '{"text": "mi')],
     ids=["a tool that the model invents", "a name that is not the tool's own", "arguments that are no JSON"],
 )
-async def test_a_call_that_is_never_made_is_not_announced(stage: Stage, asked: tuple[str, str]) -> None:
-    outcome = await stage.play(calls(asked), says("I give up."))
+async def test_a_call_that_is_never_made_is_not_announced(harness: AgentHarness, asked: tuple[str, str]) -> None:
+    outcome = await harness.run_turn(calls(asked), says("I give up."))
 
     assert outcome.text == "I give up."
-    assert (outcome.requests, stage.tools.calls) == ([], [])
+    assert (outcome.requests, harness.tools.calls) == ([], [])
 
 
 @pytest.mark.parametrize("arguments", ["[1]", '"milk"', "null", "7"])
-async def test_arguments_that_are_no_object_are_not_announced(direct_stage: Stage, arguments: str) -> None:
-    outcome = await direct_stage.play(calls(("note", arguments)), says("I give up."))
+async def test_arguments_that_are_no_object_are_not_announced(direct_harness: AgentHarness, arguments: str) -> None:
+    outcome = await direct_harness.run_turn(calls(("note", arguments)), says("I give up."))
 
     assert outcome.text == "I give up."
-    assert (outcome.requests, direct_stage.tools.calls) == ([], [])
+    assert (outcome.requests, direct_harness.tools.calls) == ([], [])
 
 
 @pytest.mark.parametrize("call_id", ["", "x" * 300, "a\0b", "half \ud800"], ids=["empty", "long", "NUL", "surrogate"])
 async def test_an_id_that_no_call_can_be_kept_under_is_not_announced(
-    stage: Stage, adapter: Adapter, call_id: str
+    harness: AgentHarness, adapter: Adapter, call_id: str
 ) -> None:
     """What comes of it is an answer, or a model that is to blame."""
-    outcome = await stage.play(under(call_id, calls(NOTE), adapter), says("Noted."))
+    outcome = await harness.run_turn(under(call_id, calls(NOTE), adapter), says("Noted."))
 
     assert outcome.requests == []
     assert outcome.text == "Noted." or isinstance(outcome.failure, ModelBadResponse), outcome.failure
 
 
-async def test_an_id_of_the_greatest_length_is_kept(stage: Stage, adapter: Adapter) -> None:
-    outcome = await stage.play(under("x" * 255, calls(NOTE), adapter), says("Noted."))
+async def test_an_id_of_the_greatest_length_is_kept(harness: AgentHarness, adapter: Adapter) -> None:
+    outcome = await harness.run_turn(under("x" * 255, calls(NOTE), adapter), says("Noted."))
 
     assert [call_id for call_id, *_ in announced(outcome)] == ["x" * 255]
-    assert announced(outcome) == arrived(stage, adapter)
+    assert announced(outcome) == arrived(harness, adapter)
 
 
 @pytest.mark.parametrize(
@@ -188,10 +190,10 @@ async def test_an_id_of_the_greatest_length_is_kept(stage: Stage, adapter: Adapt
     ],
 )
 async def test_what_no_database_can_keep_is_announced_as_what_comes_nearest(
-    direct_stage: Stage, arguments: str, told: object
+    direct_harness: AgentHarness, arguments: str, told: object
 ) -> None:
     """The tool is asked, and says what is wrong with it; the turn goes on."""
-    outcome = await direct_stage.play(calls(("note", arguments)), says("Noted."))
+    outcome = await direct_harness.run_turn(calls(("note", arguments)), says("Noted."))
 
     assert [given for *_, given in announced(outcome)] == [told]
     assert outcome.text == "Noted."
@@ -206,18 +208,22 @@ HOPELESS = {
 
 
 @pytest.mark.parametrize("arguments", HOPELESS.values(), ids=HOPELESS)
-async def test_arguments_that_no_call_can_carry_are_the_models_mistake(direct_stage: Stage, arguments: str) -> None:
+async def test_arguments_that_no_call_can_carry_are_the_models_mistake(
+    direct_harness: AgentHarness, arguments: str
+) -> None:
     """No tool is asked: the turn ends as a bad answer does, and not as a bug of ours."""
-    outcome = await direct_stage.play(calls(("note", arguments)), says("Never said."))
+    outcome = await direct_harness.run_turn(calls(("note", arguments)), says("Never said."))
 
     assert isinstance(outcome.failure, ModelBadResponse)
-    assert (outcome.requests, direct_stage.tools.calls) == ([], [])
+    assert (outcome.requests, direct_harness.tools.calls) == ([], [])
 
 
-async def test_a_turn_that_is_closed_before_the_request_is_heard_never_reaches_the_tool(direct_stage: Stage) -> None:
+async def test_a_turn_that_is_closed_before_the_request_is_heard_never_reaches_the_tool(
+    direct_harness: AgentHarness,
+) -> None:
     before = asyncio.all_tasks()
-    direct_stage.model.script += [calls(NOTE), says("Never said.")]
-    turn = direct_stage.agent.run(direct_stage.agent_run())
+    direct_harness.model.script += [calls(NOTE), says("Never said.")]
+    turn = direct_harness.agent.run(direct_harness.agent_run())
     await up_to_a_request(turn)
     await others_to_work()
 
@@ -226,19 +232,21 @@ async def test_a_turn_that_is_closed_before_the_request_is_heard_never_reaches_t
     async with asyncio.timeout(5):
         while left := asyncio.all_tasks() - before:
             await asyncio.wait(left, timeout=0.01)
-    assert direct_stage.tools.calls == []
-    assert direct_stage.tools.open_connections == 0
-    assert len(direct_stage.model.requests) == 1
+    assert direct_harness.tools.calls == []
+    assert direct_harness.tools.open_connections == 0
+    assert len(direct_harness.model.requests) == 1
 
 
-async def test_a_turn_that_is_cancelled_while_its_request_is_written_down_ends_as_cancelled(stage: Stage) -> None:
+async def test_a_turn_that_is_cancelled_while_its_request_is_written_down_ends_as_cancelled(
+    harness: AgentHarness,
+) -> None:
     """As a listener does that waits for a database."""
     before = asyncio.all_tasks()
-    stage.model.script += [calls(NOTE), says("Never said.")]
+    harness.model.script += [calls(NOTE), says("Never said.")]
     is_writing = Event()
 
     async def listen() -> None:
-        turn = stage.agent.run(stage.agent_run())
+        turn = harness.agent.run(harness.agent_run())
         try:
             await up_to_a_request(turn)
             is_writing.set()
@@ -255,4 +263,4 @@ async def test_a_turn_that_is_cancelled_while_its_request_is_written_down_ends_a
     async with asyncio.timeout(5):
         while left := asyncio.all_tasks() - before:
             await asyncio.wait(left, timeout=0.01)
-    assert stage.tools.open_connections == 0
+    assert harness.tools.open_connections == 0

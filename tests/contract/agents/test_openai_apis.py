@@ -9,7 +9,7 @@ import pytest
 from latchkey.domain.agent import TextDelta
 from latchkey.domain.errors import ModelBadResponse, ModelUnavailable, RateLimited, TurnFailed
 from latchkey.domain.turn import Usage
-from tests.contract.agents.stage import Stage, openai_adapter
+from tests.contract.agents.agent_harness import AgentHarness, openai_adapter
 from tests.fakes.model_script import Reply
 from tests.fakes.model_server import model_server
 from tests.fakes.tool_server import ToolServer
@@ -24,17 +24,17 @@ USAGE = {
 
 
 @pytest.fixture
-async def responses() -> AsyncIterator[Stage]:
+async def responses() -> AsyncIterator[AgentHarness]:
     tools = ToolServer()
     async with model_server() as model, openai_adapter("responses")(tools, model.base_url) as agent:
-        yield Stage(agent, model, tools)
+        yield AgentHarness(agent, model, tools)
 
 
 @pytest.fixture
-async def chat() -> AsyncIterator[Stage]:
+async def chat() -> AsyncIterator[AgentHarness]:
     tools = ToolServer()
     async with model_server() as model, openai_adapter("chat_completions")(tools, model.base_url) as agent:
-        yield Stage(agent, model, tools)
+        yield AgentHarness(agent, model, tools)
 
 
 def stream(*events: dict[str, Any]) -> Reply:
@@ -61,39 +61,39 @@ def chunk(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
     return {"id": "c", "object": "chat.completion.chunk", "created": 0, "model": "fake", "choices": choices}
 
 
-async def test_a_refusal_is_what_the_model_answers(responses: Stage, chat: Stage) -> None:
+async def test_a_refusal_is_what_the_model_answers(responses: AgentHarness, chat: AgentHarness) -> None:
     at = {"item_id": "m", "output_index": 0, "content_index": 0}
     delta = {"type": "response.refusal.delta", **at, "delta": "I will not."}
-    said = await responses.play(
+    said = await responses.run_turn(
         stream(delta, ended("completed", output=[message({"type": "refusal", "refusal": "I will not."})]))
     )
-    chatted = await chat.play(stream(chunk({"role": "assistant", "refusal": "I will not."}), chunk({}, "stop")))
+    chatted = await chat.run_turn(stream(chunk({"role": "assistant", "refusal": "I will not."}), chunk({}, "stop")))
 
     assert (said.text, said.failure) == (chatted.text, chatted.failure) == ("I will not.", None)
 
 
-async def test_text_that_came_without_deltas_is_not_lost(responses: Stage) -> None:
+async def test_text_that_came_without_deltas_is_not_lost(responses: AgentHarness) -> None:
     part = {"type": "output_text", "text": "All at once.", "annotations": []}
-    outcome = await responses.play(stream(ended("completed", output=[message(part)])))
+    outcome = await responses.run_turn(stream(ended("completed", output=[message(part)])))
 
     assert outcome.text == "All at once."
 
 
-async def test_the_last_piece_says_so_if_the_end_of_the_answer_came_with_it(responses: Stage) -> None:
+async def test_the_last_piece_says_so_if_the_end_of_the_answer_came_with_it(responses: AgentHarness) -> None:
     """It is one piece then, however many deltas it came in: whoever listens can write it down with the end."""
     text = {"type": "output_text", "text": "Hello there.", "annotations": []}
     end = ended("completed", output=[message(text)])
-    said = await responses.play(stream(said_in("Hello "), said_in("there."), end))
-    late = await responses.play(stream(end))
+    said = await responses.run_turn(stream(said_in("Hello "), said_in("there."), end))
+    late = await responses.run_turn(stream(end))
 
     assert said.events == late.events == [TextDelta("Hello there.", is_last=True), Usage(1, 4, 2)]
 
 
-async def test_no_piece_is_the_last_while_a_tool_is_called(responses: Stage) -> None:
+async def test_no_piece_is_the_last_while_a_tool_is_called(responses: AgentHarness) -> None:
     text = {"type": "output_text", "text": "Let me see.", "annotations": []}
     call = {"type": "function_call", "call_id": "c", "name": "note", "arguments": '{"text":"milk"}'}
     last = {"type": "output_text", "text": "Noted.", "annotations": []}
-    outcome = await responses.play(
+    outcome = await responses.run_turn(
         stream(said_in("Let "), said_in("me see."), ended("completed", output=[message(text), call])),
         stream(said_in("Noted."), ended("completed", output=[message(last)])),
     )
@@ -105,8 +105,8 @@ async def test_no_piece_is_the_last_while_a_tool_is_called(responses: Stage) -> 
     ]
 
 
-async def test_what_came_with_a_failure_has_been_told(responses: Stage) -> None:
-    outcome = await responses.play(stream(said_in("Once "), said_in("upon"), ended("incomplete")))
+async def test_what_came_with_a_failure_has_been_told(responses: AgentHarness) -> None:
+    outcome = await responses.run_turn(stream(said_in("Once "), said_in("upon"), ended("incomplete")))
 
     assert isinstance(outcome.failure, ModelBadResponse)
     assert outcome.pieces == ["Once ", "upon"]
@@ -121,31 +121,31 @@ async def test_what_came_with_a_failure_has_been_told(responses: Stage) -> None:
     ],
 )
 async def test_an_answer_that_the_server_gives_up_fails_and_is_paid_for(
-    responses: Stage, last: dict[str, Any], failure: type[TurnFailed]
+    responses: AgentHarness, last: dict[str, Any], failure: type[TurnFailed]
 ) -> None:
-    outcome = await responses.play(stream(last))
+    outcome = await responses.run_turn(stream(last))
 
     assert type(outcome.failure) is failure
     assert outcome.usage == Usage(1, 4, 2)
 
 
-async def test_an_answer_cut_off_by_its_length_is_none(chat: Stage) -> None:
-    outcome = await chat.play(stream(chunk({"role": "assistant", "content": "Once upon"}), chunk({}, "length")))
+async def test_an_answer_cut_off_by_its_length_is_none(chat: AgentHarness) -> None:
+    outcome = await chat.run_turn(stream(chunk({"role": "assistant", "content": "Once upon"}), chunk({}, "length")))
 
     assert isinstance(outcome.failure, ModelBadResponse), outcome
 
 
-async def test_a_server_that_counts_nothing_still_answers(chat: Stage) -> None:
-    outcome = await chat.play(stream(chunk({"role": "assistant", "content": "Hello."}), chunk({}, "stop")))
+async def test_a_server_that_counts_nothing_still_answers(chat: AgentHarness) -> None:
+    outcome = await chat.run_turn(stream(chunk({"role": "assistant", "content": "Hello."}), chunk({}, "stop")))
 
     assert (outcome.text, outcome.usage) == ("Hello.", Usage(1))
 
 
-async def test_streams_are_asked_for_as_they_are(responses: Stage, chat: Stage) -> None:
+async def test_streams_are_asked_for_as_they_are(responses: AgentHarness, chat: AgentHarness) -> None:
     """The end of a compressed stream could not be seen."""
     part = {"type": "output_text", "text": "Hello.", "annotations": []}
-    await responses.play(stream(ended("completed", output=[message(part)])))
-    await chat.play(stream(chunk({"role": "assistant", "content": "Hello."}), chunk({}, "stop")))
+    await responses.run_turn(stream(ended("completed", output=[message(part)])))
+    await chat.run_turn(stream(chunk({"role": "assistant", "content": "Hello."}), chunk({}, "stop")))
 
     asked = [*responses.model.requests, *chat.model.requests]
     assert [request.headers["accept-encoding"] for request in asked] == ["identity", "identity"]

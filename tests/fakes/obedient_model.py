@@ -9,7 +9,7 @@ from tests.fakes.model_script import Answer, Step, calls, says
 from tests.fakes.model_server import ModelServer
 
 
-class Obedient(deque[Step]):
+class ObedientModel(deque[Step]):
     """Takes a script's place. Each order is carried out once, in a request of its own, when its word has been seen."""
 
     def __init__(self, model: ModelServer, orders: Mapping[str, Step]) -> None:
@@ -27,5 +27,5 @@ class Obedient(deque[Step]):
         return self._orders.pop(heard)
 
 
-def order(tool: str, **arguments: Any) -> Answer:
+def tool_call(tool: str, **arguments: Any) -> Answer:
     return calls((tool, json.dumps(arguments)))

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from latchkey.domain.message import PastTurn
-from tests.fakes.anthropic_wire import SERVER, anthropic_events
+from tests.fakes.anthropic_events import SERVER, anthropic_events
 from tests.fakes.model_script import Reply, calls, says
-from tests.integration.claude.scene import Scene
+from tests.integration.claude.claude_harness import ClaudeHarness
 
 CANARY = "a-canary-that-must-not-sing"
 
@@ -42,45 +42,45 @@ def canary(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("text", TEXTS)
 async def test_a_hostile_message_reaches_the_model_as_the_text_that_it_is(
-    scene: Scene, canary: Path, text: str
+    harness: ClaudeHarness, canary: Path, text: str
 ) -> None:
     message = text.format(canary=canary)
-    await scene.play(says("Hm."), agent_run=scene.agent_run(message))
+    await harness.run_turn(says("Hm."), agent_run=harness.agent_run(message))
 
-    (request,) = scene.model.requests
+    (request,) = harness.model.requests
     assert request.conversation == [("system", "You keep notes."), ("user", message)]
     assert CANARY not in request.raw.decode()
-    assert scene.secret.text not in request.raw.decode()
+    assert harness.secret.text not in request.raw.decode()
 
 
-async def test_so_does_a_hostile_past(scene: Scene, canary: Path) -> None:
+async def test_so_does_a_hostile_past(harness: ClaudeHarness, canary: Path) -> None:
     messages = [text.format(canary=canary) for text in TEXTS]
     history = [PastTurn(message, [], message) for message in messages]
-    await scene.play(says("Hm."), agent_run=scene.agent_run("Well?", history=history))
+    await harness.run_turn(says("Hm."), agent_run=harness.agent_run("Well?", history=history))
 
-    (request,) = scene.model.requests
+    (request,) = harness.model.requests
     past = [line for message in messages for line in (("user", message), ("assistant", message))]
     assert request.conversation[1:] == [*past, ("user", "Well?")]
     assert CANARY not in request.raw.decode()
 
 
-async def test_hostile_instructions_are_only_instructions(scene: Scene, canary: Path) -> None:
+async def test_hostile_instructions_are_only_instructions(harness: ClaudeHarness, canary: Path) -> None:
     instructions = "\n".join(text.format(canary=canary) for text in TEXTS)
-    agent_run = msgspec.structs.replace(scene.agent_run(), instructions=instructions)
-    await scene.play(says("Hm."), agent_run=agent_run)
+    agent_run = msgspec.structs.replace(harness.agent_run(), instructions=instructions)
+    await harness.run_turn(says("Hm."), agent_run=agent_run)
 
-    assert scene.model.requests[0].conversation == [("system", instructions), ("user", "Hello")]
-    assert CANARY not in scene.model.requests[0].raw.decode()
+    assert harness.model.requests[0].conversation == [("system", instructions), ("user", "Hello")]
+    assert CANARY not in harness.model.requests[0].raw.decode()
 
 
-async def test_the_clis_own_tools_are_none(scene: Scene, canary: Path) -> None:
+async def test_the_clis_own_tools_are_none(harness: ClaudeHarness, canary: Path) -> None:
     asked = [own_call(tool, canary) for tool in ("Bash", "Read", "Write", "Task", "WebFetch", "Skill", "ToolSearch")]
-    outcome = await scene.play(*asked, says("No."))
+    outcome = await harness.run_turn(*asked, says("No."))
 
     assert outcome.text == "No."
-    assert len(scene.model.requests[-1].results) == len(asked)
-    assert all("No such tool available" in result for result in scene.model.requests[-1].results)
-    assert CANARY not in scene.model.requests[-1].raw.decode()
+    assert len(harness.model.requests[-1].results) == len(asked)
+    assert all("No such tool available" in result for result in harness.model.requests[-1].results)
+    assert CANARY not in harness.model.requests[-1].raw.decode()
 
 
 def own_call(tool: str, canary: Path) -> Reply:
@@ -90,7 +90,7 @@ def own_call(tool: str, canary: Path) -> Reply:
     return Reply(200, b"".join([*said, *end]).replace(f"{SERVER}{tool}".encode(), tool.encode()), "text/event-stream")
 
 
-async def test_nobody_else_is_called(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nobody_else_is_called(harness: ClaudeHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever would leave this machine would come by the proxy."""
     calls_out: list[bytes] = []
 
@@ -100,8 +100,8 @@ async def test_nobody_else_is_called(scene: Scene, monkeypatch: pytest.MonkeyPat
 
     async with await asyncio.start_server(overhear, "127.0.0.1", 0) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
-        outcome = await scene.play(calls(("note", '{"text":"milk"}')), says("Noted."))
+        outcome = await harness.run_turn(calls(("note", '{"text":"milk"}')), says("Noted."))
 
     assert outcome.text == "Noted."
     assert calls_out == []
-    assert [request.path for request in scene.model.requests] == ["/v1/messages"] * 2
+    assert [request.path for request in harness.model.requests] == ["/v1/messages"] * 2

@@ -9,9 +9,9 @@ import pytest
 
 from latchkey.domain.agent import TextDelta
 from latchkey.domain.errors import ModelUnavailable
-from tests.contract.agents.stage import API_KEY
+from tests.contract.agents.agent_harness import API_KEY
 from tests.fakes.model_script import says
-from tests.integration.claude.scene import Scene, a_scene, stand_in
+from tests.integration.claude.claude_harness import ClaudeHarness, claude_harness, fake_cli
 
 RECORDER = """
 import json, os, pathlib, stat, sys
@@ -51,15 +51,15 @@ async def test_the_environment_is_a_short_list_of_allowed_names(
     for name in ("TZ", "HTTPS_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS"):
         monkeypatch.delenv(name, raising=False)
     record = tmp_path / "record.json"
-    async with a_scene(folder, path=stand_in(tmp_path, RECORDER % str(record))) as scene:
-        outcome = await scene.play(agent_run=scene.agent_run("A secret of mine."))
+    async with claude_harness(folder, path=fake_cli(tmp_path, RECORDER % str(record))) as harness:
+        outcome = await harness.run_turn(agent_run=harness.agent_run("A secret of mine."))
     seen = json.loads(record.read_text())
     environment = seen["environment"]
 
     assert isinstance(outcome.failure, ModelUnavailable)  # it ended without a word
-    assert environment.pop("LATCHKEY_CONTEXT_TOKEN") == scene.secret.text
+    assert environment.pop("LATCHKEY_CONTEXT_TOKEN") == harness.secret.text
     assert environment.pop("ANTHROPIC_API_KEY") == API_KEY
-    assert environment.pop("ANTHROPIC_BASE_URL") == scene.model.base_url.removesuffix("/v1")
+    assert environment.pop("ANTHROPIC_BASE_URL") == harness.model.base_url.removesuffix("/v1")
     assert {Path(environment.pop(name)).parent.parent.parent for name in ("HOME", "TMPDIR")} == {folder}
     assert (environment.pop("PATH"), environment.pop("LANG")) == ("/usr/bin:/bin", "C.UTF-8")
     assert environment.pop("NO_PROXY") == "intranet.example,127.0.0.1"
@@ -71,8 +71,8 @@ async def test_the_environment_is_a_short_list_of_allowed_names(
 
 async def test_no_secret_is_in_an_argument_or_a_file_and_nobody_else_may_look(folder: Path, tmp_path: Path) -> None:
     record = tmp_path / "record.json"
-    async with a_scene(folder, path=stand_in(tmp_path, RECORDER % str(record))) as scene:
-        await scene.play(agent_run=scene.agent_run("A secret of mine."))
+    async with claude_harness(folder, path=fake_cli(tmp_path, RECORDER % str(record))) as harness:
+        await harness.run_turn(agent_run=harness.agent_run("A secret of mine."))
     seen = json.loads(record.read_text())
 
     written = json.dumps([seen["arguments"], seen["files"]])
@@ -89,23 +89,23 @@ async def test_no_secret_is_in_an_argument_or_a_file_and_nobody_else_may_look(fo
     assert seen["group_of_its_own"]
 
 
-async def test_nothing_that_the_cli_itself_writes_holds_a_secret(scene: Scene) -> None:
+async def test_nothing_that_the_cli_itself_writes_holds_a_secret(harness: ClaudeHarness) -> None:
     """Looked at while it works, and after it has called upon everything that it was given."""
-    scene.model.script.append(says("One, ", "two.").held(Event()))
-    turn = scene.agent.run(scene.agent_run())
+    harness.model.script.append(says("One, ", "two.").held(Event()))
+    turn = harness.agent.run(harness.agent_run())
     assert await anext(turn) == TextDelta("One, ")
 
-    (process,) = scene.processes
-    texts = contents(*scene.folder.rglob("*"), Path(f"/proc/{process}/cmdline"))
+    (process,) = harness.processes
+    texts = contents(*harness.folder.rglob("*"), Path(f"/proc/{process}/cmdline"))
     await turn.aclose()
 
     assert len(texts) > 3
     for text in texts:
-        assert scene.secret.text.encode() not in text
+        assert harness.secret.text.encode() not in text
         assert API_KEY.encode() not in text
 
 
-async def test_the_tools_are_reached_with_the_token_of_the_turn_alone(scene: Scene) -> None:
-    await scene.play(says("Hello."))
+async def test_the_tools_are_reached_with_the_token_of_the_turn_alone(harness: ClaudeHarness) -> None:
+    await harness.run_turn(says("Hello."))
 
-    assert scene.endpoint.authorizations == {f"Bearer {scene.secret.text}"}
+    assert harness.endpoint.authorizations == {f"Bearer {harness.secret.text}"}

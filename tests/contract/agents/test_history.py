@@ -7,7 +7,7 @@ from msgspec import Raw
 
 from latchkey.domain.message import PastTurn
 from latchkey.domain.tool_call import NO_RESULT, ToolCall, ToolCallId
-from tests.contract.agents.stage import Stage
+from tests.contract.agents.agent_harness import AgentHarness
 from tests.fakes.model_script import calls, says
 
 
@@ -28,17 +28,17 @@ def shown(call: ToolCall, arguments: str, result: str) -> list[tuple[str, ...]]:
     return [("call", str(call.id), "note", arguments), ("result", str(call.id), result)]
 
 
-async def test_earlier_turns_are_shown_with_their_calls_and_results(stage: Stage) -> None:
+async def test_earlier_turns_are_shown_with_their_calls_and_results(harness: AgentHarness) -> None:
     first = a_call(b'{"text":"tea"}', b'{"noted":"tea"}')
     second = a_call(b'{"text":""}', b'{"code":"invalid","detail":"text: is empty"}', is_error=True)
     history = [
         PastTurn("Note tea.", [first, second], "One of two."),
         PastTurn("Thanks!", [], "You are welcome."),
     ]
-    outcome = await stage.play(says("Tea."), agent_run=stage.agent_run("What did I note?", history=history))
+    outcome = await harness.run_turn(says("Tea."), agent_run=harness.agent_run("What did I note?", history=history))
 
     assert outcome.text == "Tea."
-    assert stage.model.requests[0].conversation == [
+    assert harness.model.requests[0].conversation == [
         ("system", "You keep notes."),
         ("user", "Note tea."),
         *shown(first, '{"text":"tea"}', '{"noted":"tea"}'),
@@ -50,12 +50,12 @@ async def test_earlier_turns_are_shown_with_their_calls_and_results(stage: Stage
     ]
 
 
-async def test_a_call_that_a_broken_turn_left_open_is_shown_without_a_result(stage: Stage) -> None:
+async def test_a_call_that_a_broken_turn_left_open_is_shown_without_a_result(harness: AgentHarness) -> None:
     unfinished, unknown = a_call(b"{}", b"null"), a_call(b"", b"")
     history = [PastTurn("Note tea.", [unfinished, unknown], None)]
-    await stage.play(says("Hm."), agent_run=stage.agent_run("And?", history=history))
+    await harness.run_turn(says("Hm."), agent_run=harness.agent_run("And?", history=history))
 
-    assert stage.model.requests[0].conversation == [
+    assert harness.model.requests[0].conversation == [
         ("system", "You keep notes."),
         ("user", "Note tea."),
         *shown(unfinished, "{}", "no result recorded"),
@@ -64,7 +64,7 @@ async def test_a_call_that_a_broken_turn_left_open_is_shown_without_a_result(sta
     ]
 
 
-async def test_calls_without_a_result_stay_beside_those_that_have_one(stage: Stage) -> None:
+async def test_calls_without_a_result_stay_beside_those_that_have_one(harness: AgentHarness) -> None:
     """Whether their turn was answered or broke off."""
     kept = a_call(b'{"text":"tea"}', b'{"noted":"tea"}')
     lost, last = (a_call(b'{"text":"milk"}', bytes(NO_RESULT), is_error=True) for _ in range(2))
@@ -72,10 +72,10 @@ async def test_calls_without_a_result_stay_beside_those_that_have_one(stage: Sta
         PastTurn("Note tea.", [kept, lost], "One of two."),
         PastTurn("And milk!", [last], None),
     ]
-    outcome = await stage.play(says("Again, then."), agent_run=stage.agent_run("And?", history=history))
+    outcome = await harness.run_turn(says("Again, then."), agent_run=harness.agent_run("And?", history=history))
 
     assert outcome.text == "Again, then."
-    assert stage.model.requests[0].conversation == [
+    assert harness.model.requests[0].conversation == [
         ("system", "You keep notes."),
         ("user", "Note tea."),
         *shown(kept, '{"text":"tea"}', '{"noted":"tea"}'),
@@ -87,28 +87,30 @@ async def test_calls_without_a_result_stay_beside_those_that_have_one(stage: Sta
     ]
 
 
-async def test_several_calls_that_a_turn_was_waiting_for_when_it_broke_are_all_shown(stage: Stage) -> None:
+async def test_several_calls_that_a_turn_was_waiting_for_when_it_broke_are_all_shown(harness: AgentHarness) -> None:
     """And the turn that sees them can call the tool anew."""
     lost = [a_call(b'{"text":"%d"}' % number, bytes(NO_RESULT), is_error=True) for number in range(4)]
     history = [PastTurn("Note all four.", lost, None)]
     script = calls(("note", '{"text":"0"}')), says("Noted.")
-    outcome = await stage.play(*script, agent_run=stage.agent_run("Again!", history=history))
+    outcome = await harness.run_turn(*script, agent_run=harness.agent_run("Again!", history=history))
 
     assert outcome.text == "Noted."
-    assert stage.model.requests[0].results == ["no result recorded"] * 4
-    assert [call.arguments for call in stage.tools.calls] == [{"text": "0"}]
+    assert harness.model.requests[0].results == ["no result recorded"] * 4
+    assert [call.arguments for call in harness.tools.calls] == [{"text": "0"}]
     assert [request.name for request in outcome.requests] == ["note"]
 
 
-async def test_history_is_repeated_in_each_step_of_a_turn_and_nothing_is_kept_between_turns(stage: Stage) -> None:
+async def test_history_is_repeated_in_each_step_of_a_turn_and_nothing_is_kept_between_turns(
+    harness: AgentHarness,
+) -> None:
     history = [PastTurn("One.", [], "Two.")]
-    await stage.play(says("Three."), agent_run=stage.agent_run("Two?", history=history))
-    await stage.play(says("Hello."), agent_run=stage.agent_run("Hi."))
+    await harness.run_turn(says("Three."), agent_run=harness.agent_run("Two?", history=history))
+    await harness.run_turn(says("Hello."), agent_run=harness.agent_run("Hi."))
 
-    assert stage.model.requests[1].conversation == [("system", "You keep notes."), ("user", "Hi.")]
+    assert harness.model.requests[1].conversation == [("system", "You keep notes."), ("user", "Hi.")]
 
 
-async def test_the_models_server_is_asked_to_keep_nothing(direct_stage: Stage) -> None:
-    await direct_stage.play(says("Hello."))
+async def test_the_models_server_is_asked_to_keep_nothing(direct_harness: AgentHarness) -> None:
+    await direct_harness.run_turn(says("Hello."))
 
-    assert direct_stage.model.requests[0].body["store"] is False
+    assert direct_harness.model.requests[0].body["store"] is False

@@ -12,13 +12,13 @@ from latchkey.domain.message import PastTurn
 from latchkey.domain.ports import Agent
 from latchkey.domain.turn import TurnId, Usage
 from latchkey.infrastructure.agents.claude.agent import ClaudeAgent
-from latchkey.infrastructure.agents.claude.command import ClaudeCli, find_cli
+from latchkey.infrastructure.agents.claude.cli import ClaudeCli, find_cli
 from latchkey.infrastructure.agents.openai.agent import Api, OpenAIAgent
-from tests.fakes.anthropic_wire import anthropic_events
-from tests.fakes.chat_wire import chat_events
+from tests.fakes.anthropic_events import anthropic_events
+from tests.fakes.chat_completions_events import chat_events
 from tests.fakes.model_script import Answer, Step
 from tests.fakes.model_server import ModelServer
-from tests.fakes.responses_wire import responses_events
+from tests.fakes.responses_events import responses_events
 from tests.fakes.tool_endpoint import tool_endpoint
 from tests.fakes.tool_server import ToolServer
 
@@ -50,7 +50,7 @@ class Adapter:
 
 
 @dataclass
-class ToolOutcome:
+class RecordedTurn:
     """What one turn told, and the failure that it ended with, if it did."""
 
     events: list[AgentEvent] = field(default_factory=list)
@@ -74,7 +74,7 @@ class ToolOutcome:
 
 
 @dataclass
-class Stage:
+class AgentHarness:
     """One adapter, set up with a scripted model and a tool server that writes down its calls."""
 
     agent: Agent
@@ -95,10 +95,10 @@ class Stage:
             max_steps=max_steps,
         )
 
-    async def play(self, *script: Step, agent_run: AgentRun | None = None) -> ToolOutcome:
+    async def run_turn(self, *script: Step, agent_run: AgentRun | None = None) -> RecordedTurn:
         """One turn from beginning to end, with a model that follows the script."""
         self.model.script.extend(script)
-        outcome = ToolOutcome()
+        outcome = RecordedTurn()
         try:
             async for event in self.agent.run(agent_run or self.agent_run()):
                 outcome.events.append(event)

@@ -14,7 +14,7 @@ import pytest
 from latchkey.domain.agent import TextDelta
 from latchkey.infrastructure.agents.claude.workspace import WorkspaceRoot, remove_stale
 from tests.fakes.model_script import Step, calls, fails, says
-from tests.integration.claude.scene import ROOT, Scene, a_scene, processes_in, stand_in
+from tests.integration.claude.claude_harness import ROOT, ClaudeHarness, claude_harness, fake_cli, processes_in
 
 PATIENCE_S = 20
 
@@ -42,92 +42,96 @@ async def until(condition: Callable[[], object]) -> None:
         pytest.param([calls(("crash", "{}"))], id="a lost tool"),
     ],
 )
-async def test_nothing_is_left_of_a_turn_that_ended(scene: Scene, script: list[Step]) -> None:
-    await scene.play(*script)
+async def test_nothing_is_left_of_a_turn_that_ended(harness: ClaudeHarness, script: list[Step]) -> None:
+    await harness.run_turn(*script)
 
-    assert scene.processes == []
-    assert scene.homes == []
+    assert harness.processes == []
+    assert harness.workspaces == []
 
 
-async def test_nothing_is_left_of_a_turn_that_was_closed_in_the_middle(scene: Scene) -> None:
-    scene.model.script.append(says("One, ", "two").held(Event()))
-    turn = scene.agent.run(scene.agent_run())
+async def test_nothing_is_left_of_a_turn_that_was_closed_in_the_middle(harness: ClaudeHarness) -> None:
+    harness.model.script.append(says("One, ", "two").held(Event()))
+    turn = harness.agent.run(harness.agent_run())
     assert await anext(turn) == TextDelta("One, ")
-    assert len(scene.processes) == len(scene.homes) == 1
+    assert len(harness.processes) == len(harness.workspaces) == 1
 
     await turn.aclose()
 
-    assert scene.processes == []
-    assert scene.homes == []
+    assert harness.processes == []
+    assert harness.workspaces == []
 
 
 @pytest.mark.parametrize("moment", ["home", "process", "question"])
-async def test_nothing_is_left_of_a_turn_that_was_cancelled(scene: Scene, moment: str) -> None:
+async def test_nothing_is_left_of_a_turn_that_was_cancelled(harness: ClaudeHarness, moment: str) -> None:
     """Early on: when its folder is there, when its process is, and when the model has been asked."""
-    signs = {"home": lambda: scene.houses, "process": lambda: scene.processes, "question": lambda: scene.model.requests}
-    consumer = asyncio.ensure_future(scene.play(says("One, ").held(Event())))
+    signs = {
+        "home": lambda: harness.roots,
+        "process": lambda: harness.processes,
+        "question": lambda: harness.model.requests,
+    }
+    consumer = asyncio.ensure_future(harness.run_turn(says("One, ").held(Event())))
     await until(signs[moment])
 
     consumer.cancel()
     with pytest.raises(asyncio.CancelledError):
         await consumer
 
-    await until(lambda: not scene.processes)
-    assert scene.homes == []
+    await until(lambda: not harness.processes)
+    assert harness.workspaces == []
 
 
-async def test_closing_the_agent_ends_what_runs(scene: Scene) -> None:
-    scene.model.script += [says("One, ").held(Event()), says("One, ").held(Event())]
-    turns = [asyncio.ensure_future(scene.play()) for _ in range(2)]
-    await until(lambda: len(scene.model.requests) == 2)
+async def test_closing_the_agent_ends_what_runs(harness: ClaudeHarness) -> None:
+    harness.model.script += [says("One, ").held(Event()), says("One, ").held(Event())]
+    turns = [asyncio.ensure_future(harness.run_turn()) for _ in range(2)]
+    await until(lambda: len(harness.model.requests) == 2)
 
-    await scene.agent.aclose()
+    await harness.agent.aclose()
 
-    assert scene.processes == []
-    assert scene.houses == []
+    assert harness.processes == []
+    assert harness.roots == []
     await asyncio.wait(turns)
     assert all(turn.cancelled() for turn in turns)
 
 
 async def test_a_process_that_will_not_end_is_made_to_with_all_that_it_started(folder: Path, tmp_path: Path) -> None:
-    async with a_scene(folder, path=stand_in(tmp_path, STUBBORN)) as scene:
-        turn = asyncio.ensure_future(scene.play())
+    async with claude_harness(folder, path=fake_cli(tmp_path, STUBBORN)) as harness:
+        turn = asyncio.ensure_future(harness.run_turn())
         await until(lambda: list(folder.rglob("ready")))
-        assert len(scene.processes) == 2
+        assert len(harness.processes) == 2
 
         turn.cancel()
         await asyncio.wait({turn})
 
-        await until(lambda: not scene.processes)
-        assert scene.homes == []
+        await until(lambda: not harness.processes)
+        assert harness.workspaces == []
 
 
-async def test_what_a_killed_service_leaves_is_swept_and_what_a_living_one_has_is_not(scene: Scene) -> None:
-    await scene.play(says("Hello."))
-    (ours,) = scene.houses
-    scene.model.script.append(says("One, ").held(Event()))
+async def test_what_a_killed_service_leaves_is_swept_and_what_a_living_one_has_is_not(harness: ClaudeHarness) -> None:
+    await harness.run_turn(says("Hello."))
+    (ours,) = harness.roots
+    harness.model.script.append(says("One, ").held(Event()))
     service = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.integration.claude.service"),
-        *(str(scene.folder), scene.model.base_url, scene.endpoint.url),
+        *(sys.executable, "-m", "tests.integration.claude.turn_process"),
+        *(str(harness.folder), harness.model.base_url, harness.endpoint.url),
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": f"{ROOT}/src"},
         stdout=DEVNULL,
         stderr=DEVNULL,
     )
-    await until(lambda: len(scene.model.requests) == 2)
-    remove_stale(scene.folder)
-    assert len(scene.houses) == 2
-    assert scene.processes
+    await until(lambda: len(harness.model.requests) == 2)
+    remove_stale(harness.folder)
+    assert len(harness.roots) == 2
+    assert harness.processes
 
     service.kill()
     await service.wait()
-    (left,) = set(scene.houses) - {ours}
+    (left,) = set(harness.roots) - {ours}
     assert list(left.rglob("mcp.json"))
-    remove_stale(scene.folder)
+    remove_stale(harness.folder)
 
-    assert scene.houses == [ours]
+    assert harness.roots == [ours]
     await until(lambda: not processes_in(left))
-    assert (await scene.play(says("Still here."))).text == "Still here."
+    assert (await harness.run_turn(says("Still here."))).text == "Still here."
 
 
 def test_a_sweep_touches_nothing_that_is_not_plainly_ours(folder: Path, tmp_path: Path) -> None:
@@ -164,8 +168,8 @@ signal.signal({int(signal.SIGTERM)}, hear)
 open("../ready", "w").close()
 time.sleep(1000)
 """
-    async with a_scene(folder, path=stand_in(tmp_path, listener)) as scene:
-        turn = asyncio.ensure_future(scene.play())
+    async with claude_harness(folder, path=fake_cli(tmp_path, listener)) as harness:
+        turn = asyncio.ensure_future(harness.run_turn())
         await until(lambda: list(folder.rglob("ready")))
         turn.cancel()
         await asyncio.wait({turn})

@@ -1,6 +1,6 @@
 """A service that runs one turn, in a process of its own: something to kill.
 
-python -m tests.integration.claude.service FOLDER MODEL_BASE_URL MCP_URL
+python -m tests.integration.claude.turn_process FOLDER MODEL_BASE_URL MCP_URL
 """
 
 import asyncio
@@ -8,16 +8,16 @@ import sys
 from pathlib import Path
 
 from latchkey.infrastructure.agents.claude.agent import ClaudeAgent
-from tests.contract.agents.stage import Stage
+from tests.contract.agents.agent_harness import AgentHarness
 from tests.fakes.model_server import ModelServer
 from tests.fakes.tool_server import ToolServer
-from tests.integration.claude.scene import a_cli
+from tests.integration.claude.claude_harness import cli_for
 
 
 async def main(folder: Path, base_url: str, mcp_url: str) -> None:
     model, tools = ModelServer(base_url), ToolServer()
-    agent = ClaudeAgent(tools.connect, a_cli(model), mcp_url=mcp_url, folder=folder)
-    await Stage(agent, model, tools).play()
+    agent = ClaudeAgent(tools.connect, cli_for(model), mcp_url=mcp_url, folder=folder)
+    await AgentHarness(agent, model, tools).run_turn()
 
 
 if __name__ == "__main__":

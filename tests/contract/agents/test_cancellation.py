@@ -1,0 +1,112 @@
+"""Closing the iterator stops the agent, wherever it is, and leaves nothing running."""
+
+import asyncio
+from asyncio import Event, all_tasks, wait_for
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from latchkey.domain.agent import AgentEvent, TextDelta
+from tests.contract.agents.agent_harness import AgentHarness
+from tests.fakes.model_script import calls, says
+
+PATIENCE_S = 5
+
+
+def run(harness: AgentHarness) -> AsyncGenerator[AgentEvent, None]:
+    return harness.agent.run(harness.agent_run())
+
+
+async def at_rest(before: set[asyncio.Task[object]]) -> None:
+    """Nothing runs that did not run before; what is just ending may end."""
+    async with asyncio.timeout(PATIENCE_S):
+        while left := all_tasks() - before:
+            await asyncio.wait(left, timeout=0.01)
+
+
+async def test_closing_in_the_middle_of_an_answer_ends_the_request(harness: AgentHarness) -> None:
+    before = all_tasks()
+    harness.model.script += [says("One, ", "two").held(Event()), says("Never said.")]
+    turn = run(harness)
+    assert await anext(turn) == TextDelta("One, ")
+
+    await turn.aclose()
+
+    await wait_for(harness.model.requests[0].client_disconnected.wait(), PATIENCE_S)
+    await at_rest(before)
+    assert len(harness.model.requests) == 1
+    assert harness.tools.open_connections == 0
+
+
+async def test_closing_between_steps_asks_the_model_no_more(harness: AgentHarness) -> None:
+    before = all_tasks()
+    harness.model.script += [calls(("note", '{"text":"milk"}'), saying=("Well, ",)), says("Never said.").held(Event())]
+    turn = run(harness)
+    assert await anext(turn) == TextDelta("Well, ")
+
+    await turn.aclose()
+
+    await at_rest(before)
+    assert harness.tools.open_connections == 0
+    assert len(harness.model.requests) <= 2
+
+
+async def test_closing_while_a_tool_works_stops_the_turn(harness: AgentHarness) -> None:
+    """The consumer waits for the tool when it is cancelled, as a cancelled turn's does."""
+    before = all_tasks()
+    harness.tools.held_until = Event()
+    harness.model.script += [calls(("note", '{"text":"milk"}')), says("Never said.")]
+    consumer = asyncio.ensure_future(harness.run_turn())
+    await wait_for(harness.tools.reached.wait(), PATIENCE_S)
+
+    consumer.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await consumer
+
+    await at_rest(before)
+    assert len(harness.model.requests) == 1
+    assert harness.tools.open_connections == 0
+
+
+async def test_a_deadline_around_the_turn_holds(harness: AgentHarness) -> None:
+    before = all_tasks()
+    harness.model.script.append(says("One, ", "two").held(Event()))
+
+    async def until_told() -> None:
+        async with asyncio.timeout(None) as deadline:
+            async for _ in run(harness):
+                deadline.reschedule(0)
+
+    with pytest.raises(TimeoutError):
+        await until_told()
+
+    await wait_for(harness.model.requests[0].client_disconnected.wait(), PATIENCE_S)
+    await at_rest(before)
+
+
+async def test_a_turn_that_nobody_starts_asks_nobody(harness: AgentHarness) -> None:
+    before = all_tasks()
+    await run(harness).aclose()
+
+    assert all_tasks() == before
+    assert harness.tools.tokens == []
+
+
+async def test_a_slow_reader_holds_the_turn_back(direct_harness: AgentHarness) -> None:
+    """What the model says waits for whoever reads it: it is not piled up without a bound."""
+    direct_harness.model.script.append(calls(("note", '{"text":"milk"}'), saying=("word ",) * 500))
+    turn = run(direct_harness)
+    await anext(turn)
+    for _ in range(2_000):
+        await asyncio.sleep(0)
+
+    assert direct_harness.tools.calls == []
+    await turn.aclose()
+
+
+async def test_a_turn_that_ended_by_itself_leaves_nothing_running(harness: AgentHarness) -> None:
+    before = all_tasks()
+    await harness.run_turn(calls(("note", '{"text":"milk"}')), says("Noted."))
+    await harness.run_turn(says("Hal").cut())
+
+    await at_rest(before)

@@ -1,0 +1,193 @@
+"""How a turn ends when the model cannot be asked or does not answer: with the failure that says why."""
+
+import socket
+from asyncio import Event
+
+import pytest
+
+from latchkey.domain.agent import TextDelta
+from latchkey.domain.errors import ModelBadResponse, ModelUnavailable, RateLimited, TurnFailed
+from latchkey.domain.turn import Usage
+from tests.contract.agents.agent_harness import API_KEY, Adapter, AgentHarness
+from tests.fakes.model_script import Answer, Reply, Step, calls, fails, says
+
+HTML = Reply(200, b"<html><title>Welcome to our proxy</title></html>", "text/html")
+ERROR_EVENT = Reply(
+    200,
+    b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"overloaded","code":500}}\n\n',
+    "text/event-stream",
+)
+
+
+async def test_a_provider_that_asks_for_patience_is_not_asked_again(harness: AgentHarness) -> None:
+    outcome = await harness.run_turn(fails(429, retry_after="17"), says("Never said."))
+
+    assert isinstance(outcome.failure, RateLimited)
+    assert 17 <= outcome.failure.retry_after <= 24
+    assert len(harness.model.requests) == 1
+
+
+async def test_the_wish_for_patience_is_passed_on_to_the_second(direct_harness: AgentHarness) -> None:
+    outcome = await direct_harness.run_turn(fails(429, retry_after="17"))
+
+    assert isinstance(outcome.failure, RateLimited)
+    assert outcome.failure.retry_after == 17
+
+
+@pytest.mark.parametrize("retry_after", ["-1", "soon", "1e99", "nan", "Wed, 21 Oct 2099 07:28:00 GMT"])
+async def test_an_absurd_wish_for_patience_becomes_a_sane_one(harness: AgentHarness, retry_after: str) -> None:
+    outcome = await harness.run_turn(fails(429, retry_after=retry_after, x_should_retry="false"))
+
+    assert isinstance(outcome.failure, RateLimited)
+    assert outcome.failure.retry_after == 10
+
+
+@pytest.mark.parametrize("status", [503, 429])
+async def test_a_hiccup_is_tried_again_before_anything_was_said(harness: AgentHarness, status: int) -> None:
+    outcome = await harness.run_turn(fails(status, retry_after_ms="1"), says("Hello."))
+
+    assert outcome.failure is None
+    assert outcome.text == "Hello."
+
+
+async def test_a_second_hiccup_is_forgiven_too(direct_harness: AgentHarness) -> None:
+    outcome = await direct_harness.run_turn(
+        fails(503, retry_after_ms="1"), fails(429, retry_after_ms="1"), says("Hello.")
+    )
+
+    assert outcome.text == "Hello."
+
+
+async def test_a_server_that_stays_down_makes_the_model_unavailable(harness: AgentHarness) -> None:
+    outcome = await harness.run_turn(*[fails(500, retry_after_ms="1")] * 3)
+
+    assert isinstance(outcome.failure, ModelUnavailable)
+    assert 1 < len(harness.model.requests) <= 3
+
+
+@pytest.mark.parametrize(("status", "names"), [(400, "api"), (401, "key"), (403, "key"), (404, "model")])
+async def test_a_refusal_names_the_setting_to_look_at_and_no_secret(
+    harness: AgentHarness, adapter: Adapter, status: int, names: str
+) -> None:
+    outcome = await harness.run_turn(*[fails(status, f"Incorrect API key provided: {API_KEY}")] * 5)
+
+    assert isinstance(outcome.failure, ModelUnavailable)
+    assert adapter.settings[names] in outcome.failure.detail
+    assert API_KEY not in outcome.failure.detail
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+async def test_a_refusal_is_not_argued_with(direct_harness: AgentHarness, status: int) -> None:
+    await direct_harness.run_turn(fails(status))
+
+    assert len(direct_harness.model.requests) == 1
+
+
+async def test_a_redirect_is_not_followed(direct_harness: AgentHarness) -> None:
+    elsewhere = f"{direct_harness.model.base_url}/elsewhere"
+    outcome = await direct_harness.run_turn(Reply(307, headers={"Location": elsewhere}))
+
+    assert isinstance(outcome.failure, ModelUnavailable)
+    assert len(direct_harness.model.requests) == 1
+
+
+async def test_nobody_at_the_address_makes_the_model_unavailable(harness: AgentHarness, adapter: Adapter) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    async with adapter(harness.tools, f"http://127.0.0.1:{port}/v1") as agent:
+        harness.agent = agent
+        outcome = await harness.run_turn()
+
+    assert isinstance(outcome.failure, ModelUnavailable)
+    assert adapter.settings["url"] in outcome.failure.detail
+
+
+NO_ANSWERS = pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(HTML, id="a web page"),
+        pytest.param(Reply(200, b"{}"), id="an empty object"),
+        pytest.param(Reply(200, b"", "text/event-stream"), id="an empty stream"),
+        pytest.param(Reply(200, b"data: [DONE]\n\n", "text/event-stream"), id="a stream that only ends"),
+        pytest.param(Reply(200, b"data: {oops\n\n", "text/event-stream"), id="a stream of no JSON"),
+        pytest.param(Reply(200, b"data: 7\n\ndata: [DONE]\n\n", "text/event-stream"), id="a stream of other JSON"),
+        pytest.param(says("Half an ").cut(), id="a stream that ends early"),
+        pytest.param(calls(("note", '{"text":"milk"}')).cut(), id="a call that ends early"),
+        pytest.param(
+            says("data: [DONE]", '"finish_reason": "stop"', '"type":"response.completed"').cut(), id="a trick"
+        ),
+        pytest.param(Answer(), id="nothing said and nothing called"),
+        pytest.param(says("x" * 1_000_000, "x" * 100_000), id="more than anybody reads"),
+    ],
+)
+
+
+@NO_ANSWERS
+async def test_what_is_no_whole_answer_is_a_bad_response(harness: AgentHarness, step: Step) -> None:
+    """It is not taken for an answer, and nothing else is said in its place."""
+    outcome = await harness.run_turn(step, says("Never said."))
+
+    assert isinstance(outcome.failure, ModelBadResponse), outcome
+    assert "Never" not in outcome.text
+
+
+@NO_ANSWERS
+async def test_what_is_no_whole_answer_has_no_consequences(direct_harness: AgentHarness, step: Step) -> None:
+    """It is not asked for again, and no tool is called because of it."""
+    await direct_harness.run_turn(step, says("Never said."))
+
+    assert len(direct_harness.model.requests) == 1
+    assert direct_harness.tools.calls == []
+
+
+async def test_an_answer_that_breaks_after_its_beginning_was_told_is_a_bad_response(harness: AgentHarness) -> None:
+    breaks = Event()
+    harness.model.script += [says("Half ", "an ").broken().held(breaks), says("Never said.")]
+    told = aiter(harness.agent.run(harness.agent_run()))
+
+    assert await anext(told) == TextDelta("Half ")
+    breaks.set()
+    with pytest.raises(ModelBadResponse):
+        assert [event async for event in told] == [TextDelta("an ")]
+
+
+async def test_a_stream_that_breaks_is_not_asked_for_again(direct_harness: AgentHarness) -> None:
+    outcome = await direct_harness.run_turn(says("Half an ").broken(), says("Never said."))
+
+    assert isinstance(outcome.failure, ModelBadResponse)
+    assert len(direct_harness.model.requests) == 1
+
+
+async def test_an_error_in_the_stream_makes_the_model_unavailable(harness: AgentHarness) -> None:
+    outcome = await harness.run_turn(*[ERROR_EVENT] * 2)
+
+    assert isinstance(outcome.failure, ModelUnavailable)
+
+
+async def test_what_was_said_and_spent_before_a_failure_has_been_told(harness: AgentHarness) -> None:
+    outcome = await harness.run_turn(calls(("note", '{"text":"milk"}'), saying=("One moment.",)), says("Hal").cut())
+
+    assert isinstance(outcome.failure, ModelBadResponse)
+    assert outcome.text == "One moment.\n\nHal"
+    assert outcome.usage == Usage(1, 10, 5)
+    assert [call.name for call in harness.tools.calls] == ["note"]
+
+
+async def test_a_failed_turn_leaves_the_agent_fit_for_the_next(harness: AgentHarness) -> None:
+    for broken in (HTML, says("Hal").cut(), fails(403)):
+        assert isinstance((await harness.run_turn(broken)).failure, TurnFailed)
+
+    assert (await harness.run_turn(says("Hello."))).text == "Hello."
+
+
+async def test_turns_side_by_side_do_not_mix(harness: AgentHarness) -> None:
+    """One turn is held in the middle of its answer while another begins and ends."""
+    rest = Event()
+    harness.model.script.append(says("slow", "ly").held(rest))
+    slow = aiter(harness.agent.run(harness.agent_run("slow")))
+    first = await anext(slow)
+    quick = await harness.run_turn(says("quickly"), agent_run=harness.agent_run("quick"))
+    rest.set()
+
+    assert quick.text == "quickly"
+    assert [first, *[event async for event in slow]][-1] == Usage(1, 10, 5)

@@ -1,0 +1,89 @@
+"""A turn in which the CLI has not exactly the tools that its token grants fails, and the model is not asked."""
+
+import asyncio
+from asyncio import Event
+from pathlib import Path
+
+import pytest
+
+from latchkey.domain.credentials import TokenSecret, UserId
+from latchkey.domain.errors import ToolsUnavailable
+from latchkey.infrastructure.agents.claude.agent import ClaudeAgent
+from tests.fakes.model_script import calls, says
+from tests.fakes.tool_endpoint import tool_endpoint
+from tests.fakes.tool_server import TOOLS, ToolServer
+from tests.integration.claude.claude_harness import ClaudeHarness, cli_for
+
+
+async def test_an_endpoint_that_refuses_the_token(harness: ClaudeHarness) -> None:
+    harness.endpoint.refuses = True
+    outcome = await harness.run_turn(says("Never said."))
+
+    assert isinstance(outcome.failure, ToolsUnavailable)
+    assert outcome.events == []
+    assert harness.model.requests == []
+
+
+@pytest.mark.parametrize("others", [TOOLS[:2], ()], ids=["fewer", "none"])
+async def test_an_endpoint_with_fewer_tools(harness: ClaudeHarness, others: tuple[object, ...]) -> None:
+    await expect_refusal(harness, ToolServer(tools=TOOLS), ToolServer(tools=others))  # type: ignore[arg-type]
+
+
+async def test_an_endpoint_with_more_tools(harness: ClaudeHarness) -> None:
+    await expect_refusal(harness, ToolServer(tools=TOOLS[:1]), ToolServer(tools=TOOLS))
+
+
+async def expect_refusal(harness: ClaudeHarness, granted: ToolServer, reached: ToolServer) -> None:
+    async with tool_endpoint(reached) as endpoint:
+        agent = ClaudeAgent(granted.connect, cli_for(harness.model), mcp_url=endpoint.url, folder=harness.folder)
+        harness.agent = agent
+        outcome = await harness.run_turn(says("Never said."))
+        await agent.aclose()
+
+    assert isinstance(outcome.failure, ToolsUnavailable)
+    assert harness.model.requests == []
+
+
+async def test_nobody_at_the_address_of_the_tools(harness: ClaudeHarness, folder: Path) -> None:
+    agent = ClaudeAgent(harness.tools.connect, cli_for(harness.model), mcp_url="http://127.0.0.1:9/mcp", folder=folder)
+    harness.agent = agent
+    outcome = await harness.run_turn(says("Never said."))
+    await agent.aclose()
+
+    assert isinstance(outcome.failure, ToolsUnavailable)
+    assert harness.model.requests == []
+
+
+async def test_a_token_that_dies_in_the_middle_of_a_turn_ends_it(harness: ClaudeHarness) -> None:
+    again = Event()
+    harness.model.script += [
+        calls(("note", '{"text":"milk"}'), saying=("Well,",)),
+        calls(("note", '{"text":"tea"}'), saying=("and",)).held(again),
+        says("Never said."),
+    ]
+
+    async def revoke_between_the_calls() -> None:
+        async for _ in harness.agent.run(harness.agent_run()):
+            if harness.tools.calls:
+                harness.endpoint.refuses = True
+                again.set()
+
+    with pytest.raises(ToolsUnavailable):
+        await revoke_between_the_calls()
+
+    assert [call.arguments for call in harness.tools.calls] == [{"text": "milk"}]
+
+
+async def test_turns_side_by_side_each_come_with_their_own_token(harness: ClaudeHarness) -> None:
+    secrets = [TokenSecret.mint(UserId(name)) for name in ("ada", "bob", "eve")]
+
+    async def one(secret: TokenSecret) -> None:
+        harness.secret = secret
+        agent_run = harness.agent_run()
+        async for _ in harness.agent.run(agent_run):
+            pass
+
+    harness.model.script += [says("Hello.")] * 3
+    await asyncio.gather(*map(one, secrets))
+
+    assert harness.endpoint.authorizations == {f"Bearer {secret.text}" for secret in secrets}
