@@ -14,7 +14,7 @@ from bench.streaming import a_service, request, slow_model, token
 from tests.e2e.service_process import Replica
 
 TURNS = 20
-FOLLOWERS = 1000
+MAX_SUBSCRIPTIONS_PER_USER = 1000
 
 
 async def main() -> None:
@@ -23,9 +23,10 @@ async def main() -> None:
         for turn in turns:
             await followed(replica, *turn)  # warms up
         before = rss(replica)
-        streams = [await followed(replica, *turns[number % TURNS]) for number in range(FOLLOWERS)]
+        streams = [await followed(replica, *turns[number % TURNS]) for number in range(MAX_SUBSCRIPTIONS_PER_USER)]
         after = rss(replica)
-        click.echo(f"{len(streams)} streams: {(after - before) / FOLLOWERS:.1f} KiB each ({before} to {after} KiB)")
+        each = (after - before) / MAX_SUBSCRIPTIONS_PER_USER
+        click.echo(f"{len(streams)} streams: {each:.1f} KiB each ({before} to {after} KiB)")
 
 
 async def begun(replica: Replica, user: str) -> tuple[str, str]:

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from latchkey.application.turns.read import CHARACTERS_A_TIME
+from latchkey.application.turns.read import PAGE_CHARACTERS
 from latchkey.domain.credentials import Owner, TokenSecret
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.quota import QuotaUsage
-from latchkey.domain.turn_event import Started, TurnEvent
+from latchkey.domain.turn_event import TurnEvent, TurnStartedEvent
 from tests.builders import a_context_token, a_conversation, a_message, a_task, a_tool_call, a_turn, an_artifact
 
 ROW_COUNT = 13
@@ -20,7 +20,7 @@ class UserData:
     def __init__(self) -> None:
         self.conversation = a_conversation()
         self.turn = a_turn(self.conversation)
-        self.event = TurnEvent.of(self.turn.id, 1, Started(self.conversation.id, "rehearsal"))
+        self.event = TurnEvent.of(self.turn.id, 1, TurnStartedEvent(self.conversation.id, "rehearsal"))
         self.message = a_message(self.turn, 1)
         self.task = a_task()
         self.artifact = an_artifact(conversation_id=self.conversation.id, turn_id=self.turn.id)
@@ -46,8 +46,8 @@ class UserData:
             return [
                 *(await uow.conversations.page(Window())).items,
                 *(await uow.turns.page(self.conversation.id, Window())).items,
-                *await uow.turns.unfinished(),
-                *await uow.turn_events.after(self.turn.id, 0, 10, CHARACTERS_A_TIME),
+                *await uow.turns.list_running(),
+                *await uow.turn_events.list_after(self.turn.id, 0, 10, PAGE_CHARACTERS),
                 *(await uow.messages.page(self.conversation.id, Window(), "asc")).items,
                 *await uow.messages.history(self.conversation.id, 10),
                 *(await uow.tasks.page(None, Window())).items,
@@ -55,6 +55,6 @@ class UserData:
                 *(await uow.artifacts.page(None, None, Window())).items,
                 *(await uow.artifacts.page(self.conversation.id, None, Window())).items,
                 *(await uow.artifacts.page(None, "generated_file", Window())).items,
-                *(await uow.tool_calls.of_turns([self.turn.id])).values(),
+                *(await uow.tool_calls.list_by_turn([self.turn.id])).values(),
                 *(await uow.context_tokens.page(Window())).items,
             ]

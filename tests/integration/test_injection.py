@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from mcp import MCPError
 
-from latchkey.application.turns.prompts import STORED_TEXT
+from latchkey.application.turns.prompts import UNTRUSTED_CONTENT
 from tests.fakes.canary_server import CanaryServer, canary_server
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer, model_server
@@ -148,8 +148,8 @@ async def test_what_is_stored_is_shown_as_data_and_never_as_instructions(
     _, instructions = model.requests[-1].conversation[0]
 
     assert roles == ["system", "user", "call", "result", "assistant", "user"]
-    assert STORED_TEXT in instructions
-    assert "data that somebody has stored" in STORED_TEXT
+    assert UNTRUSTED_CONTENT in instructions
+    assert "data that somebody has stored" in UNTRUSTED_CONTENT
     assert "STORED" not in instructions
     assert not any("tool_result" in tool[1] for tool in model.requests[-1].tools)
 
@@ -165,7 +165,7 @@ async def test_an_operators_own_instructions_do_not_do_without_it(
         await service.user().chat("Hello")
     _, instructions = model.requests[0].conversation[0]
 
-    assert instructions.startswith(f"You are a gardener.\n\n{STORED_TEXT}\n\n")
+    assert instructions.startswith(f"You are a gardener.\n\n{UNTRUSTED_CONTENT}\n\n")
 
 
 async def test_a_text_that_looks_like_an_event_is_no_event(ada: ApiUser, model: ModelServer) -> None:

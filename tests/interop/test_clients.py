@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from tests.interop.guest import Door, TurnedAway
-from tests.interop.place import EVERY_GRANT, PLAN, Place
+from tests.interop.place import ALL_GRANTS, PLAN, Place
 from tests.interop.tally import Checks
 from tests.interop.ways import WAYS, Way
 
@@ -34,7 +34,7 @@ async def test_a_client_does_all_that_its_person_may(way: Way, place: Place, che
     equal = partial(checks.equal, way.client)
     person = await asyncio.to_thread(place.person)
     shelf = await asyncio.to_thread(person.shelve)
-    bearer = person.token if way.transport == "http" else await asyncio.to_thread(person.mint, *EVERY_GRANT)
+    bearer = person.token if way.transport == "http" else await asyncio.to_thread(person.mint, *ALL_GRANTS)
 
     async with way.enter(place.door(way.transport, bearer), way.era) as guest:
         if guest.version is not None:

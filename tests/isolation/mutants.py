@@ -97,20 +97,20 @@ def with_path_believed() -> None:
 
 
 def without_conversation_binding() -> None:
-    _put(lambda *_: True, "reaches", Scope)
+    _put(lambda *_: True, "includes", Scope)
 
 
 def without_cursor_tags() -> None:
-    after = Window.after
+    decode_cursor = Window.decode_cursor
 
     def whatever_it_lists(window: Window, key: Any) -> Any:
         if window.cursor is None:
             return None
         found = json.loads(base64.urlsafe_b64decode(window.cursor + "=" * (-len(window.cursor) % 4)))
         text = json.dumps([key.__struct_config__.tag, *found[1:]])
-        return after(replace(window, cursor=base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")), key)
+        return decode_cursor(replace(window, cursor=base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")), key)
 
-    _put(whatever_it_lists, "after", Window)
+    _put(whatever_it_lists, "decode_cursor", Window)
 
 
 def without_revocation() -> None:

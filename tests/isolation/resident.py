@@ -6,7 +6,7 @@ from uuid import uuid4
 from latchkey.domain.credentials import Grant
 from tests.support.service import ApiUser
 
-EVERY_GRANT = [grant.value for grant in Grant]
+ALL_GRANTS = [grant.value for grant in Grant]
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Resident:
         document = {"title": canary, "content_markdown": canary, "conversation_id": conversation}
         _, artifact = [await person.create("artifacts", **document) for _ in range(2)]
         await person.put(f"artifacts/{artifact['id']}", json={"content_markdown": canary})
-        spare = await person.create("context-tokens", grants=EVERY_GRANT)
-        held = await person.create("context-tokens", grants=EVERY_GRANT)
-        bound = await person.create("context-tokens", grants=EVERY_GRANT, conversation_id=elsewhere["id"])
+        spare = await person.create("context-tokens", grants=ALL_GRANTS)
+        held = await person.create("context-tokens", grants=ALL_GRANTS)
+        bound = await person.create("context-tokens", grants=ALL_GRANTS, conversation_id=elsewhere["id"])
         call = answer["tool_calls"][0]
         ids = {
             "conversation": conversation,

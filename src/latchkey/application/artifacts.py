@@ -72,20 +72,20 @@ async def find_artifacts(
 @requires(Grant.ARTIFACTS_READ)
 async def get_artifact(uow: UnitOfWork, artifact_id: ArtifactId, version: Version | None = None) -> ArtifactWithContent:
     """Show one of the person's saved documents with its content, as it is or as it was in an earlier version."""
-    return await uow.artifacts.read(artifact_id, version)
+    return await uow.artifacts.get_content(artifact_id, version)
 
 
 @requires(Grant.ARTIFACTS_READ)
 async def list_versions(uow: UnitOfWork, artifact_id: ArtifactId, window: Window) -> Page[Artifact]:
     """List the versions of a document, the newest first."""
-    return await uow.artifacts.versions(artifact_id, window)
+    return await uow.artifacts.list_versions(artifact_id, window)
 
 
 @requires(Grant.ARTIFACTS_WRITE)
 async def delete_artifact(uow: UnitOfWork, artifact_id: ArtifactId, *, version: Version | None = None) -> Artifact:
     """Delete a document with all its versions."""
     artifact = (await uow.artifacts.get(artifact_id, for_update=True)).at_version(version)
-    await uow.artifacts.remove(artifact_id)
+    await uow.artifacts.delete(artifact_id)
     return artifact
 
 
@@ -119,5 +119,5 @@ async def _revise(
 ) -> ArtifactWithContent:
     artifact = (await uow.artifacts.get(artifact_id, for_update=True)).at_version(version)
     revised = artifact.revised(revision, uow.scope.turn_id, uow.now)
-    await uow.artifacts.revise(revised, checked(revision.content_markdown))
+    await uow.artifacts.add_version(revised, checked(revision.content_markdown))
     return revised.saying(revision.content_markdown)

@@ -41,14 +41,14 @@ async def update_conversation(
     conversation = await uow.conversations.get(conversation_id, for_update=True)
     changed = conversation.changed(changes, uow.now)
     if changed is not conversation:
-        await uow.conversations.replace(changed)
+        await uow.conversations.update(changed)
     return changed
 
 
 @owner_only("exclusive")
 async def delete_conversation(uow: UnitOfWork, conversation_id: ConversationId) -> None:
     """Delete a conversation with its messages, turns and tokens. Its to-do tasks stay."""
-    await uow.conversations.remove(conversation_id)
+    await uow.conversations.delete(conversation_id)
 
 
 TRANSCRIPT_MESSAGES = 2000

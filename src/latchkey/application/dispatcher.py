@@ -49,7 +49,7 @@ class Dispatcher:
             await uow.commit()
         return result
 
-    async def scope_of(self, credential: Credential) -> Scope:
+    async def resolve_scope(self, credential: Credential) -> Scope:
         """What a credential opens. Raises `Unauthenticated` if it opens nothing."""
         async with self._units.open(credential, "read") as uow:
             return uow.scope

@@ -36,7 +36,7 @@ async def reserve(uow: UnitOfWork, quota: Quota, requests: int, written: int) ->
     usage = await uow.quota_usage.get() or await uow.quota_usage.add(QuotaUsage(now, 0, _NEVER))
     usage, taken = usage.take(quota, requests, now)
     usage = replace(usage, stored_bytes=usage.stored_bytes + written)
-    await uow.quota_usage.replace(usage)
+    await uow.quota_usage.update(usage)
     return Reservation(
         requests=taken,
         wait_s=usage.wait_s(quota, now),
@@ -53,7 +53,7 @@ async def record_stored_bytes(uow: UnitOfWork, stored_bytes: int) -> int:
     """
     usage = await uow.quota_usage.get() or await uow.quota_usage.add(QuotaUsage(uow.now, 0, _NEVER))
     counted = replace(usage, stored_bytes=stored_bytes, counted_at=uow.now)
-    await uow.quota_usage.replace(counted)
+    await uow.quota_usage.update(counted)
     return counted.recount_in_s(uow.now)
 
 
@@ -180,7 +180,7 @@ class QuotaLimiter:
         bucket, recount_in_s = self._bucket(credential.user_id), drawn.recount_in_s
         if drawn.is_recount_due:
             async with self._units.open(credential, "read") as uow:
-                size = await uow.quota_usage.measure()
+                size = await uow.quota_usage.measure_storage()
             async with self._units.open(credential, "write") as uow:
                 recount_in_s = await record_stored_bytes(uow, size)
                 await uow.commit()

@@ -68,7 +68,7 @@ async def update_task(
 async def delete_task(uow: UnitOfWork, task_id: TaskId, *, version: Version | None = None) -> Task:
     """Delete a to-do task for good, and answer with the task that was."""
     task = (await uow.tasks.get(task_id, for_update=True)).at_version(version)
-    await uow.tasks.remove(task_id)
+    await uow.tasks.delete(task_id)
     return task
 
 
@@ -76,5 +76,5 @@ async def _change(uow: UnitOfWork, task_id: TaskId, changes: TaskChanges, versio
     task = (await uow.tasks.get(task_id, for_update=True)).at_version(version)
     changed = task.changed(changes, uow.now)
     if changed is not task:
-        await uow.tasks.replace(changed)
+        await uow.tasks.update(changed)
     return changed

@@ -25,7 +25,7 @@ from latchkey.domain.errors import (
 )
 from latchkey.domain.ports import Transaction, TransactionMode, UnitOfWork
 from latchkey.domain.tool_call import ToolCall, ToolCallId
-from latchkey.domain.turn_event import CallCompleted, CallStarted, Happening, numbered
+from latchkey.domain.turn_event import EventData, ToolCallCompletedEvent, ToolCallStartedEvent, numbered
 
 P = ParamSpec("P")
 
@@ -189,15 +189,15 @@ class ToolCallExecutor:
             started_at=uow.now,
             duration_ms=round((perf_counter() - started) * 1000),
         )
-        happened: list[Happening] = []
+        happened: list[EventData] = []
         if invocation.announced and invocation.call_id:
             call = replace(call, id=await uow.tool_calls.set_result(turn_id, invocation.call_id, call))
         else:
             await uow.tool_calls.add(call, turn_id, invocation.call_id)
-            happened.append(CallStarted(call.id, call.name, call.arguments))
-        happened.append(CallCompleted(call.id, call.name, call.result, call.is_error, call.duration_ms))
+            happened.append(ToolCallStartedEvent(call.id, call.name, call.arguments))
+        happened.append(ToolCallCompletedEvent(call.id, call.name, call.result, call.is_error, call.duration_ms))
         happened += created_artifacts([call])
-        first = await uow.turns.next_call(turn_id, uow.now, len(happened), self._most_calls)
+        first = await uow.turns.count_tool_call(turn_id, uow.now, len(happened), self._most_calls)
         await uow.turn_events.add(*numbered(turn_id, first - 1, *happened))
 
 

@@ -9,7 +9,7 @@ import click
 
 from latchkey.bootstrap.runtime import importing
 from latchkey.config import ConfigurationError, Settings
-from latchkey.domain.credentials import TokenSecret, user_id_of
+from latchkey.domain.credentials import TokenSecret, parse_user_id
 from latchkey.domain.errors import Failure
 from latchkey.interfaces.cli import Finding
 
@@ -36,7 +36,7 @@ class Commands:
         upgrade(Settings.read(os.environ).database_url)
 
     def token(self, user: str, ttl: timedelta) -> str:
-        user_id = user_id_of(user)
+        user_id = parse_user_id(user)
         if user_id is None:
             raise click.UsageError("USER is 1-128 characters of A-Z a-z 0-9 . _ ~ : @ | - and not . or ..")
         with importing():

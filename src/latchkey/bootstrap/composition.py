@@ -12,7 +12,7 @@ from litestar.types import ASGIApp
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from latchkey.application.turns.executor import TurnLimits
-from latchkey.application.turns.prompts import BUILT_IN, FILE_BUILT_IN
+from latchkey.application.turns.prompts import CHAT_PROMPT, FILE_PROMPT
 from latchkey.application.turns.runner import CHAT_GRANTS, FILE_GRANTS, TurnProfile, TurnRunner
 from latchkey.application.turns.start import AcceptanceLimits
 from latchkey.application.turns.subscription import TurnSubscriptions
@@ -77,8 +77,8 @@ def create_asgi(settings: Settings, host: str, port: int) -> ASGIApp:
 
 
 def _runner(settings: Settings, core: Core, agents: Agents) -> TurnRunner:
-    chat = TurnProfile(agents.chat, settings.system_prompt() or BUILT_IN, CHAT_GRANTS)
-    files = TurnProfile(agents.files, FILE_BUILT_IN, FILE_GRANTS)
+    chat = TurnProfile(agents.chat, settings.system_prompt() or CHAT_PROMPT, CHAT_GRANTS)
+    files = TurnProfile(agents.files, FILE_PROMPT, FILE_GRANTS)
     return TurnRunner(core.dispatcher, core.event_bus, chat, files, _limits(settings))
 
 

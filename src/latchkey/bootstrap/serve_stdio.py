@@ -18,7 +18,7 @@ def serve(settings: Settings, secret: TokenSecret) -> None:
 async def _serve(settings: Settings, secret: TokenSecret) -> None:
     core = create_core(settings)
     try:
-        await core.dispatcher.scope_of(secret)
+        await core.dispatcher.resolve_scope(secret)
         async with core.event_bus.run():
             await serve_stdio(core.mcp_server, secret)
     finally:

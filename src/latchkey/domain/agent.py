@@ -7,7 +7,7 @@ from msgspec import Raw, Struct
 
 from latchkey.domain.credentials import Scope, TokenSecret
 from latchkey.domain.message import PastTurn
-from latchkey.domain.tool_call import ExternalCallId, recorded
+from latchkey.domain.tool_call import ExternalCallId, encode_arguments
 from latchkey.domain.turn import TurnId, Usage
 
 
@@ -38,13 +38,13 @@ class ToolRequest(Struct, frozen=True):
     arguments: Raw
 
     @classmethod
-    def of(cls, call_id: str, name: str, arguments: dict[str, Any]) -> "ToolRequest | None":
+    def create(cls, call_id: str, name: str, arguments: dict[str, Any]) -> "ToolRequest | None":
         """None for an id that no call can be kept under, which the tool will say."""
         try:
             msgspec.convert(call_id, ExternalCallId)
         except (msgspec.ValidationError, UnicodeEncodeError):
             return None
-        return cls(call_id, name, Raw(recorded(arguments)))
+        return cls(call_id, name, Raw(encode_arguments(arguments)))
 
 
 class ToolReturned(Struct, frozen=True):

@@ -24,7 +24,7 @@ _RANDOM_CHARS = 43
 _USER_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~:@|-]{1,128}\Z")
 
 
-def user_id_of(text: str) -> UserId | None:
+def parse_user_id(text: str) -> UserId | None:
     """The text as a user id, or None: 1-128 of `A-Za-z0-9._~:@|-`, and not a path's `.` or `..`."""
     return UserId(text) if _USER_ID.match(text) else None
 
@@ -39,14 +39,14 @@ class Grant(StrEnum):
     CONVERSATIONS_READ = "conversations:read"
 
 
-EVERY_GRANT = frozenset(Grant)
+ALL_GRANTS = frozenset(Grant)
 
 
 class Scope(Struct, frozen=True):
     """One user's door, as far as the credential opens it."""
 
     user_id: UserId
-    grants: frozenset[Grant] = EVERY_GRANT
+    grants: frozenset[Grant] = ALL_GRANTS
     token_id: ContextTokenId | None = None
     conversation_id: ConversationId | None = None
     turn_id: TurnId | None = None
@@ -56,7 +56,7 @@ class Scope(Struct, frozen=True):
         """Whether the person is here in person, and not a token minted for them."""
         return self.token_id is None
 
-    def reaches(self, conversation_id: ConversationId | None) -> bool:
+    def includes(self, conversation_id: ConversationId | None) -> bool:
         """Whether what belongs to that conversation lies inside this scope."""
         return self.conversation_id is None or self.conversation_id == conversation_id
 
@@ -72,7 +72,7 @@ class ContextToken(Struct, frozen=True, kw_only=True):
     expires_at: Instant
     revoked_at: Instant | None = None
 
-    def opens(self, user_id: UserId) -> Scope:
+    def scope_for(self, user_id: UserId) -> Scope:
         """What its holder may do, as long as it lives."""
         return Scope(user_id, frozenset(self.grants), self.id, self.conversation_id, self.turn_id)
 
@@ -111,7 +111,7 @@ class TokenSecret(Struct, frozen=True):
         """Read a secret as a client sends it. Raises `Unauthenticated` if the text is not of this form."""
         encoded_user = text[len(TOKEN_PREFIX) + _RANDOM_CHARS :]
         try:
-            user_id = user_id_of(urlsafe_b64decode(encoded_user + "=" * (-len(encoded_user) % 4)).decode("ascii"))
+            user_id = parse_user_id(urlsafe_b64decode(encoded_user + "=" * (-len(encoded_user) % 4)).decode("ascii"))
         except ValueError:
             user_id = None
         if user_id is None or not text.startswith(TOKEN_PREFIX):

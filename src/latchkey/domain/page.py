@@ -29,7 +29,7 @@ class Window(Struct, frozen=True):
     limit: Limit = DEFAULT_LIMIT
     cursor: Cursor | None = None
 
-    def after(self, key: type[T]) -> T | None:
+    def decode_cursor(self, key: type[T]) -> T | None:
         """The sort key of the item before this page. Raises `Invalid` for a cursor that this listing never gave."""
         if self.cursor is None:
             return None
@@ -38,7 +38,7 @@ class Window(Struct, frozen=True):
         except (ValueError, msgspec.DecodeError) as error:
             raise Invalid.at("cursor", "is not a `next_cursor` of this listing") from error
 
-    def page(self, found: list[T], key: Any) -> Page[T]:
+    def to_page(self, found: list[T], key: Any) -> Page[T]:
         """The page made of up to `limit + 1` items found; `key(item)` is what the next one starts after."""
         if len(found) <= self.limit:
             return Page(found, None)

@@ -1,8 +1,8 @@
-"""The collections of a unit of work: what there is of each noun.
+"""The repositories of a unit of work: one for each noun.
 
-Collections are bound to the scope of their unit of work: none takes a user, and what lies outside
-the scope is `NotFound`, whether or not it exists. What cannot be stored is refused at the latest when
-the unit of work is committed.
+A repository is bound to the scope of its unit of work: no method takes a user, and a row outside the scope raises
+`NotFound`, like a row that does not exist. A write that the database refuses raises at the latest when the unit of
+work is committed.
 """
 
 from datetime import datetime
@@ -25,7 +25,7 @@ Order = Literal["asc", "desc"]
 
 
 class AnswerProgress(Struct, frozen=True):
-    """How far the telling of a turn has come: characters of its answer before and now, and what it has used."""
+    """Progress of a running turn: the length of its answer in characters before and after, and its usage so far."""
 
     offset: int
     new_length: int
@@ -33,7 +33,7 @@ class AnswerProgress(Struct, frozen=True):
 
 
 class LockedTurn(Struct, frozen=True):
-    """All that it takes to end a turn: itself, its calls, and the number of its conversation's next message."""
+    """A turn locked to be finished, with its tool calls and the `seq` of its conversation's next message."""
 
     turn: Turn
     calls: list[ToolCall]
@@ -41,183 +41,243 @@ class LockedTurn(Struct, frozen=True):
 
 
 class Conversations(Protocol):
-    """Newest activity first."""
+    """The user's conversations. Pages are sorted by last activity, newest first."""
 
     async def add(self, conversation: Conversation, messages: int = 0) -> None:
-        """Add it, with so many of its message numbers taken already."""
+        """Add a conversation in which this many message numbers are already taken."""
         ...
 
-    async def get(self, id: ConversationId, *, for_update: bool = False) -> Conversation: ...
-    async def page(self, window: Window) -> Page[Conversation]: ...
-    async def replace(self, conversation: Conversation) -> None: ...
+    async def get(self, id: ConversationId, *, for_update: bool = False) -> Conversation:
+        """Return the conversation, locked until the end of the unit of work with `for_update`."""
+        ...
+
+    async def page(self, window: Window) -> Page[Conversation]:
+        """Return one page of the conversations."""
+        ...
+
+    async def update(self, conversation: Conversation) -> None:
+        """Store the conversation in place of the one with the same id."""
+        ...
 
     async def next_seq(self, id: ConversationId, now: datetime) -> int:
-        """Take the conversation's next message number, and note that something happened in it now."""
+        """Take the next message number of the conversation, and set the time of its last activity."""
         ...
 
-    async def number(self, id: ConversationId, seq: int, now: datetime) -> None:
-        """The same, where the number is known: the caller holds a turn of the conversation, to end it."""
+    async def set_last_seq(self, id: ConversationId, seq: int, now: datetime) -> None:
+        """Take a message number that is already known, because `Turns.lock_for_finish` has locked the conversation."""
         ...
 
-    async def remove(self, id: ConversationId) -> None:
-        """Remove it with its messages, turns, tool calls and context tokens; its tasks stay."""
+    async def delete(self, id: ConversationId) -> None:
+        """Delete the conversation with its messages, turns, artifacts and context tokens. Its tasks stay."""
         ...
 
 
 class Messages(Protocol):
-    """The messages of one conversation, in the order of `seq`."""
+    """The messages of each conversation, sorted by `seq`."""
 
-    async def add(self, message: Message) -> None: ...
-    async def page(self, conversation_id: ConversationId, window: Window, order: Order) -> Page[Message]: ...
+    async def add(self, message: Message) -> None:
+        """Add a message."""
+        ...
 
-    async def answer(self, turn_id: TurnId, calls: list[ToolCall]) -> Message | None:
-        """What the turn answered, after those tool calls."""
+    async def page(self, conversation_id: ConversationId, window: Window, order: Order) -> Page[Message]:
+        """Return one page of the conversation's messages; the page is empty for a conversation that does not exist."""
+        ...
+
+    async def assistant_message(self, turn_id: TurnId, calls: list[ToolCall]) -> Message | None:
+        """Return the assistant's message of the turn, with these tool calls in it."""
         ...
 
     async def history(self, conversation_id: ConversationId, turns: int) -> list[PastTurn]:
-        """The newest turns, at most so many, oldest first, with their tool calls."""
+        """Return the newest turns with their tool calls, at most this many, oldest first."""
         ...
 
 
 class Turns(Protocol):
-    """Newest first."""
+    """The turns of each conversation. Pages are sorted newest first."""
 
-    async def add(self, turn: Turn) -> None: ...
-    async def get(self, id: TurnId, *, for_update: bool = False) -> Turn: ...
+    async def add(self, turn: Turn) -> None:
+        """Add a turn."""
+        ...
+
+    async def get(self, id: TurnId, *, for_update: bool = False) -> Turn:
+        """Return the turn, locked until the end of the unit of work with `for_update`."""
+        ...
+
     async def lock_for_finish(self, id: TurnId) -> LockedTurn:
-        """The turn, to be ended: nobody else changes it or numbers messages until the unit of work ends.
+        """Lock the turn and its conversation until the end of the unit of work, and return all that finishing needs.
 
-        A call that is announced while this waits for the turn may be missing.
+        A tool call that is announced while this method waits for the lock may be missing.
         """
         ...
 
-    async def page(self, conversation_id: ConversationId, window: Window) -> Page[Turn]: ...
-    async def unfinished(self) -> list[Turn]:
-        """Every turn of this user that is stored as running, its lease passed or not."""
+    async def page(self, conversation_id: ConversationId, window: Window) -> Page[Turn]:
+        """Return one page of the conversation's turns."""
         ...
 
-    async def replace(self, turn: Turn) -> None: ...
-
-    async def of_key(self, key: str) -> Turn | None:
-        """The turn that was accepted under that idempotency key."""
+    async def list_running(self) -> list[Turn]:
+        """Return all turns of the user that are stored as running, including those whose lease has passed."""
         ...
 
-    async def next_call(self, id: TurnId, now: datetime, count: int, most: int) -> int:
-        """Count a call, take the numbers of its events, and answer the first.
+    async def update(self, turn: Turn) -> None:
+        """Store the turn in place of the one with the same id."""
+        ...
 
-        Raises `Conflict` unless the turn is running, and `TooManyCalls` if it is one more than that.
+    async def find_by_idempotency_key(self, key: str) -> Turn | None:
+        """Return the turn that was started with this idempotency key."""
+        ...
+
+    async def count_tool_call(self, id: TurnId, now: datetime, count: int, most: int) -> int:
+        """Count one tool call, take `count` event numbers, and return the first of them.
+
+        Raises `Conflict` if the turn is not running, and `TooManyCalls` if it has made `most` calls already.
         """
         ...
 
-    async def record_progress(
-        self, id: TurnId, now: datetime, record_progress: AnswerProgress, count: int
-    ) -> int | None:
-        """Take numbers of events, with what has been told and used since.
+    async def record_progress(self, id: TurnId, now: datetime, progress: AnswerProgress, count: int) -> int | None:
+        """Store the progress, take `count` event numbers, and return the first of them.
 
-        None, and nothing is taken, unless the turn is running and has been told up to where the progress begins.
+        Returns None and changes nothing if the turn is not running or its answer does not end at `progress.offset`.
         """
         ...
 
 
 class TurnEvents(Protocol):
-    """What happened in each turn, in the order of `seq`."""
+    """The event log of each turn, sorted by `seq`."""
 
     async def add(self, *events: TurnEvent) -> None:
-        """Once they are committed, those who follow the turn are told."""
+        """Append events. Subscribers of the turn receive them after the commit."""
         ...
 
-    async def after(self, turn_id: TurnId, seq: int, limit: int, characters: int) -> list[TurnEvent]:
-        """At most so many, and fewer if they are long: none begins after so many characters of others."""
+    async def list_after(self, turn_id: TurnId, seq: int, limit: int, characters: int) -> list[TurnEvent]:
+        """Return the events after `seq`, at most `limit`; the last one is that which reaches `characters` in total."""
         ...
 
 
 class Tasks(Protocol):
-    """Newest first."""
+    """The user's to-do tasks. Pages are sorted newest first."""
 
-    async def add(self, task: Task) -> None: ...
-    async def get(self, id: TaskId, *, for_update: bool = False) -> Task: ...
-    async def page(self, status: TaskStatus | None, window: Window) -> Page[Task]: ...
-    async def replace(self, task: Task) -> None: ...
-    async def remove(self, id: TaskId) -> None: ...
+    async def add(self, task: Task) -> None:
+        """Add a task."""
+        ...
+
+    async def get(self, id: TaskId, *, for_update: bool = False) -> Task:
+        """Return the task, locked until the end of the unit of work with `for_update`."""
+        ...
+
+    async def page(self, status: TaskStatus | None, window: Window) -> Page[Task]:
+        """Return one page of the tasks, of one status or of all."""
+        ...
+
+    async def update(self, task: Task) -> None:
+        """Store the task in place of the one with the same id."""
+        ...
+
+    async def delete(self, id: TaskId) -> None:
+        """Delete the task."""
+        ...
 
 
 class Artifacts(Protocol):
-    """Newest activity first; only `read` loads a content."""
+    """The user's artifacts. Pages are sorted by last activity, newest first. Only `get_content` loads the content."""
 
-    async def add(self, artifact: Artifact, content: str) -> None: ...
-    async def get(self, id: ArtifactId, *, for_update: bool = False) -> Artifact: ...
+    async def add(self, artifact: Artifact, content: str) -> None:
+        """Add an artifact with its first version."""
+        ...
 
-    async def read(self, id: ArtifactId, version: int | None) -> ArtifactWithContent:
-        """One version with its content; the newest if none is named."""
+    async def get(self, id: ArtifactId, *, for_update: bool = False) -> Artifact:
+        """Return the artifact, locked until the end of the unit of work with `for_update`."""
+        ...
+
+    async def get_content(self, id: ArtifactId, version: int | None) -> ArtifactWithContent:
+        """Return one version of the artifact with its content: the newest if `version` is None."""
         ...
 
     async def page(
         self, conversation_id: ConversationId | None, artifact_type: ArtifactType | None, window: Window
-    ) -> Page[Artifact]: ...
-
-    async def versions(self, id: ArtifactId, window: Window) -> Page[Artifact]:
-        """The artifact as it was in each version, the newest first."""
+    ) -> Page[Artifact]:
+        """Return one page of the artifacts, filtered by conversation and by type."""
         ...
 
-    async def revise(self, artifact: Artifact, content: str) -> None:
-        """Add a version; the earlier ones stay as they are."""
+    async def list_versions(self, id: ArtifactId, window: Window) -> Page[Artifact]:
+        """Return one page of the artifact's versions, newest first."""
         ...
 
-    async def remove(self, id: ArtifactId) -> None: ...
+    async def add_version(self, artifact: Artifact, content: str) -> None:
+        """Add a version. The earlier versions stay."""
+        ...
+
+    async def delete(self, id: ArtifactId) -> None:
+        """Delete the artifact with all its versions."""
+        ...
 
 
 class ToolCalls(Protocol):
-    """The ledger: what the tools of each turn were asked and what they answered, oldest first."""
+    """The tool calls of each turn with their results, sorted oldest first."""
 
     async def add(self, call: ToolCall, turn_id: TurnId, call_id: str | None = None) -> None:
-        """Raises `DuplicateToolCall` if the turn has a call under that id."""
+        """Add a call with its result. Raises `DuplicateToolCall` if the turn has a call with this external id."""
         ...
 
     async def announce(self, call: ToolCall, turn_id: TurnId, call_id: str) -> bool:
-        """Add one that has no result yet; False, and nothing is added, if the turn has a call under that id."""
+        """Add a call without a result; return False and add nothing if the turn has a call with this external id."""
         ...
 
     async def set_result(self, turn_id: TurnId, call_id: str, call: ToolCall) -> ToolCallId:
-        """Give the call that was announced under that id its result. Raises `DuplicateToolCall` if it has one."""
+        """Store the result of an announced call. Raises `DuplicateToolCall` if no call with this id waits for one."""
         ...
 
-    async def find(self, turn_id: TurnId, call_id: str) -> ToolCall: ...
-    async def of_turns(self, ids: list[TurnId]) -> dict[TurnId, list[ToolCall]]: ...
+    async def find(self, turn_id: TurnId, call_id: str) -> ToolCall:
+        """Return the turn's call with this external id."""
+        ...
+
+    async def list_by_turn(self, ids: list[TurnId]) -> dict[TurnId, list[ToolCall]]:
+        """Return the calls of these turns; a turn without calls is left out."""
+        ...
 
 
 class ContextTokens(Protocol):
-    """Newest first. Only a digest of the secret is stored."""
+    """The user's context tokens. Pages are sorted newest first. Only a digest of each secret is stored."""
 
-    async def add(self, token: ContextToken, secret: TokenSecret) -> None: ...
-    async def get(self, id: ContextTokenId) -> ContextToken: ...
-    async def page(self, window: Window) -> Page[ContextToken]: ...
+    async def add(self, token: ContextToken, secret: TokenSecret) -> None:
+        """Add a token."""
+        ...
+
+    async def get(self, id: ContextTokenId) -> ContextToken:
+        """Return the token."""
+        ...
+
+    async def page(self, window: Window) -> Page[ContextToken]:
+        """Return one page of the tokens, including those that are expired or revoked."""
+        ...
 
     async def revoke(self, id: ContextTokenId, now: datetime) -> None:
-        """Waits for the units of work that this token has open; none of its calls commits after that."""
+        """Revoke the token. Waits for the units of work that this token has open; none commits after that."""
         ...
 
-    async def revoke_turn(self, id: TurnId, now: datetime) -> None:
-        """The same for the token of a turn."""
+    async def revoke_for_turn(self, id: TurnId, now: datetime) -> None:
+        """Revoke the token of the turn in the same way."""
         ...
 
-    async def extend_turn(self, id: TurnId, until: datetime, now: datetime) -> None:
-        """Let the token of a turn live until then, if it is alive now."""
+    async def extend_for_turn(self, id: TurnId, until: datetime, now: datetime) -> None:
+        """Set the expiry of the turn's token, unless it is expired or revoked."""
         ...
 
 
 class QuotaUsages(Protocol):
-    """What the person has used of their quota: one row, which tokens of any grant may draw on."""
+    """The user's quota usage: one row, which tokens of any grant may read and update."""
 
     async def get(self) -> QuotaUsage | None:
-        """Held until the unit of work ends."""
+        """Return the usage, locked until the end of the unit of work."""
         ...
 
     async def add(self, usage: QuotaUsage) -> QuotaUsage:
-        """The first; if somebody else was faster, it is theirs that is answered."""
+        """Add the first usage; return the stored one if a concurrent unit of work has added it before."""
         ...
 
-    async def replace(self, usage: QuotaUsage) -> None: ...
+    async def update(self, usage: QuotaUsage) -> None:
+        """Store the usage in place of the previous one."""
+        ...
 
-    async def measure(self) -> int:
-        """How many bytes are stored of the person, `ROW_BYTES` for each row included."""
+    async def measure_storage(self) -> int:
+        """Return how many bytes are stored of the user, including `ROW_BYTES` for each row."""
         ...

@@ -43,7 +43,7 @@ class ToolCall(Struct, frozen=True, kw_only=True):
         return bytes(self.result) not in _NOTHING
 
 
-def recorded(arguments: dict[str, Any]) -> bytes:
+def encode_arguments(arguments: dict[str, Any]) -> bytes:
     """As they came; a lone surrogate, which UTF-8 cannot carry, as U+FFFD; and what is nested too deeply as null."""
     try:
         return _encode(arguments)

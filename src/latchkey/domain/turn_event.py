@@ -1,4 +1,4 @@
-"""What happens in a turn, as those who follow it are told: numbered from 1, without gaps."""
+"""The events of a turn: its log, which subscribers receive. They are numbered from 1, without gaps."""
 
 from typing import Literal
 
@@ -24,24 +24,24 @@ EventName = Literal[
 ]
 
 
-class Started(Struct, frozen=True):
+class TurnStartedEvent(Struct, frozen=True):
     conversation_id: ConversationId
     agent: str
 
 
-class Delta(Struct, frozen=True):
-    """A piece of the answer; the pieces joined are the answer."""
+class MessageDeltaEvent(Struct, frozen=True):
+    """A piece of the answer. All pieces joined are the answer."""
 
     text: str
 
 
-class CallStarted(Struct, frozen=True):
+class ToolCallStartedEvent(Struct, frozen=True):
     id: ToolCallId
     name: str
     arguments: Raw
 
 
-class CallCompleted(Struct, frozen=True):
+class ToolCallCompletedEvent(Struct, frozen=True):
     id: ToolCallId
     name: str
     result: Raw
@@ -49,46 +49,53 @@ class CallCompleted(Struct, frozen=True):
     duration_ms: int
 
 
-class Completed(Struct, frozen=True):
+class TurnCompletedEvent(Struct, frozen=True):
     response: str
     message_id: MessageId
     usage: Usage
 
 
-class Failed(Struct, frozen=True):
+class TurnFailedEvent(Struct, frozen=True):
     code: str
     detail: str
 
 
-class Cancelled(Struct, frozen=True):
+class TurnCancelledEvent(Struct, frozen=True):
     pass
 
 
-class Interrupted(Struct, frozen=True):
+class TurnInterruptedEvent(Struct, frozen=True):
     pass
 
 
-Ending = Completed | Failed | Cancelled | Interrupted
-Happening = Started | Delta | CallStarted | CallCompleted | ArtifactReference | Ending
+FinalEvent = TurnCompletedEvent | TurnFailedEvent | TurnCancelledEvent | TurnInterruptedEvent
+EventData = (
+    TurnStartedEvent
+    | MessageDeltaEvent
+    | ToolCallStartedEvent
+    | ToolCallCompletedEvent
+    | ArtifactReference
+    | FinalEvent
+)
 
-_NAMES: dict[type[Happening], EventName] = {
-    Started: "turn.started",
-    Delta: "message.delta",
-    CallStarted: "tool_call.started",
-    CallCompleted: "tool_call.completed",
+_NAMES: dict[type[EventData], EventName] = {
+    TurnStartedEvent: "turn.started",
+    MessageDeltaEvent: "message.delta",
+    ToolCallStartedEvent: "tool_call.started",
+    ToolCallCompletedEvent: "tool_call.completed",
     ArtifactReference: "artifact.created",
-    Completed: "turn.completed",
-    Failed: "turn.failed",
-    Cancelled: "turn.cancelled",
-    Interrupted: "turn.interrupted",
+    TurnCompletedEvent: "turn.completed",
+    TurnFailedEvent: "turn.failed",
+    TurnCancelledEvent: "turn.cancelled",
+    TurnInterruptedEvent: "turn.interrupted",
 }
-_LAST = {"turn.completed", "turn.failed", "turn.cancelled", "turn.interrupted"}
+_FINAL = {"turn.completed", "turn.failed", "turn.cancelled", "turn.interrupted"}
 
 _encode = msgspec.json.Encoder().encode
 
 
 class TurnEvent(Struct, frozen=True):
-    """One event. `body` is the JSON of what happened, as it is stored."""
+    """One event. `body` is its JSON as stored, without the turn and the number."""
 
     turn_id: TurnId
     seq: int
@@ -96,20 +103,22 @@ class TurnEvent(Struct, frozen=True):
     body: bytes
 
     @classmethod
-    def of(cls, turn_id: TurnId, seq: int, what: Happening) -> "TurnEvent":
-        return cls(turn_id, seq, _NAMES[type(what)], _encode(what))
+    def of(cls, turn_id: TurnId, seq: int, data: EventData) -> "TurnEvent":
+        """Encode the data as the event with this number."""
+        return cls(turn_id, seq, _NAMES[type(data)], _encode(data))
 
     @property
     def is_last(self) -> bool:
-        return self.name in _LAST
+        """Whether the turn ends with this event."""
+        return self.name in _FINAL
 
     @property
     def data(self) -> bytes:
-        """The JSON as it is published: what happened, with the turn and the number."""
+        """The JSON as published: the body with `turn_id` and `seq`."""
         rest = b"}" if self.body == b"{}" else b"," + self.body[1:]
         return b'{"turn_id":"%s","seq":%d' % (str(self.turn_id).encode(), self.seq) + rest
 
 
-def numbered(turn_id: TurnId, after: int, *happened: Happening) -> list[TurnEvent]:
-    """What happened in a turn after the event of that number."""
-    return [TurnEvent.of(turn_id, after + nth, what) for nth, what in enumerate(happened, 1)]
+def numbered(turn_id: TurnId, after: int, *data: EventData) -> list[TurnEvent]:
+    """Encode the data as consecutive events, the first with the number `after + 1`."""
+    return [TurnEvent.of(turn_id, seq, item) for seq, item in enumerate(data, after + 1)]

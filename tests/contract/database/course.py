@@ -12,7 +12,7 @@ from latchkey.application.tasks import add_task, list_tasks
 from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation, ToolOutcome
 from latchkey.application.turns.expire import with_expiry
 from latchkey.application.turns.finish import TurnOutcome, TurnResult, cancel_turn, finish_turn
-from latchkey.application.turns.read import get_turn, read_log
+from latchkey.application.turns.read import get_turn, read_events
 from latchkey.application.turns.record import EventBatch, append_events, renew_turn
 from latchkey.application.turns.results import PublishedTurn
 from latchkey.application.turns.start import AcceptanceLimits, StartedTurn
@@ -87,7 +87,7 @@ class Course:
     async def events(self, after: int = 0) -> list[TurnEvent]:
         """All of its log that follows."""
         found: list[TurnEvent] = []
-        while log := (await self.apps[0].call(self.owner, read_log, self.id, after)).events:
+        while log := (await self.apps[0].call(self.owner, read_events, self.id, after)).events:
             found += log
             after = log[-1].seq
         return found

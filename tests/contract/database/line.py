@@ -10,7 +10,7 @@ from latchkey.application.dispatcher import Dispatcher
 from latchkey.domain.credentials import Owner
 from latchkey.domain.ports import Subscription
 from latchkey.domain.turn import TurnId
-from latchkey.domain.turn_event import Cancelled, TurnEvent
+from latchkey.domain.turn_event import TurnCancelledEvent, TurnEvent
 from latchkey.infrastructure.database.events.local import LocalEventBus
 from latchkey.infrastructure.database.events.postgresql import PostgreSQLEventBus
 from latchkey.infrastructure.database.sql.engine import create_engine
@@ -73,7 +73,7 @@ class Line:
     async def _carry_one(self) -> None:
         nowhere = TurnId(uuid7())
         with self.listener.event_bus.subscribe(self.course.owner, nowhere) as subscription:
-            self.speaker.event_bus.publish(self.course.owner.user_id, [TurnEvent.of(nowhere, 1, Cancelled())])
+            self.speaker.event_bus.publish(self.course.owner.user_id, [TurnEvent.of(nowhere, 1, TurnCancelledEvent())])
             await news(subscription)
 
 

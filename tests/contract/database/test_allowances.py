@@ -34,7 +34,7 @@ async def drawn(units: UnitsOfWork, credential: Credential, requests: int, writt
 
 async def size(units: UnitsOfWork, owner: Owner) -> int:
     async with units.open(owner, "read") as uow:
-        return await uow.quota_usage.measure()
+        return await uow.quota_usage.measure_storage()
 
 
 async def test_processes_share_what_there_is(replica: Replica, me: Owner) -> None:
@@ -132,7 +132,7 @@ async def test_what_is_deleted_is_noticed_when_it_is_counted_again(replica: Repl
     assert not await may_store(units, me)
 
     async with units.open(me, "write") as uow:
-        await uow.artifacts.remove(plan.id)
+        await uow.artifacts.delete(plan.id)
         await uow.commit()
     assert not await may_store(replica(), me)
     await counted_at(units, me, earlier_by=timedelta(seconds=31))
@@ -165,7 +165,7 @@ async def counted_at(units: UnitsOfWork, owner: Owner, *, earlier_by: timedelta)
         usage = await uow.quota_usage.get()
         assert usage is not None
         earlier: datetime = usage.counted_at - earlier_by
-        await uow.quota_usage.replace(replace(usage, counted_at=earlier))
+        await uow.quota_usage.update(replace(usage, counted_at=earlier))
         await uow.commit()
 
 

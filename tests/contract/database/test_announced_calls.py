@@ -12,7 +12,7 @@ from latchkey.application.tasks import complete_task
 from latchkey.application.tool_calls import ToolOutcome
 from latchkey.application.turns.finish import get_turn_result
 from latchkey.domain.artifact import ArtifactReference
-from latchkey.domain.credentials import EVERY_GRANT
+from latchkey.domain.credentials import ALL_GRANTS
 from latchkey.domain.page import Window
 from latchkey.domain.task import TaskId
 from latchkey.domain.tool_call import ToolCall
@@ -65,7 +65,7 @@ async def test_a_call_that_fails_settles_its_announcement_too(course: Course) ->
 
 
 async def test_the_artifact_of_an_announced_call_is_told_of_once_it_is_saved(course: Course) -> None:
-    course.accepted = await started_turn(course.apps[0], course.owner, grants=list(EVERY_GRANT))
+    course.accepted = await started_turn(course.apps[0], course.owner, grants=list(ALL_GRANTS))
     request = msgspec.structs.replace(a_request("call-1"), name="save_artifact")
     await course.tell("", 0, request)
     assert (await course.look()).artifacts == []

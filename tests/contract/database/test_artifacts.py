@@ -53,9 +53,9 @@ async def test_an_artifact_is_given_back_as_it_was_put_in(units: UnitsOfWork, me
     async with units.open(me, "read") as uow:
         assert await uow.artifacts.get(artifact.id) == artifact
         assert (await uow.artifacts.page(None, None, EVERY)).items == [artifact]
-        assert (await uow.artifacts.versions(artifact.id, EVERY)).items == [artifact]
-        assert await uow.artifacts.read(artifact.id, None) == artifact.saying(text)
-        assert await uow.artifacts.read(artifact.id, 1) == artifact.saying(text)
+        assert (await uow.artifacts.list_versions(artifact.id, EVERY)).items == [artifact]
+        assert await uow.artifacts.get_content(artifact.id, None) == artifact.saying(text)
+        assert await uow.artifacts.get_content(artifact.id, 1) == artifact.saying(text)
 
 
 async def test_every_version_stays_as_it_was(units: UnitsOfWork, me: Owner) -> None:
@@ -64,19 +64,19 @@ async def test_every_version_stays_as_it_was(units: UnitsOfWork, me: Owner) -> N
     second = replace(first, title="Plan B", version=2, updated_at=NOW + timedelta(seconds=1))
     await add(units, me, first)
     async with units.open(me, "write") as uow:
-        await uow.artifacts.revise(second, "Other")
+        await uow.artifacts.add_version(second, "Other")
         await uow.commit()
 
     async with units.open(me, "read") as uow:
-        assert await uow.artifacts.read(first.id, 1) == first.saying("# Plan")
-        assert await uow.artifacts.read(first.id, 2) == second.saying("Other")
-        assert await uow.artifacts.read(first.id, None) == second.saying("Other")
+        assert await uow.artifacts.get_content(first.id, 1) == first.saying("# Plan")
+        assert await uow.artifacts.get_content(first.id, 2) == second.saying("Other")
+        assert await uow.artifacts.get_content(first.id, None) == second.saying("Other")
         assert await uow.artifacts.get(first.id) == second
         assert (await uow.artifacts.page(None, None, EVERY)).items == [second]
-        await assert_pages(lambda window: uow.artifacts.versions(first.id, window), [second, first])
+        await assert_pages(lambda window: uow.artifacts.list_versions(first.id, window), [second, first])
         for absent in (0, 3, 2**31 - 1):
             with pytest.raises(NotFound, match=r"There is no such artifact\."):
-                await uow.artifacts.read(first.id, absent)
+                await uow.artifacts.get_content(first.id, absent)
 
 
 async def test_a_title_that_is_left_out_stays(app: Dispatcher, me: Owner) -> None:
@@ -169,10 +169,10 @@ async def test_a_cursor_of_another_listing_is_refused(app: Dispatcher, units: Un
             (await uow.tasks.page(None, Window(1))).next_cursor,
         ]
         of_artifacts = (await uow.artifacts.page(None, None, Window(1))).next_cursor
-        of_versions = (await uow.artifacts.versions(made[0].id, Window(1))).next_cursor
+        of_versions = (await uow.artifacts.list_versions(made[0].id, Window(1))).next_cursor
 
         await assert_refuses(lambda window: uow.artifacts.page(None, None, window), *foreign, of_versions)
-        await assert_refuses(lambda window: uow.artifacts.versions(made[0].id, window), *foreign, of_artifacts)
+        await assert_refuses(lambda window: uow.artifacts.list_versions(made[0].id, window), *foreign, of_artifacts)
 
 
 async def test_a_token_of_a_conversation_sees_and_writes_only_what_is_in_it(units: UnitsOfWork, me: Owner) -> None:
@@ -191,18 +191,18 @@ async def test_a_token_of_a_conversation_sees_and_writes_only_what_is_in_it(unit
         assert (await uow.artifacts.page(None, None, EVERY)).items == [inside]
         assert (await uow.artifacts.page(here.id, "generated_file", EVERY)).items == [inside]
         assert await uow.artifacts.get(inside.id) == inside
-        await uow.artifacts.revise(replace(inside, version=2), "Changed")
+        await uow.artifacts.add_version(replace(inside, version=2), "Changed")
         with pytest.raises(NotFound, match="conversation"):
             await uow.artifacts.page(there.id, None, EVERY)
         for hidden in (elsewhere, nowhere):
             for attempt in (
                 uow.artifacts.get(hidden.id),
                 uow.artifacts.get(hidden.id, for_update=True),
-                uow.artifacts.read(hidden.id, None),
-                uow.artifacts.read(hidden.id, 1),
-                uow.artifacts.versions(hidden.id, EVERY),
-                uow.artifacts.revise(replace(hidden, version=2), "Mine now"),
-                uow.artifacts.remove(hidden.id),
+                uow.artifacts.get_content(hidden.id, None),
+                uow.artifacts.get_content(hidden.id, 1),
+                uow.artifacts.list_versions(hidden.id, EVERY),
+                uow.artifacts.add_version(replace(hidden, version=2), "Mine now"),
+                uow.artifacts.delete(hidden.id),
                 uow.artifacts.add(an_artifact(conversation_id=hidden.conversation_id), "Mine now"),
             ):
                 with pytest.raises(NotFound, match=r"There is no such artifact\."):
@@ -210,7 +210,7 @@ async def test_a_token_of_a_conversation_sees_and_writes_only_what_is_in_it(unit
         await uow.commit()
 
     async with units.open(me, "read") as uow:
-        assert (await uow.artifacts.read(inside.id, None)).content_markdown == "Changed"
+        assert (await uow.artifacts.get_content(inside.id, None)).content_markdown == "Changed"
         assert len((await uow.artifacts.page(None, None, EVERY)).items) == 3
         assert await uow.artifacts.get(elsewhere.id) == elsewhere
         assert await uow.artifacts.get(nowhere.id) == nowhere
@@ -234,19 +234,19 @@ async def test_what_is_removed_is_gone_with_all_its_versions(app: Dispatcher, un
     await add(units, me, artifact)
     await app.call(me, revise_artifact, artifact.id, ArtifactRevision("Again"))
     async with units.open(me, "write") as uow:
-        await uow.artifacts.remove(artifact.id)
+        await uow.artifacts.delete(artifact.id)
         await uow.commit()
 
     async with units.open(me, "write") as uow:
         assert (await uow.artifacts.page(None, None, EVERY)).items == []
         for again in (
             uow.artifacts.get(artifact.id),
-            uow.artifacts.read(artifact.id, 1),
-            uow.artifacts.versions(artifact.id, EVERY),
-            uow.artifacts.revise(artifact, ""),
-            uow.artifacts.remove(artifact.id),
+            uow.artifacts.get_content(artifact.id, 1),
+            uow.artifacts.list_versions(artifact.id, EVERY),
+            uow.artifacts.add_version(artifact, ""),
+            uow.artifacts.delete(artifact.id),
         ):
             with pytest.raises(NotFound, match=r"There is no such artifact\."):
                 await again
         await uow.artifacts.add(artifact, "Under the same id")
-        assert (await uow.artifacts.versions(artifact.id, EVERY)).items == [artifact]
+        assert (await uow.artifacts.list_versions(artifact.id, EVERY)).items == [artifact]

@@ -31,7 +31,7 @@ async def test_a_conversation_is_given_back_as_it_was_put_in(units: UnitsOfWork,
     async with units.open(me, "write") as uow:
         assert await uow.conversations.get(conversation.id) == conversation
         changed = replace(conversation, title="Other", updated_at=NOW + timedelta(seconds=1))
-        await uow.conversations.replace(changed)
+        await uow.conversations.update(changed)
         assert await uow.conversations.get(conversation.id, for_update=True) == changed
 
 
@@ -112,15 +112,15 @@ async def test_removing_takes_everything_along_but_the_tasks(units: UnitsOfWork,
         await uow.commit()
 
     async with units.open(me, "write") as uow:
-        await uow.conversations.remove(gone.id)
+        await uow.conversations.delete(gone.id)
         await uow.commit()
 
     async with units.open(me, "read") as uow:
         assert (await uow.conversations.page(Window())).items == [kept]
-        assert await uow.turns.unfinished() == [turns[1]]
+        assert await uow.turns.list_running() == [turns[1]]
         assert (await uow.messages.page(gone.id, Window(), "asc")).items == []
         assert len((await uow.messages.page(kept.id, Window(), "asc")).items) == 1
-        assert list(await uow.tool_calls.of_turns([turn.id for turn in turns])) == [turns[1].id]
+        assert list(await uow.tool_calls.list_by_turn([turn.id for turn in turns])) == [turns[1].id]
         assert (await uow.tasks.page(None, Window())).items == [replace(task, conversation_id=None)]
         assert (await uow.artifacts.page(None, None, Window())).items == [artifacts[kept.id]]
         assert (await uow.context_tokens.page(Window())).items == []

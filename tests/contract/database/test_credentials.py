@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from latchkey.domain.credentials import EVERY_GRANT, ContextToken, Grant, Owner, Scope, TokenSecret, UserId
+from latchkey.domain.credentials import ALL_GRANTS, ContextToken, Grant, Owner, Scope, TokenSecret, UserId
 from latchkey.domain.errors import NotFound, Unauthenticated
 from latchkey.domain.page import Window
 from latchkey.domain.ports import TransactionMode, UnitsOfWork
@@ -25,7 +25,7 @@ async def minted(units: UnitsOfWork, owner: Owner, token: ContextToken) -> Token
 @pytest.mark.parametrize("mode", MODES)
 async def test_the_owner_opens_everything_of_their_own(units: UnitsOfWork, me: Owner, mode: TransactionMode) -> None:
     async with units.open(me, mode) as uow:
-        assert uow.scope == Scope(me.user_id, EVERY_GRANT)
+        assert uow.scope == Scope(me.user_id, ALL_GRANTS)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -170,9 +170,9 @@ async def test_a_token_of_a_conversation_sees_that_one_alone(units: UnitsOfWork,
     async with units.open(secret, "write") as uow:
         for write in (
             uow.conversations.next_seq(outside.id, NOW),
-            uow.conversations.remove(outside.id),
-            uow.conversations.replace(outside),
-            uow.turns.replace(turns[outside.id]),
+            uow.conversations.delete(outside.id),
+            uow.conversations.update(outside),
+            uow.turns.update(turns[outside.id]),
         ):
             with pytest.raises(NotFound, match=r"There is no such (conversation|turn)\."):
                 await write

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from latchkey.application.turns.finish import cancel_turn, expire_turns, get_turn_result
-from latchkey.application.turns.read import get_turn, list_turns, read_log
+from latchkey.application.turns.read import get_turn, list_turns, read_events
 from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import (
     Conflict,
@@ -167,7 +167,7 @@ async def test_a_lost_turn_is_stored_as_interrupted(units: UnitsOfWork, course: 
         there.call(course.owner, get_turn, course.id),
         there.call(course.owner, get_turn_result, course.id),
         there.call(course.owner, list_turns, where, Window()),
-        there.call(course.owner, read_log, course.id, 2),
+        there.call(course.owner, read_events, course.id, 2),
     ):
         with pytest.raises(TurnLost):
             await look
@@ -234,7 +234,7 @@ async def test_every_lost_turn_of_a_person_is_settled_and_no_other(course: Cours
 
 async def stored_names(course: Course) -> list[str]:
     """Whether or not the turn is lost."""
-    log = await course.apps[0].call(course.owner, read_log, course.id, 0)
+    log = await course.apps[0].call(course.owner, read_events, course.id, 0)
     return [event.name for event in log.events]
 
 

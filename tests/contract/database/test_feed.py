@@ -6,9 +6,9 @@ from contextlib import AsyncExitStack, suppress
 
 import pytest
 
-from latchkey.application.turns.read import CHARACTERS_A_TIME
+from latchkey.application.turns.read import PAGE_CHARACTERS
 from latchkey.domain.credentials import Owner
-from latchkey.domain.turn_event import Delta, TurnEvent
+from latchkey.domain.turn_event import MessageDeltaEvent, TurnEvent
 from latchkey.infrastructure.database.events.local import MOST_BYTES
 from tests.builders import a_task
 from tests.contract.database.line import Line, a_process, news
@@ -47,15 +47,16 @@ async def test_what_is_committed_is_told_once_it_can_be_read(line: Line) -> None
     with line.listener.event_bus.subscribe(course.owner, course.id) as subscription:
         waiting = asyncio.create_task(news(subscription))
         async with line.speaker.units.open(course.owner, "write") as uow:
-            event = TurnEvent.of(course.id, await uow.turns.next_call(course.id, uow.now, 1, 100), Delta("Said"))
+            seq = await uow.turns.count_tool_call(course.id, uow.now, 1, 100)
+            event = TurnEvent.of(course.id, seq, MessageDeltaEvent("Said"))
             await uow.turn_events.add(event)
             for _ in range(20):
-                await uow.turns.unfinished()
+                await uow.turns.list_running()
             assert not waiting.done()
             await uow.commit()
         assert await waiting in ([event], [])
         async with line.listener.units.open(course.owner, "read") as uow:
-            assert await uow.turn_events.after(course.id, 1, 10, CHARACTERS_A_TIME) == [event]
+            assert await uow.turn_events.list_after(course.id, 1, 10, PAGE_CHARACTERS) == [event]
 
 
 async def test_what_is_rolled_back_is_never_told(line: Line) -> None:
@@ -63,7 +64,7 @@ async def test_what_is_rolled_back_is_never_told(line: Line) -> None:
     with line.listener.event_bus.subscribe(course.owner, course.id) as subscription:
         waiting = asyncio.create_task(news(subscription))
         async with line.speaker.units.open(course.owner, "write") as uow:
-            await uow.turn_events.add(TurnEvent.of(course.id, 2, Delta("Never said")))
+            await uow.turn_events.add(TurnEvent.of(course.id, 2, MessageDeltaEvent("Never said")))
         await line.carries()
         assert not waiting.done()
         await course.tell("Said")
@@ -77,8 +78,8 @@ async def test_a_commit_that_is_refused_tells_nothing(line: Line) -> None:
         waiting = asyncio.create_task(news(subscription))
         with suppress(Exception):
             async with line.speaker.units.open(course.owner, "write") as uow:
-                await uow.turns.next_call(course.id, uow.now, 1, 100)
-                await uow.turn_events.add(TurnEvent.of(course.id, 2, Delta("Said")))
+                await uow.turns.count_tool_call(course.id, uow.now, 1, 100)
+                await uow.turn_events.add(TurnEvent.of(course.id, 2, MessageDeltaEvent("Said")))
                 await uow.tasks.add(twice)
                 with pytest.raises(Exception, match=r"UNIQUE|unique"):  # noqa: PT012 # a unit of work is one thing
                     await uow.tasks.add(twice)

@@ -88,7 +88,7 @@ async def test_a_cursor_of_another_listing_is_refused(units: UnitsOfWork, me: Ow
 async def test_a_cursor_beyond_all_numbers_is_refused(units: UnitsOfWork, me: Owner, seq: int) -> None:
     talk = await stored(units, me, Talk(1))
     async with units.open(me, "read") as uow:
-        forged = Window(1).page([seq, seq], lambda last: ["messages", last]).next_cursor
+        forged = Window(1).to_page([seq, seq], lambda last: ["messages", last]).next_cursor
         await assert_refuses(lambda window: uow.messages.page(talk.conversation.id, window, "desc"), forged)
 
 

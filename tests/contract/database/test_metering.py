@@ -183,7 +183,7 @@ async def test_one_person_follows_only_so_many_streams_at_once(
     units: UnitsOfWork, me: Owner, you: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next one is told so, and let in once another has left; nobody else notices."""
-    monkeypatch.setattr(watching, "FOLLOWERS", 2)
+    monkeypatch.setattr(watching, "MAX_SUBSCRIPTIONS_PER_USER", 2)
     app = service(units, Quota())
     subscriptions, turn = watching.TurnSubscriptions(app, LocalEventBus()), await started_turn(app, me)
     streams = [subscriptions.follow(me, turn.turn.id, 0) for _ in range(2)]
@@ -191,8 +191,8 @@ async def test_one_person_follows_only_so_many_streams_at_once(
         assert await anext(stream)
 
     with pytest.raises(Exhausted, match="2 streams"):
-        subscriptions.check_followers(me)
-    subscriptions.check_followers(you)
+        subscriptions.check_limit(me)
+    subscriptions.check_limit(you)
     await streams[0].aclose()
-    subscriptions.check_followers(me)
+    subscriptions.check_limit(me)
     await streams[1].aclose()

@@ -15,7 +15,7 @@ from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation, To
 from latchkey.application.turns.read import get_turn
 from latchkey.application.turns.results import PublishedTurn
 from latchkey.application.turns.start import StartedTurn
-from latchkey.domain.credentials import EVERY_GRANT, Owner
+from latchkey.domain.credentials import ALL_GRANTS, Owner
 from latchkey.domain.errors import Failure, Invalid
 from latchkey.domain.task import NewTask, TaskId
 from tests.contract.database.conftest import Replica
@@ -35,7 +35,7 @@ class Turn:
         self.accepted: StartedTurn
 
     async def begin(self) -> None:
-        self.accepted = await started_turn(self.apps[0], self.owner, grants=list(EVERY_GRANT))
+        self.accepted = await started_turn(self.apps[0], self.owner, grants=list(ALL_GRANTS))
 
     async def call(
         self,

@@ -21,8 +21,8 @@ Revoke = Callable[[Transaction, ContextToken], Awaitable[None]]
 
 REVOKES: dict[str, Revoke] = {
     "the token": lambda uow, token: uow.context_tokens.revoke(token.id, uow.now),
-    "its turn": lambda uow, token: uow.context_tokens.revoke_turn(token.turn_id, uow.now),  # type: ignore[arg-type]
-    "its conversation": lambda uow, token: uow.conversations.remove(token.conversation_id),  # type: ignore[arg-type]
+    "its turn": lambda uow, token: uow.context_tokens.revoke_for_turn(token.turn_id, uow.now),  # type: ignore[arg-type]
+    "its conversation": lambda uow, token: uow.conversations.delete(token.conversation_id),  # type: ignore[arg-type]
 }
 
 
@@ -209,7 +209,7 @@ async def test_a_token_keeps_the_moment_of_its_first_revoke(
     async with units.open(me, "exclusive") as uow:
         await uow.context_tokens.revoke(token.id, NOW)
         await uow.context_tokens.revoke(token.id, NOW + timedelta(days=1))
-        await uow.context_tokens.revoke_turn(token.turn_id, NOW + timedelta(days=2))  # type: ignore[arg-type]
+        await uow.context_tokens.revoke_for_turn(token.turn_id, NOW + timedelta(days=2))  # type: ignore[arg-type]
         assert (await uow.context_tokens.get(token.id)).revoked_at == NOW
 
 
@@ -226,9 +226,9 @@ async def test_a_token_of_a_turn_lives_on_only_while_it_is_alive(
     later = NOW + timedelta(days=20_000)
     assert token.turn_id
     async with units.open(me, "exclusive") as uow:
-        await uow.context_tokens.extend_turn(token.turn_id, later, uow.now)
+        await uow.context_tokens.extend_for_turn(token.turn_id, later, uow.now)
         assert (await uow.context_tokens.get(token.id)).expires_at == later
         await uow.context_tokens.revoke(token.id, uow.now)
-        await uow.context_tokens.extend_turn(token.turn_id, later + timedelta(days=1), uow.now)
+        await uow.context_tokens.extend_for_turn(token.turn_id, later + timedelta(days=1), uow.now)
         assert (await uow.context_tokens.get(token.id)).expires_at == later
         await uow.commit()

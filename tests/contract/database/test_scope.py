@@ -17,23 +17,23 @@ Attempt = Callable[[UnitOfWork, UserData], Awaitable[object]]
 ATTEMPTS: dict[str, Attempt] = {
     "get conversation": lambda uow, of: uow.conversations.get(of.conversation.id),
     "lock conversation": lambda uow, of: uow.conversations.get(of.conversation.id, for_update=True),
-    "replace conversation": lambda uow, of: uow.conversations.replace(replace(of.conversation, title="Mine now")),
+    "replace conversation": lambda uow, of: uow.conversations.update(replace(of.conversation, title="Mine now")),
     "number conversation": lambda uow, of: uow.conversations.next_seq(of.conversation.id, NOW),
-    "remove conversation": lambda uow, of: uow.conversations.remove(of.conversation.id),
+    "remove conversation": lambda uow, of: uow.conversations.delete(of.conversation.id),
     "get turn": lambda uow, of: uow.turns.get(of.turn.id),
     "lock turn": lambda uow, of: uow.turns.get(of.turn.id, for_update=True),
-    "replace turn": lambda uow, of: uow.turns.replace(replace(of.turn, status="cancelled")),
+    "replace turn": lambda uow, of: uow.turns.update(replace(of.turn, status="cancelled")),
     "get task": lambda uow, of: uow.tasks.get(of.task.id),
     "lock task": lambda uow, of: uow.tasks.get(of.task.id, for_update=True),
-    "replace task": lambda uow, of: uow.tasks.replace(replace(of.task, title="Mine now")),
-    "remove task": lambda uow, of: uow.tasks.remove(of.task.id),
+    "replace task": lambda uow, of: uow.tasks.update(replace(of.task, title="Mine now")),
+    "remove task": lambda uow, of: uow.tasks.delete(of.task.id),
     "get artifact": lambda uow, of: uow.artifacts.get(of.artifact.id),
     "lock artifact": lambda uow, of: uow.artifacts.get(of.artifact.id, for_update=True),
-    "read artifact": lambda uow, of: uow.artifacts.read(of.artifact.id, None),
-    "read artifact version": lambda uow, of: uow.artifacts.read(of.artifact.id, 1),
-    "list artifact versions": lambda uow, of: uow.artifacts.versions(of.artifact.id, Window()),
-    "revise artifact": lambda uow, of: uow.artifacts.revise(replace(of.artifact, version=2), "Mine now"),
-    "remove artifact": lambda uow, of: uow.artifacts.remove(of.artifact.id),
+    "read artifact": lambda uow, of: uow.artifacts.get_content(of.artifact.id, None),
+    "read artifact version": lambda uow, of: uow.artifacts.get_content(of.artifact.id, 1),
+    "list artifact versions": lambda uow, of: uow.artifacts.list_versions(of.artifact.id, Window()),
+    "revise artifact": lambda uow, of: uow.artifacts.add_version(replace(of.artifact, version=2), "Mine now"),
+    "remove artifact": lambda uow, of: uow.artifacts.delete(of.artifact.id),
     "get token": lambda uow, of: uow.context_tokens.get(of.token.id),
     "revoke token": lambda uow, of: uow.context_tokens.revoke(of.token.id, NOW),
 }
@@ -81,8 +81,8 @@ async def test_nobody_can_end_anothers_turn_tokens(units: UnitsOfWork, me: Owner
         await uow.commit()
 
     async with units.open(you, "write") as uow:
-        await uow.context_tokens.revoke_turn(mine.turn.id, NOW)
-        await uow.context_tokens.extend_turn(mine.turn.id, NOW, NOW)
+        await uow.context_tokens.revoke_for_turn(mine.turn.id, NOW)
+        await uow.context_tokens.extend_for_turn(mine.turn.id, NOW, NOW)
         await uow.commit()
 
     async with units.open(secret, "write") as uow:
@@ -95,8 +95,8 @@ async def test_two_people_may_have_things_with_the_same_id(units: UnitsOfWork, m
     await same.store(units, me)
     await same.store(units, you)
     async with units.open(you, "write") as uow:
-        await uow.tasks.replace(replace(same.task, title="Yours"))
-        await uow.conversations.remove(same.conversation.id)
+        await uow.tasks.update(replace(same.task, title="Yours"))
+        await uow.conversations.delete(same.conversation.id)
         await uow.commit()
 
     async with units.open(me, "read") as uow:

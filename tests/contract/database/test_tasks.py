@@ -90,8 +90,8 @@ async def test_what_is_added_or_removed_while_one_pages_neither_repeats_nor_hide
 
     await add(units, me, a_task("New"))
     async with units.open(me, "write") as uow:
-        await uow.tasks.remove(first.items[-1].id)
-        await uow.tasks.remove(made[0].id)
+        await uow.tasks.delete(first.items[-1].id)
+        await uow.tasks.delete(made[0].id)
         await uow.commit()
     async with units.open(me, "read") as uow:
         rest = await uow.tasks.page(None, Window(200, first.next_cursor))
@@ -168,10 +168,10 @@ async def test_what_is_removed_is_gone(units: UnitsOfWork, me: Owner) -> None:
     task = a_task()
     await add(units, me, task)
     async with units.open(me, "write") as uow:
-        await uow.tasks.remove(task.id)
+        await uow.tasks.delete(task.id)
         await uow.commit()
 
     async with units.open(me, "write") as uow:
-        for again in (uow.tasks.get(task.id), uow.tasks.remove(task.id), uow.tasks.replace(task)):
+        for again in (uow.tasks.get(task.id), uow.tasks.delete(task.id), uow.tasks.update(task)):
             with pytest.raises(NotFound, match=r"There is no such task\."):
                 await again

@@ -98,10 +98,10 @@ async def test_a_read_unit_cannot_write(units: UnitsOfWork, me: Owner) -> None:
             await uow.tasks.add(a_task("Another"))
     with pytest.raises(Exception, match=READ_ONLY):
         async with units.open(me, "read") as uow:
-            await uow.tasks.replace(replace(task, title="Changed"))
+            await uow.tasks.update(replace(task, title="Changed"))
     with pytest.raises(Exception, match=READ_ONLY):
         async with units.open(me, "read") as uow:
-            await uow.tasks.remove(task.id)
+            await uow.tasks.delete(task.id)
 
     assert await titles(units, me) == ["Buy milk"]
 

@@ -12,12 +12,12 @@ from latchkey.application.artifacts import save_artifact
 from latchkey.application.conversations import delete_conversation
 from latchkey.application.tasks import complete_task
 from latchkey.application.tool_calls import ToolOutcome
-from latchkey.application.turns.read import CHARACTERS_A_TIME, EVENTS_A_TIME, read_log
-from latchkey.domain.credentials import EVERY_GRANT, Owner
+from latchkey.application.turns.read import PAGE_CHARACTERS, PAGE_EVENTS, read_events
+from latchkey.domain.credentials import ALL_GRANTS, Owner
 from latchkey.domain.errors import Conflict, NotFound, OffsetConflict, Unauthenticated
 from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.task import TaskId
-from latchkey.domain.turn_event import Delta, TurnEvent
+from latchkey.domain.turn_event import MessageDeltaEvent, TurnEvent
 from tests.contract.database.course import Course, a_request
 from tests.contract.database.interruption import is_cancelled_at
 from tests.turns import started_turn
@@ -55,7 +55,7 @@ async def test_a_turn_is_told_in_the_order_in_which_it_happened(course: Course) 
 
 
 async def test_an_artifact_is_told_of_after_the_call_that_saved_it(course: Course) -> None:
-    course.accepted = await started_turn(course.apps[0], course.owner, grants=list(EVERY_GRANT))
+    course.accepted = await started_turn(course.apps[0], course.owner, grants=list(ALL_GRANTS))
     await course.execute(save_artifact, "Plan", "# Plan")
 
     events = await course.events()
@@ -128,8 +128,8 @@ async def assert_sound(course: Course, completed: int) -> None:
 
 async def test_what_is_rolled_back_leaves_no_gap(units: UnitsOfWork, course: Course) -> None:
     async with units.open(course.owner, "write") as uow:
-        seq = await uow.turns.next_call(course.id, uow.now, 3, 100)
-        await uow.turn_events.add(TurnEvent.of(course.id, seq, Delta("Never said")))
+        seq = await uow.turns.count_tool_call(course.id, uow.now, 3, 100)
+        await uow.turn_events.add(TurnEvent.of(course.id, seq, MessageDeltaEvent("Never said")))
     await course.tell("Said")
 
     assert [(event.seq, event.name) for event in await course.events()] == [(1, "turn.started"), (2, "message.delta")]
@@ -178,33 +178,34 @@ async def test_whatever_was_seen_already_is_left_out(units: UnitsOfWork, course:
 
     async with units.open(course.owner, "read") as uow:
         for after in range(9):
-            assert await uow.turn_events.after(course.id, after, limit, CHARACTERS_A_TIME) == everything[after:][:limit]
+            page = await uow.turn_events.list_after(course.id, after, limit, PAGE_CHARACTERS)
+            assert page == everything[after:][:limit]
 
 
 async def test_a_long_log_is_read_a_few_events_at_a_time(course: Course) -> None:
     """And is over after its last event, not before."""
-    number = 2 * EVENTS_A_TIME - 2
+    number = 2 * PAGE_EVENTS - 2
     for said in range(number):
         await course.tell("x", said)
     await course.finish("x" * number)
 
-    logs = [await course.apps[1].call(course.owner, read_log, course.id, after * EVENTS_A_TIME) for after in range(3)]
+    logs = [await course.apps[1].call(course.owner, read_events, course.id, after * PAGE_EVENTS) for after in range(3)]
     assert [(len(log.events), log.is_over) for log in logs] == [
-        (EVENTS_A_TIME, False),
-        (EVENTS_A_TIME, True),
+        (PAGE_EVENTS, False),
+        (PAGE_EVENTS, True),
         (0, True),
     ]
 
 
 async def test_long_events_are_read_fewer_at_a_time(course: Course) -> None:
     """However long one is, it is read; none begins after so many characters of others, and nothing is left out."""
-    lengths = [10, CHARACTERS_A_TIME, 3 * CHARACTERS_A_TIME, 10, 10]
+    lengths = [10, PAGE_CHARACTERS, 3 * PAGE_CHARACTERS, 10, 10]
     for nth, length in enumerate(lengths):
         await course.tell("x" * length, sum(lengths[:nth]))
     read, times = list[TurnEvent](), 0
     while True:
-        log = await course.apps[1].call(course.owner, read_log, course.id, len(read))
-        assert sum(len(event.body) for event in log.events[:-1]) < CHARACTERS_A_TIME
+        log = await course.apps[1].call(course.owner, read_events, course.id, len(read))
+        assert sum(len(event.body) for event in log.events[:-1]) < PAGE_CHARACTERS
         read += log.events
         times += 1
         if not log.has_more:
@@ -215,18 +216,18 @@ async def test_long_events_are_read_fewer_at_a_time(course: Course) -> None:
 
 
 async def test_the_log_of_a_running_turn_is_not_over(course: Course) -> None:
-    log = await course.apps[1].call(course.owner, read_log, course.id, 1)
+    log = await course.apps[1].call(course.owner, read_events, course.id, 1)
     assert (log.events, log.is_over) == ([], False)
 
 
 async def test_the_events_of_another_are_not_there(units: UnitsOfWork, course: Course, you: Owner) -> None:
     """Neither to be read nor to be added to, by whoever knows the turn's id."""
     with pytest.raises(NotFound, match="There is no such turn"):
-        await course.apps[0].call(you, read_log, course.id, 0)
+        await course.apps[0].call(you, read_events, course.id, 0)
     async with units.open(you, "write") as uow:
-        assert await uow.turn_events.after(course.id, 0, 10, CHARACTERS_A_TIME) == []
+        assert await uow.turn_events.list_after(course.id, 0, 10, PAGE_CHARACTERS) == []
         with pytest.raises(Conflict):
-            await uow.turns.next_call(course.id, uow.now, 1, 100)
+            await uow.turns.count_tool_call(course.id, uow.now, 1, 100)
     assert await course.names() == ["turn.started"]
 
 
@@ -245,6 +246,6 @@ async def test_with_a_conversation_go_its_events(units: UnitsOfWork, course: Cou
     await course.apps[0].call(course.owner, delete_conversation, course.accepted.turn.conversation_id)
 
     with pytest.raises(NotFound):
-        await course.apps[0].call(course.owner, read_log, course.id, 0)
+        await course.apps[0].call(course.owner, read_events, course.id, 0)
     async with units.open(course.owner, "read") as uow:
-        assert await uow.turn_events.after(course.id, 0, 10, CHARACTERS_A_TIME) == []
+        assert await uow.turn_events.list_after(course.id, 0, 10, PAGE_CHARACTERS) == []

@@ -53,9 +53,9 @@ async def test_a_turn_is_given_back_as_it_was_put_in(
 
     async with units.open(me, "write") as uow:
         assert await uow.turns.get(running.id) == running
-        await uow.turns.replace(ended)
+        await uow.turns.update(ended)
         assert await uow.turns.get(running.id, for_update=True) == ended
-        assert await uow.turns.unfinished() == []
+        assert await uow.turns.list_running() == []
 
 
 async def test_turns_are_listed_newest_first(units: UnitsOfWork, me: Owner, conversation: Conversation) -> None:
@@ -93,7 +93,7 @@ async def test_the_unfinished_turns_are_those_stored_as_running(units: UnitsOfWo
     await add(units, me, running, expired, *(a_turn(conversations[2], status=status) for status in ENDED))
 
     async with units.open(me, "read") as uow:
-        unfinished = await uow.turns.unfinished()
+        unfinished = await uow.turns.list_running()
         assert sorted(unfinished, key=lambda turn: turn.id) == [running, expired]
 
 
@@ -106,7 +106,7 @@ async def test_a_conversation_has_one_running_turn(units: UnitsOfWork, me: Owner
         await add(units, me, a_turn(conversation))
 
     async with units.open(me, "write") as uow:
-        await uow.turns.replace(replace(first, status="completed"))
+        await uow.turns.update(replace(first, status="completed"))
         await uow.turns.add(a_turn(conversation))
         await uow.commit()
 
@@ -143,7 +143,7 @@ async def test_the_ledger_keeps_every_byte(
         await uow.commit()
 
     async with units.open(me, "read") as uow:
-        (found,) = (await uow.tool_calls.of_turns([turn.id]))[turn.id]
+        (found,) = (await uow.tool_calls.list_by_turn([turn.id]))[turn.id]
         assert (bytes(found.arguments), bytes(found.result)) == (json, json)
         assert replace(found, arguments=call.arguments, result=call.result) == call
 
@@ -161,9 +161,9 @@ async def test_the_ledger_is_oldest_first_within_each_turn(
         await uow.commit()
 
     async with units.open(me, "read") as uow:
-        assert await uow.tool_calls.of_turns([turn.id for turn in turns]) == calls
-        assert await uow.tool_calls.of_turns([]) == {}
-        assert await uow.tool_calls.of_turns([TurnId(uow.new_id())]) == {}
+        assert await uow.tool_calls.list_by_turn([turn.id for turn in turns]) == calls
+        assert await uow.tool_calls.list_by_turn([]) == {}
+        assert await uow.tool_calls.list_by_turn([TurnId(uow.new_id())]) == {}
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 8, 9, 40, 200])
@@ -176,5 +176,5 @@ async def test_the_ledger_is_read_for_any_number_of_turns(
         for turn in turns:
             await uow.tool_calls.add(a_tool_call(), turn.id)
 
-        found = await uow.tool_calls.of_turns([turn.id for turn in turns])
+        found = await uow.tool_calls.list_by_turn([turn.id for turn in turns])
         assert {id: len(calls) for id, calls in found.items()} == {turn.id: 1 for turn in turns}

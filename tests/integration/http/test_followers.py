@@ -113,7 +113,7 @@ async def test_followers_who_do_not_read_hold_up_nobody_and_cost_little_memory(
 async def announce_silently(service: Service, person: ApiUser, turn_id: str) -> None:
     """A tool call of the turn is written down, by one whom nobody listens to."""
     core = create_core(service.settings)
-    telling = EventBatch(len("Hm."), "", Usage(), ToolRequest.of("theirs", "list_tasks", {}))
+    telling = EventBatch(len("Hm."), "", Usage(), ToolRequest.create("theirs", "list_tasks", {}))
     await core.dispatcher.call(Owner(UserId(person.user_id)), append_events, TurnId(UUID(turn_id)), telling)
     await core.engine.dispose()
 

@@ -9,7 +9,7 @@ from mcp import Client, MCPError
 from mcp.types import TextResourceContents
 
 from latchkey.application.context_tokens import revoke_context_token
-from latchkey.domain.credentials import EVERY_GRANT, Grant
+from latchkey.domain.credentials import ALL_GRANTS, Grant
 from latchkey.domain.page import DEFAULT_LIMIT
 from tests.integration.mcp.house import ME, YOU, House, Way, in_process
 from tests.integration.mcp.test_calling import NOBODYS
@@ -154,7 +154,7 @@ async def test_a_token_of_a_conversation_reaches_what_belongs_to_it_alone(house:
 async def test_nothing_of_anybody_else_is_listed(house: House, way: Way) -> None:
     await house.artifact(owner=YOU)
     await house.conversation(owner=YOU)
-    async with way(house, await house.secret(*EVERY_GRANT)) as client:
+    async with way(house, await house.secret(*ALL_GRANTS)) as client:
         assert await all_pages(client) == [[], []]
 
 
@@ -175,7 +175,7 @@ async def test_a_cursor_that_this_listing_never_gave_opens_nothing(
 ) -> None:
     """To who may read something it is a mistake; to who may not there is nothing after it either."""
     await house.artifact()
-    token = (await house.secret(*(grants or EVERY_GRANT))).text
+    token = (await house.secret(*(grants or ALL_GRANTS))).text
     async with house.http() as http:
         answer = (await post(http, era, message(era, "resources/list", {"cursor": cursor}), token)).json()
 

@@ -7,27 +7,35 @@ from msgspec.structs import replace
 
 from latchkey.application.access import owner_only
 from latchkey.application.turns.results import PublishedTurn
-from latchkey.domain import turn_event
 from latchkey.domain.errors import Conflict, Failure, TurnCancelled, TurnFailed, TurnInterrupted
 from latchkey.domain.message import Message, MessageId
 from latchkey.domain.ports import UnitOfWork
 from latchkey.domain.repositories import LockedTurn
 from latchkey.domain.turn import Turn, TurnError, TurnId, TurnStatus, Usage
-from latchkey.domain.turn_event import Happening, numbered
+from latchkey.domain.turn_event import (
+    EventData,
+    FinalEvent,
+    MessageDeltaEvent,
+    TurnCancelledEvent,
+    TurnCompletedEvent,
+    TurnFailedEvent,
+    TurnInterruptedEvent,
+    numbered,
+)
 
 
-async def close_turn(uow: UnitOfWork, turn: Turn, *happened: Happening, **changes: Any) -> Turn:
+async def close_turn(uow: UnitOfWork, turn: Turn, *happened: EventData, **changes: Any) -> Turn:
     """Store the changes that end a turn, with its last events. The caller holds it, and revokes its token."""
     events = numbered(turn.id, turn.last_event, *happened)
     await uow.turn_events.add(*events)
     ended = replace(turn, last_event=events[-1].seq, **{"finished_at": uow.now, **changes})
-    await uow.turns.replace(ended)
+    await uow.turns.update(ended)
     return ended
 
 
 async def expire_lost_turns(uow: UnitOfWork) -> list[Turn]:
     """The turns that are running; those whose lease has passed are stored as interrupted."""
-    unfinished = await uow.turns.unfinished()
+    unfinished = await uow.turns.list_running()
     for turn in unfinished:
         if turn.is_lost(uow.now):
             await expire_turn(uow, turn)
@@ -40,8 +48,8 @@ async def expire_turn(uow: UnitOfWork, turn: Turn) -> Turn:
     A process whose clock is behind may hold both for alive.
     """
     turn = await uow.turns.get(turn.id, for_update=True)
-    await uow.context_tokens.revoke_turn(turn.id, uow.now)
-    return await close_turn(uow, turn, turn_event.Interrupted(), status="interrupted", finished_at=turn.lease_until)
+    await uow.context_tokens.revoke_for_turn(turn.id, uow.now)
+    return await close_turn(uow, turn, TurnInterruptedEvent(), status="interrupted", finished_at=turn.lease_until)
 
 
 _FAILURES: dict[str, type[TurnFailed]] = {kind.code: kind for kind in TurnFailed.__subclasses__()}
@@ -81,9 +89,9 @@ async def finish_turn(uow: UnitOfWork, turn_id: TurnId, ending: TurnOutcome) -> 
     closing = await uow.turns.lock_for_finish(turn_id)
     turn, calls = closing.turn, closing.calls
     turn.check_running(uow.now)
-    await uow.context_tokens.revoke_turn(turn_id, uow.now)
+    await uow.context_tokens.revoke_for_turn(turn_id, uow.now)
     message = await _answer(uow, closing, ending) if ending.status == "completed" else None
-    happened: list[Happening] = [turn_event.Delta(rest)] if (rest := ending.answer[turn.answer_length :]) else []
+    happened: list[EventData] = [MessageDeltaEvent(rest)] if (rest := ending.answer[turn.answer_length :]) else []
     turn = await close_turn(
         uow,
         turn,
@@ -102,9 +110,9 @@ async def cancel_turn(uow: UnitOfWork, turn_id: TurnId) -> PublishedTurn:
     """Stop a turn: when this has answered, no call of it happens any more. One that has ended stays as it ended."""
     closing = await uow.turns.lock_for_finish(turn_id)
     turn = closing.turn
-    await uow.context_tokens.revoke_turn(turn_id, uow.now)
+    await uow.context_tokens.revoke_for_turn(turn_id, uow.now)
     if turn.is_running(uow.now):
-        turn = await close_turn(uow, turn, turn_event.Cancelled(), status="cancelled")
+        turn = await close_turn(uow, turn, TurnCancelledEvent(), status="cancelled")
     elif turn.is_lost(uow.now):
         turn = await expire_turn(uow, turn)
     return PublishedTurn.of(turn, closing.calls)
@@ -122,8 +130,8 @@ async def get_turn_result(uow: UnitOfWork, turn_id: TurnId) -> TurnResult:
     turn = (await uow.turns.get(turn_id)).as_it_is(uow.now)
     if turn.status == "running":
         raise Conflict("The turn is running.", turn_id=turn_id)
-    calls = (await uow.tool_calls.of_turns([turn_id])).get(turn_id, [])
-    message = await uow.messages.answer(turn_id, calls) if turn.status == "completed" else None
+    calls = (await uow.tool_calls.list_by_turn([turn_id])).get(turn_id, [])
+    message = await uow.messages.assistant_message(turn_id, calls) if turn.status == "completed" else None
     return TurnResult(PublishedTurn.of(turn, calls), message)
 
 
@@ -139,17 +147,17 @@ async def _answer(uow: UnitOfWork, closing: LockedTurn, ending: TurnOutcome) -> 
         tool_calls=closing.calls,
         created_at=uow.now,
     )
-    await uow.conversations.number(turn.conversation_id, closing.next_seq, uow.now)
+    await uow.conversations.set_last_seq(turn.conversation_id, closing.next_seq, uow.now)
     await uow.messages.add(message)
     return message
 
 
-def _last(ending: TurnOutcome, message: Message | None) -> turn_event.Ending:
+def _last(ending: TurnOutcome, message: Message | None) -> FinalEvent:
     if message is not None:
-        return turn_event.Completed(message.content, message.id, ending.usage)
+        return TurnCompletedEvent(message.content, message.id, ending.usage)
     if ending.error is not None:
-        return turn_event.Failed(ending.error.code, ending.error.detail)
-    return turn_event.Interrupted() if ending.status == "interrupted" else turn_event.Cancelled()
+        return TurnFailedEvent(ending.error.code, ending.error.detail)
+    return TurnInterruptedEvent() if ending.status == "interrupted" else TurnCancelledEvent()
 
 
 def _failure(turn: PublishedTurn) -> Failure:

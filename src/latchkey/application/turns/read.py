@@ -11,11 +11,11 @@ from latchkey.domain.ports import UnitOfWork
 from latchkey.domain.turn import TurnId
 from latchkey.domain.turn_event import TurnEvent
 
-EVENTS_A_TIME = 32
-CHARACTERS_A_TIME = 64 * 1024
+PAGE_EVENTS = 32
+PAGE_CHARACTERS = 64 * 1024
 
 
-class TurnLog(Struct, frozen=True):
+class EventPage(Struct, frozen=True):
     """The next events of a turn; `is_over` if none will follow. That there are no more holds for `holds_s` at least."""
 
     events: list[TurnEvent]
@@ -31,7 +31,7 @@ async def list_turns(uow: UnitOfWork, conversation_id: ConversationId, window: W
     if not page.items:
         await uow.conversations.get(conversation_id)
         return Page([], None)
-    calls = await uow.tool_calls.of_turns([turn.id for turn in page.items])
+    calls = await uow.tool_calls.list_by_turn([turn.id for turn in page.items])
     turns = [PublishedTurn.of(turn.as_it_is(uow.now), calls.get(turn.id, [])) for turn in page.items]
     return Page(turns, page.next_cursor)
 
@@ -40,16 +40,16 @@ async def list_turns(uow: UnitOfWork, conversation_id: ConversationId, window: W
 async def get_turn(uow: UnitOfWork, turn_id: TurnId) -> PublishedTurn:
     """Show one turn with its tool calls. Raises `TurnLost`."""
     turn = (await uow.turns.get(turn_id)).as_it_is(uow.now)
-    return PublishedTurn.of(turn, (await uow.tool_calls.of_turns([turn_id])).get(turn_id, []))
+    return PublishedTurn.of(turn, (await uow.tool_calls.list_by_turn([turn_id])).get(turn_id, []))
 
 
 @owner_only("read")
-async def read_log(uow: UnitOfWork, turn_id: TurnId, after: int) -> TurnLog:
+async def read_events(uow: UnitOfWork, turn_id: TurnId, after: int) -> EventPage:
     """The events of a turn that follow one, a few at a time. Raises `TurnLost`."""
-    events = await uow.turn_events.after(turn_id, after, EVENTS_A_TIME, CHARACTERS_A_TIME)
+    events = await uow.turn_events.list_after(turn_id, after, PAGE_EVENTS, PAGE_CHARACTERS)
     if events:
-        is_full = len(events) == EVENTS_A_TIME or sum(len(event.body) for event in events) >= CHARACTERS_A_TIME
-        return TurnLog(events, events[-1].is_last, has_more=is_full)
+        is_full = len(events) == PAGE_EVENTS or sum(len(event.body) for event in events) >= PAGE_CHARACTERS
+        return EventPage(events, events[-1].is_last, has_more=is_full)
     turn = (await uow.turns.get(turn_id)).as_it_is(uow.now)
     lease_s = (turn.lease_until - uow.now).total_seconds()
-    return TurnLog([], turn.status != "running" and turn.last_event <= after, holds_s=lease_s)
+    return EventPage([], turn.status != "running" and turn.last_event <= after, holds_s=lease_s)

@@ -12,7 +12,7 @@ from latchkey.domain.ports import UnitOfWork
 from latchkey.domain.repositories import AnswerProgress
 from latchkey.domain.tool_call import NO_RESULT, ToolCall, ToolCallId
 from latchkey.domain.turn import TurnId, Usage
-from latchkey.domain.turn_event import CallStarted, Delta, Happening, numbered
+from latchkey.domain.turn_event import EventData, MessageDeltaEvent, ToolCallStartedEvent, numbered
 
 
 class EventBatch(Struct, frozen=True):
@@ -30,8 +30,8 @@ async def renew_turn(uow: UnitOfWork, turn_id: TurnId, lease: timedelta) -> None
     until = uow.now + lease
     turn = await uow.turns.get(turn_id, for_update=True)
     turn.check_running(uow.now)
-    await uow.context_tokens.extend_turn(turn_id, until, uow.now)
-    await uow.turns.replace(replace(turn, lease_until=until))
+    await uow.context_tokens.extend_for_turn(turn_id, until, uow.now)
+    await uow.turns.update(replace(turn, lease_until=until))
 
 
 @owner_only("write")
@@ -41,7 +41,7 @@ async def append_events(uow: UnitOfWork, turn_id: TurnId, batch: EventBatch) -> 
     Raises `OffsetConflict` if they have other text than expected, which happens when an earlier attempt was
     committed although nobody heard so; `Conflict` if the turn has ended or its lease has passed.
     """
-    happened: list[Happening] = [Delta(batch.text)] if batch.text else []
+    happened: list[EventData] = [MessageDeltaEvent(batch.text)] if batch.text else []
     if batch.request and (started := await _announce(uow, turn_id, batch.request)):
         happened.append(started)
     progress = AnswerProgress(batch.offset, batch.offset + len(batch.text), batch.usage)
@@ -53,7 +53,7 @@ async def append_events(uow: UnitOfWork, turn_id: TurnId, batch: EventBatch) -> 
     await uow.turn_events.add(*numbered(turn_id, first - 1, *happened))
 
 
-async def _announce(uow: UnitOfWork, turn_id: TurnId, request: ToolRequest) -> CallStarted | None:
+async def _announce(uow: UnitOfWork, turn_id: TurnId, request: ToolRequest) -> ToolCallStartedEvent | None:
     call = ToolCall(
         id=ToolCallId(uow.new_id()),
         name=request.name,
@@ -64,4 +64,4 @@ async def _announce(uow: UnitOfWork, turn_id: TurnId, request: ToolRequest) -> C
         duration_ms=0,
     )
     is_new = await uow.tool_calls.announce(call, turn_id, request.call_id)
-    return CallStarted(call.id, call.name, call.arguments) if is_new else None
+    return ToolCallStartedEvent(call.id, call.name, call.arguments) if is_new else None

@@ -7,14 +7,13 @@ from msgspec import Struct
 from latchkey.application.access import owner_only
 from latchkey.application.turns.finish import expire_lost_turns
 from latchkey.application.turns.prompts import fit
-from latchkey.domain import turn_event
 from latchkey.domain.conversation import Conversation, ConversationId
 from latchkey.domain.credentials import ContextToken, ContextTokenId, Grant, Scope, TokenSecret
 from latchkey.domain.errors import IdempotencyMismatch, TooManyTurns, TurnInProgress
 from latchkey.domain.message import Message, MessageId, NewMessage, PastTurn
 from latchkey.domain.ports import UnitOfWork
 from latchkey.domain.turn import Idempotency, Turn, TurnId
-from latchkey.domain.turn_event import TurnEvent
+from latchkey.domain.turn_event import TurnEvent, TurnStartedEvent
 
 
 class AcceptanceLimits(Struct, frozen=True):
@@ -78,7 +77,7 @@ async def start_turn(
         idempotency=idempotency,
     )
     await uow.turns.add(turn)
-    await uow.turn_events.add(TurnEvent.of(turn.id, 1, turn_event.Started(conversation_id, agent)))
+    await uow.turn_events.add(TurnEvent.of(turn.id, 1, TurnStartedEvent(conversation_id, agent)))
     await uow.messages.add(_message(uow, turn, seq, said.message))
     secret, scope = await _mint(uow, turn, grants)
     return StartedTurn(turn, fit(history, terms.history_chars), secret, scope)
@@ -91,7 +90,7 @@ async def find_duplicate_turn(uow: UnitOfWork, idempotency: Idempotency) -> Repe
 
 
 async def _repeated(uow: UnitOfWork, idempotency: Idempotency) -> RepeatedTurn | None:
-    turn = await uow.turns.of_key(idempotency.key)
+    turn = await uow.turns.find_by_idempotency_key(idempotency.key)
     if turn is None or turn.idempotency is None:
         return None
     if turn.idempotency.fingerprint != idempotency.fingerprint:
@@ -143,4 +142,4 @@ async def _mint(uow: UnitOfWork, turn: Turn, grants: list[Grant]) -> tuple[Token
     )
     secret = TokenSecret.mint(uow.scope.user_id)
     await uow.context_tokens.add(token, secret)
-    return secret, token.opens(uow.scope.user_id)
+    return secret, token.scope_for(uow.scope.user_id)

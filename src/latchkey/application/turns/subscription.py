@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns.expire import with_expiry
-from latchkey.application.turns.read import TurnLog, read_log
+from latchkey.application.turns.read import EventPage, read_events
 from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.errors import Exhausted, Failure, Unavailable
 from latchkey.domain.ports import EventBus
@@ -19,7 +19,7 @@ PATIENCE_S = 8.0
 
 QUIET_S = 2.0
 """When nothing follows an event for so long, it is time to see how long the turn's lease is."""
-FOLLOWERS = 100
+MAX_SUBSCRIPTIONS_PER_USER = 100
 """Of one person's turns, in one process: each costs 27 KiB for as long as a client likes."""
 _JUST_AFTER_S = 0.1
 _AGAIN_S = 1.0
@@ -38,10 +38,12 @@ class TurnSubscriptions:
         self._is_closed = True
         self._event_bus.wake_all()
 
-    def check_followers(self, owner: Owner) -> None:
+    def check_limit(self, owner: Owner) -> None:
         """Raises `Exhausted` if as many follow a person's turns here as may."""
-        if self._followers[owner.user_id] >= FOLLOWERS:
-            raise Exhausted(f"{FOLLOWERS} streams of events are open, which is the limit: close one first.")
+        if self._followers[owner.user_id] >= MAX_SUBSCRIPTIONS_PER_USER:
+            raise Exhausted(
+                f"Limit of {MAX_SUBSCRIPTIONS_PER_USER} open event streams reached: close one and try again."
+            )
 
     async def follow(self, owner: Owner, turn_id: TurnId, after: int) -> AsyncGenerator[list[TurnEvent], None]:
         """The events after that one, as they happen, up to the last; now and then an empty list if there are none.
@@ -82,24 +84,24 @@ class TurnSubscriptions:
         finally:
             self._followers -= Counter({owner.user_id: 1})
 
-    async def _look(self, owner: Owner, turn_id: TurnId, after: int) -> TurnLog:
+    async def _look(self, owner: Owner, turn_id: TurnId, after: int) -> EventPage:
         """Into the log. There is nothing more in that of a turn which is deleted, or which cannot be read now."""
         try:
-            return await with_expiry(self._dispatcher, owner, read_log, turn_id, after)
+            return await with_expiry(self._dispatcher, owner, read_events, turn_id, after)
         except Unavailable:
-            return TurnLog([], is_over=False, holds_s=_AGAIN_S)
+            return EventPage([], is_over=False, holds_s=_AGAIN_S)
         except Failure:
-            return TurnLog([], is_over=True)
+            return EventPage([], is_over=True)
 
 
-def _timeout_s(log: TurnLog) -> float:
+def _timeout_s(log: EventPage) -> float:
     return QUIET_S if log.holds_s is None else min(PATIENCE_S, log.holds_s + _JUST_AFTER_S)
 
 
-def _continued(news: list[TurnEvent], after: int) -> TurnLog | None:
+def _continued(news: list[TurnEvent], after: int) -> EventPage | None:
     """What the news add after that number; None if something is missing and the log has to be looked at."""
     numbers = [event.seq for event in news]
     is_whole = bool(news) and numbers == list(range(numbers[0], numbers[-1] + 1)) and numbers[0] <= after + 1
     if not is_whole or (news[-1].is_last and news[-1].seq <= after):
         return None
-    return TurnLog([event for event in news if event.seq > after], news[-1].is_last)
+    return EventPage([event for event in news if event.seq > after], news[-1].is_last)

@@ -88,7 +88,7 @@ class Toolset:
         given = _object(arguments)
         if given is None:
             return _NO_OBJECT
-        request = ToolRequest.of(call_id, name, given)
+        request = ToolRequest.create(call_id, name, given)
         if self._events and request:
             await self._events.send(request)
             await self._events.wait_consumed()

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncEngine
 from uuid_utils.compat import uuid7
 
-from latchkey.domain.credentials import Credential, Owner, Scope, user_id_of
+from latchkey.domain.credentials import Credential, Owner, Scope, parse_user_id
 from latchkey.domain.errors import Unauthenticated
 from latchkey.domain.ports import TransactionMode
 from latchkey.domain.repositories import (
@@ -111,7 +111,7 @@ class SqlUnitsOfWork:
 
     @asynccontextmanager
     async def open(self, credential: Credential, mode: TransactionMode) -> AsyncIterator[SqlUnitOfWork]:
-        if user_id_of(credential.user_id) is None:
+        if parse_user_id(credential.user_id) is None:
             raise Unauthenticated("This is not a user: an id has 1 to 128 characters of A-Z a-z 0-9 . _ ~ : @ | -")
         begin_sql = self._dialect.begin_sql(credential, mode)
         with translated():

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import msgspec
 from msgspec import Struct
 
-from latchkey.domain.credentials import UserId, user_id_of
+from latchkey.domain.credentials import UserId, parse_user_id
 from latchkey.domain.errors import Unauthenticated
 
 LEEWAY_S = 30
@@ -46,7 +46,7 @@ class ClaimRules(Struct, frozen=True):
 
     def admit(self, claims: Claims, resource: str | None) -> UserId:
         """The user whom the claims name, now, for us or for that resource. Raises `Unauthenticated` if they do not."""
-        user_id, now = user_id_of(claims.sub), self.now()
+        user_id, now = parse_user_id(claims.sub), self.now()
         if claims.exp <= now - LEEWAY_S:
             raise Unauthenticated("The token has expired: ask the identity provider for a new one.")
         if claims.nbf > now + LEEWAY_S:

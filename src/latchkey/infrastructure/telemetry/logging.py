@@ -39,7 +39,7 @@ _TROUBLES: list[type[Failure]] = [Unavailable, *Unavailable.__subclasses__(), *T
 _TROUBLE = {kind.code for kind in _TROUBLES}
 """Outcomes that are not the caller's mistake, and not a bug."""
 
-_ROUTINE = {"record_telling", "renew_turn", "read_log"}
+_ROUTINE = {"append_events", "renew_turn", "read_events"}
 """What a turn does several times a second. Only what goes wrong with it is worth a line."""
 
 _log = structlog.get_logger("latchkey.calls")

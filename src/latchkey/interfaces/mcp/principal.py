@@ -31,7 +31,7 @@ class Principal(Struct):
     async def scope(self, dispatcher: Dispatcher) -> Scope:
         """What they may see. Raises `Unauthenticated` for a token that opens nothing, and `Unavailable`."""
         if self.known is None:
-            self.known = await dispatcher.scope_of(self.credential)
+            self.known = await dispatcher.resolve_scope(self.credential)
             self.vouched = True
         return self.known
 

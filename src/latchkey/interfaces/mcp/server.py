@@ -22,7 +22,7 @@ from msgspec import Raw
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation, ToolOutcome
 from latchkey.domain.errors import Forbidden, Invalid
-from latchkey.domain.tool_call import recorded
+from latchkey.domain.tool_call import encode_arguments
 from latchkey.interfaces.mcp.error_boundary import error_boundary
 from latchkey.interfaces.mcp.principal import PRINCIPAL, Principal
 from latchkey.interfaces.mcp.resources import ResourceHandlers
@@ -111,7 +111,7 @@ class ToolHandlers:
     async def _perform(
         self, tool: ToolBinding, principal: Principal, arguments: Result, call_id: str | None
     ) -> ToolOutcome:
-        invocation = ToolInvocation(tool.name, recorded(arguments), call_id)
+        invocation = ToolInvocation(tool.name, encode_arguments(arguments), call_id)
         try:
             bound = tool.bind(arguments)
         except Invalid as failure:

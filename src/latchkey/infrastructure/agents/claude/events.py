@@ -133,7 +133,7 @@ class CliEventParser:
     def _hear_request(self, block: Block) -> Iterator[AgentEvent]:
         """The CLI says what it will call before it does, and calls nothing but what it was given."""
         if block.type == "tool_use" and block.name in self._tools and block.arguments is not None:
-            request = ToolRequest.of(block.id, self._tools[block.name], block.arguments)
+            request = ToolRequest.create(block.id, self._tools[block.name], block.arguments)
             if request:
                 self._requested.add(request.call_id)
                 yield request

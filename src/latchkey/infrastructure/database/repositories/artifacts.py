@@ -92,7 +92,7 @@ class SqlArtifacts:
         row = await self._session.row(_ONE_FOR_UPDATE if for_update else _ONE, key=id)
         return self._check(Artifact(*row) if row else None)
 
-    async def read(self, id: ArtifactId, version: int | None) -> ArtifactWithContent:
+    async def get_content(self, id: ArtifactId, version: int | None) -> ArtifactWithContent:
         row = await (
             self._session.row(_CURRENT, key=id)
             if version is None
@@ -104,9 +104,9 @@ class SqlArtifacts:
         self, conversation_id: ConversationId | None, artifact_type: ArtifactType | None, window: Window
     ) -> Page[Artifact]:
         scope = self._session.scope
-        if not scope.reaches(conversation_id or scope.conversation_id):
+        if not scope.includes(conversation_id or scope.conversation_id):
             raise NotFound.of("conversation")
-        last = window.after(_Last)
+        last = window.decode_cursor(_Last)
         wanted = {
             "conversation": conversation_id or scope.conversation_id,
             "artifact_type": artifact_type,
@@ -115,26 +115,26 @@ class SqlArtifacts:
         given = {name: value for name, value in wanted.items() if value is not None}
         more = {"before_id": last.id} if last else {}
         rows = await self._session.rows(_PAGES[tuple(given)], limit=window.limit + 1, **given, **more)
-        return window.page([Artifact(*row) for row in rows], key=_last)
+        return window.to_page([Artifact(*row) for row in rows], key=_last)
 
-    async def versions(self, id: ArtifactId, window: Window) -> Page[Artifact]:
+    async def list_versions(self, id: ArtifactId, window: Window) -> Page[Artifact]:
         await self.get(id)
-        last = window.after(_LastVersion)
+        last = window.decode_cursor(_LastVersion)
         limit = window.limit + 1
         rows: list[Row] = await (
             self._session.rows(_NEWEST_VERSIONS, key=id, limit=limit)
             if last is None
             else self._session.rows(_OLDER_VERSIONS, key=id, limit=limit, before=last.version)
         )
-        return window.page([Artifact(*row) for row in rows], key=lambda found: _LastVersion(found.version))
+        return window.to_page([Artifact(*row) for row in rows], key=lambda found: _LastVersion(found.version))
 
-    async def revise(self, artifact: Artifact, content: str) -> None:
+    async def add_version(self, artifact: Artifact, content: str) -> None:
         self._check(artifact)
         if not await self._session.run(_REPLACE, key=artifact.id, **asdict(artifact)):
             raise NotFound.of("artifact")
         await self._add_version(artifact, content)
 
-    async def remove(self, id: ArtifactId) -> None:
+    async def delete(self, id: ArtifactId) -> None:
         await self.get(id)
         if not await self._session.run(_REMOVE, key=id):
             raise NotFound.of("artifact")
@@ -151,7 +151,7 @@ class SqlArtifacts:
         )
 
     def _check(self, found: Found | None) -> Found:
-        if found is None or not self._session.scope.reaches(found.conversation_id):
+        if found is None or not self._session.scope.includes(found.conversation_id):
             raise NotFound.of("artifact")
         return found
 

@@ -76,29 +76,29 @@ class SqlContextTokens:
         return _token(row)
 
     async def page(self, window: Window) -> Page[ContextToken]:
-        last = window.after(_Last)
+        last = window.decode_cursor(_Last)
         limit = window.limit + 1
         rows = await (
             self._session.rows(_NEWEST, limit=limit)
             if last is None
             else self._session.rows(_OLDER, limit=limit, before=last.id)
         )
-        return window.page([_token(row) for row in rows], key=lambda token: _Last(token.id))
+        return window.to_page([_token(row) for row in rows], key=lambda token: _Last(token.id))
 
     async def revoke(self, id: ContextTokenId, now: datetime) -> None:
         if not await self._session.run(_REVOKE, key=id, now=now):
             await self.get(id)
 
-    async def revoke_turn(self, id: TurnId, now: datetime) -> None:
+    async def revoke_for_turn(self, id: TurnId, now: datetime) -> None:
         self._session.write(_REVOKE_OF_TURN, turn=id, now=now)
 
-    async def extend_turn(self, id: TurnId, until: datetime, now: datetime) -> None:
+    async def extend_for_turn(self, id: TurnId, until: datetime, now: datetime) -> None:
         self._session.write(_EXTEND_OF_TURN, turn=id, until=until, now=now)
 
     def _opened(self, row: Row | None) -> Scope:
         if row is None:
             raise Unauthenticated("This context token is unknown, expired or revoked: get a new one.")
-        return _token(row).opens(self._session.scope.user_id)
+        return _token(row).scope_for(self._session.scope.user_id)
 
 
 def _token(row: Row) -> ContextToken:

@@ -65,7 +65,7 @@ class SqlConversations:
     async def page(self, window: Window) -> Page[Conversation]:
         if self._session.scope.conversation_id is not None:
             return Page([await self.get(self._session.scope.conversation_id)], None)
-        last = window.after(_Last)
+        last = window.decode_cursor(_Last)
         limit = window.limit + 1
         if last is None:
             rows = await self._session.rows(_NEWEST, limit=limit)
@@ -73,12 +73,12 @@ class SqlConversations:
             rows = await self._session.rows(
                 _OLDER, limit=limit, before=last.updated_at.replace(tzinfo=UTC), before_id=last.id
             )
-        return window.page(
+        return window.to_page(
             [Conversation(*row) for row in rows],
             key=lambda found: _Last(found.updated_at.replace(tzinfo=None), found.id),
         )
 
-    async def replace(self, conversation: Conversation) -> None:
+    async def update(self, conversation: Conversation) -> None:
         if not await self._session.run(_REPLACE, key=self._inside(conversation.id), **asdict(conversation)):
             raise NotFound.of("conversation")
 
@@ -89,10 +89,10 @@ class SqlConversations:
         seq: int = row[0]
         return seq
 
-    async def number(self, id: ConversationId, seq: int, now: datetime) -> None:
+    async def set_last_seq(self, id: ConversationId, seq: int, now: datetime) -> None:
         self._session.write(_NUMBER, key=self._inside(id), last_seq=seq, updated_at=now)
 
-    async def remove(self, id: ConversationId) -> None:
+    async def delete(self, id: ConversationId) -> None:
         # Tokens first: this waits for the calls under way, in the order in which they lock.
         await self._session.run(_REMOVE_TOKENS, key=self._inside(id))
         await self._session.run(_LEAVE_TASKS, key=id)
@@ -100,6 +100,6 @@ class SqlConversations:
             raise NotFound.of("conversation")
 
     def _inside(self, id: ConversationId) -> ConversationId:
-        if not self._session.scope.reaches(id):
+        if not self._session.scope.includes(id):
             raise NotFound.of("conversation")
         return id

@@ -67,13 +67,13 @@ class SqlMessages:
     async def page(self, conversation_id: ConversationId, window: Window, order: Order) -> Page[Message]:
         self._check(conversation_id)
         statement, start = (_FORWARDS, _BEFORE_ALL) if order == "asc" else (_BACKWARDS, _AFTER_ALL)
-        last = window.after(_Last)
+        last = window.decode_cursor(_Last)
         after = last.seq if last else start
         rows = await self._session.rows(statement, conversation=conversation_id, after=after, limit=window.limit + 1)
-        calls = await self._tool_calls.of_turns([row[_TURN] for row in rows if row[_CALL_COUNT]])
-        return window.page([_message(row, calls) for row in rows], key=lambda message: _Last(message.seq))
+        calls = await self._tool_calls.list_by_turn([row[_TURN] for row in rows if row[_CALL_COUNT]])
+        return window.to_page([_message(row, calls) for row in rows], key=lambda message: _Last(message.seq))
 
-    async def answer(self, turn_id: TurnId, calls: list[ToolCall]) -> Message | None:
+    async def assistant_message(self, turn_id: TurnId, calls: list[ToolCall]) -> Message | None:
         row = await self._session.row(_ANSWER, turn=turn_id)
         return None if row is None else _message(row, {turn_id: calls})
 
@@ -82,11 +82,11 @@ class SqlMessages:
         rows = await self._session.rows(_RECENT, conversation=conversation_id, limit=turns * _MESSAGES_A_TURN)
         asked = [(turn_id, content) for turn_id, role, content in reversed(rows) if role == "user"][-turns:]
         answers = {turn_id: content for turn_id, role, content in rows if role == "assistant"}
-        calls = await self._tool_calls.of_turns([turn_id for turn_id, _ in asked])
+        calls = await self._tool_calls.list_by_turn([turn_id for turn_id, _ in asked])
         return [PastTurn(content, calls.get(turn_id, []), answers.get(turn_id)) for turn_id, content in asked]
 
     def _check(self, conversation_id: ConversationId) -> None:
-        if not self._session.scope.reaches(conversation_id):
+        if not self._session.scope.includes(conversation_id):
             raise NotFound.of("conversation")
 
 

@@ -53,10 +53,10 @@ class SqlQuotaUsages:
         await self._session.run(_ADD, **_values(usage))
         return await self.get() or usage
 
-    async def replace(self, usage: QuotaUsage) -> None:
+    async def update(self, usage: QuotaUsage) -> None:
         self._session.write(_REPLACE, **_values(usage))
 
-    async def measure(self) -> int:
+    async def measure_storage(self) -> int:
         ((size,),) = await self._session.rows(_MEASURE)
         return int(size)
 

@@ -50,17 +50,17 @@ class SqlTasks:
         return Task(*row)
 
     async def page(self, status: TaskStatus | None, window: Window) -> Page[Task]:
-        last = window.after(_Last)
+        last = window.decode_cursor(_Last)
         bounds = {"status": status, "before": last and last.id}
         statement = _PAGES[status is not None, last is not None]
         given = {name: value for name, value in bounds.items() if value is not None}
         rows = await self._session.rows(statement, limit=window.limit + 1, **given)
-        return window.page([Task(*row) for row in rows], key=lambda task: _Last(task.id))
+        return window.to_page([Task(*row) for row in rows], key=lambda task: _Last(task.id))
 
-    async def replace(self, task: Task) -> None:
+    async def update(self, task: Task) -> None:
         if not await self._session.run(_REPLACE, key=task.id, **asdict(task)):
             raise NotFound.of("task")
 
-    async def remove(self, id: TaskId) -> None:
+    async def delete(self, id: TaskId) -> None:
         if not await self._session.run(_REMOVE, key=id):
             raise NotFound.of("task")

@@ -68,7 +68,7 @@ class SqlToolCalls:
             raise NotFound.of("tool call")
         return call_of(row)
 
-    async def of_turns(self, ids: list[TurnId]) -> dict[TurnId, list[ToolCall]]:
+    async def list_by_turn(self, ids: list[TurnId]) -> dict[TurnId, list[ToolCall]]:
         found: dict[TurnId, list[ToolCall]] = {}
         if ids:
             padded = _padded(ids)

@@ -44,7 +44,7 @@ class SqlTurnEvents:
             self._session.write(_ADD, **_values(event))
         self.added += events
 
-    async def after(self, turn_id: TurnId, seq: int, limit: int, characters: int) -> list[TurnEvent]:
+    async def list_after(self, turn_id: TurnId, seq: int, limit: int, characters: int) -> list[TurnEvent]:
         rows = await self._session.rows(_AFTER, turn=turn_id, after=seq, limit=limit, characters=characters)
         return [TurnEvent(turn_id, seq, name, body.encode()) for seq, name, body in rows]
 

@@ -85,43 +85,43 @@ class SqlTurns:
     async def get(self, id: TurnId, *, for_update: bool = False) -> Turn:
         row = await self._session.row(_ONE_FOR_UPDATE if for_update else _ONE, key=id)
         turn = None if row is None else _turn(row)
-        if turn is None or not self._session.scope.reaches(turn.conversation_id):
+        if turn is None or not self._session.scope.includes(turn.conversation_id):
             raise NotFound.of("turn")
         return turn
 
     async def lock_for_finish(self, id: TurnId) -> LockedTurn:
         rows = await self._session.rows(_CLOSING, key=id, turn=id)
         turn = _turn(rows[0][:_WIDTH]) if rows else None
-        if turn is None or not self._session.scope.reaches(turn.conversation_id):
+        if turn is None or not self._session.scope.includes(turn.conversation_id):
             raise NotFound.of("turn")
         calls = [call_of(row[_WIDTH + 1 :]) for row in rows if row[_WIDTH + 1] is not None]
         return LockedTurn(turn, calls, rows[0][_WIDTH] + 1)
 
     async def page(self, conversation_id: ConversationId, window: Window) -> Page[Turn]:
-        if not self._session.scope.reaches(conversation_id):
+        if not self._session.scope.includes(conversation_id):
             raise NotFound.of("conversation")
-        last = window.after(_Last)
+        last = window.decode_cursor(_Last)
         asked = {"conversation": conversation_id, "limit": window.limit + 1}
         rows = await (
             self._session.rows(_NEWEST, **asked)
             if last is None
             else self._session.rows(_OLDER, before=last.id, **asked)
         )
-        return window.page([_turn(row) for row in rows], key=lambda turn: _Last(turn.id))
+        return window.to_page([_turn(row) for row in rows], key=lambda turn: _Last(turn.id))
 
-    async def unfinished(self) -> list[Turn]:
+    async def list_running(self) -> list[Turn]:
         return [_turn(row) for row in await self._session.rows(_UNFINISHED)]
 
-    async def replace(self, turn: Turn) -> None:
-        inside = self._session.scope.reaches(turn.conversation_id)
+    async def update(self, turn: Turn) -> None:
+        inside = self._session.scope.includes(turn.conversation_id)
         if not inside or not await self._session.run(_REPLACE, key=turn.id, **_values(turn)):
             raise NotFound.of("turn")
 
-    async def of_key(self, key: str) -> Turn | None:
+    async def find_by_idempotency_key(self, key: str) -> Turn | None:
         row = await self._session.row(_OF_KEY, idempotency_key=key)
         return None if row is None else _turn(row)
 
-    async def next_call(self, id: TurnId, now: datetime, count: int, most: int) -> int:
+    async def count_tool_call(self, id: TurnId, now: datetime, count: int, most: int) -> int:
         turn_state = self._turn_state if self._turn_state and self._turn_state.id == id else await self._look(id)
         if turn_state is None or not turn_state.is_running(now):
             raise Conflict("The turn has ended.", turn_id=id)

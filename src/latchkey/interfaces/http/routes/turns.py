@@ -44,7 +44,7 @@ class TurnController(Controller):
         A client that lost the connection goes on behind the last event that it has.
         """
         subscriptions: TurnSubscriptions = request.app.state.subscriptions
-        subscriptions.check_followers(request.user)
+        subscriptions.check_limit(request.user)
         await request.look(turns.get_turn, TurnId(turn_id))
         start = after if last_event_id is None else last_event_id
         return event_stream(subscriptions.follow(request.user, TurnId(turn_id), start))
