@@ -33,15 +33,33 @@ class UnitOfWork(Protocol):
 
     scope: Scope
     now: datetime
-    conversations: Conversations
-    messages: Messages
-    turns: Turns
-    turn_events: TurnEvents
-    tasks: Tasks
-    artifacts: Artifacts
-    tool_calls: ToolCalls
-    context_tokens: ContextTokens
-    quota_usage: QuotaUsages
+
+    @property
+    def conversations(self) -> Conversations: ...
+
+    @property
+    def messages(self) -> Messages: ...
+
+    @property
+    def turns(self) -> Turns: ...
+
+    @property
+    def turn_events(self) -> TurnEvents: ...
+
+    @property
+    def tasks(self) -> Tasks: ...
+
+    @property
+    def artifacts(self) -> Artifacts: ...
+
+    @property
+    def tool_calls(self) -> ToolCalls: ...
+
+    @property
+    def context_tokens(self) -> ContextTokens: ...
+
+    @property
+    def quota_usage(self) -> QuotaUsages: ...
 
     def new_id(self) -> UUID:
         """A new UUIDv7; later ones of one process sort after earlier ones."""

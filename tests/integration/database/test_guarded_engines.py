@@ -74,7 +74,7 @@ async def test_what_repositories_run_goes_through_it_too(
         session = uow.tasks._session  # type: ignore[attr-defined] # where the repository's statements go
         for _ in range(2):
             with pytest.raises(UnscopedStatement):
-                await session.rows(statement, **values)
+                await session.fetch(statement, **values)
     await engine.dispose()
 
 
@@ -87,7 +87,7 @@ async def test_a_repository_cannot_bind_another_user(database_url: str) -> None:
     async with units.open(Owner(UserId("me")), "read") as uow:
         session = uow.tasks._session  # type: ignore[attr-defined] # where the repository's statements go
         for _ in range(2):
-            found = await session.rows(select(tasks.c.user_id).where(owned_by_user(tasks)), **{USER: "you"})
+            found = await session.fetch(select(tasks.c.user_id).where(owned_by_user(tasks)), **{USER: "you"})
             assert [row[0] for row in found] == ["me"]
     await engine.dispose()
 

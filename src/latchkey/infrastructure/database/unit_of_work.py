@@ -1,15 +1,16 @@
-"""The unit of work: one transaction in one scope, opened by a credential."""
+"""The unit of work: one transaction in the scope of one credential, with its repositories."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import cached_property
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 from uuid_utils.compat import uuid7
 
-from latchkey.domain.credentials import Credential, Owner, Scope, parse_user_id
+from latchkey.domain.credentials import Credential, Owner, Scope, TokenSecret, parse_user_id
 from latchkey.domain.errors import Unauthenticated
 from latchkey.domain.ports import TransactionMode
 from latchkey.domain.repositories import (
@@ -23,6 +24,7 @@ from latchkey.domain.repositories import (
     TurnEvents,
     Turns,
 )
+from latchkey.domain.turn_event import TurnEvent
 from latchkey.infrastructure.database.errors import translated
 from latchkey.infrastructure.database.events.local import LocalEventBus
 from latchkey.infrastructure.database.repositories.artifacts import SqlArtifacts
@@ -40,15 +42,15 @@ from latchkey.infrastructure.database.sql.dialects import dialect_of
 from latchkey.infrastructure.database.sql.driver import DriverConnection
 from latchkey.infrastructure.database.sql.pool import ConnectionPool
 from latchkey.infrastructure.database.sql.session import Session
-from latchkey.infrastructure.database.sql.statements import Statements
+from latchkey.infrastructure.database.sql.statements import StatementCache
 
 
-class NothingCommitted(Exception):
-    """A bug of ours: somebody caught the database's refusal, and committed as if it had not been."""
+class CommitRefused(Exception):
+    """A bug of ours: a caller caught an error of the database and then committed. The database rolled back."""
 
 
 class SqlUnitOfWork:
-    """The collections, bound to one scope and one transaction."""
+    """One transaction in one scope. A repository is created when it is first used."""
 
     def __init__(
         self,
@@ -58,24 +60,51 @@ class SqlUnitOfWork:
         limiter: ConcurrencyLimiter,
         turn_state: TurnState | None,
     ) -> None:
-        self._limiter = limiter
         self._session = session
         self._event_bus = event_bus
+        self._limiter = limiter
+        self._turn_state = turn_state
+        self._added_secrets: list[TokenSecret] = []
+        self._added_events: list[TurnEvent] = []
         self.scope = session.scope
         self.now = now
         self.committed = False
-        tool_calls = SqlToolCalls(session)
-        self.tool_calls: ToolCalls = tool_calls
-        self.conversations: Conversations = SqlConversations(session)
-        self.messages: Messages = SqlMessages(session, tool_calls)
-        self.turns: Turns = SqlTurns(session, turn_state)
-        self._events = SqlTurnEvents(session)
-        self.turn_events: TurnEvents = self._events
-        self.tasks: Tasks = SqlTasks(session)
-        self.artifacts: Artifacts = SqlArtifacts(session)
-        self._tokens = SqlContextTokens(session)
-        self.context_tokens: ContextTokens = self._tokens
-        self.quota_usage: QuotaUsages = SqlQuotaUsages(session)
+
+    @cached_property
+    def conversations(self) -> Conversations:
+        return SqlConversations(self._session)
+
+    @cached_property
+    def messages(self) -> Messages:
+        return SqlMessages(self._session)
+
+    @cached_property
+    def turns(self) -> Turns:
+        return SqlTurns(self._session, self._turn_state)
+
+    @cached_property
+    def turn_events(self) -> TurnEvents:
+        return SqlTurnEvents(self._session, self._added_events)
+
+    @cached_property
+    def tool_calls(self) -> ToolCalls:
+        return SqlToolCalls(self._session)
+
+    @cached_property
+    def tasks(self) -> Tasks:
+        return SqlTasks(self._session)
+
+    @cached_property
+    def artifacts(self) -> Artifacts:
+        return SqlArtifacts(self._session)
+
+    @cached_property
+    def context_tokens(self) -> ContextTokens:
+        return SqlContextTokens(self._session, self._added_secrets)
+
+    @cached_property
+    def quota_usage(self) -> QuotaUsages:
+        return SqlQuotaUsages(self._session)
 
     @property
     def written(self) -> int:
@@ -86,16 +115,16 @@ class SqlUnitOfWork:
 
     async def commit(self) -> None:
         if not await self._session.commit():
-            raise NothingCommitted("The database had refused a statement of this unit, and so kept nothing of it.")
+            raise CommitRefused("The database had refused a statement of this unit of work and rolled it back.")
         self.committed = True
-        for secret in self._tokens.added:
+        for secret in self._added_secrets:
             self._limiter.mark_verified(secret)
-        if self._events.added:
-            self._event_bus.publish(self.scope.user_id, self._events.added)
+        if self._added_events:
+            self._event_bus.publish(self.scope.user_id, self._added_events)
 
 
 class SqlUnitsOfWork:
-    """Opens units of work on one engine. What they commit to turns is told to the feed."""
+    """Opens units of work on one engine. Events that they commit are published on the event bus."""
 
     def __init__(
         self,
@@ -106,7 +135,7 @@ class SqlUnitsOfWork:
         self._event_bus = event_bus or LocalEventBus()
         self._dialect = dialect_of(engine)
         self._pool = ConnectionPool(engine, self._dialect)
-        self._statements = Statements(engine.dialect)
+        self._statements = StatementCache(engine.dialect)
         self._now = now
 
     @asynccontextmanager
@@ -136,7 +165,7 @@ class SqlUnitsOfWork:
         """What the credential opens, and for a token that may write, how far its turn has come."""
         if isinstance(credential, Owner):
             return Scope(credential.user_id), None
-        tokens = SqlContextTokens(self._session(driver, Scope(credential.user_id, frozenset()), read_only=True))
+        tokens = SqlContextTokens(self._session(driver, Scope(credential.user_id, frozenset()), read_only=True), [])
         if mode == "read":
             scope, turn_state = await tokens.resolve(credential, now), None
         else:

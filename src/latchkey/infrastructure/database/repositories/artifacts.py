@@ -85,18 +85,18 @@ class SqlArtifacts:
 
     async def add(self, artifact: Artifact, content: str) -> None:
         self._check(artifact)
-        await self._session.run(_ADD, **asdict(artifact))
+        await self._session.execute(_ADD, **asdict(artifact))
         await self._add_version(artifact, content)
 
     async def get(self, id: ArtifactId, *, for_update: bool = False) -> Artifact:
-        row = await self._session.row(_ONE_FOR_UPDATE if for_update else _ONE, key=id)
+        row = await self._session.fetch_row(_ONE_FOR_UPDATE if for_update else _ONE, key=id)
         return self._check(Artifact(*row) if row else None)
 
     async def get_content(self, id: ArtifactId, version: int | None) -> ArtifactWithContent:
         row = await (
-            self._session.row(_CURRENT, key=id)
+            self._session.fetch_row(_CURRENT, key=id)
             if version is None
-            else self._session.row(_GIVEN, key=id, version=version)
+            else self._session.fetch_row(_GIVEN, key=id, version=version)
         )
         return self._check(ArtifactWithContent(*row) if row else None)
 
@@ -114,7 +114,7 @@ class SqlArtifacts:
         }
         given = {name: value for name, value in wanted.items() if value is not None}
         more = {"before_id": last.id} if last else {}
-        rows = await self._session.rows(_PAGES[tuple(given)], limit=window.limit + 1, **given, **more)
+        rows = await self._session.fetch(_PAGES[tuple(given)], limit=window.limit + 1, **given, **more)
         return window.to_page([Artifact(*row) for row in rows], key=_last)
 
     async def list_versions(self, id: ArtifactId, window: Window) -> Page[Artifact]:
@@ -122,25 +122,25 @@ class SqlArtifacts:
         last = window.decode_cursor(_LastVersion)
         limit = window.limit + 1
         rows: list[Row] = await (
-            self._session.rows(_NEWEST_VERSIONS, key=id, limit=limit)
+            self._session.fetch(_NEWEST_VERSIONS, key=id, limit=limit)
             if last is None
-            else self._session.rows(_OLDER_VERSIONS, key=id, limit=limit, before=last.version)
+            else self._session.fetch(_OLDER_VERSIONS, key=id, limit=limit, before=last.version)
         )
         return window.to_page([Artifact(*row) for row in rows], key=lambda found: _LastVersion(found.version))
 
     async def add_version(self, artifact: Artifact, content: str) -> None:
         self._check(artifact)
-        if not await self._session.run(_REPLACE, key=artifact.id, **asdict(artifact)):
+        if not await self._session.execute(_REPLACE, key=artifact.id, **asdict(artifact)):
             raise NotFound.of("artifact")
         await self._add_version(artifact, content)
 
     async def delete(self, id: ArtifactId) -> None:
         await self.get(id)
-        if not await self._session.run(_REMOVE, key=id):
+        if not await self._session.execute(_REMOVE, key=id):
             raise NotFound.of("artifact")
 
     async def _add_version(self, artifact: Artifact, content: str) -> None:
-        await self._session.run(
+        await self._session.execute(
             _ADD_VERSION,
             artifact_id=artifact.id,
             version=artifact.version,

@@ -39,24 +39,24 @@ class _Last(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, ta
 
 
 class SqlContextTokens:
-    """Newest first."""
+    """Tokens, newest first. The secrets of added tokens are also appended to `added`."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, added: list[TokenSecret]) -> None:
         self._session = session
-        self.added: list[TokenSecret] = []
+        self._added = added
 
     async def resolve(self, secret: TokenSecret, now: datetime) -> Scope:
         """What the token opens. Raises `Unauthenticated` for one that opens nothing, without telling why."""
-        return self._opened(await self._session.row(_BY_DIGEST, digest=secret.digest, now=now))
+        return self._opened(await self._session.fetch_row(_BY_DIGEST, digest=secret.digest, now=now))
 
     async def hold(self, secret: TokenSecret, now: datetime) -> tuple[Scope, TurnState | None]:
         """The same, with how far its turn has come; a revoke of it waits until the unit ends."""
-        row = await self._session.row(_HELD, digest=secret.digest, now=now)
+        row = await self._session.fetch_row(_HELD, digest=secret.digest, now=now)
         scope = self._opened(row and row[: -len(TURN_STATE.c)])
         return scope, None if row is None or scope.turn_id is None else TurnState(*row[-len(TURN_STATE.c) :])
 
     async def add(self, token: ContextToken, secret: TokenSecret) -> None:
-        self._session.write(
+        await self._session.defer(
             _ADD,
             id=token.id,
             digest=secret.digest,
@@ -67,10 +67,10 @@ class SqlContextTokens:
             expires_at=token.expires_at,
             revoked_at=token.revoked_at,
         )
-        self.added.append(secret)
+        self._added.append(secret)
 
     async def get(self, id: ContextTokenId) -> ContextToken:
-        row = await self._session.row(_ONE, key=id)
+        row = await self._session.fetch_row(_ONE, key=id)
         if row is None:
             raise NotFound.of("context token")
         return _token(row)
@@ -79,21 +79,21 @@ class SqlContextTokens:
         last = window.decode_cursor(_Last)
         limit = window.limit + 1
         rows = await (
-            self._session.rows(_NEWEST, limit=limit)
+            self._session.fetch(_NEWEST, limit=limit)
             if last is None
-            else self._session.rows(_OLDER, limit=limit, before=last.id)
+            else self._session.fetch(_OLDER, limit=limit, before=last.id)
         )
         return window.to_page([_token(row) for row in rows], key=lambda token: _Last(token.id))
 
     async def revoke(self, id: ContextTokenId, now: datetime) -> None:
-        if not await self._session.run(_REVOKE, key=id, now=now):
+        if not await self._session.execute(_REVOKE, key=id, now=now):
             await self.get(id)
 
     async def revoke_for_turn(self, id: TurnId, now: datetime) -> None:
-        self._session.write(_REVOKE_OF_TURN, turn=id, now=now)
+        await self._session.defer(_REVOKE_OF_TURN, turn=id, now=now)
 
     async def extend_for_turn(self, id: TurnId, until: datetime, now: datetime) -> None:
-        self._session.write(_EXTEND_OF_TURN, turn=id, until=until, now=now)
+        await self._session.defer(_EXTEND_OF_TURN, turn=id, until=until, now=now)
 
     def _opened(self, row: Row | None) -> Scope:
         if row is None:

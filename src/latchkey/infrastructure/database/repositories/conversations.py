@@ -54,10 +54,10 @@ class SqlConversations:
         self._session = session
 
     async def add(self, conversation: Conversation, messages: int = 0) -> None:
-        self._session.write(_ADD, last_seq=messages, **asdict(conversation))
+        await self._session.defer(_ADD, last_seq=messages, **asdict(conversation))
 
     async def get(self, id: ConversationId, *, for_update: bool = False) -> Conversation:
-        row = await self._session.row(_ONE_FOR_UPDATE if for_update else _ONE, key=self._inside(id))
+        row = await self._session.fetch_row(_ONE_FOR_UPDATE if for_update else _ONE, key=self._inside(id))
         if row is None:
             raise NotFound.of("conversation")
         return Conversation(*row)
@@ -68,9 +68,9 @@ class SqlConversations:
         last = window.decode_cursor(_Last)
         limit = window.limit + 1
         if last is None:
-            rows = await self._session.rows(_NEWEST, limit=limit)
+            rows = await self._session.fetch(_NEWEST, limit=limit)
         else:
-            rows = await self._session.rows(
+            rows = await self._session.fetch(
                 _OLDER, limit=limit, before=last.updated_at.replace(tzinfo=UTC), before_id=last.id
             )
         return window.to_page(
@@ -79,24 +79,24 @@ class SqlConversations:
         )
 
     async def update(self, conversation: Conversation) -> None:
-        if not await self._session.run(_REPLACE, key=self._inside(conversation.id), **asdict(conversation)):
+        if not await self._session.execute(_REPLACE, key=self._inside(conversation.id), **asdict(conversation)):
             raise NotFound.of("conversation")
 
     async def next_seq(self, id: ConversationId, now: datetime) -> int:
-        row = await self._session.row(_NEXT, key=self._inside(id), now=now)
+        row = await self._session.fetch_row(_NEXT, key=self._inside(id), now=now)
         if row is None:
             raise NotFound.of("conversation")
         seq: int = row[0]
         return seq
 
     async def set_last_seq(self, id: ConversationId, seq: int, now: datetime) -> None:
-        self._session.write(_NUMBER, key=self._inside(id), last_seq=seq, updated_at=now)
+        await self._session.defer(_NUMBER, key=self._inside(id), last_seq=seq, updated_at=now)
 
     async def delete(self, id: ConversationId) -> None:
         # Tokens first: this waits for the calls under way, in the order in which they lock.
-        await self._session.run(_REMOVE_TOKENS, key=self._inside(id))
-        await self._session.run(_LEAVE_TASKS, key=id)
-        if not await self._session.run(_REMOVE, key=id):
+        await self._session.execute(_REMOVE_TOKENS, key=self._inside(id))
+        await self._session.execute(_LEAVE_TASKS, key=id)
+        if not await self._session.execute(_REMOVE, key=id):
             raise NotFound.of("conversation")
 
     def _inside(self, id: ConversationId) -> ConversationId:

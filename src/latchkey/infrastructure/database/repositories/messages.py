@@ -47,12 +47,12 @@ class _Last(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, ta
 class SqlMessages:
     """By `seq`. The tool calls of an answer are read from the ledger, and only where there are any."""
 
-    def __init__(self, session: Session, tool_calls: SqlToolCalls) -> None:
+    def __init__(self, session: Session) -> None:
         self._session = session
-        self._tool_calls = tool_calls
+        self._tool_calls = SqlToolCalls(session)
 
     async def add(self, message: Message) -> None:
-        self._session.write(
+        await self._session.defer(
             _ADD,
             id=message.id,
             conversation_id=message.conversation_id,
@@ -69,17 +69,17 @@ class SqlMessages:
         statement, start = (_FORWARDS, _BEFORE_ALL) if order == "asc" else (_BACKWARDS, _AFTER_ALL)
         last = window.decode_cursor(_Last)
         after = last.seq if last else start
-        rows = await self._session.rows(statement, conversation=conversation_id, after=after, limit=window.limit + 1)
+        rows = await self._session.fetch(statement, conversation=conversation_id, after=after, limit=window.limit + 1)
         calls = await self._tool_calls.list_by_turn([row[_TURN] for row in rows if row[_CALL_COUNT]])
         return window.to_page([_message(row, calls) for row in rows], key=lambda message: _Last(message.seq))
 
     async def assistant_message(self, turn_id: TurnId, calls: list[ToolCall]) -> Message | None:
-        row = await self._session.row(_ANSWER, turn=turn_id)
+        row = await self._session.fetch_row(_ANSWER, turn=turn_id)
         return None if row is None else _message(row, {turn_id: calls})
 
     async def history(self, conversation_id: ConversationId, turns: int) -> list[PastTurn]:
         self._check(conversation_id)
-        rows = await self._session.rows(_RECENT, conversation=conversation_id, limit=turns * _MESSAGES_A_TURN)
+        rows = await self._session.fetch(_RECENT, conversation=conversation_id, limit=turns * _MESSAGES_A_TURN)
         asked = [(turn_id, content) for turn_id, role, content in reversed(rows) if role == "user"][-turns:]
         answers = {turn_id: content for turn_id, role, content in rows if role == "assistant"}
         calls = await self._tool_calls.list_by_turn([turn_id for turn_id, _ in asked])

@@ -46,18 +46,18 @@ class SqlQuotaUsages:
         self._session = session
 
     async def get(self) -> QuotaUsage | None:
-        row = await self._session.row(_ONE)
+        row = await self._session.fetch_row(_ONE)
         return None if row is None else QuotaUsage(*row)
 
     async def add(self, usage: QuotaUsage) -> QuotaUsage:
-        await self._session.run(_ADD, **_values(usage))
+        await self._session.execute(_ADD, **_values(usage))
         return await self.get() or usage
 
     async def update(self, usage: QuotaUsage) -> None:
-        self._session.write(_REPLACE, **_values(usage))
+        await self._session.defer(_REPLACE, **_values(usage))
 
     async def measure_storage(self) -> int:
-        ((size,),) = await self._session.rows(_MEASURE)
+        ((size,),) = await self._session.fetch(_MEASURE)
         return int(size)
 
 

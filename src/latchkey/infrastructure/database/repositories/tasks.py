@@ -41,10 +41,10 @@ class SqlTasks:
         self._session = session
 
     async def add(self, task: Task) -> None:
-        self._session.write(_ADD, **asdict(task))
+        await self._session.defer(_ADD, **asdict(task))
 
     async def get(self, id: TaskId, *, for_update: bool = False) -> Task:
-        row = await self._session.row(_ONE_FOR_UPDATE if for_update else _ONE, key=id)
+        row = await self._session.fetch_row(_ONE_FOR_UPDATE if for_update else _ONE, key=id)
         if row is None:
             raise NotFound.of("task")
         return Task(*row)
@@ -54,13 +54,13 @@ class SqlTasks:
         bounds = {"status": status, "before": last and last.id}
         statement = _PAGES[status is not None, last is not None]
         given = {name: value for name, value in bounds.items() if value is not None}
-        rows = await self._session.rows(statement, limit=window.limit + 1, **given)
+        rows = await self._session.fetch(statement, limit=window.limit + 1, **given)
         return window.to_page([Task(*row) for row in rows], key=lambda task: _Last(task.id))
 
     async def update(self, task: Task) -> None:
-        if not await self._session.run(_REPLACE, key=task.id, **asdict(task)):
+        if not await self._session.execute(_REPLACE, key=task.id, **asdict(task)):
             raise NotFound.of("task")
 
     async def delete(self, id: TaskId) -> None:
-        if not await self._session.run(_REMOVE, key=id):
+        if not await self._session.execute(_REMOVE, key=id):
             raise NotFound.of("task")

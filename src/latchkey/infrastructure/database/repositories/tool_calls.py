@@ -43,27 +43,27 @@ class SqlToolCalls:
         self._session = session
 
     async def add(self, call: ToolCall, turn_id: TurnId, call_id: str | None = None) -> None:
-        self._session.write(
+        await self._session.defer(
             _ADD, turn_id=turn_id, id=call.id, call_id=call_id, result=bytes(call.result).decode(), **_values(call)
         )
 
     async def announce(self, call: ToolCall, turn_id: TurnId, call_id: str) -> bool:
         return bool(
-            await self._session.run(
+            await self._session.execute(
                 _ANNOUNCE, turn_id=turn_id, id=call.id, call_id=call_id, result=None, **_values(call)
             )
         )
 
     async def set_result(self, turn_id: TurnId, call_id: str, call: ToolCall) -> ToolCallId:
         result = bytes(call.result).decode()
-        row = await self._session.row(_SETTLE, turn=turn_id, known_as=call_id, result=result, **_values(call))
+        row = await self._session.fetch_row(_SETTLE, turn=turn_id, known_as=call_id, result=result, **_values(call))
         if row is None:
             raise DuplicateToolCall("The turn has no call under this id that waits for its result.")
         id: ToolCallId = row[0]
         return id
 
     async def find(self, turn_id: TurnId, call_id: str) -> ToolCall:
-        row = await self._session.row(_UNDER_ID, turn=turn_id, call_id=call_id)
+        row = await self._session.fetch_row(_UNDER_ID, turn=turn_id, call_id=call_id)
         if row is None:
             raise NotFound.of("tool call")
         return call_of(row)
@@ -73,7 +73,7 @@ class SqlToolCalls:
         if ids:
             padded = _padded(ids)
             turns = {f"turn{index}": id for index, id in enumerate(padded)}
-            for turn_id, *call in await self._session.rows(_of_turns(len(padded)), **turns):
+            for turn_id, *call in await self._session.fetch(_of_turns(len(padded)), **turns):
                 found.setdefault(turn_id, []).append(call_of(call))
         return found
 

@@ -33,19 +33,19 @@ _AFTER = (
 
 
 class SqlTurnEvents:
-    """In the order of `seq`. `added` are those that this unit of work adds."""
+    """Events in the order of `seq`. Added events are also appended to `added`, for the event bus."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, added: list[TurnEvent]) -> None:
         self._session = session
-        self.added: list[TurnEvent] = []
+        self._added = added
 
     async def add(self, *events: TurnEvent) -> None:
         for event in events:
-            self._session.write(_ADD, **_values(event))
-        self.added += events
+            await self._session.defer(_ADD, **_values(event))
+        self._added += events
 
     async def list_after(self, turn_id: TurnId, seq: int, limit: int, characters: int) -> list[TurnEvent]:
-        rows = await self._session.rows(_AFTER, turn=turn_id, after=seq, limit=limit, characters=characters)
+        rows = await self._session.fetch(_AFTER, turn=turn_id, after=seq, limit=limit, characters=characters)
         return [TurnEvent(turn_id, seq, name, body.encode()) for seq, name, body in rows]
 
 

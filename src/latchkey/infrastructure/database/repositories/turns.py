@@ -80,17 +80,17 @@ class SqlTurns:
         self._turn_state = turn_state
 
     async def add(self, turn: Turn) -> None:
-        self._session.write(_ADD, **_values(turn))
+        await self._session.defer(_ADD, **_values(turn))
 
     async def get(self, id: TurnId, *, for_update: bool = False) -> Turn:
-        row = await self._session.row(_ONE_FOR_UPDATE if for_update else _ONE, key=id)
+        row = await self._session.fetch_row(_ONE_FOR_UPDATE if for_update else _ONE, key=id)
         turn = None if row is None else _turn(row)
         if turn is None or not self._session.scope.includes(turn.conversation_id):
             raise NotFound.of("turn")
         return turn
 
     async def lock_for_finish(self, id: TurnId) -> LockedTurn:
-        rows = await self._session.rows(_CLOSING, key=id, turn=id)
+        rows = await self._session.fetch(_CLOSING, key=id, turn=id)
         turn = _turn(rows[0][:_WIDTH]) if rows else None
         if turn is None or not self._session.scope.includes(turn.conversation_id):
             raise NotFound.of("turn")
@@ -103,22 +103,22 @@ class SqlTurns:
         last = window.decode_cursor(_Last)
         asked = {"conversation": conversation_id, "limit": window.limit + 1}
         rows = await (
-            self._session.rows(_NEWEST, **asked)
+            self._session.fetch(_NEWEST, **asked)
             if last is None
-            else self._session.rows(_OLDER, before=last.id, **asked)
+            else self._session.fetch(_OLDER, before=last.id, **asked)
         )
         return window.to_page([_turn(row) for row in rows], key=lambda turn: _Last(turn.id))
 
     async def list_running(self) -> list[Turn]:
-        return [_turn(row) for row in await self._session.rows(_UNFINISHED)]
+        return [_turn(row) for row in await self._session.fetch(_UNFINISHED)]
 
     async def update(self, turn: Turn) -> None:
         inside = self._session.scope.includes(turn.conversation_id)
-        if not inside or not await self._session.run(_REPLACE, key=turn.id, **_values(turn)):
+        if not inside or not await self._session.execute(_REPLACE, key=turn.id, **_values(turn)):
             raise NotFound.of("turn")
 
     async def find_by_idempotency_key(self, key: str) -> Turn | None:
-        row = await self._session.row(_OF_KEY, idempotency_key=key)
+        row = await self._session.fetch_row(_OF_KEY, idempotency_key=key)
         return None if row is None else _turn(row)
 
     async def count_tool_call(self, id: TurnId, now: datetime, count: int, most: int) -> int:
@@ -128,12 +128,12 @@ class SqlTurns:
         if turn_state.calls >= most:
             raise TooManyCalls(f"The turn has called {most} tools, which is the limit: answer now.")
         first, last, calls = turn_state.last_event + 1, turn_state.last_event + count, turn_state.calls + 1
-        self._session.write(_COUNT_CALL, key=id, last_event=last, calls=calls)
+        await self._session.defer(_COUNT_CALL, key=id, last_event=last, calls=calls)
         self._turn_state = replace(turn_state, last_event=last, calls=calls)
         return first
 
     async def record_progress(self, id: TurnId, now: datetime, progress: AnswerProgress, count: int) -> int | None:
-        row = await self._session.row(
+        row = await self._session.fetch_row(
             _PROGRESS,
             key=id,
             now=now,
@@ -147,7 +147,7 @@ class SqlTurns:
         return None if row is None else row[0] - count + 1
 
     async def _look(self, id: TurnId) -> TurnState | None:
-        row = await self._session.row(_TURN_STATE, key=id)
+        row = await self._session.fetch_row(_TURN_STATE, key=id)
         return None if row is None else TurnState(*row)
 
 

@@ -1,4 +1,4 @@
-"""An open transaction as repositories use it: statements in, rows out, the user always bound."""
+"""The session: runs prepared statements in one open transaction, and always binds the user of the scope."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from sqlalchemy import Column, ColumnElement, FromClause, Insert, Table, Update,
 from latchkey.domain.credentials import Scope
 from latchkey.domain.quota import ROW_BYTES
 from latchkey.infrastructure.database.sql.driver import DriverConnection, Row, Write
-from latchkey.infrastructure.database.sql.statements import Prepared, Statement, Statements, Values
+from latchkey.infrastructure.database.sql.statements import PreparedStatement, Statement, StatementCache, Values
 from latchkey.infrastructure.database.sql.tenant_guard import USER
 
 
@@ -17,62 +17,80 @@ class ReadOnly(Exception):
 
 
 class Session:
-    """Repositories cannot bind another user: it is filled in here, from the scope."""
+    """Runs statements for one scope. Repositories cannot bind another user: the session fills in the scope's.
 
-    def __init__(self, driver: DriverConnection, statements: Statements, scope: Scope, *, read_only: bool) -> None:
+    Writes of one unit of work wait and are sent together. PostgreSQL runs them as one `WITH` statement, whose parts
+    do not see each other's rows. So a write that depends on a waiting one sends the waiting ones first:
+    an UPDATE if a write of its table waits, and an INSERT if an UPDATE of its table waits. A DELETE cascades to other
+    tables, so it never waits and always sends the waiting writes first.
+    """
+
+    def __init__(self, driver: DriverConnection, statements: StatementCache, scope: Scope, *, read_only: bool) -> None:
         self._driver = driver
         self._statements = statements
         self._read_only = read_only
         self._waiting: list[Write] = []
-        self._touched: set[FromClause | None] = set()
+        self._inserted: set[FromClause] = set()
+        self._updated: set[FromClause] = set()
         self.scope = scope
         self.written = 0
 
-    async def rows(self, statement: Statement, **values: Any) -> list[Row]:
-        prepared = self._prepared(statement, values)
+    async def fetch(self, statement: Statement, **values: Any) -> list[Row]:
+        """Send the waiting writes, run the statement and return its rows."""
+        prepared = self._prepare(statement, values)
         await self.flush()
         return [prepared.read(row) for row in await self._driver.fetch(prepared.sql, prepared.arguments(values))]
 
-    async def row(self, statement: Statement, **values: Any) -> Row | None:
-        found = await self.rows(statement, **values)
-        return found[0] if found else None
+    async def fetch_row(self, statement: Statement, **values: Any) -> Row | None:
+        """Return the first row, or None."""
+        rows = await self.fetch(statement, **values)
+        return rows[0] if rows else None
 
-    async def run(self, statement: Statement, **values: Any) -> int:
-        """How many rows it changed. An update takes along what waits, unless that is about the same table."""
-        prepared = self._prepared(statement, values)
-        if not isinstance(statement, Update) or prepared.table in self._touched:
+    async def execute(self, statement: Statement, **values: Any) -> int:
+        """Send the statement now, an UPDATE together with the waiting writes. Returns the number of changed rows."""
+        prepared = self._prepare(statement, values)
+        if not isinstance(statement, Update) or self._depends_on_waiting(statement):
             await self.flush()
         self._waiting.insert(0, (prepared.sql, prepared.arguments(values)))
         return await self.flush()
 
-    def write(self, statement: Statement, **values: Any) -> None:
-        """To be sent with others, before the next that is waited for: a turn with a tool is 12 round trips, not 29.
-
-        All that wait are one statement to the database, so none of them may build on another.
-        """
-        prepared = self._prepared(statement, values)
+    async def defer(self, statement: Insert | Update, **values: Any) -> None:
+        """Send the statement later, in one round trip with other writes: at the next read or at the commit."""
+        prepared = self._prepare(statement, values)
+        if self._depends_on_waiting(statement):
+            await self.flush()
         self._waiting.append((prepared.sql, prepared.arguments(values)))
-        self._touched.add(prepared.table)
+        (self._inserted if isinstance(statement, Insert) else self._updated).add(statement.table)
 
     async def flush(self) -> int:
-        """Send what waits. How many rows the first of it changed."""
+        """Send the waiting writes. Returns the number of rows that the first of them changed."""
         if not self._waiting:
             return 0
-        waiting, self._waiting = self._waiting, []
-        self._touched.clear()
-        return await self._driver.execute_many(waiting)
+        return await self._driver.execute_many(self._take_waiting())
 
     async def commit(self) -> bool:
-        """With what waits. False if the database had refused a statement, and so kept nothing."""
-        waiting, self._waiting = self._waiting, []
-        return await self._driver.commit(waiting)
+        """Send the waiting writes and commit. Returns False if the database rolled back instead."""
+        return await self._driver.commit(self._take_waiting())
 
-    def _prepared(self, statement: Statement, values: Values) -> Prepared:
+    def _depends_on_waiting(self, statement: Statement) -> bool:
+        if isinstance(statement, Insert):
+            return statement.table in self._updated
+        if isinstance(statement, Update):
+            return statement.table in self._updated or statement.table in self._inserted
+        return True
+
+    def _take_waiting(self) -> list[Write]:
+        waiting, self._waiting = self._waiting, []
+        self._inserted.clear()
+        self._updated.clear()
+        return waiting
+
+    def _prepare(self, statement: Statement, values: Values) -> PreparedStatement:
         values[USER] = self.scope.user_id
-        prepared = self._statements.prepared(statement, values)
+        prepared = self._statements.prepare(statement, values)
         # PostgreSQL would refuse by itself; SQLite would write.
         if self._read_only and prepared.writes:
-            raise ReadOnly(f"a read-only unit of work may not {type(statement).__name__}")
+            raise ReadOnly(f"a read-only unit of work cannot run {type(statement).__name__}")
         if prepared.writes:
             self.written += ROW_BYTES
             for value in values.values():
@@ -82,21 +100,21 @@ class Session:
 
 
 def owned_by_user(table: Table) -> ColumnElement[bool]:
-    """The condition that every statement on a tenant's table carries."""
+    """Return the condition that every statement on a table must carry."""
     pinned: ColumnElement[bool] = table.c.user_id == bindparam(USER)
     return pinned
 
 
 def insert_for_user(table: Table) -> Insert:
-    """An insert of a row of the scope's user; the other columns are given when it is run."""
+    """Return an INSERT of a row of the scope's user. The other columns are passed when it is run."""
     return insert(table).values(user_id=bindparam(USER))
 
 
 def columns_of(table: Table, entity: type[Struct]) -> list[Column[Any]]:
-    """The entity's columns in the order of its fields, so that `entity(*row)` is the entity."""
+    """Return the columns in the order of the entity's fields, so that `entity(*row)` is the entity."""
     return [table.c[field] for field in entity.__struct_fields__]
 
 
 def columns_except(table: Table, *names: str) -> list[Column[Any]]:
-    """The table's columns in their order, but for the user and those named."""
+    """Return the table's columns in their order, without `user_id` and the named ones."""
     return [column for column in table.c if column.name not in {"user_id", *names}]
