@@ -1,11 +1,12 @@
-"""Runs the command line."""
+"""The entry point of the `latchkey` command."""
 
-from latchkey.bootstrap.commands import REFUSALS, Commands
+from latchkey.bootstrap.commands import EXPECTED_ERRORS, Commands
 from latchkey.interfaces.cli import run
 
 
 def main() -> None:
-    run(Commands(), REFUSALS)
+    """Run the command line and exit."""
+    run(Commands(), EXPECTED_ERRORS)
 
 
 if __name__ == "__main__":

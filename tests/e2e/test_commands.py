@@ -74,9 +74,9 @@ def test_a_doctor_says_who_makes_files_and_with_which_cli(home: Path, sqlite_url
     broken = run_command("doctor", home=home, environment=environments[1])
 
     assert (tested.exit_code, other.exit_code, broken.exit_code) == (0, 0, 1)
-    assert "ok   file agent: claude makes files" in tested.stdout
-    assert f"version {TESTED_VERSION}, the one that was tested" in tested.stdout
-    assert f"note claude cli: {old} is version 2.0.0; {TESTED_VERSION} was tested" in other.stdout
+    assert "ok   file agent: claude creates files" in tested.stdout
+    assert f"version {TESTED_VERSION}, the tested version" in tested.stdout
+    assert f"note claude cli: {old} is version 2.0.0; the tested version is {TESTED_VERSION}" in other.stdout
     assert "FAIL claude cli" in broken.stdout
     assert "sk-very" not in tested.stdout + other.stdout + broken.stdout
 

@@ -13,14 +13,14 @@ from tests.e2e.service_process import Environment, run_command
 from tests.unit.identity.provider import Provider, SigningKey
 
 RANDOM = {"LATCHKEY_AUTH_SECRET": secrets.token_hex(32), "LATCHKEY_AGENT": "rehearsal"}
-GUESSED = "please change me before production"
+WEAK = "change me, change me, change me, change me"
 
 
 def examined(home: Path, environment: Environment) -> dict[str, tuple[str, str]]:
     """What was found of each thing: how it is marked, and what is said. The service could serve all the same."""
     done = run_command("doctor", home=home, environment=environment)
     assert done.exit_code == 0, done.stdout + done.stderr
-    assert GUESSED not in done.stdout + done.stderr
+    assert WEAK not in done.stdout + done.stderr
     found = (line.partition(": ") for line in done.stdout.splitlines())
     return {head[5:]: (head[:5].strip(), text) for head, _, text in found}
 
@@ -34,37 +34,37 @@ def careful(sqlite_url: str) -> Environment:
 
 def test_whoever_is_careful_is_warned_of_nothing(home: Path, careful: Environment) -> None:
     found = examined(home, careful)
-    precautions = {"secret", "addresses", "pages", "database wire", "files", "limits"}
+    precautions = {"secret", "urls", "origins", "database encryption", "files", "limits"}
 
     assert {name: found[name][0] for name in precautions} == dict.fromkeys(precautions, "ok")
     assert found["account"][0] == ("note" if os.geteuid() == 0 else "ok")
 
 
 LAX = {
-    "a secret that somebody made up": ({"LATCHKEY_AUTH_SECRET": GUESSED}, "secret", "openssl rand -hex 32"),
+    "a secret of few different characters": ({"LATCHKEY_AUTH_SECRET": WEAK}, "secret", "openssl rand -hex 32"),
     "a public address without TLS": (
         {"LATCHKEY_PUBLIC_URL": "http://latchkey.example"},
-        "addresses",
+        "urls",
         "LATCHKEY_PUBLIC_URL is plain http",
     ),
     "an issuer without TLS": (
         {"LATCHKEY_AUTH_ISSUER": "http://auth.example"},
-        "addresses",
+        "urls",
         "LATCHKEY_AUTH_ISSUER is plain http",
     ),
     "a model without TLS": (
         {"OPENAI_BASE_URL": "http://model.example/v1"},
-        "addresses",
+        "urls",
         "OPENAI_BASE_URL is plain http",
     ),
     "hosts without the public one": (
         {"LATCHKEY_PUBLIC_URL": "https://latchkey.example", "LATCHKEY_ALLOWED_HOSTS": "localhost"},
-        "addresses",
+        "urls",
         "421",
     ),
     "pages without TLS": (
         {"LATCHKEY_ALLOWED_ORIGINS": "https://app.example,http://old.example"},
-        "pages",
+        "origins",
         "http://old.example",
     ),
     "a limit that limits nobody": (
@@ -104,15 +104,15 @@ def test_files_that_others_may_read_or_write(home: Path, careful: Environment) -
 @pytest.mark.parametrize("options", ["", "?sslmode=prefer"])
 def test_a_database_elsewhere_that_may_be_talked_to_in_the_clear(home: Path, options: str) -> None:
     """It is not there at all, which is another finding, and the one that stops the service."""
-    environment = {**RANDOM, "LATCHKEY_DATABASE_URL": f"postgresql://ada:{GUESSED}@db.invalid/latchkey{options}"}
+    environment = {**RANDOM, "LATCHKEY_DATABASE_URL": f"postgresql://ada:{WEAK}@db.invalid/latchkey{options}"}
     clear = run_command("doctor", home=home, environment=environment)
     verified = {**environment, "LATCHKEY_DATABASE_URL": "postgresql://ada:x@db.invalid/latchkey?sslmode=verify-full"}
     encrypted = run_command("doctor", home=home, environment=verified)
 
     assert (clear.exit_code, encrypted.exit_code) == (1, 1)
-    assert "note database wire: it may leave this machine in the clear" in clear.stdout
-    assert "ok   database wire" in encrypted.stdout
-    assert GUESSED not in clear.stdout + clear.stderr
+    assert "note database encryption: the connection may be unencrypted" in clear.stdout
+    assert "ok   database encryption" in encrypted.stdout
+    assert WEAK not in clear.stdout + clear.stderr
 
 
 def test_what_the_service_makes_itself_needs_no_warning(home: Path) -> None:
@@ -139,6 +139,6 @@ async def test_the_provider_is_asked_for_its_keys(home: Path, sqlite_url: str) -
         ill = await asyncio.to_thread(run_command, "doctor", home=home, environment=environment)
 
     assert healthy.exit_code == 0
-    assert "identity: users are vouched for by: jwks, with 2 keys that may sign" in healthy.stdout
+    assert "identity: users are authenticated by: jwks, with 2 signing keys" in healthy.stdout
     assert ill.exit_code == 1
-    assert "identity: LATCHKEY_AUTH_JWKS_URL gives no keys" in ill.stdout
+    assert "identity: LATCHKEY_AUTH_JWKS_URL returns no keys" in ill.stdout

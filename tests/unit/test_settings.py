@@ -1,4 +1,4 @@
-"""What the environment may say, and what is answered when it says something else."""
+"""Reading settings from environment variables, and the faults of invalid ones."""
 
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,13 @@ JWKS = {
 
 
 def _faults(environ: dict[str, str], *, dev: bool = False) -> list[str]:
-    with pytest.raises(ConfigurationError) as refused:
+    with pytest.raises(ConfigurationError) as raised:
         Settings.read(environ, dev=dev)
-    assert all(fault in str(refused.value) for fault in refused.value.faults)
-    return list(refused.value.faults)
+    assert all(fault in str(raised.value) for fault in raised.value.faults)
+    return list(raised.value.faults)
 
 
-def test_an_empty_environment_gives_the_published_defaults() -> None:
+def test_settings_of_empty_environment_are_the_documented_defaults() -> None:
     settings = Settings.read({"PATH": "/bin", "LATCHKEY_MODEL": "  "})
     assert settings == Settings()
     assert settings.database_url == "sqlite+aiosqlite:///var/latchkey.db"
@@ -33,13 +33,13 @@ def test_an_empty_environment_gives_the_published_defaults() -> None:
     assert (settings.openai_api, settings.claude_model, settings.model) == ("responses", "sonnet", None)
 
 
-def test_every_published_variable_is_known() -> None:
-    published = """DATABASE_URL AUTH_JWKS_URL AUTH_ISSUER AUTH_AUDIENCE AUTH_SECRET AGENT MODEL OPENAI_API
+def test_settings_names_are_the_documented_ones() -> None:
+    documented = """DATABASE_URL AUTH_JWKS_URL AUTH_ISSUER AUTH_AUDIENCE AUTH_SECRET AGENT MODEL OPENAI_API
         FILE_AGENT CLAUDE_CLI CLAUDE_MODEL CLAUDE_PROCESSES PUBLIC_URL ALLOWED_HOSTS ALLOWED_ORIGINS
         TURN_DEADLINE_S TURN_MAX_STEPS TURN_MAX_CALLS TURN_LEASE_S TURNS_PER_USER REQUESTS_PER_MINUTE
         BYTES_PER_USER DRAIN_S HISTORY_TURNS HISTORY_CHARS INSTRUCTIONS CONTEXT_TOKEN"""
     others = {"OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"}
-    assert VARIABLES.keys() == {f"LATCHKEY_{name}" for name in published.split()} | others
+    assert VARIABLES.keys() == {f"LATCHKEY_{name}" for name in documented.split()} | others
 
 
 @pytest.mark.parametrize(
@@ -60,35 +60,35 @@ def test_every_published_variable_is_known() -> None:
         ("LATCHKEY_CLAUDE_PROCESSES", "3", 3),
     ],
 )
-def test_a_right_value_is_read(name: str, text: str, value: Any) -> None:
+def test_settings_valid_value_is_read(name: str, text: str, value: Any) -> None:
     assert getattr(Settings.read({name: text}), VARIABLES[name].name) == value
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "right"),
+    ("name", "text", "hint"),
     [
         ("LATCHKEY_DATABASE_URL", "mysql://h/db", "postgresql://"),
         ("LATCHKEY_AUTH_SECRET", SECRET[:31], "at least 32 bytes"),
         ("LATCHKEY_AGENT", "gpt", "`rehearsal`"),
         ("LATCHKEY_OPENAI_API", "completions", "`chat_completions`"),
         ("OPENAI_BASE_URL", "api.openai.com", "http or https"),
-        ("LATCHKEY_PUBLIC_URL", "https://u:p@api.example", "without a user"),
-        ("LATCHKEY_ALLOWED_HOSTS", "a.example,*", "comma list of hosts"),
-        ("LATCHKEY_ALLOWED_HOSTS", "http://a.example", "comma list of hosts"),
+        ("LATCHKEY_PUBLIC_URL", "https://u:p@api.example", "without a user name"),
+        ("LATCHKEY_ALLOWED_HOSTS", "a.example,*", "comma-separated list of hosts"),
+        ("LATCHKEY_ALLOWED_HOSTS", "http://a.example", "comma-separated list of hosts"),
         ("LATCHKEY_ALLOWED_ORIGINS", "a.example", "with a scheme"),
         ("LATCHKEY_TURN_DEADLINE_S", "nan", "from 0.1 to 86400"),
         ("LATCHKEY_TURN_LEASE_S", "0", "from 0.1"),
         ("LATCHKEY_TURN_MAX_STEPS", "2.5", "a whole number from 1 to 1000"),
         ("LATCHKEY_HISTORY_CHARS", "-1", "a whole number"),
-        ("LATCHKEY_INSTRUCTIONS", "/does/not/exist", "readable text file"),
+        ("LATCHKEY_INSTRUCTIONS", "/does/not/exist", "readable UTF-8 text file"),
         ("LATCHKEY_FILE_AGENT", "rehearsal", "--dev"),
         ("LATCHKEY_CLAUDE_PROCESSES", "0", "a whole number from 1"),
     ],
 )
-def test_a_wrong_value_is_refused_with_what_would_be_right(name: str, text: str, right: str) -> None:
+def test_settings_invalid_value_is_refused_with_a_hint(name: str, text: str, hint: str) -> None:
     [fault] = _faults({name: text})
     assert fault.startswith(f"{name}: must ")
-    assert right in fault
+    assert hint in fault
 
 
 @pytest.mark.parametrize(
@@ -102,18 +102,18 @@ def test_a_wrong_value_is_refused_with_what_would_be_right(name: str, text: str,
         "ftp://localhost/jwks",
     ],
 )
-def test_keys_are_not_fetched_over_a_wire_that_others_can_write_to(url: str) -> None:
+def test_jwks_url_without_tls_is_refused(url: str) -> None:
     [fault] = _faults({**JWKS, "LATCHKEY_AUTH_JWKS_URL": url})
     assert "https" in fault
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8080", "127.1.2.3", "[::1]:1"])
-def test_keys_may_be_fetched_over_loopback(host: str) -> None:
+def test_jwks_url_on_loopback_may_be_plain_http(host: str) -> None:
     settings = Settings.read({**JWKS, "LATCHKEY_AUTH_JWKS_URL": f"http://{host}/jwks"})
     assert settings.auth_jwks_url == f"http://{host}/jwks"
 
 
-def test_every_fault_is_reported_at_once_and_no_value_with_it() -> None:
+def test_settings_faults_are_reported_together_and_without_values() -> None:
     environ = {
         "LATCHKEY_DATABASE_URL": "mysql://root:hunter2@h/db",
         "LATCHKEY_AUTH_SECRET": "hunter2",
@@ -125,7 +125,7 @@ def test_every_fault_is_reported_at_once_and_no_value_with_it() -> None:
     assert "hunter2" not in "".join(faults)
 
 
-def test_an_unknown_variable_is_refused_with_the_nearest_name_unless_in_dev() -> None:
+def test_settings_unknown_name_is_refused_with_a_similar_one_unless_dev() -> None:
     environ = {"LATCHKEY_TURN_DEADLINE": "3", "LATCHKEYS": "not ours"}
     assert _faults(environ) == [
         "LATCHKEY_TURN_DEADLINE: there is no such setting; did you mean LATCHKEY_TURN_DEADLINE_S?"
@@ -133,12 +133,12 @@ def test_an_unknown_variable_is_refused_with_the_nearest_name_unless_in_dev() ->
     assert Settings.read(environ, dev=True) == Settings(dev=True)
 
 
-def test_dev_is_not_for_the_environment_to_say() -> None:
+def test_settings_dev_is_not_an_environment_variable() -> None:
     assert "LATCHKEY_DEV: there is no such setting" in _faults({"LATCHKEY_DEV": "true"})[0]
     assert not VARIABLES.keys() & {"LATCHKEY_DEV", "DEV"}
 
 
-def test_no_secret_shows_in_what_settings_print() -> None:
+def test_settings_repr_redaction_hides_secrets() -> None:
     names = ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "LATCHKEY_AUTH_SECRET", "LATCHKEY_CONTEXT_TOKEN"]
     environ = dict.fromkeys(names, SECRET) | {"LATCHKEY_DATABASE_URL": f"postgres://u:{SECRET}@h/d"}
     settings = Settings.read(environ)
@@ -146,10 +146,10 @@ def test_no_secret_shows_in_what_settings_print() -> None:
     assert settings.auth_key == SECRET.encode()
 
 
-def test_no_identity_no_start_but_dev_has_its_own() -> None:
-    """Reading needs none, so that a migration can run; serving does."""
+def test_settings_without_identity_cannot_serve_except_in_dev() -> None:
+    """Reading the settings succeeds, so that `migrate` works."""
     with pytest.raises(
-        ConfigurationError, match=r"No identity, no start.*LATCHKEY_AUTH_JWKS_URL.*LATCHKEY_AUTH_SECRET"
+        ConfigurationError, match=r"Authentication is not configured.*LATCHKEY_AUTH_JWKS_URL.*LATCHKEY_AUTH_SECRET"
     ):
         Settings.read({}).require_identity()
     dev, shared = Settings.read({}, dev=True), Settings.read({"LATCHKEY_AUTH_SECRET": SECRET})
@@ -161,7 +161,7 @@ def test_no_identity_no_start_but_dev_has_its_own() -> None:
     assert (provider.issuer, provider.audience) == ("https://auth.example", "https://api.example")
 
 
-def test_an_identity_is_whole_and_there_is_one() -> None:
+def test_settings_identity_must_be_complete_and_only_one() -> None:
     assert [f.partition(":")[0] for f in _faults({"LATCHKEY_AUTH_JWKS_URL": JWKS["LATCHKEY_AUTH_JWKS_URL"]})] == [
         "LATCHKEY_AUTH_AUDIENCE",
         "LATCHKEY_AUTH_ISSUER",
@@ -169,7 +169,7 @@ def test_an_identity_is_whole_and_there_is_one() -> None:
     assert "keep one" in _faults({**JWKS, "LATCHKEY_AUTH_SECRET": SECRET})[0]
 
 
-def test_a_secret_is_measured_in_bytes() -> None:
+def test_settings_secret_length_is_measured_in_bytes() -> None:
     assert len(Settings.read({"LATCHKEY_AUTH_SECRET": "é" * 16}).auth_key) == 32
 
 
@@ -186,11 +186,13 @@ def test_a_secret_is_measured_in_bytes() -> None:
         ({"LATCHKEY_AGENT": "claude"}, False, "claude"),
     ],
 )
-def test_the_agent_is_the_one_that_is_configured(environ: dict[str, str], agent: str | None, *, dev: bool) -> None:
+def test_settings_agent_name_is_the_configured_or_default_agent(
+    environ: dict[str, str], agent: str | None, *, dev: bool
+) -> None:
     assert Settings.read(environ, dev=dev).agent_name == agent
 
 
-def test_files_are_made_by_claude_where_it_can_run() -> None:
+def test_settings_file_agent_is_claude_if_it_can_run() -> None:
     settings = Settings.read({"OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k"})
     assert settings.file_agent_name(has_claude=True) == "claude"
     assert settings.file_agent_name(has_claude=False) == "openai"
@@ -198,17 +200,17 @@ def test_files_are_made_by_claude_where_it_can_run() -> None:
     assert Settings.read({"LATCHKEY_FILE_AGENT": "openai"}).file_agent_name(has_claude=True) == "openai"
 
 
-def test_the_public_address_is_where_it_listens_unless_told() -> None:
+def test_settings_public_url_defaults_to_the_listen_address() -> None:
     assert Settings().reached_at("127.0.0.1", 8000) == "http://127.0.0.1:8000"
     assert Settings().reached_at("::1", 8000) == "http://[::1]:8000"
     assert Settings.read({"LATCHKEY_PUBLIC_URL": "https://a.example/"}).reached_at("::1", 1) == "https://a.example"
 
 
-def test_instructions_are_a_file_with_text_in_it(tmp_path: Path) -> None:
+def test_settings_instructions_must_be_a_file_with_text(tmp_path: Path) -> None:
     path = tmp_path / "prompt.txt"
     path.write_text("Be kind, Zoë.", "utf-8")
     assert Settings.read({"LATCHKEY_INSTRUCTIONS": str(path)}).system_prompt() == "Be kind, Zoë."
     assert Settings().system_prompt() is None
     for bad in (b"\xff\xfe", b"  \n"):
         path.write_bytes(bad)
-        assert "readable text file" in _faults({"LATCHKEY_INSTRUCTIONS": str(path)})[0]
+        assert "readable UTF-8 text file" in _faults({"LATCHKEY_INSTRUCTIONS": str(path)})[0]

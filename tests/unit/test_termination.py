@@ -1,4 +1,4 @@
-"""Signals that end a process: it prepares at the first, and holds none back afterwards."""
+"""Signals that end the process: drain at the first one, then call the previous handlers."""
 
 import asyncio
 import signal
@@ -12,7 +12,7 @@ from tests.polling import wait_until
 
 @pytest.fixture
 def handled() -> Iterator[list[int]]:
-    """What the handlers that were there before have been handed."""
+    """The signals that the previous handlers have received."""
     numbers: list[int] = []
     before = {
         number: signal.signal(number, lambda number, _frame: numbers.append(number))
@@ -23,14 +23,14 @@ def handled() -> Iterator[list[int]]:
         signal.signal(number, handler)
 
 
-async def test_a_signal_is_handed_on_once_the_process_is_prepared_and_any_later_one_at_once(handled: list[int]) -> None:
+async def test_signal_is_passed_on_after_drain_and_later_signals_at_once(handled: list[int]) -> None:
     begun, prepared = asyncio.Event(), asyncio.Event()
 
     async def prepare() -> None:
         begun.set()
         await prepared.wait()
 
-    async def has_been_handed(count: int) -> bool:
+    async def is_passed_on(count: int) -> bool:
         return len(handled) == count
 
     with before_termination(prepare):
@@ -38,27 +38,27 @@ async def test_a_signal_is_handed_on_once_the_process_is_prepared_and_any_later_
         await begun.wait()
         assert handled == []
         prepared.set()
-        await wait_until(lambda: has_been_handed(1))
+        await wait_until(lambda: is_passed_on(1))
         signal.raise_signal(signal.SIGINT)
-        await wait_until(lambda: has_been_handed(2))
+        await wait_until(lambda: is_passed_on(2))
 
     assert handled == [signal.SIGTERM, signal.SIGINT]
 
 
-async def test_interrupted_twice_it_prepares_no_longer(handled: list[int]) -> None:
+async def test_second_interrupt_cancels_drain(handled: list[int]) -> None:
     begun = asyncio.Event()
 
     async def prepare() -> None:
         begun.set()
         await asyncio.Event().wait()
 
-    async def has_been_handed() -> bool:
+    async def is_passed_on() -> bool:
         return bool(handled)
 
     with before_termination(prepare):
         signal.raise_signal(signal.SIGINT)
         await begun.wait()
         signal.raise_signal(signal.SIGINT)
-        await wait_until(has_been_handed)
+        await wait_until(is_passed_on)
 
     assert handled == [signal.SIGINT]

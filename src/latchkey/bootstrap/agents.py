@@ -1,28 +1,62 @@
-"""An agent that is loaded with its first turn."""
-# ruff: noqa: PLC0415  # which libraries are needed is known here, and each agent brings many: see `LazyAgent`
+"""The agents that run turns: which agent the settings select, and lazy loading of its libraries."""
+# ruff: noqa: PLC0415  # the libraries of an agent are imported with its first turn: see `LazyAgent`
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
-from functools import partial
-from typing import Protocol
+from pathlib import Path
+from typing import Any
 
-import mcp
+from msgspec import Struct
 
-from latchkey.bootstrap.agent_selection import AgentSelection
-from latchkey.bootstrap.runtime import importing
-from latchkey.config import AgentName, Settings
+from latchkey.bootstrap.runtime import gc_paused
+from latchkey.config import ConfigurationError, Settings
 from latchkey.domain.agent import AgentEvent, AgentRun
 from latchkey.domain.credentials import Scope, TokenSecret
 from latchkey.domain.ports import Agent
-from latchkey.infrastructure.agents.claude.cli import ClaudeCli
+from latchkey.infrastructure.agents.claude.cli import ClaudeCli, find_cli
+
+Connect = Callable[[TokenSecret, Scope], AbstractAsyncContextManager[Any]]
+"""Opens an in-process MCP client."""
+
+
+class AgentSelection(Struct, frozen=True):
+    """The agents that the settings select by name, and the path of the Claude CLI if one is installed.
+
+    None means that no agent is configured for these turns.
+    """
+
+    chat: str | None
+    files: str | None
+    claude_cli: Path | None
+
+    @classmethod
+    def of(cls, settings: Settings) -> "AgentSelection":
+        """Raises `ConfigurationError` if a selected agent cannot work. Imports and starts no agent."""
+        cli = find_cli(Path(settings.claude_cli) if settings.claude_cli else None)
+        selection = cls(settings.agent_name, settings.file_agent_name(has_claude=cli is not None), cli)
+        if faults := selection._faults(settings):
+            raise ConfigurationError(*faults)
+        return selection
+
+    def _faults(self, settings: Settings) -> list[str]:
+        selected = {self.chat, self.files}
+        faults = []
+        if "claude" in selected and not settings.anthropic_api_key:
+            faults.append("ANTHROPIC_API_KEY: must be set for the agent `claude`")
+        if settings.claude_cli and self.claude_cli is None:
+            faults.append("LATCHKEY_CLAUDE_CLI: must be the path of the Claude CLI, an executable file")
+        elif "claude" in selected and self.claude_cli is None:
+            faults.append("LATCHKEY_CLAUDE_CLI: must be set, or install the CLI with `pip install latchkey[claude]`")
+        if "openai" in selected and not (settings.openai_api_key or settings.openai_base_url):
+            faults.append("OPENAI_API_KEY: must be set for the agent `openai`, or OPENAI_BASE_URL")
+        return faults
 
 
 class LazyAgent:
-    """Itself it needs nothing. What an agent imports takes 0.5 s of CPU and 36 MB.
+    """An agent that is imported and created with its first turn, in a thread.
 
-    A process without turns does without; with the first, it is imported in a thread, and all others are served
-    meanwhile.
+    The libraries of an agent take much time and memory to import; a process without turns never loads them.
     """
 
     def __init__(self, name: str, load: Callable[[], Agent]) -> None:
@@ -31,13 +65,15 @@ class LazyAgent:
         self._loading: asyncio.Task[Agent] | None = None
 
     async def run(self, agent_run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
-        # Shared by all turns that wait for it; one that is cancelled meanwhile takes it from nobody.
+        """Run the turn on the loaded agent. Raises like `load` if loading fails; the next turn tries again."""
+        # All waiting turns share the task, so the cancellation of one turn must not cancel it.
         agent = await asyncio.shield(self._loaded())
         async with aclosing(agent.run(agent_run)) as events:
             async for event in events:
                 yield event
 
     async def aclose(self) -> None:
+        """Close the agent if it has been loaded, or is being loaded."""
         if self._loading is None:
             return
         await asyncio.wait([self._loading])
@@ -45,49 +81,65 @@ class LazyAgent:
             await self._loading.result().aclose()
 
     def _loaded(self) -> asyncio.Task[Agent]:
-        """What went wrong is tried again with the next turn."""
         if self._loading is None or (self._loading.done() and self._loading.exception()):
             self._loading = asyncio.create_task(asyncio.to_thread(self._load))
         return self._loading
 
 
-class Connect(Protocol):
-    def __call__(self, secret: TokenSecret, scope: Scope) -> AbstractAsyncContextManager[mcp.Client]: ...
-
-
 class Agents:
-    """`mcp_url` is where a process on this machine reaches our MCP endpoint."""
+    """The agents for chat turns and for file turns; the same object if both are the same agent.
+
+    `mcp_url` is the address of our MCP endpoint for a subprocess on this machine.
+    """
 
     def __init__(self, settings: Settings, connect: Connect, mcp_url: str) -> None:
-        """Raises `ConfigurationError` for an agent that could not work."""
+        """Raises `ConfigurationError` for an unknown agent, and for one that cannot work."""
         self._settings = settings
         self._connect = connect
         self._mcp_url = mcp_url
         self._selection = AgentSelection.of(settings)
-        self._made: dict[AgentName, LazyAgent] = {}
-        self.chat = self._named(self._selection.chat)
-        self.files = self._named(self._selection.files)
+        self._agents: dict[str, LazyAgent] = {}
+        self.chat = self._agent(self._selection.chat)
+        self.files = self._agent(self._selection.files)
 
     async def aclose(self) -> None:
-        for agent in self._made.values():
+        """Close all agents."""
+        for agent in self._agents.values():
             await agent.aclose()
 
-    def _named(self, name: AgentName | None) -> LazyAgent | None:
+    def _agent(self, name: str | None) -> LazyAgent | None:
         if name is None:
             return None
-        return self._made.setdefault(name, LazyAgent(name, partial(self._make, name)))
+        loaders: dict[str, Callable[[], Agent]] = {
+            "claude": self._load_claude,
+            "openai": self._load_openai,
+            "rehearsal": self._load_rehearsal,
+        }
+        if name not in loaders:
+            raise ConfigurationError(f"LATCHKEY_AGENT: there is no agent `{name}`; there are {', '.join(loaders)}")
+        return self._agents.setdefault(name, LazyAgent(name, loaders[name]))
 
-    def _make(self, name: AgentName) -> Agent:
-        if name == "rehearsal":
-            with importing():
-                from latchkey.infrastructure.agents.scripted.agent import RehearsalAgent
-            return RehearsalAgent(self._connect)
-        if name == "claude":
-            with importing():
-                from latchkey.infrastructure.agents.claude.agent import ClaudeAgent
-            at_once = self._settings.claude_processes
-            return ClaudeAgent(self._connect, self._cli(), mcp_url=self._mcp_url, at_once=at_once)
-        with importing():
+    def _load_rehearsal(self) -> Agent:
+        with gc_paused():
+            from latchkey.infrastructure.agents.scripted.agent import RehearsalAgent
+        return RehearsalAgent(self._connect)
+
+    def _load_claude(self) -> Agent:
+        with gc_paused():
+            from latchkey.infrastructure.agents.claude.agent import ClaudeAgent
+        settings, path = self._settings, self._selection.claude_cli
+        if path is None or settings.anthropic_api_key is None:
+            raise LookupError("claude")  # `AgentSelection.of` has checked both
+        cli = ClaudeCli(
+            path=path,
+            api_key=settings.anthropic_api_key,
+            model=settings.claude_model,
+            base_url=settings.anthropic_base_url,
+        )
+        return ClaudeAgent(self._connect, cli, mcp_url=self._mcp_url, at_once=settings.claude_processes)
+
+    def _load_openai(self) -> Agent:
+        with gc_paused():
             from latchkey.infrastructure.agents.openai.agent import OpenAIAgent
         return OpenAIAgent(
             self._connect,
@@ -95,15 +147,4 @@ class Agents:
             api_key=self._settings.openai_api_key or "none",
             base_url=self._settings.openai_base_url,
             api=self._settings.openai_api,
-        )
-
-    def _cli(self) -> ClaudeCli:
-        settings, path = self._settings, self._selection.cli
-        if path is None or settings.anthropic_api_key is None:
-            raise LookupError("claude")  # the staffing has seen to both
-        return ClaudeCli(
-            path=path,
-            api_key=settings.anthropic_api_key,
-            model=settings.claude_model,
-            base_url=settings.anthropic_base_url,
         )

@@ -1,4 +1,4 @@
-"""Joins the ends: settings in, the application with all its parts out."""
+"""Composition root: creates the ASGI application with all its parts from the settings."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -35,10 +35,13 @@ _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
 def create_asgi(settings: Settings, host: str, port: int) -> ASGIApp:
-    """The whole service as one ASGI application, as it is reached at that host and port."""
+    """Create the service as one ASGI application that listens on this host and port.
+
+    Raises `ConfigurationError` if the settings configure no authentication, or an agent that cannot work.
+    """
     core, identity = create_core(settings), create_identity(settings)
     public_url = settings.reached_at(host, port)
-    local_url = f"http://{_local(host)}:{port}"
+    local_url = f"http://{_local_host(host)}:{port}"
     agents = Agents(settings, partial(connect, core.mcp_server), f"{local_url}/mcp")
     hosts = (*(settings.allowed_hosts or (*_LOOPBACK, urlsplit(public_url).netloc)), urlsplit(local_url).netloc)
     origins = settings.allowed_origins or (*(f"http://{name}" for name in _LOOPBACK), _origin(public_url))
@@ -70,10 +73,9 @@ def create_asgi(settings: Settings, host: str, port: int) -> ASGIApp:
             await identity.aclose()
         await core.engine.dispose()
 
-    by_https = public_url.startswith("https://")
-    return SecurityMiddleware(
-        create_app(parts, [lifespan]), hosts, origins, lambda: runner.is_draining, by_https=by_https
-    )
+    app = create_app(parts, [lifespan])
+    is_https = public_url.startswith("https://")
+    return SecurityMiddleware(app, hosts, origins, lambda: runner.is_draining, by_https=is_https)
 
 
 def _runner(settings: Settings, core: Core, agents: Agents) -> TurnRunner:
@@ -83,7 +85,7 @@ def _runner(settings: Settings, core: Core, agents: Agents) -> TurnRunner:
 
 
 async def _drain(runner: TurnRunner, subscriptions: TurnSubscriptions, seconds: float) -> None:
-    """Let the turns that are running end, for so long; then nobody is to be kept waiting."""
+    """Wait at most this long for the running turns to end; then interrupt the rest and end all event streams."""
     try:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -94,36 +96,37 @@ async def _drain(runner: TurnRunner, subscriptions: TurnSubscriptions, seconds: 
 
 
 def _resource_metadata(settings: Settings, resource: str) -> ResourceMetadata | None:
-    """Only an identity provider is an authorization server; the service's own signature is for trying it out."""
+    """None without an identity provider: with a shared secret there is no authorization server to name."""
     if settings.identity != "jwks":
         return None
     return ResourceMetadata(resource, [settings.issuer], ["header"])
 
 
 def _limits(settings: Settings) -> TurnLimits:
-    terms = AcceptanceLimits(
+    acceptance = AcceptanceLimits(
         lease=timedelta(seconds=settings.turn_lease_s),
         turns_per_user=settings.turns_per_user,
         history_turns=settings.history_turns,
         history_chars=settings.history_chars,
     )
     deadline = timedelta(seconds=settings.turn_deadline_s)
-    return TurnLimits(terms, deadline, settings.turn_max_steps, settings.turn_max_calls)
+    return TurnLimits(acceptance, deadline, settings.turn_max_steps, settings.turn_max_calls)
 
 
 async def _check_ready(engine: AsyncEngine, runner: TurnRunner) -> None:
+    """Raises `Unavailable` while the service drains, or if the database cannot be used."""
     runner.check_open()
     try:
         at_head = await is_at_head(engine)
     except Exception as error:
-        raise Unavailable("The database does not answer.") from error
+        raise Unavailable("The database does not respond.") from error
     if not at_head:
-        raise Unavailable("The schema is not at head: run `latchkey migrate`.")
+        raise Unavailable("The database schema is not up to date: run `latchkey migrate`.")
 
 
-def _local(host: str) -> str:
-    """Where a process on this machine reaches a service that listens there."""
-    if host in {"0.0.0.0", ""}:  # noqa: S104 - it is looked for, not listened on
+def _local_host(host: str) -> str:
+    """Return the host name by which a process on this machine reaches a service that listens on `host`."""
+    if host in {"0.0.0.0", ""}:  # noqa: S104 - compared, not listened on
         return "127.0.0.1"
     return "[::1]" if host == "::" else f"[{host}]" if ":" in host else host
 

@@ -1,4 +1,4 @@
-"""What every command that touches data needs."""
+"""The parts that both `serve` and `mcp` need: database, dispatcher and MCP server."""
 
 from mcp.server.lowlevel import Server
 from msgspec import Struct
@@ -17,6 +17,8 @@ from latchkey.interfaces.mcp.server import create_server
 
 
 class Core(Struct, frozen=True):
+    """The parts of the service that do not depend on HTTP."""
+
     engine: AsyncEngine
     event_bus: LocalEventBus
     dispatcher: Dispatcher
@@ -24,10 +26,10 @@ class Core(Struct, frozen=True):
 
 
 def create_core(settings: Settings) -> Core:
+    """Create the parts. Opens no connection yet."""
     engine = create_engine(settings.database_url)
     event_bus = PostgreSQLEventBus(settings.database_url) if engine.dialect.name == "postgresql" else LocalEventBus()
     quota = Quota(settings.requests_per_minute, settings.bytes_per_user)
     dispatcher = Dispatcher(SqlUnitsOfWork(engine, event_bus), log_call, quota)
-    return Core(
-        engine, event_bus, dispatcher, create_server(dispatcher, ToolCallExecutor(dispatcher, settings.turn_max_calls))
-    )
+    executor = ToolCallExecutor(dispatcher, settings.turn_max_calls)
+    return Core(engine, event_bus, dispatcher, create_server(dispatcher, executor))

@@ -1,4 +1,4 @@
-"""What `doctor` warns of: the service could serve like that, and somebody might be sorry."""
+"""`latchkey doctor`: checks of the configuration, the database, the agents, and risky but valid settings."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from latchkey.bootstrap.agent_selection import AgentSelection
+from latchkey.bootstrap.agents import AgentSelection
 from latchkey.bootstrap.identity import DEV_KEY
 from latchkey.config import VARIABLES, ConfigurationError, Settings
 from latchkey.domain.errors import Unavailable
@@ -22,144 +22,45 @@ from latchkey.infrastructure.database.sql.engine import create_engine, files_of
 from latchkey.infrastructure.database.startup_checks import IsolationBroken, verify
 from latchkey.infrastructure.database.urls import SQLITE, UnusableUrl, parse
 from latchkey.infrastructure.identity.jwks_document import JwksDocument
-from latchkey.infrastructure.identity.strength import ENOUGH_BITS, bits_of
 from latchkey.interfaces.cli import Finding
 
 _PORT = re.compile(r":\d+\Z")
-_OTHERS = S_IRWXG | S_IRWXO
+_OTHERS_ANY = S_IRWXG | S_IRWXO
 _OTHERS_WRITE = S_IWGRP | S_IWOTH
-_IN_THE_CLEAR = {None, "disable", "allow", "prefer"}
-"""What asyncpg takes for `ssl`, where the server, or whoever is in between, may say that there is none."""
+_UNENCRYPTED_SSL = {None, "disable", "allow", "prefer"}
+"""Values of asyncpg's `ssl` with which the server, or an attacker in between, can turn encryption off."""
+_MIN_DISTINCT_CHARACTERS = 10
+"""A random secret of 32 hexadecimal digits has fewer in about one of 10,000 cases."""
 
-_NAMES = {read.name: name for name, read in VARIABLES.items()}
-_PLENTY = {"requests_per_minute": 60_000, "bytes_per_user": 1 << 40, "turns_per_user": 50, "turn_max_calls": 500}
-"""So much is nobody's honest need: a limit beyond it is as good as off."""
-
-
-def warnings(settings: Settings) -> Iterator[Finding]:
-    """One finding for each precaution; none of them is needed to serve."""
-    for name, (fine, examine) in _PRECAUTIONS.items():
-        found = list(examine(settings))
-        yield Finding(name, "; ".join(found) or fine, ok=not found, needed=False)
-
-
-def _secret(settings: Settings) -> Iterator[str]:
-    if settings.auth_secret and bits_of(settings.auth_key) < ENOUGH_BITS:
-        yield "LATCHKEY_AUTH_SECRET can be guessed, and whoever does may be anybody: try `openssl rand -hex 32`"
-
-
-def _addresses(settings: Settings) -> Iterator[str]:
-    """Tokens, keys and conversations go over them."""
-    for field in ("public_url", "auth_issuer", "openai_base_url", "anthropic_base_url"):
-        if _is_plain(getattr(settings, field) or ""):
-            yield f"{_NAMES[field]} is plain http to another machine: use https"
-    if settings.public_url and settings.allowed_hosts and not _answers_at(settings.public_url, settings.allowed_hosts):
-        yield "LATCHKEY_ALLOWED_HOSTS does not have the host of LATCHKEY_PUBLIC_URL: clients will get 421"
-
-
-def _pages(settings: Settings) -> Iterator[str]:
-    plain = [origin for origin in settings.allowed_origins if _is_plain(origin)]
-    if plain:
-        yield f"LATCHKEY_ALLOWED_ORIGINS has {', '.join(plain)}, pages that can be changed on their way: use https"
-
-
-def _database(settings: Settings) -> Iterator[str]:
-    """One that cannot be used at all is told of elsewhere. No host is named: in a mistyped URL it is a password."""
-    try:
-        url, arguments = parse(settings.database_url)
-    except UnusableUrl:
-        return
-    host = arguments.get("host", url.host)
-    if url.drivername != SQLITE and host and not _is_near(host) and arguments.get("ssl") in _IN_THE_CLEAR:
-        yield "it may leave this machine in the clear: add ?sslmode=verify-full to LATCHKEY_DATABASE_URL"
-
-
-def _files(settings: Settings) -> Iterator[str]:
-    secret = [DEV_KEY, Path(".env"), *_of_database(settings)]
-    yield from _open(secret, _OTHERS, "can be read by others than its owner: `chmod 600 {path}`")
-    if settings.instructions:
-        yield from _open([settings.instructions], _OTHERS_WRITE, "can be written by others: `chmod go-w {path}`")
-
-
-def _of_database(settings: Settings) -> list[Path]:
-    try:
-        url, _ = parse(settings.database_url)
-    except UnusableUrl:
-        return []
-    return files_of(url) if url.drivername == SQLITE else []
-
-
-def _open(paths: Iterable[Path], to: int, said: str) -> Iterator[str]:
-    for path in paths:
-        # One that is not there, or that we may not even look at, is nothing to warn of.
-        with suppress(OSError):
-            if path.stat().st_mode & to:
-                yield f"{path} {said.format(path=path)}"
-
-
-def _account(_: Settings) -> Iterator[str]:
-    if os.geteuid() == 0:
-        yield "this is root, who may do anything on this machine: run the service as a user of its own"
-
-
-def _limits(settings: Settings) -> Iterator[str]:
-    for field, plenty in _PLENTY.items():
-        if getattr(settings, field) > plenty:
-            yield f"{_NAMES[field]} is more than {plenty}, which limits nobody"
-
-
-def _is_plain(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    return parts.scheme == "http" and not _is_near(parts.hostname or "")
-
-
-def _is_near(host: str) -> bool:
-    """Whether it is this machine: a socket in the file system, or loopback."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host.startswith("/") or host == "localhost" or host.endswith(".localhost")
-
-
-def _answers_at(url: str, hosts: Iterable[str]) -> bool:
-    """As the edge decides it: a host without a port stands for each of its ports."""
-    host = url.lower().partition("://")[2].partition("/")[0]
-    return bool({host, _PORT.sub("", host)} & {host.lower() for host in hosts})
-
-
-_PRECAUTIONS: dict[str, tuple[str, Callable[[Settings], Iterator[str]]]] = {
-    "secret": ("no shared secret, or one that is hard to guess", _secret),
-    "addresses": ("nothing goes to another machine by plain http", _addresses),
-    "pages": ("no page that others could change may call this", _pages),
-    "database wire": ("encrypted, or not leaving this machine", _database),
-    "files": ("what is private can be read by its owner alone", _files),
-    "account": ("not root", _account),
-    "limits": ("every one limits somebody", _limits),
+_VARIABLE_NAMES = {variable.name: name for name, variable in VARIABLES.items()}
+_HIGHEST_USEFUL = {
+    "requests_per_minute": 60_000,
+    "bytes_per_user": 1 << 40,
+    "turns_per_user": 50,
+    "turn_max_calls": 500,
 }
+"""A limit beyond these values protects from nothing."""
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Yield the findings: first whether the service can start, then warnings about risky settings."""
+    yield _examine_identity(settings)
+    yield _examine_database(settings)
+    yield from _examine_agents(settings)
+    yield from _warnings(settings)
 
 
 def check_database(settings: Settings) -> None:
-    """Raises `Unavailable` or `IsolationBroken`, which say why the service must not serve on this database."""
+    """Raises `Unavailable` or `IsolationBroken` if the service must not use this database; the text says why."""
     asyncio.run(_check_database(settings.database_url))
 
 
 def is_migrated(url: str) -> bool:
-    """Whether there is nothing to migrate: whatever else is the matter, whoever migrates will say."""
+    """Whether the schema is up to date. False also if the database does not respond: the migration reports why."""
     try:
         return asyncio.run(_is_migrated(url))
     except Unavailable:
         return False
-
-
-def examine(settings: Settings) -> Iterator[Finding]:
-    """What is configured, reachable and missing, and what somebody might be sorry for."""
-    yield _examine_identity(settings)
-    yield _examine_database(settings)
-    yield from _examine_agents(settings)
-    yield from warnings(settings)
 
 
 def _examine_identity(settings: Settings) -> Finding:
@@ -168,19 +69,19 @@ def _examine_identity(settings: Settings) -> Finding:
     except ConfigurationError as error:
         return Finding("identity", "; ".join(error.faults), ok=False)
     if settings.auth_jwks_url is not None:
-        return asyncio.run(_examine_keys(settings.auth_jwks_url))
-    return Finding("identity", f"users are vouched for by: {settings.identity}")
+        return asyncio.run(_examine_jwks(settings.auth_jwks_url))
+    return Finding("identity", f"users are authenticated by: {settings.identity}")
 
 
-async def _examine_keys(url: str) -> Finding:
+async def _examine_jwks(url: str) -> Finding:
     document = JwksDocument(url)
     try:
         keys = await document.fetch()
     except Unavailable as error:
-        return Finding("identity", f"LATCHKEY_AUTH_JWKS_URL gives no keys: {error.detail}", ok=False)
+        return Finding("identity", f"LATCHKEY_AUTH_JWKS_URL returns no keys: {error.detail}", ok=False)
     finally:
         await document.aclose()
-    return Finding("identity", f"users are vouched for by: jwks, with {len(keys)} keys that may sign")
+    return Finding("identity", f"users are authenticated by: jwks, with {len(keys)} signing keys")
 
 
 def _examine_database(settings: Settings) -> Finding:
@@ -188,43 +89,16 @@ def _examine_database(settings: Settings) -> Finding:
         check_database(settings)
     except (Unavailable, IsolationBroken) as error:
         return Finding("database", str(error), ok=False)
-    return Finding("database", f"{settings.database_url!r} is reachable, at head, and keeps users apart")
-
-
-def _examine_agents(settings: Settings) -> Iterator[Finding]:
-    """An agent that could not work stops the service; that there is none stops nothing but turns."""
-    try:
-        selection = AgentSelection.of(settings)
-    except ConfigurationError as error:
-        yield Finding("agent", "; ".join(error.faults), ok=False)
-        return
-    yield _agent("agent", selection.chat, "answers turns", "LATCHKEY_AGENT or OPENAI_API_KEY")
-    yield _agent("file agent", selection.files, "makes files", "LATCHKEY_FILE_AGENT, LATCHKEY_AGENT or OPENAI_API_KEY")
-    yield _examine_claude(selection)
-
-
-def _agent(kind: str, name: str | None, does: str, variables: str) -> Finding:
-    text = f"{name} {does}" if name else f"none, so /chat answers 503: set {variables}"
-    return Finding(kind, text, ok=name is not None, needed=False)
-
-
-def _examine_claude(selection: AgentSelection) -> Finding:
-    """Much of what is relied on is documented nowhere, so another version is worth a note, whoever uses it."""
-    if selection.cli is None:
-        return Finding("claude cli", "none is found, and none is needed")
-    found = cli_version(selection.cli)
-    text = f"{selection.cli} is version {found or 'unknown'}"
-    if found == TESTED_VERSION:
-        return Finding("claude cli", f"{text}, the one that was tested")
-    needed = found is None and "claude" in {selection.chat, selection.files}
-    return Finding("claude cli", f"{text}; {TESTED_VERSION} was tested", ok=False, needed=needed)
+    return Finding("database", f"{settings.database_url!r} is reachable, up to date, and isolates users")
 
 
 async def _check_database(url: str) -> None:
     engine = create_engine(url)
     try:
         if not await _at_head(engine):
-            raise Unavailable("The schema is not at head: run `latchkey migrate`, or serve with --migrate.")
+            raise Unavailable(
+                "The database schema is not up to date: run `latchkey migrate`, or `latchkey serve --migrate`."
+            )
         await verify(engine)
     finally:
         await engine.dispose()
@@ -243,3 +117,141 @@ async def _at_head(engine: AsyncEngine) -> bool:
         return await is_at_head(engine)
     except Exception as error:
         raise Unavailable(f"The database cannot be reached: {error}") from error
+
+
+def _examine_agents(settings: Settings) -> Iterator[Finding]:
+    """An agent that cannot work stops the service; without an agent, only turns fail."""
+    try:
+        selection = AgentSelection.of(settings)
+    except ConfigurationError as error:
+        yield Finding("agent", "; ".join(error.faults), ok=False)
+        return
+    file_variables = "LATCHKEY_FILE_AGENT, LATCHKEY_AGENT or OPENAI_API_KEY"
+    yield _agent_finding("agent", selection.chat, "runs chat turns", "LATCHKEY_AGENT or OPENAI_API_KEY")
+    yield _agent_finding("file agent", selection.files, "creates files", file_variables)
+    yield _examine_claude_cli(selection)
+
+
+def _agent_finding(name: str, agent: str | None, role: str, variables: str) -> Finding:
+    text = f"{agent} {role}" if agent else f"none, so /chat responds with 503: set {variables}"
+    return Finding(name, text, ok=agent is not None, needed=False)
+
+
+def _examine_claude_cli(selection: AgentSelection) -> Finding:
+    """The adapter relies on undocumented behaviour of the CLI, so any other version than the tested one is noted."""
+    if selection.claude_cli is None:
+        return Finding("claude cli", "not installed, and not needed")
+    version = cli_version(selection.claude_cli)
+    text = f"{selection.claude_cli} is version {version or 'unknown'}"
+    if version == TESTED_VERSION:
+        return Finding("claude cli", f"{text}, the tested version")
+    is_needed = version is None and "claude" in {selection.chat, selection.files}
+    return Finding("claude cli", f"{text}; the tested version is {TESTED_VERSION}", ok=False, needed=is_needed)
+
+
+def _warnings(settings: Settings) -> Iterator[Finding]:
+    for name, (fine, check) in _CHECKS.items():
+        texts = list(check(settings))
+        yield Finding(name, "; ".join(texts) or fine, ok=not texts, needed=False)
+
+
+def _check_secret(settings: Settings) -> Iterator[str]:
+    if settings.auth_secret and len(set(settings.auth_key)) < _MIN_DISTINCT_CHARACTERS:
+        yield (
+            f"LATCHKEY_AUTH_SECRET has fewer than {_MIN_DISTINCT_CHARACTERS} different characters and can be guessed:"
+            " generate one with `openssl rand -hex 32`"
+        )
+
+
+def _check_urls(settings: Settings) -> Iterator[str]:
+    for field in ("public_url", "auth_issuer", "openai_base_url", "anthropic_base_url"):
+        if _is_plain_http(getattr(settings, field) or ""):
+            yield f"{_VARIABLE_NAMES[field]} is plain http to another machine: use https"
+    if settings.public_url and settings.allowed_hosts and not _is_allowed(settings.public_url, settings.allowed_hosts):
+        yield "LATCHKEY_ALLOWED_HOSTS does not contain the host of LATCHKEY_PUBLIC_URL: clients will get 421"
+
+
+def _check_origins(settings: Settings) -> Iterator[str]:
+    plain = [origin for origin in settings.allowed_origins if _is_plain_http(origin)]
+    if plain:
+        yield f"LATCHKEY_ALLOWED_ORIGINS contains {', '.join(plain)}, whose pages can be changed in transit: use https"
+
+
+def _check_database_encryption(settings: Settings) -> Iterator[str]:
+    """An unusable URL is reported elsewhere. The text names no host: in a mistyped URL it can be a password."""
+    try:
+        url, arguments = parse(settings.database_url)
+    except UnusableUrl:
+        return
+    host = arguments.get("host", url.host)
+    if url.drivername != SQLITE and host and not _is_local(host) and arguments.get("ssl") in _UNENCRYPTED_SSL:
+        yield "the connection may be unencrypted: add ?sslmode=verify-full to LATCHKEY_DATABASE_URL"
+
+
+def _check_files(settings: Settings) -> Iterator[str]:
+    private = [DEV_KEY, Path(".env"), *_database_files(settings)]
+    yield from _with_permission(private, _OTHERS_ANY, "can be read by other users: run `chmod 600 {path}`")
+    if settings.instructions:
+        text = "can be written by other users: run `chmod go-w {path}`"
+        yield from _with_permission([settings.instructions], _OTHERS_WRITE, text)
+
+
+def _database_files(settings: Settings) -> list[Path]:
+    try:
+        url, _ = parse(settings.database_url)
+    except UnusableUrl:
+        return []
+    return files_of(url) if url.drivername == SQLITE else []
+
+
+def _with_permission(paths: Iterable[Path], mode: int, text: str) -> Iterator[str]:
+    for path in paths:
+        # Not a warning if the file does not exist, or if this user may not look at it.
+        with suppress(OSError):
+            if path.stat().st_mode & mode:
+                yield f"{path} {text.format(path=path)}"
+
+
+def _check_account(_: Settings) -> Iterator[str]:
+    if os.geteuid() == 0:
+        yield "the service runs as root: run it as a user of its own"
+
+
+def _check_limits(settings: Settings) -> Iterator[str]:
+    for field, highest in _HIGHEST_USEFUL.items():
+        if getattr(settings, field) > highest:
+            yield f"{_VARIABLE_NAMES[field]} is more than {highest}, which is as good as no limit"
+
+
+def _is_plain_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme == "http" and not _is_local(parts.hostname or "")
+
+
+def _is_local(host: str) -> bool:
+    """Whether the host is this machine: loopback, or the path of a Unix socket."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.startswith("/") or host == "localhost" or host.endswith(".localhost")
+
+
+def _is_allowed(url: str, hosts: Iterable[str]) -> bool:
+    """Apply the rule of `SecurityMiddleware`: a host without a port allows each of its ports."""
+    host = url.lower().partition("://")[2].partition("/")[0]
+    return bool({host, _PORT.sub("", host)} & {host.lower() for host in hosts})
+
+
+_CHECKS: dict[str, tuple[str, Callable[[Settings], Iterator[str]]]] = {
+    "secret": ("no shared secret, or one with many different characters", _check_secret),
+    "urls": ("no plain http to another machine", _check_urls),
+    "origins": ("no allowed origin uses plain http", _check_origins),
+    "database encryption": ("encrypted, or on this machine", _check_database_encryption),
+    "files": ("private files can be read by their owner only", _check_files),
+    "account": ("not root", _check_account),
+    "limits": ("all limits are effective", _check_limits),
+}
+"""Per check: the text if there is nothing to warn about, and the function that yields the warnings."""

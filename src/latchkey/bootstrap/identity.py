@@ -1,4 +1,4 @@
-"""Who vouches for users."""
+"""User authentication as the settings configure it: an identity provider, a shared secret, or the development key."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ DEV_KEY = Path("var/signing.key")
 
 
 def create_identity(settings: Settings) -> SharedSecret | JwksIdentity:
-    """Raises `ConfigurationError` if nobody vouches for users."""
+    """Create the identity adapter. Raises `ConfigurationError` if authentication is not configured."""
     settings.require_identity()
     if settings.auth_jwks_url is not None:
         return JwksIdentity(settings.auth_jwks_url, settings.issuer, settings.audience)
@@ -19,7 +19,7 @@ def create_identity(settings: Settings) -> SharedSecret | JwksIdentity:
 
 
 def create_signer(settings: Settings) -> SharedSecret:
-    """The service's own signature. Raises `ConfigurationError` where an identity provider signs instead."""
+    """Create the adapter that also signs tokens. Raises `ConfigurationError` if an identity provider signs them."""
     if settings.identity == "jwks":
         raise ConfigurationError("LATCHKEY_AUTH_JWKS_URL: the identity provider signs the tokens, not this service")
     secret = settings.auth_key if settings.identity == "secret" else key_in(DEV_KEY)

@@ -1,7 +1,8 @@
-"""How the interpreter is set up in a process that serves, and on the way there."""
+"""Tuning of the Python interpreter: garbage collection, thread switching, and signals that end the process."""
 
 import asyncio
 import gc
+import logging
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -9,117 +10,98 @@ from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
 from typing import Any
 
-import structlog
+_GENERATION_0, _GENERATION_1, _GENERATION_2 = 5_000, 5, 200
+"""Thresholds of the garbage collector. Small young generations keep each pause short."""
+_FULL_COLLECTION_EVERY_S = 10
+_MAX_OLD_OBJECTS = 50_000
+"""With more objects in the oldest generation, a full collection would pause the process for too long."""
+_THREAD_SWITCH_S = 0.0005
 
-_YOUNG, _MIDDLE, _OLD = 5_000, 5, 200
-"""A thousand objects take 0.3 ms to look through: a pause of 2 ms, five times as often one of 8 ms."""
-_TIDY_S = 10
-_QUICK = 50_000
-"""Fewer old objects than these are looked through in 15 ms: those of 50 running turns."""
-_SWITCH_S = 0.0005
-
-_NOT_NEEDED = ("advanced_alchemy.service", "rich")
-"""Litestar imports the one for a class, structlog the other for its tracebacks, where they are installed, and they are.
-Neither is used here: 0.2 s of CPU and 11 MB."""
+_log = logging.getLogger("latchkey.termination")
 
 
 @contextmanager
-def importing() -> Iterator[None]:
-    """A third of the CPU that imports take goes to looking for garbage among what they make, and it is none.
+def gc_paused() -> Iterator[None]:
+    """Disable garbage collection during imports, and exclude the imported objects from later collections.
 
-    Nor is it ever looked through again.
+    Imports create many objects and almost no garbage, so collections during imports only cost time.
     """
-    absent = [name for name in _NOT_NEEDED if name not in sys.modules]
-    # Importlib's own way of saying that a module is not there.
-    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
     gc.disable()
     try:
         yield
     finally:
-        for name in absent:
-            del sys.modules[name]
         gc.freeze()
         gc.enable()
 
 
 @asynccontextmanager
 async def tuned() -> AsyncIterator[None]:
-    """Shorter pauses, fewer of them. To be entered when all is made that is there to stay.
-
-    With 200 turns running, no pause is longer than 15 ms; before, the longest were 60.
-    """
-    # Looked through on every full collection, what is there by now would cost pauses.
+    """Tune the interpreter for short pauses while the service runs. Enter it after everything permanent is created."""
+    # Permanent objects would otherwise be scanned by every full collection.
     gc.collect()
     gc.freeze()
-    # A running turn is a thousand objects that live as long as it does: by default they are looked through again
-    # and again while it makes more.
-    gc.set_threshold(_YOUNG, _MIDDLE, _OLD)
-    # SQLite's statements come back from a thread, which by default waits 5 ms for a busy interpreter.
-    sys.setswitchinterval(_SWITCH_S)
-    tidying = asyncio.create_task(_tidy_up())
+    # The objects of a running turn live as long as the turn: with the default thresholds they are scanned again and
+    # again while the turn creates more.
+    gc.set_threshold(_GENERATION_0, _GENERATION_1, _GENERATION_2)
+    # The results of SQLite statements come from a thread, which by default waits 5 ms for a busy interpreter.
+    sys.setswitchinterval(_THREAD_SWITCH_S)
+    collector = asyncio.create_task(_collect_periodically())
     try:
         yield
     finally:
-        tidying.cancel()
+        collector.cancel()
 
 
-async def _tidy_up() -> None:
+async def _collect_periodically() -> None:
     while True:
-        await asyncio.sleep(_TIDY_S)
-        tidy()
+        await asyncio.sleep(_FULL_COLLECTION_EVERY_S)
+        collect_if_quick()
 
 
-def tidy() -> None:
-    """Look through the old objects, if that is quick and there are new ones among them.
-
-    Left to itself the collector does it after so many objects more, which a busy process has within minutes; with
-    200 turns running it takes 100 ms.
-    """
-    has_something_new = any(gc.get_count()[1:])
-    if has_something_new and len(gc.get_objects(generation=2)) < _QUICK:
+def collect_if_quick() -> None:
+    """Run a full collection if there are new objects and few old ones, so that the pause is short."""
+    has_new_objects = any(gc.get_count()[1:])
+    if has_new_objects and len(gc.get_objects(generation=2)) < _MAX_OLD_OBJECTS:
         gc.collect()
-
-
-_log = structlog.get_logger("latchkey.termination")
 
 
 @contextmanager
 def before_termination(prepare: Callable[[], Coroutine[Any, Any, None]]) -> Iterator[None]:
-    """At the signal that ends the process, prepares first, and then hands it to whoever handled it before.
+    """Run `prepare` at SIGTERM or SIGINT, and call the previous signal handler when it has ended.
 
-    A server refuses connections as soon as it is told, and tells an application only once it has cut off every
-    request. Interrupted twice at a terminal, the preparation is cancelled.
+    Needed because the server refuses connections at the signal, and tells the application only after it has cut off
+    every request. A second SIGINT during the preparation cancels it.
     """
     loop = asyncio.get_running_loop()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    before = {number: handler for number, handler in handlers.items() if callable(handler)}
-    preparing: list[asyncio.Task[None]] = []
+    previous = {number: handler for number, handler in handlers.items() if callable(handler)}
+    preparations: list[asyncio.Task[None]] = []
 
-    def end(number: int) -> None:
-        before[signal.Signals(number)](number, None)
+    def terminate(number: int) -> None:
+        previous[signal.Signals(number)](number, None)
 
-    async def prepare_and_end(number: int) -> None:
+    async def prepare_and_terminate(number: int) -> None:
         _log.info("draining")
         try:
             await prepare()
         finally:
-            end(number)
+            terminate(number)
 
-    def begin(number: int) -> None:
-        if not preparing:
-            preparing.append(loop.create_task(prepare_and_end(number)))
-        elif preparing[0].done():
-            end(number)
+    def on_signal(number: int) -> None:
+        if not preparations:
+            preparations.append(loop.create_task(prepare_and_terminate(number)))
+        elif preparations[0].done():
+            terminate(number)
         elif number == signal.SIGINT:
-            preparing[0].cancel()
+            preparations[0].cancel()
 
     def handle(number: int, _frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(begin, number)
+        loop.call_soon_threadsafe(on_signal, number)
 
-    for number in before:
+    for number in previous:
         signal.signal(number, handle)
     try:
         yield
     finally:
-        for number, already in before.items():
-            signal.signal(number, already)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

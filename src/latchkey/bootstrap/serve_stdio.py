@@ -1,4 +1,4 @@
-"""The service for one agent on this machine: MCP over standard input and output."""
+"""`latchkey mcp`: MCP over standard input and output, for one agent on this machine."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from latchkey.interfaces.mcp.stdio import serve_stdio
 
 
 def serve(settings: Settings, secret: TokenSecret) -> None:
-    """Until standard input ends. Raises `Unauthenticated` for a token that opens nothing."""
+    """Serve until standard input ends. Raises `Unauthenticated` for an unknown, expired or revoked token."""
     telemetry.configure()
     asyncio.run(_serve(settings, secret))
 

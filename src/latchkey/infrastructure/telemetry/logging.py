@@ -1,4 +1,4 @@
-"""What the service tells about itself: one log, one line a call, and no secret in it."""
+"""Structured logging: one line per use-case call, JSON unless on a terminal, with secrets redacted."""
 
 import json
 import logging
@@ -16,105 +16,116 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from latchkey.domain.errors import Failure, TurnFailed, Unavailable
 from latchkey.domain.ports import UseCaseCall
 
-# A prefix begins a word: after an escape of JSON (`\n`) or a colour of the terminal (`[35m`) as anywhere else.
-_START = r"(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt])|(?<=\\u[0-9a-f]{4})|(?<=\[\dm)|(?<=\[\d\dm))"
+# A prefix counts at the start of a word, also after a JSON escape (`\n`) or a terminal colour code (`[35m`).
+_WORD_START = r"(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt])|(?<=\\u[0-9a-f]{4})|(?<=\[\dm)|(?<=\[\d\dm))"
 _SECRET = re.compile(
-    rf"{_START}(?:lk_|sk-)[\w-]{{6,}}"  # context tokens; keys of OpenAI (sk-) and Anthropic (sk-ant-)
-    r"|(?:lk_|sk-)[\w-]{40,}"  # the same, whatever they are glued to
+    rf"{_WORD_START}(?:lk_|sk-)[\w-]{{6,}}"  # context tokens; keys of OpenAI (sk-) and Anthropic (sk-ant-)
+    r"|(?:lk_|sk-)[\w-]{40,}"  # the same, anywhere in a word
     r"|eyJ[\w-]{8,}(?:\.[\w-]*){0,2}"  # JWTs
     r"|(?i:bearer)(?:\s|:|\\[nt]|%20|')+[\w.~+/-]{8,}=*"
-    r"|://[^\s/:@\"']*:(?!\d{1,5}/)[^\s\"']+(?=@)",  # passwords in URLs; a port is none
+    r"|://[^\s/:@\"']*:(?!\d{1,5}/)[^\s\"']+(?=@)",  # passwords in URLs; a port is not a password
     re.ASCII,
 )
-_MARKS = ("lk_", "sk-", "eyj", "bearer", "://")
-"""Every secret of `_SECRET` has one of these, in any case. Looking for them first is ten times cheaper."""
+_SECRET_MARKERS = ("lk_", "sk-", "eyj", "bearer", "://")
+"""Every match of `_SECRET` contains one of these (in any case). Searching for them first is much cheaper."""
 
-_OWN_HANDLERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "litestar", "openai.agents")
-_CHATTY = ("aiosqlite", "alembic", "asyncio", "httpcore2", "httpx2", "mcp", "openai", "sqlalchemy", "uvicorn.access")
+_LIBRARIES_WITH_HANDLERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "litestar", "openai.agents")
+_VERBOSE_LIBRARIES = (
+    "aiosqlite",
+    "alembic",
+    "asyncio",
+    "httpcore2",
+    "httpx2",
+    "mcp",
+    "openai",
+    "sqlalchemy",
+    "uvicorn.access",
+)
 _JSON = json.JSONEncoder(separators=(",", ":"), default=repr, skipkeys=True)
 
-_PLAIN = {str, int, float, bool, type(None)}
+_SCALARS = {str, int, float, bool, type(None)}
 
-_TROUBLES: list[type[Failure]] = [Unavailable, *Unavailable.__subclasses__(), *TurnFailed.__subclasses__()]
-_TROUBLE = {kind.code for kind in _TROUBLES}
-"""Outcomes that are not the caller's mistake, and not a bug."""
+_WARNING_TYPES: list[type[Failure]] = [Unavailable, *Unavailable.__subclasses__(), *TurnFailed.__subclasses__()]
+_WARNING_CODES = {failure.code for failure in _WARNING_TYPES}
+"""Outcomes that are neither a mistake of the client nor a bug."""
 
-_ROUTINE = {"append_events", "renew_turn", "read_events"}
-"""What a turn does several times a second. Only what goes wrong with it is worth a line."""
+_FREQUENT_USE_CASES = {"append_events", "renew_turn", "read_events"}
+"""Use cases that a turn runs several times a second: logged at debug level unless they fail."""
 
 _log = structlog.get_logger("latchkey.calls")
 
 
 def configure(*, as_json: bool | None = None, level: int = logging.INFO, to: TextIO | None = None) -> None:
-    """Send every log, ours and the libraries', to `to` (stderr): as JSON, unless that is a terminal."""
+    """Send the logs of this service and of all libraries to `to` (default stderr): as JSON unless it is a terminal."""
     stream = sys.stderr if to is None else to
-    first: list[Processor] = [structlog.contextvars.merge_contextvars, add_log_level, TimeStamper("iso", utc=True)]
-    # A traceback shows no local variables: secrets are among them.
+    processors: list[Processor] = [structlog.contextvars.merge_contextvars, add_log_level, TimeStamper("iso", utc=True)]
+    # Tracebacks do not show local variables, because they can contain secrets.
     console = ConsoleRenderer(colors=stream.isatty(), exception_formatter=plain_traceback)
     is_json = not stream.isatty() if as_json is None else as_json
-    last: list[Processor] = [*([format_exc_info, _as_json] if is_json else [console]), _redacted]
+    renderers: list[Processor] = [*([format_exc_info, _as_json] if is_json else [console]), _redacted]
     structlog.configure(
-        processors=[*first, *last],
+        processors=[*processors, *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(stream),
     )
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         ProcessorFormatter(
-            foreign_pre_chain=[*first, add_logger_name], processors=[ProcessorFormatter.remove_processors_meta, *last]
+            foreign_pre_chain=[*processors, add_logger_name],
+            processors=[ProcessorFormatter.remove_processors_meta, *renderers],
         )
     )
     _route_libraries(handler, level)
 
 
 def log_call(call: UseCaseCall) -> None:
-    """Write down one call through the door: the `CallLog` port. A bug is written down with its traceback."""
-    internal = call.outcome == Failure.code
+    """Log one use-case call; implements the `CallLog` port. A bug is logged with its traceback."""
+    is_bug = call.outcome == Failure.code
     _log.log(
         _level(call),
-        "call",
+        "use_case_call",
         use_case=call.use_case,
         user_id=call.user_id,
         outcome=call.outcome,
         duration_ms=round(call.duration_ms, 2),
-        **({"exc_info": True} if internal else {}),
+        **({"exc_info": True} if is_bug else {}),
     )
 
 
 def _level(call: UseCaseCall) -> int:
     if call.outcome == Failure.code:
         return logging.ERROR
-    if call.outcome in _TROUBLE:
+    if call.outcome in _WARNING_CODES:
         return logging.WARNING
-    return logging.DEBUG if call.use_case in _ROUTINE else logging.INFO
+    return logging.DEBUG if call.use_case in _FREQUENT_USE_CASES else logging.INFO
 
 
 def redacted(text: str) -> str:
-    """The text with every secret that is known by its shape cut to its first three characters."""
+    """Replace all secrets of a known format by their first three characters and `***`."""
     lowered = text.lower()
-    if any(mark in lowered for mark in _MARKS):
+    if any(marker in lowered for marker in _SECRET_MARKERS):
         return _SECRET.sub(lambda secret: secret[0][:3] + "***", text)
     return text
 
 
 def _route_libraries(handler: logging.Handler, level: int) -> None:
-    """Let the standard library's logging, and warnings, go through the same stages as ours."""
+    """Send records of the standard library's logging, and warnings, through the same processors."""
     logging.basicConfig(handlers=[handler], level=level, force=True)
     logging.captureWarnings(capture=True)
-    for name in _OWN_HANDLERS:
+    for name in _LIBRARIES_WITH_HANDLERS:
         library = logging.getLogger(name)
         library.handlers.clear()
         library.propagate = True
         library.setLevel(logging.NOTSET)
-    for name in _CHATTY:
+    for name in _VERBOSE_LIBRARIES:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
 
 
 def _as_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
-    """The event as one line of ASCII. What cannot be written as JSON is written as it prints."""
+    """Encode the event as one line of ASCII. Values that are not JSON are logged by their `repr`."""
     try:
-        # Of plain values, as those of a call are, in a quarter of the time.
-        if _PLAIN.issuperset(map(type, event.values())) and (line := msgspec.json.encode(event)).isascii():
+        # The fast path: all values are scalars.
+        if _SCALARS.issuperset(map(type, event.values())) and (line := msgspec.json.encode(event)).isascii():
             return line.decode()
         return _JSON.encode(event)
     except (ValueError, RecursionError):
@@ -122,5 +133,5 @@ def _as_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
 
 
 def _redacted(_logger: WrappedLogger, _method: str, line: Any) -> str:
-    """The last stage, over the finished line: whatever a secret was nested in, it is text by now."""
+    """Redact the finished line: by now everything, however nested, is text."""
     return redacted(str(line))

@@ -1,4 +1,4 @@
-"""The lock is what pyproject.toml asks for."""
+"""The requirements files lock what pyproject.toml requires."""
 
 import re
 import tomllib
@@ -21,35 +21,35 @@ LOCKED = re.compile(
 
 
 def locked(file: str) -> dict[str, str]:
-    """Name and version of all that the file locks by hash."""
+    """Return name and version of every package that the file locks by hash."""
     text = (ROOT / "requirements" / file).read_text()
     return {canonicalize_name(entry["name"]): entry["version"] for entry in LOCKED.finditer(text)}
 
 
-@pytest.mark.parametrize(("file", "wanted"), LOCKS.items(), ids=LOCKS)
-def test_everything_asked_for_is_locked_in_a_version_that_will_do(file: str, wanted: list[str]) -> None:
-    """Where this fails, `make lock` was forgotten."""
+@pytest.mark.parametrize(("file", "required"), LOCKS.items(), ids=LOCKS)
+def test_locked_versions_satisfy_requirements(file: str, required: list[str]) -> None:
+    """If this fails, run `make lock`."""
     versions = locked(file)
-    requirements = [Requirement(text) for text in wanted]
+    requirements = [Requirement(text) for text in required]
 
     assert [
-        str(one)
-        for one in requirements
-        if not one.specifier.contains(versions.get(canonicalize_name(one.name), "0"), prereleases=True)
+        str(requirement)
+        for requirement in requirements
+        if not requirement.specifier.contains(versions.get(canonicalize_name(requirement.name), "0"), prereleases=True)
     ] == []
 
 
-def test_the_lock_holds_names_versions_and_hashes_and_nothing_else() -> None:
+def test_lock_files_contain_only_names_versions_and_hashes() -> None:
     for file in LOCKS:
         assert LOCKED.sub("", (ROOT / "requirements" / file).read_text()) == ""
 
 
-def test_development_runs_the_versions_that_production_does() -> None:
+def test_lock_for_development_contains_the_runtime_versions() -> None:
     assert locked("runtime.txt").items() <= locked("dev.txt").items()
 
 
-def test_tools_to_measure_with_move_no_version_of_what_they_measure() -> None:
-    """They are installed beside it."""
+def test_lock_for_benchmarks_changes_no_measured_version() -> None:
+    """The benchmark tools are installed into the same environment."""
     versions = locked("dev.txt")
 
     assert {name: versions[name] for name in locked("bench.txt") if name in versions} == {
@@ -57,8 +57,8 @@ def test_tools_to_measure_with_move_no_version_of_what_they_measure() -> None:
     }
 
 
-def test_a_client_in_an_environment_of_its_own_shares_the_versions_of_what_both_have() -> None:
-    """So that it is the client that makes the difference, and not the libraries beneath."""
+def test_lock_for_interoperability_shares_versions_with_development() -> None:
+    """Differences between clients must not come from their libraries."""
     versions = locked("dev.txt")
     shared = {name: version for name, version in locked("interop.txt").items() if name in versions}
 

@@ -1,9 +1,10 @@
-"""The log: one line a call, whoever writes it, and no secret in it."""
+"""Logging: one line per use-case call, one format for all libraries, and redaction of secrets."""
 
 import io
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +13,11 @@ import structlog
 from latchkey.domain.credentials import UserId
 from latchkey.domain.errors import Failure, NotFound, RateLimited, Unavailable
 from latchkey.domain.ports import UseCaseCall
-from latchkey.infrastructure.telemetry.logging import configure, log_call
+from latchkey.infrastructure.telemetry.logging import _FREQUENT_USE_CASES, configure, log_call
 
+ROOT = Path(__file__).parents[2]
 ADA = UserId("ada")
-LK = "lk_" + "Ab3-" * 10 + "xyz" + "YWRh"  # as `TokenSecret.mint` makes them, without its chance
+LK = "lk_" + "Ab3-" * 10 + "xyz" + "YWRh"  # the format of `TokenSecret.mint`, but not random
 JWT = "eyJhbGciOiJFZERTQSIsImtpZCI6ImsifQ.eyJzdWIiOiJhZGEifQ.c2lnbmF0dXJlLXNpZ25hdHVyZQ"
 OPENAI, ANTHROPIC = "sk-proj-Abcdef0123456789Abcdef", "sk-ant-api03-Abcdef_0123456789"
 SECRETS = [LK, LK[:20], JWT, OPENAI, ANTHROPIC]
@@ -28,10 +30,10 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def restored_logging() -> Iterator[None]:
-    """Logging belongs to the process: put back what the test found."""
+    """Restore the configuration of logging, which is global to the process."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    root.handlers.clear()  # so that configuring does not close those of the test runner
+    root.handlers.clear()  # so that `configure` does not close the handlers of the test runner
     yield
     logging.captureWarnings(capture=False)
     root.handlers[:] = handlers
@@ -55,13 +57,13 @@ def _break(text: str) -> None:
     raise RuntimeError(text)
 
 
-def test_a_call_is_one_line_with_who_what_how_and_how_long(out: io.StringIO) -> None:
+def test_log_of_use_case_call_is_one_line_with_user_outcome_and_duration(out: io.StringIO) -> None:
     structlog.contextvars.bind_contextvars(request_id="r-1")
     log_call(UseCaseCall("add_task", ADA, "ok", 1.23456))
     [line] = _lines(out)
     assert line.pop("timestamp").endswith("Z")
     assert line == {
-        "event": "call",
+        "event": "use_case_call",
         "level": "info",
         "use_case": "add_task",
         "user_id": "ada",
@@ -75,12 +77,22 @@ def test_a_call_is_one_line_with_who_what_how_and_how_long(out: io.StringIO) -> 
     ("code", "level"),
     [("ok", "info"), (NotFound.code, "info"), (Unavailable.code, "warning"), (RateLimited.code, "warning")],
 )
-def test_what_is_not_the_callers_mistake_is_a_warning(code: str, level: str, out: io.StringIO) -> None:
+def test_log_level_of_unavailable_and_rate_limited_is_warning(code: str, level: str, out: io.StringIO) -> None:
     log_call(UseCaseCall("add_task", None, code, 1))
     assert [line["level"] for line in _lines(out)] == [level]
 
 
-def test_a_bug_is_an_error_with_its_traceback(out: io.StringIO) -> None:
+def test_log_level_of_frequent_use_cases_is_debug_unless_they_fail(out: io.StringIO) -> None:
+    for use_case in _FREQUENT_USE_CASES:
+        log_call(UseCaseCall(use_case, ADA, "ok", 1))
+        log_call(UseCaseCall(use_case, ADA, Unavailable.code, 1))
+    source = "".join(path.read_text() for path in (ROOT / "src/latchkey/application").rglob("*.py"))
+
+    assert [name for name in _FREQUENT_USE_CASES if f"async def {name}(" not in source] == []
+    assert [line["level"] for line in _lines(out)] == ["warning"] * len(_FREQUENT_USE_CASES)
+
+
+def test_log_of_bug_is_an_error_with_redacted_traceback(out: io.StringIO) -> None:
     try:
         _break(f"lost {LK}")
     except RuntimeError:
@@ -92,8 +104,8 @@ def test_a_bug_is_an_error_with_its_traceback(out: io.StringIO) -> None:
 
 @pytest.mark.parametrize("secret", SECRETS)
 @pytest.mark.parametrize("terminal", [False, True])
-def test_a_secret_is_redacted_wherever_it_stands(secret: str, *, terminal: bool) -> None:
-    """In the event, a key, a value, a nested one, bytes, an object, a traceback, and what a library logs."""
+def test_redaction_of_secret_anywhere_in_a_record(secret: str, *, terminal: bool) -> None:
+    """In the event, keys, values, nested values, bytes, objects, tracebacks, and records of libraries."""
     out = Terminal() if terminal else io.StringIO()
     configure(to=out)
     log = structlog.get_logger()
@@ -109,35 +121,35 @@ def test_a_secret_is_redacted_wherever_it_stands(secret: str, *, terminal: bool)
     assert out.getvalue().count(secret[:3] + "***") >= 10
 
 
-def test_a_whole_secret_is_known_even_where_no_word_begins(out: io.StringIO) -> None:
+def test_redaction_of_complete_secret_inside_a_word(out: io.StringIO) -> None:
     structlog.get_logger().info("asked", url="/mcp?next=%3Ftoken%3D" + LK)
     assert _lines(out)[0]["url"] == "/mcp?next=%3Ftoken%3Dlk_***"
 
 
 @pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER  ", "Bearer\t", "Bearer%20"])
-def test_a_bearer_is_redacted_whatever_it_looks_like(scheme: str, out: io.StringIO) -> None:
-    structlog.get_logger().info("request", authorization=f"{scheme}opaque+credential/tail==", other="stays")
+def test_redaction_of_bearer_token_of_any_format(scheme: str, out: io.StringIO) -> None:
+    structlog.get_logger().info("request", authorization=f"{scheme}opaque+credential/tail==", other="unchanged")
     [line] = _lines(out)
     assert "opaque" not in line["authorization"]
     assert "tail" not in line["authorization"]
-    assert line["other"] == "stays"
+    assert line["other"] == "unchanged"
 
 
 @pytest.mark.parametrize("password", ["hunter2", "hun/ter2", "hun@ter2", "12345"])
-def test_a_password_in_a_url_is_redacted(password: str, out: io.StringIO) -> None:
+def test_redaction_of_password_in_url(password: str, out: io.StringIO) -> None:
     structlog.get_logger().info("cannot connect", url=f"postgresql://ada:{password}@db.example:5432/app")
     [line] = _lines(out)
     assert line["url"] == "postgresql://***@db.example:5432/app"
 
 
-def test_what_only_resembles_a_secret_stays(out: io.StringIO) -> None:
+def test_redaction_leaves_similar_text_unchanged(out: io.StringIO) -> None:
     text = "task-0190abcd-1234 bulk_insert_mappings https://a.example:8000/api/me@example.com/tasks the bearer was"
     structlog.get_logger().info(text)
     assert _lines(out)[0]["event"] == text
 
 
-def test_libraries_log_through_the_same_stages(out: io.StringIO) -> None:
-    """One format, their names, the request they belong to; their chatter stays out."""
+def test_log_records_of_libraries_have_the_same_format(out: io.StringIO) -> None:
+    """With logger name and request id; verbose records of libraries are dropped."""
     structlog.contextvars.bind_contextvars(request_id="r-1")
     logging.getLogger("uvicorn.error").info("Started on %s", 8000)
     logging.getLogger("sqlalchemy.engine").info("SELECT 1")
@@ -151,8 +163,8 @@ def test_libraries_log_through_the_same_stages(out: io.StringIO) -> None:
     )
 
 
-def test_an_event_that_json_cannot_hold_is_still_one_line(out: io.StringIO) -> None:
-    """A log that raises would take the call down with it."""
+def test_log_of_values_that_are_not_json_is_one_line(out: io.StringIO) -> None:
+    """An exception in logging would fail the request."""
     ring: list[Any] = []
     ring.append(ring)
     structlog.get_logger().info("odd", ring=ring, secret=[LK, ring])
@@ -162,13 +174,13 @@ def test_an_event_that_json_cannot_hold_is_still_one_line(out: io.StringIO) -> N
     assert (second["key"], second["lone"], second["thing"]) == ({"x": 1}, "\ud800", "<class 'object'>")
 
 
-def test_a_terminal_gets_text_without_the_variables_of_a_traceback() -> None:
-    """Local variables hold secrets of no known shape."""
+def test_log_on_terminal_is_text_and_tracebacks_have_no_local_variables() -> None:
+    """Local variables can contain secrets of an unknown format."""
     out = Terminal()
     configure(to=out)
-    shapeless = "correct-horse"
+    secret = "correct-horse"
     try:
-        _break(str(len(shapeless)))
+        _break(str(len(secret)))
     except RuntimeError:
         log_call(UseCaseCall("add_task", ADA, Failure.code, 1))
     assert "RuntimeError" in out.getvalue()
@@ -177,7 +189,7 @@ def test_a_terminal_gets_text_without_the_variables_of_a_traceback() -> None:
         json.loads(out.getvalue())
 
 
-def test_configuring_again_replaces_what_was_there(out: io.StringIO) -> None:
+def test_configure_logging_twice_replaces_the_first_configuration(out: io.StringIO) -> None:
     second = io.StringIO()
     configure(to=second, level=logging.WARNING)
     log_call(UseCaseCall("add_task", ADA, "ok", 1))

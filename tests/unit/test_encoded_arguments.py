@@ -1,4 +1,4 @@
-"""Arguments as the ledger keeps them."""
+"""Arguments of tool calls as they are recorded: strict JSON that every database can store."""
 
 from typing import Any
 
@@ -15,26 +15,28 @@ JSON: st.SearchStrategy[Any] = st.recursive(LEAF, lambda inner: st.lists(inner) 
 
 
 @given(st.dictionaries(TEXT, JSON))
-def test_whatever_comes_in_is_kept_as_strict_json(arguments: dict[str, Any]) -> None:
-    """In UTF-8, without the NUL that PostgreSQL cannot store."""
+def test_encoded_arguments_any_input_is_strict_json(arguments: dict[str, Any]) -> None:
+    """UTF-8 without NUL, which PostgreSQL cannot store."""
     assert b"\x00" not in encode_arguments(arguments)
     assert isinstance(msgspec.json.decode(encode_arguments(arguments)), dict)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "kept"),
+    ("arguments", "expected"),
     [
         ({"a": 1, "b": [None, "é"]}, '{"a":1,"b":[null,"é"]}'),
         ({"a": "x\ud800"}, '{"a":"x\ufffd"}'),
         ({"a": "\ud83d\ude00"}, '{"a":"\U0001f600"}'),
     ],
-    ids=["as they came", "a lone surrogate", "a pair of surrogates"],
+    ids=["valid text", "lone surrogate", "surrogate pair"],
 )
-def test_they_are_kept_as_they_came_if_they_can_be(arguments: dict[str, Any], kept: str) -> None:
-    assert encode_arguments(arguments).decode() == kept
+def test_encoded_arguments_valid_text_is_unchanged_and_surrogates_are_replaced(
+    arguments: dict[str, Any], expected: str
+) -> None:
+    assert encode_arguments(arguments).decode() == expected
 
 
-def test_what_is_nested_too_deeply_is_kept_as_null() -> None:
+def test_encoded_arguments_nested_too_deeply_are_null() -> None:
     deep: list[Any] = []
     for _ in range(10_000):
         deep = [deep]

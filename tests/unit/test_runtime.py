@@ -1,0 +1,86 @@
+"""Tuning of the garbage collector and of thread switching."""
+
+import gc
+import sys
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from latchkey.bootstrap import runtime
+from latchkey.bootstrap.runtime import collect_if_quick, gc_paused, tuned
+
+
+class Cycle:
+    """Garbage that only the collector can find."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.fixture(autouse=True)
+def restored_interpreter() -> Iterator[None]:
+    threshold, switch_s = gc.get_threshold(), sys.getswitchinterval()
+    yield
+    gc.set_threshold(*threshold)
+    sys.setswitchinterval(switch_s)
+    gc.unfreeze()
+
+
+def old_garbage() -> "weakref.ref[Cycle]":
+    """A cycle in the oldest generation that has become garbage."""
+    cycle = Cycle()
+    gc.collect()
+    return weakref.ref(cycle)
+
+
+def add_new_objects() -> None:
+    gc.collect(0)
+
+
+def test_gc_during_imports_is_paused_and_imported_objects_are_never_collected() -> None:
+    with gc_paused():
+        assert not gc.isenabled()
+        cycle = weakref.ref(Cycle())
+    gc.collect()
+
+    assert gc.isenabled()
+    assert cycle() is not None
+
+
+async def test_gc_of_running_service_uses_small_generations() -> None:
+    async with tuned():
+        generation_0, generation_1, _ = gc.get_threshold()
+
+        assert generation_0 * generation_1 <= 25_000
+
+
+def test_full_collection_with_few_old_objects_collects_old_garbage() -> None:
+    gc.freeze()
+    cycle = old_garbage()
+    add_new_objects()
+
+    collect_if_quick()
+
+    assert cycle() is None
+
+
+def test_full_collection_with_many_old_objects_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "_MAX_OLD_OBJECTS", 0)
+    cycle = old_garbage()
+    add_new_objects()
+
+    collect_if_quick()
+
+    assert cycle() is not None
+
+
+def test_full_collection_without_new_objects_is_skipped() -> None:
+    gc.freeze()
+    gc.disable()
+    cycle = old_garbage()
+
+    collect_if_quick()
+
+    assert cycle() is not None
+    gc.enable()
