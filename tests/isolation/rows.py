@@ -1,4 +1,4 @@
-"""All that the database has of somebody, past the service."""
+"""Reads all rows of a user directly from the database, bypassing the service."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ Rows = dict[str, list[str]]
 
 
 async def rows_of(user_id: str, database_url: str) -> Rows:
-    """Every row of every table, as text, in an order of its own."""
+    """Every row of every table that has this user id, as sorted text, by table name."""
     if database_url.startswith("sqlite"):
         return _sqlite_rows(user_id, database_url.partition(":///")[2])
     connection = await asyncpg.connect(database_url)
     try:
         return {
-            name: _written(await connection.fetch(f"SELECT * FROM {name} WHERE user_id = $1", user_id))
+            name: _as_text(await connection.fetch(f"SELECT * FROM {name} WHERE user_id = $1", user_id))
             for name in metadata.tables
         }
     finally:
@@ -29,12 +29,12 @@ def _sqlite_rows(user_id: str, path: str) -> Rows:
     connection = sqlite3.connect(path)
     try:
         return {
-            name: _written(connection.execute(f"SELECT * FROM {name} WHERE user_id = ?", [user_id]).fetchall())
+            name: _as_text(connection.execute(f"SELECT * FROM {name} WHERE user_id = ?", [user_id]).fetchall())
             for name in metadata.tables
         }
     finally:
         connection.close()
 
 
-def _written(rows: Sequence[Any]) -> list[str]:
+def _as_text(rows: Sequence[Any]) -> list[str]:
     return sorted(repr(tuple(row)) for row in rows)

@@ -1,4 +1,4 @@
-"""A cursor says where a listing of one's own goes on, and nothing else, whoever was given it."""
+"""Cursors: a cursor is only a position in the caller's own list, whichever user received it."""
 
 import base64
 import json
@@ -7,85 +7,87 @@ from typing import Any
 
 import pytest
 
-from tests.isolation.answers import is_done, said
-from tests.isolation.doors import DOORS, Door
-from tests.isolation.street import Caller, Street
+from tests.isolation.endpoints import ENDPOINTS, Endpoint
+from tests.isolation.responses import comparable, is_successful
+from tests.isolation.tenants import Caller, Tenants
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-LISTINGS = [door for door in DOORS if any(place.name == "cursor" for place in door.places)]
-OF_CONVERSATIONS = [door for door in LISTINGS if not door.only_person and "task" not in door.name]
+LISTS = [endpoint for endpoint in ENDPOINTS if any(parameter.name == "cursor" for parameter in endpoint.parameters)]
+BOUND_LISTS = [endpoint for endpoint in LISTS if not endpoint.user_only and "task" not in endpoint.name]
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-async def cursor_of(street: Street, door: Door, caller: Caller) -> str:
-    """Where the second page of it begins."""
-    if door.name == "resources/list":
-        (artifacts,) = [one for one in LISTINGS if one.name == "list_artifacts"]
-        return f"artifacts:{await cursor_of(street, artifacts, caller)}"
-    answered = (await street.ask(door, caller, limit=1)).json()
-    page = answered["result"]["structuredContent"] if "result" in answered else answered
+async def cursor_of(tenants: Tenants, endpoint: Endpoint, caller: Caller) -> str:
+    """The cursor of the second page of a list."""
+    if endpoint.name == "resources/list":
+        (artifacts,) = [endpoint for endpoint in LISTS if endpoint.name == "list_artifacts"]
+        return f"artifacts:{await cursor_of(tenants, artifacts, caller)}"
+    body = (await tenants.send(endpoint, caller, limit=1)).json()
+    page = body["result"]["structuredContent"] if "result" in body else body
     cursor: str = page["next_cursor"]
     return cursor
 
 
 def decoded(cursor: str) -> list[Any]:
     text = cursor.rpartition(":")[2]
-    found: list[Any] = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-    return found
+    values: list[Any] = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    return values
 
 
-def neighbour(cursor: str) -> str:
-    """The cursor of something that was never made: the ids in it are one off."""
+def unused_cursor(cursor: str) -> str:
+    """The same cursor with ids that differ in one digit, so that no entity has them."""
     kind, colon, _ = cursor.rpartition(":")
-    text = _UUID.sub(lambda found: found[0][:-1] + f"{int(found[0][-1], 16) ^ 1:x}", json.dumps(decoded(cursor)))
+    text = _UUID.sub(lambda match: match[0][:-1] + f"{int(match[0][-1], 16) ^ 1:x}", json.dumps(decoded(cursor)))
     return kind + colon + base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
 
 
-@pytest.mark.parametrize("door", LISTINGS, ids=lambda door: door.name)
-async def test_anothers_cursor_is_as_one_that_nobody_was_given(street: Street, door: Door) -> None:
-    """It bounds one's own listing, and the things beyond it are one's own."""
-    cursor = await cursor_of(street, door, (street.ada, street.ada.person.token))
-    for caller in street.callers(door):
-        forged = said(await street.ask(door, caller, cursor=neighbour(cursor)))
-        foreign = await street.ask(door, caller, cursor=cursor)
-        assert said(foreign) == forged
-        assert is_done(foreign), foreign.text
-        assert not [mark for mark in street.ada.marks if mark in foreign.content]
+@pytest.mark.parametrize("endpoint", LISTS, ids=lambda endpoint: endpoint.name)
+async def test_foreign_cursor_responds_like_unused_cursor(tenants: Tenants, endpoint: Endpoint) -> None:
+    """The response has the caller's own entities after that position."""
+    cursor = await cursor_of(tenants, endpoint, (tenants.ada, tenants.ada.user.token))
+    for caller in tenants.callers(endpoint):
+        forged = comparable(await tenants.send(endpoint, caller, cursor=unused_cursor(cursor)))
+        foreign = await tenants.send(endpoint, caller, cursor=cursor)
+        assert comparable(foreign) == forged
+        assert is_successful(foreign), foreign.text
+        assert not [mark for mark in tenants.ada.marks if mark in foreign.content]
 
 
-@pytest.mark.parametrize("door", LISTINGS, ids=lambda door: door.name)
-async def test_a_listing_shows_everybody_their_own_and_nothing_else(street: Street, door: Door) -> None:
-    people = [street.ada, street.bob, street.eve]
-    for who in people:
-        listed = await street.ask(door, (who, who.person.token))
-        others = [mark for one in people if one is not who for mark in one.marks]
-        assert is_done(listed), listed.text
-        assert [mark for mark in who.marks if mark in listed.content]
-        assert not [mark for mark in others if mark in listed.content]
+@pytest.mark.parametrize("endpoint", LISTS, ids=lambda endpoint: endpoint.name)
+async def test_list_returns_own_entities_only(tenants: Tenants, endpoint: Endpoint) -> None:
+    members = [tenants.ada, tenants.bob, tenants.eve]
+    for tenant in members:
+        response = await tenants.send(endpoint, (tenant, tenant.user.token))
+        foreign = [mark for other in members if other is not tenant for mark in other.marks]
+        assert is_successful(response), response.text
+        assert [mark for mark in tenant.marks if mark in response.content]
+        assert not [mark for mark in foreign if mark in response.content]
 
 
-@pytest.mark.parametrize("door", OF_CONVERSATIONS, ids=lambda door: door.name)
-async def test_a_token_for_a_conversation_lists_what_belongs_to_it_alone(street: Street, door: Door) -> None:
-    ada = street.ada
-    mine = [ada.ids[noun].encode() for noun in ("artifact", "conversation")]
-    everything, elsewhere = [await street.ask(door, (ada, secret)) for secret in (ada.secret, ada.bound)]
+@pytest.mark.parametrize("endpoint", BOUND_LISTS, ids=lambda endpoint: endpoint.name)
+async def test_list_with_bound_token_returns_its_conversation_only(tenants: Tenants, endpoint: Endpoint) -> None:
+    ada = tenants.ada
+    ids = [ada.ids[noun].encode() for noun in ("artifact", "conversation")]
+    unbound, bound = [await tenants.send(endpoint, (ada, secret)) for secret in (ada.secret, ada.bound)]
 
-    assert is_done(everything)
-    assert is_done(elsewhere)
-    assert [id for id in mine if id in everything.content]
-    assert not [id for id in mine if id in elsewhere.content]
+    assert is_successful(unbound)
+    assert is_successful(bound)
+    assert [id for id in ids if id in unbound.content]
+    assert not [id for id in ids if id in bound.content]
 
 
-@pytest.mark.parametrize("door", LISTINGS, ids=lambda door: door.name)
-async def test_a_cursor_of_another_listing_is_none(street: Street, door: Door) -> None:
-    """One's own, too: each is answered as something that never was a cursor."""
-    caller = (street.bob, street.bob.person.token)
-    cursors = [await cursor_of(street, one, caller) for one in LISTINGS if one.name != "resources/list"]
-    own = decoded(await cursor_of(street, door, caller))[0]
-    prefix = "artifacts:" if door.name == "resources/list" else ""
-    garbage = said(await street.ask(door, caller, cursor=f"{prefix}garbage"))
-    foreign = [prefix + one for one in cursors if decoded(one)[0] != own]
+@pytest.mark.parametrize("endpoint", LISTS, ids=lambda endpoint: endpoint.name)
+async def test_cursor_of_another_list_responds_like_malformed_cursor(tenants: Tenants, endpoint: Endpoint) -> None:
+    """Even if the caller owns the cursor."""
+    caller = (tenants.bob, tenants.bob.user.token)
+    cursors = [await cursor_of(tenants, other, caller) for other in LISTS if other.name != "resources/list"]
+    own = decoded(await cursor_of(tenants, endpoint, caller))[0]
+    prefix = "artifacts:" if endpoint.name == "resources/list" else ""
+    malformed = comparable(await tenants.send(endpoint, caller, cursor=f"{prefix}garbage"))
+    foreign = [prefix + cursor for cursor in cursors if decoded(cursor)[0] != own]
 
     assert len(foreign) >= 5
-    assert [said(await street.ask(door, caller, cursor=one)) for one in foreign] == [garbage] * len(foreign)
+    assert [comparable(await tenants.send(endpoint, caller, cursor=cursor)) for cursor in foreign] == [malformed] * len(
+        foreign
+    )

@@ -1,4 +1,4 @@
-"""What a token does not grant is, to whoever holds it, not there: each tool and each resource, under each grant."""
+"""Grants: a tool or resource without its grant does not exist for the token, for each grant alone."""
 
 from dataclasses import replace
 
@@ -6,52 +6,54 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from latchkey.domain.credentials import Grant, TokenSecret, UserId
-from tests.isolation.answers import is_done, said
-from tests.isolation.doors import RESOURCES, TEMPLATES, TOOLS, Rpc
-from tests.isolation.street import Street
+from tests.isolation.endpoints import RESOURCE_LIST, TEMPLATES, TOOLS, McpEndpoint
+from tests.isolation.responses import comparable, is_successful
+from tests.isolation.tenants import Tenants
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 @pytest.mark.parametrize("grant", Grant)
-async def test_a_tool_that_is_not_granted_is_as_one_that_does_not_exist(street: Street, grant: Grant) -> None:
-    """And what `tools/list` shows is exactly what works."""
-    owner = await street.newcomer()
-    token = (await owner.person.create("context-tokens", grants=[grant]))["token"]
-    async with street.service.mcp_client(token) as client:
-        shown = {f"tool {tool.name}" for tool in (await client.list_tools()).tools}
+async def test_tool_without_grant_responds_like_unknown_tool(tenants: Tenants, grant: Grant) -> None:
+    """`tools/list` lists exactly the tools that succeed."""
+    owner = await tenants.new_tenant()
+    token = (await owner.user.create("context-tokens", grants=[grant]))["token"]
+    async with tenants.service.mcp_client(token) as client:
+        listed = {f"tool {tool.name}" for tool in (await client.list_tools()).tools}
     for tool in sorted(TOOLS, key=lambda tool: "delete" in tool.name):
-        answer = await street.ask(tool, (owner, token))
+        answer = await tenants.send(tool, (owner, token))
         absent = replace(tool, target="x" * len(tool.target))
-        unknown = said(await street.ask(absent, (owner, token)), absent.target)
-        assert is_done(answer) == (tool.name in shown), answer.text
-        assert (said(answer, tool.target) == unknown) != (tool.name in shown)
+        unknown = comparable(await tenants.send(absent, (owner, token)), absent.target)
+        assert is_successful(answer) == (tool.name in listed), answer.text
+        assert (comparable(answer, tool.target) == unknown) != (tool.name in listed)
 
 
 @pytest.mark.parametrize("grant", Grant)
-async def test_a_resource_that_is_not_granted_is_as_one_that_does_not_exist(street: Street, grant: Grant) -> None:
-    """And what `resources/templates/list` shows is exactly what can be read."""
-    owner = street.bob
-    token = (await owner.person.create("context-tokens", grants=[grant]))["token"]
-    async with street.service.mcp_client(token) as client:
-        shown = {one.uri_template for one in (await client.list_resource_templates()).resource_templates}
+async def test_resource_without_grant_responds_like_absent_resource(tenants: Tenants, grant: Grant) -> None:
+    """`resources/templates/list` lists exactly the templates that can be read."""
+    owner = tenants.bob
+    token = (await owner.user.create("context-tokens", grants=[grant]))["token"]
+    async with tenants.service.mcp_client(token) as client:
+        listed = {template.uri_template for template in (await client.list_resource_templates()).resource_templates}
     for template in TEMPLATES:
-        (place,) = template.places
-        mine, nobodys = owner.ids[place.noun or ""], str(uuid7())
-        answer = await street.ask(template, (owner, token), **{place.name: mine})
-        unknown = said(await street.ask(template, (owner, token), **{place.name: nobodys}), nobodys)
-        is_shown = template.target.replace(place.name, "id") in shown
-        assert is_done(answer) == is_shown, answer.text
-        assert (said(answer, mine) == unknown) != is_shown
+        (parameter,) = template.parameters
+        own_id, unused_id = owner.ids[parameter.noun or ""], str(uuid7())
+        answer = await tenants.send(template, (owner, token), **{parameter.name: own_id})
+        unknown = comparable(await tenants.send(template, (owner, token), **{parameter.name: unused_id}), unused_id)
+        is_listed = template.target.replace(parameter.name, "id") in listed
+        assert is_successful(answer) == is_listed, answer.text
+        assert (comparable(answer, own_id) == unknown) != is_listed
 
 
-@pytest.mark.parametrize("door", [*TOOLS, *TEMPLATES, RESOURCES], ids=lambda door: door.name)
-async def test_a_forged_token_that_names_somebody_is_as_one_that_names_nobody(street: Street, door: Rpc) -> None:
-    """And costs whom it names nothing."""
-    before = await street.rows(street.ada)
-    forgeries = [TokenSecret.mint(UserId(name)).text for name in (street.ada.person.user_id, "nobody")]
-    existing, absent = [said(await street.ask(door, (street.bob, forgery))) for forgery in forgeries]
+@pytest.mark.parametrize("endpoint", [*TOOLS, *TEMPLATES, RESOURCE_LIST], ids=lambda endpoint: endpoint.name)
+async def test_forged_token_of_existing_user_responds_like_unknown_user(
+    tenants: Tenants, endpoint: McpEndpoint
+) -> None:
+    """The forgery changes no row of the user that it names."""
+    before = await tenants.rows(tenants.ada)
+    forgeries = [TokenSecret.mint(UserId(name)).text for name in (tenants.ada.user.user_id, "nobody")]
+    existing, absent = [comparable(await tenants.send(endpoint, (tenants.bob, forgery))) for forgery in forgeries]
 
     assert existing == absent
     assert existing[0] == 401
-    assert await street.rows(street.ada) == before
+    assert await tenants.rows(tenants.ada) == before

@@ -1,65 +1,73 @@
-"""Whatever takes an id answers for what is another's, byte for byte, as for what has never been."""
+"""Ids: an endpoint responds to the id of another user, byte for byte, as to an id that does not exist."""
 
 import pytest
 from uuid_utils.compat import uuid7
 
-from tests.isolation.answers import is_done, said
-from tests.isolation.doors import DOORS, Door
-from tests.isolation.place import NOUNS, Place, variants
-from tests.isolation.street import Caller, Street
+from tests.isolation.endpoints import ENDPOINTS, Endpoint
+from tests.isolation.parameters import NOUNS, Parameter, variants
+from tests.isolation.responses import comparable, is_successful
+from tests.isolation.tenants import Caller, Tenants
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-TAKING_IDS = [(door, place) for door in DOORS for place in door.places if place.noun]
-NARROWED = [(door, place) for door, place in TAKING_IDS if not door.only_person and place.noun != "task"]
-"""What a token that is bound to another conversation does not open, though it is the same person's."""
+ID_PARAMETERS = [(endpoint, parameter) for endpoint in ENDPOINTS for parameter in endpoint.parameters if parameter.noun]
+BOUND_PARAMETERS = [
+    (endpoint, parameter)
+    for endpoint, parameter in ID_PARAMETERS
+    if not endpoint.user_only and parameter.noun != "task"
+]
+"""Ids that a token bound to another conversation of the same user must not reach."""
 
 
-def named(cases: list[tuple[Door, Place]]) -> list[str]:
-    return [f"{door.name}({place.name})" for door, place in cases]
+def case_ids(cases: list[tuple[Endpoint, Parameter]]) -> list[str]:
+    return [f"{endpoint.name}({parameter.name})" for endpoint, parameter in cases]
 
 
-async def assert_unknown(street: Street, door: Door, place: Place, caller: Caller, ids: list[str]) -> None:
-    """In whatever way the rest of the request is filled."""
-    for given in variants(door.places):
-        nobodys = str(uuid7())
-        absent = said(await street.ask(door, caller, **given, **{place.name: nobodys}), nobodys)
+async def assert_unknown(
+    tenants: Tenants, endpoint: Endpoint, parameter: Parameter, caller: Caller, ids: list[str]
+) -> None:
+    """Compare with an unused id, for all variants of the other parameters."""
+    for values in variants(endpoint.parameters):
+        unused_id = str(uuid7())
+        absent = comparable(await tenants.send(endpoint, caller, **values, **{parameter.name: unused_id}), unused_id)
         assert absent[0] != 401
         for id in ids:
-            response = await street.ask(door, caller, **given, **{place.name: id})
-            assert said(response, id) == absent, (given, response.text)
-            assert not [mark for mark in street.ada.marks if mark in response.content.replace(id.encode(), b"")]
+            response = await tenants.send(endpoint, caller, **values, **{parameter.name: id})
+            assert comparable(response, id) == absent, (values, response.text)
+            assert not [mark for mark in tenants.ada.marks if mark in response.content.replace(id.encode(), b"")]
 
 
-@pytest.mark.parametrize(("door", "place"), TAKING_IDS, ids=named(TAKING_IDS))
-async def test_what_is_anothers_is_as_if_it_had_never_been(street: Street, door: Door, place: Place) -> None:
-    """An id of each noun in each place, for each other user and each of their credentials; and nothing is changed."""
-    before = await street.rows(street.ada), await street.things(*street.strangers)
-    for caller in street.callers(door):
-        await assert_unknown(street, door, place, caller, [street.ada.ids[noun] for noun in NOUNS])
+@pytest.mark.parametrize(("endpoint", "parameter"), ID_PARAMETERS, ids=case_ids(ID_PARAMETERS))
+async def test_foreign_id_responds_like_absent_id(tenants: Tenants, endpoint: Endpoint, parameter: Parameter) -> None:
+    """Ids of every noun in every id parameter, from every other user with every credential. No row changes."""
+    before = await tenants.rows(tenants.ada), await tenants.entities(*tenants.others)
+    for caller in tenants.callers(endpoint):
+        await assert_unknown(tenants, endpoint, parameter, caller, [tenants.ada.ids[noun] for noun in NOUNS])
 
-    assert (await street.rows(street.ada), await street.things(*street.strangers)) == before
+    assert (await tenants.rows(tenants.ada), await tenants.entities(*tenants.others)) == before
 
 
-@pytest.mark.parametrize(("door", "place"), NARROWED, ids=named(NARROWED))
-async def test_so_is_what_belongs_to_another_conversation_than_the_tokens(
-    street: Street, door: Door, place: Place
+@pytest.mark.parametrize(("endpoint", "parameter"), BOUND_PARAMETERS, ids=case_ids(BOUND_PARAMETERS))
+async def test_id_outside_bound_conversation_responds_like_absent_id(
+    tenants: Tenants, endpoint: Endpoint, parameter: Parameter
 ) -> None:
-    before = await street.things(street.ada)
-    await assert_unknown(street, door, place, (street.ada, street.ada.bound), list(street.ada.ids.values()))
+    before = await tenants.entities(tenants.ada)
+    await assert_unknown(tenants, endpoint, parameter, (tenants.ada, tenants.ada.bound), list(tenants.ada.ids.values()))
 
-    assert await street.things(street.ada) == before
+    assert await tenants.entities(tenants.ada) == before
 
 
-@pytest.mark.parametrize(("door", "place"), TAKING_IDS, ids=named(TAKING_IDS))
-async def test_to_whom_it_belongs_it_opens(street: Street, door: Door, place: Place) -> None:
-    """So that "as if it had never been" says something: the same requests, by the one whose ids they name."""
-    assert place.noun
-    destroys = any(word in door.name for word in ("delete", "revoke"))
-    owner = await street.newcomer() if destroys else street.bob
-    mine, nobodys = owner.ids[place.noun], str(uuid7())
-    absent = said(await street.ask(door, (owner, owner.person.token), **{place.name: nobodys}), nobodys)
-    for bearer in [owner.person.token] if destroys or door.only_person else [owner.person.token, owner.secret]:
-        response = await street.ask(door, (owner, bearer), **{place.name: mine})
-        assert is_done(response), response.text
-        assert said(response, mine) != absent
+@pytest.mark.parametrize(("endpoint", "parameter"), ID_PARAMETERS, ids=case_ids(ID_PARAMETERS))
+async def test_own_id_succeeds(tenants: Tenants, endpoint: Endpoint, parameter: Parameter) -> None:
+    """The counterpart: the same requests succeed for the owner of the ids."""
+    assert parameter.noun
+    is_destructive = any(word in endpoint.name for word in ("delete", "revoke"))
+    owner = await tenants.new_tenant() if is_destructive else tenants.bob
+    own_id, unused_id = owner.ids[parameter.noun], str(uuid7())
+    absent = comparable(
+        await tenants.send(endpoint, (owner, owner.user.token), **{parameter.name: unused_id}), unused_id
+    )
+    for bearer in [owner.user.token] if is_destructive or endpoint.user_only else [owner.user.token, owner.secret]:
+        response = await tenants.send(endpoint, (owner, bearer), **{parameter.name: own_id})
+        assert is_successful(response), response.text
+        assert comparable(response, own_id) != absent

@@ -1,14 +1,14 @@
-"""One user's path is open to that user alone; to others it does not even tell whether there is such a user."""
+"""Paths: only the user may use its path. Other users cannot find out whether that user exists."""
 
 from uuid import uuid4
 
 import httpx2
 import pytest
 
-from tests.isolation.answers import said
-from tests.isolation.doors import API, DOCUMENT, OPERATIONS, Operation
-from tests.isolation.place import variants
-from tests.isolation.street import Street
+from tests.isolation.endpoints import API, DOCUMENT, HTTP_ENDPOINTS, HttpEndpoint
+from tests.isolation.parameters import variants
+from tests.isolation.responses import comparable
+from tests.isolation.tenants import Tenants
 from tests.support.service import BASE_URL
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -21,41 +21,43 @@ PUBLIC = [
 ]
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
-async def test_anothers_path_is_as_that_of_nobody(street: Street, operation: Operation) -> None:
-    """With all that is there named in it, or nothing; and nothing is changed."""
-    before = await street.rows(street.ada)
-    here, nowhere = street.ada.person.user_id, f"nobody-{uuid4()}"
-    ids = {place.name: street.ada.ids[place.noun] for place in operation.places if place.noun}
-    for stranger in street.strangers:
-        caller = (stranger, stranger.person.token)
-        for given in variants(operation.places):
-            existing = said(await street.ask(operation, caller, here, **given, **ids))
-            absent = said(await street.ask(operation, caller, nowhere, **given))
+@pytest.mark.parametrize("endpoint", HTTP_ENDPOINTS, ids=lambda endpoint: endpoint.name)
+async def test_foreign_path_responds_like_path_of_unknown_user(tenants: Tenants, endpoint: HttpEndpoint) -> None:
+    """With and without existing ids in the request. No row changes."""
+    before = await tenants.rows(tenants.ada)
+    existing_user, unknown_user = tenants.ada.user.user_id, f"nobody-{uuid4()}"
+    ids = {parameter.name: tenants.ada.ids[parameter.noun] for parameter in endpoint.parameters if parameter.noun}
+    for tenant in tenants.others:
+        caller = (tenant, tenant.user.token)
+        for values in variants(endpoint.parameters):
+            existing = comparable(await tenants.send(endpoint, caller, existing_user, **values, **ids))
+            absent = comparable(await tenants.send(endpoint, caller, unknown_user, **values))
             assert existing == absent
             assert existing[0] == 403
             assert b'"code":"wrong-user"' in existing[2]
 
-    assert await street.rows(street.ada) == before
+    assert await tenants.rows(tenants.ada) == before
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
-async def test_no_context_token_opens_any_path(street: Street, operation: Operation) -> None:
-    """Neither its own user's nor another's nor nobody's, and all of them with the same words."""
-    ada, bob = street.ada, street.bob
-    holders = [(one, secret) for one in (ada, bob) for secret in (one.secret, one.bound, "lk_nobodys")]
-    whose = [ada.person.user_id, bob.person.user_id, f"nobody-{uuid4()}"]
-    answers = [said(await street.ask(operation, holder, at)) for holder in holders for at in whose]
+@pytest.mark.parametrize("endpoint", HTTP_ENDPOINTS, ids=lambda endpoint: endpoint.name)
+async def test_context_token_is_rejected_on_every_http_path(tenants: Tenants, endpoint: HttpEndpoint) -> None:
+    """On the path of its own user, another user and an unknown user: with the same bytes."""
+    ada, bob = tenants.ada, tenants.bob
+    callers = [(tenant, secret) for tenant in (ada, bob) for secret in (tenant.secret, tenant.bound, "lk_nobodys")]
+    path_users = [ada.user.user_id, bob.user.user_id, f"nobody-{uuid4()}"]
+    answers = [comparable(await tenants.send(endpoint, caller, user)) for caller in callers for user in path_users]
 
     assert answers == [answers[0]] * len(answers)
     assert answers[0][0] == 401
 
 
 @pytest.mark.parametrize(("method", "path"), PUBLIC, ids=[path for _, path in PUBLIC])
-async def test_outside_the_api_everybody_is_told_the_same(street: Street, method: str, path: str) -> None:
-    """Whatever credential they bring."""
-    brought = [{}, *({"authorization": f"Bearer {one.person.token}"} for one in (street.ada, street.bob))]
-    told = [said(await street.client.send(httpx2.Request(method, BASE_URL + path, headers=one))) for one in brought]
+async def test_public_endpoint_responds_the_same_for_every_credential(tenants: Tenants, method: str, path: str) -> None:
+    credentials = [{}, *({"authorization": f"Bearer {tenant.user.token}"} for tenant in (tenants.ada, tenants.bob))]
+    responses = [
+        comparable(await tenants.client.send(httpx2.Request(method, BASE_URL + path, headers=headers)))
+        for headers in credentials
+    ]
 
-    assert told == [told[0]] * len(told)
-    assert not [mark for mark in street.ada.marks + street.bob.marks if mark in told[0][2]]
+    assert responses == [responses[0]] * len(responses)
+    assert not [mark for mark in tenants.ada.marks + tenants.bob.marks if mark in responses[0][2]]

@@ -1,0 +1,54 @@
+"""A model of the data that one user must have, built from the responses that the user received."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+Entity = dict[str, Any]
+
+NOUNS = ("conversation", "task", "artifact", "context_token")
+_WRITING_VERBS = {"add", "update", "complete", "revise", "save", "mint"}
+
+
+@dataclass
+class StateModel:
+    """Entities by noun and id, as last received. `turns` maps each turn to its conversation."""
+
+    entities: dict[str, dict[str, Entity]] = field(default_factory=lambda: {noun: {} for noun in NOUNS})
+    turns: dict[str, str] = field(default_factory=dict)
+
+    def ids(self, noun: str) -> list[str]:
+        """All ids of a noun. Path parameters call a context token `token`."""
+        if noun == "turn":
+            return list(self.turns)
+        return list(self.entities.get({"token": "context_token"}.get(noun, noun), {}))
+
+    def record(self, operation: str, entity: Entity, conversation_id: str | None) -> None:
+        """Record the result of an operation or tool. An entity without a conversation belongs to the given one."""
+        verb, _, noun = operation.partition("_")
+        if verb in _WRITING_VERBS:
+            known = self.entities[noun]
+            known[entity["id"]] = {"conversation_id": conversation_id, **known.get(entity["id"], {}), **entity}
+
+    def remove(self, noun: str, id: str) -> None:
+        """Record a deletion. A deleted conversation removes its turns, artifacts and tokens; its tasks remain."""
+        self.entities[noun].pop(id)
+        if noun != "conversation":
+            return
+        self.turns = {turn: conversation for turn, conversation in self.turns.items() if conversation != id}
+        for task in self.entities["task"].values():
+            task["conversation_id"] = None if task["conversation_id"] == id else task["conversation_id"]
+        for kind in ("artifact", "context_token"):
+            known = self.entities[kind]
+            self.entities[kind] = {key: entity for key, entity in known.items() if entity["conversation_id"] != id}
+
+    def record_turn(self, turn_id: str, conversation_id: str, calls: list[Entity]) -> None:
+        """Record a turn with the effects of its tool calls. An unknown conversation is a new one."""
+        self.turns[turn_id] = conversation_id
+        self.entities["conversation"].setdefault(conversation_id, {"id": conversation_id, "title": None})
+        for call in calls:
+            if call["is_error"]:
+                continue
+            if call["name"] == "delete_task":
+                self.remove("task", call["result"]["id"])
+            else:
+                self.record(call["name"], call["result"], conversation_id)
