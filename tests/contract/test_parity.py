@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import uuid4
 
-import httpx2
 import pytest
 import pytest_asyncio
 from mcp_types import CallToolResult, TextContent
 
+from tests.support.operations import OPERATIONS
 from tests.support.service import ApiUser, Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -34,7 +34,7 @@ async def wires(service: Service, ada: ApiUser) -> dict[str, Ask]:
         return result
 
     async def over_rest(tool: str, arguments: Answer) -> Answer:
-        answer = await ROUTES[tool](ada, dict(arguments))
+        answer = await OPERATIONS[tool].call(ada, arguments)
         if answer.is_success:
             found: Answer = answer.json() if answer.content else {}
             return found
@@ -50,21 +50,6 @@ def content(result: CallToolResult) -> Answer:
     told: Answer = json.loads(text.text)
     assert result.is_error or result.structured_content == told
     return told
-
-
-async def _update(person: ApiUser, given: Answer) -> httpx2.Response:
-    version = given.pop("version", None)
-    headers = {} if version is None else {"if-match": f'"{version}"'}
-    return await person.patch(f"tasks/{given.pop('task_id')}", json=given, headers=headers)
-
-
-ROUTES: dict[str, Callable[[ApiUser, Answer], Awaitable[httpx2.Response]]] = {
-    "add_task": lambda person, given: person.post("tasks", json=given),
-    "list_tasks": lambda person, given: person.get("tasks", params=given),
-    "complete_task": lambda person, given: person.post(f"tasks/{given['task_id']}/complete"),
-    "delete_task": lambda person, given: person.delete(f"tasks/{given['task_id']}"),
-    "update_task": _update,
-}
 
 
 @pytest.mark.parametrize("writer", WIRES)

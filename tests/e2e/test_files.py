@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.builders import TASK_GRANTS
 from tests.e2e.claude_service import (
     API_KEY,
     MESSAGE,
@@ -24,10 +25,10 @@ from tests.fakes.model_script import Step, calls, fails, says
 from tests.fakes.model_server import ModelServer, model_server
 from tests.polling import wait_until
 from tests.process_supervision import free_port
+from tests.support.tools import tools_granted_by
 
 PLACES = 2
 CROWD = 8
-TASK_TOOLS = ["add_task", "list_tasks", "complete_task", "delete_task", "update_task"]
 
 
 @pytest.fixture
@@ -212,7 +213,7 @@ async def test_the_cli_carries_ordinary_turns_where_it_is_asked_to(
         (task,) = await desk.items("tasks")
 
     assert (response.status_code, answer["agent"], answer["usage"]["requests"]) == (200, "claude", 2)
-    assert sorted(tool[0] for tool in model.requests[0].tools) == sorted(TASK_TOOLS)
+    assert sorted(tool[0] for tool in model.requests[0].tools) == sorted(tools_granted_by(*TASK_GRANTS))
     assert [call["result"] for call in answer["tool_calls"]] == [task]
     assert answer["artifacts"] == []
 

@@ -54,19 +54,19 @@ class ApiUser:
         return f"/api/{quote(self.user_id, safe='')}/{relative}"
 
     async def get(self, path: str, **options: Any) -> httpx2.Response:
-        return await self._request("GET", path, **options)
+        return await self.request("GET", path, **options)
 
     async def post(self, path: str, **options: Any) -> httpx2.Response:
-        return await self._request("POST", path, **options)
+        return await self.request("POST", path, **options)
 
     async def put(self, path: str, **options: Any) -> httpx2.Response:
-        return await self._request("PUT", path, **options)
+        return await self.request("PUT", path, **options)
 
     async def patch(self, path: str, **options: Any) -> httpx2.Response:
-        return await self._request("PATCH", path, **options)
+        return await self.request("PATCH", path, **options)
 
     async def delete(self, path: str, **options: Any) -> httpx2.Response:
-        return await self._request("DELETE", path, **options)
+        return await self.request("DELETE", path, **options)
 
     @asynccontextmanager
     async def stream(self, method: str, path: str, **options: Any) -> AsyncIterator[httpx2.Response]:
@@ -96,7 +96,7 @@ class ApiUser:
         items: list[dict[str, Any]] = response.json()["items"]
         return items
 
-    async def _request(self, method: str, path: str, **options: Any) -> httpx2.Response:
+    async def request(self, method: str, path: str, **options: Any) -> httpx2.Response:
         headers = {"authorization": f"Bearer {self.token}", **options.pop("headers", {})}
         return await self.client.request(method, self.path(path), headers=headers, **options)
 

@@ -1,13 +1,11 @@
-"""Bad input for every operation of the published schema: refused in words, nothing stored, and the service goes on.
+"""Invalid input to every operation: it is refused with an explanation, stores nothing and does not harm the service.
 
-What is sent is made from the schema, so an operation that is added is covered too.
+The input is made from the published schema, so a new operation is covered without an edit.
 """
 
-import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,74 +13,18 @@ from typing import Any
 import asyncpg
 import httpx2
 import pytest
-from uuid_utils.compat import uuid7
 
 from latchkey.infrastructure.database.schema import metadata
-from tests.fuzz.spoiling import WRONG_IDS, resolved, right, wrong_bodies, wrong_values
+from tests.support.operations import OPERATIONS, Operation, create_one_of_each, each_operation
 from tests.support.published_schema import DOCUMENT
+from tests.support.schema_examples import INVALID_IDS, example, invalid_bodies, invalid_values
 from tests.support.service import ApiUser, Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-API = "/api/{user_id}/"
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND", "BREW"]
 COUNTED = {"allowances"}
 """What a refused request may change: how many there were."""
-
-
-@dataclass(frozen=True)
-class Operation:
-    """One that is published, with what it takes."""
-
-    method: str
-    path: str
-    said: dict[str, Any]
-
-    @property
-    def body(self) -> dict[str, Any] | None:
-        content = self.said.get("requestBody", {}).get("content", {})
-        schema: dict[str, Any] | None = next((media["schema"] for media in content.values()), None)
-        return schema
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"content-type": next(iter(self.said["requestBody"]["content"]))} if self.body else {}
-
-    @property
-    def content(self) -> bytes | None:
-        return json.dumps(right(self.body, DOCUMENT)).encode() if self.body else None
-
-    def parameters(self, where: str) -> dict[str, dict[str, Any]]:
-        found = [resolved(one, DOCUMENT) for one in self.said.get("parameters", [])]
-        return {one["name"]: one["schema"] for one in found if one["in"] == where and one["name"] != "user_id"}
-
-    def below(self, ids: dict[str, str]) -> str:
-        return self.path.removeprefix(API).format_map({**dict.fromkeys(self.parameters("path"), str(uuid7())), **ids})
-
-
-OPERATIONS = {
-    operation["operationId"]: Operation(method.upper(), path, operation)
-    for path, methods in DOCUMENT["paths"].items()
-    for method, operation in methods.items()
-    if path.startswith(API)
-}
-
-
-def those_with(has: Callable[[Operation], Any]) -> pytest.MarkDecorator:
-    chosen = {name: one for name, one in OPERATIONS.items() if has(one)}
-    return pytest.mark.parametrize("operation", chosen.values(), ids=chosen)
-
-
-async def belongings(person: ApiUser) -> dict[str, str]:
-    """One of everything, by the names that paths have for them."""
-    answer = await person.chat("Hello")
-    return {
-        "conversation_id": answer["conversation_id"],
-        "turn_id": answer["turn_id"],
-        "task_id": (await person.create("tasks", title="Buy milk"))["id"],
-        "artifact_id": (await person.create("artifacts", title="Plan", content_markdown="# Plan"))["id"],
-        "token_id": (await person.create("context-tokens", grants=["tasks:read"]))["id"],
-    }
 
 
 async def stored(url: str, person: ApiUser) -> list[str]:
@@ -118,15 +60,15 @@ def explained(refused: httpx2.Response) -> bool:
     return bool(problem["detail"]) and all(fault["path"] and fault["message"] for fault in problem.get("errors", []))
 
 
-@those_with(lambda one: one.body is not None)
+@each_operation(lambda one: one.body_schema)
 async def test_a_body_that_is_not_what_it_should_be(
     service: Service, shared_database_url: str, ada: ApiUser, operation: Operation
 ) -> None:
-    below = operation.below(await belongings(ada))
+    below = operation.path_with(await create_one_of_each(ada))
     before = await stored(shared_database_url, ada)
     answers = {
         name: await sent(ada, operation, below, content=content)
-        for name, content in wrong_bodies(operation.body or {}, DOCUMENT)
+        for name, content in invalid_bodies(operation.body_schema or {}, DOCUMENT)
     }
 
     assert len(answers) > 50
@@ -136,11 +78,11 @@ async def test_a_body_that_is_not_what_it_should_be(
     assert (await service.client.get("/health/ready")).status_code == 200
 
 
-@those_with(lambda one: one.body is not None)
+@each_operation(lambda one: one.body_schema)
 async def test_a_body_of_another_kind_than_its_headers_say(
     shared_database_url: str, ada: ApiUser, operation: Operation
 ) -> None:
-    below = operation.below(await belongings(ada))
+    below = operation.path_with(await create_one_of_each(ada))
     before = await stored(shared_database_url, ada)
     kinds = [
         *("", "text/plain", "application/xml", "application/x-www-form-urlencoded", "multipart/form-data", "*/*"),
@@ -167,12 +109,12 @@ WRONG_NUMBERS = [
 def wrong_queries(operation: Operation) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """The name of what is wrong, and the query."""
     for name, schema in operation.parameters("query").items():
-        wrong = [one for one in wrong_values(schema, DOCUMENT) if isinstance(one, str) and len(one) < 1000]
+        wrong = [one for one in invalid_values(schema, DOCUMENT) if isinstance(one, str) and len(one) < 1000]
         if schema.get("type") == "integer":
             wrong = [*WRONG_NUMBERS, str(schema["minimum"] - 1), str(schema["maximum"] + 1)]
         for value in (*wrong, "", "\x00", "\ud7ff", "NULL"):
             yield name, [(name, value)]
-        value = str(right(schema, DOCUMENT))
+        value = str(example(schema, DOCUMENT))
         yield name, [(name, value), (name, value)]
         yield name, [(name, value), (name, "")]
         yield f"{name}[]", [(f"{name}[]", value)]
@@ -181,12 +123,12 @@ def wrong_queries(operation: Operation) -> Iterator[tuple[str, list[tuple[str, s
         yield name, [(name, "-5")]
 
 
-@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+@each_operation()
 async def test_a_query_that_is_not_what_it_should_be(
     shared_database_url: str, ada: ApiUser, operation: Operation
 ) -> None:
     """The parameter is named; who asks for something that there is not is not answered as if they had not asked."""
-    below = operation.below(await belongings(ada))
+    below = operation.path_with(await create_one_of_each(ada))
     before = await stored(shared_database_url, ada)
     queries = list(wrong_queries(operation))
     answers = [(name, query, await sent(ada, operation, below, params=query)) for name, query in queries]
@@ -205,11 +147,11 @@ WRONG_HEADERS = {
 TWICE = {"If-Match": '"1"', "Idempotency-Key": "key", "Last-Event-ID": "1"}
 
 
-@those_with(lambda one: one.parameters("header"))
+@each_operation(lambda one: one.parameters("header"))
 async def test_a_header_that_is_not_what_it_should_be(
     shared_database_url: str, ada: ApiUser, operation: Operation
 ) -> None:
-    below = operation.below(await belongings(ada))
+    below = operation.path_with(await create_one_of_each(ada))
     before = await stored(shared_database_url, ada)
     for name in operation.parameters("header"):
         wrong = [
@@ -224,33 +166,33 @@ async def test_a_header_that_is_not_what_it_should_be(
     assert await stored(shared_database_url, ada) == before
 
 
-@those_with(lambda one: one.parameters("path"))
+@each_operation(lambda one: one.parameters("path"))
 async def test_an_id_that_is_none(shared_database_url: str, ada: ApiUser, operation: Operation) -> None:
     """Not there, also if it is the id of something there, written in a way that is not how ids are written."""
-    ids = await belongings(ada)
+    ids = await create_one_of_each(ada)
     before = await stored(shared_database_url, ada)
     for name in operation.parameters("path"):
         others = [f"{{{ids[name]}}}", f"urn:uuid:{ids[name]}", ids[name].replace("-", ""), ids[name] + "%00"]
         odd = ["%2e%2e", "..%2f..", "%00", "%ff", "%F0%9F%A5%9B", "x" * 5000, "00000000-0000-0000-0000-000000000000"]
         strangers = ["01a1f88f-b877-457a-8488-188f3c989d6d", "*", "me", "%7B%7B7*7%7D%7D", "'%20OR%201=1--"]
         answers = {
-            id: await sent(ada, operation, operation.below({**ids, name: id}))
-            for id in [*others, *odd, *strangers, *(one for one in WRONG_IDS if one)]
+            id: await sent(ada, operation, operation.path_with({**ids, name: id}))
+            for id in [*others, *odd, *strangers, *(one for one in INVALID_IDS if one)]
         }
         assert {id: one.status_code for id, one in answers.items() if one.status_code != 404} == {}
         assert {one.json()["code"] for one in answers.values()} == {"not-found"}
     assert await stored(shared_database_url, ada) == before
 
 
-@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+@each_operation()
 async def test_a_user_who_is_none(shared_database_url: str, ada: ApiUser, operation: Operation) -> None:
     """Whatever stands in the path where a user should, behind it nobody's things are reached."""
-    ids = await belongings(ada)
+    ids = await create_one_of_each(ada)
     before = await stored(shared_database_url, ada)
     odd = [".", "..", "%2e%2e", "%2F", "%00", "%ff", "null", "*", "undefined", "x" * 129, "x" * 9000, "%F0%9F%A5%9B"]
     near = [f"{ada.user_id}%00", f"{ada.user_id}%20", f"{ada.user_id}%2F..", ada.user_id.upper(), f"%2e/{ada.user_id}"]
     answers = {}
-    for whose, below in product([*odd, *near], [operation.below(ids)]):
+    for whose, below in product([*odd, *near], [operation.path_with(ids)]):
         url = httpx2.URL(f"http://127.0.0.1:8000/api/{whose}/{below}")
         headers = {**operation.headers, "authorization": f"Bearer {ada.token}"}
         answers[whose] = await ada.client.request(operation.method, url, headers=headers, content=operation.content)
@@ -264,7 +206,7 @@ async def test_a_user_who_is_none(shared_database_url: str, ada: ApiUser, operat
 async def test_a_method_that_is_not_taken(shared_database_url: str, ada: ApiUser, path: str) -> None:
     """Nor by way of a header that some servers take for one; and those that are taken are told, all of them."""
     taken = {one.method for one in OPERATIONS.values() if one.path == path}
-    below = next(one for one in OPERATIONS.values() if one.path == path).below(await belongings(ada))
+    below = next(one for one in OPERATIONS.values() if one.path == path).path_with(await create_one_of_each(ada))
     headers = {"authorization": f"Bearer {ada.token}", "content-type": "application/json"}
     before = await stored(shared_database_url, ada)
     for method in METHODS:
@@ -282,12 +224,12 @@ async def test_a_method_that_is_not_taken(shared_database_url: str, ada: ApiUser
     assert await stored(shared_database_url, ada) == before
 
 
-@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+@each_operation()
 async def test_two_credentials_are_none(
     shared_database_url: str, ada: ApiUser, bob: ApiUser, operation: Operation
 ) -> None:
     """Whichever of them a proxy in front has looked at."""
-    below = operation.below(await belongings(ada))
+    below = operation.path_with(await create_one_of_each(ada))
     before = await stored(shared_database_url, ada)
     others = [bob.token, ada.token, "x"]
     answers = [await sent(ada, operation, below, added=[("authorization", f"Bearer {one}")]) for one in others]

@@ -242,7 +242,7 @@ async def test_who_is_refused_very_often_waits_for_it_and_nobody_else_does(
 ) -> None:
     """As many were refused just now as are refused at once."""
     monkeypatch.setattr(brake, "_PAUSE_S", (TIMEOUT_S, TIMEOUT_S))
-    held = service.asgi._brake
+    held = service.asgi._throttle
     monkeypatch.setattr(held, "_free", -1e6)
     before = held._at
     one_more = asyncio.create_task(service.client.get("/api/ada/tasks"))

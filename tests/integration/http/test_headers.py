@@ -2,9 +2,8 @@
 
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import httpx2
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from tests.fakes.model_script import fails
 from tests.fakes.model_server import ModelServer
 from tests.integration.http.test_trouble import execute
+from tests.support.operations import OPERATIONS, create_one_of_each
 from tests.support.published_schema import DOCUMENT
 from tests.support.service import ApiUser, Service, over_socket, run_service, settings_for
 
@@ -28,7 +28,6 @@ PROTECTION = {
 """Each of them once: browsers take two that differ for none, or for both."""
 ABSENT = {"x-powered-by", "strict-transport-security"}
 _ID = re.compile(r"{\w+}")
-NOBODYS_ID = "01a1f88f-b877-757a-8488-188f3c989d6d"
 PROVIDER = {
     "LATCHKEY_AUTH_SECRET": "",
     "LATCHKEY_AUTH_JWKS_URL": "https://auth.example/jwks",
@@ -70,29 +69,14 @@ async def overheard(client: httpx2.AsyncClient) -> AsyncIterator[list[httpx2.Res
     client.event_hooks["response"].remove(hear)
 
 
-async def use_everything(ada: ApiUser) -> None:
-    """Each operation of the API, as it is meant to be used."""
-    chat = await ada.chat('/add_task {"title": "Buy milk"}')
-    place, turn = f"conversations/{chat['conversation_id']}", f"turns/{chat['turn_id']}"
-    spare = (await ada.create("conversations", title="Spare"))["id"]
-    task, other = [(await ada.create("tasks", title=title))["id"] for title in ("Tea", "Salt")]
-    paper = (await ada.create("artifacts", title="<script>", content_markdown="<script>alert(1)</script>"))["id"]
-    token = (await ada.create("context-tokens", grants=["tasks:read"]))["id"]
-    for path in (
-        *("conversations", place, f"{place}/messages", f"{place}/turns", turn, f"{turn}/events", "tasks"),
-        *(f"tasks/{task}", "artifacts", f"artifacts/{paper}", f"artifacts/{paper}/versions"),
-        *(f"artifacts/{paper}/content", "context-tokens"),
-    ):
-        await ada.get(path)
-    await ada.patch(place, json={"title": "Shopping"})
-    await ada.patch(f"tasks/{task}", json={"title": "Green tea"})
-    await ada.put(f"artifacts/{paper}", json={"content_markdown": "2"})
-    await ada.post(f"tasks/{task}/complete")
-    await ada.post(f"{turn}/cancel")
-    for path in (f"tasks/{other}", f"artifacts/{paper}", f"context-tokens/{token}", f"conversations/{spare}"):
-        await ada.delete(path)
-    for path in ("/health/live", "/health/ready", "/schema/openapi.json"):
-        await ada.client.get(path)
+async def call_every_operation(user: ApiUser) -> None:
+    """Call each published operation with valid input, each on new entities."""
+    for operation in OPERATIONS.values():
+        path = operation.path_with(await create_one_of_each(user))
+        await user.request(operation.method, path, content=operation.content, headers=operation.headers)
+    for path, methods in DOCUMENT["paths"].items():
+        if "get" in methods and not path.startswith(("/api/", "/.well-known/")):
+            await user.client.get(path)
 
 
 async def ask_for_metadata(database_url: str) -> list[httpx2.Response]:
@@ -104,7 +88,7 @@ async def ask_for_metadata(database_url: str) -> list[httpx2.Response]:
 
 async def test_every_operation_that_succeeds(service: Service, ada: ApiUser, shared_database_url: str) -> None:
     async with overheard(service.client) as heard:
-        await use_everything(ada)
+        await call_every_operation(ada)
     metadata = await ask_for_metadata(shared_database_url)
     answers = [answer for answer in [*heard, *metadata] if answer.is_success]
     asked = [f"{answer.request.method.lower()} {answer.request.url.path}" for answer in answers]
@@ -118,16 +102,13 @@ async def test_every_operation_that_is_refused(service: Service, ada: ApiUser) -
     """For want of a token, for another's token, for an id that is nobody's, for a body that is none."""
     stranger = ApiUser("somebody-else", ada.token, ada.client)
     async with overheard(service.client) as heard:
-        for path, methods in DOCUMENT["paths"].items():
-            below = path.removeprefix("/api/{user_id}/")
-            ids = dict.fromkeys(("task_id", "artifact_id", "turn_id", "conversation_id", "token_id"), NOBODYS_ID)
-            for method in methods if below != path else ():
-                ask: Callable[..., Awaitable[Any]] = getattr(ada, method)
-                await ask(below.format(**ids), headers={"authorization": ""})
-                await ask(below.format(**ids), headers={"authorization": "Bearer no.such.token"})
-                await ask(below.format(**ids))
-                await ask(below.format(**ids), params={"limit": "none"})
-                await getattr(stranger, method)(below.format(**ids))
+        for operation in OPERATIONS.values():
+            method, path = operation.method, operation.path_with({})
+            await ada.request(method, path, headers={"authorization": ""})
+            await ada.request(method, path, headers={"authorization": "Bearer no.such.token"})
+            await ada.request(method, path)
+            await ada.request(method, path, params={"limit": "none"})
+            await stranger.request(method, path)
 
     assert {401, 403, 404, 422} <= {answer.status_code for answer in heard}
     assert unprotected(heard) == []

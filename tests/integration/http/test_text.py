@@ -7,10 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz.spoiling import resolved, right
-from tests.integration.http.test_bad_input import OPERATIONS, Operation, belongings
 from tests.support.event_stream import answer_text, stream_chat
+from tests.support.operations import Operation, create_one_of_each, each_operation
 from tests.support.published_schema import DOCUMENT
+from tests.support.schema_examples import resolve
 from tests.support.service import ApiUser, Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -91,26 +91,21 @@ async def test_a_token_stream_of_what_a_model_is_told_is_not_changed_either(ada:
 
 def texts_of(operation: Operation) -> list[str]:
     """The members of its body that are free text."""
-    properties = resolved(operation.body or {}, DOCUMENT)["properties"]
+    if operation.body_schema is None:
+        return []
+    properties = resolve(operation.body_schema, DOCUMENT)["properties"]
     kinds = {name: one.get("anyOf", [one])[0] for name, one in properties.items()}
     return [name for name, one in kinds.items() if one.get("type") == "string" and "format" not in one]
 
 
-WRITING = {name: one for name, one in OPERATIONS.items() if one.body and texts_of(one)}
-
-
-@pytest.mark.parametrize("operation", WRITING.values(), ids=WRITING)
+@each_operation(texts_of)
 async def test_every_text_of_every_operation_comes_back_as_it_was(ada: ApiUser, operation: Operation) -> None:
     """In its answer, and where it is read afterwards."""
     for text in TEXTS.values():
-        below = operation.below(await belongings(ada))
-        body = {**right(operation.body or {}, DOCUMENT), **dict.fromkeys(texts_of(operation), text)}
-        answer = await ada.client.request(
-            operation.method,
-            ada.path(below),
-            headers={**operation.headers, "authorization": f"Bearer {ada.token}"},
-            content=json.dumps(body, ensure_ascii=False).encode(),
-        )
+        path = operation.path_with(await create_one_of_each(ada))
+        body = {**(operation.body or {}), **dict.fromkeys(texts_of(operation), text)}
+        content = json.dumps(body, ensure_ascii=False).encode()
+        answer = await ada.request(operation.method, path, headers=operation.headers, content=content)
         assert answer.status_code in {200, 201}, answer.text
         assert [name for name in texts_of(operation) if name != "message" and answer.json()[name] != text] == []
         if where := answer.headers.get("location"):

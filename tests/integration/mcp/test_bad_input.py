@@ -13,9 +13,9 @@ from jsonschema import Draft202012Validator
 from latchkey.application.artifacts import list_artifacts
 from latchkey.application.tasks import list_tasks
 from latchkey.interfaces.mcp.tools import TOOLS
-from tests.fuzz.spoiling import right, wrong_bodies
 from tests.integration.mcp.house import ADDRESS, ME, House
 from tests.integration.mcp.wire import call, headers, message, post
+from tests.support.schema_examples import example, invalid_bodies
 
 IDS: list[Any] = [1.5, True, [], {}, [1]]
 METHODS: list[Any] = [None, 5, True, [], {}, "", "x" * 100_000, "\x00", "tools/call\n", "TOOLS/LIST", "__init__", "é"]
@@ -63,7 +63,7 @@ async def test_arguments_that_are_not_what_they_should_be(house: House, era: str
     good = json.dumps(call(era, tool, "ARGUMENTS")).encode()
     answers = {}
     async with house.http() as http:
-        for name, arguments in wrong_bodies(schema, schema):
+        for name, arguments in invalid_bodies(schema, schema):
             if allowed(arguments, judge):
                 continue
             body = good.replace(b'"ARGUMENTS"', arguments or b" ")
@@ -183,4 +183,4 @@ def test_what_is_right_is_right() -> None:
     """What is made wrong was right before, of every tool."""
     for tool in TOOLS.values():
         schema = tool.listing["inputSchema"]
-        Draft202012Validator(schema).validate(right(schema, schema))
+        Draft202012Validator(schema).validate(example(schema, schema))

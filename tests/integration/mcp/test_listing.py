@@ -8,11 +8,7 @@ from jsonschema import Draft202012Validator
 from latchkey.domain.credentials import Grant
 from tests.integration.mcp.house import ME, House, Way
 from tests.integration.mcp.wire import message, post
-
-NAMES = [
-    *("add_task", "list_tasks", "complete_task", "delete_task", "update_task"),
-    *("save_artifact", "list_artifacts", "get_artifact"),
-]
+from tests.support.tools import TOOLS, tools_granted_by
 
 
 def objects_in(schema: Any) -> list[dict[str, Any]]:
@@ -29,7 +25,7 @@ async def test_the_tools_are_shown_in_their_order_with_titles_and_schemas(house:
     async with way(house, await house.secret(*Grant)) as client:
         tools = (await client.list_tools()).tools
 
-    assert [tool.name for tool in tools] == NAMES
+    assert [tool.name for tool in tools] == list(TOOLS)
     for tool in tools:
         assert tool.title
         assert ("document" if "artifact" in tool.name else "to-do task") in (tool.description or "")
@@ -40,40 +36,28 @@ async def test_the_tools_are_shown_in_their_order_with_titles_and_schemas(house:
             assert all(found["additionalProperties"] is False for found in objects_in(schema))
 
 
-async def test_annotations_say_what_a_tool_does_to_what_is_kept(house: House, way: Way) -> None:
+async def test_annotations_are_those_published_and_agree_with_what_the_tool_does(house: House, way: Way) -> None:
+    """By its verb: reading is idempotent and destroys nothing, adding is not idempotent, deleting is destructive."""
     async with way(house, await house.secret(*Grant)) as client:
         tools = {tool.name: tool.annotations for tool in (await client.list_tools()).tools}
-    shown = {
-        name: (hints.read_only_hint, hints.destructive_hint, hints.idempotent_hint, hints.open_world_hint)
-        for name, hints in tools.items()
-        if hints
-    }
 
-    assert shown == {
-        "add_task": (False, False, False, False),
-        "list_tasks": (True, False, True, False),
-        "complete_task": (False, False, True, False),
-        "delete_task": (False, True, True, False),
-        "update_task": (False, True, True, False),
-        "save_artifact": (False, False, False, False),
-        "list_artifacts": (True, False, True, False),
-        "get_artifact": (True, False, True, False),
-    }
+    for name, hints in tools.items():
+        assert hints
+        assert hints.model_dump(by_alias=True, exclude_none=True) == TOOLS[name]["annotations"]
+        assert hints.open_world_hint is False
+        assert hints.read_only_hint is name.startswith(("list_", "get_"))
+        assert hints.destructive_hint is name.startswith(("delete_", "update_"))
+        assert hints.idempotent_hint is not name.startswith(("add_", "save_"))
 
 
-@pytest.mark.parametrize(
-    ("grant", "names"),
-    [
-        (Grant.TASKS_READ, ["list_tasks"]),
-        (Grant.TASKS_WRITE, ["add_task", "complete_task", "delete_task", "update_task"]),
-        (Grant.ARTIFACTS_READ, ["list_artifacts", "get_artifact"]),
-        (Grant.ARTIFACTS_WRITE, ["save_artifact"]),
-        (Grant.CONVERSATIONS_READ, []),
-    ],
-)
-async def test_a_token_is_shown_what_it_grants(house: House, way: Way, grant: Grant, names: list[str]) -> None:
+@pytest.mark.parametrize("grant", Grant)
+async def test_tools_list_with_one_grant_shows_the_tools_of_that_grant(house: House, way: Way, grant: Grant) -> None:
     async with way(house, await house.secret(grant)) as client:
-        assert [tool.name for tool in (await client.list_tools()).tools] == names
+        assert [tool.name for tool in (await client.list_tools()).tools] == tools_granted_by(grant)
+
+
+def test_every_tool_is_granted_by_exactly_one_grant() -> None:
+    assert sorted(name for grant in Grant for name in tools_granted_by(grant)) == sorted(TOOLS)
 
 
 async def test_a_person_is_shown_everything_without_a_transaction(house: House, era: str) -> None:
@@ -83,7 +67,7 @@ async def test_a_person_is_shown_everything_without_a_transaction(house: House, 
     async with house.http() as http:
         answer = await post(http, era, message(era, "tools/list"), house.jwt())
 
-    assert [tool["name"] for tool in answer.json()["result"]["tools"]] == NAMES
+    assert [tool["name"] for tool in answer.json()["result"]["tools"]] == list(TOOLS)
     assert house.units.opened == []
 
 

@@ -14,7 +14,7 @@ from tests.integration.mcp.wire import message, post
 
 NAMES = ["latchkey/callId", "claudecode/toolUseId"]
 PLAN = {"title": 'The "plan" | one', "content_markdown": "# Plan"}
-EVERYTHING = [Grant.TASKS_READ, Grant.TASKS_WRITE, Grant.ARTIFACTS_READ, Grant.ARTIFACTS_WRITE]
+EVERYTHING = list(Grant)
 
 
 def named(id: str, name: str = NAMES[0]) -> RequestParamsMeta:

@@ -11,8 +11,10 @@ from mcp import Client, MCPError, StdioServerParameters
 
 from latchkey.application.context_tokens import revoke_context_token
 from latchkey.domain.credentials import TokenSecret
+from tests.builders import TASK_GRANTS
 from tests.integration.mcp.house import ME, House
 from tests.integration.mcp.wire import ERAS, call, message, notification
+from tests.support.tools import tools_granted_by
 
 LATCHKEY = Path(sys.executable).with_name("latchkey")
 
@@ -43,7 +45,7 @@ async def test_a_client_uses_the_tools_of_its_token(house: House, database_url: 
         added = await client.call_tool("add_task", {"title": "Buy milk"})
         listed = await client.call_tool("list_tasks")
 
-    assert names == ["add_task", "list_tasks", "complete_task", "delete_task", "update_task"]
+    assert names == tools_granted_by(*TASK_GRANTS)
     assert listed.structured_content["items"] == [added.structured_content]
 
 
