@@ -1,4 +1,4 @@
-"""Writes the budget anew, from what is measured now: `python -m tests.costs`."""
+"""Measures all operations and writes the budget: `python -m tests.costs`."""
 
 from collections.abc import Iterator
 from typing import get_args
@@ -8,27 +8,27 @@ from msgspec.structs import asdict
 
 from bench.stage import Kind, stage
 from latchkey.infrastructure.database.migrations import upgrade
-from tests.costs.budget import FILE, HEAD
-from tests.costs.figures import Cost
-from tests.costs.measuring import measured
+from tests.costs.budget import FILE, HEADER
+from tests.costs.measure import Cost
+from tests.costs.subprocess_measurement import measure_in_subprocess
 
 
 def main() -> None:
-    lines = [line for kind in get_args(Kind) for line in _section(kind, _costs(kind))]
-    FILE.write_text("\n".join([HEAD, *lines]))
+    lines = [line for kind in get_args(Kind) for line in _section(kind, _measure(kind))]
+    FILE.write_text("\n".join([HEADER, *lines]))
     click.echo(f"Written: {FILE}")
 
 
-def _costs(kind: Kind) -> dict[str, Cost]:
-    with stage(kind) as on, on.database("latchkey") as url:
+def _measure(kind: Kind) -> dict[str, Cost]:
+    with stage(kind) as environment, environment.database("latchkey") as url:
         upgrade(url)
-        return measured(url, on.model_url, on.folder / "costs.log")
+        return measure_in_subprocess(url, environment.model_url, environment.folder / "costs.log")
 
 
 def _section(kind: Kind, costs: dict[str, Cost]) -> Iterator[str]:
     yield f"[{kind}]"
     for name, cost in costs.items():
-        numbers = ", ".join(f"{what} = {number}" for what, number in asdict(cost).items())
+        numbers = ", ".join(f"{key} = {number}" for key, number in asdict(cost).items())
         yield f"{name} = {{ {numbers} }}"
     yield ""
 

@@ -1,4 +1,4 @@
-"""A model that answers at once."""
+"""A scripted model that answers at once."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The operations whose costs are watched, asked of the ASGI application itself: no socket, and no client's own work."""
+"""The measured operations, called through the ASGI application: without a socket and without the work of a client."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 HISTORY_TURNS = 25
-"""Fifty messages."""
+"""Two messages each."""
 ITEMS = 50
 
 _MCP = {"accept": "application/json, text/event-stream", "mcp-protocol-version": "2026-07-28"}
@@ -16,15 +16,16 @@ _META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelconte
 
 
 @dataclass
-class Caller:
-    """Somebody with 50 tasks, and with a conversation of 50 messages once they have been `settled`."""
+class AsgiUser:
+    """A user of the ASGI application."""
 
     app: Any
     user: str
     token: str
     conversation: str = ""
 
-    async def settled(self) -> None:
+    async def create_data(self) -> None:
+        """Create 50 tasks, and a conversation of 50 messages."""
         for number in range(ITEMS):
             await self.post("tasks", {"title": f"Task {number}"})
         self.conversation = (await self.post("chat", {"message": "add 1 task"}))["conversation_id"]
@@ -32,10 +33,10 @@ class Caller:
             await self.chat("add 1 task", self.conversation)
 
     async def post(self, path: str, body: Any) -> Any:
-        return await self._ask("POST", f"/api/{self.user}/{path}", body)
+        return await self._request("POST", f"/api/{self.user}/{path}", body)
 
     async def get(self, path: str) -> Any:
-        return await self._ask("GET", f"/api/{self.user}/{path}?limit={ITEMS}")
+        return await self._request("GET", f"/api/{self.user}/{path}?limit={ITEMS}")
 
     async def chat(self, message: str, conversation: str | None = None) -> Any:
         return await self.post("chat", {"message": message, "conversation_id": conversation})
@@ -44,28 +45,33 @@ class Caller:
         params = {"name": tool, "arguments": arguments, "_meta": _META}
         body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
         headers = {**_MCP, "mcp-method": "tools/call", "mcp-name": tool}
-        return (await self._ask("POST", "/mcp", body, headers))["result"]["structuredContent"]
+        return (await self._request("POST", "/mcp", body, headers))["result"]["structuredContent"]
 
-    async def _ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
-        raw = b"" if body is None else msgspec.json.encode(body)
-        said = {"host": "127.0.0.1:8000", "authorization": f"Bearer {self.token}", "content-type": "application/json"}
-        said = {**said, "content-length": str(len(raw)), **(headers or {})}
-        answer = await _answered(self.app, _scope(method, path, said), raw)
-        assert answer[0] in {200, 201}, answer
-        return msgspec.json.decode(answer[1])
+    async def _request(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
+        content = b"" if body is None else msgspec.json.encode(body)
+        all_headers = {
+            "host": "127.0.0.1:8000",
+            "authorization": f"Bearer {self.token}",
+            "content-type": "application/json",
+            "content-length": str(len(content)),
+            **(headers or {}),
+        }
+        status, response = await _send(self.app, _scope(method, path, all_headers), content)
+        assert status in {200, 201}, (status, response)
+        return msgspec.json.decode(response)
 
 
-Operation = Callable[[Caller], Awaitable[Any]]
+Operation = Callable[[AsgiUser], Awaitable[Any]]
 
 OPERATIONS: dict[str, Operation] = {
-    "rest_add_task": lambda me: me.post("tasks", {"title": "Buy milk", "description": "from a test"}),
-    "rest_list_tasks": lambda me: me.get("tasks"),
-    "rest_get_messages": lambda me: me.get(f"conversations/{me.conversation}/messages"),
-    "mcp_add_task": lambda me: me.call("add_task", title="Buy milk"),
-    "mcp_list_tasks": lambda me: me.call("list_tasks"),
-    "chat_turn_no_tool": lambda me: me.chat("hello"),
-    "chat_turn_one_tool": lambda me: me.chat("add 1 task"),
-    "chat_turn_one_tool_history": lambda me: me.chat("add 1 task", me.conversation),
+    "rest_add_task": lambda user: user.post("tasks", {"title": "Buy milk", "description": "from a test"}),
+    "rest_list_tasks": lambda user: user.get("tasks"),
+    "rest_get_messages": lambda user: user.get(f"conversations/{user.conversation}/messages"),
+    "mcp_add_task": lambda user: user.call("add_task", title="Buy milk"),
+    "mcp_list_tasks": lambda user: user.call("list_tasks"),
+    "chat_turn_no_tool": lambda user: user.chat("hello"),
+    "chat_turn_one_tool": lambda user: user.chat("add 1 task"),
+    "chat_turn_one_tool_history": lambda user: user.chat("add 1 task", user.conversation),
 }
 
 
@@ -88,15 +94,16 @@ def _scope(method: str, path: str, headers: dict[str, str]) -> dict[str, Any]:
     }
 
 
-async def _answered(app: Any, scope: dict[str, Any], body: bytes) -> tuple[int, bytes]:
-    left = [{"type": "http.request", "body": body, "more_body": False}]
-    sent: list[Any] = []
+async def _send(app: Any, scope: dict[str, Any], content: bytes) -> tuple[int, bytes]:
+    """Status and body of the response."""
+    pending = [{"type": "http.request", "body": content, "more_body": False}]
+    messages: list[Any] = []
 
     async def receive() -> Any:
-        return left.pop() if left else await asyncio.Event().wait()  # a client that stays
+        return pending.pop() if pending else await asyncio.Event().wait()  # the client does not disconnect
 
     async def send(message: Any) -> None:
-        sent.append(message)
+        messages.append(message)
 
     await app(scope, receive, send)
-    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:])
+    return messages[0]["status"], b"".join(message.get("body", b"") for message in messages[1:])
