@@ -28,7 +28,7 @@ from latchkey.infrastructure.database.sql import statements as prepared
 from latchkey.infrastructure.database.sql import tenant_guard as guard
 from latchkey.infrastructure.database.sql.dialects import RUNTIME_ROLE, PostgreSQL
 from latchkey.interfaces.auth import owner_of
-from latchkey.interfaces.http import requests as request
+from latchkey.interfaces.http import guards
 from latchkey.interfaces.mcp.tool_schema import ToolBinding
 
 Connection = Request[Any, Any, Any]
@@ -160,15 +160,15 @@ def _replace(replacement: Any, name: str, *targets: Any) -> None:
 
 
 def _replace_path_check(owner: Callable[[Connection], Any]) -> None:
-    check_owner = request.check_owner
+    authenticate = guards.authenticate
 
     async def check_nothing(connection: Connection) -> None:
         try:
-            await check_owner(connection)
+            await authenticate(connection)
         except WrongUser:
             connection.scope["user"] = await owner(connection)
 
-    _replace(check_nothing, "check_owner", request)
+    _replace(check_nothing, "authenticate", guards)
 
 
 def _replace_token_lookup(is_alive: Callable[[Any], Any]) -> None:

@@ -24,7 +24,7 @@ from latchkey.config import Settings
 from latchkey.domain.errors import Unavailable
 from latchkey.infrastructure.database.revision import is_at_head
 from latchkey.infrastructure.identity.jwks import JwksIdentity
-from latchkey.interfaces.http.app import Parts, create_app
+from latchkey.interfaces.http.app import HttpServices, create_app
 from latchkey.interfaces.http.middleware.security import SecurityMiddleware
 from latchkey.interfaces.http.routes.resource_metadata import PATH as METADATA_PATH
 from latchkey.interfaces.http.routes.resource_metadata import ResourceMetadata
@@ -50,12 +50,12 @@ def create_asgi(settings: Settings, host: str, port: int) -> ASGIApp:
     endpoint = McpEndpoint(core.mcp_server, core.dispatcher, identity, f"{public_url}/mcp", metadata_url)
     runner = _runner(settings, core, agents)
     subscriptions = TurnSubscriptions(core.dispatcher, core.event_bus)
-    parts = Parts(
+    services = HttpServices(
         dispatcher=core.dispatcher,
         runner=runner,
         subscriptions=subscriptions,
         identity=identity,
-        probe=partial(_check_ready, core.engine, runner),
+        check_ready=partial(_check_ready, core.engine, runner),
         mcp=endpoint,
         resource_metadata=metadata,
         origins=origins,
@@ -73,7 +73,7 @@ def create_asgi(settings: Settings, host: str, port: int) -> ASGIApp:
             await identity.aclose()
         await core.engine.dispose()
 
-    app = create_app(parts, [lifespan])
+    app = create_app(services, [lifespan])
     is_https = public_url.startswith("https://")
     return SecurityMiddleware(app, hosts, origins, lambda: runner.is_draining, by_https=is_https)
 

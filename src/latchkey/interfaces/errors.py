@@ -1,4 +1,4 @@
-"""The face of every kind of failure, on every wire: one table, and a leaf has the face of its kind."""
+"""The HTTP status and title of every kind of failure, in one table. A subclass has those of its nearest base class."""
 
 import re
 
@@ -9,14 +9,14 @@ from latchkey.domain.errors import Failure, Forbidden, Invalid, Malformed
 
 
 class MethodNotAllowed(Invalid):
-    """The path is there, and does not take this method."""
+    """The path exists and does not allow this method."""
 
 
 class Misdirected(Forbidden):
-    """The request is for another host than those that this service answers for (RFC 9110, 15.5.20)."""
+    """The request is for a host that this service does not serve (RFC 9110, 15.5.20)."""
 
 
-_FACES: dict[type[Failure], tuple[int, str]] = {
+_STATUS_AND_TITLE: dict[type[Failure], tuple[int, str]] = {
     errors.Unauthenticated: (401, "Not authenticated"),
     errors.Forbidden: (403, "Forbidden"),
     errors.NotFound: (404, "Not found"),
@@ -37,31 +37,32 @@ _FACES: dict[type[Failure], tuple[int, str]] = {
     Failure: (500, "Internal error"),
 }
 
-_AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
+_MESSAGE = re.compile(r"^(?P<text>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
+"""The form of msgspec's validation messages."""
 
 
 def status_of(failure: Failure) -> int:
-    """The HTTP status of a failure."""
-    return _face(failure)[0]
+    """Return the HTTP status of a failure."""
+    return _status_and_title(failure)[0]
 
 
 def title_of(failure: Failure) -> str:
-    """What is the same for every failure of its kind (RFC 9457, 3.1.4)."""
-    return _face(failure)[1]
+    """Return the title, which is the same for every failure of a kind (RFC 9457, 3.1.4)."""
+    return _status_and_title(failure)[1]
 
 
 def invalid(error: msgspec.DecodeError | UnicodeDecodeError | RecursionError) -> Invalid:
-    """What msgspec found wrong, as a failure: unreadable input is `Malformed`, a broken rule `Invalid`."""
+    """Translate an error of msgspec's decoder: unreadable input is `Malformed`, a broken rule is `Invalid`."""
     if isinstance(error, RecursionError):
         return Malformed("The input is nested too deeply.")
     if not isinstance(error, msgspec.ValidationError):
-        return Malformed(f"The body is not JSON in UTF-8: {error}.")
-    found = _AT.match(str(error))
-    what, path = (found["what"], found["path"] or "$") if found else (str(error), "$")
-    if "matching regex" in what:
-        what = "Expected text with something visible in it, without NUL and without lone surrogates"
-    return Invalid.at(path, what)
+        return Malformed(f"The body is not valid JSON in UTF-8: {error}.")
+    match = _MESSAGE.match(str(error))
+    text, path = (match["text"], match["path"] or "$") if match else (str(error), "$")
+    if "matching regex" in text:
+        text = "Expected text with at least one visible character, without NUL and without lone surrogates"
+    return Invalid.at(path, text)
 
 
-def _face(failure: Failure) -> tuple[int, str]:
-    return next(_FACES[kind] for kind in type(failure).__mro__ if kind in _FACES)
+def _status_and_title(failure: Failure) -> tuple[int, str]:
+    return next(_STATUS_AND_TITLE[kind] for kind in type(failure).__mro__ if kind in _STATUS_AND_TITLE)

@@ -4,30 +4,30 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from latchkey.interfaces.http.requests import MAX_BYTES
+from latchkey.interfaces.http.requests import MAX_BODY_BYTES
 from tests.support.service import ApiUser
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 JSON = {"content-type": "application/json"}
 MALFORMED: dict[str, tuple[bytes, str]] = {
-    "no body": (b"", "there is none"),
-    "not JSON": (b"title=Buy milk", "not JSON"),
-    "JSON that ends too early": (b'{"title": "Buy', "not JSON"),
-    "more than one value": (b'{"title": "a"} {"title": "b"}', "not JSON"),
-    "a byte order mark": (b'\xef\xbb\xbf{"title": "a"}', "not JSON"),
+    "no body": (b"", "Missing request body"),
+    "not JSON": (b"title=Buy milk", "not valid JSON"),
+    "JSON that ends too early": (b'{"title": "Buy', "not valid JSON"),
+    "more than one value": (b'{"title": "a"} {"title": "b"}', "not valid JSON"),
+    "a byte order mark": (b'\xef\xbb\xbf{"title": "a"}', "not valid JSON"),
     "not UTF-8": (b'{"title": "\xff"}', "UTF-8"),
     "an overlong encoding": (b'{"title": "\xc0\xaf"}', "UTF-8"),
     "an encoded surrogate": (b'{"title": "\xed\xa0\x80"}', "UTF-8"),
-    "an escaped half of a pair": (b'{"title": "\\ud83d"}', "not JSON"),
+    "an escaped half of a pair": (b'{"title": "\\ud83d"}', "not valid JSON"),
     "an escaped half of a pair within a text": (b'{"title": "\\ud83d milk"}', "surrogate"),
     "an escaped pair the wrong way round": (b'{"title": "\\ude00\\ud83d"}', "surrogate"),
-    "NaN": (b'{"title": NaN}', "not JSON"),
+    "NaN": (b'{"title": NaN}', "not valid JSON"),
     "a name twice": (b'{"title": "a", "title": "b"}', "same name"),
     "a name twice, beside a text with colons": (b'{"title": "a: b", "title": "::"}', "same name"),
     "a name twice, once escaped": (b'{"title": "a", "\\u0074itle": "b"}', "same name"),
-    "a comment": (b'{"title": "a" /* milk */}', "not JSON"),
-    "a control character": (b'{"title": "a\nb"}', "not JSON"),
+    "a comment": (b'{"title": "a" /* milk */}', "not valid JSON"),
+    "a control character": (b'{"title": "a\nb"}', "not valid JSON"),
 }
 INVALID: dict[str, tuple[bytes, str]] = {
     "null": (b"null", "$"),
@@ -83,7 +83,7 @@ async def test_a_fault_says_what_would_be_right(ada: ApiUser) -> None:
         "Object missing required field `title`",
         "Object contains unknown field `owner`",
         "Expected `str` of length <= 200",
-        "Expected text with something visible in it, without NUL and without lone surrogates",
+        "Expected text with at least one visible character, without NUL and without lone surrogates",
     ]
 
 
@@ -138,7 +138,7 @@ async def test_a_patch_takes_no_other_media_type_either(ada: ApiUser) -> None:
 async def test_a_body_may_be_as_large_as_a_message_can_be_and_no_larger_than_the_limit(ada: ApiUser) -> None:
     """The longest message, each character escaped as a pair, is far below it."""
     longest = b'{"message": "%s"}' % (b"\\ud83d\\ude00" * 32_000)
-    too_large = b'{"message": "%s"}' % (b"a" * MAX_BYTES)
+    too_large = b'{"message": "%s"}' % (b"a" * MAX_BODY_BYTES)
 
     async def in_pieces() -> AsyncIterator[bytes]:
         yield too_large
@@ -185,10 +185,10 @@ async def test_an_order_is_up_or_down(ada: ApiUser) -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ([("offset", "-5")], "offset: Expected no such parameter: this takes `status`, `limit`, `cursor`"),
-        ([("limit", "1"), ("limit", "2")], "limit: Expected it once, and it is there twice"),
-        ([("limit", "1e1")], "limit: Expected an integer, in digits"),
-        ([("status", "null")], "status: Expected a value: leave it out where there is none"),
+        ([("offset", "-5")], "offset: Unknown query parameter: this operation takes `status`, `limit`, `cursor`"),
+        ([("limit", "1"), ("limit", "2")], "limit: Duplicate query parameter `limit`: send it once"),
+        ([("limit", "1e1")], "limit: Expected an integer in decimal digits"),
+        ([("status", "null")], "status: Expected a value: leave the parameter out to send none"),
     ],
 )
 async def test_a_parameter_is_one_that_is_declared_once_and_spelled_as_published(

@@ -241,10 +241,10 @@ async def test_who_is_refused_very_often_waits_for_it_and_nobody_else_does(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As many were refused just now as are refused at once."""
-    monkeypatch.setattr(brake, "_PAUSE_S", (TIMEOUT_S, TIMEOUT_S))
+    monkeypatch.setattr(brake, "_DELAY_S", (TIMEOUT_S, TIMEOUT_S))
     held = service.asgi._throttle
-    monkeypatch.setattr(held, "_free", -1e6)
-    before = held._at
+    monkeypatch.setattr(held, "_tokens", -1e6)
+    before = held._updated_at
     one_more = asyncio.create_task(service.client.get("/api/ada/tasks"))
     await wait_until(lambda: has_come(held, before))
 
@@ -256,11 +256,11 @@ async def test_who_is_refused_very_often_waits_for_it_and_nobody_else_does(
 
 async def has_come(held: brake.RefusalThrottle, before: float) -> bool:
     """Whether somebody has been refused since."""
-    return held._at != before
+    return held._updated_at != before
 
 
 async def test_so_many_refusals_are_answered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(brake, "_PAUSE_S", (TIMEOUT_S, TIMEOUT_S))
+    monkeypatch.setattr(brake, "_DELAY_S", (TIMEOUT_S, TIMEOUT_S))
     held = brake.RefusalThrottle()
     refusals = [asyncio.create_task(held.wait()) for _ in range(1_000)]
 

@@ -40,7 +40,7 @@ async def test_a_mistake_of_ours_is_told_without_its_insides_and_logged_with_the
         "type": "urn:latchkey:problem:internal",
         "title": "Internal error",
         "status": 500,
-        "detail": "The service made a mistake: name the request id when you report it.",
+        "detail": "Internal error: report it with the request id.",
         "code": "internal",
         "request_id": "trace-42",
     }

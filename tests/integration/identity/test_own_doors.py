@@ -48,7 +48,7 @@ async def test_the_other_door_stays_shut(service: Service, ada: Member, bob: Mem
         answers += [await door.post("chat", json={"message": ADD_MILK}), await door.post("tasks", json={"title": "x"})]
 
     assert {(one.status_code, one.json()["code"], one.json()["detail"]) for one in answers} == {
-        (403, "wrong-user", "The path names another user than your token.")
+        (403, "wrong-user", "The path names another user than the bearer token.")
     }
     assert [task["title"] for task in await theirs.list_items("tasks")] == ["Bob's own"]
 

@@ -1,14 +1,14 @@
-"""The HTTP application: routes, the strict edge, and where /mcp is mounted."""
+"""The Litestar application: routes, dependencies, CORS, exception handlers, and `/mcp`."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from litestar import Litestar, Request, Response, Router, asgi, get
 from litestar.datastructures import State
-from litestar.middleware import AbstractMiddleware
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.di import Provide
+from litestar.types import Receive, Scope, Send
 from msgspec import Struct
 
 from latchkey.application.dispatcher import Dispatcher
@@ -19,13 +19,12 @@ from latchkey.interfaces.http import openapi
 from latchkey.interfaces.http.guards import before_request
 from latchkey.interfaces.http.middleware.cors import cors
 from latchkey.interfaces.http.problems import EXCEPTION_HANDLERS
-from latchkey.interfaces.http.requests import ApiRequest
-from latchkey.interfaces.http.responses import JsonResponse
+from latchkey.interfaces.http.requests import MAX_BODY_BYTES, ApiRequest
 from latchkey.interfaces.http.routes.artifacts import ArtifactController
 from latchkey.interfaces.http.routes.chat import chat
 from latchkey.interfaces.http.routes.context_tokens import ContextTokenController
 from latchkey.interfaces.http.routes.conversations import ConversationController
-from latchkey.interfaces.http.routes.health import HealthController, Probe
+from latchkey.interfaces.http.routes.health import HealthController, ReadinessCheck
 from latchkey.interfaces.http.routes.resource_metadata import ResourceMetadata, get_resource_metadata
 from latchkey.interfaces.http.routes.tasks import TaskController
 from latchkey.interfaces.http.routes.turns import TurnController
@@ -33,27 +32,34 @@ from latchkey.interfaces.http.routes.turns import TurnController
 CONTROLLERS = (ConversationController, TurnController, TaskController, ArtifactController, ContextTokenController)
 
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
+T = TypeVar("T")
 
 
-class Parts(Struct, frozen=True):
-    """What the application serves. There is resource metadata where somebody else issues the tokens."""
+class HttpServices(Struct, frozen=True):
+    """What the HTTP application serves.
+
+    - `check_ready`: raises `Unavailable` while the service cannot serve.
+    - `mcp`: the ASGI application at `/mcp`.
+    - `resource_metadata`: published if an identity provider issues the tokens.
+    - `origins`: the origins whose pages may call the API.
+    """
 
     dispatcher: Dispatcher
     runner: TurnRunner
     subscriptions: TurnSubscriptions
     identity: Identity
-    probe: Probe
+    check_ready: ReadinessCheck
     mcp: Callable[[Any, Any, Any], Awaitable[None]]
     resource_metadata: ResourceMetadata | None = None
     origins: Sequence[str] = ()
 
 
-def create_app(parts: Parts, lifespan: Sequence[Lifespan] = ()) -> Litestar:
-    """The Litestar application, still without its outermost edge."""
+def create_app(services: HttpServices, lifespan: Sequence[Lifespan] = ()) -> Litestar:
+    """Return the Litestar application, to be wrapped in `SecurityMiddleware`."""
 
     @asgi("/mcp", is_mount=False, copy_scope=True)
     async def mcp(scope: Scope, receive: Receive, send: Send) -> None:
-        await parts.mcp(scope, receive, send)
+        await services.mcp(scope, receive, send)
 
     api = Router(
         "/api/{user_id:str}",
@@ -61,41 +67,37 @@ def create_app(parts: Parts, lifespan: Sequence[Lifespan] = ()) -> Litestar:
         before_request=before_request,
         security=[{"bearer": []}],
         request_class=ApiRequest,
-        response_class=JsonResponse,
+        request_max_body_size=MAX_BODY_BYTES,
     )
-    metadata = [get_resource_metadata] if parts.resource_metadata else []
+    metadata = [get_resource_metadata] if services.resource_metadata else []
     app = Litestar(
         route_handlers=[api, HealthController, get_schema, mcp, *metadata],
-        state=State({name: getattr(parts, name) for name in parts.__struct_fields__}),
+        dependencies={
+            "dispatcher": _provide(services.dispatcher),
+            "runner": _provide(services.runner),
+            "subscriptions": _provide(services.subscriptions),
+            "check_ready": _provide(services.check_ready),
+            "resource_metadata": _provide(services.resource_metadata),
+        },
+        state=State({"dispatcher": services.dispatcher, "identity": services.identity}),
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=list(lifespan),
         openapi_config=None,
-        cors_config=cors(parts.origins),
+        cors_config=cors(services.origins),
         logging_config=None,
     )
-    app.asgi_handler = _straight(app.asgi_handler, parts.mcp)
-    app.state.schema = msgspec.json.encode(openapi.document(app))
+    app.state.openapi_document = msgspec.json.encode(openapi.document(app))
     return app
 
 
-def _straight(full: ASGIApp, mcp: ASGIApp) -> ASGIApp:
-    """A shorter way for what no page sends: past CORS, which is for pages alone (5 us), and to `/mcp` (14 us)."""
-    if not isinstance(full, AbstractMiddleware):
-        raise TypeError(full)  # with `cors_config`, CORS is the outermost
-    past_cors = full.app
+def _provide(value: T) -> Provide:
+    def provide() -> T:
+        return value
 
-    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
-        if any(name == b"origin" for name, _ in scope["headers"]):
-            await full(scope, receive, send)
-        elif scope["path"] == "/mcp":
-            await mcp(scope, receive, send)
-        else:
-            await past_cors(scope, receive, send)
-
-    return handle
+    return Provide(provide, sync_to_thread=False)
 
 
 @get(openapi.PATH, tags=["schema"])
 async def get_schema(request: Request[None, None, State]) -> Response[dict[str, Any]]:
-    """Show what you are reading: the schema of this API (OpenAPI 3.1)."""
-    return Response(request.app.state.schema, media_type="application/json")
+    """Get this document: the OpenAPI 3.1 schema of the API."""
+    return Response(request.app.state.openapi_document, media_type="application/json")

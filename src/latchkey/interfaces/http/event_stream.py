@@ -1,4 +1,4 @@
-"""Events of a turn as server-sent events, as the HTML standard has them, their lines ended by LF alone."""
+"""Events of a turn as server-sent events (HTML standard, 9.2), with LF line ends."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated
@@ -11,16 +11,17 @@ from latchkey.domain.turn_event import EventName, TurnEvent
 MEDIA_TYPE = "text/event-stream"
 
 _HEADERS = {"X-Accel-Buffering": "no"}
+"""Tells nginx to pass events on at once."""
 _COMMENT = b":\n\n"
-_CHUNK = 32 * 1024
-"""So much at once waits in a connection whose client does not read."""
+_CHUNK_BYTES = 32 * 1024
+"""The most that one send adds to the buffer of a connection whose client does not read."""
 
 
 class StreamedEvent(Struct, frozen=True):
     """One of the server-sent events. `id` is its number in the turn.
 
-    `data` is a JSON object with `turn_id` and `seq`. The texts of `message.delta`, joined, are the answer; the last
-    event is `turn.completed`, `turn.failed`, `turn.cancelled` or `turn.interrupted`.
+    `data` is a JSON object with `turn_id` and `seq`. The texts of all `message.delta` events, joined, are the answer.
+    The last event is `turn.completed`, `turn.failed`, `turn.cancelled` or `turn.interrupted`.
     """
 
     id: str
@@ -29,21 +30,21 @@ class StreamedEvent(Struct, frozen=True):
 
 
 def event_stream(batches: AsyncGenerator[list[TurnEvent], None], headers: dict[str, str] | None = None) -> Stream:
-    """A response that ends with the events. Where there are none for long, a comment keeps the connection."""
-    return Stream(_lines(batches), media_type=MEDIA_TYPE, headers={**_HEADERS, **(headers or {})}, status_code=200)
+    """Return a response that streams the events. An empty batch becomes a comment, which keeps the connection open."""
+    return Stream(_encode(batches), media_type=MEDIA_TYPE, headers={**_HEADERS, **(headers or {})}, status_code=200)
 
 
-def wants_events(accept: str | None) -> bool:
-    """Whether a client asks for events: it names their media type."""
+def accepts_events(accept: str | None) -> bool:
+    """Whether the `Accept` header names the media type of server-sent events."""
     return MEDIA_TYPE in (accept or "").lower()
 
 
-async def _lines(batches: AsyncGenerator[list[TurnEvent], None]) -> AsyncIterator[bytes]:
+async def _encode(batches: AsyncGenerator[list[TurnEvent], None]) -> AsyncIterator[bytes]:
     async for batch in batches:
-        lines = b"".join(map(_written, batch)) or _COMMENT
-        for start in range(0, len(lines), _CHUNK):
-            yield lines[start : start + _CHUNK]
+        lines = b"".join(map(_encode_event, batch)) or _COMMENT
+        for start in range(0, len(lines), _CHUNK_BYTES):
+            yield lines[start : start + _CHUNK_BYTES]
 
 
-def _written(event: TurnEvent) -> bytes:
+def _encode_event(event: TurnEvent) -> bytes:
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.seq, event.name.encode(), event.data)

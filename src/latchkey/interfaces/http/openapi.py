@@ -1,4 +1,4 @@
-"""What operations of the published schema refer to by name."""
+"""Generates the OpenAPI 3.1 document from the handlers: types from msgspec, texts from docstrings."""
 
 import re
 from collections.abc import Iterator
@@ -7,219 +7,104 @@ from inspect import getdoc
 from typing import Any
 
 import msgspec
-from litestar import Litestar, Response
+from litestar import Litestar
 from litestar.enums import ParamType
-from litestar.handlers import HTTPRouteHandler
-from litestar.params import ParameterKwarg
-from litestar.response import Stream
-from litestar.routes import HTTPRoute
-from litestar.types import Empty
-from litestar.typing import FieldDefinition
 
 from latchkey.domain import errors
 from latchkey.domain.errors import Failure
 from latchkey.interfaces.errors import Misdirected, status_of
 from latchkey.interfaces.http.event_stream import MEDIA_TYPE as EVENT_STREAM
 from latchkey.interfaces.http.event_stream import StreamedEvent
+from latchkey.interfaces.http.litestar_internals import (
+    Operation,
+    Parameter,
+    body_of,
+    operations_of,
+    parameters_of,
+    response_headers_of,
+    response_type_of,
+    security_of,
+    tags_of,
+)
 from latchkey.interfaces.http.problems import MEDIA_TYPE, InternalError, Problem
-from latchkey.interfaces.http.requests import JSON, media_types
-from latchkey.interfaces.http.responses import REQUEST_ID
+from latchkey.interfaces.http.requests import JSON, media_types_of
 
-_PAGE = re.compile(rb'\bPage_(\w+)_"')
+PATH = "/schema/openapi.json"
 
+FailureType = type[Failure]
 
-class Components:
-    """Gathers the schemas of types, as msgspec, which reads and writes them, has them; and responses."""
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+_CONSTRAINTS = {"ge": "minimum", "le": "maximum", "max_length": "maxLength"}
+_GENERIC_PAGE = re.compile(rb'\bPage_(\w+)_"')
+_MAX_SHARED_FAILURES = 2
+"""A response for more failures than this stands in its operation, not among the shared components."""
 
-    def __init__(self) -> None:
-        self.schemas: dict[str, Any] = {}
-        self.responses: dict[str, Any] = {}
-
-    def schema(self, kind: Any) -> dict[str, Any]:
-        """The schema of a type, or a reference to it. A page of tasks is called `TaskPage`."""
-        made = msgspec.json.schema_components((kind,), ref_template="#/components/schemas/{name}")
-        ((schema,), found) = msgspec.json.decode(_PAGE.sub(rb'\1Page"', msgspec.json.encode(made)))
-        self.schemas |= found
-        return dict(schema)
-
-    def response(self, name: str, response: dict[str, Any]) -> dict[str, Any]:
-        """A reference to that response."""
-        self.responses[name] = response
-        return {"$ref": f"#/components/responses/{name}"}
-
-
-Kind = type[Failure]
-
-_NAMED = 2
-"""A response with more kinds than that has no name that anybody would recognise, and one place where it is used."""
-
-_OF_ANY: tuple[Kind, ...] = (errors.Malformed, Misdirected, errors.Forbidden, InternalError)
-_OF_SECURED: tuple[Kind, ...] = (
+_OF_ALL: tuple[FailureType, ...] = (errors.Malformed, Misdirected, errors.Forbidden, InternalError)
+_OF_AUTHENTICATED: tuple[FailureType, ...] = (
     errors.Unauthenticated,
     errors.WrongUser,
     errors.Invalid,
     errors.Exhausted,
     errors.Unavailable,
 )
-_OF_BODIES: tuple[Kind, ...] = (errors.Malformed, errors.TooLarge, errors.UnsupportedMediaType)
-_OF_IDS: tuple[Kind, ...] = (errors.NotFound,)
-_OF_CONDITIONS: tuple[Kind, ...] = (errors.Malformed, errors.StaleVersion)
+_OF_BODIES: tuple[FailureType, ...] = (errors.Malformed, errors.TooLarge, errors.UnsupportedMediaType)
+_OF_IDS: tuple[FailureType, ...] = (errors.NotFound,)
+_OF_IF_MATCH: tuple[FailureType, ...] = (errors.Malformed, errors.StaleVersion)
 
-
-def refusals(route: HTTPRoute, handler: HTTPRouteHandler, components: Components) -> dict[str, Any]:
-    """References to OpenAPI response objects, by status."""
-    by_status: dict[int, list[Kind]] = {}
-    for kind in dict.fromkeys(_kinds(route, handler)):
-        by_status.setdefault(status_of(kind("")), []).append(kind)
-    return {str(status): _response(kinds, components) for status, kinds in sorted(by_status.items())}
-
-
-def _kinds(route: HTTPRoute, handler: HTTPRouteHandler) -> list[Kind]:
-    """What follows from the shape of an operation, and the `failures` that it declares beside."""
-    parameters = handler.parsed_fn_signature.parameters
-    kinds = [*_OF_ANY]
-    if handler.resolve_security():
-        kinds += _OF_SECURED
-    if "data" in parameters:
-        kinds += _OF_BODIES
-    if route.path_parameters.keys() - {"user_id"}:
-        kinds += _OF_IDS
-    if "if_match" in parameters:
-        kinds += _OF_CONDITIONS
-    return [*kinds, *handler.opt.get("failures", ())]
-
-
-def _response(kinds: list[Kind], components: Components) -> dict[str, Any]:
-    headers: dict[str, Any] = {**REQUEST_ID}
-    if errors.Unauthenticated in kinds:
-        headers["WWW-Authenticate"] = {"description": "`Bearer` (RFC 6750).", "schema": {"type": "string"}}
-    if any(kind("").retry_after is not None for kind in kinds):
-        headers["Retry-After"] = {"description": "In seconds.", "schema": {"type": "integer"}}
-    response = {
-        "description": "\n\n".join(f"`{kind.code}`: {_first_sentence(kind)}" for kind in kinds),
-        "headers": headers,
-        "content": {MEDIA_TYPE: {"schema": components.schema(Problem)}},
-    }
-    if len(kinds) > _NAMED:
-        return response
-    return components.response("Or".join(kind.__name__ for kind in kinds), response)
-
-
-def _first_sentence(kind: Kind) -> str:
-    """Of its docstring: what it means. What follows is for those who raise it."""
-    return (getdoc(kind) or "").partition(".")[0] + "."
-
-
-_CONSTRAINTS = {"ge": "minimum", "le": "maximum", "max_length": "maxLength"}
-
-
-def describe(route: HTTPRoute, handler: HTTPRouteHandler, components: Components) -> dict[str, Any]:
-    """An OpenAPI operation object. The name of the handler is its id, and the docstring its description."""
-    summary, _, description = (getdoc(handler.fn) or "").partition("\n\n")
-    declared = {
-        "operationId": handler.handler_name,
-        "tags": handler.resolve_tags(),
-        "summary": summary,
-        "description": description.replace("\n", " "),
-        "security": handler.resolve_security(),
-        "parameters": _parameters(route, handler, components),
-        "requestBody": _request_body(handler, components),
-    }
-    responses = {str(handler.status_code): _success(handler, components), **refusals(route, handler, components)}
-    return {name: value for name, value in declared.items() if value} | {"responses": responses}
-
-
-def _parameters(route: HTTPRoute, handler: HTTPRouteHandler, components: Components) -> list[dict[str, Any]]:
-    """The user of the path is the same everywhere, and no handler takes one."""
-    fields = handler.parsed_fn_signature.parameters.values()
-    whose = [{"$ref": "#/components/parameters/user_id"}] if "user_id" in route.path_parameters else []
-    return whose + [
-        _parameter(field, field.kwarg_definition, components)
-        for field in fields
-        if isinstance(field.kwarg_definition, ParameterKwarg)
-    ]
-
-
-def _parameter(field: FieldDefinition, declared: ParameterKwarg, components: Components) -> dict[str, Any]:
-    schema = components.schema(field.annotation)
-    schema = dict(schema.get("anyOf", [schema])[0])  # one that may be left out is not one that may be null
-    for name, published in _CONSTRAINTS.items():
-        if (limit := getattr(declared, name)) is not None:
-            schema[published] = limit
-    schema |= declared.schema_extra or {}
-    if field.default not in {None, Empty}:
-        schema["default"] = field.default
-    described: dict[str, Any] = {"name": declared.name or field.name, "in": declared.param_type.value, "schema": schema}
-    if declared.description:
-        described["description"] = declared.description
-    if declared.param_type is ParamType.PATH:
-        described["required"] = True
-    return described
-
-
-def _request_body(handler: HTTPRouteHandler, components: Components) -> dict[str, Any] | None:
-    declared = handler.parsed_data_field
-    if declared is None:
-        return None
-    schema = components.schema(declared.annotation)
-    return {"required": True, "content": {name: {"schema": schema} for name in media_types(declared)}}
-
-
-def _success(handler: HTTPRouteHandler, components: Components) -> dict[str, Any]:
-    headers = {
-        header.name: {"description": header.description, "schema": {"type": "string"}}
-        for header in sorted(handler.resolve_response_headers(), key=lambda header: header.name)
-    }
-    response: dict[str, Any] = {"description": "Done.", "headers": {**REQUEST_ID, **headers}}
-    if content := dict(_content(handler, components)):
-        response["content"] = content
-    return response
-
-
-def _content(handler: HTTPRouteHandler, components: Components) -> Iterator[tuple[str, Any]]:
-    """What is answered without being asked for comes first."""
-    returned = handler.parsed_fn_signature.return_type
-    if not (returned.is_subclass_of(Stream) or returned.is_none_type):
-        (answered,) = returned.inner_types if returned.is_subclass_of(Response) else (returned,)
-        yield handler.media_type.partition(";")[0] or JSON, {"schema": components.schema(answered.annotation)}
-    if handler.opt.get("streams"):
-        yield EVENT_STREAM, {"schema": components.schema(StreamedEvent)}
-
-
-PATH = "/schema/openapi.json"
-
-_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+_REQUEST_ID_REFERENCE = {"X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"}}
+_REQUEST_ID = {
+    "description": "The id under which the request is logged: the one that it was sent with, or a new one.",
+    "schema": {"type": "string"},
+}
 _USER_ID = {
     "name": "user_id",
     "in": "path",
     "required": True,
-    "description": "Whose things these are: the `sub` of the bearer token, and nobody else.",
+    "description": "The owner of the data: the `sub` of the bearer token. Any other user is refused.",
     "schema": {"type": "string", "pattern": r"^(?!\.{1,2}$)[A-Za-z0-9._~:@|-]{1,128}$"},
-}
-_REQUEST_ID = {
-    "description": "The id under which this is logged: the one that the request came with, or a new one.",
-    "schema": {"type": "string"},
 }
 _BEARER = {
     "type": "http",
     "scheme": "bearer",
     "bearerFormat": "JWT",
-    "description": "The user's own token. A context token opens /mcp, and nothing here.",
+    "description": "The user's own JWT. A context token is accepted at /mcp only.",
 }
 
 
+class Components:
+    """Collects the schemas and responses that operations refer to."""
+
+    def __init__(self) -> None:
+        self.schemas: dict[str, Any] = {}
+        self.responses: dict[str, Any] = {}
+
+    def schema(self, type: Any) -> dict[str, Any]:
+        """Return the schema of a type, or a reference to it. A page of tasks is named `TaskPage`."""
+        generated = msgspec.json.schema_components((type,), ref_template="#/components/schemas/{name}")
+        renamed = _GENERIC_PAGE.sub(rb'\1Page"', msgspec.json.encode(generated))
+        ((schema,), schemas) = msgspec.json.decode(renamed)
+        self.schemas |= schemas
+        return dict(schema)
+
+    def response(self, name: str, response: dict[str, Any]) -> dict[str, Any]:
+        """Add a response and return a reference to it."""
+        self.responses[name] = response
+        return {"$ref": f"#/components/responses/{name}"}
+
+
 def document(app: Litestar) -> dict[str, Any]:
-    """OpenAPI 3.1."""
+    """Return the OpenAPI document of an application."""
     components = Components()
     paths: dict[str, dict[str, Any]] = {}
-    for route, method, handler in _operations(app):
-        paths.setdefault(route.path_format, {})[method.lower()] = describe(route, handler, components)
+    for operation in sorted(operations_of(app), key=lambda operation: _METHODS.index(operation.method)):
+        paths.setdefault(operation.path, {})[operation.method.lower()] = describe(operation, components)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Latchkey",
             "version": version("latchkey"),
-            "description": "Conversations, turns, to-do tasks and context tokens of one person. MCP is at /mcp.",
+            "description": "The backend of an AI assistant: conversations, turns, to-do tasks, artifacts and context"
+            " tokens of one user. MCP is served at /mcp.",
         },
         "servers": [{"url": "/"}],
         "paths": dict(sorted(paths.items())),
@@ -233,9 +118,115 @@ def document(app: Litestar) -> dict[str, Any]:
     }
 
 
-def _operations(app: Litestar) -> list[tuple[HTTPRoute, str, HTTPRouteHandler]]:
-    """Every operation but those that the framework adds by itself, such as OPTIONS; in the same order every time."""
-    routes = [route for route in app.routes if isinstance(route, HTTPRoute)]
-    found = [(route, str(method), one) for route in routes for method, (one, _) in route.route_handler_map.items()]
-    listed = [(route, method, one) for route, method, one in found if one.resolve_include_in_schema()]
-    return sorted(listed, key=lambda operation: _METHODS.index(operation[1]))
+def describe(operation: Operation, components: Components) -> dict[str, Any]:
+    """Return the OpenAPI operation object. Its id is the handler's name, its description the handler's docstring."""
+    handler = operation.handler
+    summary, _, description = (getdoc(handler.fn) or "").partition("\n\n")
+    described = {
+        "operationId": handler.handler_name,
+        "tags": tags_of(handler),
+        "summary": summary,
+        "description": description.replace("\n", " "),
+        "security": security_of(handler),
+        "parameters": _parameters(operation, components),
+        "requestBody": _request_body(operation, components),
+    }
+    responses = {str(handler.status_code): _success(operation, components), **_failures(operation, components)}
+    return {name: value for name, value in described.items() if value} | {"responses": responses}
+
+
+def _parameters(operation: Operation, components: Components) -> list[dict[str, Any]]:
+    """Return the parameters. No handler declares the user of the path, who is the same in all operations."""
+    is_of_user = "user_id" in operation.path_parameters
+    shared = [{"$ref": "#/components/parameters/user_id"}] if is_of_user else []
+    return shared + [_parameter(parameter, components) for parameter in parameters_of(operation.handler)]
+
+
+def _parameter(parameter: Parameter, components: Components) -> dict[str, Any]:
+    schema = components.schema(parameter.annotation)
+    schema = dict(schema.get("anyOf", [schema])[0])  # an optional parameter may be left out; it may not be null
+    for name, keyword in _CONSTRAINTS.items():
+        if (limit := getattr(parameter.declared, name)) is not None:
+            schema[keyword] = limit
+    schema |= parameter.declared.schema_extra or {}
+    if parameter.default is not None:
+        schema["default"] = parameter.default
+    described: dict[str, Any] = {"name": parameter.name, "in": parameter.location.value, "schema": schema}
+    if parameter.declared.description:
+        described["description"] = parameter.declared.description
+    if parameter.location is ParamType.PATH:
+        described["required"] = True
+    return described
+
+
+def _request_body(operation: Operation, components: Components) -> dict[str, Any] | None:
+    body = body_of(operation.handler)
+    if body is None:
+        return None
+    schema = components.schema(body.annotation)
+    return {"required": True, "content": {name: {"schema": schema} for name in media_types_of(body.media_type)}}
+
+
+def _success(operation: Operation, components: Components) -> dict[str, Any]:
+    headers = {
+        name: {"description": description, "schema": {"type": "string"}}
+        for name, description in response_headers_of(operation.handler).items()
+    }
+    response: dict[str, Any] = {"description": "Success.", "headers": {**_REQUEST_ID_REFERENCE, **headers}}
+    if content := dict(_content(operation, components)):
+        response["content"] = content
+    return response
+
+
+def _content(operation: Operation, components: Components) -> Iterator[tuple[str, Any]]:
+    """Yield the media types of a successful response with their schemas, the default one first."""
+    handler = operation.handler
+    body_type = response_type_of(handler)
+    if body_type is not None:
+        yield handler.media_type.partition(";")[0] or JSON, {"schema": components.schema(body_type)}
+    if handler.opt.get("streams"):
+        yield EVENT_STREAM, {"schema": components.schema(StreamedEvent)}
+
+
+def _failures(operation: Operation, components: Components) -> dict[str, Any]:
+    """Return the responses of failures by status."""
+    by_status: dict[int, list[FailureType]] = {}
+    for failure in dict.fromkeys(_failure_types(operation)):
+        by_status.setdefault(status_of(failure("")), []).append(failure)
+    return {str(status): _failure_response(failures, components) for status, failures in sorted(by_status.items())}
+
+
+def _failure_types(operation: Operation) -> list[FailureType]:
+    """Return the failures that follow from the shape of an operation, and those that its handler declares."""
+    handler = operation.handler
+    failures = [*_OF_ALL]
+    if security_of(handler):
+        failures += _OF_AUTHENTICATED
+    if body_of(handler):
+        failures += _OF_BODIES
+    if operation.path_parameters - {"user_id"}:
+        failures += _OF_IDS
+    if any(parameter.name == "If-Match" for parameter in parameters_of(handler)):
+        failures += _OF_IF_MATCH
+    return [*failures, *handler.opt.get("failures", ())]
+
+
+def _failure_response(failures: list[FailureType], components: Components) -> dict[str, Any]:
+    headers: dict[str, Any] = {**_REQUEST_ID_REFERENCE}
+    if errors.Unauthenticated in failures:
+        headers["WWW-Authenticate"] = {"description": "`Bearer` (RFC 6750).", "schema": {"type": "string"}}
+    if any(failure("").retry_after is not None for failure in failures):
+        headers["Retry-After"] = {"description": "In seconds.", "schema": {"type": "integer"}}
+    response = {
+        "description": "\n\n".join(f"`{failure.code}`: {_first_sentence(failure)}" for failure in failures),
+        "headers": headers,
+        "content": {MEDIA_TYPE: {"schema": components.schema(Problem)}},
+    }
+    if len(failures) > _MAX_SHARED_FAILURES:
+        return response
+    return components.response("Or".join(failure.__name__ for failure in failures), response)
+
+
+def _first_sentence(failure: FailureType) -> str:
+    """Return the first sentence of a failure's docstring, which is published."""
+    return (getdoc(failure) or "").partition(".")[0] + "."

@@ -1,4 +1,4 @@
-"""Problem details (RFC 9457): how every failure looks over HTTP."""
+"""Problem details (RFC 9457): every failure as an HTTP response."""
 
 from collections.abc import Mapping
 from typing import Any, NoReturn, NotRequired, TypedDict
@@ -19,21 +19,21 @@ _encode = msgspec.json.Encoder().encode
 
 
 class InternalError(Failure):
-    """The service made a mistake. Name the request id when you report it."""
+    """The service has a bug. Report it with the request id."""
 
 
-INTERNAL_ERROR = InternalError("The service made a mistake: name the request id when you report it.")
+INTERNAL_ERROR = InternalError("Internal error: report it with the request id.")
 
 
 class Fault(TypedDict):
-    """One thing that is wrong with an input: where, and what would be right."""
+    """One error in the input: where it is, and what would be valid."""
 
     path: str
     message: str
 
 
 class Problem(TypedDict):
-    """Problem details (RFC 9457). `code` says what happened in a word, `detail` for this one request."""
+    """Problem details (RFC 9457). `code` names the kind of failure, `detail` explains this occurrence."""
 
     type: str
     title: str
@@ -46,8 +46,8 @@ class Problem(TypedDict):
     conversation_id: NotRequired[UUID]
 
 
-def problem(failure: Failure, request_id: str) -> tuple[int, dict[str, str], bytes]:
-    """The status, headers and body of a failure."""
+def problem_of(failure: Failure, request_id: str) -> tuple[int, dict[str, str], bytes]:
+    """Return the status, the headers and the encoded body for a failure."""
     headers = {"content-type": MEDIA_TYPE}
     if isinstance(failure, Unauthenticated):
         headers["www-authenticate"] = "Bearer"
@@ -65,48 +65,49 @@ def problem(failure: Failure, request_id: str) -> tuple[int, dict[str, str], byt
     return status, headers, _encode({**body, **failure.members})
 
 
-def problem_response(failure: Failure, request_id: str, added: Mapping[str, str] | None = None) -> Response[bytes]:
-    """A failure as an answer, with headers added."""
-    status, headers, body = problem(failure, request_id)
-    media_type = headers.pop("content-type")
-    return Response(body, status_code=status, headers={**headers, **(added or {})}, media_type=media_type)
+def problem_response(failure: Failure, request_id: str, headers: Mapping[str, str] | None = None) -> Response[bytes]:
+    """Return the response for a failure, with additional headers."""
+    status, problem_headers, body = problem_of(failure, request_id)
+    media_type = problem_headers.pop("content-type")
+    return Response(body, status_code=status, headers={**problem_headers, **(headers or {})}, media_type=media_type)
 
 
-def _answer(request: Request[Any, Any, Any], failure: Failure) -> Response[bytes]:
+def _handle_failure(request: Request[Any, Any, Any], failure: Failure) -> Response[bytes]:
     return problem_response(failure, str(request.scope.get("request_id", "")))
 
 
-def _of_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
-    """What the framework refuses by itself: routes, methods, query parameters and sizes."""
+def _handle_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
+    """Answer what Litestar refuses by itself: paths, methods, and parameters that break a rule."""
     if isinstance(error, ValidationException):
-        return _answer(request, _of_validation(error))
+        return _handle_failure(request, _invalid_parameters(error))
     match error.status_code:
         case 404:
-            return _answer(request, NotFound("There is nothing at this path."))
+            return _handle_failure(request, NotFound("There is nothing at this path."))
         case 405:
-            response = _answer(request, MethodNotAllowed(f"{request.method} is not a method of this path."))
+            failure = MethodNotAllowed(f"{request.method} is not allowed here: the Allow header lists the methods.")
+            response = _handle_failure(request, failure)
             response.headers.update(error.headers or {})
             return response
         case status if status < HTTP_500_INTERNAL_SERVER_ERROR:
-            return _answer(request, Malformed(error.detail))
+            return _handle_failure(request, Malformed(error.detail))
     raise error
 
 
-def _of_validation(error: ValidationException) -> Invalid:
-    """Only query parameters and headers are checked by the framework."""
-    found = error.extra if isinstance(error.extra, list) else []
-    errors = [{"path": item.get("key", "$"), "message": item.get("message", "")} for item in found]
-    detail = "; ".join(f"{item['path']}: {item['message']}" for item in errors) or error.detail
+def _invalid_parameters(error: ValidationException) -> Invalid:
+    """Return the failure for query parameters and headers that Litestar refuses; it does not validate bodies here."""
+    faults = error.extra if isinstance(error.extra, list) else []
+    errors = [{"path": fault.get("key", "$"), "message": fault.get("message", "")} for fault in faults]
+    detail = "; ".join(f"{fault['path']}: {fault['message']}" for fault in errors) or error.detail
     return Invalid(detail, errors=errors)
 
 
-def _leave_to_the_edge(_: Request[Any, Any, Any], error: Exception) -> NoReturn:
-    """Our mistakes are logged and answered in one place, which no request can get around."""
+def _reraise(_: Request[Any, Any, Any], error: Exception) -> NoReturn:
+    """Leave a bug to `SecurityMiddleware`, which logs and answers all of them in one place."""
     raise error
 
 
 EXCEPTION_HANDLERS: ExceptionHandlersMap = {
-    Failure: _answer,
-    HTTPException: _of_litestar,
-    Exception: _leave_to_the_edge,
+    Failure: _handle_failure,
+    HTTPException: _handle_http_exception,
+    Exception: _reraise,
 }

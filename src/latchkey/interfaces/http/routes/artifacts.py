@@ -4,9 +4,11 @@ from typing import Annotated
 from uuid import UUID
 
 from litestar import Controller, Response, delete, get, post, put
+from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 
 from latchkey.application import artifacts
+from latchkey.application.dispatcher import Dispatcher
 from latchkey.domain.artifact import (
     Artifact,
     ArtifactId,
@@ -20,21 +22,15 @@ from latchkey.domain.errors import NotFound
 from latchkey.domain.page import DEFAULT_LIMIT, Page, Window
 from latchkey.interfaces.http.parameters import CursorQuery, LimitQuery
 from latchkey.interfaces.http.requests import ApiRequest, JsonBody
-from latchkey.interfaces.http.responses import (
-    DISPOSITION,
-    ETAG,
-    LOCATION,
-    MARKDOWN,
-    IfMatch,
-    download,
-    tagged,
-    version_in,
-)
+from latchkey.interfaces.http.responses import ETAG, LOCATION, IfMatch, version_of, versioned
+from latchkey.interfaces.http.routes.artifact_download import DISPOSITION, MARKDOWN, download
+
+_MAX_VERSION = 2**31 - 1
 
 ConversationQuery = Annotated[UUID | None, QueryParameter(description="Only artifacts of this conversation.")]
 TypeQuery = Annotated[ArtifactType | None, QueryParameter(description="Only artifacts of this type.")]
 VersionQuery = Annotated[
-    int | None, QueryParameter(ge=1, le=2**31 - 1, description="This version instead of the newest.")
+    int | None, QueryParameter(ge=1, le=_MAX_VERSION, description="This version instead of the newest.")
 ]
 
 
@@ -43,60 +39,82 @@ class ArtifactController(Controller):
     tags = ("artifacts",)
 
     @post(response_headers=[ETAG, LOCATION], failures=[NotFound])
-    async def add_artifact(self, request: ApiRequest, data: JsonBody[NewArtifact]) -> Response[ArtifactWithContent]:
-        """Keep a document in Markdown, of at most 1 MiB."""
-        artifact = await request.call(artifacts.add_artifact, data)
-        return tagged(artifact, 201, location=request.location_of("artifacts", artifact.id))
+    async def add_artifact(
+        self, request: ApiRequest, dispatcher: NamedDependency[Dispatcher], data: JsonBody[NewArtifact]
+    ) -> Response[ArtifactWithContent]:
+        """Store a Markdown document of at most 1 MiB."""
+        artifact = await dispatcher.call(request.user, artifacts.add_artifact, data)
+        return versioned(artifact, 201, location=request.location_of("artifacts", artifact.id))
 
     @get()
     async def list_artifacts(
         self,
         request: ApiRequest,
+        dispatcher: NamedDependency[Dispatcher],
+        *,
         conversation_id: ConversationQuery = None,
         artifact_type: TypeQuery = None,
         limit: LimitQuery = DEFAULT_LIMIT,
         cursor: CursorQuery = None,
     ) -> Page[Artifact]:
-        """List documents without their contents, newest activity first."""
+        """List artifacts without their contents, most recent activity first."""
         conversation = None if conversation_id is None else ConversationId(conversation_id)
-        return await request.call(artifacts.find_artifacts, conversation, artifact_type, Window(limit, cursor))
+        window = Window(limit, cursor)
+        return await dispatcher.call(request.user, artifacts.find_artifacts, conversation, artifact_type, window)
 
     @get("/{artifact_id:uuid}", response_headers=[ETAG])
-    async def get_artifact(self, request: ApiRequest, artifact_id: FromPath[UUID]) -> Response[ArtifactWithContent]:
-        """Show a document."""
-        return tagged(await request.call(artifacts.get_artifact, ArtifactId(artifact_id)))
+    async def get_artifact(
+        self, request: ApiRequest, dispatcher: NamedDependency[Dispatcher], artifact_id: FromPath[UUID]
+    ) -> Response[ArtifactWithContent]:
+        """Get the newest version of an artifact with its content."""
+        return versioned(await dispatcher.call(request.user, artifacts.get_artifact, ArtifactId(artifact_id)))
 
     @put("/{artifact_id:uuid}", response_headers=[ETAG])
     async def revise_artifact(
         self,
         request: ApiRequest,
+        dispatcher: NamedDependency[Dispatcher],
         artifact_id: FromPath[UUID],
         data: JsonBody[ArtifactRevision],
         if_match: IfMatch = None,
     ) -> Response[ArtifactWithContent]:
-        """Make the next version of a document. The earlier ones stay, and so does a title that is left out."""
-        version = version_in(if_match)
-        return tagged(await request.call(artifacts.revise_artifact, ArtifactId(artifact_id), data, version=version))
+        """Add a new version of an artifact. Earlier versions are kept, and so is a title that is left out."""
+        id, version = ArtifactId(artifact_id), version_of(if_match)
+        artifact = await dispatcher.call(request.user, artifacts.revise_artifact, id, data, version=version)
+        return versioned(artifact)
 
     @delete("/{artifact_id:uuid}")
-    async def delete_artifact(self, request: ApiRequest, artifact_id: FromPath[UUID], if_match: IfMatch = None) -> None:
-        """Delete a document with all its versions."""
-        await request.call(artifacts.delete_artifact, ArtifactId(artifact_id), version=version_in(if_match))
+    async def delete_artifact(
+        self,
+        request: ApiRequest,
+        dispatcher: NamedDependency[Dispatcher],
+        artifact_id: FromPath[UUID],
+        if_match: IfMatch = None,
+    ) -> None:
+        """Delete an artifact with all its versions."""
+        id, version = ArtifactId(artifact_id), version_of(if_match)
+        await dispatcher.call(request.user, artifacts.delete_artifact, id, version=version)
 
     @get("/{artifact_id:uuid}/versions")
     async def list_versions(
         self,
         request: ApiRequest,
+        dispatcher: NamedDependency[Dispatcher],
         artifact_id: FromPath[UUID],
         limit: LimitQuery = DEFAULT_LIMIT,
         cursor: CursorQuery = None,
     ) -> Page[Artifact]:
-        """List the versions of a document without their contents, the newest first."""
-        return await request.call(artifacts.list_versions, ArtifactId(artifact_id), Window(limit, cursor))
+        """List the versions of an artifact without their contents, newest first."""
+        id, window = ArtifactId(artifact_id), Window(limit, cursor)
+        return await dispatcher.call(request.user, artifacts.list_versions, id, window)
 
     @get("/{artifact_id:uuid}/content", media_type=MARKDOWN, response_headers=[ETAG, DISPOSITION])
     async def get_content(
-        self, request: ApiRequest, artifact_id: FromPath[UUID], version: VersionQuery = None
+        self,
+        request: ApiRequest,
+        dispatcher: NamedDependency[Dispatcher],
+        artifact_id: FromPath[UUID],
+        version: VersionQuery = None,
     ) -> Response[str]:
-        """Download a document as a Markdown file."""
-        return download(await request.call(artifacts.get_artifact, ArtifactId(artifact_id), version))
+        """Download the content of an artifact as a Markdown file."""
+        return download(await dispatcher.call(request.user, artifacts.get_artifact, ArtifactId(artifact_id), version))

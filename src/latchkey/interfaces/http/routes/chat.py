@@ -1,25 +1,26 @@
-"""A turn over HTTP: a message in, the answer and every tool call out, whole or as they happen."""
+"""A message to the assistant over HTTP, answered with the whole turn or with its events."""
 
 from litestar import Response, post
+from litestar.di import NamedDependency
 from msgspec import Struct
 
 from latchkey.application.turns.finish import TurnResult
 from latchkey.application.turns.runner import TurnHandle, TurnRunner
+from latchkey.application.turns.subscription import TurnSubscriptions
 from latchkey.domain import errors
 from latchkey.domain.artifact import ArtifactReference
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.message import Message, NewMessage
 from latchkey.domain.tool_call import ToolCall
 from latchkey.domain.turn import TurnId, Usage
-from latchkey.interfaces.http.event_stream import event_stream, wants_events
+from latchkey.interfaces.http.event_stream import accepts_events, event_stream
 from latchkey.interfaces.http.idempotency import REPLAYED, IdempotencyKey, idempotency_of
 from latchkey.interfaces.http.problems import problem_response
 from latchkey.interfaces.http.requests import ApiRequest, JsonBody
-from latchkey.interfaces.http.responses import JsonResponse
 
 
 class ChatAnswer(Struct, frozen=True):
-    """A completed turn. `message` is the assistant's message as it is stored; `response` is its text."""
+    """A completed turn. `message` is the stored message of the assistant; `response` is its text."""
 
     conversation_id: ConversationId
     turn_id: TurnId
@@ -58,36 +59,42 @@ _FAILURES: tuple[type[errors.Failure], ...] = (
     response_headers=[REPLAYED],
 )
 async def chat(
-    request: ApiRequest, data: JsonBody[NewMessage], idempotency_key: IdempotencyKey = None
+    request: ApiRequest,
+    runner: NamedDependency[TurnRunner],
+    subscriptions: NamedDependency[TurnSubscriptions],
+    data: JsonBody[NewMessage],
+    idempotency_key: IdempotencyKey = None,
 ) -> Response[ChatAnswer]:
-    """Say something, and wait for the answer of the agent, or follow the turn as it happens.
+    """Send a message to the assistant, and wait for its answer or stream the events of the turn.
 
-    The turn goes on if the client leaves. If it fails, the message and the effects of its tool calls stay.
-    With `Accept: text/event-stream` the turn is answered as its events; they can be followed again at
+    The turn continues if the client disconnects. If it fails, the message and the effects of its tool calls are kept.
+    With `Accept: text/event-stream` the response is a stream of the turn's events, which can be read again at
     `turns/{turn_id}/events`.
     """
-    runner: TurnRunner = request.app.state.runner
-    begun = await runner.begin(request.user, data, idempotency_of(idempotency_key, data, request.id))
-    if wants_events(request.headers.get("accept")):
-        subscriptions = request.app.state.subscriptions
-        return event_stream(subscriptions.follow(request.user, begun.turn_id, 0), _headers(begun))  # type: ignore[return-value]
-    ended = await runner.ended(request.user, begun)
-    if begun.first and ended.failure:
-        return problem_response(ended.failure, begun.first.request_id, _headers(begun))  # type: ignore[return-value]
-    return JsonResponse(_answer(ended), headers=_headers(begun))
+    idempotency = idempotency_of(idempotency_key, data, request.request_id)
+    turn = await runner.begin(request.user, data, idempotency)
+    headers = _replay_headers(turn)
+    if accepts_events(request.headers.get("accept")):
+        events = subscriptions.follow(request.user, turn.turn_id, 0)
+        return event_stream(events, headers)  # type: ignore[return-value]  # the annotation is what is published
+    result = await runner.ended(request.user, turn)
+    if turn.first and result.failure:
+        # A replayed failure has the id of the request that failed, as it had the first time.
+        return problem_response(result.failure, turn.first.request_id, headers)  # type: ignore[return-value]
+    return Response(_chat_answer(result), headers=headers)
 
 
-def _headers(begun: TurnHandle) -> dict[str, str]:
-    return {} if begun.first is None else {REPLAYED.name: "true"}
+def _replay_headers(turn: TurnHandle) -> dict[str, str]:
+    return {} if turn.first is None else {REPLAYED.name: "true"}
 
 
-def _answer(ended: TurnResult) -> ChatAnswer:
-    """Raises the failure of a turn that has no answer."""
-    if ended.failure:
-        raise ended.failure
-    turn, message = ended.turn, ended.message
+def _chat_answer(result: TurnResult) -> ChatAnswer:
+    """Raises the failure of a turn that ended without an answer."""
+    if result.failure:
+        raise result.failure
+    turn, message = result.turn, result.message
     if message is None:
-        raise LookupError(turn.id)  # a turn that is completed has an answer
+        raise LookupError(turn.id)  # a completed turn always has a message
     return ChatAnswer(
         conversation_id=turn.conversation_id,
         turn_id=turn.id,

@@ -3,21 +3,23 @@
 from uuid import UUID
 
 from litestar import Controller, Response, delete, get, post
+from litestar.di import NamedDependency
 from litestar.params import FromPath
 from msgspec import Struct
 from msgspec.structs import asdict
 
 from latchkey.application import context_tokens as tokens
+from latchkey.application.dispatcher import Dispatcher
 from latchkey.domain.credentials import ContextToken, ContextTokenId, NewContextToken
 from latchkey.domain.errors import NotFound
 from latchkey.domain.page import DEFAULT_LIMIT, Page, Window
 from latchkey.interfaces.http.parameters import CursorQuery, LimitQuery
 from latchkey.interfaces.http.requests import ApiRequest, JsonBody
-from latchkey.interfaces.http.responses import LOCATION, JsonResponse
+from latchkey.interfaces.http.responses import LOCATION
 
 
 class FreshContextToken(ContextToken, Struct, frozen=True, kw_only=True):
-    """A context token with its secret, which is shown this once."""
+    """A context token with its secret, which no other response contains."""
 
     token: str
 
@@ -28,25 +30,31 @@ class ContextTokenController(Controller):
 
     @post(response_headers=[LOCATION], failures=[NotFound])
     async def mint_context_token(
-        self, request: ApiRequest, data: JsonBody[NewContextToken]
+        self, request: ApiRequest, dispatcher: NamedDependency[Dispatcher], data: JsonBody[NewContextToken]
     ) -> Response[FreshContextToken]:
-        """Mint a context token, which opens /mcp as far as its grants go.
+        """Create a context token, which gives access to /mcp, limited to its grants.
 
-        Its secret is in this answer and in no other.
+        Only this response contains the secret.
         """
-        minted = await request.call(tokens.mint_context_token, data)
+        minted = await dispatcher.call(request.user, tokens.mint_context_token, data)
         fresh = FreshContextToken(**asdict(minted.token), token=minted.secret.text)
         location = request.location_of("context-tokens", fresh.id)
-        return JsonResponse(fresh, status_code=201, headers={"location": location})
+        return Response(fresh, status_code=201, headers={"location": location})
 
     @get()
     async def list_context_tokens(
-        self, request: ApiRequest, limit: LimitQuery = DEFAULT_LIMIT, cursor: CursorQuery = None
+        self,
+        request: ApiRequest,
+        dispatcher: NamedDependency[Dispatcher],
+        limit: LimitQuery = DEFAULT_LIMIT,
+        cursor: CursorQuery = None,
     ) -> Page[ContextToken]:
-        """List context tokens, newest first, those that are expired or revoked too."""
-        return await request.call(tokens.list_context_tokens, Window(limit, cursor))
+        """List context tokens, newest first, including expired and revoked ones."""
+        return await dispatcher.call(request.user, tokens.list_context_tokens, Window(limit, cursor))
 
     @delete("/{token_id:uuid}")
-    async def revoke_context_token(self, request: ApiRequest, token_id: FromPath[UUID]) -> None:
-        """Revoke a context token: when this has answered, no call under it commits any more."""
-        await request.call(tokens.revoke_context_token, ContextTokenId(token_id))
+    async def revoke_context_token(
+        self, request: ApiRequest, dispatcher: NamedDependency[Dispatcher], token_id: FromPath[UUID]
+    ) -> None:
+        """Revoke a context token. After the response, no call under this token commits."""
+        await dispatcher.call(request.user, tokens.revoke_context_token, ContextTokenId(token_id))

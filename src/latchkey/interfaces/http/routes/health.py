@@ -1,16 +1,16 @@
-"""Whether the process lives, and whether it can serve."""
+"""Liveness and readiness probes."""
 
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
-from litestar import Controller, Request, get
-from litestar.datastructures import State
+from litestar import Controller, get
+from litestar.di import NamedDependency
 from msgspec import Struct
 
 from latchkey.domain.errors import Unavailable
 
-Probe = Callable[[], Awaitable[None]]
-"""Raises `Unavailable` if the service cannot serve now."""
+ReadinessCheck = Callable[[], Awaitable[None]]
+"""Raises `Unavailable` while the service cannot serve."""
 
 
 class Health(Struct, frozen=True):
@@ -23,12 +23,11 @@ class HealthController(Controller):
 
     @get("/live")
     async def get_liveness(self) -> Health:
-        """Whether the process lives."""
+        """Check that the process responds."""
         return Health("live")
 
     @get("/ready", failures=[Unavailable])
-    async def get_readiness(self, request: Request[None, None, State]) -> Health:
-        """Whether the service can serve: the database is reachable, and its schema at head."""
-        probe: Probe = request.app.state.probe
-        await probe()
+    async def get_readiness(self, check_ready: NamedDependency[ReadinessCheck]) -> Health:
+        """Check that the service can serve: the database is reachable and its schema is at head."""
+        await check_ready()
         return Health("ready")

@@ -1,16 +1,16 @@
-"""Where an MCP client gets a token for `/mcp` (RFC 9728)."""
+"""OAuth 2.0 protected resource metadata of `/mcp` (RFC 9728)."""
 
-from litestar import Request, get
-from litestar.datastructures import State
+from litestar import get
+from litestar.di import NamedDependency
 from msgspec import Struct
 
 PATH = "/.well-known/oauth-protected-resource/mcp"
 
 
 class ResourceMetadata(Struct, frozen=True):
-    """What a client must know of a protected resource to ask an authorization server for a token.
+    """How an MCP client gets a token for the protected resource: from which authorization servers.
 
-    Without scopes: what a person's token opens does not depend on any, and a server may refuse those it does not know.
+    It lists no scopes: access does not depend on any, and an authorization server may refuse unknown ones.
     """
 
     resource: str
@@ -19,7 +19,6 @@ class ResourceMetadata(Struct, frozen=True):
 
 
 @get(PATH, tags=["mcp"])
-async def get_resource_metadata(request: Request[None, None, State]) -> ResourceMetadata:
-    """Say who issues tokens for /mcp, and how they are sent (RFC 9728)."""
-    metadata: ResourceMetadata = request.app.state.resource_metadata
-    return metadata
+async def get_resource_metadata(resource_metadata: NamedDependency[ResourceMetadata]) -> ResourceMetadata:
+    """Get the authorization servers that issue tokens for /mcp (RFC 9728)."""
+    return resource_metadata

@@ -4,24 +4,29 @@ from typing import Annotated
 from uuid import UUID
 
 from litestar import Controller, get, post
+from litestar.di import NamedDependency
 from litestar.params import FromPath, HeaderParameter, QueryParameter
 from litestar.response import Stream
 
-from latchkey.application.turns import finish as endings
-from latchkey.application.turns import read as turns
+from latchkey.application.dispatcher import Dispatcher
+from latchkey.application.turns import finish, read
+from latchkey.application.turns.expire import with_expiry
 from latchkey.application.turns.results import PublishedTurn
 from latchkey.application.turns.subscription import TurnSubscriptions
 from latchkey.domain.turn import TurnId
 from latchkey.interfaces.http.event_stream import event_stream
 from latchkey.interfaces.http.requests import ApiRequest
 
-_MOST = 2**31 - 1
+_MAX_SEQ = 2**31 - 1
 
-AfterQuery = Annotated[int, QueryParameter(ge=0, le=_MOST, description="Only the events that follow this one.")]
+AfterQuery = Annotated[int, QueryParameter(ge=0, le=_MAX_SEQ, description="Only events after the one with this id.")]
 LastEventId = Annotated[
     int | None,
     HeaderParameter(
-        name="Last-Event-ID", ge=0, le=_MOST, description="The same, from a client that goes on; it comes first."
+        name="Last-Event-ID",
+        ge=0,
+        le=_MAX_SEQ,
+        description="The id of the last event that the client received before it reconnected. Overrides `after`.",
     ),
 ]
 
@@ -31,28 +36,38 @@ class TurnController(Controller):
     tags = ("turns",)
 
     @get("/{turn_id:uuid}")
-    async def get_turn(self, request: ApiRequest, turn_id: FromPath[UUID]) -> PublishedTurn:
-        """Show a turn with its tool calls."""
-        return await request.look(turns.get_turn, TurnId(turn_id))
+    async def get_turn(
+        self, request: ApiRequest, dispatcher: NamedDependency[Dispatcher], turn_id: FromPath[UUID]
+    ) -> PublishedTurn:
+        """Get a turn with its tool calls."""
+        return await with_expiry(dispatcher, request.user, read.get_turn, TurnId(turn_id))
 
     @get("/{turn_id:uuid}/events", streams=True)
     async def follow_turn(
-        self, request: ApiRequest, turn_id: FromPath[UUID], after: AfterQuery = 0, last_event_id: LastEventId = None
+        self,
+        request: ApiRequest,
+        dispatcher: NamedDependency[Dispatcher],
+        subscriptions: NamedDependency[TurnSubscriptions],
+        turn_id: FromPath[UUID],
+        *,
+        after: AfterQuery = 0,
+        last_event_id: LastEventId = None,
     ) -> Stream:
-        """Follow a turn as it happens, or read what happened: server-sent events, up to the last one.
+        """Stream the events of a turn as server-sent events: those that are stored, then new ones, up to the last.
 
-        A client that lost the connection goes on behind the last event that it has.
+        After a lost connection, the client resumes with `Last-Event-ID`.
         """
-        subscriptions: TurnSubscriptions = request.app.state.subscriptions
         subscriptions.check_limit(request.user)
-        await request.look(turns.get_turn, TurnId(turn_id))
+        await with_expiry(dispatcher, request.user, read.get_turn, TurnId(turn_id))
         start = after if last_event_id is None else last_event_id
         return event_stream(subscriptions.follow(request.user, TurnId(turn_id), start))
 
     @post("/{turn_id:uuid}/cancel", status_code=200)
-    async def cancel_turn(self, request: ApiRequest, turn_id: FromPath[UUID]) -> PublishedTurn:
-        """Stop a turn: once this has answered, none of its tool calls happens any more.
+    async def cancel_turn(
+        self, request: ApiRequest, dispatcher: NamedDependency[Dispatcher], turn_id: FromPath[UUID]
+    ) -> PublishedTurn:
+        """Cancel a turn. After the response, none of its tool calls takes effect.
 
-        A turn that has ended stays as it ended.
+        A turn that has already ended keeps its status.
         """
-        return await request.call(endings.cancel_turn, TurnId(turn_id))
+        return await dispatcher.call(request.user, finish.cancel_turn, TurnId(turn_id))
