@@ -16,6 +16,7 @@ from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer, model_server
 from tests.fakes.obedient_model import ObedientModel, tool_call
 from tests.support.event_stream import answer_text, event_names, stream_chat
+from tests.support.operations import LISTINGS
 from tests.support.service import ApiUser, Service, model_variables, run_service, settings_for
 
 INJECTIONS = [
@@ -60,7 +61,7 @@ def bob(service: Service) -> ApiUser:
 
 async def belongings(person: ApiUser) -> dict[str, Any]:
     """What they have, and could be sorry for."""
-    return {listing: await person.list_items(listing) for listing in ("tasks", "artifacts", "context-tokens")}
+    return {listing: await person.list_items(listing) for listing in LISTINGS}
 
 
 async def test_a_chat_that_reads_a_hostile_list(

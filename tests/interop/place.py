@@ -9,10 +9,11 @@ from uuid import uuid4
 
 import httpx2
 
+from latchkey.domain.credentials import Grant
 from tests.e2e.service_process import BASE_SETTINGS, LATCHKEY, Environment, Replica, issue_token, running_service
 from tests.interop.guest import Door, HttpDoor, StdioDoor
 
-ALL_GRANTS = ["tasks:read", "tasks:write", "artifacts:read", "artifacts:write", "conversations:read"]
+ALL_GRANTS = [grant.value for grant in Grant]
 PLAN = {"title": "A plan — 計画", "content_markdown": "# Plan\n\n«Milk», 牛乳, 🥛, עברית: \\ \" ' \t.\n"}
 
 

@@ -18,6 +18,7 @@ from tests.polling import wait_until
 from tests.postgresql import PostgreSQL
 from tests.secrets.canary import Canary
 from tests.secrets.haul import Haul
+from tests.support.operations import LISTINGS
 
 EVENTS = {"accept": "text/event-stream"}
 
@@ -122,7 +123,7 @@ class Life:
         for path in ("/schema/openapi.json", "/health/live", "/health/ready"):
             await self.haul.ask(self.replica, "GET", path)
         await self.present(self.jwt, content=json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}))
-        for listing in ("conversations", "artifacts", "tasks"):
+        for listing in LISTINGS:
             await self.ask("GET", listing)
         for conversation in (await self.ask("GET", "conversations")).json()["items"]:
             for part in ("messages", "turns"):
