@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.service_process import Environment, run_command
-from tests.unit.identity.provider import Provider, SigningKey
+from tests.fakes.jwks_provider import JwksProvider, SigningKey
 
 RANDOM = {"LATCHKEY_AUTH_SECRET": secrets.token_hex(32), "LATCHKEY_AGENT": "rehearsal"}
 WEAK = "change me, change me, change me, change me"
@@ -132,7 +132,7 @@ def test_what_the_service_makes_itself_needs_no_warning(home: Path) -> None:
 
 async def test_the_provider_is_asked_for_its_keys(home: Path, sqlite_url: str) -> None:
     """As the service would: without any, it could let nobody in."""
-    async with Provider(SigningKey("one"), SigningKey("two")) as provider:
+    async with JwksProvider(SigningKey("one"), SigningKey("two")) as provider:
         environment = {"LATCHKEY_DATABASE_URL": sqlite_url, **provider.variables}
         healthy = await asyncio.to_thread(run_command, "doctor", home=home, environment=environment)
         await provider.down()

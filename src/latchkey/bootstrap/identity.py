@@ -4,8 +4,7 @@ from pathlib import Path
 
 from latchkey.config import ConfigurationError, Settings
 from latchkey.infrastructure.identity.jwks import JwksIdentity
-from latchkey.infrastructure.identity.shared_secret import SharedSecret
-from latchkey.infrastructure.identity.signing_key_file import key_in
+from latchkey.infrastructure.identity.shared_secret import SharedSecret, load_signing_key
 
 DEV_KEY = Path("var/signing.key")
 
@@ -22,5 +21,5 @@ def create_signer(settings: Settings) -> SharedSecret:
     """Create the adapter that also signs tokens. Raises `ConfigurationError` if an identity provider signs them."""
     if settings.identity == "jwks":
         raise ConfigurationError("LATCHKEY_AUTH_JWKS_URL: the identity provider signs the tokens, not this service")
-    secret = settings.auth_key if settings.identity == "secret" else key_in(DEV_KEY)
+    secret = settings.auth_key if settings.identity == "secret" else load_signing_key(DEV_KEY)
     return SharedSecret(secret, settings.issuer, settings.audience)

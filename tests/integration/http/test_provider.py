@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
+from tests.fakes.jwks_provider import AUDIENCE, ISSUER, JwksProvider, SigningKey
 from tests.support.service import BASE_URL, ApiUser, Service, run_service, settings_for
 from tests.support.tools import TOOLS
-from tests.unit.identity.provider import AUDIENCE, ISSUER, Provider, SigningKey
 
 METADATA = "/.well-known/oauth-protected-resource/mcp"
 KEY = SigningKey("key-1")
@@ -19,13 +19,13 @@ def token(audience: str = AUDIENCE, key: SigningKey = KEY, user_id: str = "ada")
 
 
 @pytest.fixture
-async def provider() -> AsyncIterator[Provider]:
-    async with Provider(KEY) as provider:
+async def provider() -> AsyncIterator[JwksProvider]:
+    async with JwksProvider(KEY) as provider:
         yield provider
 
 
 @pytest.fixture
-async def provided(sqlite_url: str, provider: Provider) -> AsyncIterator[Service]:
+async def provided(sqlite_url: str, provider: JwksProvider) -> AsyncIterator[Service]:
     async with run_service(settings_for(sqlite_url, **provider.variables)) as service:
         yield service
 
@@ -83,7 +83,7 @@ async def test_a_token_of_anybody_else_opens_nothing(provided: Service, forged: 
 
 
 async def test_while_its_keys_cannot_be_had_nobody_is_let_in_and_nobody_is_called_a_stranger(
-    provided: Service, provider: Provider
+    provided: Service, provider: JwksProvider
 ) -> None:
     await provider.down()
     refused = await ApiUser("ada", token(), provided.client).get("tasks")

@@ -1,4 +1,4 @@
-"""A real Better Auth server in a process of its own, and the people who have signed up with it."""
+"""A real Better Auth server in a process of its own, and users who sign up with it."""
 
 import tempfile
 from collections.abc import Iterator
@@ -20,8 +20,8 @@ _numbers = count(1)
 
 
 @dataclass(frozen=True)
-class Member:
-    """Somebody who has signed up, in the browser in which they did so."""
+class SignedUpUser:
+    """A user who has signed up, with the browser session."""
 
     user_id: str
     browser: httpx2.AsyncClient
@@ -43,7 +43,7 @@ class BetterAuth:
 
     @property
     def variables(self) -> dict[str, str]:
-        """Of a service that trusts it, as far as docs/identity-providers.md says; the shared secret is then none."""
+        """Environment variables of a service that trusts it, as in docs/identity-providers.md."""
         return {
             "LATCHKEY_AUTH_SECRET": "",
             "LATCHKEY_AUTH_JWKS_URL": self.jwks_url,
@@ -51,27 +51,27 @@ class BetterAuth:
             "LATCHKEY_AUTH_AUDIENCE": self.url,
         }
 
-    async def signed_up(self, browser: httpx2.AsyncClient) -> Member:
-        """Somebody whom nobody has met before."""
+    async def sign_up(self, browser: httpx2.AsyncClient) -> SignedUpUser:
+        """Sign up a new user."""
         name = f"user-{next(_numbers)}"
         account = {"name": name, "email": f"{name}@example.com", "password": f"the password of {name}"}
         answer = await browser.post("/api/auth/sign-up/email", json=account)
         assert answer.status_code == 200, answer.text
-        return Member(answer.json()["user"]["id"], browser)
+        return SignedUpUser(answer.json()["user"]["id"], browser)
 
     def browser(self) -> httpx2.AsyncClient:
-        """One that has been nowhere yet."""
+        """A new browser session."""
         return httpx2.AsyncClient(base_url=self.url, headers={"origin": self.url})
 
     async def fetches(self) -> int:
-        """How often its keys have been asked for."""
-        return int(await self._asked("/fetches"))
+        """The number of JWKS requests so far."""
+        return int(await self._get("/fetches"))
 
     async def rotate(self) -> None:
-        """Let the time pass after which it signs with a new key."""
-        await self._asked("/age")
+        """Advance the server's time so that it signs with a new key."""
+        await self._get("/age")
 
-    async def _asked(self, path: str) -> str:
+    async def _get(self, path: str) -> str:
         async with self.browser() as browser:
             answer = await browser.get(path)
         assert answer.status_code == 200, answer.text
@@ -80,7 +80,7 @@ class BetterAuth:
 
 @contextmanager
 def better_auth(log: Path) -> Iterator[BetterAuth]:
-    """A server that nobody has signed up with yet; afterwards its port is closed."""
+    """Start a server without users, and stop it."""
     command = [str(node()), str(installed(PROGRAM) / "server.js"), "0", f"{BASE_URL}/mcp"]
     folder = Path(tempfile.mkdtemp(prefix="latchkey-"))
     with supervised(command, folder, log, ready=READY, signal="TERM", account=Account()):

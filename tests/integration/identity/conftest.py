@@ -1,10 +1,10 @@
-"""One Better Auth server for all tests here: each brings people who have just signed up."""
+"""One Better Auth server per session; each test signs up its own users."""
 
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.integration.identity.better_auth import BetterAuth, Member, better_auth
+from tests.integration.identity.better_auth import BetterAuth, SignedUpUser, better_auth
 
 
 @pytest.fixture(scope="session")
@@ -14,13 +14,13 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BetterAuth]:
 
 
 @pytest.fixture
-async def ada(provider: BetterAuth) -> AsyncIterator[Member]:
+async def ada(provider: BetterAuth) -> AsyncIterator[SignedUpUser]:
     async with provider.browser() as browser:
-        yield await provider.signed_up(browser)
+        yield await provider.sign_up(browser)
 
 
 @pytest.fixture
-async def bob(provider: BetterAuth) -> AsyncIterator[Member]:
-    """Somebody else."""
+async def bob(provider: BetterAuth) -> AsyncIterator[SignedUpUser]:
+    """Another user."""
     async with provider.browser() as browser:
-        yield await provider.signed_up(browser)
+        yield await provider.sign_up(browser)

@@ -1,4 +1,4 @@
-"""A real MCP client that knows nothing but the address of `/mcp` finds the provider, and gets a token for it there."""
+"""OAuth: an MCP client that knows only the URL of `/mcp` finds the authorization server and gets a token there."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
 from pydantic import AnyUrl
 
-from tests.integration.identity.better_auth import BetterAuth, Member
+from tests.integration.identity.better_auth import BetterAuth, SignedUpUser
 from tests.support.service import BASE_URL, ApiUser, Service, run_service, settings_for
 
 CALLBACK = AnyUrl("http://127.0.0.1:3000/callback")
 MCP = f"{BASE_URL}/mcp"
 
 
-class Keychain(TokenStorage):
-    """What the client has been given, as long as the test lasts."""
+class MemoryTokenStorage(TokenStorage):
+    """The client's token storage, in memory."""
 
     tokens: OAuthToken | None = None
     client: OAuthClientInformationFull | None = None
@@ -41,23 +41,25 @@ class Keychain(TokenStorage):
 
 @dataclass
 class Consent:
-    """A person before their browser: where the client sends them, they agree, and are sent back."""
+    """The user's browser: opens the authorization page, gives consent and returns the redirect."""
 
-    member: Member
-    asked: str = ""
-    sent_back: str = ""
+    member: SignedUpUser
+    authorization_url: str = ""
+    redirect: str = ""
 
     async def ask(self, address: str) -> None:
-        self.asked = address
+        self.authorization_url = address
         page = await self.member.browser.get(address)
         query = urlsplit(page.headers["location"]).query
-        agreed = await self.member.browser.post("/api/auth/oauth2/consent", json={"accept": True, "oauth_query": query})
-        assert agreed.status_code == 200, agreed.text
-        self.sent_back = agreed.json()["url"]
+        consented = await self.member.browser.post(
+            "/api/auth/oauth2/consent", json={"accept": True, "oauth_query": query}
+        )
+        assert consented.status_code == 200, consented.text
+        self.redirect = consented.json()["url"]
 
     async def answer(self) -> AuthorizationCodeResult:
-        brought = {name: values[0] for name, values in parse_qs(urlsplit(self.sent_back).query).items()}
-        return AuthorizationCodeResult(code=brought["code"], state=brought["state"], iss=brought["iss"])
+        query = {name: values[0] for name, values in parse_qs(urlsplit(self.redirect).query).items()}
+        return AuthorizationCodeResult(code=query["code"], state=query["state"], iss=query["iss"])
 
 
 @pytest.fixture
@@ -66,11 +68,13 @@ async def service(sqlite_url: str, provider: BetterAuth) -> AsyncIterator[Servic
         yield service
 
 
-async def test_a_client_gets_in_by_the_metadata_alone(service: Service, provider: BetterAuth, ada: Member) -> None:
-    """And what it gets opens `/mcp` for that person, as RFC 8707 has it, and nothing else."""
-    keychain, consent = Keychain(), Consent(ada)
-    about = OAuthClientMetadata(redirect_uris=[CALLBACK], client_name="A client", token_endpoint_auth_method="none")
-    authorization = OAuthClientProvider(MCP, about, keychain, consent.ask, consent.answer)
+async def test_oauth_client_gets_a_token_by_the_resource_metadata(
+    service: Service, provider: BetterAuth, ada: SignedUpUser
+) -> None:
+    """The token is valid for `/mcp` (RFC 8707), and not for the REST API."""
+    storage, consent = MemoryTokenStorage(), Consent(ada)
+    metadata = OAuthClientMetadata(redirect_uris=[CALLBACK], client_name="A client", token_endpoint_auth_method="none")
+    authorization = OAuthClientProvider(MCP, metadata, storage, consent.ask, consent.answer)
     here = {BASE_URL: httpx2.ASGITransport(app=service.asgi)}
     async with (
         httpx2.AsyncClient(mounts=here, auth=authorization) as http,
@@ -78,12 +82,12 @@ async def test_a_client_gets_in_by_the_metadata_alone(service: Service, provider
     ):
         made = (await client.call_tool("add_task", {"title": "Buy milk"})).structured_content
 
-    assert keychain.tokens is not None
-    token = keychain.tokens.access_token
+    assert storage.tokens is not None
+    token = storage.tokens.access_token
     claims = jwt.decode(token, options={"verify_signature": False})
     assert (claims["sub"], claims["iss"]) == (ada.user_id, provider.url)
     assert MCP in claims["aud"]
     assert provider.url not in claims["aud"]
-    assert parse_qs(urlsplit(consent.asked).query)["resource"] == [MCP]
+    assert parse_qs(urlsplit(consent.authorization_url).query)["resource"] == [MCP]
     assert await ApiUser(ada.user_id, await ada.token(), service.client).list_items("tasks") == [made]
     assert (await ApiUser(ada.user_id, token, service.client).get("tasks")).status_code == 401

@@ -12,12 +12,12 @@ import pytest
 from latchkey.domain.errors import Unauthenticated
 from latchkey.interfaces.mcp.http.body import MAX_BYTES
 from latchkey.interfaces.mcp.http.errors import challenge
+from tests.fakes.jwks_provider import AUDIENCE, ISSUER, JwksProvider, SigningKey
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import model_server
 from tests.integration.mcp.wire import call, headers, message
 from tests.support.service import BASE_URL, ApiUser, Service, model_variables, run_service, settings_for
 from tests.support.socket_server import serve_on_socket
-from tests.unit.identity.provider import AUDIENCE, ISSUER, Provider, SigningKey
 
 MCP = f"{BASE_URL}/mcp"
 METADATA = f"{BASE_URL}/.well-known/oauth-protected-resource/mcp"
@@ -31,13 +31,13 @@ def token(audience: Any = AUDIENCE, **changed: Any) -> str:
 
 
 @pytest.fixture
-async def provider() -> AsyncIterator[Provider]:
-    async with Provider(KEY) as provider:
+async def provider() -> AsyncIterator[JwksProvider]:
+    async with JwksProvider(KEY) as provider:
         yield provider
 
 
 @pytest.fixture
-async def service(sqlite_url: str, provider: Provider) -> AsyncIterator[Service]:
+async def service(sqlite_url: str, provider: JwksProvider) -> AsyncIterator[Service]:
     async with run_service(settings_for(sqlite_url, **provider.variables)) as service:
         yield service
 
@@ -154,7 +154,7 @@ async def test_nothing_but_post_is_taken_from_anybody(service: Service, authoriz
 
 
 async def test_foreign_pages_and_names_are_turned_away_before_their_token_is_looked_at(
-    service: Service, provider: Provider
+    service: Service, provider: JwksProvider
 ) -> None:
     """DNS rebinding: a right token does not help, and the provider is not even asked for its keys."""
     pages = ["https://evil.example", "null", "http://127.0.0.1.evil.example", f"{BASE_URL}.evil.example"]
@@ -234,7 +234,7 @@ async def test_a_body_without_an_end_is_answered_over_a_socket_too(service: Serv
 
 async def test_a_persons_token_is_passed_on_to_nobody(sqlite_url: str) -> None:
     """Neither to the model, nor to the provider of keys, nor by way of what the agent does: that has its own token."""
-    async with Provider(KEY) as provider, model_server() as model:
+    async with JwksProvider(KEY) as provider, model_server() as model:
         model.script += [calls(("add_task", '{"title": "Buy milk"}')), says("Done.")]
         given = {**provider.variables, **model_variables(model)}
         async with run_service(settings_for(sqlite_url, **given)) as service:
@@ -244,7 +244,7 @@ async def test_a_persons_token_is_passed_on_to_nobody(sqlite_url: str) -> None:
                 await client.list_tools()
 
     assert [one["name"] for one in said["tool_calls"]] == ["add_task"]
-    left = [f"{asked.headers} {asked.raw!r}" for asked in model.requests] + [str(asked) for asked in provider.heard]
-    assert (len(model.requests), len(provider.heard)) == (2, 1)
+    left = [f"{asked.headers} {asked.raw!r}" for asked in model.requests] + [str(asked) for asked in provider.requests]
+    assert (len(model.requests), len(provider.requests)) == (2, 1)
     assert [text for text in left if any(part in text for part in (*ada.token.split("."), "lk_"))] == []
-    assert [asked for asked in provider.heard if b"authorization" in asked.lower()] == []
+    assert [asked for asked in provider.requests if b"authorization" in asked.lower()] == []

@@ -14,10 +14,10 @@ from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from latchkey.infrastructure.identity.jwks import JwksIdentity
 from latchkey.interfaces.mcp import error_boundary as containment
+from tests.fakes.jwks_provider import AUDIENCE, ISSUER, SigningKey
 from tests.integration.mcp.house import ME, House, in_process
 from tests.integration.mcp.wire import ERAS, call, message, post
 from tests.process_supervision import free_port
-from tests.unit.identity.provider import AUDIENCE, ISSUER, SigningKey
 
 SECRET_OF_THE_HOUSE = "SELECT * FROM vault"
 

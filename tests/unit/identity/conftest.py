@@ -1,4 +1,4 @@
-"""A provider with one key, and the adapter that trusts it."""
+"""A fake identity provider with one key, and the adapter that trusts it."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from latchkey.infrastructure.identity.jwks import JwksIdentity
+from tests.fakes.jwks_provider import AUDIENCE, ISSUER, JwksProvider, SigningKey
 from tests.unit.identity.clock import Clock
-from tests.unit.identity.provider import AUDIENCE, ISSUER, Provider, SigningKey
 
 ClaimsOf = Callable[..., dict[str, Any]]
 
@@ -19,11 +19,11 @@ def clock() -> Clock:
 
 @pytest.fixture
 def claims(clock: Clock) -> ClaimsOf:
-    """Right claims, with some replaced or, by None, left out."""
+    """Valid claims with changes; None removes a claim."""
 
     def build(**changes: Any) -> dict[str, Any]:
-        right = {"iss": ISSUER, "aud": AUDIENCE, "sub": "ada", "exp": clock() + 900, **changes}
-        return {name: value for name, value in right.items() if value is not None}
+        valid = {"iss": ISSUER, "aud": AUDIENCE, "sub": "ada", "exp": clock() + 900, **changes}
+        return {name: value for name, value in valid.items() if value is not None}
 
     return build
 
@@ -34,14 +34,14 @@ def key() -> SigningKey:
 
 
 @pytest.fixture
-async def provider(key: SigningKey) -> AsyncIterator[Provider]:
-    async with Provider(key) as provider:
+async def provider(key: SigningKey) -> AsyncIterator[JwksProvider]:
+    async with JwksProvider(key) as provider:
         yield provider
 
 
 @pytest.fixture
-async def identity(provider: Provider, clock: Clock) -> AsyncIterator[JwksIdentity]:
-    """Both of its clocks are the one of the test."""
+async def identity(provider: JwksProvider, clock: Clock) -> AsyncIterator[JwksIdentity]:
+    """Both of its clocks are the test's clock."""
     identity = JwksIdentity(provider.url, ISSUER, AUDIENCE, now=clock, clock=clock)
     yield identity
     await identity.aclose()

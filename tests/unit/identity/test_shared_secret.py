@@ -1,4 +1,4 @@
-"""Tokens that the service signs itself, or that whoever shares its secret does."""
+"""Tokens signed with the shared secret, by the service or by another issuer."""
 
 from datetime import timedelta
 from typing import Any
@@ -9,11 +9,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from latchkey.domain.credentials import UserId
 from latchkey.domain.errors import Invalid, Unauthenticated
-from latchkey.infrastructure.identity import token_cache as recent
+from latchkey.infrastructure.identity import jwt_verification
 from latchkey.infrastructure.identity.shared_secret import SharedSecret
+from tests.fakes.jwks_provider import AUDIENCE, ISSUER, SigningKey
 from tests.unit.identity.clock import Clock
 from tests.unit.identity.conftest import ClaimsOf
-from tests.unit.identity.provider import AUDIENCE, ISSUER, SigningKey
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 
@@ -27,7 +27,7 @@ def _signed(claims: dict[str, Any], secret: bytes = SECRET, algorithm: str = "HS
     return jwt.encode(claims, secret, algorithm, headers=header)
 
 
-async def test_a_token_it_signs_is_one_it_takes_until_it_expires(identity: SharedSecret, clock: Clock) -> None:
+async def test_shared_secret_token_is_valid_until_expired(identity: SharedSecret, clock: Clock) -> None:
     token = identity.sign(UserId("ada"), timedelta(hours=1))
     clock.advance(3_600 + 29)
     assert await identity.authenticate(token) == "ada"
@@ -36,13 +36,17 @@ async def test_a_token_it_signs_is_one_it_takes_until_it_expires(identity: Share
         await identity.authenticate(token)
 
 
-async def test_anyone_who_shares_the_secret_may_sign(identity: SharedSecret, claims: ClaimsOf) -> None:
-    """A key id is not asked for, and does not disturb."""
+async def test_shared_secret_signature_of_another_issuer_authenticates_the_user(
+    identity: SharedSecret, claims: ClaimsOf
+) -> None:
+    """A `kid` is not required, and ignored."""
     assert await identity.authenticate(_signed(claims())) == "ada"
     assert await identity.authenticate(_signed(claims(sub="bob"), kid="whatever")) == "bob"
 
 
-async def test_an_additional_audience_counts_where_it_is_named(identity: SharedSecret, claims: ClaimsOf) -> None:
+async def test_shared_secret_audience_of_a_resource_is_valid_only_for_that_resource(
+    identity: SharedSecret, claims: ClaimsOf
+) -> None:
     token = _signed(claims(aud="https://api.example/mcp"))
     assert await identity.authenticate(token, audience="https://api.example/mcp") == "ada"
     with pytest.raises(Unauthenticated, match="audience"):
@@ -67,32 +71,36 @@ async def test_an_additional_audience_counts_where_it_is_named(identity: SharedS
         ({"pad": "x" * 9_000}, {}),
     ],
 )
-async def test_a_forgery_is_refused(
+async def test_shared_secret_forged_or_expired_token_is_unauthenticated(
     changes: dict[str, Any], how: dict[str, Any], identity: SharedSecret, claims: ClaimsOf
 ) -> None:
-    """Each differs from a right token in a single point, and is refused the second time as well."""
+    """Each differs from a valid token in one point, and is refused twice: a refused token is not cached."""
     forged = _signed(claims(**changes), **how)
     for _ in range(2):
         with pytest.raises(Unauthenticated):
             await identity.authenticate(forged)
 
 
-async def test_an_unsigned_token_is_refused(identity: SharedSecret, claims: ClaimsOf) -> None:
+async def test_shared_secret_token_without_signature_is_unauthenticated(
+    identity: SharedSecret, claims: ClaimsOf
+) -> None:
     with pytest.raises(Unauthenticated, match="HS256"):
         await identity.authenticate(jwt.encode(claims(), "", "none"))
 
 
-async def test_a_flood_of_right_tokens_does_not_fill_the_memory(identity: SharedSecret, claims: ClaimsOf) -> None:
-    """The oldest are forgotten, which costs them a signature and nothing else."""
-    tokens = [_signed(claims(sub=f"user-{n}")) for n in range(recent._CAPACITY + 5)]
+async def test_shared_secret_token_cache_removes_the_oldest_entry_when_full(
+    identity: SharedSecret, claims: ClaimsOf
+) -> None:
+    """A removed token stays valid: its signature is verified again."""
+    tokens = [_signed(claims(sub=f"user-{n}")) for n in range(jwt_verification.CACHE_CAPACITY + 5)]
     for n, token in enumerate(tokens):
         assert await identity.authenticate(token) == f"user-{n}"
-    assert len(identity._recent._claims) == recent._CAPACITY
+    assert len(identity._verified_tokens._claims) == jwt_verification.CACHE_CAPACITY
     assert await identity.authenticate(tokens[0]) == "user-0"
 
 
-def test_a_public_key_is_no_shared_secret() -> None:
-    """Whoever pastes their provider's public key here would let everybody sign."""
+def test_shared_secret_that_is_a_public_key_is_refused() -> None:
+    """Everybody knows the provider's public key, so everybody could sign."""
     public = SigningKey("k").private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     with pytest.raises(Invalid, match="random bytes"):
         SharedSecret(public, ISSUER, AUDIENCE)

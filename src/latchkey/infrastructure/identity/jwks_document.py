@@ -1,4 +1,4 @@
-"""The document in which an identity provider publishes its keys: a JWK Set (RFC 7517) on the web."""
+"""The JWKS document (RFC 7517): fetches it from the identity provider and reads the usable signing keys."""
 
 import asyncio
 from typing import Any
@@ -15,28 +15,26 @@ ALGORITHMS = ("EdDSA", "ES256", "RS256")
 _MAX_BYTES = 256 * 1024
 _TIMEOUT_S = 5.0
 
-# Not compressed, so that the size is what we read, whatever it would have unpacked to.
+# No compression, so that `_MAX_BYTES` bounds what is read: a small compressed body can expand to gigabytes.
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
 
-Keys = dict[str, PyJWK]
 
-
-class _KeySet(msgspec.Struct):
+class _JwkSet(msgspec.Struct):
     keys: list[dict[str, Any]]
 
 
 class JwksDocument:
-    """Fetches the keys. Redirects are not followed: they would let another host choose whom we trust."""
+    """The document at a URL. Redirects are not followed: they would let another host choose the trusted keys."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._client = httpx2.AsyncClient(follow_redirects=False, timeout=_TIMEOUT_S)
 
-    async def fetch(self) -> Keys:
-        """The keys that may sign for users, by their id. Raises `Unavailable` if there are none to be had."""
+    async def fetch(self) -> dict[str, PyJWK]:
+        """Return the keys that may sign tokens, by key id. Raises `Unavailable` if there is none."""
         try:
             async with asyncio.timeout(_TIMEOUT_S):
-                keys = _usable(await self._body())
+                keys = _signing_keys(await self._read_body())
         except (httpx2.HTTPError, TimeoutError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _unavailable() from error
         if not keys:
@@ -46,7 +44,7 @@ class JwksDocument:
     async def aclose(self) -> None:
         await self._client.aclose()
 
-    async def _body(self) -> bytes:
+    async def _read_body(self) -> bytes:
         body = bytearray()
         async with self._client.stream("GET", self._url, headers=_HEADERS) as response:
             if response.status_code != httpx2.codes.OK:
@@ -58,14 +56,14 @@ class JwksDocument:
         return bytes(body)
 
 
-def _usable(document: bytes) -> Keys:
-    """The keys of the set that we can use, by their id; a set may well hold others (RFC 7517, 5)."""
-    found = [(jwk.get("kid"), _key_of(jwk)) for jwk in msgspec.json.decode(document, type=_KeySet).keys]
-    return {key_id: key for key_id, key in found if key is not None and isinstance(key_id, str)}
+def _signing_keys(document: bytes) -> dict[str, PyJWK]:
+    """The usable keys of the set by key id. A set may contain other keys, which are ignored (RFC 7517, 5)."""
+    keys = [(jwk.get("kid"), _signing_key(jwk)) for jwk in msgspec.json.decode(document, type=_JwkSet).keys]
+    return {key_id: key for key_id, key in keys if key is not None and isinstance(key_id, str)}
 
 
-def _key_of(jwk: dict[str, Any]) -> PyJWK | None:
-    """The key, if it is one for signatures that we take. Whatever else stands there, of whatever type, is none."""
+def _signing_key(jwk: dict[str, Any]) -> PyJWK | None:
+    """Parse a key for signatures with one of `ALGORITHMS`; None for any other key, and for one that is malformed."""
     if jwk.get("use") not in (None, "sig") or jwk.get("alg") not in (None, *ALGORITHMS):
         return None
     try:
@@ -76,4 +74,4 @@ def _key_of(jwk: dict[str, Any]) -> PyJWK | None:
 
 
 def _unavailable() -> Unavailable:
-    return Unavailable("The identity provider's keys cannot be had at the moment: try again shortly.")
+    return Unavailable("The identity provider's keys are not available: try again shortly.")

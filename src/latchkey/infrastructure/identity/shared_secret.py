@@ -1,23 +1,36 @@
-"""Identity by a secret that the service shares with whoever signs: HS256, and the service may sign itself."""
+"""Identity by a secret shared with the token issuer (HS256), and the signing key file of `serve --dev`."""
 
+import fcntl
+import os
+import secrets
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
+from stat import S_IRWXG, S_IRWXO
+from typing import BinaryIO
 
 import jwt
 from jwt.algorithms import HMACAlgorithm
 
 from latchkey.domain.credentials import UserId
 from latchkey.domain.errors import Invalid
-from latchkey.infrastructure.identity.claims import ClaimRules
-from latchkey.infrastructure.identity.signature import key_id_of, verified_payload
-from latchkey.infrastructure.identity.token_cache import VerifiedTokenCache
+from latchkey.infrastructure.identity.jwt_verification import (
+    ClaimRules,
+    VerifiedTokenCache,
+    read_key_id,
+    verify_signature,
+)
 
 _HS256 = ("HS256",)
+_KEY_BYTES = 32
 
 
 class SharedSecret:
-    """The `Identity` port. Raises `Invalid` for a secret that is really a public key: anybody could sign with it."""
+    """The `Identity` port, which can also sign tokens.
+
+    Raises `Invalid` if the secret is a public key: everybody knows that, so everybody could sign.
+    """
 
     def __init__(self, secret: bytes, issuer: str, audience: str, *, now: Callable[[], float] = time.time) -> None:
         try:
@@ -25,17 +38,18 @@ class SharedSecret:
         except jwt.InvalidKeyError as error:
             raise Invalid("The shared secret must be random bytes, not the key of a key pair.") from error
         self._rules = ClaimRules(issuer, audience, now)
-        self._recent = VerifiedTokenCache()
+        self._verified_tokens = VerifiedTokenCache()
 
     async def authenticate(self, bearer: str, *, audience: str | None = None) -> UserId:
-        claims = self._recent.get(bearer)
+        claims = self._verified_tokens.get(bearer)
         if claims is None:
-            key_id_of(bearer, _HS256)
-            claims = self._recent.add(bearer, self._rules.read(verified_payload(bearer, self._secret, _HS256)))
-        return self._rules.admit(claims, audience)
+            read_key_id(bearer, _HS256)
+            payload = verify_signature(bearer, self._secret, _HS256)
+            claims = self._verified_tokens.add(bearer, self._rules.parse(payload))
+        return self._rules.validate(claims, audience)
 
     def sign(self, user_id: UserId, ttl: timedelta) -> str:
-        """A token that names this user, and that `authenticate` takes until the time to live is over."""
+        """Return a token for this user that `authenticate` accepts for that time."""
         now = int(self._rules.now())
         claims = {
             "iss": self._rules.issuer,
@@ -45,3 +59,33 @@ class SharedSecret:
             "exp": now + int(ttl.total_seconds()),
         }
         return jwt.encode(claims, self._secret, "HS256")
+
+
+def load_signing_key(path: Path) -> bytes:
+    """Read the key from the file, or create the file with a new key. Concurrent processes get the same key.
+
+    Raises `Invalid` if other accounts than the owner may access the file, or the key is too short.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "r+b") as file:
+        if os.fstat(descriptor).st_mode & (S_IRWXG | S_IRWXO):
+            raise Invalid(
+                f"Other accounts may access the signing key {path}: run `chmod 600 {path}`, or delete the file."
+            )
+        # The lock is held until the file is closed: a second process waits here, and then reads the key of the first.
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        key = file.read() or _write_new_key(file)
+    if len(key) < _KEY_BYTES:
+        raise Invalid(
+            f"The signing key {path} must be at least {_KEY_BYTES} bytes long: delete the file to get a new key."
+        )
+    return key
+
+
+def _write_new_key(file: BinaryIO) -> bytes:
+    key = secrets.token_hex(_KEY_BYTES).encode()
+    file.write(key)
+    file.flush()
+    os.fsync(file.fileno())
+    return key

@@ -1,4 +1,4 @@
-"""The local signing key: made once, for its owner alone."""
+"""The signing key file of `serve --dev`: created once, accessible to its owner only."""
 
 import fcntl
 import subprocess
@@ -8,26 +8,26 @@ from pathlib import Path
 import pytest
 
 from latchkey.domain.errors import Invalid
-from latchkey.infrastructure.identity.signing_key_file import key_in
+from latchkey.infrastructure.identity.shared_secret import load_signing_key
 
 PRINT_KEY = """
 import sys, pathlib
-from latchkey.infrastructure.identity.signing_key_file import key_in
+from latchkey.infrastructure.identity.shared_secret import load_signing_key
 sys.addaudithook(lambda event, _: event == "fcntl.flock" and print("waiting", flush=True))
-print(key_in(pathlib.Path(sys.argv[1])).decode())
+print(load_signing_key(pathlib.Path(sys.argv[1])).decode())
 """
 
 
-def test_a_key_is_made_once_and_is_its_owners_alone(tmp_path: Path) -> None:
+def test_signing_key_file_is_created_once_with_mode_600(tmp_path: Path) -> None:
     path = tmp_path / "var" / "signing.key"
-    key = key_in(path)
+    key = load_signing_key(path)
     assert len(key) >= 32
-    assert key_in(path) == key
+    assert load_signing_key(path) == key
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_processes_that_start_at_once_agree(tmp_path: Path) -> None:
-    """Whoever finds the file without a key in it waits for the process that is about to write one."""
+def test_signing_key_file_concurrent_processes_read_the_same_key(tmp_path: Path) -> None:
+    """A process that finds an empty file waits for the process that holds the lock."""
     path = tmp_path / "signing.key"
     path.touch(mode=0o600)
     with path.open("r+b") as first:
@@ -41,26 +41,26 @@ def test_processes_that_start_at_once_agree(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o640, 0o620])
-def test_a_key_that_others_may_touch_is_refused(mode: int, tmp_path: Path) -> None:
+def test_signing_key_file_accessible_to_other_accounts_is_refused(mode: int, tmp_path: Path) -> None:
     path = tmp_path / "signing.key"
-    key_in(path)
+    load_signing_key(path)
     path.chmod(mode)
     with pytest.raises(Invalid, match="chmod 600"):
-        key_in(path)
+        load_signing_key(path)
 
 
-def test_a_key_that_is_cut_short_is_refused(tmp_path: Path) -> None:
+def test_signing_key_file_that_is_truncated_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "signing.key"
-    key = key_in(path)
+    key = load_signing_key(path)
     path.write_bytes(key[:20])
     with pytest.raises(Invalid, match="at least 32 bytes") as refused:
-        key_in(path)
+        load_signing_key(path)
     assert key[:20].decode() not in refused.value.detail
 
 
-def test_a_link_to_somewhere_else_is_not_followed(tmp_path: Path) -> None:
+def test_signing_key_file_symbolic_link_is_not_followed(tmp_path: Path) -> None:
     target, path = tmp_path / "target", tmp_path / "signing.key"
     path.symlink_to(target)
     with pytest.raises(OSError, match="symbolic links"):
-        key_in(path)
+        load_signing_key(path)
     assert not target.exists()

@@ -1,4 +1,4 @@
-"""An identity provider for tests: real keys, real signatures, and a real HTTP server for its key document."""
+"""A fake identity provider: real keys, real signatures, and an HTTP server for its JWKS document."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ PrivateKey = Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 class SigningKey:
-    """One key pair of a provider, and the algorithm it signs with."""
+    """A key pair of the provider, and its signature algorithm."""
 
     def __init__(self, kid: str, private: PrivateKey | None = None) -> None:
         self.kid = kid
@@ -31,7 +31,7 @@ class SigningKey:
 
     @property
     def jwk(self) -> dict[str, Any]:
-        """The public half, as Better Auth publishes it: without `use`."""
+        """The public key as Better Auth publishes it: without `use`."""
         public = self.private.public_key()
         shapes: dict[str, Callable[..., dict[str, Any]]] = {
             "EdDSA": OKPAlgorithm.to_jwk,
@@ -44,10 +44,10 @@ class SigningKey:
         return jwt.encode(claims, self.private, self.algorithm, headers={"kid": self.kid, **header})
 
 
-class Provider:
-    """Serves the keys on loopback, notes what it is asked, and can be made to misbehave: `act` is what it does instead.
+class JwksProvider:
+    """Serves the keys on loopback and records requests. `act`, if set, replaces the normal response.
 
-    `idle` is set when it has nothing left to answer.
+    `idle` is set when no request is open. While `gate` is not set, responses wait; `requested` is set by a request.
     """
 
     def __init__(self, *keys: SigningKey) -> None:
@@ -57,9 +57,9 @@ class Provider:
         self.body: bytes | None = None
         self.headers = ""
         self.act: Callable[[asyncio.StreamWriter], Awaitable[None]] | None = None
-        self.heard: list[bytes] = []
+        self.requests: list[bytes] = []
         self.gate = asyncio.Event()
-        self.asked = asyncio.Event()
+        self.requested = asyncio.Event()
         self.gate.set()
         self.idle = asyncio.Event()
         self._server: asyncio.Server | None = None
@@ -78,7 +78,7 @@ class Provider:
 
     @property
     def variables(self) -> dict[str, str]:
-        """Of a service that trusts it; the shared secret is then none."""
+        """Environment variables of a service that trusts this provider instead of a shared secret."""
         return {
             "LATCHKEY_AUTH_SECRET": "",
             "LATCHKEY_AUTH_JWKS_URL": self.url,
@@ -87,22 +87,22 @@ class Provider:
         }
 
     async def up(self) -> None:
-        """Listen, on the same port as before if it was down."""
-        self._server = await asyncio.start_server(self._answer, "127.0.0.1", self._port)
+        """Listen; after `down()` on the same port as before."""
+        self._server = await asyncio.start_server(self._handle, "127.0.0.1", self._port)
         self._port = self._server.sockets[0].getsockname()[1]
 
     async def down(self) -> None:
-        """Stop listening, so that connections are refused."""
+        """Stop listening: connections are refused."""
         if self._server is not None:
             self._server.close()
             await self._server.wait_closed()
             self._server = None
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.idle.clear()
-        self.heard.append(await reader.readuntil(b"\r\n\r\n"))
+        self.requests.append(await reader.readuntil(b"\r\n\r\n"))
         self.fetches += 1
-        self.asked.set()
+        self.requested.set()
         await self.gate.wait()
         with suppress(ConnectionError):
             await (self.act or self._publish)(writer)

@@ -1,10 +1,10 @@
-"""Two people sign up with a real identity provider: each opens exactly their own door, by every way in."""
+"""Isolation of two users of a real identity provider (Better Auth), over REST, MCP and chat."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.integration.identity.better_auth import BetterAuth, Member
+from tests.integration.identity.better_auth import BetterAuth, SignedUpUser
 from tests.support.service import ApiUser, Service, run_service, settings_for
 
 ADD_MILK = '/add_task {"title": "Buy milk"}'
@@ -16,8 +16,10 @@ async def service(database_url: str, provider: BetterAuth) -> AsyncIterator[Serv
         yield service
 
 
-async def test_each_opens_exactly_their_own_door(service: Service, ada: Member, bob: Member) -> None:
-    """By REST, by MCP, and by what the agent does for them."""
+async def test_isolation_each_user_sees_their_own_data_on_every_interface(
+    service: Service, ada: SignedUpUser, bob: SignedUpUser
+) -> None:
+    """REST, MCP and the tool calls of the agent."""
     tokens = {ada.user_id: await ada.token(), bob.user_id: await bob.token()}
     seen: dict[str, list[str]] = {}
     for whose, title in ((ada.user_id, "Ada's own"), (bob.user_id, "Bob's own")):
@@ -38,8 +40,10 @@ async def test_each_opens_exactly_their_own_door(service: Service, ada: Member, 
     }
 
 
-async def test_the_other_door_stays_shut(service: Service, ada: Member, bob: Member) -> None:
-    """Whether there is anybody behind it or not, and whatever is asked."""
+async def test_isolation_path_of_another_user_is_forbidden(
+    service: Service, ada: SignedUpUser, bob: SignedUpUser
+) -> None:
+    """The response is the same for a user who exists and for one who does not, and for every request."""
     key, theirs = await ada.token(), ApiUser(bob.user_id, await bob.token(), service.client)
     await theirs.create("tasks", title="Bob's own")
     answers = []
@@ -53,8 +57,10 @@ async def test_the_other_door_stays_shut(service: Service, ada: Member, bob: Mem
     assert [task["title"] for task in await theirs.list_items("tasks")] == ["Bob's own"]
 
 
-async def test_a_person_may_hand_out_a_smaller_key(service: Service, ada: Member) -> None:
-    """A context token of somebody whom the provider vouches for opens what it grants, over MCP alone."""
+async def test_context_token_of_a_provider_user_is_limited_to_its_grants_and_to_mcp(
+    service: Service, ada: SignedUpUser
+) -> None:
+    """The user authenticated with a token of the identity provider."""
     person = ApiUser(ada.user_id, await ada.token(), service.client)
     minted = await person.create("context-tokens", grants=["tasks:read"])
     async with service.mcp_client(minted["token"]) as client:

@@ -1,0 +1,133 @@
+"""JWT verification: header, signature and claims, and a cache of tokens whose signature has been verified."""
+
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+from jwt import PyJWK, PyJWS
+from jwt.exceptions import PyJWTError
+from msgspec import Struct
+
+from latchkey.domain.credentials import UserId, parse_user_id
+from latchkey.domain.errors import Unauthenticated
+
+LEEWAY_S = 30
+MAX_TOKEN_CHARACTERS = 8_192
+CACHE_CAPACITY = 1_024
+
+# These header parameters would let a token bring its own key, or its own rules of verification (RFC 8725, 3.10;
+# RFC 7515, 4.1.11).
+_FORBIDDEN_PARAMETERS = frozenset({"jku", "jwk", "x5u", "x5c", "crit"})
+_JWS = PyJWS(options={"verify_signature": True, "enforce_minimum_key_length": True})
+
+
+def read_key_id(token: str, algorithms: Sequence[str]) -> str | None:
+    """Check the header and return its `kid`. The signature is not verified yet, so nothing in the token is trusted.
+
+    Raises `Unauthenticated` if it is not a JWT, or its header names a forbidden parameter or another algorithm.
+    """
+    if len(token) > MAX_TOKEN_CHARACTERS or not token.isascii():
+        raise Unauthenticated(f"The bearer token must be a JWT of at most {MAX_TOKEN_CHARACTERS} characters.")
+    try:
+        header = _JWS.get_unverified_header(token)
+    except PyJWTError as error:
+        raise Unauthenticated("The bearer token must be a JWT, as the identity provider issued it.") from error
+    if not _FORBIDDEN_PARAMETERS.isdisjoint(header):
+        raise Unauthenticated(f"The token's header must contain none of {', '.join(sorted(_FORBIDDEN_PARAMETERS))}.")
+    if header.get("alg") not in algorithms:
+        raise Unauthenticated(f"The token must be signed with {' or '.join(algorithms)}.")
+    return header.get("kid")
+
+
+def verify_signature(token: str, key: PyJWK | bytes, algorithms: Sequence[str]) -> bytes:
+    """Return the payload. Raises `Unauthenticated` unless the key signed it with the key's own algorithm."""
+    try:
+        payload: bytes = _JWS.decode_complete(token, key, algorithms)["payload"]
+    except PyJWTError as error:
+        raise Unauthenticated(
+            "The token's signature is invalid: get a new token from the identity provider."
+        ) from error
+    return payload
+
+
+class Claims(Struct, frozen=True):
+    """The registered claims that the service reads (RFC 7519, 4.1), all required but `nbf`. Times are in seconds."""
+
+    iss: str
+    aud: str | list[str]
+    sub: str
+    exp: float
+    nbf: float = 0
+
+    def has_audience(self, audience: str) -> bool:
+        return audience == self.aud if isinstance(self.aud, str) else audience in self.aud
+
+    def has_resource(self, resource: str) -> bool:
+        """Whether the audience is this URL; scheme and host are case-insensitive (RFC 3986, 6.2.2.1)."""
+        audiences = [self.aud] if isinstance(self.aud, str) else self.aud
+        return self.has_audience(resource) or _normalized(resource) in map(_normalized, audiences)
+
+
+class ClaimRules(Struct, frozen=True):
+    """The trusted issuer, the expected audience and the current time in seconds since the epoch."""
+
+    issuer: str
+    audience: str
+    now: Callable[[], float] = time.time
+
+    def parse(self, payload: bytes) -> Claims:
+        """Parse a verified payload. Raises `Unauthenticated` if a claim is missing or has another type."""
+        try:
+            return msgspec.json.decode(payload, type=Claims)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Unauthenticated(
+                "The token must contain the claims `iss`, `aud`, `sub` and `exp`, each of the type of RFC 7519."
+            ) from error
+
+    def validate(self, claims: Claims, resource: str | None) -> UserId:
+        """Return the user of the claims.
+
+        Raises `Unauthenticated` if they have expired, are not valid yet, or name another issuer, or an audience that is
+        neither the configured one nor the `resource`.
+        """
+        user_id, now = parse_user_id(claims.sub), self.now()
+        if claims.exp <= now - LEEWAY_S:
+            raise Unauthenticated("The token has expired: get a new token from the identity provider.")
+        if claims.nbf > now + LEEWAY_S:
+            raise Unauthenticated("The token is not valid yet.")
+        if claims.iss != self.issuer:
+            raise Unauthenticated("The token is from another issuer than this service trusts.")
+        if not claims.has_audience(self.audience) and (resource is None or not claims.has_resource(resource)):
+            raise Unauthenticated("The token is for another audience than this service.")
+        if user_id is None:
+            raise Unauthenticated("The token's `sub` must be 1-128 characters of `A-Za-z0-9._~:@|-`, not `.` or `..`.")
+        return user_id
+
+
+class VerifiedTokenCache:
+    """The claims of recently verified tokens, by the exact text of the token.
+
+    A hit saves the verification of the signature; expiry and all other claims are validated on each request.
+    """
+
+    def __init__(self) -> None:
+        self._claims: dict[str, Claims] = {}
+
+    def get(self, token: str) -> Claims | None:
+        return self._claims.get(token)
+
+    def add(self, token: str, claims: Claims) -> Claims:
+        """Store the claims and return them. If the cache is full, the oldest entry is removed."""
+        if len(self._claims) >= CACHE_CAPACITY:
+            del self._claims[next(iter(self._claims))]
+        self._claims[token] = claims
+        return claims
+
+    def clear(self) -> None:
+        self._claims.clear()
+
+
+def _normalized(url: str) -> str:
+    scheme, colon, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme.lower()}{colon}{host.lower()}{slash}{path}"
