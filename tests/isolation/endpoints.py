@@ -8,9 +8,9 @@ from urllib.parse import quote
 
 import httpx2
 
-from latchkey.interfaces.mcp.resources import _TEMPLATES
+from latchkey.interfaces.mcp.resources import RESOURCE_TEMPLATES
 from tests import schemas
-from tests.integration.mcp.wire import headers, message
+from tests.integration.mcp.jsonrpc import headers, message
 from tests.isolation.parameters import Parameter, fill
 from tests.support.service import BASE_URL
 
@@ -135,6 +135,6 @@ def _properties(schema: dict[str, Any], location: str) -> list[Parameter]:
 DOCUMENT: dict[str, Any] = asyncio.run(schemas.openapi())
 HTTP_ENDPOINTS = http_endpoints(DOCUMENT)
 TOOLS = [McpEndpoint.of_tool(tool) for tool in schemas.mcp()["tools"]]
-TEMPLATES = [McpEndpoint.of_template(template) for template in _TEMPLATES.values()]
+TEMPLATES = [McpEndpoint.of_template(template) for template in RESOURCE_TEMPLATES.values()]
 RESOURCE_LIST = McpEndpoint.of_list("resources/list")
 ENDPOINTS: list[Endpoint] = [*HTTP_ENDPOINTS, *TOOLS, *TEMPLATES, RESOURCE_LIST]

@@ -29,6 +29,7 @@ from latchkey.interfaces.http.middleware.security import SecurityMiddleware
 from latchkey.interfaces.http.routes.resource_metadata import PATH as METADATA_PATH
 from latchkey.interfaces.http.routes.resource_metadata import ResourceMetadata
 from latchkey.interfaces.mcp.http.endpoint import McpEndpoint
+from latchkey.interfaces.mcp.http.transport import StatelessTransport
 from latchkey.interfaces.mcp.in_process import connect
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
@@ -47,7 +48,8 @@ def create_asgi(settings: Settings, host: str, port: int) -> ASGIApp:
     origins = settings.allowed_origins or (*(f"http://{name}" for name in _LOOPBACK), _origin(public_url))
     metadata = _resource_metadata(settings, f"{public_url}/mcp")
     metadata_url = f"{public_url}{METADATA_PATH}" if metadata else None
-    endpoint = McpEndpoint(core.mcp_server, core.dispatcher, identity, f"{public_url}/mcp", metadata_url)
+    transport = StatelessTransport(core.mcp_server)
+    endpoint = McpEndpoint(transport, core.dispatcher, identity, f"{public_url}/mcp", metadata_url)
     runner = _runner(settings, core, agents)
     subscriptions = TurnSubscriptions(core.dispatcher, core.event_bus)
     services = HttpServices(

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from tests.fakes.jwks_provider import AUDIENCE, ISSUER, JwksProvider, SigningKey
-from tests.integration.mcp.wire import call, headers
+from tests.integration.mcp.jsonrpc import call, headers
 from tests.support.service import BASE_URL, Service, run_service, settings_for
 from tests.support.socket_server import serve_on_socket
 from tests.unit.identity.forged_tokens import EC_KEY, FORGED_TOKENS, INVALID_SIGNATURE, LIFE_S

@@ -12,7 +12,7 @@ from latchkey.domain.errors import Unauthenticated
 from latchkey.infrastructure.identity.jwks import JwksIdentity
 from tests.fakes.jwks_provider import SigningKey
 from tests.integration.identity.better_auth import BetterAuth, SignedUpUser, better_auth
-from tests.integration.mcp.wire import message, post
+from tests.integration.mcp.jsonrpc import message, post
 from tests.support.service import ApiUser, Service, run_service, settings_for
 from tests.unit.identity.clock import Clock
 

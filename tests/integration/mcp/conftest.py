@@ -1,4 +1,4 @@
-"""The house on each database in turn, and each way into it."""
+"""The MCP service on each database, each kind of client, and each protocol version."""
 
 from collections.abc import AsyncIterator
 
@@ -6,22 +6,22 @@ import pytest
 
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
-from tests.integration.mcp.house import WAYS, House, Way
-from tests.integration.mcp.wire import ERAS
+from tests.integration.mcp.jsonrpc import PROTOCOLS
+from tests.integration.mcp.mcp_service import CLIENTS, McpService, OpenClient
 
 
 @pytest.fixture
-async def house(database_url: str) -> AsyncIterator[House]:
+async def service(database_url: str) -> AsyncIterator[McpService]:
     engine = create_engine(database_url)
-    yield House(SqlUnitsOfWork(engine))
+    yield McpService(SqlUnitsOfWork(engine))
     await engine.dispose()
 
 
-@pytest.fixture(params=WAYS)
-def way(request: pytest.FixtureRequest) -> Way:
-    return WAYS[request.param]
+@pytest.fixture(params=CLIENTS)
+def open_client(request: pytest.FixtureRequest) -> OpenClient:
+    return CLIENTS[request.param]
 
 
-@pytest.fixture(params=ERAS)
-def era(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(params=PROTOCOLS)
+def protocol(request: pytest.FixtureRequest) -> str:
     return str(request.param)

@@ -9,8 +9,8 @@ from mcp import Client
 from latchkey.application.artifacts import find_artifacts
 from latchkey.domain.credentials import Grant
 from latchkey.domain.page import Window
-from tests.integration.mcp.house import ME, YOU, House, Way, in_process
-from tests.integration.mcp.test_calling import NOBODYS, Assistant, text_of
+from tests.integration.mcp.mcp_service import ME, YOU, McpService, OpenClient, in_process
+from tests.integration.mcp.test_tool_calls import NOBODYS, ToolClient, text_of
 
 READ, WRITE = Grant.ARTIFACTS_READ, Grant.ARTIFACTS_WRITE
 BEFORE, AFTER = "ARTIFACT_CREATED:", "|File generated successfully."
@@ -55,9 +55,9 @@ async def saved(client: Client, **arguments: Any) -> dict[str, Any]:
     return reference
 
 
-async def test_a_document_is_saved_listed_shown_and_revised(house: House, way: Way) -> None:
-    async with way(house, await house.secret(READ, WRITE)) as client:
-        assistant = Assistant(client)
+async def test_a_document_is_saved_listed_shown_and_revised(service: McpService, open_client: OpenClient) -> None:
+    async with open_client(service, await service.secret(READ, WRITE)) as client:
+        assistant = ToolClient(client)
         first = await saved(client, content_markdown="# One")
         second = await saved(client, content_markdown="# Two", artifact_id=first["id"], version=1, title="Better plan")
         listed = await assistant.ask("list_artifacts")
@@ -72,9 +72,9 @@ async def test_a_document_is_saved_listed_shown_and_revised(house: House, way: W
     assert (before["content_markdown"], before["title"], before["version"]) == ("# One", "Plan", 1)
 
 
-async def test_the_marker_is_exact_whatever_the_title_holds(house: House, way: Way) -> None:
+async def test_the_marker_is_exact_whatever_the_title_holds(service: McpService, open_client: OpenClient) -> None:
     """One line, whose JSON lies between the first colon and the last bar."""
-    async with way(house, await house.secret(WRITE)) as client:
+    async with open_client(service, await service.secret(WRITE)) as client:
         results = [
             await client.call_tool("save_artifact", {"title": title, "content_markdown": "# Plan"}) for title in TITLES
         ]
@@ -87,9 +87,9 @@ async def test_the_marker_is_exact_whatever_the_title_holds(house: House, way: W
         assert result.structured_content["title"] == title
 
 
-async def test_bad_arguments_are_errors_that_say_where(house: House, way: Way) -> None:
-    async with way(house, await house.secret(READ, WRITE)) as client:
-        assistant = Assistant(client)
+async def test_bad_arguments_are_errors_that_say_where(service: McpService, open_client: OpenClient) -> None:
+    async with open_client(service, await service.secret(READ, WRITE)) as client:
+        assistant = ToolClient(client)
         errors = [await assistant.fail("save_artifact", **arguments) for arguments, _ in BAD_ARGUMENTS]
         left = await assistant.ask("list_artifacts")
 
@@ -101,11 +101,13 @@ async def test_bad_arguments_are_errors_that_say_where(house: House, way: Way) -
 
 
 @pytest.mark.parametrize("letter", ["a", "é", "\\"])
-async def test_a_document_may_have_a_mebibyte_and_no_more(house: House, way: Way, letter: str) -> None:
+async def test_a_document_may_have_a_mebibyte_and_no_more(
+    service: McpService, open_client: OpenClient, letter: str
+) -> None:
     """Counted in UTF-8. The error says the limit."""
     most = letter * (MIB // len(letter.encode()))
-    async with way(house, await house.secret(READ, WRITE)) as client:
-        assistant = Assistant(client)
+    async with open_client(service, await service.secret(READ, WRITE)) as client:
+        assistant = ToolClient(client)
         kept = await saved(client, content_markdown=most)
         error = await assistant.fail("save_artifact", title="Plan", content_markdown=most + letter)
         (found,) = (await assistant.ask("list_artifacts"))["items"]
@@ -115,9 +117,9 @@ async def test_a_document_may_have_a_mebibyte_and_no_more(house: House, way: Way
     assert (found["id"], shown["content_markdown"]) == (kept["id"], most)
 
 
-async def test_a_stale_version_is_told_and_loses_nothing(house: House, way: Way) -> None:
-    async with way(house, await house.secret(READ, WRITE)) as client:
-        assistant = Assistant(client)
+async def test_a_stale_version_is_told_and_loses_nothing(service: McpService, open_client: OpenClient) -> None:
+    async with open_client(service, await service.secret(READ, WRITE)) as client:
+        assistant = ToolClient(client)
         first = await saved(client)
         await saved(client, artifact_id=first["id"], content_markdown="# Two")
         error = await assistant.fail(
@@ -129,10 +131,12 @@ async def test_a_stale_version_is_told_and_loses_nothing(house: House, way: Way)
     assert (shown["content_markdown"], shown["version"]) == ("# Two", 2)
 
 
-async def test_somebody_elses_document_is_answered_like_one_that_is_not_there(house: House, way: Way) -> None:
-    theirs = await house.artifact(owner=YOU)
-    async with way(house, await house.secret(READ, WRITE)) as client:
-        assistant = Assistant(client)
+async def test_somebody_elses_document_is_answered_like_one_that_is_not_there(
+    service: McpService, open_client: OpenClient
+) -> None:
+    theirs = await service.artifact(owner=YOU)
+    async with open_client(service, await service.secret(READ, WRITE)) as client:
+        assistant = ToolClient(client)
         answers = [
             [
                 await assistant.fail("get_artifact", artifact_id=id),
@@ -147,21 +151,23 @@ async def test_somebody_elses_document_is_answered_like_one_that_is_not_there(ho
     assert seen["items"] == []
 
 
-async def test_the_token_of_a_file_turn_can_save_into_its_conversation_and_nothing_else(house: House, way: Way) -> None:
+async def test_the_token_of_a_file_turn_can_save_into_its_conversation_and_nothing_else(
+    service: McpService, open_client: OpenClient
+) -> None:
     """Neither read, nor change what another conversation has, nor say to which one it saves."""
-    turn = await house.turn(WRITE)
-    about, elsewhere = turn.turn.conversation_id, await house.conversation("Another")
-    others = [await house.artifact(about=elsewhere.id), await house.artifact()]
-    async with way(house, turn.secret) as client:
+    turn = await service.turn(WRITE)
+    about, elsewhere = turn.turn.conversation_id, await service.conversation("Another")
+    others = [await service.artifact(conversation_id=elsewhere.id), await service.artifact()]
+    async with open_client(service, turn.secret) as client:
         tools = [tool.name for tool in (await client.list_tools()).tools]
         reference = await saved(client)
         revised = await saved(client, artifact_id=reference["id"], content_markdown="# Two")
         errors = [
-            await Assistant(client).fail("save_artifact", artifact_id=str(id), title="x", content_markdown="x")
+            await ToolClient(client).fail("save_artifact", artifact_id=str(id), title="x", content_markdown="x")
             for id in (*(one.id for one in others), NOBODYS)
         ]
-    inside = await house.dispatcher.call(ME, find_artifacts, about, None, Window())
-    outside = await house.dispatcher.call(ME, find_artifacts, elsewhere.id, None, Window())
+    inside = await service.dispatcher.call(ME, find_artifacts, about, None, Window())
+    outside = await service.dispatcher.call(ME, find_artifacts, elsewhere.id, None, Window())
 
     assert tools == ["save_artifact"]
     assert revised["version"] == 2
@@ -172,12 +178,12 @@ async def test_the_token_of_a_file_turn_can_save_into_its_conversation_and_nothi
     assert errors == [{"code": "not-found", "detail": "There is no such artifact."}] * 3
 
 
-async def test_a_token_of_a_conversation_is_shown_its_documents_alone(house: House) -> None:
-    here, there = await house.conversation("Here"), await house.conversation("There")
-    ours, theirs = await house.artifact(about=here.id), await house.artifact(about=there.id)
-    unfiled = await house.artifact()
-    async with in_process(house, await house.secret(READ, about=here.id)) as client:
-        assistant = Assistant(client)
+async def test_a_token_of_a_conversation_is_shown_its_documents_alone(service: McpService) -> None:
+    here, there = await service.conversation("Here"), await service.conversation("There")
+    ours, theirs = await service.artifact(conversation_id=here.id), await service.artifact(conversation_id=there.id)
+    unfiled = await service.artifact()
+    async with in_process(service, await service.secret(READ, conversation_id=here.id)) as client:
+        assistant = ToolClient(client)
         listed = await assistant.ask("list_artifacts")
         hidden = [await assistant.fail("get_artifact", artifact_id=str(one.id)) for one in (theirs, unfiled)]
 

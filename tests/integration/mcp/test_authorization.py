@@ -11,16 +11,16 @@ import pytest
 
 from latchkey.domain.errors import Unauthenticated
 from latchkey.interfaces.mcp.http.body import MAX_BYTES
-from latchkey.interfaces.mcp.http.errors import challenge
+from latchkey.interfaces.mcp.http.responses import challenge
 from tests.fakes.jwks_provider import AUDIENCE, ISSUER, JwksProvider, SigningKey
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import model_server
-from tests.integration.mcp.wire import call, headers, message
+from tests.integration.mcp.jsonrpc import call, headers, message
 from tests.support.service import BASE_URL, ApiUser, Service, model_variables, run_service, settings_for
 from tests.support.socket_server import serve_on_socket
 
 MCP = f"{BASE_URL}/mcp"
-METADATA = f"{BASE_URL}/.well-known/oauth-protected-resource/mcp"
+METADATA_URL = f"{BASE_URL}/.well-known/oauth-protected-resource/mcp"
 KEY = SigningKey("key-1")
 PAGE = "http://localhost:5173"
 CHUNK = b" " * 65_536
@@ -42,10 +42,12 @@ async def service(sqlite_url: str, provider: JwksProvider) -> AsyncIterator[Serv
         yield service
 
 
-async def listed(service: Service, authorization: str | None, era: str = "current", **given: Any) -> httpx2.Response:
+async def listed(
+    service: Service, authorization: str | None, protocol: str = "current", **given: Any
+) -> httpx2.Response:
     """The answer to `tools/list` with that header."""
-    sent = message(era, "tools/list")
-    told = headers(era, sent, None) | ({} if authorization is None else {"authorization": authorization})
+    sent = message(protocol, "tools/list")
+    told = headers(protocol, sent, None) | ({} if authorization is None else {"authorization": authorization})
     return await service.client.post(
         given.pop("path", "/mcp"), json=sent, headers=told | given.pop("headers", {}), **given
     )
@@ -53,30 +55,32 @@ async def listed(service: Service, authorization: str | None, era: str = "curren
 
 @pytest.mark.parametrize("authorization", [None, "", "Basic YWRhOmFkYQ==", "DPoP x.y.z", "Bearer"])
 async def test_whoever_has_not_tried_is_told_where_to_begin_and_of_no_error(
-    service: Service, era: str, authorization: str | None
+    service: Service, protocol: str, authorization: str | None
 ) -> None:
     """RFC 6750, 3.1: a client that did not know, or used another scheme, is not told that its token was wrong."""
-    refused = await listed(service, authorization, era)
+    refused = await listed(service, authorization, protocol)
 
     assert refused.status_code == 401
-    assert refused.headers["www-authenticate"] == f'Bearer resource_metadata="{METADATA}"'
+    assert refused.headers["www-authenticate"] == f'Bearer resource_metadata="{METADATA_URL}"'
 
 
 @pytest.mark.parametrize(
     "bearer", ["x.y.z", "lk_x", "lk_" + "A" * 43 + "YWRh", token(exp=1), token("https://x.example")]
 )
-async def test_a_token_that_is_not_right_is_an_invalid_token(service: Service, era: str, bearer: str) -> None:
-    refused = await listed(service, f"Bearer {bearer}", era)
+async def test_a_token_that_is_not_right_is_an_invalid_token(service: Service, protocol: str, bearer: str) -> None:
+    refused = await listed(service, f"Bearer {bearer}", protocol)
     challenge = refused.headers["www-authenticate"]
 
     assert refused.status_code == 401
-    assert challenge.startswith(f'Bearer resource_metadata="{METADATA}", error="invalid_token", error_description="')
+    assert challenge.startswith(
+        f'Bearer resource_metadata="{METADATA_URL}", error="invalid_token", error_description="'
+    )
     assert refused.json()["error"]["code"] == -32600
 
 
 def test_a_challenge_is_one_whatever_is_to_be_said() -> None:
     """Nothing in a description ends it, or the header (RFC 6750, 3)."""
-    name, value = challenge(Unauthenticated('a "b" \\ c\r\nSet-Cookie: d=é'), METADATA, given=True)
+    name, value = challenge(Unauthenticated('a "b" \\ c\r\nSet-Cookie: d=é'), METADATA_URL, has_token=True)
 
     assert name == b"www-authenticate"
     assert value.endswith(b"""error_description="a 'b' ' c''Set-Cookie: d='\"""")
@@ -85,25 +89,25 @@ def test_a_challenge_is_one_whatever_is_to_be_said() -> None:
 async def test_no_scope_is_asked_for(service: Service) -> None:
     """None is required: a person's token opens all that is theirs. And a server may refuse those it does not know."""
     refused = await listed(service, None)
-    metadata = (await service.client.get(METADATA)).json()
+    metadata = (await service.client.get(METADATA_URL)).json()
 
     assert "scope" not in refused.headers["www-authenticate"]
     assert metadata == {"resource": MCP, "authorization_servers": [ISSUER], "bearer_methods_supported": ["header"]}
 
 
-async def test_a_tool_that_a_context_token_does_not_grant_is_no_challenge(service: Service, era: str) -> None:
+async def test_a_tool_that_a_context_token_does_not_grant_is_no_challenge(service: Service, protocol: str) -> None:
     """No 403 `insufficient_scope`: a client would go and get the person's own token, which opens everything."""
     ada = ApiUser("ada", token(), service.client)
     smaller = (await ada.create("context-tokens", grants=["tasks:read"]))["token"]
-    sent = call(era, "add_task", {"title": "Buy milk"})
-    answer = await service.client.post("/mcp", json=sent, headers=headers(era, sent, smaller))
+    sent = call(protocol, "add_task", {"title": "Buy milk"})
+    answer = await service.client.post("/mcp", json=sent, headers=headers(protocol, sent, smaller))
 
     assert "www-authenticate" not in answer.headers
     assert answer.json()["error"] == {"code": -32602, "message": "Unknown tool: add_task"}
     assert await ada.list_items("tasks") == []
 
 
-async def test_a_token_is_taken_only_where_it_was_meant_for(service: Service, era: str) -> None:
+async def test_a_token_is_taken_only_where_it_was_meant_for(service: Service, protocol: str) -> None:
     """RFC 8707: one for `/mcp` opens that, and not the API beside it."""
     expected: dict[Any, tuple[int, int]] = {
         AUDIENCE: (200, 200),
@@ -120,7 +124,7 @@ async def test_a_token_is_taken_only_where_it_was_meant_for(service: Service, er
     }
     taken = {}
     for audience in expected:
-        by_mcp = await listed(service, f"Bearer {token(audience)}", era)
+        by_mcp = await listed(service, f"Bearer {token(audience)}", protocol)
         by_rest = await ApiUser("ada", token(audience), service.client).get("tasks")
         taken[audience] = (by_mcp.status_code, by_rest.status_code)
 
@@ -173,7 +177,7 @@ async def test_a_page_of_an_allowed_origin_may_read_the_challenge_and_the_metada
     asked = {"access-control-request-method": "POST", "access-control-request-headers": wanted}
     leave = await service.client.options("/mcp", headers={"origin": PAGE, **asked})
     refused = await listed(service, None, headers={"origin": PAGE})
-    metadata = await service.client.get(METADATA, headers={"origin": PAGE})
+    metadata = await service.client.get(METADATA_URL, headers={"origin": PAGE})
 
     assert leave.status_code == 204
     assert set(wanted.split(",")) <= set(leave.headers["access-control-allow-headers"].split(", "))
@@ -195,11 +199,11 @@ class Upload:
 
 @pytest.mark.parametrize(("bearer", "status", "most"), [("x", 401, 0), (token(), 413, MAX_BYTES + 2 * len(CHUNK))])
 async def test_no_more_is_read_of_a_body_than_may_be(
-    service: Service, era: str, bearer: str, status: int, most: int
+    service: Service, protocol: str, bearer: str, status: int, most: int
 ) -> None:
     """And nothing at all before the token is found right."""
     upload = Upload()
-    told = headers(era, message(era, "tools/list"), bearer)
+    told = headers(protocol, message(protocol, "tools/list"), bearer)
     refused = await service.client.post("/mcp", content=upload, headers=told)
 
     assert refused.status_code == status

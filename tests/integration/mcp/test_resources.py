@@ -11,9 +11,9 @@ from mcp.types import TextResourceContents
 from latchkey.application.context_tokens import revoke_context_token
 from latchkey.domain.credentials import ALL_GRANTS, Grant
 from latchkey.domain.page import DEFAULT_LIMIT
-from tests.integration.mcp.house import ME, YOU, House, Way, in_process
-from tests.integration.mcp.test_calling import NOBODYS
-from tests.integration.mcp.wire import message, post
+from tests.integration.mcp.jsonrpc import message, post
+from tests.integration.mcp.mcp_service import ME, YOU, McpService, OpenClient, in_process
+from tests.integration.mcp.test_tool_calls import NOBODYS
 
 ARTIFACTS, CONVERSATIONS = Grant.ARTIFACTS_READ, Grant.CONVERSATIONS_READ
 TEMPLATES = {ARTIFACTS: "latchkey://artifacts/{id}", CONVERSATIONS: "latchkey://conversations/{id}"}
@@ -56,10 +56,10 @@ async def read(client: Client, address: str) -> tuple[str | None, str]:
     return content.mime_type, content.text
 
 
-async def test_documents_are_listed_first_and_then_conversations_page_by_page(house: House) -> None:
-    artifacts = [await house.artifact(f"Plan {number}") for number in range(DEFAULT_LIMIT + 1)]
-    conversations = [await house.conversation(f"Talk {number}") for number in range(DEFAULT_LIMIT + 1)]
-    async with in_process(house, await house.secret(*Grant)) as client:
+async def test_documents_are_listed_first_and_then_conversations_page_by_page(service: McpService) -> None:
+    artifacts = [await service.artifact(f"Plan {number}") for number in range(DEFAULT_LIMIT + 1)]
+    conversations = [await service.conversation(f"Talk {number}") for number in range(DEFAULT_LIMIT + 1)]
+    async with in_process(service, await service.secret(*Grant)) as client:
         pages = await all_pages(client)
     listed = [resource for page in pages for resource in page]
     expected: list[tuple[str, str, Any]] = [("artifacts", "text/markdown", one) for one in reversed(artifacts)]
@@ -71,17 +71,17 @@ async def test_documents_are_listed_first_and_then_conversations_page_by_page(ho
     ]
 
 
-async def test_a_document_is_read_as_its_latest_markdown(house: House, way: Way) -> None:
+async def test_a_document_is_read_as_its_latest_markdown(service: McpService, open_client: OpenClient) -> None:
     text = '# Plan | "quoted" }\r\n計画 👩🏽‍🚀\n'
-    artifact = await house.artifact(text=text)
-    async with way(house, await house.secret(ARTIFACTS)) as client:
+    artifact = await service.artifact(text=text)
+    async with open_client(service, await service.secret(ARTIFACTS)) as client:
         assert await read(client, f"latchkey://artifacts/{artifact.id}") == ("text/markdown", text)
 
 
-async def test_a_conversation_is_read_as_its_transcript(house: House, way: Way) -> None:
-    turn = await house.turn()
+async def test_a_conversation_is_read_as_its_transcript(service: McpService, open_client: OpenClient) -> None:
+    turn = await service.turn()
     id = str(turn.turn.conversation_id)
-    async with way(house, await house.secret(CONVERSATIONS)) as client:
+    async with open_client(service, await service.secret(CONVERSATIONS)) as client:
         media_type, text = await read(client, f"latchkey://conversations/{id}")
     transcript = json.loads(text)
 
@@ -93,14 +93,14 @@ async def test_a_conversation_is_read_as_its_transcript(house: House, way: Way) 
 @pytest.mark.parametrize(
     "grants", [(ARTIFACTS,), (CONVERSATIONS,), (ARTIFACTS, CONVERSATIONS), (Grant.ARTIFACTS_WRITE, Grant.TASKS_READ)]
 )
-async def test_each_kind_has_its_grant(house: House, way: Way, grants: tuple[Grant, ...]) -> None:
-    conversation, artifact = await house.conversation("Talk"), await house.artifact()
+async def test_each_kind_has_its_grant(service: McpService, open_client: OpenClient, grants: tuple[Grant, ...]) -> None:
+    conversation, artifact = await service.conversation("Talk"), await service.artifact()
     addresses = {
         ARTIFACTS: f"latchkey://artifacts/{artifact.id}",
         CONVERSATIONS: f"latchkey://conversations/{conversation.id}",
     }
     open_kinds = [grant for grant in addresses if grant in grants]
-    async with way(house, await house.secret(*grants)) as client:
+    async with open_client(service, await service.secret(*grants)) as client:
         listed = [str(one.uri) for page in await all_pages(client) for one in page]
         templates = (await client.list_resource_templates()).resource_templates
         for grant in open_kinds:
@@ -116,13 +116,15 @@ async def test_each_kind_has_its_grant(house: House, way: Way, grants: tuple[Gra
 @pytest.mark.parametrize("kind", ["artifacts", "conversations"])
 @pytest.mark.parametrize("grants", [(ARTIFACTS, CONVERSATIONS), (Grant.TASKS_READ,)], ids=["granted", "ungranted"])
 async def test_what_is_somebody_elses_or_not_opened_is_answered_like_what_is_not_there(
-    house: House, era: str, kind: str, grants: tuple[Grant, ...]
+    service: McpService, protocol: str, kind: str, grants: tuple[Grant, ...]
 ) -> None:
     """Byte for byte, and to a token that does not open it, its own user's too."""
-    hidden = [await make(house, kind, YOU)] + ([] if ARTIFACTS in grants else [await make(house, kind, ME)])
-    token = (await house.secret(*grants)).text
-    async with house.http() as http:
-        answers = {id: await read_by_wire(http, era, f"latchkey://{kind}/{id}", token) for id in (NOBODYS, *hidden)}
+    hidden = [await make(service, kind, YOU)] + ([] if ARTIFACTS in grants else [await make(service, kind, ME)])
+    token = (await service.secret(*grants)).text
+    async with service.http() as http:
+        answers = {
+            id: await read_over_http(http, protocol, f"latchkey://{kind}/{id}", token) for id in (NOBODYS, *hidden)
+        }
     absent = answers[NOBODYS]
 
     uri = f"latchkey://{kind}/{NOBODYS}"
@@ -132,15 +134,20 @@ async def test_what_is_somebody_elses_or_not_opened_is_answered_like_what_is_not
         assert answer.content.replace(id.encode(), NOBODYS.encode()) == absent.content
 
 
-async def test_a_token_of_a_conversation_reaches_what_belongs_to_it_alone(house: House, way: Way) -> None:
-    here, there = await house.conversation("Here"), await house.conversation("There")
-    inside = [f"latchkey://artifacts/{(await house.artifact(about=here.id)).id}", f"latchkey://conversations/{here.id}"]
+async def test_a_token_of_a_conversation_reaches_what_belongs_to_it_alone(
+    service: McpService, open_client: OpenClient
+) -> None:
+    here, there = await service.conversation("Here"), await service.conversation("There")
+    inside = [
+        f"latchkey://artifacts/{(await service.artifact(conversation_id=here.id)).id}",
+        f"latchkey://conversations/{here.id}",
+    ]
     outside = [
-        f"latchkey://artifacts/{(await house.artifact(about=there.id)).id}",
-        f"latchkey://artifacts/{(await house.artifact()).id}",
+        f"latchkey://artifacts/{(await service.artifact(conversation_id=there.id)).id}",
+        f"latchkey://artifacts/{(await service.artifact()).id}",
         f"latchkey://conversations/{there.id}",
     ]
-    async with way(house, await house.secret(ARTIFACTS, CONVERSATIONS, about=here.id)) as client:
+    async with open_client(service, await service.secret(ARTIFACTS, CONVERSATIONS, conversation_id=here.id)) as client:
         listed = [str(one.uri) for page in await all_pages(client) for one in page]
         for address in inside:
             await read(client, address)
@@ -151,19 +158,19 @@ async def test_a_token_of_a_conversation_reaches_what_belongs_to_it_alone(house:
     assert listed == inside
 
 
-async def test_nothing_of_anybody_else_is_listed(house: House, way: Way) -> None:
-    await house.artifact(owner=YOU)
-    await house.conversation(owner=YOU)
-    async with way(house, await house.secret(*ALL_GRANTS)) as client:
+async def test_nothing_of_anybody_else_is_listed(service: McpService, open_client: OpenClient) -> None:
+    await service.artifact(owner=YOU)
+    await service.conversation(owner=YOU)
+    async with open_client(service, await service.secret(*ALL_GRANTS)) as client:
         assert await all_pages(client) == [[], []]
 
 
 @pytest.mark.parametrize("address", ODD_ADDRESSES)
-async def test_an_address_that_is_none_is_unknown(house: House, era: str, address: str) -> None:
+async def test_an_address_that_is_none_is_unknown(service: McpService, protocol: str, address: str) -> None:
     """Also if it is only nearly that of something that is there."""
-    artifact = await house.artifact()
-    async with house.http() as http:
-        answer = await read_by_wire(http, era, address.replace(NOBODYS, str(artifact.id)), house.jwt())
+    artifact = await service.artifact()
+    async with service.http() as http:
+        answer = await read_over_http(http, protocol, address.replace(NOBODYS, str(artifact.id)), service.jwt())
 
     assert answer.json()["error"]["code"] == -32602
 
@@ -171,13 +178,13 @@ async def test_an_address_that_is_none_is_unknown(house: House, era: str, addres
 @pytest.mark.parametrize("cursor", ODD_CURSORS)
 @pytest.mark.parametrize("grants", [(), (CONVERSATIONS,), (Grant.TASKS_READ,)], ids=["all", "one", "none"])
 async def test_a_cursor_that_this_listing_never_gave_opens_nothing(
-    house: House, era: str, grants: tuple[Grant, ...], cursor: str
+    service: McpService, protocol: str, grants: tuple[Grant, ...], cursor: str
 ) -> None:
     """To who may read something it is a mistake; to who may not there is nothing after it either."""
-    await house.artifact()
-    token = (await house.secret(*(grants or ALL_GRANTS))).text
-    async with house.http() as http:
-        answer = (await post(http, era, message(era, "resources/list", {"cursor": cursor}), token)).json()
+    await service.artifact()
+    token = (await service.secret(*(grants or ALL_GRANTS))).text
+    async with service.http() as http:
+        answer = (await post(http, protocol, message(protocol, "resources/list", {"cursor": cursor}), token)).json()
 
     if Grant.TASKS_READ in grants and cursor.startswith(("artifacts:", "conversations:")):
         assert (answer["result"]["resources"], "nextCursor" in answer["result"]) == ([], False)
@@ -185,11 +192,11 @@ async def test_a_cursor_that_this_listing_never_gave_opens_nothing(
         assert answer["error"]["code"] == -32602
 
 
-async def test_a_revoked_token_reads_nothing_more(house: House, way: Way) -> None:
-    minted, artifact = await house.mint(ARTIFACTS), await house.artifact()
-    async with way(house, minted.secret) as client:
+async def test_a_revoked_token_reads_nothing_more(service: McpService, open_client: OpenClient) -> None:
+    minted, artifact = await service.mint(ARTIFACTS), await service.artifact()
+    async with open_client(service, minted.secret) as client:
         await read(client, f"latchkey://artifacts/{artifact.id}")
-        await house.dispatcher.call(ME, revoke_context_token, minted.token.id)
+        await service.dispatcher.call(ME, revoke_context_token, minted.token.id)
         with pytest.raises(MCPError) as refused:
             await client.read_resource(f"latchkey://artifacts/{artifact.id}")
 
@@ -197,19 +204,19 @@ async def test_a_revoked_token_reads_nothing_more(house: House, way: Way) -> Non
 
 
 @pytest.mark.parametrize("method", ["resources/list", "resources/templates/list", "resources/read"])
-async def test_what_is_read_is_for_its_caller_alone(house: House, method: str) -> None:
-    artifact = await house.artifact()
+async def test_what_is_read_is_for_its_caller_alone(service: McpService, method: str) -> None:
+    artifact = await service.artifact()
     params = {"uri": f"latchkey://artifacts/{artifact.id}"} if method == "resources/read" else None
-    async with house.http() as http:
-        answer = await post(http, "current", message("current", method, params), house.jwt())
+    async with service.http() as http:
+        answer = await post(http, "current", message("current", method, params), service.jwt())
 
     assert answer.json()["result"]["cacheScope"] == "private"
 
 
-async def make(house: House, kind: str, owner: Any) -> str:
-    made = await (house.artifact(owner=owner) if kind == "artifacts" else house.conversation(owner=owner))
+async def make(service: McpService, kind: str, owner: Any) -> str:
+    made = await (service.artifact(owner=owner) if kind == "artifacts" else service.conversation(owner=owner))
     return str(made.id)
 
 
-async def read_by_wire(http: Any, era: str, address: str, token: str) -> Any:
-    return await post(http, era, message(era, "resources/read", {"uri": address}), token)
+async def read_over_http(http: Any, protocol: str, address: str, token: str) -> Any:
+    return await post(http, protocol, message(protocol, "resources/read", {"uri": address}), token)

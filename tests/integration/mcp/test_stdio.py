@@ -12,8 +12,8 @@ from mcp import Client, MCPError, StdioServerParameters
 from latchkey.application.context_tokens import revoke_context_token
 from latchkey.domain.credentials import TokenSecret
 from tests.builders import TASK_GRANTS
-from tests.integration.mcp.house import ME, House
-from tests.integration.mcp.wire import ERAS, call, message, notification
+from tests.integration.mcp.jsonrpc import PROTOCOLS, call, message, notification
+from tests.integration.mcp.mcp_service import ME, McpService
 from tests.support.tools import tools_granted_by
 
 LATCHKEY = Path(sys.executable).with_name("latchkey")
@@ -38,8 +38,8 @@ def run_latchkey(env: dict[str, str], said: str) -> subprocess.CompletedProcess[
 
 
 @pytest.mark.parametrize("mode", ["2026-07-28", "auto", "legacy"])
-async def test_a_client_uses_the_tools_of_its_token(house: House, database_url: str, mode: str) -> None:
-    secret = await house.secret()
+async def test_a_client_uses_the_tools_of_its_token(service: McpService, database_url: str, mode: str) -> None:
+    secret = await service.secret()
     async with Client(program(database_url, secret), mode=mode) as client:
         names = [tool.name for tool in (await client.list_tools()).tools]
         added = await client.call_tool("add_task", {"title": "Buy milk"})
@@ -49,18 +49,18 @@ async def test_a_client_uses_the_tools_of_its_token(house: House, database_url: 
     assert listed.structured_content["items"] == [added.structured_content]
 
 
-async def test_a_token_that_is_revoked_meanwhile_opens_nothing_more(house: House, database_url: str) -> None:
-    minted = await house.mint()
+async def test_a_token_that_is_revoked_meanwhile_opens_nothing_more(service: McpService, database_url: str) -> None:
+    minted = await service.mint()
     async with Client(program(database_url, minted.secret), mode="legacy") as client:
         await client.call_tool("list_tasks")
-        await house.dispatcher.call(ME, revoke_context_token, minted.token.id)
+        await service.dispatcher.call(ME, revoke_context_token, minted.token.id)
         with pytest.raises(MCPError, match="unauthenticated"):
             await client.call_tool("add_task", {"title": "Buy milk"})
 
 
-async def test_it_does_not_start_with_a_token_that_opens_nothing(house: House, database_url: str) -> None:
-    minted = await house.mint()
-    await house.dispatcher.call(ME, revoke_context_token, minted.token.id)
+async def test_it_does_not_start_with_a_token_that_opens_nothing(service: McpService, database_url: str) -> None:
+    minted = await service.mint()
+    await service.dispatcher.call(ME, revoke_context_token, minted.token.id)
     done = run_latchkey(environment(database_url, minted.secret.text), "")
 
     assert (done.returncode, done.stdout) == (1, "")
@@ -68,10 +68,10 @@ async def test_it_does_not_start_with_a_token_that_opens_nothing(house: House, d
     assert minted.secret.text not in done.stderr
 
 
-async def test_what_is_piped_in_is_answered(house: House, database_url: str) -> None:
+async def test_what_is_piped_in_is_answered(service: McpService, database_url: str) -> None:
     """Also the last call, right behind which the input ends; and nothing else is on standard output."""
-    token = (await house.secret()).text
-    hello = {"protocolVersion": ERAS["older"], "capabilities": {}, "clientInfo": {"name": "pipe", "version": "1"}}
+    token = (await service.secret()).text
+    hello = {"protocolVersion": PROTOCOLS["older"], "capabilities": {}, "clientInfo": {"name": "pipe", "version": "1"}}
     said = [
         message("older", "initialize", hello),
         notification("notifications/initialized"),
@@ -84,10 +84,10 @@ async def test_what_is_piped_in_is_answered(house: House, database_url: str) -> 
     assert answers[1]["result"]["structuredContent"]["title"] == "Buy milk"
 
 
-async def test_only_a_request_in_a_session_is_a_call(house: House, database_url: str) -> None:
+async def test_only_a_request_in_a_session_is_a_call(service: McpService, database_url: str) -> None:
     """Neither a notification, which nobody would be answered, nor one that comes before the session has begun."""
-    secret = await house.secret()
-    hello = {"protocolVersion": ERAS["older"], "capabilities": {}, "clientInfo": {"name": "pipe", "version": "1"}}
+    secret = await service.secret()
+    hello = {"protocolVersion": PROTOCOLS["older"], "capabilities": {}, "clientInfo": {"name": "pipe", "version": "1"}}
     add = call("older", "add_task", {"title": "Buy milk"})
     said = [
         {**add, "id": 1},

@@ -1,4 +1,4 @@
-"""An MCP client of the server in the same process: the real protocol, without a wire."""
+"""An MCP client of the server in the same process: the same protocol, without a network connection."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,12 +14,11 @@ from latchkey.interfaces.mcp.principal import Principal, with_principal
 
 @asynccontextmanager
 async def connect(server: Server[Any], secret: TokenSecret, scope: Scope | None = None) -> AsyncIterator[Client]:
-    """A client that holds that token. Whoever minted it knows its scope: then the list of tools takes no look-up.
+    """Open a client with this context token. If its `scope` is given, `tools/list` reads nothing from the database.
 
-    Each call resolves it anew, and raises `MCPError` once it opens nothing: with code -32600 (invalid request)
-    where the token is refused, and -32603 where the database is away.
+    Each call verifies the token again. The client's methods raise `MCPError`: with code -32600 (invalid request) if
+    the token is invalid, and -32603 (internal error) if the database is unavailable.
     """
-    async with Client(
-        with_principal(server, lambda: Principal(secret, scope)), mode=LATEST_MODERN_VERSION, cache=None
-    ) as client:
+    view = with_principal(server, Principal(secret, scope))
+    async with Client(view, mode=LATEST_MODERN_VERSION, cache=None) as client:
         yield client

@@ -1,6 +1,5 @@
-"""Who a request comes from, as its handler sees them on every transport."""
+"""The authenticated principal of a request, as its handlers see it on every transport."""
 
-from collections.abc import Callable
 from contextvars import ContextVar
 from copy import copy
 from typing import Any
@@ -11,44 +10,39 @@ from msgspec import Struct
 
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.domain.credentials import Credential, Owner, Scope
-from latchkey.domain.errors import Failure
 
 
-class Principal(Struct):
-    """A credential, the scope that it is known to open, whether it was found alive, and the failure if not."""
+class Principal(Struct, frozen=True):
+    """The credential of a request, and its scope if the credential has already been verified."""
 
     credential: Credential
-    known: Scope | None = None
-    vouched: bool = False
-    refused: Failure | None = None
+    scope: Scope | None = None
 
     @classmethod
-    def holding(cls, credential: Credential) -> "Principal":
-        """An identity provider has vouched for a person; a context token only the database can vouch for."""
-        known = Scope(credential.user_id) if isinstance(credential, Owner) else None
-        return cls(credential, known, vouched=known is not None)
+    def of(cls, credential: Credential) -> "Principal":
+        """Create a principal. An `Owner` has been verified by its JWT, a context token only the database can verify."""
+        return cls(credential, Scope(credential.user_id) if isinstance(credential, Owner) else None)
 
-    async def scope(self, dispatcher: Dispatcher) -> Scope:
-        """What they may see. Raises `Unauthenticated` for a token that opens nothing, and `Unavailable`."""
-        if self.known is None:
-            self.known = await dispatcher.resolve_scope(self.credential)
-            self.vouched = True
-        return self.known
+    async def verify(self, dispatcher: Dispatcher) -> Scope:
+        """Return the scope. Raises `Unauthenticated` for an invalid context token, and `Unavailable`."""
+        if self.scope is not None:
+            return self.scope
+        return await dispatcher.resolve_scope(self.credential)
 
 
-PRINCIPAL: ContextVar[Principal] = ContextVar("latchkey_mcp_caller")
+PRINCIPAL: ContextVar[Principal] = ContextVar("latchkey_mcp_principal")
 
 
-def with_principal(server: Server[Any], principal: Callable[[], Principal]) -> Server[Any]:
-    """The same server, as a connection has it whose every request comes from such a caller."""
+def with_principal(server: Server[Any], principal: Principal) -> Server[Any]:
+    """Return a view of the server for a connection whose requests all come from this principal."""
 
-    async def introduce(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-        token = PRINCIPAL.set(principal())
+    async def set_principal(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        token = PRINCIPAL.set(principal)
         try:
             return await call_next(ctx)
         finally:
             PRINCIPAL.reset(token)
 
     view = copy(server)
-    view.middleware = [introduce, *server.middleware]
+    view.middleware = [set_principal, *server.middleware]
     return view

@@ -1,11 +1,10 @@
-"""Resources: what a caller may read of a person's documents and conversations, by address."""
+"""Resources: documents and conversations of the user, which clients list and read by URI."""
 
 import re
 from typing import Any
 from uuid import UUID
 
 import msgspec
-from mcp import MCPError
 from mcp_types import INVALID_PARAMS, PaginatedRequestParams, ReadResourceRequestParams
 
 from latchkey.application.artifacts import get_artifact, list_artifacts
@@ -16,15 +15,15 @@ from latchkey.domain.conversation import Conversation, ConversationId
 from latchkey.domain.credentials import Grant
 from latchkey.domain.errors import Forbidden, Invalid, NotFound
 from latchkey.domain.page import DEFAULT_LIMIT, Page, Window
-from latchkey.interfaces.mcp.error_boundary import error_boundary
+from latchkey.interfaces.mcp.handlers import Context, HandlerError, Result, complete, error_boundary
 from latchkey.interfaces.mcp.principal import PRINCIPAL, Principal
-from latchkey.interfaces.mcp.results import Context, Result, complete
 
 MARKDOWN = "text/markdown"
 JSON = "application/json"
 
-_ADDRESS = re.compile(r"latchkey://(?P<kind>artifacts|conversations)/(?P<id>[0-9a-f-]{36})\Z")
-_TEMPLATES = {
+_URI = re.compile(r"latchkey://(?P<collection>artifacts|conversations)/(?P<id>[0-9a-f-]{36})\Z")
+_COLLECTIONS = ("artifacts", "conversations")
+RESOURCE_TEMPLATES = {
     Grant.ARTIFACTS_READ: {
         "uriTemplate": "latchkey://artifacts/{id}",
         "name": "artifact",
@@ -41,78 +40,88 @@ _TEMPLATES = {
 
 
 class ResourceHandlers:
-    """Where callers read. To them, what their credential does not open is not there."""
+    """Handles `resources/*`. A resource that the credential does not grant does not exist for it."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
 
-    async def on_list(self, _: Context, asked: PaginatedRequestParams) -> Result:
-        principal = PRINCIPAL.get()
-        return await error_boundary(principal, self._list(principal, asked.cursor))
+    async def list(self, _: Context, params: PaginatedRequestParams) -> Result:
+        """Handle `resources/list`."""
+        return await error_boundary(self._list(PRINCIPAL.get(), params.cursor))
 
-    async def on_list_templates(self, _: Context, __: PaginatedRequestParams) -> Result:
-        principal = PRINCIPAL.get()
-        return await error_boundary(principal, self._templates(principal))
+    async def list_templates(self, _: Context, __: PaginatedRequestParams) -> Result:
+        """Handle `resources/templates/list`."""
+        return await error_boundary(self._list_templates(PRINCIPAL.get()))
 
-    async def on_read(self, _: Context, asked: ReadResourceRequestParams) -> Result:
-        principal = PRINCIPAL.get()
-        return await error_boundary(principal, self._read(principal, str(asked.uri)))
+    async def read(self, _: Context, params: ReadResourceRequestParams) -> Result:
+        """Handle `resources/read`."""
+        return await error_boundary(self._read(PRINCIPAL.get(), str(params.uri)))
 
-    async def _templates(self, principal: Principal) -> Result:
-        scope = await principal.scope(self._dispatcher)
-        return complete(resourceTemplates=[shown for grant, shown in _TEMPLATES.items() if grant in scope.grants])
+    async def _list_templates(self, principal: Principal) -> Result:
+        scope = await principal.verify(self._dispatcher)
+        return complete(
+            resourceTemplates=[template for grant, template in RESOURCE_TEMPLATES.items() if grant in scope.grants]
+        )
 
     async def _list(self, principal: Principal, cursor: str | None) -> Result:
-        """Documents first, then conversations: a cursor says in which of the two it goes on, and after what."""
-        grants = (await principal.scope(self._dispatcher)).grants
-        kind, _, after = (cursor or "artifacts:").partition(":")
+        """List documents first, then conversations. A cursor is `COLLECTION:CURSOR`, to continue in that collection."""
+        grants = (await principal.verify(self._dispatcher)).grants
+        collection, _, after = (cursor or "artifacts:").partition(":")
         window = Window(DEFAULT_LIMIT, after or None)
+        if collection not in _COLLECTIONS:
+            raise HandlerError(INVALID_PARAMS, "cursor: must be the `nextCursor` of a page of this list")
         try:
-            if kind == "artifacts" and Grant.ARTIFACTS_READ in grants:
-                found = await self._dispatcher.call(principal.credential, list_artifacts, window.limit, window.cursor)
-                return _page(found, kind, "conversations:" if Grant.CONVERSATIONS_READ in grants else None)
-            if kind in {"artifacts", "conversations"} and Grant.CONVERSATIONS_READ in grants:
-                listed = await self._dispatcher.call(principal.credential, list_conversations, window)
-                return _page(listed, "conversations", None)
+            if collection == "artifacts" and Grant.ARTIFACTS_READ in grants:
+                artifacts = await self._dispatcher.call(
+                    principal.credential, list_artifacts, window.limit, window.cursor
+                )
+                return _page(artifacts, collection, "conversations:" if Grant.CONVERSATIONS_READ in grants else None)
+            if Grant.CONVERSATIONS_READ in grants:
+                conversations = await self._dispatcher.call(principal.credential, list_conversations, window)
+                return _page(conversations, "conversations", None)
         except Invalid as failure:
-            raise MCPError(INVALID_PARAMS, failure.detail) from failure
-        if kind not in {"artifacts", "conversations"}:
-            raise MCPError(INVALID_PARAMS, "cursor: is not a `nextCursor` of this listing")
+            raise HandlerError(INVALID_PARAMS, failure.detail) from failure
         return complete(resources=[])
 
     async def _read(self, principal: Principal, uri: str) -> Result:
-        address = _ADDRESS.match(uri)
+        resource = _parse(uri)
+        if resource is None:
+            await principal.verify(self._dispatcher)
+            raise _unknown(uri)
         try:
-            if address is None:
-                await principal.scope(self._dispatcher)
-                raise _unknown(uri)
-            content = await self._content(principal, address["kind"], UUID(address["id"]))
-        except (Forbidden, NotFound, ValueError) as error:
-            principal.vouched = True
+            content = await self._content(principal, *resource)
+        except (Forbidden, NotFound) as error:
             raise _unknown(uri) from error
-        principal.vouched = True
         return complete(contents=[{"uri": uri, **content}])
 
-    async def _content(self, principal: Principal, kind: str, id: UUID) -> dict[str, Any]:
-        if kind == "artifacts":
+    async def _content(self, principal: Principal, collection: str, id: UUID) -> dict[str, Any]:
+        if collection == "artifacts":
             artifact = await self._dispatcher.call(principal.credential, get_artifact, ArtifactId(id))
             return {"mimeType": MARKDOWN, "text": artifact.content_markdown}
         transcript = await self._dispatcher.call(principal.credential, get_transcript, ConversationId(id))
         return {"mimeType": JSON, "text": msgspec.json.encode(transcript).decode()}
 
 
-def _page(found: Page[Artifact] | Page[Conversation], kind: str, then: str | None) -> Result:
-    following = f"{kind}:{found.next_cursor}" if found.next_cursor else then
-    more = {"nextCursor": following} if following else {}
-    return complete(resources=[_listed(item) for item in found.items], **more)
+def _parse(uri: str) -> tuple[str, UUID] | None:
+    match = _URI.match(uri)
+    try:
+        return None if match is None else (match["collection"], UUID(match["id"]))
+    except ValueError:
+        return None
 
 
-def _listed(item: Artifact | Conversation) -> dict[str, Any]:
-    kind, media_type = ("artifacts", MARKDOWN) if isinstance(item, Artifact) else ("conversations", JSON)
+def _page(page: Page[Artifact] | Page[Conversation], collection: str, next_collection: str | None) -> Result:
+    next_cursor = f"{collection}:{page.next_cursor}" if page.next_cursor else next_collection
+    more = {"nextCursor": next_cursor} if next_cursor else {}
+    return complete(resources=[_listing(item) for item in page.items], **more)
+
+
+def _listing(item: Artifact | Conversation) -> dict[str, Any]:
+    collection, media_type = ("artifacts", MARKDOWN) if isinstance(item, Artifact) else ("conversations", JSON)
     name = item.title or f"Conversation of {item.created_at:%Y-%m-%d %H:%M} UTC"
-    return {"uri": f"latchkey://{kind}/{item.id}", "name": name, "title": name, "mimeType": media_type}
+    return {"uri": f"latchkey://{collection}/{item.id}", "name": name, "title": name, "mimeType": media_type}
 
 
-def _unknown(uri: str) -> MCPError:
-    """The same for what is not there, what another user has, and what the credential does not open."""
-    return MCPError(INVALID_PARAMS, f"Unknown resource: {uri}", {"uri": uri})
+def _unknown(uri: str) -> HandlerError:
+    """Return the same error if the resource does not exist, belongs to another user, or is not granted."""
+    return HandlerError(INVALID_PARAMS, f"Unknown resource: {uri}", {"uri": uri})

@@ -2,7 +2,6 @@
 
 import asyncio
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import anyio
@@ -12,60 +11,61 @@ from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCError, JSONRPCRequest, JSONRPCResponse
 
 from latchkey.domain.credentials import TokenSecret
-from latchkey.interfaces.mcp import error_boundary as containment
+from latchkey.interfaces.mcp import handlers
 from latchkey.interfaces.mcp.principal import Principal, with_principal
 
 Incoming = SessionMessage | Exception
 
 
 async def serve_stdio(server: Server[Any], secret: TokenSecret) -> None:
-    """Serve until standard input ends and all that came on it is answered. Every call resolves the token anew.
+    """Serve until standard input ends and all requests have been answered. Every call verifies the token again.
 
-    Nothing but the protocol reaches standard output meanwhile: what anybody prints goes to standard error.
+    Only protocol messages are written to standard output; `print` goes to standard error meanwhile.
     """
-    view, unanswered = with_principal(server, partial(Principal.holding, secret)), Unanswered()
+    view, pending = with_principal(server, Principal.of(secret)), PendingRequests()
     put_request, requests = anyio.create_memory_object_stream[Incoming]()
-    answers, answered = anyio.create_memory_object_stream[SessionMessage]()
+    responses, put_response = anyio.create_memory_object_stream[SessionMessage]()
 
-    async def read_on() -> None:
+    async def forward_requests() -> None:
         async with put_request:
             async for incoming in read:
-                unanswered.note(incoming)
+                pending.update(incoming)
                 await put_request.send(incoming)
-            # The SDK gives up what is still running when the input ends; a client that pipes its calls in wants them.
-            await unanswered.none()
+            # At the end of the input the SDK cancels running calls; a client that pipes its calls in wants the results.
+            await pending.wait_empty()
 
-    async def write_on() -> None:
-        async with answered:
-            async for answer in answered:
-                await write.send(answer)
-                unanswered.note(answer)
+    async def forward_responses() -> None:
+        async with put_response:
+            async for response in put_response:
+                await write.send(response)
+                pending.update(response)
 
-    async with stdio_server() as (read, write), write, anyio.create_task_group() as pumps:
-        pumps.start_soon(read_on)
-        pumps.start_soon(write_on)
-        await view.run(requests, answers, view.create_initialization_options())
+    async with stdio_server() as (read, write), write, anyio.create_task_group() as tasks:
+        tasks.start_soon(forward_requests)
+        tasks.start_soon(forward_responses)
+        await view.run(requests, responses, view.create_initialization_options())
 
 
-class Unanswered:
-    """The requests that have no answer yet."""
+class PendingRequests:
+    """The ids of the requests without a response."""
 
     def __init__(self) -> None:
         self._ids: set[str | int | None] = set()
-        self._fewer = asyncio.Event()
+        self._removed = asyncio.Event()
 
-    def note(self, seen: Incoming) -> None:
-        message = seen.message if isinstance(seen, SessionMessage) else None
+    def update(self, incoming: Incoming) -> None:
+        """Add the id of a request, or remove the id of a response."""
+        message = incoming.message if isinstance(incoming, SessionMessage) else None
         if isinstance(message, JSONRPCRequest):
             self._ids.add(message.id)
         elif isinstance(message, JSONRPCResponse | JSONRPCError):
             self._ids.discard(message.id)
-            self._fewer.set()
+            self._removed.set()
 
-    async def none(self) -> None:
-        """Wait until there are none, or until a call may not last any longer: one that was cancelled gets no answer."""
+    async def wait_empty(self) -> None:
+        """Wait until no request is pending, at most for the time limit of a call: a cancelled call has no response."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(containment.CALL_LIMIT_S):
+            async with asyncio.timeout(handlers.CALL_LIMIT_S):
                 while self._ids:
-                    self._fewer.clear()
-                    await self._fewer.wait()
+                    self._removed.clear()
+                    await self._removed.wait()

@@ -1,4 +1,4 @@
-"""The body of a request, before anything else looks at it."""
+"""Reading the body of a request: limits on its size, depth and number of values."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -17,7 +17,7 @@ Receive = Callable[[], Awaitable[Message]]
 
 
 async def read_body(receive: Receive) -> bytes | None:
-    """All of it, or None if the client left before it was there. Raises `TooLarge`."""
+    """Read the whole body. None if the client disconnects before its end. Raises `TooLarge`."""
     body = bytearray()
     while True:
         message = await receive()
@@ -25,40 +25,41 @@ async def read_body(receive: Receive) -> bytes | None:
             return None
         body += message.get("body", b"")
         if len(body) > MAX_BYTES:
-            raise TooLarge(f"The body is larger than {MAX_BYTES} bytes.")
+            raise TooLarge(f"The body is larger than {MAX_BYTES} bytes: send less.")
         if not message.get("more_body", False):
             return bytes(body)
 
 
 def read_json(body: bytes) -> Any:
-    """What every JSON reader reads alike. Raises `Malformed` for bytes not in UTF-8, lone surrogates, and great depth.
+    """Parse the body as strict JSON, which all parsers read alike.
 
-    Raises `TooLarge` for more values than any call has: each is an object of Python's, many times over.
+    Raises `Malformed` for invalid UTF-8, lone surrogates and deep nesting, and `TooLarge` for too many values, because
+    each value takes many times its size in memory.
     """
-    if len(body) > MAX_VALUES and _has_many_values(body):
-        raise TooLarge(f"The body has more than {MAX_VALUES} values.")
+    if len(body) > MAX_VALUES and _has_too_many_values(body):
+        raise TooLarge(f"The body has more than {MAX_VALUES} values: send fewer.")
     try:
-        read = msgspec.json.decode(body)
+        value = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(invalid(error).detail) from error
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _depth(read) > MAX_DEPTH:
-        raise Malformed(f"The body is nested more than {MAX_DEPTH} levels deep.")
-    return read
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+        raise Malformed(f"The body is nested more than {MAX_DEPTH} levels deep: flatten it.")
+    return value
 
 
-def _has_many_values(body: bytes) -> bool:
-    """Counted without reading it: 8 MiB in 20 ms, and not in the second that its values would take."""
+def _has_too_many_values(body: bytes) -> bool:
+    """Count the values without parsing them, which would take much longer than counting."""
     plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     if plain.count(b'"') > 2 * MAX_VALUES:
         return True
-    outside = b"".join(plain.split(b'"')[::2])
-    return outside.count(b",") + outside.count(b"[") + outside.count(b"{") > MAX_VALUES
+    outside_strings = b"".join(plain.split(b'"')[::2])
+    return outside_strings.count(b",") + outside_strings.count(b"[") + outside_strings.count(b"{") > MAX_VALUES
 
 
-def _depth(read: Any) -> int:
-    """How many lists and objects stand inside one another, counted without recursion."""
-    levels, here = 0, [read]
-    while here := [part for part in here if isinstance(part, dict | list)]:
-        levels += 1
-        here = [inner for part in here for inner in (part.values() if isinstance(part, dict) else part)]
-    return levels
+def _depth(value: Any) -> int:
+    """Return the nesting depth of lists and objects, without recursion."""
+    depth, level = 0, [value]
+    while level := [part for part in level if isinstance(part, dict | list)]:
+        depth += 1
+        level = [child for part in level for child in (part.values() if isinstance(part, dict) else part)]
+    return depth

@@ -1,133 +1,153 @@
-"""`/mcp`: the MCP server over Streamable HTTP, stateless, for both eras of the protocol."""
+"""The ASGI application at `/mcp`: authentication, rate limits and bodies around an MCP transport without sessions."""
 
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Protocol
 
 from mcp import MCPError
-from mcp.server.lowlevel import Server
+from msgspec import Struct
+from msgspec.structs import replace
 
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.domain.credentials import TokenSecret
 from latchkey.domain.errors import Failure, Invalid, Unauthenticated, Unavailable
 from latchkey.domain.ports import Identity
 from latchkey.interfaces.auth import credential_of, is_bearer
-from latchkey.interfaces.mcp.error_boundary import error_boundary
+from latchkey.interfaces.mcp.handlers import RequestFailure, error_boundary
 from latchkey.interfaces.mcp.http.body import Receive, read_body, read_json
-from latchkey.interfaces.mcp.http.errors import challenge, error_body, refusal_of
-from latchkey.interfaces.mcp.http.response import HttpResponse, Send
-from latchkey.interfaces.mcp.http.transport import Transport
+from latchkey.interfaces.mcp.http.responses import Header, HttpResponse, Send, challenge, error_body, failure_response
 from latchkey.interfaces.mcp.principal import PRINCIPAL, Principal
 
 Scope = Any
 
 _SMALL_BYTES = 64 * 1024
-"""To look a token up before its request is read costs a transaction more, and is worth it for what is larger."""
+"""The token of a larger request is verified before its body is read, at the cost of one transaction more."""
+
+
+class TransportResult(Struct, frozen=True):
+    """The outcome of one message.
+
+    - `verified`: a handler has verified the credential.
+    - `failure`: the whole request failed; the endpoint responds with its HTTP status.
+    """
+
+    response: HttpResponse
+    verified: bool = False
+    failure: Failure | None = None
+
+
+class Transport(Protocol):
+    """Dispatches JSON-RPC messages to the MCP server. The principal of a message is in `PRINCIPAL`."""
+
+    def run(self) -> AbstractAsyncContextManager[None]:
+        """Run the transport. Must be entered before messages are handled."""
+        ...
+
+    async def handle(self, headers: Iterable[Header], message: Any) -> TransportResult:
+        """Handle a message, which is any JSON value."""
+        ...
 
 
 class McpEndpoint:
-    """An ASGI application. Whoever mounts it checks Host and Origin, and holds `run()` open while it serves.
+    """The ASGI application. The application around it checks Host and Origin, and enters `run()` while it serves.
 
-    `resource` is its own address, for which a person's token may be meant; `metadata_url` tells clients where
-    they get one.
+    `resource` is the URL of the endpoint, which the audience of a user token may name. `metadata_url` tells clients
+    where to get a token.
     """
 
     def __init__(
         self,
-        server: Server[Any],
+        transport: Transport,
         dispatcher: Dispatcher,
         identity: Identity,
         resource: str,
         metadata_url: str | None = None,
     ) -> None:
-        self._server = server
+        self._transport = transport
         self._dispatcher = dispatcher
         self._identity = identity
         self._resource = resource
         self._metadata_url = metadata_url
-        self._transport: Transport | None = None
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
-        async with self._server.lifespan(self._server) as state:
-            self._transport = Transport(self._server, state)
+        """Run the transport."""
+        async with self._transport.run():
             yield
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
         if scope["method"] != "POST":
-            reply: HttpResponse | None = HttpResponse(405, headers=((b"allow", b"POST"),))
+            response: HttpResponse | None = HttpResponse(405, headers=((b"allow", b"POST"),))
         else:
-            reply = await self._answer(scope, receive)
-        if reply is not None:
-            await reply.send(send)
+            response = await self._respond(scope, receive)
+        if response is not None:
+            await response.send(send)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> HttpResponse | None:
-        """None for a client that left before its request was there."""
-        given = b", ".join(value for name, value in scope["headers"] if name == b"authorization").decode("latin-1")
+    async def _respond(self, scope: Scope, receive: Receive) -> HttpResponse | None:
+        """None if the client disconnects before its request is complete."""
+        # Two headers are joined, as RFC 9110 (5.3) reads them, and are no valid credential.
+        header = b", ".join(value for name, value in scope["headers"] if name == b"authorization").decode("latin-1")
         try:
-            principal = Principal.holding(await credential_of(given or None, self._identity, self._resource))
+            principal = Principal.of(await credential_of(header or None, self._identity, self._resource))
         except (Unauthenticated, Unavailable) as failure:
-            return self._refusal(failure, given=is_bearer(given))
-        refused = await self._admission(principal, scope)
-        if refused is not None:
-            return refused
-        reply = await self._perform(principal, scope, receive)
-        if reply is not None:
-            reply = await self._vouched(principal, reply)
-        if principal.vouched and isinstance(principal.credential, TokenSecret):
+            return self._failure_response(failure, has_token=is_bearer(header))
+        try:
+            return await self._respond_to(principal, scope, receive)
+        except RequestFailure as error:
+            return self._failure_response(error.failure, has_token=True)
+        except MCPError as error:
+            return HttpResponse(500, error_body(error.error.code, error.error.message))
+
+    async def _respond_to(self, principal: Principal, scope: Scope, receive: Receive) -> HttpResponse | None:
+        """Verify the credential once: before a large body is read, by the handler, or after the message."""
+        await error_boundary(self._dispatcher.acquire(principal.credential))
+        if principal.scope is None and not _is_small(scope):
+            principal = await self._verify(principal)
+        result = await self._handle(principal, scope, receive)
+        if result is None:
+            return None
+        if result.failure is not None:
+            raise RequestFailure(result.failure)
+        if principal.scope is None and result.verified:
+            self._consume(principal)
+        elif principal.scope is None:
+            await self._verify(principal)
+        return result.response
+
+    async def _verify(self, principal: Principal) -> Principal:
+        verified = replace(principal, scope=await error_boundary(principal.verify(self._dispatcher)))
+        self._consume(verified)
+        return verified
+
+    def _consume(self, principal: Principal) -> None:
+        """Count the request of a context token, now that the token is known to be valid."""
+        if isinstance(principal.credential, TokenSecret):
             self._dispatcher.consume(principal.credential)
-        return reply
 
-    async def _admission(self, principal: Principal, scope: Scope) -> HttpResponse | None:
-        """None if the request may be read. A large one is not, before its token is known to be one."""
-        refused = await self._trouble(principal, self._dispatcher.acquire(principal.credential))
-        if refused is None and not principal.vouched and not _is_small(scope):
-            refused = await self._trouble(principal, principal.scope(self._dispatcher))
-        return refused
-
-    async def _perform(self, principal: Principal, scope: Scope, receive: Receive) -> HttpResponse | None:
-        """A client that leaves once its request is there does not stop its call."""
-        if self._transport is None:
-            raise RuntimeError("Enter `run()` before serving.")
+    async def _handle(self, principal: Principal, scope: Scope, receive: Receive) -> TransportResult | None:
+        """None if the client disconnects in its request. A client that disconnects later does not stop its call."""
         try:
             body = await read_body(receive)
             if body is None:
                 return None
             message = read_json(body)
         except Invalid as failure:
-            return refusal_of(failure)
+            return TransportResult(failure_response(failure))
         token = PRINCIPAL.set(principal)
         try:
-            return await self._transport.answer(scope["headers"], message)
+            return await self._transport.handle(scope["headers"], message)
         finally:
             PRINCIPAL.reset(token)
 
-    async def _vouched(self, principal: Principal, reply: HttpResponse) -> HttpResponse:
-        """The answer, if the credential was found alive, once a request: what no handler looked up, is now."""
-        if principal.refused is not None:
-            return self._refusal(principal.refused, given=True)
-        if principal.vouched:
-            return reply
-        return await self._trouble(principal, principal.scope(self._dispatcher)) or reply
-
-    async def _trouble(self, principal: Principal, step: Awaitable[object]) -> HttpResponse | None:
-        """What to answer if that step fails."""
-        try:
-            await error_boundary(principal, step)
-        except MCPError as error:
-            if principal.refused is None:
-                return HttpResponse(500, error_body(error.error.code, error.error.message))
-            return self._refusal(principal.refused, given=True)
-        return None
-
-    def _refusal(self, failure: Failure, *, given: bool) -> HttpResponse:
+    def _failure_response(self, failure: Failure, *, has_token: bool) -> HttpResponse:
         if isinstance(failure, Unauthenticated):
-            return refusal_of(failure, challenge(failure, self._metadata_url, given=given))
-        return refusal_of(failure)
+            return failure_response(failure, challenge(failure, self._metadata_url, has_token=has_token))
+        return failure_response(failure)
 
 
 def _is_small(scope: Scope) -> bool:
-    """By its own word, which the server holds it to. In chunks, nobody knows."""
+    """Whether the declared length is small. The server enforces it; a chunked body declares none."""
     for name, value in scope["headers"]:
         if name == b"content-length":
             return value.isdigit() and int(value) <= _SMALL_BYTES

@@ -1,15 +1,24 @@
-"""Streamable HTTP for both eras of the protocol: one message in, one JSON body out, and no session."""
+"""Streamable HTTP for all protocol versions: one JSON-RPC message in, one JSON response out, no session.
+
+This module replaces the SDK's `StreamableHTTPSessionManager(stateless=True, json_response=True)`, because that needs
+much more CPU time per call. It is the only module that uses undocumented names of the SDK. If an SDK release breaks
+them, pass the SDK's manager to `McpEndpoint` instead, as `tests/integration/mcp/sdk_transport.py` does.
+"""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Any
 
+import anyio
 import msgspec
 from mcp import MCPError
 from mcp.server.connection import Connection
 from mcp.server.lowlevel import Server
 from mcp.server.runner import ServerRunner
+from mcp.shared.dispatcher import CallOptions
+from mcp.shared.exceptions import NoBackChannelError
 from mcp.shared.inbound import (
     ERROR_CODE_HTTP_STATUS,
     MCP_PROTOCOL_VERSION_HEADER,
@@ -18,6 +27,7 @@ from mcp.shared.inbound import (
     find_duplicated_routing_header,
     unsupported_protocol_version_rejection,
 )
+from mcp.shared.transport_context import TransportContext
 from mcp_types import (
     DEFAULT_NEGOTIATED_VERSION,
     HEADER_MISMATCH,
@@ -31,121 +41,177 @@ from mcp_types import (
     jsonrpc_message_adapter,
 )
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+from msgspec import Struct
 from pydantic import ValidationError
 
-from latchkey.domain.errors import UnsupportedMediaType
-from latchkey.interfaces.mcp.http.dispatch_context import OneShotDispatchContext
-from latchkey.interfaces.mcp.http.errors import refusal_of
-from latchkey.interfaces.mcp.http.response import Header, HttpResponse
+from latchkey.domain.errors import Failure, UnsupportedMediaType
+from latchkey.interfaces.mcp.handlers import HANDLED_METHODS, HandlerError, RequestFailure
+from latchkey.interfaces.mcp.http.endpoint import TransportResult
+from latchkey.interfaces.mcp.http.responses import Header, HttpResponse, failure_response
 
 _JSON = "application/json"
 _NO_MESSAGE = ErrorData(code=INVALID_REQUEST, message="Send one JSON-RPC request or notification as the body.")
-_NOT_ACCEPTABLE = ErrorData(code=INVALID_REQUEST, message=f"The answer is {_JSON}: accept it.")
-_ACCEPTED = HttpResponse(202)
+_NOT_ACCEPTABLE = ErrorData(code=INVALID_REQUEST, message=f"The response is {_JSON}: accept it.")
+_ACCEPTED = TransportResult(HttpResponse(202))
+_TRANSPORT_CONTEXT = TransportContext(kind="streamable-http", can_send_request=False)
 
 _encode = msgspec.json.Encoder().encode
 _log = logging.getLogger("latchkey.mcp")
 
-Headers = dict[str, str]
+
+class _Outcome(Struct, frozen=True):
+    """The result of a request, or its error; then as in `TransportResult`."""
+
+    result: dict[str, Any] | None = None
+    error: ErrorData | None = None
+    verified: bool = False
+    failure: Failure | None = None
 
 
-class Transport:
-    """Answers messages with the SDK's models, checks and kernel.
+class StatelessTransport:
+    """A transport that calls the SDK's request handler kernel directly."""
 
-    The SDK's own `StreamableHTTPSessionManager` wraps each message in a request and a response of Starlette's, and
-    in the older era in a task with four streams: 60 us of a call, and 270 in the older era.
-    """
-
-    def __init__(self, server: Server[Any], lifespan_state: Any) -> None:
+    def __init__(self, server: Server[Any]) -> None:
         self._server = server
-        self._lifespan_state = lifespan_state
+        self._lifespan_state: Any = None
 
-    async def answer(self, given: Iterable[Header], message: Any) -> HttpResponse:
-        """The answer to a message, whatever JSON it is. The version in the headers says of which era it is."""
-        pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in given]
-        headers = dict(pairs)
-        if not _is_json(headers.get("content-type", "")):
-            return refusal_of(UnsupportedMediaType(f"Send the body as {_JSON}."))
-        if not _takes_json(headers.get("accept", "")):
-            return HttpResponse(406, _failed(None, _NOT_ACCEPTABLE))
-        version = headers.get(MCP_PROTOCOL_VERSION_HEADER, DEFAULT_NEGOTIATED_VERSION)
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        """Run the lifespan of the server."""
+        async with self._server.lifespan(self._server) as state:
+            self._lifespan_state = state
+            yield
+        self._lifespan_state = None
+
+    async def handle(self, headers: Iterable[Header], message: Any) -> TransportResult:
+        """Handle a message. The protocol version in its headers decides which rules apply."""
+        if self._lifespan_state is None:
+            raise RuntimeError("Enter `run()` before serving.")
+        pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+        fields = dict(pairs)
+        if not _is_json(fields.get("content-type", "")):
+            return TransportResult(failure_response(UnsupportedMediaType(f"Send the body as {_JSON}.")))
+        if not _accepts_json(fields.get("accept", "")):
+            return TransportResult(HttpResponse(406, _error_message(None, _NOT_ACCEPTABLE)))
+        version = fields.get(MCP_PROTOCOL_VERSION_HEADER, DEFAULT_NEGOTIATED_VERSION)
         if version in HANDSHAKE_PROTOCOL_VERSIONS:
-            return await self._answer_in_session_era(version, message)
+            return await self._handle_handshake_version(version, message)
         if isinstance(message, dict) and "id" not in message:
-            return _acknowledgement(version, message)
-        return await self._answer_in_current_era(pairs, headers, message)
+            return _handle_notification(version, message)
+        return await self._handle_modern_version(pairs, fields, message)
 
-    async def _answer_in_session_era(self, version: str, message: Any) -> HttpResponse:
+    async def _handle_handshake_version(self, version: str, message: Any) -> TransportResult:
+        """Versions up to 2025-11-25. A client's response to a request of the server is accepted and ignored."""
         try:
-            received = jsonrpc_message_adapter.validate_python(message, by_name=False)
+            parsed = jsonrpc_message_adapter.validate_python(message, by_name=False)
         except ValidationError:
-            return HttpResponse(400, _failed(None, _NO_MESSAGE))
-        if not isinstance(received, JSONRPCRequest):
+            return TransportResult(HttpResponse(400, _error_message(None, _NO_MESSAGE)))
+        if not isinstance(parsed, JSONRPCRequest):
             return _ACCEPTED
-        answer = await self._perform(received, Connection.from_envelope(version, None, None))
-        return HttpResponse(
-            200, _failed(received.id, answer) if isinstance(answer, ErrorData) else _done(received.id, answer)
-        )
+        outcome = await self._run(parsed, Connection.from_envelope(version, None, None))
+        return _transport_result(parsed.id, outcome, 200)
 
-    async def _answer_in_current_era(
-        self, pairs: list[tuple[str, str]], headers: Headers, message: Any
-    ) -> HttpResponse:
+    async def _handle_modern_version(
+        self, pairs: list[tuple[str, str]], fields: dict[str, str], message: Any
+    ) -> TransportResult:
+        """Versions from 2026-07-28: headers repeat parts of the message, and errors have HTTP statuses."""
         try:
             request = JSONRPCRequest.model_validate(message)
         except ValidationError:
-            return _refused(None, _NO_MESSAGE)
-        if len(headers) < len(pairs) and (name := find_duplicated_routing_header(pairs)) is not None:
-            twice = ErrorData(code=HEADER_MISMATCH, message=f"{name} header appears more than once")
-            return _refused(request.id, twice)
-        route = classify_inbound_request(message, headers=headers)
+            return _rejected(None, _NO_MESSAGE)
+        if len(fields) < len(pairs) and (name := find_duplicated_routing_header(pairs)) is not None:
+            return _rejected(
+                request.id, ErrorData(code=HEADER_MISMATCH, message=f"Duplicate header {name}: send it once.")
+            )
+        route = classify_inbound_request(message, headers=fields)
         if isinstance(route, InboundLadderRejection):
-            return _refused(request.id, _error_of(route))
-        caller = Connection.from_envelope(route.protocol_version, route.client_info, route.client_capabilities)
-        answer = await self._perform(request, caller)
-        if isinstance(answer, ErrorData):
-            return _refused(request.id, answer)
-        return HttpResponse(200, _done(request.id, answer))
+            return _rejected(request.id, _error_of(route))
+        connection = Connection.from_envelope(route.protocol_version, route.client_info, route.client_capabilities)
+        outcome = await self._run(request, connection)
+        return _transport_result(request.id, outcome, _status_of(outcome.error))
 
-    async def _perform(self, request: JSONRPCRequest, connection: Connection) -> dict[str, Any] | ErrorData:
-        """The result, or what went wrong; of a bug nobody is told more than that there is one."""
+    async def _run(self, request: JSONRPCRequest, connection: Connection) -> _Outcome:
+        """Run the request. The error of a bug contains no details."""
         runner = ServerRunner(self._server, connection, self._lifespan_state)
         try:
             async with connection.exit_stack:
-                return await runner.on_request(OneShotDispatchContext(request.id), request.method, request.params)
+                result = await runner.on_request(OneShotDispatchContext(request.id), request.method, request.params)
+        except RequestFailure as error:
+            return _Outcome(error=error.error, failure=error.failure)
         except MCPError as error:
-            return error.error
+            return _Outcome(error=error.error, verified=isinstance(error, HandlerError))
         except ValidationError:
-            return ErrorData(code=INVALID_PARAMS, message="Invalid request parameters", data="")
-        except Exception:  # noqa: BLE001 - it is logged, and nobody else would answer the message
-            _log.exception("An MCP request failed.")
-            return ErrorData(code=INTERNAL_ERROR, message="Internal error")
+            return _Outcome(error=ErrorData(code=INVALID_PARAMS, message="Invalid request parameters", data=""))
+        except Exception:  # noqa: BLE001 - logged; otherwise the message would have no response
+            _log.exception("mcp_request_failed")
+            return _Outcome(error=ErrorData(code=INTERNAL_ERROR, message="Internal error"))
+        return _Outcome(result=result, verified=request.method in HANDLED_METHODS)
 
 
-def _acknowledgement(version: str, message: dict[str, Any]) -> HttpResponse:
-    """No notification of a client means anything here. A malformed one, or of an unknown version, is told so."""
+class OneShotDispatchContext:
+    """The SDK's `DispatchContext` for a request whose only response is one JSON body.
+
+    A client that disconnects does not stop its call, so nothing is ever cancelled.
+    """
+
+    transport = _TRANSPORT_CONTEXT
+    can_send_request = False
+    message_metadata = None
+
+    def __init__(self, request_id: RequestId) -> None:
+        self.request_id = request_id
+
+    @property
+    def cancel_requested(self) -> anyio.Event:
+        """An event that is never set."""
+        return anyio.Event()
+
+    async def send_raw_request(
+        self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
+    ) -> dict[str, Any]:
+        """Raises `NoBackChannelError`: the server cannot send requests to the client."""
+        raise NoBackChannelError(method)
+
+    async def notify(self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None) -> None:
+        """Drop the notification: there is no stream to send it on."""
+
+    async def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
+        """Drop the progress: there is no stream to send it on."""
+
+
+def _handle_notification(version: str, message: dict[str, Any]) -> TransportResult:
+    """No notification of a client has an effect; a malformed one, or one of an unknown version, is rejected."""
     try:
         JSONRPCNotification.model_validate(message)
     except ValidationError:
-        return _refused(None, _NO_MESSAGE)
+        return _rejected(None, _NO_MESSAGE)
     unsupported = unsupported_protocol_version_rejection(version)
-    return _ACCEPTED if unsupported is None else _refused(None, _error_of(unsupported))
+    return _ACCEPTED if unsupported is None else _rejected(None, _error_of(unsupported))
+
+
+def _transport_result(id: RequestId, outcome: _Outcome, status: int) -> TransportResult:
+    if outcome.error is None:
+        body = _encode({"jsonrpc": "2.0", "id": id, "result": outcome.result})
+    else:
+        body = _error_message(id, outcome.error)
+    return TransportResult(HttpResponse(status, body), outcome.verified, outcome.failure)
+
+
+def _rejected(id: RequestId | None, error: ErrorData) -> TransportResult:
+    return TransportResult(HttpResponse(_status_of(error), _error_message(id, error)))
+
+
+def _status_of(error: ErrorData | None) -> int:
+    """Return the HTTP status that the current protocol assigns to some error codes."""
+    return 200 if error is None else ERROR_CODE_HTTP_STATUS.get(error.code, 200)
 
 
 def _error_of(rejection: InboundLadderRejection) -> ErrorData:
     return ErrorData(code=rejection.code, message=rejection.message, data=rejection.data)
 
 
-def _refused(id: RequestId | None, error: ErrorData) -> HttpResponse:
-    """With the status that the current protocol has for some codes."""
-    return HttpResponse(ERROR_CODE_HTTP_STATUS.get(error.code, 200), _failed(id, error))
-
-
-def _failed(id: RequestId | None, error: ErrorData) -> bytes:
+def _error_message(id: RequestId | None, error: ErrorData) -> bytes:
     return _encode({"jsonrpc": "2.0", "id": id, "error": error.model_dump(mode="json", exclude_none=True)})
-
-
-def _done(id: RequestId, result: dict[str, Any]) -> bytes:
-    return _encode({"jsonrpc": "2.0", "id": id, "result": result})
 
 
 @lru_cache(64)
@@ -154,7 +220,7 @@ def _is_json(content_type: str) -> bool:
 
 
 @lru_cache(64)
-def _takes_json(accept: str) -> bool:
-    """Whether JSON is among what a client accepts (RFC 9110, 12.5.1)."""
-    taken = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
-    return not taken.isdisjoint({_JSON, "application/*", "*/*"})
+def _accepts_json(accept: str) -> bool:
+    """Whether the client accepts JSON (RFC 9110, 12.5.1)."""
+    media_types = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
+    return not media_types.isdisjoint({_JSON, "application/*", "*/*"})

@@ -13,8 +13,8 @@ from jsonschema import Draft202012Validator
 from latchkey.application.artifacts import list_artifacts
 from latchkey.application.tasks import list_tasks
 from latchkey.interfaces.mcp.tools import TOOLS
-from tests.integration.mcp.house import ADDRESS, ME, House
-from tests.integration.mcp.wire import call, headers, message, post
+from tests.integration.mcp.jsonrpc import call, headers, message, post
+from tests.integration.mcp.mcp_service import MCP_URL, ME, McpService
 from tests.support.schema_examples import example, invalid_bodies
 
 IDS: list[Any] = [1.5, True, [], {}, [1]]
@@ -36,9 +36,9 @@ ENVELOPES: list[Any] = [
 ]
 
 
-async def stored(house: House) -> list[Any]:
-    tasks = await house.dispatcher.call(ME, list_tasks)
-    return [*tasks.items, *(await house.dispatcher.call(ME, list_artifacts)).items]
+async def stored(service: McpService) -> list[Any]:
+    tasks = await service.dispatcher.call(ME, list_tasks)
+    return [*tasks.items, *(await service.dispatcher.call(ME, list_artifacts)).items]
 
 
 def told(answer: httpx2.Response) -> tuple[str, str]:
@@ -53,21 +53,21 @@ def told(answer: httpx2.Response) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("tool", TOOLS)
-@pytest.mark.parametrize("era", ["current", "older"])
-async def test_arguments_that_are_not_what_they_should_be(house: House, era: str, tool: str) -> None:
+@pytest.mark.parametrize("protocol", ["current", "older"])
+async def test_arguments_that_are_not_what_they_should_be(service: McpService, protocol: str, tool: str) -> None:
     """A tool error that the model can read, or, where it is no JSON, an error of the protocol."""
-    await house.artifact()
+    await service.artifact()
     schema = TOOLS[tool].listing["inputSchema"]
     judge = Draft202012Validator(schema)
-    before = await stored(house)
-    good = json.dumps(call(era, tool, "ARGUMENTS")).encode()
+    before = await stored(service)
+    good = json.dumps(call(protocol, tool, "ARGUMENTS")).encode()
     answers = {}
-    async with house.http() as http:
+    async with service.http() as http:
         for name, arguments in invalid_bodies(schema, schema):
             if allowed(arguments, judge):
                 continue
             body = good.replace(b'"ARGUMENTS"', arguments or b" ")
-            answers[name] = await post(http, era, call(era, tool), house.jwt(), body=body)
+            answers[name] = await post(http, protocol, call(protocol, tool), service.jwt(), body=body)
 
     assert len(answers) > 20
     assert {name: one.status_code for name, one in answers.items() if one.status_code not in {200, 400, 413}} == {}
@@ -75,7 +75,7 @@ async def test_arguments_that_are_not_what_they_should_be(house: House, era: str
         name: told(one)[0] for name, one in answers.items() if told(one)[0] not in {"invalid", "error", "too-large"}
     } == {}
     assert [name for name, one in answers.items() if not told(one)[1] or "Internal" in told(one)[1]] == []
-    assert await stored(house) == before
+    assert await stored(service) == before
 
 
 def allowed(arguments: bytes, judge: Draft202012Validator) -> bool:
@@ -86,9 +86,9 @@ def allowed(arguments: bytes, judge: Draft202012Validator) -> bool:
         return False
 
 
-def spoiled(era: str) -> dict[str, Any]:
+def spoiled(protocol: str) -> dict[str, Any]:
     """Envelopes that differ from a good call of `add_task` in one thing."""
-    good = call(era, "add_task", {"title": "x"})
+    good = call(protocol, "add_task", {"title": "x"})
     members: dict[str, list[Any]] = {"id": IDS, "method": METHODS, "params": PARAMS, "jsonrpc": VERSIONS}
     inner: dict[str, list[Any]] = {"name": [None, 5, [], {}, "", "\x00"], "_meta": [5, "x", [], [1]]}
     return {
@@ -104,42 +104,45 @@ def spoiled(era: str) -> dict[str, Any]:
     }
 
 
-async def test_envelopes_that_are_not_what_they_should_be(house: House, era: str) -> None:
+async def test_envelopes_that_are_not_what_they_should_be(service: McpService, protocol: str) -> None:
     answers = {}
-    async with house.http() as http:
-        for name, one in spoiled(era).items():
-            answers[name] = await post(http, era, call(era, "add_task"), house.jwt(), body=json.dumps(one).encode())
-        alive = await post(http, era, message(era, "tools/list"), house.jwt())
+    async with service.http() as http:
+        for name, one in spoiled(protocol).items():
+            answers[name] = await post(
+                http, protocol, call(protocol, "add_task"), service.jwt(), body=json.dumps(one).encode()
+            )
+        alive = await post(http, protocol, message(protocol, "tools/list"), service.jwt())
 
     assert {name: one.status_code for name, one in answers.items() if one.status_code >= 500} == {}
     refused = {name: one for name, one in answers.items() if one.content}
     assert {name: one.text for name, one in refused.items() if told(one)[0] != "error"} == {}
     assert {name: one.text for name, one in refused.items() if one.json()["error"]["code"] == -32603} == {}
-    assert await stored(house) == []
+    assert await stored(service) == []
     assert len(alive.json()["result"]["tools"]) == len(TOOLS)
 
 
-async def test_an_id_comes_back_as_it_was(house: House, era: str) -> None:
+async def test_an_id_comes_back_as_it_was(service: McpService, protocol: str) -> None:
     ids = [0, -1, 2**53, "", "x" * 1000, "é🥛"]
-    async with house.http() as http:
-        answers = [await post(http, era, {**call(era, "list_tasks"), "id": id}, house.jwt()) for id in ids]
+    async with service.http() as http:
+        answers = [await post(http, protocol, {**call(protocol, "list_tasks"), "id": id}, service.jwt()) for id in ids]
 
     assert [(one.status_code, one.json()["id"]) for one in answers] == [(200, id) for id in ids]
 
 
-async def test_a_cursor_that_was_never_given(house: House, era: str) -> None:
+async def test_a_cursor_that_was_never_given(service: McpService, protocol: str) -> None:
     cursors: list[Any] = ["x", "artifacts:x", "conversations:\x00", "x" * 100_000, "tasks:", 5, [], "é:"]
-    async with house.http() as http:
+    async with service.http() as http:
         answers = [
-            await post(http, era, message(era, "resources/list", {"cursor": cursor}), house.jwt()) for cursor in cursors
+            await post(http, protocol, message(protocol, "resources/list", {"cursor": cursor}), service.jwt())
+            for cursor in cursors
         ]
 
     assert [one.json()["error"]["code"] for one in answers] == [-32602] * len(cursors)
 
 
-async def test_an_address_that_is_none(house: House, era: str) -> None:
+async def test_an_address_that_is_none(service: McpService, protocol: str) -> None:
     """Also of something that is there, written as addresses are not written."""
-    artifact = await house.artifact()
+    artifact = await service.artifact()
     known = f"latchkey://artifacts/{artifact.id}"
     wrong = [
         *("", "x", "\x00", "file:///etc/passwd", "http://127.0.0.1/", "latchkey://artifacts/", "latchkey:artifacts"),
@@ -155,28 +158,30 @@ async def test_an_address_that_is_none(house: House, era: str) -> None:
         ),
         *("latchkey://artifacts/../tasks", "latchkey://tasks/1", "x" * 100_000, "latchkey://artifacts/" + "-" * 36),
     ]
-    async with house.http() as http:
+    async with service.http() as http:
         answers = []
         for uri in wrong:
-            sent = message(era, "resources/read", {"uri": uri})
+            sent = message(protocol, "resources/read", {"uri": uri})
             named = uri if uri.isprintable() else known
-            given = headers(era, message(era, "resources/read", {"uri": named}), house.jwt())
-            answers.append(await http.post(ADDRESS, json=sent, headers=given))
+            given = headers(protocol, message(protocol, "resources/read", {"uri": named}), service.jwt())
+            answers.append(await http.post(MCP_URL, json=sent, headers=given))
 
     assert [(one.text[:200]) for one in answers if "error" not in one.json() or one.status_code >= 500] == []
 
 
-async def test_a_body_of_another_kind(house: House, era: str) -> None:
-    sent = call(era, "add_task", {"title": "x"})
+async def test_a_body_of_another_kind(service: McpService, protocol: str) -> None:
+    sent = call(protocol, "add_task", {"title": "x"})
     kinds = ["", "text/plain", "application/x-www-form-urlencoded", "application/xml"]
-    async with house.http() as http:
+    async with service.http() as http:
         answers = [
-            await http.post(ADDRESS, json=sent, headers={**headers(era, sent, house.jwt()), "content-type": kind})
+            await http.post(
+                MCP_URL, json=sent, headers={**headers(protocol, sent, service.jwt()), "content-type": kind}
+            )
             for kind in kinds
         ]
 
     assert [answer.status_code // 100 for answer in answers] == [4] * len(kinds)
-    assert await stored(house) == []
+    assert await stored(service) == []
 
 
 def test_what_is_right_is_right() -> None:

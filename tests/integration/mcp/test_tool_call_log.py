@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from latchkey.domain.tool_call import ToolCall
-from tests.integration.mcp.house import House, Way, in_process
+from tests.integration.mcp.mcp_service import McpService, OpenClient, in_process
 
 
 def row(call: ToolCall) -> tuple[object, ...]:
@@ -12,14 +12,14 @@ def row(call: ToolCall) -> tuple[object, ...]:
     return call.name, msgspec.json.decode(call.arguments), call.is_error, result.get("code") or result.get("title")
 
 
-async def test_every_call_of_a_turn_leaves_a_row(house: House, way: Way) -> None:
+async def test_every_call_of_a_turn_leaves_a_row(service: McpService, open_client: OpenClient) -> None:
     """One that worked, one that failed, and one whose arguments were bad, in their order."""
-    turn, nobodys = await house.turn(), {"task_id": "0190a7c0-0000-7000-8000-000000000000"}
-    async with way(house, turn.secret) as client:
+    turn, nobodys = await service.turn(), {"task_id": "0190a7c0-0000-7000-8000-000000000000"}
+    async with open_client(service, turn.secret) as client:
         added = await client.call_tool("add_task", {"title": "Buy milk"})
         await client.call_tool("complete_task", nobodys)
         await client.call_tool("add_task", {"title": 5, "nope": None})
-    rows = await house.ledger_of(turn)
+    rows = await service.tool_calls_of(turn)
 
     assert [row(call) for call in rows] == [
         ("add_task", {"title": "Buy milk"}, False, "Buy milk"),
@@ -29,19 +29,19 @@ async def test_every_call_of_a_turn_leaves_a_row(house: House, way: Way) -> None
     assert msgspec.json.decode(rows[0].result) == added.structured_content
 
 
-async def test_a_task_made_in_a_turn_belongs_to_its_conversation(house: House) -> None:
-    turn = await house.turn()
-    async with in_process(house, turn.secret) as client:
+async def test_a_task_made_in_a_turn_belongs_to_its_conversation(service: McpService) -> None:
+    turn = await service.turn()
+    async with in_process(service, turn.secret) as client:
         task = (await client.call_tool("add_task", {"title": "Buy milk"})).structured_content
 
     assert task["conversation_id"] == str(turn.turn.conversation_id)
 
 
-async def test_reading_leaves_a_row_too(house: House, way: Way) -> None:
-    turn = await house.turn()
-    async with way(house, turn.secret) as client:
+async def test_reading_leaves_a_row_too(service: McpService, open_client: OpenClient) -> None:
+    turn = await service.turn()
+    async with open_client(service, turn.secret) as client:
         await client.call_tool("list_tasks")
-    (call,) = await house.ledger_of(turn)
+    (call,) = await service.tool_calls_of(turn)
 
     assert (call.name, bytes(call.arguments)) == ("list_tasks", b"{}")
     assert msgspec.json.decode(call.result) == {"items": [], "next_cursor": None}
@@ -52,23 +52,25 @@ async def test_reading_leaves_a_row_too(house: House, way: Way) -> None:
     [("a\ud800b", "a\ufffdb"), ("a\x00b", "a\x00b"), ("\U0001f600\udfff", "\U0001f600\ufffd")],
     ids=["surrogate", "NUL", "emoji"],
 )
-async def test_text_that_no_database_can_keep_is_refused_and_recorded(house: House, text: str, kept: str) -> None:
+async def test_text_that_no_database_can_keep_is_refused_and_recorded(
+    service: McpService, text: str, kept: str
+) -> None:
     """Each lone surrogate as U+FFFD, which says that something was there."""
-    turn = await house.turn()
-    async with in_process(house, turn.secret) as client:
+    turn = await service.turn()
+    async with in_process(service, turn.secret) as client:
         by_value = await client.call_tool("add_task", {"title": text})
         by_name = await client.call_tool("add_task", {"title": "x", text: 1})
-    rows = await house.ledger_of(turn)
+    rows = await service.tool_calls_of(turn)
 
     assert (by_value.is_error, by_name.is_error) == (True, True)
     assert msgspec.json.decode(rows[0].arguments) == {"title": kept}
     assert [call.is_error for call in rows] == [True, True]
 
 
-async def test_a_tool_that_is_not_there_leaves_no_row(house: House) -> None:
-    turn = await house.turn()
-    async with house.http() as http:
+async def test_a_tool_that_is_not_there_leaves_no_row(service: McpService) -> None:
+    turn = await service.turn()
+    async with service.http() as http:
         http.headers["authorization"] = f"Bearer {turn.secret.text}"
         await http.post("/", json={"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "nope"}})
 
-    assert await house.ledger_of(turn) == []
+    assert await service.tool_calls_of(turn) == []

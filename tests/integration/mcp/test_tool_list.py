@@ -6,8 +6,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from latchkey.domain.credentials import Grant
-from tests.integration.mcp.house import ME, House, Way
-from tests.integration.mcp.wire import message, post
+from tests.integration.mcp.jsonrpc import message, post
+from tests.integration.mcp.mcp_service import ME, McpService, OpenClient
 from tests.support.tools import TOOLS, tools_granted_by
 
 
@@ -21,8 +21,10 @@ def objects_in(schema: Any) -> list[dict[str, Any]]:
     return [schema, *inside] if schema.get("type") == "object" else inside
 
 
-async def test_the_tools_are_shown_in_their_order_with_titles_and_schemas(house: House, way: Way) -> None:
-    async with way(house, await house.secret(*Grant)) as client:
+async def test_the_tools_are_shown_in_their_order_with_titles_and_schemas(
+    service: McpService, open_client: OpenClient
+) -> None:
+    async with open_client(service, await service.secret(*Grant)) as client:
         tools = (await client.list_tools()).tools
 
     assert [tool.name for tool in tools] == list(TOOLS)
@@ -36,9 +38,11 @@ async def test_the_tools_are_shown_in_their_order_with_titles_and_schemas(house:
             assert all(found["additionalProperties"] is False for found in objects_in(schema))
 
 
-async def test_annotations_are_those_published_and_agree_with_what_the_tool_does(house: House, way: Way) -> None:
+async def test_annotations_are_those_published_and_agree_with_what_the_tool_does(
+    service: McpService, open_client: OpenClient
+) -> None:
     """By its verb: reading is idempotent and destroys nothing, adding is not idempotent, deleting is destructive."""
-    async with way(house, await house.secret(*Grant)) as client:
+    async with open_client(service, await service.secret(*Grant)) as client:
         tools = {tool.name: tool.annotations for tool in (await client.list_tools()).tools}
 
     for name, hints in tools.items():
@@ -51,8 +55,10 @@ async def test_annotations_are_those_published_and_agree_with_what_the_tool_does
 
 
 @pytest.mark.parametrize("grant", Grant)
-async def test_tools_list_with_one_grant_shows_the_tools_of_that_grant(house: House, way: Way, grant: Grant) -> None:
-    async with way(house, await house.secret(grant)) as client:
+async def test_tools_list_with_one_grant_shows_the_tools_of_that_grant(
+    service: McpService, open_client: OpenClient, grant: Grant
+) -> None:
+    async with open_client(service, await service.secret(grant)) as client:
         assert [tool.name for tool in (await client.list_tools()).tools] == tools_granted_by(grant)
 
 
@@ -60,31 +66,33 @@ def test_every_tool_is_granted_by_exactly_one_grant() -> None:
     assert sorted(name for grant in Grant for name in tools_granted_by(grant)) == sorted(TOOLS)
 
 
-async def test_a_person_is_shown_everything_without_a_transaction(house: House, era: str) -> None:
+async def test_a_person_is_shown_everything_without_a_transaction(service: McpService, protocol: str) -> None:
     """But for one in many, which asks how often they may come."""
-    await house.dispatcher.acquire(ME)
-    house.units.opened.clear()
-    async with house.http() as http:
-        answer = await post(http, era, message(era, "tools/list"), house.jwt())
+    await service.dispatcher.acquire(ME)
+    service.units.opened.clear()
+    async with service.http() as http:
+        answer = await post(http, protocol, message(protocol, "tools/list"), service.jwt())
 
     assert [tool["name"] for tool in answer.json()["result"]["tools"]] == list(TOOLS)
-    assert house.units.opened == []
+    assert service.units.opened == []
 
 
-async def test_a_listing_is_for_its_caller_alone(house: House) -> None:
+async def test_a_listing_is_for_its_caller_alone(service: McpService) -> None:
     """No cache may give it to somebody who holds another credential."""
-    async with house.http() as http:
-        answer = await post(http, "current", message("current", "tools/list"), house.jwt())
+    async with service.http() as http:
+        answer = await post(http, "current", message("current", "tools/list"), service.jwt())
 
     assert answer.json()["result"]["cacheScope"] == "private"
 
 
-async def test_nothing_but_tools_and_resources_is_offered(house: House, era: str) -> None:
+async def test_nothing_but_tools_and_resources_is_offered(service: McpService, protocol: str) -> None:
     """Neither prompts nor logging, and nobody can subscribe: that would need a session."""
-    probe = "server/discover" if era == "current" else "initialize"
+    probe = "server/discover" if protocol == "current" else "initialize"
     params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
-    async with house.http() as http:
-        answer = await post(http, era, message(era, probe, None if era == "current" else params), house.jwt())
+    async with service.http() as http:
+        answer = await post(
+            http, protocol, message(protocol, probe, None if protocol == "current" else params), service.jwt()
+        )
 
     capabilities = answer.json()["result"]["capabilities"]
     assert {"tools", "resources"} <= capabilities.keys() <= {"tools", "resources", "experimental"}

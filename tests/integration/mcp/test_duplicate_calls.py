@@ -8,9 +8,9 @@ from mcp_types import RequestParamsMeta
 from latchkey.application.artifacts import list_artifacts
 from latchkey.application.tasks import list_tasks
 from latchkey.domain.credentials import Grant
-from tests.integration.mcp.house import ME, House, Way
-from tests.integration.mcp.test_calling import Assistant, text_of
-from tests.integration.mcp.wire import message, post
+from tests.integration.mcp.jsonrpc import message, post
+from tests.integration.mcp.mcp_service import ME, McpService, OpenClient
+from tests.integration.mcp.test_tool_calls import ToolClient, text_of
 
 NAMES = ["latchkey/callId", "claudecode/toolUseId"]
 PLAN = {"title": 'The "plan" | one', "content_markdown": "# Plan"}
@@ -24,26 +24,28 @@ def named(id: str, name: str = NAMES[0]) -> RequestParamsMeta:
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_a_repeated_call_has_one_effect_and_the_first_answer(house: House, way: Way, name: str) -> None:
+async def test_a_repeated_call_has_one_effect_and_the_first_answer(
+    service: McpService, open_client: OpenClient, name: str
+) -> None:
     """Also the text that clients look for in a saved document's answer."""
-    turn = await house.turn(*EVERYTHING)
-    async with way(house, turn.secret) as client:
+    turn = await service.turn(*EVERYTHING)
+    async with open_client(service, turn.secret) as client:
         first, again = [await client.call_tool("save_artifact", PLAN, meta=named("toolu_1", name)) for _ in range(2)]
         other = await client.call_tool("save_artifact", PLAN, meta=named("toolu_2", name))
-    kept = await house.dispatcher.call(ME, list_artifacts)
+    kept = await service.dispatcher.call(ME, list_artifacts)
 
     assert text_of(again.content) == text_of(first.content)
     assert text_of(first.content).startswith("ARTIFACT_CREATED:")
     assert (again.structured_content, again.is_error) == (first.structured_content, False)
     assert {str(one.id) for one in kept.items} == {one.structured_content["id"] for one in (first, other)}
-    assert len(await house.ledger_of(turn)) == 2
+    assert len(await service.tool_calls_of(turn)) == 2
 
 
-async def test_a_repeated_failure_is_the_first_failure(house: House, way: Way) -> None:
+async def test_a_repeated_failure_is_the_first_failure(service: McpService, open_client: OpenClient) -> None:
     """Though the call would work by now."""
-    turn = await house.turn(*EVERYTHING)
-    async with way(house, turn.secret) as client:
-        assistant = Assistant(client)
+    turn = await service.turn(*EVERYTHING)
+    async with open_client(service, turn.secret) as client:
+        assistant = ToolClient(client)
         bad = {"title": "", "content_markdown": "# Plan"}
         first, again = [await client.call_tool("save_artifact", bad, meta=named("1")) for _ in range(2)]
         listed = await assistant.ask("list_artifacts")
@@ -65,42 +67,42 @@ async def test_a_repeated_failure_is_the_first_failure(house: House, way: Way) -
     ids=["another title", "one more argument", "no arguments", "another call", "another tool"],
 )
 async def test_another_call_under_the_same_id_is_a_mistake_without_effect(
-    house: House, way: Way, tool: str, arguments: dict[str, Any]
+    service: McpService, open_client: OpenClient, tool: str, arguments: dict[str, Any]
 ) -> None:
-    turn = await house.turn(*EVERYTHING)
-    async with way(house, turn.secret) as client:
+    turn = await service.turn(*EVERYTHING)
+    async with open_client(service, turn.secret) as client:
         await client.call_tool("save_artifact", PLAN, meta=named("1"))
         other = await client.call_tool(tool, arguments, meta=named("1"))
-    artifacts = await house.dispatcher.call(ME, list_artifacts)
+    artifacts = await service.dispatcher.call(ME, list_artifacts)
 
     assert other.is_error
     assert '"conflict"' in text_of(other.content)
     assert len(artifacts.items) == 1
-    assert (await house.dispatcher.call(ME, list_tasks)).items == []
-    assert len(await house.ledger_of(turn)) == 1
+    assert (await service.dispatcher.call(ME, list_tasks)).items == []
+    assert len(await service.tool_calls_of(turn)) == 1
 
 
-async def test_an_id_is_one_turns_own(house: House, way: Way) -> None:
+async def test_an_id_is_one_turns_own(service: McpService, open_client: OpenClient) -> None:
     """Another turn's call under it is another call, and so is everyone's who has no turn."""
     for _ in range(2):
-        turn = await house.turn(*EVERYTHING)
-        async with way(house, turn.secret) as client:
+        turn = await service.turn(*EVERYTHING)
+        async with open_client(service, turn.secret) as client:
             await client.call_tool("save_artifact", PLAN, meta=named("1"))
-    async with way(house, await house.secret(Grant.ARTIFACTS_WRITE)) as client:
+    async with open_client(service, await service.secret(Grant.ARTIFACTS_WRITE)) as client:
         for _ in range(2):
             await client.call_tool("save_artifact", PLAN, meta=named("1"))
 
-    assert len((await house.dispatcher.call(ME, list_artifacts)).items) == 4
+    assert len((await service.dispatcher.call(ME, list_artifacts)).items) == 4
 
 
 @pytest.mark.parametrize("id", ["", "x" * 256, "a\x00b", 7, ["1"], {"id": "1"}, True], ids=repr)
 @pytest.mark.parametrize("name", NAMES)
-async def test_an_id_that_is_none_is_refused(house: House, era: str, name: str, id: Any) -> None:
-    turn = await house.turn(*EVERYTHING)
-    sent = message(era, "tools/call", {"name": "save_artifact", "arguments": PLAN, "_meta": {name: id}})
-    async with house.http() as http:
-        answer = await post(http, era, sent, turn.secret.text)
+async def test_an_id_that_is_none_is_refused(service: McpService, protocol: str, name: str, id: Any) -> None:
+    turn = await service.turn(*EVERYTHING)
+    sent = message(protocol, "tools/call", {"name": "save_artifact", "arguments": PLAN, "_meta": {name: id}})
+    async with service.http() as http:
+        answer = await post(http, protocol, sent, turn.secret.text)
 
     assert answer.json()["error"]["code"] == -32602
     assert name in answer.json()["error"]["message"]
-    assert (await house.dispatcher.call(ME, list_artifacts)).items == []
+    assert (await service.dispatcher.call(ME, list_artifacts)).items == []

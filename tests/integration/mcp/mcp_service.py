@@ -1,4 +1,4 @@
-"""The whole service behind MCP, with the doors by which clients come in."""
+"""The MCP server with its HTTP endpoint on a real database, and the kinds of clients that open_client it."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -24,23 +24,24 @@ from latchkey.domain.credentials import Credential, Grant, NewContextToken, Owne
 from latchkey.domain.ports import Identity, Transaction, TransactionMode, UnitsOfWork
 from latchkey.domain.tool_call import ToolCall
 from latchkey.infrastructure.identity.shared_secret import SharedSecret
-from latchkey.interfaces.mcp.http.endpoint import McpEndpoint
+from latchkey.interfaces.mcp.http.endpoint import McpEndpoint, Transport
+from latchkey.interfaces.mcp.http.transport import StatelessTransport
 from latchkey.interfaces.mcp.in_process import connect
 from latchkey.interfaces.mcp.server import create_server
 from tests.builders import TASK_GRANTS
 from tests.turns import started_turn
 
-ADDRESS = "http://localhost/mcp"
-METADATA = "http://localhost/.well-known/oauth-protected-resource/mcp"
+MCP_URL = "http://localhost/mcp"
+METADATA_URL = "http://localhost/.well-known/oauth-protected-resource/mcp"
 SIGNING_SECRET = b"thirty-two bytes that are secret"
 ME, YOU = Owner(UserId("me")), Owner(UserId("you"))
 
-Way = Callable[["House", TokenSecret], AbstractAsyncContextManager[Client]]
+OpenClient = Callable[["McpService", TokenSecret], AbstractAsyncContextManager[Client]]
 
 
 @dataclass
-class CountedUnits:
-    """Units of work of an adapter, counted: each is one transaction, in which a credential is resolved."""
+class CountingUnits:
+    """Records the credential of every unit of work: each is one transaction, which verifies the credential."""
 
     units: UnitsOfWork
     opened: list[Credential] = field(default_factory=list)
@@ -50,37 +51,52 @@ class CountedUnits:
         return self.units.open(credential, mode)
 
 
-class House:
-    """Everything joined as the service joins it, on units of work that are counted."""
+class McpService:
+    """The parts of the service behind `/mcp`, composed as the service composes them."""
 
-    def __init__(self, units: UnitsOfWork, identity: Identity | None = None) -> None:
-        self.units = CountedUnits(units)
+    def __init__(
+        self,
+        units: UnitsOfWork,
+        identity: Identity | None = None,
+        create_transport: Callable[[Server[Any]], Transport] = StatelessTransport,
+    ) -> None:
+        self.units = CountingUnits(units)
         self.signer = SharedSecret(SIGNING_SECRET, "latchkey", "latchkey")
         self.dispatcher = Dispatcher(self.units, lambda _call: None)
         self.server: Server[Any] = create_server(self.dispatcher, ToolCallExecutor(self.dispatcher))
-        self.endpoint = McpEndpoint(self.server, self.dispatcher, identity or self.signer, ADDRESS, METADATA)
+        self.endpoint = McpEndpoint(
+            create_transport(self.server), self.dispatcher, identity or self.signer, MCP_URL, METADATA_URL
+        )
 
-    async def mint(self, *grants: Grant, owner: Owner = ME, about: ConversationId | None = None) -> MintedToken:
-        new = NewContextToken(list(grants) or TASK_GRANTS, about)
+    async def mint(
+        self, *grants: Grant, owner: Owner = ME, conversation_id: ConversationId | None = None
+    ) -> MintedToken:
+        new = NewContextToken(list(grants) or TASK_GRANTS, conversation_id)
         return await self.dispatcher.call(owner, mint_context_token, new)
 
-    async def secret(self, *grants: Grant, owner: Owner = ME, about: ConversationId | None = None) -> TokenSecret:
-        return (await self.mint(*grants, owner=owner, about=about)).secret
+    async def secret(
+        self, *grants: Grant, owner: Owner = ME, conversation_id: ConversationId | None = None
+    ) -> TokenSecret:
+        return (await self.mint(*grants, owner=owner, conversation_id=conversation_id)).secret
 
     async def conversation(self, title: str | None = None, owner: Owner = ME) -> Conversation:
         return await self.dispatcher.call(owner, add_conversation, NewConversation(title))
 
     async def artifact(
-        self, title: str = "Plan", text: str = "# Plan", owner: Owner = ME, about: ConversationId | None = None
+        self,
+        title: str = "Plan",
+        text: str = "# Plan",
+        owner: Owner = ME,
+        conversation_id: ConversationId | None = None,
     ) -> ArtifactWithContent:
-        new = NewArtifact(title, text, conversation_id=about)
+        new = NewArtifact(title, text, conversation_id=conversation_id)
         return await self.dispatcher.call(owner, add_artifact, new)
 
     async def turn(self, *grants: Grant, owner: Owner = ME) -> StartedTurn:
-        """A running one, whose token grants that much."""
+        """Start a turn whose token has these grants."""
         return await started_turn(self.dispatcher, owner, "Buy milk", grants=list(grants) or TASK_GRANTS)
 
-    async def ledger_of(self, turn: StartedTurn, owner: Owner = ME) -> list[ToolCall]:
+    async def tool_calls_of(self, turn: StartedTurn, owner: Owner = ME) -> list[ToolCall]:
         async with self.units.units.open(owner, "read") as uow:
             return (await uow.tool_calls.list_by_turn([turn.turn.id])).get(turn.turn.id, [])
 
@@ -89,29 +105,29 @@ class House:
 
     @asynccontextmanager
     async def http(self) -> AsyncIterator[httpx2.AsyncClient]:
-        """The endpoint being served, and a plain HTTP client of it."""
+        """Run the endpoint, and open a plain HTTP client of it."""
         transport = httpx2.ASGITransport(self.endpoint)
-        async with self.endpoint.run(), httpx2.AsyncClient(transport=transport, base_url=ADDRESS) as client:
+        async with self.endpoint.run(), httpx2.AsyncClient(transport=transport, base_url=MCP_URL) as client:
             yield client
 
 
-def over_http(mode: str) -> Way:
+def http_client(mode: str) -> OpenClient:
     @asynccontextmanager
-    async def reach(house: House, secret: TokenSecret) -> AsyncIterator[Client]:
-        async with house.http() as http:
+    async def open_client(service: McpService, secret: TokenSecret) -> AsyncIterator[Client]:
+        async with service.http() as http:
             http.headers["authorization"] = f"Bearer {secret.text}"
-            async with Client(streamable_http_client(ADDRESS, http_client=http), mode=mode, cache=None) as client:
+            async with Client(streamable_http_client(MCP_URL, http_client=http), mode=mode, cache=None) as client:
                 yield client
 
-    return reach
+    return open_client
 
 
-def in_process(house: House, secret: TokenSecret) -> AbstractAsyncContextManager[Client]:
-    return connect(house.server, secret)
+def in_process(service: McpService, secret: TokenSecret) -> AbstractAsyncContextManager[Client]:
+    return connect(service.server, secret)
 
 
-WAYS: dict[str, Way] = {
-    "http, current protocol": over_http(LATEST_MODERN_VERSION),
-    "http, older protocol": over_http("legacy"),
+CLIENTS: dict[str, OpenClient] = {
+    "http, current protocol": http_client(LATEST_MODERN_VERSION),
+    "http, older protocol": http_client("legacy"),
     "in process": in_process,
 }

@@ -13,20 +13,20 @@ from latchkey.domain.ports import Transaction, TransactionMode
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from latchkey.infrastructure.identity.jwks import JwksIdentity
-from latchkey.interfaces.mcp import error_boundary as containment
+from latchkey.interfaces.mcp import handlers
 from tests.fakes.jwks_provider import AUDIENCE, ISSUER, SigningKey
-from tests.integration.mcp.house import ME, House, in_process
-from tests.integration.mcp.wire import ERAS, call, message, post
+from tests.integration.mcp.jsonrpc import PROTOCOLS, call, message, post
+from tests.integration.mcp.mcp_service import ME, McpService, in_process
 from tests.process_supervision import free_port
 
-SECRET_OF_THE_HOUSE = "SELECT * FROM vault"
+INTERNAL_DETAIL = "SELECT * FROM vault"
 
 
 class BrokenUnits:
     """Units of work with a bug."""
 
     def open(self, credential: Credential, mode: TransactionMode) -> AbstractAsyncContextManager[Transaction]:
-        raise ZeroDivisionError(SECRET_OF_THE_HOUSE)
+        raise ZeroDivisionError(INTERNAL_DETAIL)
 
 
 class Stuck(AbstractAsyncContextManager[Transaction]):
@@ -48,19 +48,19 @@ class StuckUnits:
 
 
 @pytest.fixture
-async def house_without_database() -> AsyncIterator[House]:
+async def service_without_database() -> AsyncIterator[McpService]:
     engine = create_engine(f"postgresql://nobody@127.0.0.1:{free_port()}/nothing")
-    yield House(SqlUnitsOfWork(engine))
+    yield McpService(SqlUnitsOfWork(engine))
     await engine.dispose()
 
 
-async def test_a_database_that_is_away_is_told_at_the_door(house_without_database: House, era: str) -> None:
+async def test_a_database_that_is_away_is_told_at_the_door(service_without_database: McpService, protocol: str) -> None:
     """As something that passes, and never as a credential that is not good."""
-    house = house_without_database
-    bearers = [TokenSecret.mint(ME.user_id).text, house.jwt()]
-    async with house.http() as http:
-        answers = [await post(http, era, call(era, "list_tasks"), bearer) for bearer in bearers]
-        answers.append(await post(http, era, message(era, "tools/list"), bearers[0]))
+    service = service_without_database
+    bearers = [TokenSecret.mint(ME.user_id).text, service.jwt()]
+    async with service.http() as http:
+        answers = [await post(http, protocol, call(protocol, "list_tasks"), bearer) for bearer in bearers]
+        answers.append(await post(http, protocol, message(protocol, "tools/list"), bearers[0]))
 
     assert [answer.status_code for answer in answers] == [503] * 3
     assert all(int(answer.headers["retry-after"]) > 0 for answer in answers)
@@ -69,9 +69,9 @@ async def test_a_database_that_is_away_is_told_at_the_door(house_without_databas
 
 async def test_a_provider_whose_keys_cannot_be_had_is_told_at_the_door() -> None:
     identity = JwksIdentity(f"http://127.0.0.1:{free_port()}/jwks", ISSUER, AUDIENCE)
-    house = House(BrokenUnits(), identity)
+    service = McpService(BrokenUnits(), identity)
     token = SigningKey("one").sign({"sub": "me", "iss": ISSUER, "aud": AUDIENCE})
-    async with house.http() as http:
+    async with service.http() as http:
         answer = await post(http, "current", message("current", "tools/list"), token)
     await identity.aclose()
 
@@ -79,46 +79,46 @@ async def test_a_provider_whose_keys_cannot_be_had_is_told_at_the_door() -> None
     assert int(answer.headers["retry-after"]) > 0
 
 
-@pytest.mark.parametrize("era", ERAS)
-async def test_a_bug_is_logged_and_not_told(era: str, caplog: pytest.LogCaptureFixture) -> None:
-    house = House(BrokenUnits())
-    async with house.http() as http:
-        answer = await post(http, era, call(era, "list_tasks"), house.jwt())
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_bug_is_logged_and_not_told(protocol: str, caplog: pytest.LogCaptureFixture) -> None:
+    service = McpService(BrokenUnits())
+    async with service.http() as http:
+        answer = await post(http, protocol, call(protocol, "list_tasks"), service.jwt())
 
     assert answer.json()["error"] == {"code": -32603, "message": "Internal error"}
-    assert SECRET_OF_THE_HOUSE not in answer.text
-    assert SECRET_OF_THE_HOUSE in caplog.text
+    assert INTERNAL_DETAIL not in answer.text
+    assert INTERNAL_DETAIL in caplog.text
 
 
 async def test_in_process_a_bug_is_not_told_either(caplog: pytest.LogCaptureFixture) -> None:
-    async with in_process(House(BrokenUnits()), TokenSecret.mint(ME.user_id)) as client:
+    async with in_process(McpService(BrokenUnits()), TokenSecret.mint(ME.user_id)) as client:
         with pytest.raises(MCPError) as caught:
             await client.call_tool("list_tasks")
 
     assert (caught.value.error.code, caught.value.error.message) == (-32603, "Internal error")
-    assert SECRET_OF_THE_HOUSE in caplog.text
+    assert INTERNAL_DETAIL in caplog.text
 
 
-@pytest.mark.parametrize("era", ERAS)
-async def test_no_call_lasts_for_ever(era: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_no_call_lasts_for_ever(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does it take for ever to find out whether a token is good."""
-    monkeypatch.setattr(containment, "CALL_LIMIT_S", 0.01)
-    house, token = House(StuckUnits()), TokenSecret.mint(ME.user_id).text
-    async with house.http() as http, asyncio.timeout(20):
+    monkeypatch.setattr(handlers, "CALL_LIMIT_S", 0.01)
+    service, token = McpService(StuckUnits()), TokenSecret.mint(ME.user_id).text
+    async with service.http() as http, asyncio.timeout(20):
         answers = [
-            await post(http, era, call(era, "list_tasks"), house.jwt()),
-            await post(http, era, message(era, "ping"), token),
+            await post(http, protocol, call(protocol, "list_tasks"), service.jwt()),
+            await post(http, protocol, message(protocol, "ping"), token),
         ]
 
     assert [answer.status_code for answer in answers] == [503, 503]
 
 
-async def test_in_process_a_dead_token_is_told_from_everything_else(house: House) -> None:
+async def test_in_process_a_dead_token_is_told_from_everything_else(service: McpService) -> None:
     """Whatever is asked with it, so that an agent can say why it has no tools."""
-    minted = await house.mint()
+    minted = await service.mint()
     told = []
-    async with in_process(house, minted.secret) as client:
-        await house.dispatcher.call(ME, revoke_context_token, minted.token.id)
+    async with in_process(service, minted.secret) as client:
+        await service.dispatcher.call(ME, revoke_context_token, minted.token.id)
         for ask in (client.list_tools(), client.call_tool("add_task", {"title": "x"}), client.call_tool("nope")):
             with pytest.raises(MCPError) as caught:
                 await ask
@@ -127,8 +127,10 @@ async def test_in_process_a_dead_token_is_told_from_everything_else(house: House
     assert told == [(-32600, "unauthenticated")] * 3
 
 
-async def test_in_process_a_database_that_is_away_is_no_fault_of_the_token(house_without_database: House) -> None:
-    async with in_process(house_without_database, TokenSecret.mint(ME.user_id)) as client:
+async def test_in_process_a_database_that_is_away_is_no_fault_of_the_token(
+    service_without_database: McpService,
+) -> None:
+    async with in_process(service_without_database, TokenSecret.mint(ME.user_id)) as client:
         with pytest.raises(MCPError) as caught:
             await client.call_tool("list_tasks")
 

@@ -7,7 +7,7 @@ import jsonschema
 from mcp import Client
 from mcp.types import TextContent
 
-from tests.integration.mcp.house import ME, YOU, House, Way
+from tests.integration.mcp.mcp_service import ME, YOU, McpService, OpenClient
 
 NOBODYS = "0190a7c0-0000-7000-8000-000000000000"
 
@@ -41,7 +41,7 @@ BAD_ARGUMENTS: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-class Assistant:
+class ToolClient:
     """A client that holds every answer against the schema of its tool."""
 
     def __init__(self, client: Client) -> None:
@@ -70,9 +70,9 @@ def text_of(content: Any) -> str:
     return block.text
 
 
-async def test_a_task_is_added_changed_completed_and_deleted(house: House, way: Way) -> None:
-    async with way(house, await house.secret()) as client:
-        assistant = Assistant(client)
+async def test_a_task_is_added_changed_completed_and_deleted(service: McpService, open_client: OpenClient) -> None:
+    async with open_client(service, await service.secret()) as client:
+        assistant = ToolClient(client)
         task = await assistant.ask(
             "add_task", title="Buy milk", description="Two litres", due_at="2027-01-02T03:04:05Z"
         )
@@ -88,9 +88,9 @@ async def test_a_task_is_added_changed_completed_and_deleted(house: House, way: 
     assert left == {"items": [], "next_cursor": None}
 
 
-async def test_what_is_left_out_stays_and_null_clears(house: House, way: Way) -> None:
-    async with way(house, await house.secret()) as client:
-        assistant = Assistant(client)
+async def test_what_is_left_out_stays_and_null_clears(service: McpService, open_client: OpenClient) -> None:
+    async with open_client(service, await service.secret()) as client:
+        assistant = ToolClient(client)
         task = await assistant.ask(
             "add_task", title="Buy milk", description="Two litres", due_at="2027-01-02T03:04:05Z"
         )
@@ -101,9 +101,9 @@ async def test_what_is_left_out_stays_and_null_clears(house: House, way: Way) ->
     assert (cleared["description"], cleared["due_at"]) == (None, task["due_at"])
 
 
-async def test_completing_twice_changes_nothing(house: House, way: Way) -> None:
-    async with way(house, await house.secret()) as client:
-        assistant = Assistant(client)
+async def test_completing_twice_changes_nothing(service: McpService, open_client: OpenClient) -> None:
+    async with open_client(service, await service.secret()) as client:
+        assistant = ToolClient(client)
         task = await assistant.ask("add_task", title="Buy milk")
         once = await assistant.ask("complete_task", task_id=task["id"])
         twice = await assistant.ask("complete_task", task_id=task["id"])
@@ -111,9 +111,9 @@ async def test_completing_twice_changes_nothing(house: House, way: Way) -> None:
     assert twice == once
 
 
-async def test_a_list_is_read_page_by_page_newest_first(house: House, way: Way) -> None:
-    async with way(house, await house.secret()) as client:
-        assistant = Assistant(client)
+async def test_a_list_is_read_page_by_page_newest_first(service: McpService, open_client: OpenClient) -> None:
+    async with open_client(service, await service.secret()) as client:
+        assistant = ToolClient(client)
         for title in ("one", "two", "three"):
             await assistant.ask("add_task", title=title)
         first = await assistant.ask("list_tasks", limit=2)
@@ -123,9 +123,9 @@ async def test_a_list_is_read_page_by_page_newest_first(house: House, way: Way) 
     assert rest["next_cursor"] is None
 
 
-async def test_a_stale_version_is_told_and_changes_nothing(house: House, way: Way) -> None:
-    async with way(house, await house.secret()) as client:
-        assistant = Assistant(client)
+async def test_a_stale_version_is_told_and_changes_nothing(service: McpService, open_client: OpenClient) -> None:
+    async with open_client(service, await service.secret()) as client:
+        assistant = ToolClient(client)
         task = await assistant.ask("add_task", title="Buy milk")
         await assistant.ask("update_task", task_id=task["id"], title="Buy oat milk")
         error = await assistant.fail("update_task", task_id=task["id"], title="Buy soy milk", version=1)
@@ -135,18 +135,20 @@ async def test_a_stale_version_is_told_and_changes_nothing(house: House, way: Wa
     assert left["title"] == "Buy oat milk"
 
 
-async def test_somebody_elses_task_is_answered_like_one_that_is_not_there(house: House, way: Way) -> None:
-    async with way(house, await house.secret(owner=YOU)) as client:
-        yours = await Assistant(client).ask("add_task", title="Mine, not yours")
-    async with way(house, await house.secret(owner=ME)) as client:
-        assistant = Assistant(client)
+async def test_somebody_elses_task_is_answered_like_one_that_is_not_there(
+    service: McpService, open_client: OpenClient
+) -> None:
+    async with open_client(service, await service.secret(owner=YOU)) as client:
+        yours = await ToolClient(client).ask("add_task", title="Mine, not yours")
+    async with open_client(service, await service.secret(owner=ME)) as client:
+        assistant = ToolClient(client)
         seen = await assistant.ask("list_tasks")
         answers = [
             [await assistant.fail(tool, task_id=task_id) for tool in ("complete_task", "delete_task", "update_task")]
             for task_id in (yours["id"], NOBODYS)
         ]
-    async with way(house, await house.secret(owner=YOU)) as client:
-        left = await Assistant(client).ask("list_tasks")
+    async with open_client(service, await service.secret(owner=YOU)) as client:
+        left = await ToolClient(client).ask("list_tasks")
 
     assert seen["items"] == []
     assert answers[0] == answers[1]
@@ -154,10 +156,10 @@ async def test_somebody_elses_task_is_answered_like_one_that_is_not_there(house:
     assert left["items"] == [yours]
 
 
-async def test_bad_arguments_are_errors_that_say_where(house: House, way: Way) -> None:
+async def test_bad_arguments_are_errors_that_say_where(service: McpService, open_client: OpenClient) -> None:
     """Each of them names what is wrong, and none has any effect."""
-    async with way(house, await house.secret()) as client:
-        assistant = Assistant(client)
+    async with open_client(service, await service.secret()) as client:
+        assistant = ToolClient(client)
         errors = [await assistant.fail(tool, **arguments) for tool, arguments, _ in BAD_ARGUMENTS]
         left = await assistant.ask("list_tasks")
     details = [error["detail"] for error in errors]
@@ -167,8 +169,8 @@ async def test_bad_arguments_are_errors_that_say_where(house: House, way: Way) -
     assert left["items"] == []
 
 
-async def test_a_call_without_arguments_is_one_with_none(house: House, way: Way) -> None:
-    async with way(house, await house.secret()) as client:
+async def test_a_call_without_arguments_is_one_with_none(service: McpService, open_client: OpenClient) -> None:
+    async with open_client(service, await service.secret()) as client:
         result = await client.call_tool("list_tasks")
 
     assert result.structured_content == {"items": [], "next_cursor": None}
