@@ -19,9 +19,8 @@ from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.errors import Unavailable
 from latchkey.domain.page import Window
 from latchkey.infrastructure.database.migrations import upgrade
-from latchkey.infrastructure.database.sql import dialects as dialect
 from latchkey.infrastructure.database.sql import engine as engines
-from latchkey.infrastructure.database.sql import pool as connections
+from latchkey.infrastructure.database.sql import postgresql
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.builders import a_task
@@ -122,7 +121,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"POOL_SIZE": 8, "POOL_TIMEOUT_S": 1, "STATEMENT_TIMEOUT_S": 1}.items():
         monkeypatch.setattr(engines, name, value)
     for name, value in {"POOL_SIZE": 8, "POOL_TIMEOUT_S": 1}.items():
-        monkeypatch.setattr(connections, name, value)
+        monkeypatch.setattr(postgresql, name, value)
 
 
 @pytest.fixture
@@ -298,7 +297,7 @@ async def test_a_user_whose_lock_somebody_keeps_is_unavailable_in_bounded_time_a
 async def test_a_process_that_hangs_in_a_transaction_has_lost_it_when_it_comes_back(
     postgresql_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dialect, "_HANGING", "SET LOCAL idle_in_transaction_session_timeout='100ms'")
+    monkeypatch.setattr(postgresql, "IDLE_IN_TRANSACTION_TIMEOUT", "100ms")
     engine, ada = create_engine(postgresql_url), Owner(UserId("ada"))
     units = SqlUnitsOfWork(engine)
     with pytest.raises(Unavailable), ThreadPoolExecutor() as others:  # noqa: PT012 # a unit of work is one thing

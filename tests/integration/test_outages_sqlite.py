@@ -4,15 +4,15 @@ import asyncio
 import sqlite3
 import time
 from asyncio import Event
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from typing import Any
 
 import pytest
-from sqlalchemy import Pool, event
 
 from latchkey.infrastructure.database.sql import concurrency as shares
-from latchkey.infrastructure.database.sql import engine as engines
+from latchkey.infrastructure.database.sql import sqlite
+from latchkey.infrastructure.database.sql.driver import Write
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer, model_server
 from tests.integration.outage import (
@@ -38,7 +38,7 @@ async def model() -> AsyncIterator[ModelServer]:
 
 
 class Troubles:
-    """What every connection to the file is told before each unit of work."""
+    """Faults of the disk, injected into every connection before each batch of statements."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -59,11 +59,9 @@ class Troubles:
     def end(self) -> None:
         self._pragmas = [f"max_page_count={AMPLE}", "query_only=OFF"]
 
-    def tell(self, connection: Any, *_: object) -> None:
-        cursor = connection.cursor()
+    def inject(self, connection: sqlite3.Connection) -> None:
         for pragma in self._pragmas:
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
+            connection.execute(f"PRAGMA {pragma}").close()
 
 
 @pytest.fixture
@@ -72,11 +70,15 @@ def path(sqlite_url: str) -> str:
 
 
 @pytest.fixture
-def troubles(path: str) -> Iterator[Troubles]:
-    troubles = Troubles(path)
-    event.listen(Pool, "checkout", troubles.tell)
-    yield troubles
-    event.remove(Pool, "checkout", troubles.tell)
+def troubles(path: str, monkeypatch: pytest.MonkeyPatch) -> Troubles:
+    troubles, execute_batch = Troubles(path), sqlite._execute_batch
+
+    def with_faults(statements: list[Write], connection: sqlite3.Connection) -> Any:
+        troubles.inject(connection)
+        return execute_batch(statements, connection)
+
+    monkeypatch.setattr(sqlite, "_execute_batch", with_faults)
+    return troubles
 
 
 @asynccontextmanager
@@ -91,7 +93,7 @@ async def locked(path: str) -> AsyncIterator[None]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for the file for longer than a tenth of a second."""
-    monkeypatch.setattr(engines, "_PRAGMAS", (*engines._PRAGMAS, "busy_timeout=100"))
+    monkeypatch.setattr(sqlite, "PRAGMAS", (*sqlite.PRAGMAS, "busy_timeout=100"))
 
 
 async def add(ada: ApiUser, size: int = 1) -> Any:

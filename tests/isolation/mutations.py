@@ -23,10 +23,9 @@ from latchkey.domain.errors import WrongUser
 from latchkey.domain.page import Window
 from latchkey.infrastructure.database import migrations as migration
 from latchkey.infrastructure.database.schema import metadata
-from latchkey.infrastructure.database.sql import session
+from latchkey.infrastructure.database.sql import postgresql, session
 from latchkey.infrastructure.database.sql import statements as prepared
 from latchkey.infrastructure.database.sql import tenant_guard as guard
-from latchkey.infrastructure.database.sql.dialects import RUNTIME_ROLE, PostgreSQL
 from latchkey.interfaces.auth import owner_of
 from latchkey.interfaces.http import guards
 from latchkey.interfaces.mcp.tool_schema import ToolBinding
@@ -65,9 +64,9 @@ def without_row_level_security() -> None:
 
 
 def without_role() -> None:
-    begin_sql = PostgreSQL.begin_sql
-    set_role = f"SET LOCAL ROLE {RUNTIME_ROLE};"
-    _replace(lambda *args: begin_sql(*args).replace(set_role, ""), "begin_sql", PostgreSQL)
+    begin_sql = postgresql.begin_sql
+    set_role = f"SET LOCAL ROLE {postgresql.RUNTIME_ROLE};"
+    _replace(lambda *args: begin_sql(*args).replace(set_role, ""), "begin_sql", postgresql)
 
 
 def without_grant_check() -> None:

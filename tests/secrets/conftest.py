@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import make_url
 
-from latchkey.infrastructure.database.sql.dialects import RUNTIME_ROLE
+from latchkey.infrastructure.database.sql.postgresql import RUNTIME_ROLE
 from tests.postgresql import OWNER, PostgreSQL
 from tests.secrets.canary import Canary
 

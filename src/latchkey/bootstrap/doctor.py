@@ -18,7 +18,8 @@ from latchkey.config import VARIABLES, ConfigurationError, Settings
 from latchkey.domain.errors import Unavailable
 from latchkey.infrastructure.agents.claude.cli import TESTED_VERSION, cli_version
 from latchkey.infrastructure.database.revision import is_at_head
-from latchkey.infrastructure.database.sql.engine import create_engine, files_of
+from latchkey.infrastructure.database.sql.engine import create_engine
+from latchkey.infrastructure.database.sql.sqlite import database_files
 from latchkey.infrastructure.database.startup_checks import IsolationBroken, verify
 from latchkey.infrastructure.database.urls import SQLITE, UnusableUrl, parse
 from latchkey.infrastructure.identity.jwks_document import JwksDocument
@@ -201,7 +202,7 @@ def _database_files(settings: Settings) -> list[Path]:
         url, _ = parse(settings.database_url)
     except UnusableUrl:
         return []
-    return files_of(url) if url.drivername == SQLITE else []
+    return database_files(url) if url.drivername == SQLITE else []
 
 
 def _with_permission(paths: Iterable[Path], mode: int, text: str) -> Iterator[str]:

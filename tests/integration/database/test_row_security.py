@@ -13,8 +13,8 @@ from sqlalchemy.schema import ColumnCollectionConstraint
 from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.ports import TransactionMode
 from latchkey.infrastructure.database.schema import metadata
-from latchkey.infrastructure.database.sql.dialects import RUNTIME_ROLE, PostgreSQL
 from latchkey.infrastructure.database.sql.engine import create_engine
+from latchkey.infrastructure.database.sql.postgresql import RUNTIME_ROLE, begin_sql
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.user_data import ROW_COUNT, UserData
 
@@ -46,7 +46,7 @@ async def connection(login_url: str) -> AsyncIterator[Connection]:
 @asynccontextmanager
 async def opened(connection: Connection, owner: Owner, mode: TransactionMode = "write") -> AsyncIterator[None]:
     """Inside a transaction that is opened as a unit of work opens it."""
-    await connection.execute(PostgreSQL().begin_sql(owner, mode))
+    await connection.execute(begin_sql(owner, mode))
     yield
     await connection.execute("ROLLBACK")
 
@@ -130,7 +130,7 @@ async def test_without_a_user_every_statement_fails_loudly(connection: Connectio
 async def test_a_used_connection_keeps_neither_role_nor_user(connection: Connection) -> None:
     """However the transaction ends. PostgreSQL then takes the setting for empty, which is nobody's id."""
     for end in ("COMMIT", "ROLLBACK"):
-        await connection.execute(PostgreSQL().begin_sql(ME, "write"))
+        await connection.execute(begin_sql(ME, "write"))
         await connection.execute(end)
         assert await connection.fetchval("SELECT current_user = session_user")
         async with nobody(connection):

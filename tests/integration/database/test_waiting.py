@@ -15,7 +15,8 @@ from latchkey.application.turns.start import StartedTurn
 from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.errors import TooManyTurns, Unavailable
 from latchkey.domain.task import NewTask
-from latchkey.infrastructure.database.sql.engine import POOL_SIZE, create_engine
+from latchkey.infrastructure.database.sql.driver import POOL_SIZE
+from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.builders import LIMITS, a_task
 from tests.turns import started_turn

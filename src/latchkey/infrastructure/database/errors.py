@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import asyncpg
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, EmulatedDBAPIException
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from latchkey.domain.errors import (
@@ -19,7 +19,7 @@ from latchkey.domain.errors import (
     Unavailable,
 )
 
-DEAD = (
+DEAD_CONNECTION = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,  # what it says on meeting the server's farewell where it awaited an answer
@@ -62,7 +62,7 @@ _SQLITE_NAMES = {
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def mapped_errors() -> Iterator[None]:
     """Raises `Unavailable` for a database that does not answer, `Conflict` or `NotFound` for a constraint."""
     try:
         yield
@@ -70,11 +70,12 @@ def translated() -> Iterator[None]:
         raise _failure(_constraint(error)) from error
     except asyncpg.DeadlockDetectedError as error:
         raise ConcurrentWrite("Somebody else wrote the same at the same time: try again.") from error
-    except DBAPIError as error:
-        if error.connection_invalidated or _is_down(_driver_error(error)):
+    except (DBAPIError, EmulatedDBAPIException) as error:
+        # SQLAlchemy raises the second where it opens a connection for its pool.
+        if _is_down(error.driver_exception):
             raise _unavailable() from error
         raise
-    except (*DEAD, *_BUSY, sqlite3.Error) as error:
+    except (*DEAD_CONNECTION, *_BUSY, sqlite3.Error) as error:
         if _is_down(error):
             raise _unavailable() from error
         raise
@@ -98,12 +99,8 @@ def _unavailable() -> Unavailable:
     return Unavailable("The database does not answer: try again shortly.")
 
 
-def _driver_error(error: DBAPIError) -> BaseException | None:
-    return error.orig.__cause__ or error.orig if error.orig is not None else None
-
-
-def _is_down(error: BaseException | None) -> bool:
+def _is_down(error: BaseException) -> bool:
     if isinstance(error, sqlite3.Error):
         return bool(_SQLITE_DOWN.match(getattr(error, "sqlite_errorname", "")))
     # asyncpg's InterfaceErrors that are ValueErrors are about a value of ours, not about the connection.
-    return isinstance(error, (*DEAD, *_BUSY)) and not isinstance(error, ValueError)
+    return isinstance(error, (*DEAD_CONNECTION, *_BUSY)) and not isinstance(error, ValueError)

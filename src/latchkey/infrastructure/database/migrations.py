@@ -16,7 +16,7 @@ from sqlalchemy.pool import NullPool
 
 from latchkey.domain.errors import Unavailable
 from latchkey.infrastructure.database.revision import scripts
-from latchkey.infrastructure.database.sql.engine import make_private
+from latchkey.infrastructure.database.sql.sqlite import create_private_file
 from latchkey.infrastructure.database.urls import SQLITE, parse
 
 _SQLITE_WAIT_MS = 60_000
@@ -72,7 +72,7 @@ def create_migration_engine(text: str) -> AsyncEngine:
         return create_async_engine(url, connect_args=connect_args, poolclass=NullPool)
     if url.database and url.database != ":memory:":
         Path(url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        make_private(url)
+        create_private_file(url)
     engine = create_async_engine(url, connect_args={"isolation_level": None}, poolclass=NullPool)
     event.listen(engine.sync_engine, "connect", _wait_for_others)
     event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from latchkey.domain.errors import Failure
 from latchkey.infrastructure.database.schema import metadata, tasks
-from latchkey.infrastructure.database.sql.dialects import RUNTIME_ROLE
+from latchkey.infrastructure.database.sql.postgresql import RUNTIME_ROLE
 from latchkey.infrastructure.database.sql.tenant_guard import USER, UnscopedStatement
 
 _MINE = "((user_id)::text = current_setting('app.user_id'::text))"

@@ -25,7 +25,7 @@ from latchkey.domain.repositories import (
     Turns,
 )
 from latchkey.domain.turn_event import TurnEvent
-from latchkey.infrastructure.database.errors import translated
+from latchkey.infrastructure.database.errors import mapped_errors
 from latchkey.infrastructure.database.events.local import LocalEventBus
 from latchkey.infrastructure.database.repositories.artifacts import SqlArtifacts
 from latchkey.infrastructure.database.repositories.context_tokens import SqlContextTokens
@@ -38,9 +38,8 @@ from latchkey.infrastructure.database.repositories.turn_events import SqlTurnEve
 from latchkey.infrastructure.database.repositories.turn_state import TurnState
 from latchkey.infrastructure.database.repositories.turns import SqlTurns
 from latchkey.infrastructure.database.sql.concurrency import ConcurrencyLimiter
-from latchkey.infrastructure.database.sql.dialects import dialect_of
 from latchkey.infrastructure.database.sql.driver import DriverConnection
-from latchkey.infrastructure.database.sql.pool import ConnectionPool
+from latchkey.infrastructure.database.sql.engine import create_backend
 from latchkey.infrastructure.database.sql.session import Session
 from latchkey.infrastructure.database.sql.statements import StatementCache
 
@@ -133,8 +132,7 @@ class SqlUnitsOfWork:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._event_bus = event_bus or LocalEventBus()
-        self._dialect = dialect_of(engine)
-        self._pool = ConnectionPool(engine, self._dialect)
+        self._backend = create_backend(engine)
         self._statements = StatementCache(engine.dialect)
         self._now = now
 
@@ -142,16 +140,15 @@ class SqlUnitsOfWork:
     async def open(self, credential: Credential, mode: TransactionMode) -> AsyncIterator[SqlUnitOfWork]:
         if parse_user_id(credential.user_id) is None:
             raise Unauthenticated("This is not a user: an id has 1 to 128 characters of A-Z a-z 0-9 . _ ~ : @ | -")
-        begin_sql = self._dialect.begin_sql(credential, mode)
-        with translated():
-            async with self._dialect.queue(credential, mode):
-                connection = await self._pool.begin(begin_sql)
+        with mapped_errors():
+            async with self._backend.queue(credential, mode):
+                connection = await self._backend.begin(credential, mode)
                 uow = None
                 try:
                     now = self._now()
-                    scope, turn_state = await self._scope(connection.driver, credential, mode, now)
-                    session = self._session(connection.driver, scope, read_only=mode == "read")
-                    uow = SqlUnitOfWork(session, now, self._event_bus, self._dialect.limiter, turn_state)
+                    scope, turn_state = await self._scope(connection, credential, mode, now)
+                    session = self._session(connection, scope, read_only=mode == "read")
+                    uow = SqlUnitOfWork(session, now, self._event_bus, self._backend.limiter, turn_state)
                     yield uow
                 finally:
                     if uow is not None and uow.committed:
@@ -170,7 +167,7 @@ class SqlUnitsOfWork:
             scope, turn_state = await tokens.resolve(credential, now), None
         else:
             scope, turn_state = await tokens.hold(credential, now)
-        self._dialect.limiter.mark_verified(credential)
+        self._backend.limiter.mark_verified(credential)
         return scope, turn_state
 
     def _session(self, driver: DriverConnection, scope: Scope, *, read_only: bool) -> Session:

@@ -1,4 +1,4 @@
-"""Connections break, run out and come back: a unit then works, or says `Unavailable`, and nothing stays broken."""
+"""Lost, exhausted and restored connections: a unit of work succeeds or is `Unavailable`, and nothing stays broken."""
 
 import asyncio
 import gc
@@ -20,13 +20,15 @@ from latchkey.domain.errors import Unavailable
 from latchkey.domain.page import Window
 from latchkey.infrastructure.database.revision import is_at_head
 from latchkey.infrastructure.database.sql import engine as engines
-from latchkey.infrastructure.database.sql import pool as connections
-from latchkey.infrastructure.database.sql.dialects import dialect_of
+from latchkey.infrastructure.database.sql import postgresql, sqlite
+from latchkey.infrastructure.database.sql.driver import POOL_SIZE
 from latchkey.infrastructure.database.sql.engine import create_engine
-from latchkey.infrastructure.database.sql.pool import ConnectionPool
+from latchkey.infrastructure.database.sql.postgresql import PostgreSQLPool
+from latchkey.infrastructure.database.sql.sqlite import SQLite, SQLitePool
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.builders import a_task
 from tests.integration.database.wire import Wire, wire_to
+from tests.polling import TIMEOUT_S
 
 ME = Owner(UserId("me"))
 KILL = """
@@ -45,11 +47,11 @@ async def database(url: str) -> AsyncIterator[tuple[AsyncEngine, SqlUnitsOfWork]
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two connections, and a second to wait for one or for an answer."""
+def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two connections, and timeouts of one second for a connection and for a statement."""
     for name, value in {"POOL_SIZE": 2, "POOL_TIMEOUT_S": 1, "STATEMENT_TIMEOUT_S": 1}.items():
         monkeypatch.setattr(engines, name, value)
-    monkeypatch.setattr(connections, "POOL_TIMEOUT_S", 1)
+    monkeypatch.setattr(postgresql, "POOL_TIMEOUT_S", 1)
 
 
 async def add(units: SqlUnitsOfWork, title: str = "Buy milk") -> None:
@@ -58,18 +60,24 @@ async def add(units: SqlUnitsOfWork, title: str = "Buy milk") -> None:
         await uow.commit()
 
 
-async def fill(engine: AsyncEngine, units: SqlUnitsOfWork) -> None:
+async def fill_pool(engine: AsyncEngine, units: SqlUnitsOfWork, size: int = POOL_SIZE) -> None:
     """Leave the pool with as many idle connections as it can hold."""
     async with AsyncExitStack() as open_units:
-        for number in range(engines.POOL_SIZE):
-            await open_units.enter_async_context(units.open(Owner(UserId(f"somebody-{number}")), "read"))
-    assert pool(engine).checkedin() == engines.POOL_SIZE
+        for number in range(size):
+            await open_units.enter_async_context(units.open(Owner(UserId(f"user-{number}")), "read"))
+    assert pool_of(engine).checkedin() == size
 
 
-def pool(engine: AsyncEngine) -> QueuePool:
-    found = engine.sync_engine.pool
-    assert isinstance(found, QueuePool)
-    return found
+def pool_of(engine: AsyncEngine) -> QueuePool:
+    pool = engine.sync_engine.pool
+    assert isinstance(pool, QueuePool)
+    return pool
+
+
+def sqlite_pool_of(units: SqlUnitsOfWork) -> SQLitePool:
+    backend = units._backend
+    assert isinstance(backend, SQLite)
+    return backend.pool
 
 
 async def kill_all(url: str) -> int:
@@ -79,28 +87,28 @@ async def kill_all(url: str) -> int:
     return killed
 
 
-async def test_killed_idle_connections_cost_no_unit(postgresql_url: str, superuser_url: str) -> None:
-    """As after a failover, with every connection of a full pool dead at once."""
+async def test_dead_pooled_connections_fail_no_unit_of_work(postgresql_url: str, superuser_url: str) -> None:
+    """As after a failover: every connection of a full pool is dead at once."""
     async with database(postgresql_url) as (engine, units):
         for _ in range(3):
-            await fill(engine, units)
-            assert await kill_all(superuser_url) == engines.POOL_SIZE
+            await fill_pool(engine, units)
+            assert await kill_all(superuser_url) == POOL_SIZE
             await asyncio.gather(*(add(units) for _ in range(30)))
-        assert pool(engine).checkedout() == 0
+        assert pool_of(engine).checkedout() == 0
 
         async with units.open(ME, "read") as uow:
             assert len((await uow.tasks.page(None, Window(200))).items) == 90
 
 
-async def test_a_connection_killed_during_a_unit_is_unavailable(postgresql_url: str, superuser_url: str) -> None:
-    """Nothing of the unit has happened, and the next one works."""
+async def test_connection_lost_during_unit_of_work_is_unavailable(postgresql_url: str, superuser_url: str) -> None:
+    """Nothing of it is stored, and the next one succeeds."""
     async with database(postgresql_url) as (engine, units):
-        with pytest.raises(Unavailable):  # noqa: PT012 # a unit of work is one thing
+        with pytest.raises(Unavailable):  # noqa: PT012 # the unit of work is one block
             async with units.open(ME, "write") as uow:
                 await uow.tasks.add(a_task("Lost"))
                 await kill_all(superuser_url)
                 await uow.tasks.page(None, Window())
-        with pytest.raises(Unavailable):  # noqa: PT012 # a unit of work is one thing
+        with pytest.raises(Unavailable):  # noqa: PT012 # the unit of work is one block
             async with units.open(ME, "write") as uow:
                 await uow.tasks.add(a_task("Lost"))
                 await kill_all(superuser_url)
@@ -109,27 +117,27 @@ async def test_a_connection_killed_during_a_unit_is_unavailable(postgresql_url: 
         await add(units, "Kept")
         async with units.open(ME, "read") as uow:
             assert [task.title for task in (await uow.tasks.page(None, Window())).items] == ["Kept"]
-        assert pool(engine).checkedout() == 0
+        assert pool_of(engine).checkedout() == 0
 
 
-async def test_a_connection_that_was_lost_is_made_anew(postgresql_url: str) -> None:
-    """By whoever forgot to give it back: those who come after do not notice."""
+async def test_connection_that_was_never_released_is_replaced(postgresql_url: str) -> None:
+    """The garbage collector closes it, and later units of work succeed."""
     async with database(postgresql_url) as (engine, units):
         await add(units)
-        lost = await ConnectionPool(engine, dialect_of(engine)).begin("BEGIN")
-        with pytest.warns(SAWarning, match="non-checked-in"):  # noqa: PT031 # nothing is left of it but what is collected
-            del lost
+        leaked = await PostgreSQLPool(engine).begin("BEGIN")
+        with pytest.warns(SAWarning, match="non-checked-in"):  # noqa: PT031 # the warning comes from the garbage collector
+            del leaked
             gc.collect()
 
         for _ in range(3):
             await add(units)
-        assert pool(engine).checkedout() == 0
+        assert pool_of(engine).checkedout() == 0
 
 
-async def test_a_probe_that_meets_a_dead_connection_is_no_trouble_to_others(
+async def test_dead_connection_in_readiness_probe_does_not_invalidate_the_pool(
     postgresql_url: str, superuser_url: str
 ) -> None:
-    """To the probe itself it is; the other connections are as dead, and whoever takes one finds that out."""
+    """The probe fails. Units of work replace the other dead connections when they use them."""
     async with database(postgresql_url) as (engine, units):
         async with units.open(ME, "read"), units.open(ME, "read"):
             pass
@@ -137,53 +145,50 @@ async def test_a_probe_that_meets_a_dead_connection_is_no_trouble_to_others(
         with pytest.raises(DBAPIError):
             await is_at_head(engine)
 
-        async with units.open(ME, "read") as one, units.open(ME, "read") as other:
-            assert await one.tasks.page(None, Window()) == await other.tasks.page(None, Window())
+        async with units.open(ME, "read") as first, units.open(ME, "read") as second:
+            assert await first.tasks.page(None, Window()) == await second.tasks.page(None, Window())
 
 
-async def test_connections_killed_at_any_moment_fail_no_unit_otherwise(postgresql_url: str, superuser_url: str) -> None:
-    """Whatever the unit was doing, it says `Unavailable` and nothing else."""
+async def test_connections_killed_at_any_moment_raise_only_unavailable(postgresql_url: str, superuser_url: str) -> None:
     async with database(postgresql_url) as (engine, units):
         for _ in range(10):
             outcomes = asyncio.gather(*(add(units) for _ in range(20)), return_exceptions=True)
             await kill_all(superuser_url)
             assert {type(outcome) for outcome in await outcomes} <= {type(None), Unavailable}
         await add(units)
-        assert pool(engine).checkedout() == 0
+        assert pool_of(engine).checkedout() == 0
 
 
-async def test_when_connections_run_out_a_unit_waits_and_then_is_unavailable(
-    postgresql_url: str, impatient: None
-) -> None:
+async def test_exhausted_pool_is_unavailable_after_timeout(postgresql_url: str, short_timeouts: None) -> None:
     async with database(postgresql_url) as (engine, units):
         async with units.open(ME, "read"), units.open(ME, "read"):
             with pytest.raises(Unavailable):
                 await add(units)
         await asyncio.gather(*(add(units) for _ in range(10)))
-        assert pool(engine).checkedout() == 0
+        assert pool_of(engine).checkedout() == 0
 
 
-async def test_a_server_that_is_down_is_unavailable_until_it_is_back(postgresql_url: str, impatient: None) -> None:
-    """Without a restart of ours, and without a connection lost on the way."""
+async def test_server_down_is_unavailable_until_it_is_back(postgresql_url: str, short_timeouts: None) -> None:
+    """No restart is needed, and no connection is leaked."""
     server_port = make_url(postgresql_url).port or 5432
     async with wire_to(server_port) as wire, database(through(wire, postgresql_url)) as (engine, units):
         for _ in range(3):
-            await fill(engine, units)
+            await fill_pool(engine, units, size=2)
             await wire.cut()
             for _ in range(4):
                 with pytest.raises(Unavailable):
                     await add(units)
             await wire.mend()
             await asyncio.gather(*(add(units) for _ in range(10)))
-        assert pool(engine).checkedout() == 0
+        assert pool_of(engine).checkedout() == 0
 
 
-async def test_a_server_that_falls_silent_is_unavailable(postgresql_url: str, impatient: None) -> None:
-    """In the middle of a unit, and for those who come then."""
+async def test_server_without_response_is_unavailable_after_timeout(postgresql_url: str, short_timeouts: None) -> None:
+    """In the middle of a unit of work, and at the beginning of the next."""
     server_port = make_url(postgresql_url).port or 5432
     async with wire_to(server_port) as wire, database(through(wire, postgresql_url)) as (engine, units):
         await add(units)
-        with pytest.raises(Unavailable):  # noqa: PT012 # a unit of work is one thing
+        with pytest.raises(Unavailable):  # noqa: PT012 # the unit of work is one block
             async with units.open(ME, "write") as uow:
                 wire.silence()
                 await uow.tasks.page(None, Window())
@@ -191,28 +196,28 @@ async def test_a_server_that_falls_silent_is_unavailable(postgresql_url: str, im
             await add(units)
         await wire.mend()
         await add(units)
-        assert pool(engine).checkedout() == 0
+        assert pool_of(engine).checkedout() == 0
 
 
 def through(wire: Wire, url: str) -> str:
     return make_url(url).set(port=wire.port).render_as_string(hide_password=False)
 
 
-async def test_a_server_that_was_never_there_is_unavailable(impatient: None) -> None:
+async def test_unreachable_server_is_unavailable(short_timeouts: None) -> None:
     async with database("postgresql://nobody@127.0.0.1:1/nothing") as (_, units):
         with pytest.raises(Unavailable):
             await add(units)
 
 
-async def test_a_file_that_cannot_be_opened_is_unavailable(tmp_path: Path) -> None:
-    others = set(threading.enumerate())
+async def test_sqlite_file_that_cannot_be_opened_is_unavailable(tmp_path: Path) -> None:
+    threads = set(threading.enumerate())
     async with database(f"sqlite:///{tmp_path}/nowhere/latchkey.db") as (_, units):
         with pytest.raises(Unavailable):
             await add(units)
-    # aiosqlite does not wait for the thread of a connection that it could not make.
-    for thread in set(threading.enumerate()) - others:
-        if "_connection_worker_thread" in thread.name:
-            await asyncio.to_thread(thread.join)
+    started = set(threading.enumerate()) - threads
+    for thread in started:
+        thread.join(TIMEOUT_S)
+    assert not any(thread.is_alive() for thread in started)
 
 
 LOCK = """
@@ -224,12 +229,12 @@ sys.stdin.read()
 """
 
 
-async def test_a_file_that_another_process_holds_is_unavailable(
+async def test_sqlite_file_locked_by_another_process_is_unavailable_to_writers(
     sqlite_url: str, sqlite_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To writers, for as long as it does; readers are not disturbed."""
-    monkeypatch.setattr(engines, "_PRAGMAS", (*engines._PRAGMAS, "busy_timeout=100"))
-    async with database(sqlite_url) as (engine, units):
+    """Readers are not disturbed, and writers succeed once the lock is released."""
+    monkeypatch.setattr(sqlite, "PRAGMAS", (*sqlite.PRAGMAS, "busy_timeout=100"))
+    async with database(sqlite_url) as (_, units):
         await add(units)
         holder = await asyncio.create_subprocess_exec(
             sys.executable, "-c", LOCK, sqlite_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -243,4 +248,4 @@ async def test_a_file_that_another_process_holds_is_unavailable(
             assert len((await uow.tasks.page(None, Window())).items) == 1
         await holder.communicate(b"")
         await add(units)
-        assert pool(engine).checkedout() == 0
+        assert sqlite_pool_of(units).in_use == 0
