@@ -136,7 +136,7 @@ class Agents:
             model=settings.claude_model,
             base_url=settings.anthropic_base_url,
         )
-        return ClaudeAgent(self._connect, cli, mcp_url=self._mcp_url, at_once=settings.claude_processes)
+        return ClaudeAgent(self._connect, cli, mcp_url=self._mcp_url, max_processes=settings.claude_processes)
 
     def _load_openai(self) -> Agent:
         with gc_paused():

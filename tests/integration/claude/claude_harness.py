@@ -39,12 +39,14 @@ class ClaudeHarness(AgentHarness):
 
 @asynccontextmanager
 async def claude_harness(
-    folder: Path, *, path: Path | None = None, at_once: int | None = None
+    folder: Path, *, path: Path | None = None, max_processes: int | None = None
 ) -> AsyncIterator[ClaudeHarness]:
     tools = ToolServer()
     async with model_server() as model, tool_endpoint(tools) as endpoint:
         cli = cli_for(model, path)
-        agent = ClaudeAgent(tools.connect, cli, mcp_url=endpoint.url, at_once=at_once, folder=folder)
+        agent = ClaudeAgent(
+            tools.connect, cli, mcp_url=endpoint.url, max_processes=max_processes, workspace_parent=folder
+        )
         try:
             yield ClaudeHarness(agent=agent, model=model, tools=tools, endpoint=endpoint, folder=folder)
         finally:

@@ -148,11 +148,11 @@ def test_a_sweep_touches_nothing_that_is_not_plainly_ours(folder: Path, tmp_path
 
 
 def test_a_house_is_in_use_until_it_is_closed(folder: Path) -> None:
-    house = WorkspaceRoot(folder)
-    with house.home() as home:
+    root = WorkspaceRoot(folder)
+    with root.workspace() as workspace:
         remove_stale(folder)
-        assert home.work.is_dir()
-    house.close()
+        assert workspace.work.is_dir()
+    root.close()
 
     assert list(folder.iterdir()) == []
 

@@ -16,7 +16,7 @@ PLACES = 2
 
 @pytest.fixture
 async def harness(folder: Path) -> AsyncIterator[ClaudeHarness]:
-    async with claude_harness(folder, at_once=PLACES) as harness:
+    async with claude_harness(folder, max_processes=PLACES) as harness:
         yield harness
 
 

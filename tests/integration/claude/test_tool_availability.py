@@ -35,7 +35,9 @@ async def test_an_endpoint_with_more_tools(harness: ClaudeHarness) -> None:
 
 async def expect_refusal(harness: ClaudeHarness, granted: ToolServer, reached: ToolServer) -> None:
     async with tool_endpoint(reached) as endpoint:
-        agent = ClaudeAgent(granted.connect, cli_for(harness.model), mcp_url=endpoint.url, folder=harness.folder)
+        agent = ClaudeAgent(
+            granted.connect, cli_for(harness.model), mcp_url=endpoint.url, workspace_parent=harness.folder
+        )
         harness.agent = agent
         outcome = await harness.run_turn(says("Never said."))
         await agent.aclose()
@@ -45,7 +47,9 @@ async def expect_refusal(harness: ClaudeHarness, granted: ToolServer, reached: T
 
 
 async def test_nobody_at_the_address_of_the_tools(harness: ClaudeHarness, folder: Path) -> None:
-    agent = ClaudeAgent(harness.tools.connect, cli_for(harness.model), mcp_url="http://127.0.0.1:9/mcp", folder=folder)
+    agent = ClaudeAgent(
+        harness.tools.connect, cli_for(harness.model), mcp_url="http://127.0.0.1:9/mcp", workspace_parent=folder
+    )
     harness.agent = agent
     outcome = await harness.run_turn(says("Never said."))
     await agent.aclose()

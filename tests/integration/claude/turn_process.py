@@ -16,7 +16,7 @@ from tests.integration.claude.claude_harness import cli_for
 
 async def main(folder: Path, base_url: str, mcp_url: str) -> None:
     model, tools = ModelServer(base_url), ToolServer()
-    agent = ClaudeAgent(tools.connect, cli_for(model), mcp_url=mcp_url, folder=folder)
+    agent = ClaudeAgent(tools.connect, cli_for(model), mcp_url=mcp_url, workspace_parent=folder)
     await AgentHarness(agent, model, tools).run_turn()
 
 

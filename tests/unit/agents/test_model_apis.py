@@ -1,4 +1,4 @@
-"""What goes to a model's server, and what of its answer goes there again."""
+"""Requests to a model's server, and the parts of its answer that the next request sends back."""
 
 import json
 from collections.abc import AsyncIterator
@@ -16,36 +16,36 @@ SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}}
 HELLO: Any = {"role": "user", "content": "Hello"}
 PART = {"type": "output_text", "text": "Well,", "annotations": [{"type": "url_citation"}], "logprobs": []}
 CALL = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "note", "arguments": "{}", "status": "x"}
-"""An item of an answer that a server keeps under an id, of which it is to keep nothing."""
+"""An item with an id. The server is told to store nothing, so the id must not be sent back."""
 
 
-async def never(_: ToolContext[Any], __: str) -> str:
-    raise AssertionError("Nobody calls a tool here.")
+async def fail(_: ToolContext[Any], __: str) -> str:
+    raise AssertionError("No tool may be called here.")
 
 
-NOTE = FunctionTool("note", "Write a note down.", SCHEMA, never, strict_json_schema=False)
+NOTE = FunctionTool("note", "Write a note down.", SCHEMA, fail, strict_json_schema=False)
 
 
-async def answer_to(wire: ModelApi, *events: dict[str, Any]) -> CompletedResponse:
-    async def told() -> AsyncIterator[list[bytes]]:
+async def decode(api: ModelApi, *events: dict[str, Any]) -> CompletedResponse:
+    async def chunks() -> AsyncIterator[list[bytes]]:
         for event in events:
             yield [json.dumps(event).encode()]
         yield [b"[DONE]"]
 
-    decode_events = [event async for together in wire.decode_events(told()) for event in together]
-    (answer,) = [event for event in decode_events if isinstance(event, CompletedResponse)]
-    return answer
+    model_events = [event async for batch in api.decode_events(chunks()) for event in batch]
+    (response,) = [event for event in model_events if isinstance(event, CompletedResponse)]
+    return response
 
 
-def sent_back(wire: ModelApi, answer: CompletedResponse) -> list[dict[str, Any]]:
-    """As the next step of a turn sends what the last one has said."""
-    said: Any = [item.model_dump(exclude_unset=True) for item in answer.output]
-    body = json.loads(wire.encode_request(None, [HELLO, *said], []))
+def encode_again(api: ModelApi, response: CompletedResponse) -> list[dict[str, Any]]:
+    """The items of a response as the next step of the turn sends them."""
+    items: Any = [item.model_dump(exclude_unset=True) for item in response.output]
+    body = json.loads(api.encode_request(None, [HELLO, *items], []))
     conversation: list[dict[str, Any]] = body["messages" if "messages" in body else "input"]
     return conversation[1:]
 
 
-def test_a_request_of_the_responses_api_has_what_is_needed_and_no_more() -> None:
+def test_responses_request_has_exactly_the_needed_fields() -> None:
     assert json.loads(ResponsesApi("m").encode_request("Be kind.", [HELLO], [NOTE])) == {
         "model": "m",
         "stream": True,
@@ -66,7 +66,7 @@ def test_a_request_of_the_responses_api_has_what_is_needed_and_no_more() -> None
     }
 
 
-def test_a_request_of_the_chat_completions_api_has_what_is_needed_and_no_more() -> None:
+def test_chat_completions_request_has_exactly_the_needed_fields() -> None:
     function = {"name": "note", "description": "Write a note down.", "parameters": SCHEMA, "strict": False}
     assert json.loads(ChatCompletionsApi("m").encode_request("Be kind.", [HELLO], [NOTE])) == {
         "model": "m",
@@ -79,34 +79,34 @@ def test_a_request_of_the_chat_completions_api_has_what_is_needed_and_no_more() 
     }
 
 
-def test_without_tools_nothing_is_said_of_how_they_are_called() -> None:
-    """Servers of the Chat Completions API refuse what is."""
+def test_request_without_tools_has_no_tool_options() -> None:
+    """Servers of the Chat Completions API refuse them."""
     responses, chat = (
-        json.loads(wire("m").encode_request(None, [HELLO], [])) for wire in (ResponsesApi, ChatCompletionsApi)
+        json.loads(api("m").encode_request(None, [HELLO], [])) for api in (ResponsesApi, ChatCompletionsApi)
     )
 
     assert (responses["tools"], "tools" in chat) == ([], False)
     assert not {"parallel_tool_calls", "instructions"} & {*responses, *chat}
 
 
-def test_half_a_surrogate_pair_reaches_the_server_as_an_escape() -> None:
-    said: Any = {"role": "user", "content": "half \ud83d"}
+def test_lone_surrogate_is_sent_as_an_escape_sequence() -> None:
+    item: Any = {"role": "user", "content": "half \ud83d"}
 
-    for wire in (ResponsesApi("m"), ChatCompletionsApi("m")):
-        assert rb"half \ud83d" in wire.encode_request(None, [said], [])
+    for api in (ResponsesApi("m"), ChatCompletionsApi("m")):
+        assert rb"half \ud83d" in api.encode_request(None, [item], [])
 
 
-async def test_nothing_is_sent_back_that_the_server_would_have_to_look_up() -> None:
-    """A model that reasons names its reasoning and its calls by ids; sent back, they are refused as unknown."""
-    wire = ResponsesApi("m")
+async def test_ids_and_reasoning_are_not_encode_again() -> None:
+    """The server has stored nothing, so it would refuse ids as unknown."""
+    api = ResponsesApi("m")
     message = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [PART]}
     reasoning = {"type": "reasoning", "id": "rs_1", "summary": []}
     search = {"type": "web_search_call", "id": "ws_1", "status": "completed"}
     output = [reasoning, search, message | {"phase": "commentary"}, CALL]
-    answer = await answer_to(wire, {"type": "response.completed", "response": {"output": output, "usage": None}})
+    response = await decode(api, {"type": "response.completed", "response": {"output": output, "usage": None}})
 
-    assert (answer.text, answer.calls_tools) == ("Well,", True)
-    assert sent_back(wire, answer) == [
+    assert (response.text, response.calls_tools) == ("Well,", True)
+    assert encode_again(api, response) == [
         {
             "type": "message",
             "role": "assistant",
@@ -122,26 +122,26 @@ def chunk(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
     return {"id": "c", "model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
 
 
-async def test_servers_that_want_their_thoughts_back_get_them() -> None:
-    """DeepSeek refuses a call that comes without the thought that led to it, and Gemini one without its signature."""
+async def test_reasoning_and_signatures_of_chat_completions_are_encode_again() -> None:
+    """DeepSeek refuses a tool call without its reasoning, and Gemini one without its signature."""
     call = {"index": 0, "id": "call_1", "function": {"name": "note", "arguments": "{}"}}
     signed = call | {"extra_content": {"google": {"thought_signature": "signed"}}}
     deepseek, gemini = ChatCompletionsApi("deepseek-chat"), ChatCompletionsApi("gemini-3")
-    thought = await answer_to(
+    reasoned = await decode(
         deepseek, chunk({"reasoning_content": "Hm."}), chunk({"tool_calls": [call]}), chunk({}, "tool_calls")
     )
-    kept = await answer_to(gemini, chunk({"tool_calls": [signed]}), chunk({}, "tool_calls"))
+    signed_answer = await decode(gemini, chunk({"tool_calls": [signed]}), chunk({}, "tool_calls"))
 
-    assert sent_back(deepseek, thought)[0]["reasoning_content"] == "Hm."
-    (again,) = sent_back(gemini, kept)[0]["tool_calls"]
-    assert again["extra_content"] == signed["extra_content"]
+    assert encode_again(deepseek, reasoned)[0]["reasoning_content"] == "Hm."
+    (call_again,) = encode_again(gemini, signed_answer)[0]["tool_calls"]
+    assert call_again["extra_content"] == signed["extra_content"]
 
 
-async def test_what_an_answer_has_cost_is_heard_with_it() -> None:
-    async def told() -> AsyncIterator[list[bytes]]:
+async def test_usage_comes_with_the_completed_response() -> None:
+    async def chunks() -> AsyncIterator[list[bytes]]:
         usage = {"input_tokens": 7, "output_tokens": 2}
         yield [json.dumps({"type": "response.completed", "response": {"output": [CALL], "usage": usage}}).encode()]
 
-    (together,) = [together async for together in ResponsesApi("m").decode_events(told())]
+    (batch,) = [batch async for batch in ResponsesApi("m").decode_events(chunks())]
 
-    assert together[0] == Usage(1, 7, 2)
+    assert batch[0] == Usage(1, 7, 2)

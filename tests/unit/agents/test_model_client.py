@@ -1,24 +1,26 @@
-"""A model's server is found below its base URL, and is told who asks and nothing more."""
+"""The URL and the headers of a request to a model's server."""
 
 import httpx2
 import pytest
 
 from latchkey.domain.errors import ModelUnavailable
-from latchkey.infrastructure.agents.openai.client import ModelClient
+from latchkey.infrastructure.agents.openai.model_client import ModelClient
 
 
-async def asked(base_url: str | None) -> httpx2.Request:
+async def send(base_url: str | None, *, count: int = 1) -> httpx2.Request:
+    """The last of `count` requests of one client."""
     requests: list[httpx2.Request] = []
 
-    def answer(request: httpx2.Request) -> httpx2.Response:
+    def respond(request: httpx2.Request) -> httpx2.Response:
         requests.append(request)
-        return httpx2.Response(400)
+        return httpx2.Response(400, headers={"set-cookie": "session=1"})
 
-    server = ModelClient("chat/completions", "sk-mine", base_url, httpx2.MockTransport(answer))
-    with pytest.raises(ModelUnavailable):
-        await anext(server.answer(b"{}"))
-    await server.aclose()
-    return requests[0]
+    client = ModelClient("chat/completions", "sk-mine", base_url, httpx2.MockTransport(respond))
+    for _ in range(count):
+        with pytest.raises(ModelUnavailable):
+            await anext(client.stream(b"{}"))
+    await client.aclose()
+    return requests[-1]
 
 
 @pytest.mark.parametrize(
@@ -32,16 +34,18 @@ async def asked(base_url: str | None) -> httpx2.Request:
         (None, "https://api.openai.com/v1/chat/completions"),
     ],
 )
-async def test_it_is_found_below_its_base_url(monkeypatch: pytest.MonkeyPatch, base_url: str | None, url: str) -> None:
+async def test_request_url_is_below_the_base_url(
+    monkeypatch: pytest.MonkeyPatch, base_url: str | None, url: str
+) -> None:
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
 
-    assert str((await asked(base_url)).url) == url
+    assert str((await send(base_url)).url) == url
 
 
-async def test_it_is_told_who_asks_and_nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An organization that is set for OpenAI's client is named as that does."""
+async def test_request_headers_identify_the_account_and_not_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The organization is the one that is configured for OpenAI's client."""
     monkeypatch.setenv("OPENAI_ORG_ID", "org-ours")
-    headers = (await asked("http://model.test/v1")).headers
+    headers = (await send("http://model.test/v1")).headers
 
     assert headers["authorization"] == "Bearer sk-mine"
     assert headers["openai-organization"] == "org-ours"
@@ -49,3 +53,8 @@ async def test_it_is_told_who_asks_and_nothing_of_this_machine(monkeypatch: pyte
     assert headers["accept-encoding"] == "identity"
     assert headers["user-agent"] == "Latchkey"
     assert not [name for name in headers if name.startswith("x-stainless")]
+
+
+async def test_cookies_are_not_sent_back() -> None:
+    """The turns of different users share one client."""
+    assert "cookie" not in (await send("http://model.test/v1", count=2)).headers

@@ -1,4 +1,4 @@
-"""What a model says to the person, piece by piece, as it is told and stored."""
+"""The text of an answer, as it is streamed to the client and stored."""
 
 import re
 from collections.abc import Iterator
@@ -12,29 +12,30 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def storable(text: str) -> str:
-    """The text as any database can hold it."""
+    """Replace the characters that PostgreSQL cannot store (NUL and lone surrogates) with U+FFFD."""
     return _UNSTORABLE.sub("\ufffd", text)
 
 
 class AnswerText:
-    """The answer of one turn as it grows. What is said after a pause is a paragraph of its own."""
+    """Turns the text of a model into deltas, and separates the paragraphs of one turn with a blank line."""
 
     def __init__(self) -> None:
-        self._size = 0
-        self._has_begun = False
-        self._has_paused = False
+        self._length = 0
+        self._has_text = False
+        self._needs_paragraph_break = False
 
-    def pause(self) -> None:
-        self._has_paused = True
+    def begin_paragraph(self) -> None:
+        """Put the next text into a paragraph of its own."""
+        self._needs_paragraph_break = True
 
-    def say(self, text: str) -> Iterator[TextDelta]:
-        """Raises `ModelBadResponse` once it is more than anybody reads."""
+    def append(self, text: str) -> Iterator[TextDelta]:
+        """Raises `ModelBadResponse` if the answer becomes longer than `MAX_ANSWER_CHARS`."""
         if not text:
             return
-        self._size += len(text)
-        if self._size > MAX_ANSWER_CHARS:
+        self._length += len(text)
+        if self._length > MAX_ANSWER_CHARS:
             raise ModelBadResponse(f"The model's answer is longer than {MAX_ANSWER_CHARS} characters.")
-        if self._has_paused and self._has_begun:
+        if self._needs_paragraph_break and self._has_text:
             yield TextDelta("\n\n")
-        self._has_begun, self._has_paused = True, False
+        self._has_text, self._needs_paragraph_break = True, False
         yield TextDelta(storable(text))

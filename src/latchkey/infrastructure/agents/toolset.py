@@ -1,4 +1,4 @@
-"""The tools of one turn: what its token grants, reached over MCP."""
+"""The tools of one turn: an MCP client that calls what the turn's context token grants."""
 
 import json
 from collections.abc import AsyncIterator, Callable
@@ -24,11 +24,11 @@ from latchkey.domain.errors import ToolsUnavailable
 from latchkey.infrastructure.agents.turn_tasks import AgentEventStream
 
 Connect = Callable[[TokenSecret, Scope], AbstractAsyncContextManager[Client]]
-"""Reaches the tools that a token opens, whose scope is known. The connection is opened and closed by one task."""
+"""Connects to the MCP server with a context token of known scope. One task must open and close the connection."""
 
 CALL_ID = "latchkey/callId"
 
-_NO_OBJECT = '{"code":"invalid","detail":"The arguments are not a JSON object: nothing was done."}'
+_INVALID_ARGUMENTS = '{"code":"invalid","detail":"The arguments are not a JSON object: nothing was done."}'
 
 _log = structlog.get_logger(__name__)
 
@@ -37,30 +37,33 @@ _log = structlog.get_logger(__name__)
 async def open_toolset(
     connect: Connect, agent_run: AgentRun, events: AgentEventStream | None = None
 ) -> AsyncIterator["Toolset"]:
-    """The tools, whose calls are told to `events` before they are made and when they have answered.
+    """Connect to the tools. Each call is published to `events` before it is made and after it has returned.
 
-    Raises `ToolsUnavailable` if the tools cannot be reached, the token does not open them, or they are lost.
+    Raises `ToolsUnavailable` if the MCP server cannot be reached, refuses the token, or closes the connection.
     """
-    is_over = False
-    ended: Exception | None = None
+    is_done = False
+    turn_error: Exception | None = None
     try:
         async with connect(agent_run.secret, agent_run.scope) as client:
-            toolset = Toolset(client, await _listed(client), events)
+            toolset = Toolset(client, await _list_tools(client), events)
             try:
                 yield toolset
             except Exception as error:  # noqa: BLE001 - the connection's task group would wrap it in a group
-                ended = error
-            is_over = True
+                turn_error = error
+            is_done = True
     except Exception as error:
-        if not is_over:
-            raise ToolsUnavailable("The agent cannot reach its tools, or its token does not open them.") from error
-        _log.warning("tools_closed_badly", error=type(error).__name__)
-    if ended is not None:
-        raise ended
+        if not is_done:
+            raise ToolsUnavailable("The agent cannot reach its tools, or its context token was refused.") from error
+        _log.warning("toolset_close_failed", error=type(error).__name__)
+    if turn_error is not None:
+        raise turn_error
 
 
-async def _listed(client: Client) -> list[Tool]:
-    """As they are listed: what `Client.list_tools` does beside, to call them later, takes 0.1 ms and is not used."""
+async def _list_tools(client: Client) -> list[Tool]:
+    """All pages of the listing.
+
+    Sends the request itself because `Client.list_tools` also compiles each output schema, which is not used here.
+    """
     tools: list[Tool] = []
     cursor: str | None = None
     while True:
@@ -73,7 +76,7 @@ async def _listed(client: Client) -> list[Tool]:
 
 
 class Toolset:
-    """The tools, as they were listed for this turn, whose token's grants cannot change."""
+    """The tools as listed for this turn. The grants of a token cannot change while the turn runs."""
 
     def __init__(self, client: Client, tools: list[Tool], events: AgentEventStream | None) -> None:
         self.tools = tools
@@ -81,32 +84,34 @@ class Toolset:
         self._events = events
 
     async def call(self, call_id: str, name: str, arguments: str) -> str:
-        """The text that the tool answers with, or that nothing was done. A call repeated has no second effect.
+        """Call a tool and return the text of its result. A repeated `call_id` has no second effect.
 
-        Raises whatever goes wrong with a call that may have had its effect, which ends the turn.
+        Arguments that are not a JSON object return an error text, and no tool is called. Raises any other error:
+        the call may have had an effect, so the turn must end.
         """
-        given = _object(arguments)
-        if given is None:
-            return _NO_OBJECT
-        request = ToolRequest.create(call_id, name, given)
+        parsed = _parse_object(arguments)
+        if parsed is None:
+            return _INVALID_ARGUMENTS
+        request = ToolRequest.create(call_id, name, parsed)
         if self._events and request:
             await self._events.send(request)
             await self._events.wait_consumed()
-        result = await self._answered(call_id, name, given)
+        result = await self._send(call_id, name, parsed)
         if self._events and request:
             await self._events.send(ToolReturned(call_id))
         return "\n".join(part.text for part in result.content if isinstance(part, TextContent))
 
-    async def _answered(self, call_id: str, name: str, arguments: dict[str, Any]) -> CallToolResult:
-        """As it was: `Client.call_tool` would compile each output schema anew, in every turn."""
-        asked = {"name": name, "arguments": arguments, "_meta": {CALL_ID: call_id}}
-        params = CallToolRequestParams.model_validate(asked)
+    async def _send(self, call_id: str, name: str, arguments: dict[str, Any]) -> CallToolResult:
+        """Sends the request itself because `Client.call_tool` would compile each output schema in every turn."""
+        params = CallToolRequestParams.model_validate(
+            {"name": name, "arguments": arguments, "_meta": {CALL_ID: call_id}}
+        )
         return await self._client.session.send_request(CallToolRequest(params=params), CallToolResult)
 
 
-def _object(arguments: str) -> dict[str, Any] | None:
+def _parse_object(arguments: str) -> dict[str, Any] | None:
     try:
-        given = json.loads(arguments or "{}")
+        value = json.loads(arguments or "{}")
     except ValueError:
         return None
-    return given if isinstance(given, dict) else None
+    return value if isinstance(value, dict) else None

@@ -1,4 +1,4 @@
-"""Turns in tasks of their own, and what they tell meanwhile."""
+"""Runs each turn of an agent in a task of its own, and streams its events to the consumer."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -8,17 +8,17 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from latchkey.domain.agent import AgentEvent
 
-_EVENTS_AHEAD = 16
+_MAX_BUFFERED_EVENTS = 16
 
 
 class AgentEventStream:
-    """What a turn tells, and whether it has been heard. It ends with the `with`."""
+    """The producer's side of a turn's events. Leaving the `with` block ends the stream."""
 
     def __init__(self, stream: MemoryObjectSendStream[AgentEvent]) -> None:
         self._stream = stream
-        self._unheard = 0
-        self._all_heard = asyncio.Event()
-        self._is_over = False
+        self._unconsumed = 0
+        self._consumed = asyncio.Event()
+        self._is_closed = False
 
     def __enter__(self) -> None:
         pass
@@ -27,58 +27,63 @@ class AgentEventStream:
         self._stream.close()
 
     async def send(self, event: AgentEvent) -> None:
-        self._unheard += 1
+        """Wait while the buffer is full."""
+        self._unconsumed += 1
         await self._stream.send(event)
 
     async def wait_consumed(self) -> None:
-        """Wait until whoever listens has come back for more. Raises `BrokenResourceError` if nobody does."""
-        while self._unheard and not self._is_over:
-            self._all_heard.clear()
-            await self._all_heard.wait()
-        if self._is_over:
+        """Wait until the consumer has processed all events. Raises `BrokenResourceError` if it has left."""
+        while self._unconsumed and not self._is_closed:
+            self._consumed.clear()
+            await self._consumed.wait()
+        if self._is_closed:
             raise BrokenResourceError
 
     def mark_consumed(self) -> None:
-        self._unheard -= 1
-        self._all_heard.set()
+        """Record that the consumer has processed one more event."""
+        self._unconsumed -= 1
+        self._consumed.set()
 
     def close(self) -> None:
-        """Nobody listens any more."""
-        self._is_over = True
-        self._all_heard.set()
+        """Record that the consumer has left."""
+        self._is_closed = True
+        self._consumed.set()
 
 
 class TurnTasks:
-    """The tasks of one agent: whatever a turn opens is closed in the task that opened it, however the turn ends."""
+    """The running turns of one agent.
+
+    A turn opens and closes its resources in one task, as the MCP client demands, however its consumer ends.
+    """
 
     def __init__(self) -> None:
-        self._running: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def stream(
-        self, carry: Callable[[AgentEventStream], Coroutine[None, None, None]]
+        self, run_turn: Callable[[AgentEventStream], Coroutine[None, None, None]]
     ) -> AsyncGenerator[AgentEvent, None]:
-        """What a turn tells while it is carried. Closing the iterator ends the task, and waits for that."""
-        send, receive = create_memory_object_stream[AgentEvent](_EVENTS_AHEAD)
+        """The events of a turn while it runs. Closing the iterator cancels the task and waits for its end."""
+        send, receive = create_memory_object_stream[AgentEvent](_MAX_BUFFERED_EVENTS)
         events = AgentEventStream(send)
-        turn = asyncio.create_task(carry(events))
-        self._running.add(turn)
-        turn.add_done_callback(self._running.discard)
+        task = asyncio.create_task(run_turn(events))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         try:
             async for event in receive:
                 yield event
                 events.mark_consumed()
-            await turn
+            await task
         finally:
-            # Told too, not only cancelled: the Agents SDK may take that for the end of a tool, and go on to the next.
+            # Cancelling is not enough: the Agents SDK may take it for the end of one tool, and call the next.
             events.close()
             receive.close()
-            turn.cancel()
-            await asyncio.gather(turn, return_exceptions=True)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
             send.close()
 
     async def aclose(self) -> None:
-        """End whatever runs."""
-        running = list(self._running)
-        for turn in running:
-            turn.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        """Cancel all running turns and wait for their end."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""The agent that has the Claude CLI carry a turn, in a process of its own that can do nothing but call our tools."""
+"""The agent that runs each turn in a process of the Claude CLI, which can only call our tools."""
 
 import asyncio
 import os
@@ -9,11 +9,10 @@ from pathlib import Path
 
 from latchkey.domain.agent import AgentEvent, AgentRun
 from latchkey.domain.errors import ModelUnavailable
-from latchkey.infrastructure.agents.claude.cli import ClaudeCli, arguments, environment, write_config
-from latchkey.infrastructure.agents.claude.events import CliEventParser
-from latchkey.infrastructure.agents.claude.history import exchanges
-from latchkey.infrastructure.agents.claude.output import ResultLine, read_line
+from latchkey.infrastructure.agents.claude.cli import ClaudeCli, command_arguments, environment, write_config
+from latchkey.infrastructure.agents.claude.event_parser import CliEventParser
 from latchkey.infrastructure.agents.claude.process import ClaudeProcess
+from latchkey.infrastructure.agents.claude.protocol import ResultLine, input_batches, parse_output_line
 from latchkey.infrastructure.agents.claude.workspace import Workspace, WorkspaceRoot
 from latchkey.infrastructure.agents.toolset import Connect, open_toolset
 from latchkey.infrastructure.agents.turn_tasks import AgentEventStream, TurnTasks
@@ -22,10 +21,10 @@ _PROCESSES_PER_CORE = 2
 
 
 class ClaudeAgent:
-    """Starts one process a turn, and no more than `at_once` at a time: two per core unless told otherwise.
+    """Starts one process for each turn, at most `max_processes` at a time (default: two for each CPU core).
 
-    `mcp_url` is where a process on this machine reaches our MCP endpoint. `connect` reaches the same tools from
-    here; it is asked what the turn's token grants, which is what the CLI must then find, no more and no less.
+    The CLI reaches our MCP endpoint at `mcp_url`. The agent itself uses `connect` to list the tools that the turn's
+    token grants: the CLI must find exactly these tools, or the turn fails.
     """
 
     name = "claude"
@@ -36,59 +35,61 @@ class ClaudeAgent:
         cli: ClaudeCli,
         *,
         mcp_url: str,
-        at_once: int | None = None,
-        folder: Path | None = None,
+        max_processes: int | None = None,
+        workspace_parent: Path | None = None,
     ) -> None:
         self._connect = connect
         self._cli = cli
         self._mcp_url = mcp_url
-        self._places = asyncio.Semaphore(at_once or _PROCESSES_PER_CORE * (os.cpu_count() or 1))
-        self._house = WorkspaceRoot(folder)
+        self._process_slots = asyncio.Semaphore(max_processes or _PROCESSES_PER_CORE * (os.cpu_count() or 1))
+        self._workspaces = WorkspaceRoot(workspace_parent)
         self._turns = TurnTasks()
 
     async def run(self, agent_run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
-        """The events of the turn. Closing the iterator ends the process and removes what it has written."""
-        async with aclosing(self._turns.stream(partial(self._carry, agent_run))) as events:
+        """The events of the turn while it runs. Closing the iterator ends the process and removes its files."""
+        async with aclosing(self._turns.stream(partial(self._run_turn, agent_run))) as events:
             async for event in events:
                 yield event
 
     async def aclose(self) -> None:
-        """End whatever runs."""
+        """End all processes and remove their files."""
         await self._turns.aclose()
-        self._house.close()
+        self._workspaces.close()
 
-    async def _carry(self, agent_run: AgentRun, tell: AgentEventStream) -> None:
-        """A task of its own, so that whatever cancels the turn does it once, and the process is seen to its end."""
-        with tell:
+    async def _run_turn(self, agent_run: AgentRun, events: AgentEventStream) -> None:
+        with events:
             async with open_toolset(self._connect, agent_run) as toolset:
                 tools = [tool.name for tool in toolset.tools]
-            async with self._places:
-                with self._house.home() as home:
-                    write_config(home, agent_run, self._mcp_url)
-                    await self._visit(agent_run, tools, home, tell)
+            async with self._process_slots:
+                with self._workspaces.workspace() as workspace:
+                    write_config(workspace, agent_run, self._mcp_url)
+                    await self._run_process(agent_run, tools, workspace, events)
 
-    async def _visit(self, agent_run: AgentRun, tools: list[str], home: Workspace, tell: AgentEventStream) -> None:
-        command = [str(self._cli.path), *arguments(self._cli, agent_run, tools, home)]
-        process = await ClaudeProcess.start(command, environment(self._cli, agent_run, self._mcp_url, home), home.work)
+    async def _run_process(
+        self, agent_run: AgentRun, tools: list[str], workspace: Workspace, events: AgentEventStream
+    ) -> None:
+        command = [str(self._cli.path), *command_arguments(self._cli, agent_run, tools, workspace)]
+        variables = environment(self._cli, agent_run, self._mcp_url, workspace)
+        process = await ClaudeProcess.start(command, variables, workspace.work)
         try:
-            narration = CliEventParser(tools)
-            for lines in exchanges(agent_run):
+            parser = CliEventParser(tools)
+            for lines in input_batches(agent_run):
                 await process.write(lines)
-                await _listen(process, narration, tell)
+                await _read_until_result(process, parser, events)
             await process.kill()
-            narration.check_answer()
+            parser.check_answer()
         finally:
-            await process.end()
+            await process.terminate()
 
 
-async def _listen(process: ClaudeProcess, narration: CliEventParser, tell: AgentEventStream) -> None:
-    """Up to the result that confirms or answers what was written last."""
+async def _read_until_result(process: ClaudeProcess, parser: CliEventParser, events: AgentEventStream) -> None:
+    """Publish the events up to the result that confirms the last batch, or ends the turn."""
     while text := await process.read():
-        line = read_line(text)
+        line = parse_output_line(text)
         if line is None:
             continue
-        for event in narration.hear(line):
-            await tell.send(event)
+        for event in parser.feed(line):
+            await events.send(event)
         if isinstance(line, ResultLine):
             return
-    raise ModelUnavailable("The Claude CLI ended before it had answered: see what `latchkey doctor` says of it.")
+    raise ModelUnavailable("The Claude CLI ended before it had answered: `latchkey doctor` checks its version.")

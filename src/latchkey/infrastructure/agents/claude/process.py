@@ -1,11 +1,10 @@
-"""The Claude CLI as a running process: what is written to it, what it says, and its end."""
+"""The running process of the Claude CLI: its start, its input and output, and its end."""
 
 import asyncio
 import json
 import os
 import signal
 from asyncio import StreamReader, StreamReaderProtocol, StreamWriter
-from asyncio.streams import FlowControlMixin
 from contextlib import suppress
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
@@ -15,67 +14,66 @@ from latchkey.domain.errors import ModelBadResponse, ModelUnavailable
 
 MAX_LINE_BYTES = 8 * 1024 * 1024
 MAX_OUTPUT_BYTES = 256 * 1024 * 1024
-"""Some hundred bytes go with each word that the model says, and a file may have a MiB of them."""
-GRACE_S = 2.0
+"""The CLI writes some hundred bytes for each word of the model, and a file may have a MiB of text."""
+TERMINATION_TIMEOUT_S = 2.0
 NICE = 10
-"""Its start is half a second of CPU, and nobody's request should wait for that."""
+"""A lower priority than our own: the start of the CLI needs much CPU, and must not delay requests."""
 
 
 class ClaudeProcess:
-    """One process in a group of its own. Whoever starts it ends it."""
+    """A process in a group of its own. The code that starts it must end it."""
 
     def __init__(self, process: Popen[bytes], stdin: StreamWriter, stdout: StreamReader) -> None:
         self._process = process
         self._stdin = stdin
         self._stdout = stdout
-        self._said = 0
+        self._output_bytes = 0
 
     @classmethod
     async def start(cls, command: list[str], environment: dict[str, str], folder: Path) -> "ClaudeProcess":
-        """Raises `ModelUnavailable` if there is no such program.
+        """Raises `ModelUnavailable` if the program cannot be started. Leaves no process if it is cancelled.
 
-        By the standard library, which does not copy our own process to start another: uvloop does, and everybody
-        waits for that, 7 to 10 ms.
+        Uses `Popen` and not `asyncio.create_subprocess_exec`: on uvloop, that forks this process with all its memory
+        and blocks the event loop meanwhile. `Popen` uses `vfork`.
         """
         try:
-            # What it writes to stderr may quote anything; it is not kept.
-            process = Popen(  # noqa: ASYNC220, S603 - it takes half a millisecond; the operator's own choice of program
+            # stderr is discarded: it may quote anything.
+            process = Popen(  # noqa: ASYNC220, S603 - does not block for long; the operator has chosen the program
                 command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, cwd=folder, env=environment, start_new_session=True
             )
         except OSError as error:
             raise ModelUnavailable("The Claude CLI cannot be started: check LATCHKEY_CLAUDE_CLI.") from error
         with suppress(ProcessLookupError):
             os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
-        connecting = asyncio.ensure_future(_connected(process))
+        connecting = asyncio.ensure_future(_connect_pipes(process))
         try:
             return cls(process, *await asyncio.shield(connecting))
         except asyncio.CancelledError:
-            # Nobody holds it yet who could end it.
             await cls(process, *await connecting).kill()
             raise
 
     async def write(self, lines: list[dict[str, Any]]) -> None:
-        """One line of JSON each. Whether it listens is seen from what it says."""
+        """Write one line of JSON each. A process that has ended is noticed when its output is read."""
         with suppress(ConnectionError):
             self._stdin.writelines(json.dumps(line).encode() + b"\n" for line in lines)
             await self._stdin.drain()
 
     async def read(self) -> bytes:
-        """The next line that it says; empty once it has ended. Raises `ModelBadResponse` if it says too much."""
+        """The next line of the output, empty at its end. Raises `ModelBadResponse` if the output is too long."""
         try:
             line = await self._stdout.readline()
         except ValueError as error:
-            raise ModelBadResponse(f"The Claude CLI said more than {MAX_LINE_BYTES} bytes in one line.") from error
-        self._said += len(line)
-        if self._said > MAX_OUTPUT_BYTES:
-            raise ModelBadResponse(f"The Claude CLI said more than {MAX_OUTPUT_BYTES} bytes.")
+            raise ModelBadResponse(f"The Claude CLI wrote a line of more than {MAX_LINE_BYTES} bytes.") from error
+        self._output_bytes += len(line)
+        if self._output_bytes > MAX_OUTPUT_BYTES:
+            raise ModelBadResponse(f"The Claude CLI wrote more than {MAX_OUTPUT_BYTES} bytes.")
         return line
 
-    async def end(self) -> None:
-        """Ask the whole group to end, and soon make it."""
-        _signal(self._process, signal.SIGTERM)
+    async def terminate(self) -> None:
+        """Send SIGTERM to the whole group, and SIGKILL after `TERMINATION_TIMEOUT_S`."""
+        _send_signal(self._process, signal.SIGTERM)
         try:
-            async with asyncio.timeout(GRACE_S):
+            async with asyncio.timeout(TERMINATION_TIMEOUT_S):
                 await asyncio.to_thread(self._process.wait)
         except TimeoutError:
             pass
@@ -83,22 +81,25 @@ class ClaudeProcess:
             await self.kill()
 
     async def kill(self) -> None:
-        """End the whole group at once: for one that has said all it had to, to ask first costs 30 ms for nothing."""
-        _signal(self._process, signal.SIGKILL)
+        """Send SIGKILL to the whole group and wait for the process: the quickest end if the output is complete."""
+        _send_signal(self._process, signal.SIGKILL)
         await asyncio.to_thread(self._process.wait)
         self._stdin.close()
 
 
-async def _connected(process: Popen[bytes]) -> tuple[StreamWriter, StreamReader]:
-    """The process's pipes as streams of the running loop."""
+async def _connect_pipes(process: Popen[bytes]) -> tuple[StreamWriter, StreamReader]:
+    """The process's pipes as streams of the running event loop.
+
+    The writer's protocol has a reader as well, because asyncio has no public protocol for writing alone.
+    """
     loop = asyncio.get_running_loop()
-    reader = StreamReader(MAX_LINE_BYTES, loop)
-    await loop.connect_read_pipe(lambda: StreamReaderProtocol(reader, loop=loop), process.stdout)
-    transport, protocol = await loop.connect_write_pipe(lambda: FlowControlMixin(loop), process.stdin)
-    return StreamWriter(transport, protocol, reader, loop), reader
+    stdout, unused = StreamReader(MAX_LINE_BYTES, loop), StreamReader(loop=loop)
+    await loop.connect_read_pipe(lambda: StreamReaderProtocol(stdout, loop=loop), process.stdout)
+    transport, protocol = await loop.connect_write_pipe(lambda: StreamReaderProtocol(unused, loop=loop), process.stdin)
+    return StreamWriter(transport, protocol, unused, loop), stdout
 
 
-def _signal(process: Popen[bytes], number: signal.Signals) -> None:
-    """To the whole group. Of one that has ended, some systems say that it is not there, others that it is not ours."""
+def _send_signal(process: Popen[bytes], number: signal.Signals) -> None:
+    """Signal the whole group. For a group that has ended, systems report different errors."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)

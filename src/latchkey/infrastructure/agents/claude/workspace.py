@@ -1,4 +1,4 @@
-"""Where the Claude CLI lives while it works: a folder of the service's, and in it one for each turn."""
+"""The folders of the Claude CLI: one root for each running service, and in it one workspace for each turn."""
 
 import fcntl
 import os
@@ -20,7 +20,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Workspace(Struct, frozen=True):
-    """The folder of one turn: all that the CLI may write to. It starts in `work`, where there is nothing."""
+    """The folder of one turn, with everything that the CLI may write to. The CLI starts in `work`, which is empty."""
 
     path: Path
 
@@ -45,13 +45,16 @@ class Workspace(Struct, frozen=True):
         return self.path / "system-prompt.txt"
 
     def write(self, path: Path, content: bytes) -> None:
-        """A file that nobody else may read."""
+        """Create a file that no other user of the machine can read."""
         with os.fdopen(os.open(path, _PRIVATE_FILE, 0o600), "wb") as file:
             file.write(content)
 
 
 class WorkspaceRoot:
-    """The homes of one service. It is locked while the service lives, which tells the next one what is in use."""
+    """The folder of one service, created with the first workspace.
+
+    It is locked while the service runs, so that `remove_stale` of another service does not remove it.
+    """
 
     def __init__(self, parent: Path | None = None) -> None:
         self._parent = parent or Path(tempfile.gettempdir())
@@ -59,19 +62,20 @@ class WorkspaceRoot:
         self._lock: int | None = None
 
     @contextmanager
-    def home(self) -> Iterator[Workspace]:
-        """A home that is gone afterwards."""
+    def workspace(self) -> Iterator[Workspace]:
+        """A new workspace, which is removed afterwards."""
         if self._path is None:
-            self._path, self._lock = _locked_folder(self._parent)
-        home = Workspace(Path(tempfile.mkdtemp(dir=self._path)))
+            self._path, self._lock = _create_locked_folder(self._parent)
+        workspace = Workspace(Path(tempfile.mkdtemp(dir=self._path)))
         try:
-            for room in (home.home, home.tmp, home.work):
-                room.mkdir(mode=0o700)
-            yield home
+            for folder in (workspace.home, workspace.tmp, workspace.work):
+                folder.mkdir(mode=0o700)
+            yield workspace
         finally:
-            _remove(home.path)
+            _remove(workspace.path)
 
     def close(self) -> None:
+        """Remove the folder and release its lock."""
         if self._path is not None and self._lock is not None:
             _remove(self._path)
             os.close(self._lock)
@@ -79,19 +83,19 @@ class WorkspaceRoot:
 
 
 def remove_stale(parent: Path | None = None) -> None:
-    """End and remove what services that are no more have left. What belongs to one that lives stays."""
+    """Remove the folders of services that no longer run, and kill the processes in them."""
     for path in (parent or Path(tempfile.gettempdir())).glob(f"{_PREFIX}*"):
         with suppress(OSError):
             lock = _lock(path)
             try:
-                _end_processes_in(path)
+                _kill_processes_in(path)
                 _remove(path)
             finally:
                 os.close(lock)
 
 
-def _locked_folder(parent: Path) -> tuple[Path, int]:
-    """A new folder, and the lock on it. One that a sweep took before it was locked is given up."""
+def _create_locked_folder(parent: Path) -> tuple[Path, int]:
+    """Tries again if `remove_stale` of another service has removed the folder before it was locked."""
     while True:
         path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
         with suppress(OSError):
@@ -102,11 +106,11 @@ def _locked_folder(parent: Path) -> tuple[Path, int]:
 
 
 def _lock(path: Path) -> int:
-    """Raises `OSError` if somebody else holds the lock, or if it is no folder of ours."""
+    """Raises `OSError` if another process has the lock, or if the path is not a private folder of this user."""
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        found = os.fstat(folder)
-        if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) != stat.S_IRWXU:
+        status = os.fstat(folder)
+        if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) != stat.S_IRWXU:
             raise PermissionError(f"{path} is not a private folder of this user.")
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -115,8 +119,8 @@ def _lock(path: Path) -> int:
     return folder
 
 
-def _end_processes_in(path: Path) -> None:
-    """Whatever works in that folder. A system without `/proc` cannot tell: there they end when they next write."""
+def _kill_processes_in(path: Path) -> None:
+    """Needs `/proc`. On systems without it, a process ends when it next writes to its closed output."""
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             if (process / "cwd").readlink().is_relative_to(path.resolve()):
@@ -127,4 +131,4 @@ def _remove(path: Path) -> None:
     try:
         shutil.rmtree(path)
     except OSError as error:
-        _log.warning("claude_home_not_removed", path=str(path), error=type(error).__name__)
+        _log.warning("claude_workspace_not_removed", path=str(path), error=type(error).__name__)

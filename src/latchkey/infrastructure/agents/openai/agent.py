@@ -1,4 +1,4 @@
-"""The agent that asks a model through the OpenAI Agents SDK, on any server that speaks one of OpenAI's APIs."""
+"""The agent that runs a turn with the OpenAI Agents SDK, on any server with one of OpenAI's APIs."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -20,30 +20,27 @@ from agents.models import get_default_model
 
 from latchkey.domain.agent import AgentEvent, AgentRun
 from latchkey.domain.errors import ModelBadResponse
-from latchkey.infrastructure.agents.history import input_items
+from latchkey.infrastructure.agents.openai.agents_sdk import TurnAgent, function_tools
 from latchkey.infrastructure.agents.openai.chat_completions import ChatCompletionsApi
-from latchkey.infrastructure.agents.openai.client import ModelClient
-from latchkey.infrastructure.agents.openai.errors import told_as_failures
-from latchkey.infrastructure.agents.openai.function_tools import TurnAgent, function_tools
-from latchkey.infrastructure.agents.openai.model import StreamingModel, Tell
+from latchkey.infrastructure.agents.openai.errors import sdk_errors_as_failures
+from latchkey.infrastructure.agents.openai.input_items import input_items
 from latchkey.infrastructure.agents.openai.model_api import ModelApi
+from latchkey.infrastructure.agents.openai.model_client import ModelClient
 from latchkey.infrastructure.agents.openai.responses import ResponsesApi
+from latchkey.infrastructure.agents.openai.streaming_model import Publish, StreamingModel
 from latchkey.infrastructure.agents.toolset import Connect, Toolset, open_toolset
 from latchkey.infrastructure.agents.turn_tasks import AgentEventStream, TurnTasks
 
 Api = Literal["responses", "chat_completions"]
 
-_WIRES: dict[Api, type[ResponsesApi | ChatCompletionsApi]] = {
+_APIS: dict[Api, type[ResponsesApi | ChatCompletionsApi]] = {
     "responses": ResponsesApi,
     "chat_completions": ChatCompletionsApi,
 }
 
 
 class OpenAIAgent:
-    """Keeps one client for all turns. A turn runs in a task of its own, which ends with its iterator.
-
-    Without a model it is the SDK's own default.
-    """
+    """Shares one HTTP client between all turns. Without `model`, it uses the default model of the SDK."""
 
     name = "openai"
 
@@ -57,44 +54,43 @@ class OpenAIAgent:
         api: Api = "responses",
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        _switch_tracing_off()
+        _disable_tracing()
         self._turns = TurnTasks()
         self._connect = connect
-        self._wire: ModelApi = _WIRES[api](model or get_default_model())
-        self._server = ModelClient(self._wire.path, api_key, base_url, transport)
+        self._api: ModelApi = _APIS[api](model or get_default_model())
+        self._client = ModelClient(self._api.path, api_key, base_url, transport)
 
     async def aclose(self) -> None:
-        """End whatever runs, and close the connections to the model's server."""
+        """Cancel all running turns, and close the connections to the model's server."""
         await self._turns.aclose()
-        await self._server.aclose()
+        await self._client.aclose()
 
     async def run(self, agent_run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
-        """What the model says and costs, as it happens."""
-        async with aclosing(self._turns.stream(partial(self._carry, agent_run))) as events:
+        """The events of the turn while it runs. Closing the iterator ends the turn."""
+        async with aclosing(self._turns.stream(partial(self._run_turn, agent_run))) as events:
             async for event in events:
                 yield event
 
-    async def _carry(self, agent_run: AgentRun, events: AgentEventStream) -> None:
-        """The connection to the tools has to be opened and closed in one task, so the whole turn is one."""
+    async def _run_turn(self, agent_run: AgentRun, events: AgentEventStream) -> None:
+        """Runs in one task, because one task must open and close the connection to the tools."""
         with events:
             async with open_toolset(self._connect, agent_run, events) as toolset:
-                with told_as_failures():
-                    await self._ask(agent_run, toolset, events.send)
+                with sdk_errors_as_failures():
+                    await self._run_sdk(agent_run, toolset, events.send)
 
-    async def _ask(self, agent_run: AgentRun, toolset: Toolset, tell: Tell) -> None:
-        # A copy: to make one anew, with all that is looked at then, takes 0.1 ms.
-        agent = copy(_AGENT)
+    async def _run_sdk(self, agent_run: AgentRun, toolset: Toolset, publish: Publish) -> None:
+        agent = copy(_AGENT)  # cheaper than a new one, which the SDK would validate
         agent.instructions = agent_run.instructions
-        agent.model = StreamingModel(self._wire, self._server, input_items(agent_run.history), tell)
-        agent.offered = function_tools(toolset.tools)
+        agent.model = StreamingModel(self._api, self._client, input_items(agent_run.history), publish)
+        agent.turn_tools = function_tools(toolset.tools)
         try:
             await Runner.run(agent, agent_run.message, context=toolset, max_turns=agent_run.max_steps, run_config=_RUN)
         except ModelRefusalError:
-            return  # What it said instead has been told: it is the answer.
+            return  # The text of the refusal has been published: it is the answer.
         except (UnicodeEncodeError, RecursionError) as error:
-            # The SDK stumbles over arguments before it calls any tool of the answer.
+            # The SDK fails on such arguments before it calls any tool of the answer.
             raise ModelBadResponse(
-                "The model's tool call has half a character in it, or is nested too deeply."
+                "The model's tool call contains a lone surrogate, or is nested too deeply."
             ) from error
 
 
@@ -107,7 +103,7 @@ _RUN = RunConfig(
 )
 
 
-def _switch_tracing_off() -> None:
-    """The SDK would send prompts to an endpoint of its own; without processors it has nowhere to send them."""
+def _disable_tracing() -> None:
+    """Prevent the SDK from sending prompts to OpenAI's tracing endpoint: it is switched off and has no processors."""
     set_tracing_disabled(True)
     set_trace_processors([])

@@ -1,7 +1,7 @@
-"""OpenAI's Chat Completions API: how a request is written in it, and how an answer is heard.
+"""OpenAI's Chat Completions API: encodes requests and decodes answers.
 
-It is what most servers speak that are not OpenAI's, each in its own way: thoughts that it wants back, signatures, calls
-in pieces. The SDK knows those ways, so the translation is the SDK's, and costs what it costs.
+Most servers that are not OpenAI's have this API, with differences: reasoning that must be sent back, signatures, tool
+calls in pieces. The Agents SDK knows these differences, so its converters do the translation.
 """
 
 import time
@@ -10,23 +10,22 @@ from contextlib import aclosing
 from typing import Any, cast
 
 from agents import Tool, TResponseInputItem
-from agents.models.chatcmpl_converter import Converter
-from agents.models.chatcmpl_stream_handler import ChatCmplStreamHandler
-from agents.models.fake_id import FAKE_RESPONSES_ID
 from openai import AsyncStream
 from openai.types.chat import ChatCompletionChunk
 from openai.types.responses import Response, ResponseStreamEvent
 
 from latchkey.domain.turn import Usage
-from latchkey.infrastructure.agents.openai.errors import broken_off, cut_short, given_up
+from latchkey.infrastructure.agents.model_failures import incomplete_answer, truncated_answer
+from latchkey.infrastructure.agents.openai.agents_sdk import FAKE_RESPONSES_ID, ChatCmplStreamHandler, Converter
+from latchkey.infrastructure.agents.openai.errors import error_event
 from latchkey.infrastructure.agents.openai.model_api import (
     DONE,
     CompletedResponse,
     ModelEvent,
     ParagraphBreak,
     TextEvent,
-    read,
-    write,
+    decode_json,
+    encode_json,
 )
 
 
@@ -50,17 +49,17 @@ class ChatCompletionsApi:
         if tools:
             request["tools"] = [Converter.tool_to_openai(tool) for tool in tools]
             request["parallel_tool_calls"] = False
-        return write(request)
+        return encode_json(request)
 
-    async def decode_events(self, told: AsyncIterator[list[bytes]]) -> AsyncGenerator[list[ModelEvent], None]:
-        chunks = cast("AsyncStream[ChatCompletionChunk]", _chunks(told))
-        stream = ChatCmplStreamHandler.handle_stream(self._answer(), chunks, model=self._model)
+    async def decode_events(self, chunks: AsyncIterator[list[bytes]]) -> AsyncGenerator[list[ModelEvent], None]:
+        completion_chunks = cast("AsyncStream[ChatCompletionChunk]", _completion_chunks(chunks))
+        stream = ChatCmplStreamHandler.handle_stream(self._empty_response(), completion_chunks, model=self._model)
         async with aclosing(stream) as events:  # type: ignore[type-var]
             async for event in events:
-                yield _meaning(event)
+                yield _model_events(event)
 
-    def _answer(self) -> Response:
-        """What the SDK puts together what it hears in."""
+    def _empty_response(self) -> Response:
+        """The response that the SDK fills."""
         return Response(
             id=FAKE_RESPONSES_ID,
             created_at=time.time(),
@@ -73,35 +72,35 @@ class ChatCompletionsApi:
         )
 
 
-def _meaning(event: ResponseStreamEvent) -> list[ModelEvent]:
+def _model_events(event: ResponseStreamEvent) -> list[ModelEvent]:
     match event.type:
         case "response.output_text.delta" | "response.refusal.delta":
             return [TextEvent(event.delta)]
         case "response.output_item.added":
             return [ParagraphBreak()]
         case "response.completed":
-            answer = event.response
-            used = answer.usage
-            cost = Usage(1, used.input_tokens, used.output_tokens) if used else Usage(1)
-            return [cost, CompletedResponse(answer.output, answer.output_text)]
+            response = event.response
+            tokens = response.usage
+            usage = Usage(1, tokens.input_tokens, tokens.output_tokens) if tokens else Usage(1)
+            return [usage, CompletedResponse(response.output, response.output_text)]
     return []
 
 
-async def _chunks(told: AsyncIterator[list[bytes]]) -> AsyncGenerator[ChatCompletionChunk, None]:
-    """What the SDK makes an answer of. It would take a stream that breaks off for one, and half a call for a call."""
-    is_whole = False
-    async for together in told:
-        for data in together:
+async def _completion_chunks(chunks: AsyncIterator[list[bytes]]) -> AsyncGenerator[ChatCompletionChunk, None]:
+    """Decode and check the chunks for the SDK, which would accept an incomplete stream and an incomplete tool call."""
+    is_complete = False
+    async for events in chunks:
+        for data in events:
             if data.startswith(DONE):
-                is_whole = True
+                is_complete = True
                 continue
-            chunk = read(data, dict[str, Any])
+            chunk = decode_json(data, dict[str, Any])
             if error := chunk.get("error"):
-                raise given_up(error.get("code") if isinstance(error, dict) else None)
+                raise error_event(error.get("code") if isinstance(error, dict) else None)
             reasons = {choice.get("finish_reason") for choice in chunk.get("choices") or []}
             if "length" in reasons:
-                raise cut_short()
-            is_whole = is_whole or any(reasons)
+                raise truncated_answer()
+            is_complete = is_complete or any(reasons)
             yield ChatCompletionChunk.model_construct(**chunk)
-    if not is_whole:
-        raise broken_off()
+    if not is_complete:
+        raise incomplete_answer()

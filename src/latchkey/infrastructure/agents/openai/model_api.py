@@ -1,4 +1,4 @@
-"""How one of OpenAI's APIs is spoken: what a wire is asked for, and what is heard on it."""
+"""What the two APIs of OpenAI have in common: a codec of requests, and the events of an answer."""
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -15,21 +15,25 @@ from latchkey.domain.turn import Usage
 Shape = TypeVar("Shape")
 
 DONE = b"[DONE]"
-"""The data of the event that may close a stream."""
+"""The data of the event that may end a stream."""
 
 
 class TextEvent(Struct, frozen=True):
-    """A piece of what the model says."""
+    """A piece of the model's text."""
 
     text: str
 
 
 class ParagraphBreak(Struct, frozen=True):
-    """What is said from here on is a paragraph of its own."""
+    """The text that follows is a paragraph of its own."""
 
 
 class CompletedResponse(Struct, frozen=True):
-    """The whole answer: `output` is what the runner goes on with, `text` what it says, if that was not heard before."""
+    """The whole answer.
+
+    `output` is what the runner of the Agents SDK continues with. `text` is all text of the answer: a server may send
+    it here only, without any `TextEvent`.
+    """
 
     output: list[TResponseOutputItem]
     text: str
@@ -40,11 +44,11 @@ class CompletedResponse(Struct, frozen=True):
 
 
 ModelEvent = TextEvent | ParagraphBreak | Usage | CompletedResponse | Failure
-"""A failure is heard like the rest: what came with it, and before it, has been said and is told."""
+"""A `Failure` is an event too: the text and the usage that arrived with it are published before it is raised."""
 
 
 class ModelApi(Protocol):
-    """`path` is where the API is, below the base URL of the model's server."""
+    """Encodes the requests of one API and decodes its answers. `path` is relative to the server's base URL."""
 
     path: str
 
@@ -54,7 +58,7 @@ class ModelApi(Protocol):
         """The body of a request."""
         ...
 
-    def decode_events(self, told: AsyncIterator[list[bytes]]) -> AsyncGenerator[list[ModelEvent], None]:
+    def decode_events(self, chunks: AsyncIterator[list[bytes]]) -> AsyncGenerator[list[ModelEvent], None]:
         """Decode the data of server-sent events, one list for each list of events that arrived together.
 
         Raises the `Failure` of an answer that is not one, and `ValueError`, `TypeError`, `AttributeError` or
@@ -66,16 +70,16 @@ class ModelApi(Protocol):
 _encode = msgspec.json.Encoder().encode
 
 
-def read(data: bytes, shape: type[Shape]) -> Shape:
+def decode_json(data: bytes, shape: type[Shape]) -> Shape:
     try:
         return msgspec.json.decode(data, type=shape)
     except msgspec.DecodeError:
-        # Python's own reader takes half a surrogate pair too, which a stream that cuts a text anywhere may carry.
+        # The standard library also accepts a lone surrogate, which occurs in a stream that is split anywhere.
         return msgspec.convert(json.loads(data), shape)
 
 
-def write(value: Any) -> bytes:
+def encode_json(value: Any) -> bytes:
     try:
         return _encode(value)
     except UnicodeEncodeError:
-        return json.dumps(value).encode()  # half a surrogate pair, as an escape
+        return json.dumps(value).encode()  # writes a lone surrogate as an escape sequence

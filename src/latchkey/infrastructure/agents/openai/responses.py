@@ -1,4 +1,4 @@
-"""What a model has said and called, as the Responses API has it at the end and the Agents SDK goes on with it."""
+"""OpenAI's Responses API: encodes requests and decodes answers."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
@@ -16,15 +16,16 @@ from openai.types.responses import (
 
 from latchkey.domain.turn import Usage
 from latchkey.infrastructure.agents.answer_text import storable
-from latchkey.infrastructure.agents.openai.errors import cut_short, given_up
+from latchkey.infrastructure.agents.model_failures import truncated_answer
+from latchkey.infrastructure.agents.openai.errors import error_event
 from latchkey.infrastructure.agents.openai.model_api import (
     DONE,
     CompletedResponse,
     ModelEvent,
     ParagraphBreak,
     TextEvent,
-    read,
-    write,
+    decode_json,
+    encode_json,
 )
 
 _PHASES = ("commentary", "final_answer")
@@ -67,8 +68,8 @@ class _Call(Struct):
         )
 
 
-def answer(output: list[dict[str, Any]]) -> CompletedResponse:
-    """What was said and what is called; the rest, such as a model's reasoning, is the server's own affair."""
+def _completed_response(output: list[dict[str, Any]]) -> CompletedResponse:
+    """The messages and tool calls. Other items, such as reasoning, are not sent back to the server."""
     items: list[TResponseOutputItem] = []
     text = ""
     for item in output:
@@ -83,7 +84,7 @@ def answer(output: list[dict[str, Any]]) -> CompletedResponse:
 
 
 class ResponsesApi:
-    """The hot one: of an answer only what is needed is read, and nothing of it is checked twice."""
+    """Decodes only the fields that are used, without the SDK's validation: most turns use this API."""
 
     path = "responses"
 
@@ -93,31 +94,31 @@ class ResponsesApi:
     def encode_request(
         self, instructions: str | None, conversation: list[TResponseInputItem], tools: list[Tool]
     ) -> bytes:
-        """Nothing is stored there, so nothing is sent back that the server would have to look up by its id."""
+        """The server is told to store nothing, so items are sent without the ids under which it would look them up."""
         request: dict[str, Any] = {
             "model": self._model,
             "stream": True,
             "store": False,
             "include": [],
             "input": [_without_id(item) for item in conversation],
-            "tools": [_offered(tool) for tool in tools if isinstance(tool, FunctionTool)],
+            "tools": [_tool_definition(tool) for tool in tools if isinstance(tool, FunctionTool)],
         }
         if instructions is not None:
             request["instructions"] = instructions
         if tools:
             request["parallel_tool_calls"] = False
-        return write(request)
+        return encode_json(request)
 
-    async def decode_events(self, told: AsyncIterator[list[bytes]]) -> AsyncGenerator[list[ModelEvent], None]:
-        async for together in told:
-            yield [event for data in together for event in _meaning(data)]
+    async def decode_events(self, chunks: AsyncIterator[list[bytes]]) -> AsyncGenerator[list[ModelEvent], None]:
+        async for events in chunks:
+            yield [model_event for data in events for model_event in _decode_event(data)]
 
 
 def _without_id(item: Any) -> dict[str, Any]:
     return {name: value for name, value in item.items() if name != "id"}
 
 
-def _offered(tool: FunctionTool) -> dict[str, Any]:
+def _tool_definition(tool: FunctionTool) -> dict[str, Any]:
     return {
         "type": "function",
         "name": tool.name,
@@ -152,50 +153,50 @@ class _Response(Struct):
     error: _Error | None = None
 
     @property
-    def cost(self) -> Usage:
+    def usage_event(self) -> Usage:
         return Usage(1, self.usage.input_tokens, self.usage.output_tokens) if self.usage else Usage(1)
 
 
-class _LastEvent(Struct):
+class _FinalEvent(Struct):
     response: _Response
 
 
-def _meaning(data: bytes) -> list[ModelEvent]:
+def _decode_event(data: bytes) -> list[ModelEvent]:
     if data.startswith(DONE):
         return []
-    event = read(data, _Event)
+    event = decode_json(data, _Event)
     if event.error or event.type == "error":
-        return [given_up(event.error.get("code") if isinstance(event.error, dict) else event.code)]
-    meaning = _MEANINGS.get(event.type)
-    return meaning(data) if meaning else []
+        return [error_event(event.error.get("code") if isinstance(event.error, dict) else event.code)]
+    decode = _DECODERS.get(event.type)
+    return decode(data) if decode else []
 
 
-def _said(data: bytes) -> list[ModelEvent]:
-    return [TextEvent(read(data, _Delta).delta)]
+def _text(data: bytes) -> list[ModelEvent]:
+    return [TextEvent(decode_json(data, _Delta).delta)]
 
 
-def _began_item(_: bytes) -> list[ModelEvent]:
+def _output_item_added(_: bytes) -> list[ModelEvent]:
     return [ParagraphBreak()]
 
 
 def _completed(data: bytes) -> list[ModelEvent]:
-    response = read(data, _LastEvent).response
-    return [response.cost, answer(response.output)]
+    response = decode_json(data, _FinalEvent).response
+    return [response.usage_event, _completed_response(response.output)]
 
 
 def _incomplete(data: bytes) -> list[ModelEvent]:
-    return [read(data, _LastEvent).response.cost, cut_short()]
+    return [decode_json(data, _FinalEvent).response.usage_event, truncated_answer()]
 
 
 def _failed(data: bytes) -> list[ModelEvent]:
-    response = read(data, _LastEvent).response
-    return [response.cost, given_up(response.error.code if response.error else None)]
+    response = decode_json(data, _FinalEvent).response
+    return [response.usage_event, error_event(response.error.code if response.error else None)]
 
 
-_MEANINGS: dict[str, Callable[[bytes], list[ModelEvent]]] = {
-    "response.output_text.delta": _said,
-    "response.refusal.delta": _said,
-    "response.output_item.added": _began_item,
+_DECODERS: dict[str, Callable[[bytes], list[ModelEvent]]] = {
+    "response.output_text.delta": _text,
+    "response.refusal.delta": _text,
+    "response.output_item.added": _output_item_added,
     "response.completed": _completed,
     "response.incomplete": _incomplete,
     "response.failed": _failed,

@@ -1,4 +1,4 @@
-"""The stream of server-sent events in which a model answers."""
+"""Parses the server-sent events in which a model's server streams an answer."""
 
 from latchkey.domain.errors import ModelBadResponse
 
@@ -8,11 +8,11 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class EventStreamParser:
-    """Takes bytes as they come, however the network cuts them, and gives the data of the events that are complete.
+    """Returns the data of the events that each chunk completes, whatever the boundaries of the chunks.
 
-    httpx2's `EventSource` does not tell which events came together, which is how the last piece of a text is known:
-    it is written with the end of the turn, in one transaction less. It also takes 26 us for an answer of 13 events, of
-    which this takes 15.
+    The parsers of httpx2 and of OpenAI's client return single events. Whether the end of an answer arrived together
+    with its last text decides whether both are stored in one transaction. Both parsers also lose the first event
+    after a byte order mark, and a last event without its blank line.
     """
 
     def __init__(self) -> None:
@@ -22,26 +22,26 @@ class EventStreamParser:
         self._ends_in_cr = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """Raises `ModelBadResponse` once it is more than any answer has."""
+        """Raises `ModelBadResponse` if the stream becomes longer than `MAX_STREAM_BYTES`."""
         self._size += len(chunk)
         if self._size > MAX_STREAM_BYTES:
             raise ModelBadResponse(f"The model's answer is longer than {MAX_STREAM_BYTES} bytes.")
-        seen = max(0, len(self._rest) - 1)
-        self._rest += self._with_plain_ends(chunk)
-        end = self._rest.rfind(b"\n\n", seen)
+        search_from = max(0, len(self._rest) - 1)
+        self._rest += self._normalize_line_ends(chunk)
+        end = self._rest.rfind(b"\n\n", search_from)
         if end < 0:
             return []
-        whole, self._rest = bytes(self._rest[:end]), self._rest[end + 2 :]
+        complete, self._rest = bytes(self._rest[:end]), self._rest[end + 2 :]
         if not self._has_begun:
-            whole, self._has_begun = whole.removeprefix(_BYTE_ORDER_MARK), True
-        return [data for event in whole.split(b"\n\n") if (data := _data(event))]
+            complete, self._has_begun = complete.removeprefix(_BYTE_ORDER_MARK), True
+        return [data for event in complete.split(b"\n\n") if (data := _event_data(event))]
 
     def end(self) -> list[bytes]:
-        """What is left where the stream ends: a server may leave out the last blank line."""
+        """The events left at the end of the stream: a server may omit the last blank line."""
         return self.feed(b"\n\n")
 
-    def _with_plain_ends(self, chunk: bytes) -> bytes:
-        """Lines end in LF from here on, also those that end in CR or CRLF, between the two of which a cut may be."""
+    def _normalize_line_ends(self, chunk: bytes) -> bytes:
+        """Replace CR and CRLF by LF, also if a chunk ends between CR and LF."""
         if self._ends_in_cr:
             chunk, self._ends_in_cr = chunk.removeprefix(b"\n"), not chunk
         if b"\r" in chunk:
@@ -50,6 +50,6 @@ class EventStreamParser:
         return chunk
 
 
-def _data(event: bytes) -> bytes:
-    lines = (line.partition(b":") for line in event.split(b"\n"))
-    return b"\n".join(value.removeprefix(b" ") for name, _, value in lines if name == b"data")
+def _event_data(event: bytes) -> bytes:
+    fields = (line.partition(b":") for line in event.split(b"\n"))
+    return b"\n".join(value.removeprefix(b" ") for name, _, value in fields if name == b"data")

@@ -1,0 +1,96 @@
+"""A model of the Agents SDK that publishes its text and usage while it answers."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import aclosing
+from typing import Any
+
+from agents import Model, ModelResponse, TResponseInputItem
+from agents import Usage as ModelUsage
+
+from latchkey.domain.agent import AgentEvent, TextDelta
+from latchkey.domain.errors import Failure, ModelBadResponse
+from latchkey.domain.turn import Usage
+from latchkey.infrastructure.agents.answer_text import AnswerText
+from latchkey.infrastructure.agents.model_failures import empty_answer, incomplete_answer
+from latchkey.infrastructure.agents.openai.model_api import (
+    CompletedResponse,
+    ModelApi,
+    ModelEvent,
+    ParagraphBreak,
+    TextEvent,
+)
+from latchkey.infrastructure.agents.openai.model_client import ModelClient
+
+_MALFORMED = (ValueError, TypeError, AttributeError, LookupError)
+
+Publish = Callable[[AgentEvent], Awaitable[None]]
+
+
+class StreamingModel(Model):
+    """Returns whole responses to the runner, and publishes their text while it streams in. Made for one turn.
+
+    Replaces the SDK's own models because those validate each item of a conversation, each tool and each event against
+    every type they know. The `history` is kept here and not given to the runner, which would copy and search it in
+    each step.
+    """
+
+    def __init__(self, api: ModelApi, client: ModelClient, history: list[TResponseInputItem], publish: Publish) -> None:
+        self._api = api
+        self._client = client
+        self._history = history
+        self._publish = publish
+        self._answer_text = AnswerText()
+        self._has_text = False
+
+    async def get_response(self, *_: Any, **params: Any) -> ModelResponse:
+        """Raises the `TurnFailed` that says what is wrong with the model or its answer."""
+        self._answer_text.begin_paragraph()
+        self._has_text = False
+        body = self._api.encode_request(
+            params["system_instructions"], [*self._history, *params["input"]], params["tools"]
+        )
+        try:
+            response = await self._receive(body)
+        except _MALFORMED as error:
+            raise ModelBadResponse("The model's answer has an unknown shape.") from error
+        return ModelResponse(output=response.output, usage=ModelUsage(), response_id=None)
+
+    def stream_response(self, *_: Any, **params: Any) -> Any:
+        raise NotImplementedError("The turn is streamed by `get_response`, which publishes events.")
+
+    async def _receive(self, body: bytes) -> CompletedResponse:
+        response: CompletedResponse | None = None
+        async with aclosing(self._client.stream(body)) as chunks, aclosing(self._api.decode_events(chunks)) as batches:
+            async for batch in batches:
+                response = next((event for event in batch if isinstance(event, CompletedResponse)), response)
+                deltas = [delta for event in batch for delta in self._text_deltas(event)]
+                await self._publish_text(deltas, is_last=response is not None and not response.calls_tools)
+                await self._publish_usage(batch)
+        if response is None:
+            raise incomplete_answer()
+        if not self._has_text and not response.calls_tools:
+            raise empty_answer()
+        return response
+
+    def _text_deltas(self, event: ModelEvent) -> Iterator[TextDelta]:
+        """The text of a completed response counts only if no text was streamed before it."""
+        if isinstance(event, ParagraphBreak):
+            self._answer_text.begin_paragraph()
+        elif isinstance(event, TextEvent) or (isinstance(event, CompletedResponse) and not self._has_text):
+            self._has_text = self._has_text or bool(event.text)
+            yield from self._answer_text.append(event.text)
+
+    async def _publish_text(self, deltas: list[TextDelta], *, is_last: bool) -> None:
+        """Join the deltas that arrived with the end of the turn's answer: they are stored together with the end."""
+        if is_last and deltas:
+            deltas = [TextDelta("".join(delta.text for delta in deltas), is_last=True)]
+        for delta in deltas:
+            await self._publish(delta)
+
+    async def _publish_usage(self, batch: list[ModelEvent]) -> None:
+        """Raises the failure in the batch, if there is one."""
+        for event in batch:
+            if isinstance(event, Usage):
+                await self._publish(event)
+            elif isinstance(event, Failure):
+                raise event
