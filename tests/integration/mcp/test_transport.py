@@ -1,9 +1,11 @@
-"""Streamable HTTP around the messages: what is looked at before one is performed, and what is answered with it."""
+"""Streamable HTTP: the checks of a message before it is run, and the responses, over our transport and the SDK's."""
 
 import json
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from mcp.server.lowlevel import Server
 from mcp_types import (
     HEADER_MISMATCH,
     INVALID_PARAMS,
@@ -13,72 +15,97 @@ from mcp_types import (
 )
 
 from latchkey.application.tasks import list_tasks
+from latchkey.infrastructure.database.sql.engine import create_engine
+from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
+from latchkey.interfaces.mcp.http.endpoint import Transport
+from latchkey.interfaces.mcp.http.transport import StatelessTransport
 from tests.integration.mcp.jsonrpc import call, headers, message, notification, post
 from tests.integration.mcp.mcp_service import MCP_URL, ME, McpService
+from tests.integration.mcp.sdk_transport import SdkTransport
 
 ADD = call("current", "add_task", {"title": "Buy milk"})
+TRANSPORTS: dict[str, Callable[[Server[Any]], Transport]] = {"ours": StatelessTransport, "SDK": SdkTransport}
+
+
+@pytest.fixture(params=TRANSPORTS)
+def transport(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+async def service(sqlite_url: str, transport: str) -> AsyncIterator[McpService]:
+    """The service with either transport."""
+    engine = create_engine(sqlite_url)
+    yield McpService(SqlUnitsOfWork(engine), create_transport=TRANSPORTS[transport])
+    await engine.dispose()
 
 
 @pytest.mark.parametrize("accept", ["", "text/event-stream", "text/html, image/*", "application/jsonl"])
-async def test_nothing_is_done_for_a_client_that_does_not_take_json(
-    service: McpService, protocol: str, accept: str
+async def test_accept_header_without_json_is_406_and_has_no_effect(
+    service: McpService, transport: str, protocol: str, accept: str
 ) -> None:
-    sent = call(protocol, "add_task", {"title": "Buy milk"})
+    """The SDK's transport sends no body with the 406 of the current protocol."""
+    request = call(protocol, "add_task", {"title": "Buy milk"})
     async with service.http() as http:
-        answer = await http.post(
-            MCP_URL, json=sent, headers=headers(protocol, sent, service.jwt()) | {"accept": accept}
+        response = await http.post(
+            MCP_URL, json=request, headers=headers(protocol, request, service.jwt()) | {"accept": accept}
         )
 
-    assert (answer.status_code, answer.json()["error"]["code"]) == (406, INVALID_REQUEST)
+    assert response.status_code == 406
+    assert (transport, protocol) == ("SDK", "current") or response.json()["error"]["code"] == INVALID_REQUEST
     assert (await service.dispatcher.call(ME, list_tasks)).items == []
 
 
 @pytest.mark.parametrize(
     "accept", ["application/json", "*/*", "Application/*;q=0.5", "text/html, application/json ;q=1"]
 )
-async def test_json_may_be_asked_for_in_any_way(service: McpService, protocol: str, accept: str) -> None:
-    sent = call(protocol, "list_tasks")
+async def test_accept_header_with_json_in_any_form_is_accepted(service: McpService, protocol: str, accept: str) -> None:
+    request = call(protocol, "list_tasks")
     async with service.http() as http:
-        answer = await http.post(
-            MCP_URL, json=sent, headers=headers(protocol, sent, service.jwt()) | {"accept": accept}
+        response = await http.post(
+            MCP_URL, json=request, headers=headers(protocol, request, service.jwt()) | {"accept": accept}
         )
 
-    assert answer.json()["result"]["isError"] is False
+    assert response.json()["result"]["isError"] is False
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/jsonl", "application/json, text/plain"])
-async def test_a_body_is_json_and_says_so(service: McpService, protocol: str, kind: str) -> None:
-    sent = call(protocol, "add_task", {"title": "Buy milk"})
+@pytest.mark.parametrize("transport", ["ours"], indirect=True)
+@pytest.mark.parametrize("content_type", ["text/plain", "application/jsonl", "application/json, text/plain"])
+async def test_content_type_other_than_json_is_415(service: McpService, protocol: str, content_type: str) -> None:
+    """The SDK's transport accepts some of these types, and refuses the others with 400 and plain text."""
+    request = call(protocol, "add_task", {"title": "Buy milk"})
     async with service.http() as http:
-        answer = await http.post(
-            MCP_URL, json=sent, headers=headers(protocol, sent, service.jwt()) | {"content-type": kind}
+        response = await http.post(
+            MCP_URL, json=request, headers=headers(protocol, request, service.jwt()) | {"content-type": content_type}
         )
 
-    assert (answer.status_code, answer.json()["error"]["code"]) == (415, INVALID_REQUEST)
+    assert (response.status_code, response.json()["error"]["code"]) == (415, INVALID_REQUEST)
     assert (await service.dispatcher.call(ME, list_tasks)).items == []
 
 
-async def test_what_wants_no_answer_gets_none(service: McpService, protocol: str) -> None:
+async def test_notification_is_202_without_body(service: McpService, protocol: str) -> None:
     async with service.http() as http:
-        answer = await post(http, protocol, notification("notifications/initialized"), service.jwt())
+        response = await post(http, protocol, notification("notifications/initialized"), service.jwt())
 
-    assert (answer.status_code, answer.content) == (202, b"")
-
-
-@pytest.mark.parametrize("sent", [{"id": 1, "result": {}}, {"id": 1, "error": {"code": 1, "message": "No."}}], ids=str)
-async def test_an_answer_that_nobody_waits_for_is_taken_in_the_older_eras_alone(
-    service: McpService, protocol: str, sent: dict[str, Any]
-) -> None:
-    """The current protocol forbids clients to send one."""
-    body = json.dumps({"jsonrpc": "2.0", **sent}).encode()
-    async with service.http() as http:
-        answer = await post(http, protocol, message(protocol, "ping"), service.jwt(), body=body)
-
-    assert answer.status_code == (400 if protocol == "current" else 202)
+    assert (response.status_code, response.content) == (202, b"")
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "client_response", [{"id": 1, "result": {}}, {"id": 1, "error": {"code": 1, "message": "No."}}], ids=str
+)
+async def test_client_response_without_request_is_accepted_by_older_protocols_only(
+    service: McpService, protocol: str, client_response: dict[str, Any]
+) -> None:
+    """The current protocol forbids clients to send one."""
+    body = json.dumps({"jsonrpc": "2.0", **client_response}).encode()
+    async with service.http() as http:
+        response = await post(http, protocol, message(protocol, "ping"), service.jwt(), body=body)
+
+    assert response.status_code == (400 if protocol == "current" else 202)
+
+
+@pytest.mark.parametrize(
+    "wrong_header",
     [
         {"mcp-method": "tools/list"},
         {"mcp-name": "list_tasks"},
@@ -87,46 +114,48 @@ async def test_an_answer_that_nobody_waits_for_is_taken_in_the_older_eras_alone(
     ],
     ids=str,
 )
-async def test_headers_say_what_the_message_says(service: McpService, wrong: dict[str, str]) -> None:
-    """Whoever routes by the header and whoever performs the message must not disagree."""
+async def test_header_that_differs_from_message_is_header_mismatch(
+    service: McpService, wrong_header: dict[str, str]
+) -> None:
+    """A proxy that routes by the headers and this service must not read different requests."""
     async with service.http() as http:
-        answer = await http.post(MCP_URL, json=ADD, headers=headers("current", ADD, service.jwt()) | wrong)
+        response = await http.post(MCP_URL, json=ADD, headers=headers("current", ADD, service.jwt()) | wrong_header)
 
-    assert (answer.status_code, answer.json()["error"]["code"], answer.json()["id"]) == (400, HEADER_MISMATCH, 1)
+    assert (response.status_code, response.json()["error"]["code"], response.json()["id"]) == (400, HEADER_MISMATCH, 1)
     assert (await service.dispatcher.call(ME, list_tasks)).items == []
 
 
-async def test_a_header_that_says_two_things_says_nothing(service: McpService) -> None:
-    twice = [*headers("current", ADD, service.jwt()).items(), ("mcp-name", "add_task")]
+async def test_duplicate_routing_header_is_header_mismatch(service: McpService) -> None:
+    duplicated = [*headers("current", ADD, service.jwt()).items(), ("mcp-name", "add_task")]
     async with service.http() as http:
-        answer = await http.post(MCP_URL, json=ADD, headers=twice)
+        response = await http.post(MCP_URL, json=ADD, headers=duplicated)
 
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, HEADER_MISMATCH)
+    assert (response.status_code, response.json()["error"]["code"]) == (400, HEADER_MISMATCH)
 
 
-async def test_a_version_that_nobody_speaks_is_told_with_those_that_are_spoken(service: McpService) -> None:
-    sent = message("current", "tools/list")
-    sent["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"] = "2027-01-01"
-    given = headers("current", sent, service.jwt()) | {"mcp-protocol-version": "2027-01-01"}
+async def test_unsupported_protocol_version_error_lists_supported_versions(service: McpService) -> None:
+    request = message("current", "tools/list")
+    request["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"] = "2027-01-01"
+    fields = headers("current", request, service.jwt()) | {"mcp-protocol-version": "2027-01-01"}
     async with service.http() as http:
-        refused = [await http.post(MCP_URL, json=one, headers=given) for one in (sent, notification("x"))]
+        responses = [await http.post(MCP_URL, json=body, headers=fields) for body in (request, notification("x"))]
 
-    assert [one.status_code for one in refused] == [400, 400]
-    assert [one.json()["error"]["code"] for one in refused] == [UNSUPPORTED_PROTOCOL_VERSION] * 2
-    assert refused[0].json()["error"]["data"] == {"supported": ["2026-07-28"], "requested": "2027-01-01"}
+    assert [response.status_code for response in responses] == [400, 400]
+    assert [response.json()["error"]["code"] for response in responses] == [UNSUPPORTED_PROTOCOL_VERSION] * 2
+    assert responses[0].json()["error"]["data"] == {"supported": ["2026-07-28"], "requested": "2027-01-01"}
 
 
-async def test_a_method_that_is_not_there(service: McpService, protocol: str) -> None:
-    """In the current protocol its status says so too."""
+async def test_unknown_method_is_method_not_found(service: McpService, protocol: str) -> None:
+    """With the current protocol the HTTP status is 404 too."""
     async with service.http() as http:
-        answer = await post(http, protocol, message(protocol, "prompts/list"), service.jwt())
+        response = await post(http, protocol, message(protocol, "prompts/list"), service.jwt())
 
-    assert answer.status_code == (404 if protocol == "current" else 200)
-    assert answer.json()["error"]["code"] == METHOD_NOT_FOUND
+    assert response.status_code == (404 if protocol == "current" else 200)
+    assert response.json()["error"]["code"] == METHOD_NOT_FOUND
 
 
-async def test_models_read_what_programs_read(service: McpService, protocol: str) -> None:
-    """The text is the structured content, character for character; only the current protocol marks a result."""
+async def test_tool_result_text_equals_structured_content(service: McpService, protocol: str) -> None:
+    """Only the current protocol marks a result as complete."""
     async with service.http() as http:
         await post(http, protocol, call(protocol, "add_task", {"title": 'Milk: "2 l" \\ é🥛'}), service.jwt())
         result = (await post(http, protocol, call(protocol, "list_tasks"), service.jwt())).json()["result"]
@@ -137,13 +166,11 @@ async def test_models_read_what_programs_read(service: McpService, protocol: str
 
 
 @pytest.mark.parametrize("name", ["clientCapabilities", "clientInfo", "logLevel"])
-async def test_what_a_call_says_of_its_client_has_the_shape_that_the_protocol_gives_it(
-    service: McpService, name: str
-) -> None:
-    sent = call("current", "add_task", {"title": "Buy milk"})
-    sent["params"]["_meta"][f"io.modelcontextprotocol/{name}"] = 5
+async def test_call_with_invalid_client_metadata_is_invalid_params(service: McpService, name: str) -> None:
+    request = call("current", "add_task", {"title": "Buy milk"})
+    request["params"]["_meta"][f"io.modelcontextprotocol/{name}"] = 5
     async with service.http() as http:
-        answer = await post(http, "current", sent, service.jwt())
+        response = await post(http, "current", request, service.jwt())
 
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, INVALID_PARAMS)
+    assert (response.status_code, response.json()["error"]["code"]) == (400, INVALID_PARAMS)
     assert (await service.dispatcher.call(ME, list_tasks)).items == []
