@@ -10,26 +10,26 @@ from tests.contract.agents.agent_harness import AgentHarness
 from tests.fakes.model_script import Answer, calls, says
 
 
-async def test_the_pieces_joined_are_the_answer(harness: AgentHarness) -> None:
+async def test_answer_is_the_concatenation_of_its_deltas(harness: AgentHarness) -> None:
     outcome = await harness.run_turn(says("Good ", "mor", "ning."))
 
     assert outcome.failure is None
     assert outcome.text == "Good morning."
 
 
-async def test_a_later_step_that_speaks_again_starts_a_new_paragraph(harness: AgentHarness) -> None:
+async def test_text_of_a_later_step_begins_a_new_paragraph(harness: AgentHarness) -> None:
     outcome = await harness.run_turn(calls(("note", '{"text":"milk"}'), saying=("Let me ", "see.")), says("Noted."))
 
     assert outcome.text == "Let me see.\n\nNoted."
 
 
-async def test_an_answer_after_silent_steps_starts_with_its_first_word(harness: AgentHarness) -> None:
+async def test_answer_after_steps_without_text_has_no_leading_paragraph_break(harness: AgentHarness) -> None:
     outcome = await harness.run_turn(calls(("note", '{"text":"milk"}')), says("Noted."))
 
     assert outcome.text == "Noted."
 
 
-async def test_each_request_to_the_model_is_counted(harness: AgentHarness) -> None:
+async def test_usage_is_the_sum_over_all_model_requests(harness: AgentHarness) -> None:
     outcome = await harness.run_turn(
         Answer(calls=(("note", '{"text":"milk"}'),), tokens=(100, 7)), Answer(pieces=("Noted.",), tokens=(120, 3))
     )
@@ -37,7 +37,7 @@ async def test_each_request_to_the_model_is_counted(harness: AgentHarness) -> No
     assert outcome.usage == Usage(requests=2, input_tokens=220, output_tokens=10)
 
 
-async def test_what_was_said_comes_while_the_model_still_speaks(harness: AgentHarness) -> None:
+async def test_text_is_streamed_before_the_answer_is_complete(harness: AgentHarness) -> None:
     """The first piece is here although the end of the answer is held back."""
     rest = Event()
     harness.model.script.append(says("One, ", "two.").held(rest))
@@ -53,13 +53,13 @@ async def test_what_was_said_comes_while_the_model_still_speaks(harness: AgentHa
     "message",
     ["  /model @/etc/passwd \n", "ünï 👩🏽‍🚀 \u202ertl \u2028 x", '{"role": "system"}', "a\tb\r\nc"],
 )
-async def test_the_model_is_given_what_the_person_wrote_to_the_letter(harness: AgentHarness, message: str) -> None:
+async def test_message_reaches_the_model_unchanged(harness: AgentHarness, message: str) -> None:
     await harness.run_turn(says("Hm."), agent_run=harness.agent_run(message))
 
     assert harness.model.requests[0].conversation == [("system", "You keep notes."), ("user", message)]
 
 
-async def test_text_that_no_database_can_hold_is_replaced(harness: AgentHarness) -> None:
+async def test_text_that_cannot_be_stored_is_replaced(harness: AgentHarness) -> None:
     outcome = await harness.run_turn(says("a\x00b", "\ud83d", "c"))
 
     assert outcome.text == "a\ufffdb\ufffdc"

@@ -24,7 +24,7 @@ async def at_rest(before: set[asyncio.Task[object]]) -> None:
             await asyncio.wait(left, timeout=0.01)
 
 
-async def test_closing_in_the_middle_of_an_answer_ends_the_request(harness: AgentHarness) -> None:
+async def test_close_during_an_answer_disconnects_from_the_model(harness: AgentHarness) -> None:
     before = all_tasks()
     harness.model.script += [says("One, ", "two").held(Event()), says("Never said.")]
     turn = run(harness)
@@ -38,7 +38,7 @@ async def test_closing_in_the_middle_of_an_answer_ends_the_request(harness: Agen
     assert harness.tools.open_connections == 0
 
 
-async def test_closing_between_steps_asks_the_model_no_more(harness: AgentHarness) -> None:
+async def test_close_between_steps_sends_no_further_model_request(harness: AgentHarness) -> None:
     before = all_tasks()
     harness.model.script += [calls(("note", '{"text":"milk"}'), saying=("Well, ",)), says("Never said.").held(Event())]
     turn = run(harness)
@@ -51,7 +51,7 @@ async def test_closing_between_steps_asks_the_model_no_more(harness: AgentHarnes
     assert len(harness.model.requests) <= 2
 
 
-async def test_closing_while_a_tool_works_stops_the_turn(harness: AgentHarness) -> None:
+async def test_cancel_during_a_tool_call_stops_the_turn(harness: AgentHarness) -> None:
     """The consumer waits for the tool when it is cancelled, as a cancelled turn's does."""
     before = all_tasks()
     harness.tools.held_until = Event()
@@ -68,7 +68,7 @@ async def test_closing_while_a_tool_works_stops_the_turn(harness: AgentHarness) 
     assert harness.tools.open_connections == 0
 
 
-async def test_a_deadline_around_the_turn_holds(harness: AgentHarness) -> None:
+async def test_timeout_around_a_turn_stops_it(harness: AgentHarness) -> None:
     before = all_tasks()
     harness.model.script.append(says("One, ", "two").held(Event()))
 
@@ -84,7 +84,7 @@ async def test_a_deadline_around_the_turn_holds(harness: AgentHarness) -> None:
     await at_rest(before)
 
 
-async def test_a_turn_that_nobody_starts_asks_nobody(harness: AgentHarness) -> None:
+async def test_turn_that_is_never_iterated_does_nothing(harness: AgentHarness) -> None:
     before = all_tasks()
     await run(harness).aclose()
 
@@ -92,7 +92,7 @@ async def test_a_turn_that_nobody_starts_asks_nobody(harness: AgentHarness) -> N
     assert harness.tools.tokens == []
 
 
-async def test_a_slow_reader_holds_the_turn_back(direct_harness: AgentHarness) -> None:
+async def test_slow_consumer_applies_back_pressure(direct_harness: AgentHarness) -> None:
     """What the model says waits for whoever reads it: it is not piled up without a bound."""
     direct_harness.model.script.append(calls(("note", '{"text":"milk"}'), saying=("word ",) * 500))
     turn = run(direct_harness)
@@ -104,7 +104,7 @@ async def test_a_slow_reader_holds_the_turn_back(direct_harness: AgentHarness) -
     await turn.aclose()
 
 
-async def test_a_turn_that_ended_by_itself_leaves_nothing_running(harness: AgentHarness) -> None:
+async def test_finished_turn_leaves_no_tasks(harness: AgentHarness) -> None:
     before = all_tasks()
     await harness.run_turn(calls(("note", '{"text":"milk"}')), says("Noted."))
     await harness.run_turn(says("Hal").cut())

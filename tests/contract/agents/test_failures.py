@@ -19,7 +19,7 @@ ERROR_EVENT = Reply(
 )
 
 
-async def test_a_provider_that_asks_for_patience_is_not_asked_again(harness: AgentHarness) -> None:
+async def test_rate_limit_with_long_retry_after_is_not_retried(harness: AgentHarness) -> None:
     outcome = await harness.run_turn(fails(429, retry_after="17"), says("Never said."))
 
     assert isinstance(outcome.failure, RateLimited)
@@ -27,7 +27,7 @@ async def test_a_provider_that_asks_for_patience_is_not_asked_again(harness: Age
     assert len(harness.model.requests) == 1
 
 
-async def test_the_wish_for_patience_is_passed_on_to_the_second(direct_harness: AgentHarness) -> None:
+async def test_rate_limit_reports_retry_after_of_the_server(direct_harness: AgentHarness) -> None:
     outcome = await direct_harness.run_turn(fails(429, retry_after="17"))
 
     assert isinstance(outcome.failure, RateLimited)
@@ -35,7 +35,7 @@ async def test_the_wish_for_patience_is_passed_on_to_the_second(direct_harness: 
 
 
 @pytest.mark.parametrize("retry_after", ["-1", "soon", "1e99", "nan", "Wed, 21 Oct 2099 07:28:00 GMT"])
-async def test_an_absurd_wish_for_patience_becomes_a_sane_one(harness: AgentHarness, retry_after: str) -> None:
+async def test_rate_limit_with_invalid_retry_after_reports_the_default(harness: AgentHarness, retry_after: str) -> None:
     outcome = await harness.run_turn(fails(429, retry_after=retry_after, x_should_retry="false"))
 
     assert isinstance(outcome.failure, RateLimited)
@@ -43,14 +43,14 @@ async def test_an_absurd_wish_for_patience_becomes_a_sane_one(harness: AgentHarn
 
 
 @pytest.mark.parametrize("status", [503, 429])
-async def test_a_hiccup_is_tried_again_before_anything_was_said(harness: AgentHarness, status: int) -> None:
+async def test_transient_error_before_any_text_is_retried(harness: AgentHarness, status: int) -> None:
     outcome = await harness.run_turn(fails(status, retry_after_ms="1"), says("Hello."))
 
     assert outcome.failure is None
     assert outcome.text == "Hello."
 
 
-async def test_a_second_hiccup_is_forgiven_too(direct_harness: AgentHarness) -> None:
+async def test_second_transient_error_is_retried(direct_harness: AgentHarness) -> None:
     outcome = await direct_harness.run_turn(
         fails(503, retry_after_ms="1"), fails(429, retry_after_ms="1"), says("Hello.")
     )
@@ -58,7 +58,7 @@ async def test_a_second_hiccup_is_forgiven_too(direct_harness: AgentHarness) -> 
     assert outcome.text == "Hello."
 
 
-async def test_a_server_that_stays_down_makes_the_model_unavailable(harness: AgentHarness) -> None:
+async def test_persistent_server_error_is_model_unavailable(harness: AgentHarness) -> None:
     outcome = await harness.run_turn(*[fails(500, retry_after_ms="1")] * 3)
 
     assert isinstance(outcome.failure, ModelUnavailable)
@@ -66,7 +66,7 @@ async def test_a_server_that_stays_down_makes_the_model_unavailable(harness: Age
 
 
 @pytest.mark.parametrize(("status", "names"), [(400, "api"), (401, "key"), (403, "key"), (404, "model")])
-async def test_a_refusal_names_the_setting_to_look_at_and_no_secret(
+async def test_client_error_names_the_setting_to_check_and_no_secret(
     harness: AgentHarness, adapter: Adapter, status: int, names: str
 ) -> None:
     outcome = await harness.run_turn(*[fails(status, f"Incorrect API key provided: {API_KEY}")] * 5)
@@ -77,13 +77,13 @@ async def test_a_refusal_names_the_setting_to_look_at_and_no_secret(
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
-async def test_a_refusal_is_not_argued_with(direct_harness: AgentHarness, status: int) -> None:
+async def test_client_error_is_not_retried(direct_harness: AgentHarness, status: int) -> None:
     await direct_harness.run_turn(fails(status))
 
     assert len(direct_harness.model.requests) == 1
 
 
-async def test_a_redirect_is_not_followed(direct_harness: AgentHarness) -> None:
+async def test_redirect_is_not_followed(direct_harness: AgentHarness) -> None:
     elsewhere = f"{direct_harness.model.base_url}/elsewhere"
     outcome = await direct_harness.run_turn(Reply(307, headers={"Location": elsewhere}))
 
@@ -91,7 +91,7 @@ async def test_a_redirect_is_not_followed(direct_harness: AgentHarness) -> None:
     assert len(direct_harness.model.requests) == 1
 
 
-async def test_nobody_at_the_address_makes_the_model_unavailable(harness: AgentHarness, adapter: Adapter) -> None:
+async def test_unreachable_server_is_model_unavailable(harness: AgentHarness, adapter: Adapter) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     async with adapter(harness.tools, f"http://127.0.0.1:{port}/v1") as agent:
@@ -123,7 +123,7 @@ NO_ANSWERS = pytest.mark.parametrize(
 
 
 @NO_ANSWERS
-async def test_what_is_no_whole_answer_is_a_bad_response(harness: AgentHarness, step: Step) -> None:
+async def test_incomplete_or_malformed_answer_is_bad_response(harness: AgentHarness, step: Step) -> None:
     """It is not taken for an answer, and nothing else is said in its place."""
     outcome = await harness.run_turn(step, says("Never said."))
 
@@ -132,7 +132,9 @@ async def test_what_is_no_whole_answer_is_a_bad_response(harness: AgentHarness, 
 
 
 @NO_ANSWERS
-async def test_what_is_no_whole_answer_has_no_consequences(direct_harness: AgentHarness, step: Step) -> None:
+async def test_incomplete_or_malformed_answer_is_not_retried_and_calls_no_tool(
+    direct_harness: AgentHarness, step: Step
+) -> None:
     """It is not asked for again, and no tool is called because of it."""
     await direct_harness.run_turn(step, says("Never said."))
 
@@ -140,7 +142,7 @@ async def test_what_is_no_whole_answer_has_no_consequences(direct_harness: Agent
     assert direct_harness.tools.calls == []
 
 
-async def test_an_answer_that_breaks_after_its_beginning_was_told_is_a_bad_response(harness: AgentHarness) -> None:
+async def test_disconnect_after_streamed_text_is_bad_response(harness: AgentHarness) -> None:
     breaks = Event()
     harness.model.script += [says("Half ", "an ").broken().held(breaks), says("Never said.")]
     told = aiter(harness.agent.run(harness.agent_run()))
@@ -151,20 +153,20 @@ async def test_an_answer_that_breaks_after_its_beginning_was_told_is_a_bad_respo
         assert [event async for event in told] == [TextDelta("an ")]
 
 
-async def test_a_stream_that_breaks_is_not_asked_for_again(direct_harness: AgentHarness) -> None:
+async def test_disconnect_during_an_answer_is_not_retried(direct_harness: AgentHarness) -> None:
     outcome = await direct_harness.run_turn(says("Half an ").broken(), says("Never said."))
 
     assert isinstance(outcome.failure, ModelBadResponse)
     assert len(direct_harness.model.requests) == 1
 
 
-async def test_an_error_in_the_stream_makes_the_model_unavailable(harness: AgentHarness) -> None:
+async def test_error_event_in_the_stream_is_model_unavailable(harness: AgentHarness) -> None:
     outcome = await harness.run_turn(*[ERROR_EVENT] * 2)
 
     assert isinstance(outcome.failure, ModelUnavailable)
 
 
-async def test_what_was_said_and_spent_before_a_failure_has_been_told(harness: AgentHarness) -> None:
+async def test_text_and_usage_before_a_failure_are_published(harness: AgentHarness) -> None:
     outcome = await harness.run_turn(calls(("note", '{"text":"milk"}'), saying=("One moment.",)), says("Hal").cut())
 
     assert isinstance(outcome.failure, ModelBadResponse)
@@ -173,14 +175,14 @@ async def test_what_was_said_and_spent_before_a_failure_has_been_told(harness: A
     assert [call.name for call in harness.tools.calls] == ["note"]
 
 
-async def test_a_failed_turn_leaves_the_agent_fit_for_the_next(harness: AgentHarness) -> None:
+async def test_agent_works_after_failed_turns(harness: AgentHarness) -> None:
     for broken in (HTML, says("Hal").cut(), fails(403)):
         assert isinstance((await harness.run_turn(broken)).failure, TurnFailed)
 
     assert (await harness.run_turn(says("Hello."))).text == "Hello."
 
 
-async def test_turns_side_by_side_do_not_mix(harness: AgentHarness) -> None:
+async def test_concurrent_turns_are_independent(harness: AgentHarness) -> None:
     """One turn is held in the middle of its answer while another begins and ends."""
     rest = Event()
     harness.model.script.append(says("slow", "ly").held(rest))

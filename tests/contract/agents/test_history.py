@@ -28,7 +28,7 @@ def shown(call: ToolCall, arguments: str, result: str) -> list[tuple[str, ...]]:
     return [("call", str(call.id), "note", arguments), ("result", str(call.id), result)]
 
 
-async def test_earlier_turns_are_shown_with_their_calls_and_results(harness: AgentHarness) -> None:
+async def test_history_contains_tool_calls_and_results_in_order(harness: AgentHarness) -> None:
     first = a_call(b'{"text":"tea"}', b'{"noted":"tea"}')
     second = a_call(b'{"text":""}', b'{"code":"invalid","detail":"text: is empty"}', is_error=True)
     history = [
@@ -50,7 +50,7 @@ async def test_earlier_turns_are_shown_with_their_calls_and_results(harness: Age
     ]
 
 
-async def test_a_call_that_a_broken_turn_left_open_is_shown_without_a_result(harness: AgentHarness) -> None:
+async def test_history_shows_unfinished_tool_call_without_result(harness: AgentHarness) -> None:
     unfinished, unknown = a_call(b"{}", b"null"), a_call(b"", b"")
     history = [PastTurn("Note tea.", [unfinished, unknown], None)]
     await harness.run_turn(says("Hm."), agent_run=harness.agent_run("And?", history=history))
@@ -64,7 +64,7 @@ async def test_a_call_that_a_broken_turn_left_open_is_shown_without_a_result(har
     ]
 
 
-async def test_calls_without_a_result_stay_beside_those_that_have_one(harness: AgentHarness) -> None:
+async def test_history_keeps_calls_with_and_without_result_together(harness: AgentHarness) -> None:
     """Whether their turn was answered or broke off."""
     kept = a_call(b'{"text":"tea"}', b'{"noted":"tea"}')
     lost, last = (a_call(b'{"text":"milk"}', bytes(NO_RESULT), is_error=True) for _ in range(2))
@@ -87,7 +87,7 @@ async def test_calls_without_a_result_stay_beside_those_that_have_one(harness: A
     ]
 
 
-async def test_several_calls_that_a_turn_was_waiting_for_when_it_broke_are_all_shown(harness: AgentHarness) -> None:
+async def test_history_shows_all_unfinished_tool_calls_of_a_turn(harness: AgentHarness) -> None:
     """And the turn that sees them can call the tool anew."""
     lost = [a_call(b'{"text":"%d"}' % number, bytes(NO_RESULT), is_error=True) for number in range(4)]
     history = [PastTurn("Note all four.", lost, None)]
@@ -100,7 +100,7 @@ async def test_several_calls_that_a_turn_was_waiting_for_when_it_broke_are_all_s
     assert [request.name for request in outcome.requests] == ["note"]
 
 
-async def test_history_is_repeated_in_each_step_of_a_turn_and_nothing_is_kept_between_turns(
+async def test_history_of_one_turn_is_not_kept_for_the_next(
     harness: AgentHarness,
 ) -> None:
     history = [PastTurn("One.", [], "Two.")]
@@ -110,7 +110,7 @@ async def test_history_is_repeated_in_each_step_of_a_turn_and_nothing_is_kept_be
     assert harness.model.requests[1].conversation == [("system", "You keep notes."), ("user", "Hi.")]
 
 
-async def test_the_models_server_is_asked_to_keep_nothing(direct_harness: AgentHarness) -> None:
+async def test_model_server_is_told_to_store_nothing(direct_harness: AgentHarness) -> None:
     await direct_harness.run_turn(says("Hello."))
 
     assert direct_harness.model.requests[0].body["store"] is False

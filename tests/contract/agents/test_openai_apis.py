@@ -61,7 +61,7 @@ def chunk(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
     return {"id": "c", "object": "chat.completion.chunk", "created": 0, "model": "fake", "choices": choices}
 
 
-async def test_a_refusal_is_what_the_model_answers(responses: AgentHarness, chat: AgentHarness) -> None:
+async def test_refusal_of_the_model_is_the_answer(responses: AgentHarness, chat: AgentHarness) -> None:
     at = {"item_id": "m", "output_index": 0, "content_index": 0}
     delta = {"type": "response.refusal.delta", **at, "delta": "I will not."}
     said = await responses.run_turn(
@@ -72,14 +72,14 @@ async def test_a_refusal_is_what_the_model_answers(responses: AgentHarness, chat
     assert (said.text, said.failure) == (chatted.text, chatted.failure) == ("I will not.", None)
 
 
-async def test_text_that_came_without_deltas_is_not_lost(responses: AgentHarness) -> None:
+async def test_text_without_deltas_is_published(responses: AgentHarness) -> None:
     part = {"type": "output_text", "text": "All at once.", "annotations": []}
     outcome = await responses.run_turn(stream(ended("completed", output=[message(part)])))
 
     assert outcome.text == "All at once."
 
 
-async def test_the_last_piece_says_so_if_the_end_of_the_answer_came_with_it(responses: AgentHarness) -> None:
+async def test_text_that_arrives_with_the_end_is_one_delta_marked_last(responses: AgentHarness) -> None:
     """It is one piece then, however many deltas it came in: whoever listens can write it down with the end."""
     text = {"type": "output_text", "text": "Hello there.", "annotations": []}
     end = ended("completed", output=[message(text)])
@@ -89,7 +89,7 @@ async def test_the_last_piece_says_so_if_the_end_of_the_answer_came_with_it(resp
     assert said.events == late.events == [TextDelta("Hello there.", is_last=True), Usage(1, 4, 2)]
 
 
-async def test_no_piece_is_the_last_while_a_tool_is_called(responses: AgentHarness) -> None:
+async def test_no_delta_is_marked_last_before_a_tool_call(responses: AgentHarness) -> None:
     text = {"type": "output_text", "text": "Let me see.", "annotations": []}
     call = {"type": "function_call", "call_id": "c", "name": "note", "arguments": '{"text":"milk"}'}
     last = {"type": "output_text", "text": "Noted.", "annotations": []}
@@ -105,7 +105,7 @@ async def test_no_piece_is_the_last_while_a_tool_is_called(responses: AgentHarne
     ]
 
 
-async def test_what_came_with_a_failure_has_been_told(responses: AgentHarness) -> None:
+async def test_text_that_arrives_with_a_failure_is_published(responses: AgentHarness) -> None:
     outcome = await responses.run_turn(stream(said_in("Once "), said_in("upon"), ended("incomplete")))
 
     assert isinstance(outcome.failure, ModelBadResponse)
@@ -120,7 +120,7 @@ async def test_what_came_with_a_failure_has_been_told(responses: AgentHarness) -
         (ended("incomplete", incomplete_details={"reason": "max_output_tokens"}), ModelBadResponse),
     ],
 )
-async def test_an_answer_that_the_server_gives_up_fails_and_is_paid_for(
+async def test_answer_that_the_server_ends_with_an_error_fails_and_counts_usage(
     responses: AgentHarness, last: dict[str, Any], failure: type[TurnFailed]
 ) -> None:
     outcome = await responses.run_turn(stream(last))
@@ -129,19 +129,19 @@ async def test_an_answer_that_the_server_gives_up_fails_and_is_paid_for(
     assert outcome.usage == Usage(1, 4, 2)
 
 
-async def test_an_answer_cut_off_by_its_length_is_none(chat: AgentHarness) -> None:
+async def test_truncated_answer_is_bad_response(chat: AgentHarness) -> None:
     outcome = await chat.run_turn(stream(chunk({"role": "assistant", "content": "Once upon"}), chunk({}, "length")))
 
     assert isinstance(outcome.failure, ModelBadResponse), outcome
 
 
-async def test_a_server_that_counts_nothing_still_answers(chat: AgentHarness) -> None:
+async def test_answer_without_usage_counts_one_request(chat: AgentHarness) -> None:
     outcome = await chat.run_turn(stream(chunk({"role": "assistant", "content": "Hello."}), chunk({}, "stop")))
 
     assert (outcome.text, outcome.usage) == ("Hello.", Usage(1))
 
 
-async def test_streams_are_asked_for_as_they_are(responses: AgentHarness, chat: AgentHarness) -> None:
+async def test_request_demands_an_uncompressed_stream(responses: AgentHarness, chat: AgentHarness) -> None:
     """The end of a compressed stream could not be seen."""
     part = {"type": "output_text", "text": "Hello.", "annotations": []}
     await responses.run_turn(stream(ended("completed", output=[message(part)])))

@@ -45,14 +45,14 @@ _connections: list[Any] = []
 sys.addaudithook(lambda event, arguments: _connections.append(arguments[1]) if event == "socket.connect" else None)
 
 
-async def test_a_turn_connects_to_the_configured_server_alone(direct_harness: AgentHarness) -> None:
+async def test_turn_connects_only_to_the_configured_server(direct_harness: AgentHarness) -> None:
     _connections.clear()
     await direct_harness.run_turn(calls(("note", '{"text":"milk"}')), says("Noted."))
 
     assert {f"http://{host}:{port}/v1" for host, port, *_ in _connections} == {direct_harness.model.base_url}
 
 
-async def test_nothing_is_traced(harness: AgentHarness, listener: RecordingTraceProcessor) -> None:
+async def test_sdk_tracing_is_disabled(harness: AgentHarness, listener: RecordingTraceProcessor) -> None:
     await harness.run_turn(calls(("note", '{"text":"milk"}')), calls(("fail", "{}")), says("Noted."))
 
     assert len(harness.model.requests) == 3

@@ -26,7 +26,7 @@ async def say(harness: AgentHarness, message: str) -> RecordedTurn:
     return await harness.run_turn(agent_run=harness.agent_run(message))
 
 
-async def test_each_line_becomes_a_call_in_order_and_the_answer_has_the_results(harness: AgentHarness) -> None:
+async def test_lines_become_tool_calls_in_order_and_answer_has_the_results(harness: AgentHarness) -> None:
     outcome = await say(harness, 'Please:\n/note {"text": "milk"}\nand then\r\n/fail\n/note {"text":"te\u2028a"}  ')
 
     assert [(call.name, call.arguments) for call in harness.tools.calls] == [
@@ -41,14 +41,14 @@ async def test_each_line_becomes_a_call_in_order_and_the_answer_has_the_results(
     assert "Not on a Sunday." in results[1]
 
 
-async def test_one_step_makes_one_call(harness: AgentHarness) -> None:
+async def test_each_step_makes_one_call(harness: AgentHarness) -> None:
     outcome = await say(harness, "/note {}\n/note {}\n/note {}")
 
     assert outcome.usage == Usage(requests=4)
     assert len({call.meta["latchkey/callId"] for call in harness.tools.calls}) == 3
 
 
-async def test_arguments_go_as_they_are_and_the_answer_shows_what_came_of_it(harness: AgentHarness) -> None:
+async def test_arguments_that_are_not_json_are_reported_in_the_answer(harness: AgentHarness) -> None:
     outcome = await say(harness, "/note {not json")
 
     assert harness.tools.calls == []
@@ -56,7 +56,7 @@ async def test_arguments_go_as_they_are_and_the_answer_shows_what_came_of_it(har
     assert "nothing was done" in outcome.text
 
 
-async def test_a_tool_that_is_not_on_offer_is_answered_with_an_error(harness: AgentHarness) -> None:
+async def test_unknown_tool_is_reported_in_the_answer(harness: AgentHarness) -> None:
     outcome = await say(harness, '/launch {"at": "noon"}\n/note {}')
 
     assert "launch: Tool 'launch' not found." in outcome.text
@@ -66,9 +66,7 @@ async def test_a_tool_that_is_not_on_offer_is_answered_with_an_error(harness: Ag
 @pytest.mark.parametrize(
     "message", ["Add a task: milk", "note {}", " /note {}", "see /etc/passwd", "//note {}", "/ {}"]
 )
-async def test_any_other_message_is_answered_with_an_explanation_and_the_tools(
-    harness: AgentHarness, message: str
-) -> None:
+async def test_other_message_is_answered_with_usage_and_tools(harness: AgentHarness, message: str) -> None:
     outcome = await say(harness, message)
 
     assert harness.tools.calls == []
@@ -76,25 +74,25 @@ async def test_any_other_message_is_answered_with_an_explanation_and_the_tools(
     assert [f"- {tool.name}: {tool.description}" in outcome.text for tool in TOOLS] == [True, True, True]
 
 
-async def test_the_answer_comes_in_several_pieces(harness: AgentHarness) -> None:
+async def test_answer_is_streamed_in_several_deltas(harness: AgentHarness) -> None:
     assert len((await say(harness, "Hello")).pieces) > 5
 
 
-async def test_calls_of_earlier_turns_are_not_made_again(harness: AgentHarness) -> None:
+async def test_tool_calls_of_earlier_turns_are_not_repeated(harness: AgentHarness) -> None:
     history = [PastTurn('/note {"text": "tea"}', [], "[rehearsal] Done.")]
     await harness.run_turn(agent_run=harness.agent_run('/note {"text": "milk"}', history=history))
 
     assert [call.arguments for call in harness.tools.calls] == [{"text": "milk"}]
 
 
-async def test_it_obeys_the_same_limits_as_a_model(harness: AgentHarness) -> None:
+async def test_max_steps_limits_the_rehearsal_agent(harness: AgentHarness) -> None:
     outcome = await harness.run_turn(agent_run=harness.agent_run("/note {}\n" * 5, max_steps=3))
 
     assert isinstance(outcome.failure, MaxSteps)
     assert len(harness.tools.calls) == 3
 
 
-async def test_without_tools_to_reach_it_fails_as_any_agent_does(harness: AgentHarness) -> None:
+async def test_unreachable_tools_fail_the_turn(harness: AgentHarness) -> None:
     harness.tools.refuses = True
 
     assert isinstance((await say(harness, "Hello")).failure, ToolsUnavailable)

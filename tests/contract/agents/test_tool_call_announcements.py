@@ -49,7 +49,7 @@ async def others_to_work() -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_call_is_announced_as_it_then_arrives(harness: AgentHarness, adapter: Adapter) -> None:
+async def test_announced_call_equals_the_call_that_arrives(harness: AgentHarness, adapter: Adapter) -> None:
     """By the tool's own name, with the arguments and under the id that come with it."""
     outcome = await harness.run_turn(calls(("note", '{"due":null,"text":"ünï 🚀"}'), saying=("Well,",)), says("Noted."))
 
@@ -57,7 +57,7 @@ async def test_a_call_is_announced_as_it_then_arrives(harness: AgentHarness, ada
     assert [(name, given) for _, name, given in announced(outcome)] == [("note", {"due": None, "text": "ünï 🚀"})]
 
 
-async def test_it_is_announced_while_the_tool_has_not_answered_yet(harness: AgentHarness) -> None:
+async def test_call_is_announced_before_the_tool_returns(harness: AgentHarness) -> None:
     """And after what was said before."""
     harness.tools.held_until = Event()
     harness.model.script += [calls(NOTE, saying=("Well,",)), says("Noted.")]
@@ -74,7 +74,7 @@ async def test_it_is_announced_while_the_tool_has_not_answered_yet(harness: Agen
     assert "".join(rest).strip() == "Noted."
 
 
-async def test_the_tool_is_reached_only_once_whoever_listens_has_come_back_for_more(
+async def test_tool_is_called_only_after_consumer_has_processed_the_request(
     direct_harness: AgentHarness,
 ) -> None:
     """Who listens has written it down by then."""
@@ -90,7 +90,7 @@ async def test_the_tool_is_reached_only_once_whoever_listens_has_come_back_for_m
     assert rest == ["Noted."]
 
 
-async def test_a_calls_return_is_told_once_it_has_answered_and_before_the_model_goes_on(harness: AgentHarness) -> None:
+async def test_return_event_comes_after_the_result_and_before_the_next_text(harness: AgentHarness) -> None:
     """Also of one that failed."""
     outcome = await harness.run_turn(calls(NOTE, ("fail", "{}")), calls(NOTE, saying=("Again:",)), says("Noted."))
     told = [event for event in outcome.events if not isinstance(event, Usage)]
@@ -103,7 +103,7 @@ async def test_a_calls_return_is_told_once_it_has_answered_and_before_the_model_
     assert told.index(ToolReturned(third)) > told.index(TextDelta("Again:"))
 
 
-async def test_a_call_that_is_still_at_work_has_not_returned(harness: AgentHarness) -> None:
+async def test_running_call_has_no_return_event(harness: AgentHarness) -> None:
     harness.tools.held_until = Event()
     harness.model.script += [calls(NOTE), says("Noted.")]
     turn = harness.agent.run(harness.agent_run())
@@ -118,14 +118,14 @@ async def test_a_call_that_is_still_at_work_has_not_returned(harness: AgentHarne
     assert rest.count(ToolReturned(request.call_id)) == 1
 
 
-async def test_a_call_whose_effect_is_unknown_never_returns(harness: AgentHarness) -> None:
+async def test_call_with_unknown_effect_has_no_return_event(harness: AgentHarness) -> None:
     outcome = await harness.run_turn(calls(("crash", "{}")), says("Never said."))
 
     assert len(outcome.requests) == 1
     assert not [event for event in outcome.events if isinstance(event, ToolReturned)]
 
 
-async def test_each_call_of_an_answer_is_announced_once_and_in_order(harness: AgentHarness, adapter: Adapter) -> None:
+async def test_several_calls_are_announced_once_each_in_order(harness: AgentHarness, adapter: Adapter) -> None:
     asked = [("note", json.dumps({"text": str(number)})) for number in range(4)]
     outcome = await harness.run_turn(calls(*asked), calls(NOTE), says("All noted."))
 
@@ -134,9 +134,7 @@ async def test_each_call_of_an_answer_is_announced_once_and_in_order(harness: Ag
     assert len({call_id for call_id, *_ in announced(outcome)}) == 5
 
 
-async def test_a_call_with_arguments_that_its_tool_refuses_is_announced_if_it_is_made(
-    harness: AgentHarness, adapter: Adapter
-) -> None:
+async def test_call_that_its_tool_refuses_is_announced_if_it_is_made(harness: AgentHarness, adapter: Adapter) -> None:
     outcome = await harness.run_turn(calls(("note", '{"wrong":[1]}')), calls(("fail", "{}")), says("I give up."))
 
     assert outcome.text == "I give up."
@@ -148,7 +146,7 @@ async def test_a_call_with_arguments_that_its_tool_refuses_is_announced_if_it_is
     [("drop_database", "{}"), ("mcp__latchkey__note", "{}"), ("note", '{"text": "mi')],
     ids=["a tool that the model invents", "a name that is not the tool's own", "arguments that are no JSON"],
 )
-async def test_a_call_that_is_never_made_is_not_announced(harness: AgentHarness, asked: tuple[str, str]) -> None:
+async def test_call_that_is_not_made_is_not_announced(harness: AgentHarness, asked: tuple[str, str]) -> None:
     outcome = await harness.run_turn(calls(asked), says("I give up."))
 
     assert outcome.text == "I give up."
@@ -156,7 +154,9 @@ async def test_a_call_that_is_never_made_is_not_announced(harness: AgentHarness,
 
 
 @pytest.mark.parametrize("arguments", ["[1]", '"milk"', "null", "7"])
-async def test_arguments_that_are_no_object_are_not_announced(direct_harness: AgentHarness, arguments: str) -> None:
+async def test_call_with_arguments_that_are_not_an_object_is_not_announced(
+    direct_harness: AgentHarness, arguments: str
+) -> None:
     outcome = await direct_harness.run_turn(calls(("note", arguments)), says("I give up."))
 
     assert outcome.text == "I give up."
@@ -164,7 +164,7 @@ async def test_arguments_that_are_no_object_are_not_announced(direct_harness: Ag
 
 
 @pytest.mark.parametrize("call_id", ["", "x" * 300, "a\0b", "half \ud800"], ids=["empty", "long", "NUL", "surrogate"])
-async def test_an_id_that_no_call_can_be_kept_under_is_not_announced(
+async def test_call_with_an_id_that_cannot_be_stored_is_not_announced(
     harness: AgentHarness, adapter: Adapter, call_id: str
 ) -> None:
     """What comes of it is an answer, or a model that is to blame."""
@@ -174,7 +174,7 @@ async def test_an_id_that_no_call_can_be_kept_under_is_not_announced(
     assert outcome.text == "Noted." or isinstance(outcome.failure, ModelBadResponse), outcome.failure
 
 
-async def test_an_id_of_the_greatest_length_is_kept(harness: AgentHarness, adapter: Adapter) -> None:
+async def test_call_id_of_maximum_length_is_announced(harness: AgentHarness, adapter: Adapter) -> None:
     outcome = await harness.run_turn(under("x" * 255, calls(NOTE), adapter), says("Noted."))
 
     assert [call_id for call_id, *_ in announced(outcome)] == ["x" * 255]
@@ -189,7 +189,7 @@ async def test_an_id_of_the_greatest_length_is_kept(harness: AgentHarness, adapt
         pytest.param('{"text":"a\\u0000b"}', {"text": "a\0b"}, id="NUL"),
     ],
 )
-async def test_what_no_database_can_keep_is_announced_as_what_comes_nearest(
+async def test_arguments_that_cannot_be_stored_are_announced_as_nearest_json(
     direct_harness: AgentHarness, arguments: str, told: object
 ) -> None:
     """The tool is asked, and says what is wrong with it; the turn goes on."""
@@ -208,9 +208,7 @@ HOPELESS = {
 
 
 @pytest.mark.parametrize("arguments", HOPELESS.values(), ids=HOPELESS)
-async def test_arguments_that_no_call_can_carry_are_the_models_mistake(
-    direct_harness: AgentHarness, arguments: str
-) -> None:
+async def test_arguments_that_cannot_be_encoded_are_bad_response(direct_harness: AgentHarness, arguments: str) -> None:
     """No tool is asked: the turn ends as a bad answer does, and not as a bug of ours."""
     outcome = await direct_harness.run_turn(calls(("note", arguments)), says("Never said."))
 
@@ -218,7 +216,7 @@ async def test_arguments_that_no_call_can_carry_are_the_models_mistake(
     assert (outcome.requests, direct_harness.tools.calls) == ([], [])
 
 
-async def test_a_turn_that_is_closed_before_the_request_is_heard_never_reaches_the_tool(
+async def test_turn_closed_before_request_is_processed_calls_no_tool(
     direct_harness: AgentHarness,
 ) -> None:
     before = asyncio.all_tasks()
@@ -237,7 +235,7 @@ async def test_a_turn_that_is_closed_before_the_request_is_heard_never_reaches_t
     assert len(direct_harness.model.requests) == 1
 
 
-async def test_a_turn_that_is_cancelled_while_its_request_is_written_down_ends_as_cancelled(
+async def test_turn_cancelled_while_request_is_stored_ends_cancelled(
     harness: AgentHarness,
 ) -> None:
     """As a listener does that waits for a database."""

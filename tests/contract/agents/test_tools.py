@@ -11,7 +11,7 @@ from tests.fakes.model_script import calls, says
 from tests.fakes.tool_server import TOOLS
 
 
-async def test_the_model_is_offered_exactly_the_tools_that_are_listed(harness: AgentHarness) -> None:
+async def test_model_request_has_exactly_the_listed_tools(harness: AgentHarness) -> None:
     """Name, description and schema, over more than one page of the listing."""
     await harness.run_turn(says("Hello."))
 
@@ -20,13 +20,13 @@ async def test_the_model_is_offered_exactly_the_tools_that_are_listed(harness: A
     assert {tool[0]: tool for tool in harness.model.requests[0].tools} == listed
 
 
-async def test_the_tools_are_offered_in_the_order_of_the_listing(direct_harness: AgentHarness) -> None:
+async def test_tools_keep_the_order_of_the_listing(direct_harness: AgentHarness) -> None:
     await direct_harness.run_turn(says("Hello."))
 
     assert [name for name, *_ in direct_harness.model.requests[0].tools] == [tool.name for tool in TOOLS]
 
 
-async def test_what_is_offered_is_listed_anew_for_each_turn(harness: AgentHarness) -> None:
+async def test_tools_are_listed_again_for_each_turn(harness: AgentHarness) -> None:
     await harness.run_turn(says("Hello."))
     harness.tools.tools = TOOLS[:1]
     await harness.run_turn(says("Hello again."))
@@ -34,14 +34,14 @@ async def test_what_is_offered_is_listed_anew_for_each_turn(harness: AgentHarnes
     assert [len(request.tools) for request in harness.model.requests] == [3, 1]
 
 
-async def test_without_any_grant_the_model_is_offered_nothing(harness: AgentHarness) -> None:
+async def test_model_request_without_grants_has_no_tools(harness: AgentHarness) -> None:
     harness.tools.tools = ()
 
     assert (await harness.run_turn(says("Hello."))).text == "Hello."
     assert harness.model.requests[0].tools == []
 
 
-async def test_the_token_reaches_the_tools_and_never_the_model(harness: AgentHarness, adapter: Adapter) -> None:
+async def test_context_token_is_sent_to_tools_and_never_to_the_model(harness: AgentHarness, adapter: Adapter) -> None:
     header, key = adapter.key_header
     await harness.run_turn(calls(("note", '{"text":"milk"}')), says("Noted."))
 
@@ -51,9 +51,7 @@ async def test_the_token_reaches_the_tools_and_never_the_model(harness: AgentHar
         assert request.headers[header] == key
 
 
-async def test_a_call_arrives_with_its_arguments_and_the_models_id_for_it(
-    harness: AgentHarness, adapter: Adapter
-) -> None:
+async def test_call_arrives_with_arguments_and_call_id_of_the_model(harness: AgentHarness, adapter: Adapter) -> None:
     await harness.run_turn(calls(("note", '{"text":"ünï \\ud83d\\ude80","due":null}')), says("Noted."))
 
     (call,) = harness.tools.calls
@@ -62,13 +60,13 @@ async def test_a_call_arrives_with_its_arguments_and_the_models_id_for_it(
     assert call.meta[adapter.call_id] == asked[1]
 
 
-async def test_the_result_goes_back_to_the_model_as_it_was(harness: AgentHarness) -> None:
+async def test_tool_result_reaches_the_model_unchanged(harness: AgentHarness) -> None:
     await harness.run_turn(calls(("note", '{"text":"milk"}')), says("Noted."))
 
     assert [json.loads(result) for result in harness.model.requests[1].results] == [{"noted": "milk"}]
 
 
-async def test_calls_of_one_answer_are_made_in_their_order_each_under_its_own_id(
+async def test_calls_of_one_answer_are_made_in_order_and_never_concurrent(
     harness: AgentHarness, adapter: Adapter
 ) -> None:
     asked = [("note", json.dumps({"text": str(number)})) for number in range(4)]
@@ -80,7 +78,7 @@ async def test_calls_of_one_answer_are_made_in_their_order_each_under_its_own_id
     assert harness.tools.max_active_calls == 1
 
 
-async def test_a_tool_error_is_shown_to_the_model_which_can_mend_it(harness: AgentHarness) -> None:
+async def test_tool_error_is_sent_to_the_model(harness: AgentHarness) -> None:
     outcome = await harness.run_turn(calls(("fail", "{}")), calls(("note", '{"text":"milk"}')), says("Mended."))
 
     assert outcome.text == "Mended."
@@ -88,7 +86,7 @@ async def test_a_tool_error_is_shown_to_the_model_which_can_mend_it(harness: Age
     assert [call.name for call in harness.tools.calls] == ["fail", "note"]
 
 
-async def test_arguments_that_are_no_json_are_shown_to_the_model_and_reach_no_tool(harness: AgentHarness) -> None:
+async def test_arguments_that_are_not_json_are_reported_to_the_model_and_call_no_tool(harness: AgentHarness) -> None:
     outcome = await harness.run_turn(calls(("note", '{"text": "mi')), says("I give up."))
 
     assert outcome.text == "I give up."
@@ -96,7 +94,7 @@ async def test_arguments_that_are_no_json_are_shown_to_the_model_and_reach_no_to
     assert harness.tools.calls == []
 
 
-async def test_arguments_that_are_no_object_reach_no_tool_either(direct_harness: AgentHarness) -> None:
+async def test_arguments_that_are_not_an_object_call_no_tool(direct_harness: AgentHarness) -> None:
     """The model is told that nothing was done."""
     script = calls(("note", '{"text": "mi')), calls(("note", "[1]")), says("I give up.")
     outcome = await direct_harness.run_turn(*script)
@@ -106,7 +104,7 @@ async def test_arguments_that_are_no_object_reach_no_tool_either(direct_harness:
     assert direct_harness.tools.calls == []
 
 
-async def test_a_tool_that_the_model_invents_is_an_error_that_it_sees(harness: AgentHarness) -> None:
+async def test_unknown_tool_is_reported_to_the_model(harness: AgentHarness) -> None:
     outcome = await harness.run_turn(calls(("drop_database", "{}")), says("There is no such tool."))
 
     assert outcome.text == "There is no such tool."
@@ -114,7 +112,7 @@ async def test_a_tool_that_the_model_invents_is_an_error_that_it_sees(harness: A
     assert harness.tools.calls == []
 
 
-async def test_a_model_that_never_stops_calling_is_stopped(harness: AgentHarness) -> None:
+async def test_max_steps_limits_a_model_that_calls_tools_endlessly(harness: AgentHarness) -> None:
     script = [calls(("note", '{"text":"again"}'))] * 5
     outcome = await harness.run_turn(*script, agent_run=harness.agent_run(max_steps=3))
 
@@ -123,7 +121,7 @@ async def test_a_model_that_never_stops_calling_is_stopped(harness: AgentHarness
     assert outcome.usage == Usage(3, 30, 15)
 
 
-async def test_a_token_that_opens_nothing_ends_the_turn_before_the_model_is_asked(harness: AgentHarness) -> None:
+async def test_rejected_context_token_fails_the_turn_before_any_model_request(harness: AgentHarness) -> None:
     harness.tools.refuses = True
     outcome = await harness.run_turn(says("Never said."))
 
@@ -132,7 +130,7 @@ async def test_a_token_that_opens_nothing_ends_the_turn_before_the_model_is_aske
     assert "lk_" not in outcome.failure.detail
 
 
-async def test_a_call_whose_effect_is_unknown_ends_the_turn(harness: AgentHarness) -> None:
+async def test_call_with_unknown_effect_fails_the_turn(harness: AgentHarness) -> None:
     """It may have been carried out: it is not tried again, and nothing that the model makes of it is told."""
     outcome = await harness.run_turn(calls(("crash", "{}")), says("Never said."))
 
@@ -143,13 +141,13 @@ async def test_a_call_whose_effect_is_unknown_ends_the_turn(harness: AgentHarnes
     assert "secret-of-the-house" not in outcome.failure.detail
 
 
-async def test_the_model_does_not_hear_of_a_call_whose_effect_is_unknown(direct_harness: AgentHarness) -> None:
+async def test_call_with_unknown_effect_is_not_reported_to_the_model(direct_harness: AgentHarness) -> None:
     await direct_harness.run_turn(calls(("crash", "{}")), says("Never said."))
 
     assert len(direct_harness.model.requests) == 1
 
 
-async def test_tools_that_are_lost_while_one_works_end_the_turn(harness: AgentHarness) -> None:
+async def test_disconnect_of_tools_during_a_call_fails_the_turn(harness: AgentHarness) -> None:
     harness.tools.held_until = Event()
     turn = asyncio.ensure_future(
         harness.run_turn(calls(("note", '{"text":"milk"}'), saying=("Well,",)), says("Never said."))
@@ -163,7 +161,7 @@ async def test_tools_that_are_lost_while_one_works_end_the_turn(harness: AgentHa
     assert len(harness.tools.calls) == 1
 
 
-async def test_the_connection_to_the_tools_is_closed_with_the_turn(harness: AgentHarness) -> None:
+async def test_connection_to_tools_is_closed_with_the_turn(harness: AgentHarness) -> None:
     await harness.run_turn(calls(("note", '{"text":"milk"}')), says("Noted."))
     await harness.run_turn(calls(("crash", "{}")))
 

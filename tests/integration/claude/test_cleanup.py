@@ -42,14 +42,14 @@ async def until(condition: Callable[[], object]) -> None:
         pytest.param([calls(("crash", "{}"))], id="a lost tool"),
     ],
 )
-async def test_nothing_is_left_of_a_turn_that_ended(harness: ClaudeHarness, script: list[Step]) -> None:
+async def test_finished_turn_leaves_no_process_and_no_files(harness: ClaudeHarness, script: list[Step]) -> None:
     await harness.run_turn(*script)
 
     assert harness.processes == []
     assert harness.workspaces == []
 
 
-async def test_nothing_is_left_of_a_turn_that_was_closed_in_the_middle(harness: ClaudeHarness) -> None:
+async def test_closed_turn_leaves_no_process_and_no_files(harness: ClaudeHarness) -> None:
     harness.model.script.append(says("One, ", "two").held(Event()))
     turn = harness.agent.run(harness.agent_run())
     assert await anext(turn) == TextDelta("One, ")
@@ -62,7 +62,7 @@ async def test_nothing_is_left_of_a_turn_that_was_closed_in_the_middle(harness: 
 
 
 @pytest.mark.parametrize("moment", ["home", "process", "question"])
-async def test_nothing_is_left_of_a_turn_that_was_cancelled(harness: ClaudeHarness, moment: str) -> None:
+async def test_cancelled_turn_leaves_no_process_and_no_files(harness: ClaudeHarness, moment: str) -> None:
     """Early on: when its folder is there, when its process is, and when the model has been asked."""
     signs = {
         "home": lambda: harness.roots,
@@ -80,7 +80,7 @@ async def test_nothing_is_left_of_a_turn_that_was_cancelled(harness: ClaudeHarne
     assert harness.workspaces == []
 
 
-async def test_closing_the_agent_ends_what_runs(harness: ClaudeHarness) -> None:
+async def test_aclose_of_the_agent_cancels_running_turns(harness: ClaudeHarness) -> None:
     harness.model.script += [says("One, ").held(Event()), says("One, ").held(Event())]
     turns = [asyncio.ensure_future(harness.run_turn()) for _ in range(2)]
     await until(lambda: len(harness.model.requests) == 2)
@@ -93,7 +93,7 @@ async def test_closing_the_agent_ends_what_runs(harness: ClaudeHarness) -> None:
     assert all(turn.cancelled() for turn in turns)
 
 
-async def test_a_process_that_will_not_end_is_made_to_with_all_that_it_started(folder: Path, tmp_path: Path) -> None:
+async def test_process_that_ignores_sigterm_is_killed_with_its_children(folder: Path, tmp_path: Path) -> None:
     async with claude_harness(folder, path=fake_cli(tmp_path, STUBBORN)) as harness:
         turn = asyncio.ensure_future(harness.run_turn())
         await until(lambda: list(folder.rglob("ready")))
@@ -106,7 +106,7 @@ async def test_a_process_that_will_not_end_is_made_to_with_all_that_it_started(f
         assert harness.workspaces == []
 
 
-async def test_what_a_killed_service_leaves_is_swept_and_what_a_living_one_has_is_not(harness: ClaudeHarness) -> None:
+async def test_remove_stale_removes_workspaces_of_killed_services_only(harness: ClaudeHarness) -> None:
     await harness.run_turn(says("Hello."))
     (ours,) = harness.roots
     harness.model.script.append(says("One, ").held(Event()))
@@ -134,7 +134,7 @@ async def test_what_a_killed_service_leaves_is_swept_and_what_a_living_one_has_i
     assert (await harness.run_turn(says("Still here."))).text == "Still here."
 
 
-def test_a_sweep_touches_nothing_that_is_not_plainly_ours(folder: Path, tmp_path: Path) -> None:
+def test_remove_stale_leaves_foreign_files_alone(folder: Path, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.mkdir(mode=0o700)
     (folder / "latchkey-claude-link").symlink_to(precious)
@@ -147,7 +147,7 @@ def test_a_sweep_touches_nothing_that_is_not_plainly_ours(folder: Path, tmp_path
     assert len(list(folder.iterdir())) == 4
 
 
-def test_a_house_is_in_use_until_it_is_closed(folder: Path) -> None:
+def test_workspace_root_is_locked_until_it_is_closed(folder: Path) -> None:
     root = WorkspaceRoot(folder)
     with root.workspace() as workspace:
         remove_stale(folder)
@@ -157,7 +157,7 @@ def test_a_house_is_in_use_until_it_is_closed(folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-async def test_the_signal_that_ends_it_is_one_that_it_can_hear(folder: Path, tmp_path: Path) -> None:
+async def test_process_receives_sigterm_before_sigkill(folder: Path, tmp_path: Path) -> None:
     heard = tmp_path / "heard"
     listener = f"""
 import os, signal, time

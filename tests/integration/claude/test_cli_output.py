@@ -18,7 +18,7 @@ def altered(answer: Answer, alter: Callable[[bytes], bytes]) -> Reply:
     return Reply(200, alter(b"".join([*said, *end])), "text/event-stream")
 
 
-async def test_an_answer_that_was_not_streamed_is_told_all_the_same(harness: ClaudeHarness) -> None:
+async def test_answer_without_streaming_is_published(harness: ClaudeHarness) -> None:
     """A server that knows no such stream is asked for the answer in one piece."""
     outcome = await harness.run_turn(
         fails(404),
@@ -33,14 +33,14 @@ async def test_an_answer_that_was_not_streamed_is_told_all_the_same(harness: Cla
     assert outcome.failure is None
 
 
-async def test_what_the_models_cache_held_is_counted_as_input(harness: ClaudeHarness) -> None:
+async def test_cached_tokens_count_as_input_tokens(harness: ClaudeHarness) -> None:
     cached = b'"cache_creation_input_tokens": 20, "cache_read_input_tokens": 300, "input_tokens"'
     outcome = await harness.run_turn(altered(says("Hello."), lambda text: text.replace(b'"input_tokens"', cached)))
 
     assert outcome.usage == Usage(1, 330, 5)
 
 
-async def test_a_file_of_a_mebibyte_goes_through_as_it_is(harness: ClaudeHarness) -> None:
+async def test_arguments_of_one_mebibyte_arrive_unchanged(harness: ClaudeHarness) -> None:
     text = "# Über uns\n\n" + 'Zeile mit "Anführung" und 👩🏽‍🚀\n' * 32_000
     assert len(text.encode()) > 1024 * 1024
     outcome = await harness.run_turn(calls(("note", json.dumps({"text": text}))), says("Saved."))
@@ -49,7 +49,7 @@ async def test_a_file_of_a_mebibyte_goes_through_as_it_is(harness: ClaudeHarness
     assert harness.tools.calls[0].arguments == {"text": text}
 
 
-async def test_what_a_model_thinks_is_not_told(harness: ClaudeHarness) -> None:
+async def test_thinking_is_not_published(harness: ClaudeHarness) -> None:
     thought = (
         b'event: content_block_start\ndata: {"type": "content_block_start", "index": 0, "content_block": '
         b'{"type": "thinking", "thinking": "", "signature": ""}}\n\n'
@@ -67,7 +67,7 @@ async def test_what_a_model_thinks_is_not_told(harness: ClaudeHarness) -> None:
     assert outcome.text == "Hello."
 
 
-async def test_an_answer_cut_off_by_its_length_is_none_and_is_paid_for(harness: ClaudeHarness) -> None:
+async def test_truncated_answer_is_bad_response_and_counts_usage(harness: ClaudeHarness) -> None:
     cut_off = altered(says("Once upon"), lambda text: text.replace(b'"end_turn"', b'"max_tokens"'))
     outcome = await harness.run_turn(cut_off, says("Never said."))
 
@@ -76,7 +76,7 @@ async def test_an_answer_cut_off_by_its_length_is_none_and_is_paid_for(harness: 
     assert outcome.text == "Once upon"
 
 
-async def test_a_call_whose_arguments_are_not_all_there_is_not_made(harness: ClaudeHarness) -> None:
+async def test_call_with_incomplete_arguments_is_not_made(harness: ClaudeHarness) -> None:
     stop = b"event: content_block_stop"
     broken_off = altered(calls(("note", '{"text":"milk"}')), lambda text: text.partition(stop)[0])
     outcome = await harness.run_turn(broken_off, says("Never said."))
@@ -104,7 +104,7 @@ async def test_a_call_whose_arguments_are_not_all_there_is_not_made(harness: Cla
         ),
     ],
 )
-async def test_another_program_in_the_clis_place_is_no_success(
+async def test_program_that_is_not_the_cli_fails_the_turn(
     folder: Path, tmp_path: Path, program: str, failure: type[Failure]
 ) -> None:
     async with claude_harness(folder, path=fake_cli(tmp_path, program)) as harness:
@@ -116,7 +116,7 @@ async def test_another_program_in_the_clis_place_is_no_success(
         assert harness.workspaces == []
 
 
-async def test_no_program_at_all_names_the_setting_to_look_at(folder: Path, tmp_path: Path) -> None:
+async def test_missing_program_error_names_the_setting_to_check(folder: Path, tmp_path: Path) -> None:
     async with claude_harness(folder, path=tmp_path / "missing") as harness:
         outcome = await harness.run_turn()
 

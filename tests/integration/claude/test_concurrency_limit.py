@@ -20,7 +20,7 @@ async def harness(folder: Path) -> AsyncIterator[ClaudeHarness]:
         yield harness
 
 
-async def test_eight_turns_at_once_share_the_places_and_all_finish(harness: ClaudeHarness) -> None:
+async def test_concurrent_turns_share_the_process_slots_and_all_finish(harness: ClaudeHarness) -> None:
     rest = Event()
     harness.model.script += [says("Hel", "lo.").held(rest)] * 8
     turns = [asyncio.ensure_future(harness.run_turn()) for _ in range(8)]
@@ -40,7 +40,7 @@ async def test_eight_turns_at_once_share_the_places_and_all_finish(harness: Clau
     assert most == PLACES
 
 
-async def test_who_waits_for_a_place_and_leaves_starts_nothing(harness: ClaudeHarness) -> None:
+async def test_turn_cancelled_while_it_waits_for_a_slot_starts_no_process(harness: ClaudeHarness) -> None:
     harness.model.script += [says("Hel", "lo.").held(Event())] * 3
     turns = [asyncio.ensure_future(harness.run_turn()) for _ in range(3)]
     await until(lambda: len(harness.model.requests) == PLACES)
@@ -54,7 +54,7 @@ async def test_who_waits_for_a_place_and_leaves_starts_nothing(harness: ClaudeHa
     assert len(harness.model.requests) == PLACES
 
 
-async def test_a_place_is_free_again_however_a_turn_ends(harness: ClaudeHarness) -> None:
+async def test_process_slot_is_released_however_a_turn_ends(harness: ClaudeHarness) -> None:
     for _ in range(PLACES + 1):
         turn = harness.agent.run(harness.agent_run())
         harness.model.script.append(says("Hel", "lo.").held(Event()))

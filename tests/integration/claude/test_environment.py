@@ -42,7 +42,7 @@ def contents(*paths: Path) -> list[bytes]:
     return [path.read_bytes() for path in paths if path.is_file()]
 
 
-async def test_the_environment_is_a_short_list_of_allowed_names(
+async def test_environment_has_only_allowed_variables(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in (OURS | {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}).items():
@@ -69,7 +69,7 @@ async def test_the_environment_is_a_short_list_of_allowed_names(
     assert set(environment.values()) == {"1", "false"}
 
 
-async def test_no_secret_is_in_an_argument_or_a_file_and_nobody_else_may_look(folder: Path, tmp_path: Path) -> None:
+async def test_arguments_and_files_have_no_secret_and_files_are_private(folder: Path, tmp_path: Path) -> None:
     record = tmp_path / "record.json"
     async with claude_harness(folder, path=fake_cli(tmp_path, RECORDER % str(record))) as harness:
         await harness.run_turn(agent_run=harness.agent_run("A secret of mine."))
@@ -89,7 +89,7 @@ async def test_no_secret_is_in_an_argument_or_a_file_and_nobody_else_may_look(fo
     assert seen["group_of_its_own"]
 
 
-async def test_nothing_that_the_cli_itself_writes_holds_a_secret(harness: ClaudeHarness) -> None:
+async def test_files_written_by_the_cli_have_no_secret(harness: ClaudeHarness) -> None:
     """Looked at while it works, and after it has called upon everything that it was given."""
     harness.model.script.append(says("One, ", "two.").held(Event()))
     turn = harness.agent.run(harness.agent_run())
@@ -105,7 +105,7 @@ async def test_nothing_that_the_cli_itself_writes_holds_a_secret(harness: Claude
         assert API_KEY.encode() not in text
 
 
-async def test_the_tools_are_reached_with_the_token_of_the_turn_alone(harness: ClaudeHarness) -> None:
+async def test_tools_are_called_only_with_the_token_of_the_turn(harness: ClaudeHarness) -> None:
     await harness.run_turn(says("Hello."))
 
     assert harness.endpoint.authorizations == {f"Bearer {harness.secret.text}"}

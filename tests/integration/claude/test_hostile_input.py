@@ -41,9 +41,7 @@ def canary(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("text", TEXTS)
-async def test_a_hostile_message_reaches_the_model_as_the_text_that_it_is(
-    harness: ClaudeHarness, canary: Path, text: str
-) -> None:
+async def test_hostile_message_reaches_the_model_as_text(harness: ClaudeHarness, canary: Path, text: str) -> None:
     message = text.format(canary=canary)
     await harness.run_turn(says("Hm."), agent_run=harness.agent_run(message))
 
@@ -53,7 +51,7 @@ async def test_a_hostile_message_reaches_the_model_as_the_text_that_it_is(
     assert harness.secret.text not in request.raw.decode()
 
 
-async def test_so_does_a_hostile_past(harness: ClaudeHarness, canary: Path) -> None:
+async def test_hostile_history_reaches_the_model_as_text(harness: ClaudeHarness, canary: Path) -> None:
     messages = [text.format(canary=canary) for text in TEXTS]
     history = [PastTurn(message, [], message) for message in messages]
     await harness.run_turn(says("Hm."), agent_run=harness.agent_run("Well?", history=history))
@@ -64,7 +62,7 @@ async def test_so_does_a_hostile_past(harness: ClaudeHarness, canary: Path) -> N
     assert CANARY not in request.raw.decode()
 
 
-async def test_hostile_instructions_are_only_instructions(harness: ClaudeHarness, canary: Path) -> None:
+async def test_hostile_instructions_reach_the_model_as_text(harness: ClaudeHarness, canary: Path) -> None:
     instructions = "\n".join(text.format(canary=canary) for text in TEXTS)
     agent_run = msgspec.structs.replace(harness.agent_run(), instructions=instructions)
     await harness.run_turn(says("Hm."), agent_run=agent_run)
@@ -73,7 +71,7 @@ async def test_hostile_instructions_are_only_instructions(harness: ClaudeHarness
     assert CANARY not in harness.model.requests[0].raw.decode()
 
 
-async def test_the_clis_own_tools_are_none(harness: ClaudeHarness, canary: Path) -> None:
+async def test_built_in_tools_of_the_cli_are_not_available(harness: ClaudeHarness, canary: Path) -> None:
     asked = [own_call(tool, canary) for tool in ("Bash", "Read", "Write", "Task", "WebFetch", "Skill", "ToolSearch")]
     outcome = await harness.run_turn(*asked, says("No."))
 
@@ -90,7 +88,7 @@ def own_call(tool: str, canary: Path) -> Reply:
     return Reply(200, b"".join([*said, *end]).replace(f"{SERVER}{tool}".encode(), tool.encode()), "text/event-stream")
 
 
-async def test_nobody_else_is_called(harness: ClaudeHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cli_connects_to_no_other_host(harness: ClaudeHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever would leave this machine would come by the proxy."""
     calls_out: list[bytes] = []
 

@@ -9,7 +9,7 @@ from latchkey.infrastructure.agents.claude.cli import TESTED_VERSION, ClaudeCli,
 from tests.integration.claude.claude_harness import fake_cli
 
 
-def test_the_one_that_comes_with_the_set_up_is_the_tested_one() -> None:
+def test_bundled_cli_has_the_tested_version() -> None:
     found = find_cli()
 
     assert found
@@ -17,21 +17,21 @@ def test_the_one_that_comes_with_the_set_up_is_the_tested_one() -> None:
     assert cli_version(found) == TESTED_VERSION
 
 
-def test_a_configured_one_is_taken_before_any_other(tmp_path: Path) -> None:
+def test_configured_cli_takes_precedence(tmp_path: Path) -> None:
     configured = fake_cli(tmp_path, "print('3.1.4 (Claude Code)')")
 
     assert find_cli(configured) == configured
     assert cli_version(configured) == "3.1.4"
 
 
-def test_a_configured_one_that_is_not_there_is_not_replaced_by_another(tmp_path: Path) -> None:
+def test_missing_configured_cli_is_not_replaced_by_another(tmp_path: Path) -> None:
     (tmp_path / "a folder").mkdir()
     (tmp_path / "a text").write_text("hello")
 
     assert [find_cli(tmp_path / name) for name in ("nothing", "a folder", "a text")] == [None, None, None]
 
 
-def test_without_the_extra_the_one_on_the_path_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cli_on_the_path_is_found_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on_path = fake_cli(tmp_path, "")
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -42,10 +42,10 @@ def test_without_the_extra_the_one_on_the_path_is_found(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize("program", ["print('hello')", "raise SystemExit(3)"])
-def test_a_program_that_does_not_say_its_version_has_none(tmp_path: Path, program: str) -> None:
+def test_program_that_prints_no_version_has_none(tmp_path: Path, program: str) -> None:
     assert cli_version(fake_cli(tmp_path, program)) is None
     assert cli_version(tmp_path / "nothing") is None
 
 
-def test_the_key_is_not_shown_where_the_cli_is_named() -> None:
+def test_repr_of_the_cli_has_no_api_key() -> None:
     assert "sk-secret" not in repr(ClaudeCli(path=Path("claude"), api_key="sk-secret"))

@@ -75,7 +75,7 @@ def peers(process: int) -> set[tuple[int, int]]:
     }
 
 
-async def test_a_hostile_list_is_read_by_a_program_that_could_do_more(
+async def test_injected_tasks_can_only_use_granted_tools(
     desk: ClaudeService, model: ModelServer, canary: CanaryServer
 ) -> None:
     """It deletes what it may, has no other tool, not even its own, and talks to the model and to us alone."""
@@ -115,7 +115,7 @@ async def test_a_hostile_list_is_read_by_a_program_that_could_do_more(
     assert connections <= {urlsplit(model.base_url).port, urlsplit(desk.replica.url).port}
 
 
-async def test_a_hostile_document_makes_no_more_than_a_file(
+async def test_injected_document_can_only_save_an_artifact(
     desk: ClaudeService, model: ModelServer, canary: CanaryServer
 ) -> None:
     task = await ask(desk, "POST", "tasks", json={"title": "Precious"})

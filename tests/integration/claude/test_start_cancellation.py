@@ -28,7 +28,7 @@ def running(mark: str) -> list[Path]:
     return found
 
 
-async def test_a_start_that_is_cancelled_leaves_no_process(tmp_path: Path) -> None:
+async def test_cancelled_start_leaves_no_process(tmp_path: Path) -> None:
     async def start() -> None:
         await ClaudeProcess.start(["/bin/sh", "-c", "sleep 600; exit", str(tmp_path)], dict(os.environ), tmp_path)
 
@@ -36,7 +36,7 @@ async def test_a_start_that_is_cancelled_leaves_no_process(tmp_path: Path) -> No
     await wait_until(lambda: ended(str(tmp_path)))
 
 
-async def test_one_that_is_not_runs_until_it_is_killed(tmp_path: Path) -> None:
+async def test_started_process_runs_until_it_is_killed(tmp_path: Path) -> None:
     command = ["/bin/sh", "-c", "sleep 600; exit", str(tmp_path)]
     process = await ClaudeProcess.start(command, dict(os.environ), tmp_path)
     try:

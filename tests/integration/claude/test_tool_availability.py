@@ -15,7 +15,7 @@ from tests.fakes.tool_server import TOOLS, ToolServer
 from tests.integration.claude.claude_harness import ClaudeHarness, cli_for
 
 
-async def test_an_endpoint_that_refuses_the_token(harness: ClaudeHarness) -> None:
+async def test_turn_fails_if_endpoint_rejects_the_token(harness: ClaudeHarness) -> None:
     harness.endpoint.refuses = True
     outcome = await harness.run_turn(says("Never said."))
 
@@ -25,11 +25,11 @@ async def test_an_endpoint_that_refuses_the_token(harness: ClaudeHarness) -> Non
 
 
 @pytest.mark.parametrize("others", [TOOLS[:2], ()], ids=["fewer", "none"])
-async def test_an_endpoint_with_fewer_tools(harness: ClaudeHarness, others: tuple[object, ...]) -> None:
+async def test_turn_fails_if_endpoint_has_fewer_tools(harness: ClaudeHarness, others: tuple[object, ...]) -> None:
     await expect_refusal(harness, ToolServer(tools=TOOLS), ToolServer(tools=others))  # type: ignore[arg-type]
 
 
-async def test_an_endpoint_with_more_tools(harness: ClaudeHarness) -> None:
+async def test_turn_fails_if_endpoint_has_more_tools(harness: ClaudeHarness) -> None:
     await expect_refusal(harness, ToolServer(tools=TOOLS[:1]), ToolServer(tools=TOOLS))
 
 
@@ -46,7 +46,7 @@ async def expect_refusal(harness: ClaudeHarness, granted: ToolServer, reached: T
     assert harness.model.requests == []
 
 
-async def test_nobody_at_the_address_of_the_tools(harness: ClaudeHarness, folder: Path) -> None:
+async def test_turn_fails_if_endpoint_is_unreachable(harness: ClaudeHarness, folder: Path) -> None:
     agent = ClaudeAgent(
         harness.tools.connect, cli_for(harness.model), mcp_url="http://127.0.0.1:9/mcp", workspace_parent=folder
     )
@@ -58,7 +58,7 @@ async def test_nobody_at_the_address_of_the_tools(harness: ClaudeHarness, folder
     assert harness.model.requests == []
 
 
-async def test_a_token_that_dies_in_the_middle_of_a_turn_ends_it(harness: ClaudeHarness) -> None:
+async def test_turn_fails_if_its_token_is_revoked_between_calls(harness: ClaudeHarness) -> None:
     again = Event()
     harness.model.script += [
         calls(("note", '{"text":"milk"}'), saying=("Well,",)),
@@ -78,7 +78,7 @@ async def test_a_token_that_dies_in_the_middle_of_a_turn_ends_it(harness: Claude
     assert [call.arguments for call in harness.tools.calls] == [{"text": "milk"}]
 
 
-async def test_turns_side_by_side_each_come_with_their_own_token(harness: ClaudeHarness) -> None:
+async def test_concurrent_turns_use_their_own_tokens(harness: ClaudeHarness) -> None:
     secrets = [TokenSecret.mint(UserId(name)) for name in ("ada", "bob", "eve")]
 
     async def one(secret: TokenSecret) -> None:

@@ -10,7 +10,9 @@ from tests.support.service import run_service, settings_for
 
 
 @pytest.mark.parametrize("makes_file", [True, False])
-async def test_a_turn_fails_whose_tools_nobody_serves(sqlite_url: str, *, makes_file: bool) -> None:
+async def test_turn_fails_before_any_model_request_if_tools_are_unreachable(
+    sqlite_url: str, *, makes_file: bool
+) -> None:
     """Before the model is asked: it would answer without them, and call that a success."""
     async with model_server() as model:
         model.script.append(says("Never said."))

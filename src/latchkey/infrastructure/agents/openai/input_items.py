@@ -4,7 +4,7 @@ from agents import TResponseInputItem
 
 from latchkey.domain.message import PastTurn
 from latchkey.domain.tool_call import ToolCall
-from latchkey.infrastructure.agents.history import result_text
+from latchkey.infrastructure.agents.tool_results import result_text
 
 
 def input_items(history: list[PastTurn]) -> list[TResponseInputItem]:

@@ -1,4 +1,4 @@
-"""The rehearsal agent: a stand-in for a model, for a first look and for tests, without a key or a network."""
+"""The rehearsal agent: runs tool calls that the message lists. For first steps and tests, without a key or network."""
 
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -16,7 +16,7 @@ _LINE = re.compile(r"/([A-Za-z0-9_-]{1,64})(?:[ \t]+(.*))?")
 
 
 class RehearsalAgent(OpenAIAgent):
-    """The OpenAI adapter, with a stand-in at the other end of its wire."""
+    """The OpenAI agent with an in-process server instead of a model's server."""
 
     name = "rehearsal"
 
@@ -31,16 +31,16 @@ class RehearsalAgent(OpenAIAgent):
 
 
 class RehearsalModel(httpx2.AsyncBaseTransport):
-    """Speaks OpenAI's Responses API in-process, and reads no intent.
+    """An in-process server with OpenAI's Responses API.
 
-    Each line `/TOOL {json}` of the last message becomes a call of that tool, in order, one a step; then it
-    answers with the results. Any other message is answered with how to use it and the tools it was offered.
+    Each line `/TOOL {json}` of the last message becomes a call of that tool, in order, one in each step. Then the
+    answer contains the results. The answer to any other message explains this syntax and lists the tools.
     """
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        asked = msgspec.json.decode(await request.aread(), type=_Request)
+        parsed = msgspec.json.decode(await request.aread(), type=_Request)
         headers = {"content-type": "text/event-stream"}
-        return httpx2.Response(200, headers=headers, stream=_Stream(asked.answered()), request=request)
+        return httpx2.Response(200, headers=headers, stream=_Stream(parsed.response_events()), request=request)
 
 
 class _Tool(Struct):
@@ -52,7 +52,7 @@ class _Request(Struct):
     input: list[dict[str, Any]]
     tools: list[_Tool] = []
 
-    def answered(self) -> Iterator[bytes]:
+    def response_events(self) -> Iterator[bytes]:
         last = max(index for index, item in enumerate(self.input) if item.get("role") == "user")
         calls = _calls(_text(self.input[last]["content"]))
         results = [_text(item["output"]) for item in self.input[last:] if item.get("type") == "function_call_output"]
@@ -63,13 +63,13 @@ class _Request(Struct):
     def _explanation(self) -> str:
         tools = "".join(f"\n- {tool.name}: {tool.description}" for tool in self.tools)
         return (
-            "[rehearsal] I stand in for a model and understand no words. Write lines of the form /TOOL {json}: "
-            f"each becomes a call of that tool, and I answer with the results. The tools:{tools or ' none.'}"
+            "[rehearsal] This agent uses no model and understands no language. Write lines of the form /TOOL {json}: "
+            f"each becomes a call of that tool, and the answer contains the results. The tools:{tools or ' none.'}"
         )
 
 
 def _calls(message: str) -> list[tuple[str, str]]:
-    """Names and arguments. Lines end at a newline alone: other separators may stand in a JSON string."""
+    """Names and arguments. Only newlines separate lines: a JSON string may contain other separators."""
     matches = (_LINE.fullmatch(line.rstrip()) for line in message.split("\n"))
     return [(match[1], match[2] or "{}") for match in matches if match]
 

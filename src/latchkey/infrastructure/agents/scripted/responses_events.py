@@ -1,4 +1,4 @@
-"""What a model says, as the server-sent events of OpenAI's Responses API."""
+"""Encodes an answer or a tool call as server-sent events of OpenAI's Responses API."""
 
 import re
 from collections.abc import Iterator
@@ -11,48 +11,50 @@ _WORD = re.compile(r"\s*\S+\s*")
 
 
 def text_events(text: str) -> Iterator[bytes]:
-    """An answer, word by word."""
+    """An answer with one delta for each word."""
     part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
     message = {"type": "message", "id": _id("msg"), "role": "assistant", "status": "completed", "content": [part]}
-    at = {"item_id": message["id"], "output_index": 0, "content_index": 0}
-    deltas = (("response.output_text.delta", {**at, "delta": word, "logprobs": []}) for word in _WORD.findall(text))
+    position = {"item_id": message["id"], "output_index": 0, "content_index": 0}
+    deltas = (
+        ("response.output_text.delta", {**position, "delta": word, "logprobs": []}) for word in _WORD.findall(text)
+    )
     yield from _events(
         message,
         ("response.output_item.added", {"output_index": 0, "item": message | {"content": [], "status": "in_progress"}}),
-        ("response.content_part.added", {**at, "part": part | {"text": ""}}),
+        ("response.content_part.added", {**position, "part": part | {"text": ""}}),
         *deltas,
-        ("response.output_text.done", {**at, "text": text, "logprobs": []}),
-        ("response.content_part.done", {**at, "part": part}),
+        ("response.output_text.done", {**position, "text": text, "logprobs": []}),
+        ("response.content_part.done", {**position, "part": part}),
         ("response.output_item.done", {"output_index": 0, "item": message}),
     )
 
 
 def call_events(name: str, arguments: str) -> Iterator[bytes]:
-    """A tool call; the arguments go as they are, JSON or not."""
+    """A tool call. The arguments are sent unchanged, also if they are not JSON."""
     call = {"type": "function_call", "id": _id("fc"), "call_id": _id("call"), "name": name, "status": "completed"}
-    at = {"item_id": call["id"], "output_index": 0}
-    opened = call | {"arguments": "", "status": "in_progress"}
-    done = call | {"arguments": arguments}
+    position = {"item_id": call["id"], "output_index": 0}
+    in_progress = call | {"arguments": "", "status": "in_progress"}
+    completed = call | {"arguments": arguments}
     yield from _events(
-        done,
-        ("response.output_item.added", {"output_index": 0, "item": opened}),
-        ("response.function_call_arguments.delta", {**at, "delta": arguments}),
-        ("response.function_call_arguments.done", {**at, "arguments": arguments, "name": name}),
-        ("response.output_item.done", {"output_index": 0, "item": done}),
+        completed,
+        ("response.output_item.added", {"output_index": 0, "item": in_progress}),
+        ("response.function_call_arguments.delta", {**position, "delta": arguments}),
+        ("response.function_call_arguments.done", {**position, "arguments": arguments, "name": name}),
+        ("response.output_item.done", {"output_index": 0, "item": completed}),
     )
 
 
-def _events(item: dict[str, Any], *said: tuple[str, dict[str, Any]]) -> Iterator[bytes]:
+def _events(item: dict[str, Any], *content_events: tuple[str, dict[str, Any]]) -> Iterator[bytes]:
     id_ = _id("resp")
-    opening = ("response.created", {"response": _response(id_, "in_progress", [])})
-    closing = ("response.completed", {"response": _response(id_, "completed", [item])})
-    for number, (kind, data) in enumerate([opening, *said, closing]):
-        event = encode({"type": kind, "sequence_number": number, **data})
-        yield b"event: %s\ndata: %s\n\n" % (kind.encode(), event)
+    created = ("response.created", {"response": _response(id_, "in_progress", [])})
+    completed = ("response.completed", {"response": _response(id_, "completed", [item])})
+    for number, (event_type, data) in enumerate([created, *content_events, completed]):
+        event = encode({"type": event_type, "sequence_number": number, **data})
+        yield b"event: %s\ndata: %s\n\n" % (event_type.encode(), event)
 
 
 def _response(id_: str, status: str, output: list[dict[str, Any]]) -> dict[str, Any]:
-    """It has used no tokens: nobody thought."""
+    """Reports no tokens, because no model was used."""
     return {
         "id": id_,
         "object": "response",
