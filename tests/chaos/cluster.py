@@ -1,9 +1,9 @@
-"""What the fault kit asks of whoever runs the service under test.
+"""The interface between the fault injection tests and the service under test.
 
-The kit talks HTTP, as the contract has it, and leaves everything else to a `Cluster`: starting replicas, ending them,
-and making a statement slow enough to be caught inside it. `SqliteCluster` and `PostgresqlCluster` are the two there
-are. Another database, or another way to run replicas, takes part by being a third: every scenario and every law of
-the oracle applies to it as it is. Its replicas have to ask the model at the `Clockwork` that the kit is given.
+The tests use the HTTP API of the contract. Everything else is up to a `Cluster`: starting and ending replicas, and
+making a statement slow enough that a kill hits it. `SqliteCluster` and `PostgresqlCluster` implement it. Another
+database, or another way to run replicas, needs only a third implementation: every scenario and every invariant applies
+to it unchanged. Its replicas must use the `ScriptedModel` of the tests.
 """
 
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from typing import Protocol
 
 
 class Statement(StrEnum):
-    """The last write of each kind of transaction: everything is done, and nothing is committed."""
+    """The last write of each kind of transaction: all effects are in the transaction, which is not committed."""
 
-    ACCEPTING = "a turn is accepted"
-    TELLING = "a piece of the answer is written down"
-    CALLING = "a tool call has had its effect, and is recorded"
-    FINISHING = "a turn is completed"
+    START_TURN = "a turn is started"
+    APPEND_DELTA = "a part of the answer is appended"
+    RECORD_TOOL_CALL = "a tool call has had its effect and is recorded"
+    FINISH_TURN = "a turn is completed"
 
 
 @dataclass(frozen=True)
-class Slow:
-    """A statement that takes about so long, of one user or of everybody."""
+class SlowStatement:
+    """A statement that takes about `seconds`, for one user or (`None`) for all users."""
 
     statement: Statement
     seconds: float
@@ -31,36 +31,36 @@ class Slow:
 
 
 class Cluster(Protocol):
-    """Replicas of the service on one database, counted from 0. A restarted one keeps its number."""
+    """Replicas of the service on one database, numbered from 0. A restarted replica keeps its number."""
 
     name: str
     lease_s: float
 
     @property
     def urls(self) -> list[str | None]:
-        """Where each replica is; None while it is down."""
+        """The URL of each replica; None while it is down."""
         ...
 
     def token(self, user_id: str) -> str:
-        """A JWT of that user that outlives the test."""
+        """A JWT of that user that does not expire during the test."""
         ...
 
-    async def start(self, nth: int) -> None:
-        """Returns once the replica serves."""
+    async def start(self, number: int) -> None:
+        """Start the replica. Returns once it serves requests."""
         ...
 
-    async def end(self, nth: int, signal: Signals) -> None:
-        """Send SIGKILL, or SIGTERM, and return once the process is gone."""
+    async def terminate(self, number: int, signal: Signals) -> None:
+        """Send SIGKILL or SIGTERM. Returns once the process has ended."""
         ...
 
-    def send(self, nth: int, signal: Signals) -> None:
-        """Send a signal, SIGSTOP or SIGCONT, and go on."""
+    def send_signal(self, number: int, signal: Signals) -> None:
+        """Send SIGSTOP or SIGCONT, without waiting."""
         ...
 
-    async def slow_down(self, *slow: Slow) -> None:
-        """Slow these statements down from now on, and no others."""
+    async def slow_down(self, *statements: SlowStatement) -> None:
+        """Make these statements slow, and all others fast again."""
         ...
 
-    async def inside(self) -> int:
-        """How many transactions are inside a slow statement now. Where only one can be, that is enough."""
+    async def count_slow_transactions(self) -> int:
+        """The number of transactions that are inside a slow statement now. On SQLite at most 1."""
         ...

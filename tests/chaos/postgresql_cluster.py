@@ -1,4 +1,4 @@
-"""A cluster on PostgreSQL: two replicas of one database."""
+"""A cluster on PostgreSQL: two replicas with one database."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,26 +7,26 @@ from typing import Any, Self
 
 import asyncpg
 
-from tests.chaos.cluster import Slow, Statement
+from tests.chaos.cluster import SlowStatement, Statement
 from tests.chaos.replicas import Replicas
 
 SIZE = 2
 TRIGGERS = {
-    Statement.ACCEPTING: "INSERT ON context_tokens FOR EACH ROW WHEN (NEW.turn_id IS NOT NULL)",
-    Statement.TELLING: "INSERT ON turn_events FOR EACH ROW WHEN (NEW.name = 'message.delta')",
-    Statement.CALLING: "INSERT ON turn_events FOR EACH ROW WHEN (NEW.name = 'tool_call.completed')",
-    Statement.FINISHING: "UPDATE ON turns FOR EACH ROW WHEN (OLD.status = 'running' AND NEW.status = 'completed')",
+    Statement.START_TURN: "INSERT ON context_tokens FOR EACH ROW WHEN (NEW.turn_id IS NOT NULL)",
+    Statement.APPEND_DELTA: "INSERT ON turn_events FOR EACH ROW WHEN (NEW.name = 'message.delta')",
+    Statement.RECORD_TOOL_CALL: "INSERT ON turn_events FOR EACH ROW WHEN (NEW.name = 'tool_call.completed')",
+    Statement.FINISH_TURN: "UPDATE ON turns FOR EACH ROW WHEN (OLD.status = 'running' AND NEW.status = 'completed')",
 }
-SLEEP = """
-CREATE TABLE slowness (statement text, seconds double precision, user_id text);
-CREATE FUNCTION slow_down() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+DELAY_FUNCTION = """
+CREATE TABLE delays (statement text, seconds double precision, user_id text);
+CREATE FUNCTION delay() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
-    PERFORM pg_sleep(max(seconds)) FROM public.slowness
+    PERFORM pg_sleep(max(seconds)) FROM public.delays
         WHERE statement = TG_ARGV[0] AND coalesce(user_id, NEW.user_id) = NEW.user_id;
     RETURN NEW;
 END $$;
 """
-ASLEEP = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+SLEEPING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
 
 
 class PostgresqlCluster(Replicas):
@@ -39,23 +39,23 @@ class PostgresqlCluster(Replicas):
     @asynccontextmanager
     async def up(self) -> AsyncIterator[Self]:
         triggers = [
-            f"CREATE TRIGGER slow_{one.name} AFTER {when} EXECUTE FUNCTION slow_down('{one.name}')"
-            for one, when in TRIGGERS.items()
+            f"CREATE TRIGGER delay_{statement.name} AFTER {event} EXECUTE FUNCTION delay('{statement.name}')"
+            for statement, event in TRIGGERS.items()
         ]
         async with self._connected() as connection:
-            await connection.execute(";".join((SLEEP, *triggers)))
+            await connection.execute(";".join((DELAY_FUNCTION, *triggers)))
         async with super().up() as cluster:
             yield cluster
 
-    async def slow_down(self, *slow: Slow) -> None:
-        rows = [(one.statement.name, one.seconds, one.user_id) for one in slow]
+    async def slow_down(self, *statements: SlowStatement) -> None:
+        rows = [(slow.statement.name, slow.seconds, slow.user_id) for slow in statements]
         async with self._connected() as connection, connection.transaction():
-            await connection.execute("DELETE FROM slowness")
-            await connection.executemany("INSERT INTO slowness VALUES ($1, $2, $3)", rows)
+            await connection.execute("DELETE FROM delays")
+            await connection.executemany("INSERT INTO delays VALUES ($1, $2, $3)", rows)
 
-    async def inside(self) -> int:
+    async def count_slow_transactions(self) -> int:
         async with self._connected() as connection:
-            return int(await connection.fetchval(ASLEEP))
+            return int(await connection.fetchval(SLEEPING))
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator["asyncpg.Connection[Any]"]:

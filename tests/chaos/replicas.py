@@ -1,4 +1,4 @@
-"""The replicas of a cluster as processes of this machine."""
+"""Runs the replicas of a cluster as processes on this machine."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ LEASE_S = 1.0
 
 
 class Replicas:
-    """Processes that serve one database and ask one model. Their processes are started and ended one at a time."""
+    """Processes that share one database and one model. They are started and ended one at a time."""
 
     name = "replicas"
 
@@ -28,7 +28,7 @@ class Replicas:
         self._environment = {
             **BASE_SETTINGS,
             "LATCHKEY_AGENT": "openai",
-            "LATCHKEY_MODEL": "clockwork",
+            "LATCHKEY_MODEL": "scripted",
             "LATCHKEY_TURN_LEASE_S": str(LEASE_S),
             "LATCHKEY_DRAIN_S": "0.5",
             "LATCHKEY_TURNS_PER_USER": "100",
@@ -37,58 +37,58 @@ class Replicas:
         }
         self._signer = SharedSecret(self._environment["LATCHKEY_AUTH_SECRET"].encode(), "latchkey", "latchkey")
         self._running: list[tuple[Replica, ExitStack] | None] = [None] * size
-        self._one_at_a_time = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     @property
     def urls(self) -> list[str | None]:
-        return [one and one[0].url for one in self._running]
+        return [running and running[0].url for running in self._running]
 
     def token(self, user_id: str) -> str:
         return self._signer.sign(UserId(user_id), timedelta(days=7))
 
-    async def start(self, nth: int) -> None:
-        async with self._one_at_a_time:
+    async def start(self, number: int) -> None:
+        async with self._lock:
             stack = ExitStack()
-            replica = running_service(home=self._home, environment=self._environment)
-            self._running[nth] = await asyncio.to_thread(stack.enter_context, replica), stack
+            service = running_service(home=self._home, environment=self._environment)
+            self._running[number] = await asyncio.to_thread(stack.enter_context, service), stack
 
-    async def end(self, nth: int, signal: Signals) -> None:
-        """Raises `AssertionError` if it does not end by itself when it is told to."""
-        async with self._one_at_a_time:
-            replica, stack = self._taken(nth)
+    async def terminate(self, number: int, signal: Signals) -> None:
+        """Raises `AssertionError` if the process does not end after the signal."""
+        async with self._lock:
+            replica, stack = self._remove(number)
             try:
-                await asyncio.to_thread(_end, replica, signal)
+                await asyncio.to_thread(_terminate, replica, signal)
             finally:
                 await asyncio.to_thread(stack.close)
 
-    def send(self, nth: int, signal: Signals) -> None:
-        running = self._running[nth]
+    def send_signal(self, number: int, signal: Signals) -> None:
+        running = self._running[number]
         assert running is not None
         os.kill(_process_id(running[0]), signal)
 
     @asynccontextmanager
     async def up(self) -> AsyncIterator[Self]:
-        """All of them, until the end; then they are killed."""
+        """Start all replicas, and kill them on exit."""
         try:
-            for nth in range(len(self._running)):
-                await self.start(nth)
+            for number in range(len(self._running)):
+                await self.start(number)
             yield self
         finally:
-            for nth, running in enumerate(self._running):
+            for number, running in enumerate(self._running):
                 if running is not None:
-                    await self.end(nth, SIGKILL)
+                    await self.terminate(number, SIGKILL)
 
-    def _taken(self, nth: int) -> tuple[Replica, ExitStack]:
-        """The replica, which nobody is sent to from now on."""
-        running, self._running[nth] = self._running[nth], None
+    def _remove(self, number: int) -> tuple[Replica, ExitStack]:
+        """Take the replica out of `urls`, so that clients send it no more requests."""
+        running, self._running[number] = self._running[number], None
         assert running is not None
         return running
 
 
-def _end(replica: Replica, signal: Signals) -> None:
+def _terminate(replica: Replica, signal: Signals) -> None:
     os.kill(_process_id(replica), signal)
     replica.process.join(TIMEOUT_S)
-    assert replica.process.exitcode is not None, f"It lives on after {signal.name}:\n{replica.log_text}"
+    assert replica.process.exitcode is not None, f"The process still runs after {signal.name}:\n{replica.log_text}"
 
 
 def _process_id(replica: Replica) -> int:

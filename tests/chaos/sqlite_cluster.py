@@ -6,32 +6,32 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from tests.chaos.cluster import Slow, Statement
+from tests.chaos.cluster import SlowStatement, Statement
 from tests.chaos.replicas import Replicas
 
 TRIGGERS = {
-    Statement.ACCEPTING: "INSERT ON context_tokens WHEN NEW.turn_id IS NOT NULL",
-    Statement.TELLING: "INSERT ON turn_events WHEN NEW.name = 'message.delta'",
-    Statement.CALLING: "INSERT ON turn_events WHEN NEW.name = 'tool_call.completed'",
-    Statement.FINISHING: "UPDATE ON turns WHEN OLD.status = 'running' AND NEW.status = 'completed'",
+    Statement.START_TURN: "INSERT ON context_tokens WHEN NEW.turn_id IS NOT NULL",
+    Statement.APPEND_DELTA: "INSERT ON turn_events WHEN NEW.name = 'message.delta'",
+    Statement.RECORD_TOOL_CALL: "INSERT ON turn_events WHEN NEW.name = 'tool_call.completed'",
+    Statement.FINISH_TURN: "UPDATE ON turns WHEN OLD.status = 'running' AND NEW.status = 'completed'",
 }
 STEPS_PER_S = 5_000_000
-LONG_S = 0.1
-"""No statement holds the database so long unless it is slowed down."""
+MAX_FAST_WRITE_S = 0.1
+"""A write lock that is held longer than this belongs to a slow statement."""
 
-LABOUR = f"""
+BUSY_LOOP = f"""
 SELECT count(*) FROM (
-    WITH RECURSIVE labour(step) AS (
+    WITH RECURSIVE steps(step) AS (
         SELECT 1 UNION ALL
-        SELECT step + 1 FROM labour
+        SELECT step + 1 FROM steps
         WHERE step < (
-            SELECT max(seconds) * {STEPS_PER_S} FROM slowness
+            SELECT max(seconds) * {STEPS_PER_S} FROM delays
             WHERE statement = '%s' AND coalesce(user_id, NEW.user_id) = NEW.user_id
         )
-    ) SELECT step FROM labour
+    ) SELECT step FROM steps
 );
 """
-"""SQLite cannot sleep, but count."""
+"""A delay: SQLite has no sleep function, so the trigger counts."""
 
 
 class SqliteCluster(Replicas):
@@ -41,29 +41,30 @@ class SqliteCluster(Replicas):
         super().__init__(home, 1, {"LATCHKEY_DATABASE_URL": database_url}, model_url)
         self._path = database_url.partition("///")[2]
         with closing(self._connect()) as connection:
-            connection.execute("CREATE TABLE slowness (statement TEXT, seconds REAL, user_id TEXT)")
-            for statement, when in TRIGGERS.items():
-                labour = LABOUR % statement.name
-                connection.execute(f"CREATE TRIGGER slow_{statement.name} AFTER {when} BEGIN {labour} END")
+            connection.execute("CREATE TABLE delays (statement TEXT, seconds REAL, user_id TEXT)")
+            for statement, event in TRIGGERS.items():
+                loop = BUSY_LOOP % statement.name
+                connection.execute(f"CREATE TRIGGER delay_{statement.name} AFTER {event} BEGIN {loop} END")
 
-    async def slow_down(self, *slow: Slow) -> None:
-        await asyncio.to_thread(self._slow_down, [(one.statement.name, one.seconds, one.user_id) for one in slow])
+    async def slow_down(self, *statements: SlowStatement) -> None:
+        rows = [(slow.statement.name, slow.seconds, slow.user_id) for slow in statements]
+        await asyncio.to_thread(self._set_delays, rows)
 
-    async def inside(self) -> int:
-        return int(await asyncio.to_thread(self._is_held))
+    async def count_slow_transactions(self) -> int:
+        return int(await asyncio.to_thread(self._is_write_locked))
 
-    def _slow_down(self, rows: list[tuple[str, float, str | None]]) -> None:
+    def _set_delays(self, rows: list[tuple[str, float, str | None]]) -> None:
         with closing(self._connect()) as connection:
             connection.execute("BEGIN IMMEDIATE")
-            connection.execute("DELETE FROM slowness")
-            connection.executemany("INSERT INTO slowness VALUES (?, ?, ?)", rows)
+            connection.execute("DELETE FROM delays")
+            connection.executemany("INSERT INTO delays VALUES (?, ?, ?)", rows)
             connection.execute("COMMIT")
 
-    def _is_held(self) -> bool:
-        """Whether somebody else writes, and goes on doing so."""
-        until = time.monotonic() + LONG_S
-        with closing(self._connect(patience_s=0)) as connection:
-            while time.monotonic() < until:
+    def _is_write_locked(self) -> bool:
+        """Whether another connection holds the write lock for longer than a fast write takes."""
+        deadline = time.monotonic() + MAX_FAST_WRITE_S
+        with closing(self._connect(timeout_s=0)) as connection:
+            while time.monotonic() < deadline:
                 try:
                     connection.execute("BEGIN IMMEDIATE")
                 except sqlite3.OperationalError:
@@ -72,5 +73,5 @@ class SqliteCluster(Replicas):
                 return False
         return True
 
-    def _connect(self, patience_s: float = 30) -> sqlite3.Connection:
-        return sqlite3.connect(self._path, timeout=patience_s, isolation_level=None)
+    def _connect(self, timeout_s: float = 30) -> sqlite3.Connection:
+        return sqlite3.connect(self._path, timeout=timeout_s, isolation_level=None)

@@ -1,0 +1,186 @@
+"""The invariants: what must hold for all data of a user, given the history of its clients.
+
+Each check is a function of the snapshot and the history. It knows no database, no process and no fault.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from itertools import pairwise
+from typing import Any
+
+from tests.chaos.history import Anomaly, History, Invariant, Json, SentMessage
+from tests.chaos.scripted_model import NO_RESULT, ScriptedModel
+from tests.chaos.snapshot import Snapshot
+
+Check = Callable[[Snapshot, History, ScriptedModel], Iterator[Anomaly]]
+
+
+def check_invariants(snapshot: Snapshot, history: History, model: ScriptedModel) -> list[Anomaly]:
+    """All violated invariants."""
+    return [anomaly for check in CHECKS for anomaly in check(snapshot, history, model)]
+
+
+def _messages_are_stored_once(snapshot: Snapshot, history: History, model: ScriptedModel) -> Iterator[Anomaly]:
+    """An acknowledged message is stored once. Any other message is stored at most once, despite retries."""
+    stored = [message for messages in snapshot.messages.values() for message in messages if message["role"] == "user"]
+    by_text: dict[str, list[Json]] = {}
+    for message in stored:
+        by_text.setdefault(message["content"], []).append(message)
+    for sent in history.sent:
+        matches = by_text.get(sent.body["message"], [])
+        if len(matches) > 1:
+            yield Anomaly(Invariant.DUPLICATED, f"{sent} is stored as {matches}")
+        if sent.turn_id is not None and [match["turn_id"] for match in matches] != [sent.turn_id]:
+            yield Anomaly(Invariant.LOST, f"{sent} is stored as {matches}")
+
+
+def _outcomes_are_stable(snapshot: Snapshot, history: History, model: ScriptedModel) -> Iterator[Anomaly]:
+    """Each turn has the outcome that its client received, and a finished turn never changes."""
+    for sent in history.sent:
+        if sent.turn_id is None or sent.turn_id not in snapshot.turns:
+            continue
+        turn = snapshot.turns[sent.turn_id]
+        if sent.outcome not in {turn["status"], "unknown"}:
+            yield Anomaly(Invariant.CHANGED, f"{sent} and now {turn}")
+        if sent.response is not None:
+            yield from _response_is_stored(sent, snapshot, turn)
+    for finished in history.finished_turns:
+        if (current := snapshot.turns.get(finished["id"])) != finished:
+            yield Anomaly(Invariant.CHANGED, f"a turn was shown as {finished} and is now {current}")
+
+
+def _response_is_stored(sent: SentMessage, snapshot: Snapshot, turn: Json) -> Iterator[Anomaly]:
+    response = sent.response_json
+    stored = snapshot.messages_of_turn(turn["id"], "assistant")
+    if stored != [response["message"]]:
+        yield Anomaly(Invariant.LOST, f"{sent}, but stored is {stored}")
+    if [response["tool_calls"], response["usage"]] != [turn["tool_calls"], turn["usage"]]:
+        yield Anomaly(Invariant.CHANGED, f"{sent}, but the turn is {turn}")
+
+
+def _effects_happened_once(snapshot: Snapshot, history: History, model: ScriptedModel) -> Iterator[Anomaly]:
+    """A tool call with a result has its effect, and no effect exists without such a call."""
+    titles = snapshot.titles
+    calls = [call for turn in snapshot.turns.values() for call in turn["tool_calls"]]
+    successful = {call["result"]["id"]: call for call in calls if call["result"] is not None and not call["is_error"]}
+    for title, count in titles.items():
+        if count > 1:
+            yield Anomaly(Invariant.DUPLICATED, f"{count} tasks have the title {title!r}")
+    tasks = {task["id"]: task for task in snapshot.tasks}
+    for id, call in successful.items():
+        if tasks.get(id) != call["result"]:
+            yield Anomaly(Invariant.LOST, f"the task of {call} is {tasks.get(id)}")
+    for id in tasks.keys() - successful.keys():
+        yield Anomaly(Invariant.PARTIALLY_WRITTEN, f"{tasks[id]} has no tool call")
+
+
+def _received_events_are_stored(snapshot: Snapshot, history: History, model: ScriptedModel) -> Iterator[Anomaly]:
+    """Every event that a client received is stored, with the same bytes."""
+    for turn_id, received in history.events.items():
+        if turn_id in snapshot.turns:
+            stored = {event.seq: event for event in snapshot.events[turn_id]}
+            for seq, event in received.items():
+                if stored.get(seq) != event:
+                    yield Anomaly(Invariant.LOST, f"{event.raw!r} is now {stored.get(seq)}")
+
+
+def _event_logs_are_complete(snapshot: Snapshot, history: History, model: ScriptedModel) -> Iterator[Anomaly]:
+    """Events begin with `turn.started`, end with exactly one last event, and are numbered without gaps."""
+    for turn_id, events in snapshot.events.items():
+        turn = snapshot.turns[turn_id]
+        seqs, statuses = [event.seq for event in events], [event.final_status for event in events]
+        if seqs != list(range(1, len(events) + 1)) or not events or events[0].name != "turn.started":
+            names = [(event.seq, event.name) for event in events]
+            yield Anomaly(Invariant.PARTIALLY_WRITTEN, f"{turn} has the events {names}")
+        if [status for status in statuses if status] != [turn["status"]] or statuses[-1] is None:
+            yield Anomaly(Invariant.PARTIALLY_WRITTEN, f"{turn} has the last events {statuses}")
+        yield from _events_match_turn(snapshot, turn, model)
+
+
+def _events_match_turn(snapshot: Snapshot, turn: Json, model: ScriptedModel) -> Iterator[Anomaly]:
+    """The events have the recorded tool calls, and their text is what the model answered."""
+    events = [(event.name, event.data) for event in snapshot.events[turn["id"]]]
+    started = [data["id"] for name, data in events if name == "tool_call.started"]
+    completed = {data["id"]: data["result"] for name, data in events if name == "tool_call.completed"}
+    recorded = {call["id"]: call["result"] for call in turn["tool_calls"]}
+    if started != list(recorded) or completed != {id: result for id, result in recorded.items() if result is not None}:
+        yield Anomaly(Invariant.PARTIALLY_WRITTEN, f"{turn} has events of the calls {started}, {completed}")
+    text = "".join(data["text"] for name, data in events if name == "message.delta")
+    expected = model.full_answer(_tag(snapshot, turn))
+    if turn["status"] == "completed":
+        answers = [message["content"] for message in snapshot.messages_of_turn(turn["id"], "assistant")]
+        responses = [data["response"] for name, data in events if name == "turn.completed"]
+        if not [text] == answers == responses == [expected]:
+            yield Anomaly(Invariant.PARTIALLY_WRITTEN, f"{turn} has {text!r}, {answers}, {responses}, not {expected!r}")
+    elif not expected.startswith(text):
+        yield Anomaly(Invariant.PARTIALLY_WRITTEN, f"{turn} has {text!r}, which is not the start of {expected!r}")
+
+
+def _conversations_are_complete(snapshot: Snapshot, history: History, model: ScriptedModel) -> Iterator[Anomaly]:
+    """Messages have no gaps. Each turn has one user message, and one assistant message after it if it is completed."""
+    for conversation_id, messages in snapshot.messages.items():
+        if [message["seq"] for message in messages] != list(range(1, len(messages) + 1)):
+            yield Anomaly(Invariant.PARTIALLY_WRITTEN, f"{conversation_id} has the messages {messages}")
+        for before, after in pairwise(messages):
+            if after["role"] == "assistant" and after["turn_id"] != before["turn_id"]:
+                yield Anomaly(Invariant.PARTIALLY_WRITTEN, f"{after} follows {before}")
+    for turn_id, turn in snapshot.turns.items():
+        questions, answers = (len(snapshot.messages_of_turn(turn_id, role)) for role in ("user", "assistant"))
+        if (questions, answers) != (1, int(turn["status"] == "completed")):
+            yield Anomaly(Invariant.PARTIALLY_WRITTEN, f"{turn} has {questions} user and {answers} assistant messages")
+
+
+def _no_turn_failed(snapshot: Snapshot, history: History, model: ScriptedModel) -> Iterator[Anomaly]:
+    """A turn whose process was killed is interrupted. Nothing else goes wrong in these tests, so none may fail."""
+    failed = [turn for turn in snapshot.turns.values() if turn["status"] == "failed"]
+    yield from (Anomaly(Invariant.FAILED, f"{turn}") for turn in failed)
+
+
+def _no_turn_runs(snapshot: Snapshot, history: History, model: ScriptedModel) -> Iterator[Anomaly]:
+    """Every turn has finished, and its context token ended not later than the turn."""
+    for turn in snapshot.turns.values():
+        if turn["status"] == "running":
+            yield Anomaly(Invariant.STUCK, f"{turn}")
+    for token in snapshot.tokens:
+        turn = snapshot.turns.get(token["turn_id"], {"finished_at": None})
+        if turn["finished_at"] is None:
+            continue
+        if _token_end(token) > datetime.fromisoformat(turn["finished_at"]):
+            yield Anomaly(Invariant.STUCK, f"{token} is valid longer than {turn}")
+
+
+def _model_received_recorded_results(snapshot: Snapshot, history: History, model: ScriptedModel) -> Iterator[Anomaly]:
+    """Later turns sent the model each earlier tool call with its recorded result, or that no result is recorded."""
+    for call in (call for turn in snapshot.turns.values() for call in turn["tool_calls"]):
+        shown = model.shown_results.get(call["id"])
+        if shown is not None and _result(shown) != call["result"]:
+            yield Anomaly(Invariant.MODEL_REFUSED, f"the model received {shown!r} for {call}")
+
+
+def _result(shown: str) -> Any:
+    return None if shown == NO_RESULT else json.loads(shown)
+
+
+def _token_end(token: Json) -> datetime:
+    """The time of revocation or expiry, whichever came first."""
+    return min(datetime.fromisoformat(token[key]) for key in ("revoked_at", "expires_at") if token[key])
+
+
+def _tag(snapshot: Snapshot, turn: Json) -> str:
+    """The tag in the user message of the turn."""
+    texts: list[str] = [message["content"] for message in snapshot.messages_of_turn(turn["id"], "user")]
+    return "".join(texts).partition(" ")[0].removeprefix("#")
+
+
+CHECKS: tuple[Check, ...] = (
+    _messages_are_stored_once,
+    _outcomes_are_stable,
+    _effects_happened_once,
+    _received_events_are_stored,
+    _event_logs_are_complete,
+    _conversations_are_complete,
+    _no_turn_failed,
+    _no_turn_runs,
+    _model_received_recorded_results,
+)

@@ -1,0 +1,21 @@
+"""Random kills while clients chat. This is the short run; `python -m tests.chaos` is the long one."""
+
+import pytest
+
+from tests.chaos.cluster import Cluster
+from tests.chaos.fault_injection import FaultInjection
+from tests.chaos.scripted_model import ScriptedModel
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+SEED = 20
+KILLS = 6
+
+
+async def test_random_kills_cause_no_lost_duplicated_or_stuck_data(cluster: Cluster, model: ScriptedModel) -> None:
+    report = await FaultInjection(cluster, model, SEED).run(KILLS)
+
+    assert report.anomalies == [], str(report)
+    assert report.kills.total() >= KILLS
+    assert report.outcomes["completed"] > 0
+    assert report.outcomes["interrupted"] > 0

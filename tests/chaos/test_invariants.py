@@ -1,0 +1,175 @@
+"""The invariants can fail: each kind of corrupted data is detected by the right invariant."""
+
+import json
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.chaos.history import History, Invariant, Json, SentMessage, TurnEvent
+from tests.chaos.invariants import check_invariants
+from tests.chaos.scripted_model import NO_RESULT, ScriptedModel, message_text
+from tests.chaos.snapshot import Snapshot
+
+NOON, LATER = "2026-01-02T12:00:00Z", "2026-01-02T12:00:00.5Z"
+TASK = {"id": "task", "title": "good.0"}
+USAGE = {"requests": 2, "input_tokens": 20, "output_tokens": 10}
+TEXT = "Adding good.0.\n\nword0 "
+
+
+class Data:
+    """Consistent data: a conversation with a completed turn, and a turn that was interrupted in its tool call."""
+
+    def __init__(self) -> None:
+        completed = {"id": "c1", "name": "add_task", "result": TASK, "is_error": False}
+        interrupted = {"id": "c2", "name": "add_task", "result": None, "is_error": True}
+        good, bad = _turn("good", "completed", completed), _turn("bad", "interrupted", interrupted)
+        answer = _message("good", 2, "assistant", TEXT)
+        self.snapshot = Snapshot(
+            {"chat": [_message("good", 1, "user"), answer, _message("bad", 3, "user")]},
+            {"good": good, "bad": bad},
+            {"good": _events("good", *_completed()), "bad": _events("bad", *_interrupted())},
+            [TASK],
+            [_token("good", NOON), _token("bad", None)],
+        )
+        response = json.dumps({"message": answer, "tool_calls": [completed], "usage": USAGE}).encode()
+        sent = [replace(_sent("good", "completed"), response=response), _sent("bad", "interrupted")]
+        self.history = History(sent)
+        for event in self.snapshot.events["bad"]:
+            self.history.add_event(event)
+        self.history.add_turn(deepcopy(bad))
+        self.model = ScriptedModel(shown_results={"c1": json.dumps(TASK), "c2": NO_RESULT})
+        self.model.texts["good"] = {0: "Adding good.0.", 1: "word0 "}
+        self.model.texts["bad"] = {0: "Adding bad.0."}
+
+    @property
+    def violated_invariants(self) -> set[Invariant]:
+        return {anomaly.invariant for anomaly in check_invariants(self.snapshot, self.history, self.model)}
+
+
+def _turn(id: str, status: str, *calls: Json) -> Json:
+    ids = {"id": id, "conversation_id": "chat"}
+    return {**ids, "status": status, "tool_calls": list(calls), "usage": USAGE, "finished_at": NOON}
+
+
+def _message(turn_id: str, seq: int, role: str, content: str | None = None) -> Json:
+    return {"turn_id": turn_id, "seq": seq, "role": role, "content": content or message_text(turn_id, 1, 1)}
+
+
+def _token(turn_id: str, revoked_at: str | None) -> Json:
+    return {"turn_id": turn_id, "revoked_at": revoked_at, "expires_at": NOON}
+
+
+def _sent(tag: str, outcome: str) -> SentMessage:
+    return SentMessage("ada", tag, {"message": message_text(tag, 1, 1)}, tag, turn_id=tag, outcome=outcome)
+
+
+def _completed() -> list[tuple[str, Json]]:
+    call = {"id": "c1", "result": TASK}
+    deltas = [("message.delta", {"text": "Adding good.0."}), ("message.delta", {"text": "\n\nword0 "})]
+    calls = [("tool_call.started", call), ("tool_call.completed", call)]
+    return [("turn.started", {}), deltas[0], *calls, deltas[1], ("turn.completed", {"response": TEXT})]
+
+
+def _interrupted() -> list[tuple[str, Json]]:
+    delta = ("message.delta", {"text": "Adding bad"})
+    return [("turn.started", {}), delta, ("tool_call.started", {"id": "c2"}), ("turn.interrupted", {})]
+
+
+def _events(turn_id: str, *events: tuple[str, Json]) -> list[TurnEvent]:
+    return [_event(turn_id, seq, name, data) for seq, (name, data) in enumerate(events, 1)]
+
+
+def _event(turn_id: str, seq: int, name: str, data: Json) -> TurnEvent:
+    text = json.dumps({"turn_id": turn_id, "seq": seq, **data})
+    return TurnEvent(f"id: {seq}\nevent: {name}\ndata: {text}".encode())
+
+
+def test_consistent_data_violates_no_invariant() -> None:
+    assert Data().violated_invariants == set()
+
+
+CORRUPTIONS: dict[str, tuple[Invariant, Callable[[Data], Any]]] = {
+    "a message is lost": (Invariant.LOST, lambda data: data.snapshot.messages["chat"].pop(2)),
+    "a message is duplicated": (
+        Invariant.DUPLICATED,
+        lambda data: data.snapshot.messages["chat"].append(_message("bad", 4, "user")),
+    ),
+    "messages have a gap": (
+        Invariant.PARTIALLY_WRITTEN,
+        lambda data: data.snapshot.messages["chat"][2].update(seq=4),
+    ),
+    "an answer is lost": (Invariant.LOST, lambda data: data.snapshot.messages["chat"].pop(1)),
+    "an answer has changed": (
+        Invariant.LOST,
+        lambda data: data.snapshot.messages["chat"][1].update(content="no"),
+    ),
+    "an interrupted turn has an answer": (
+        Invariant.PARTIALLY_WRITTEN,
+        lambda data: data.snapshot.messages["chat"].append(_message("bad", 4, "assistant")),
+    ),
+    "an effect is lost": (Invariant.LOST, lambda data: data.snapshot.tasks.clear()),
+    "an effect is duplicated": (
+        Invariant.DUPLICATED,
+        lambda data: data.snapshot.tasks.append({**TASK, "id": "another"}),
+    ),
+    "an effect has no tool call": (
+        Invariant.PARTIALLY_WRITTEN,
+        lambda data: data.snapshot.tasks.append({"id": "another", "title": "bad.0"}),
+    ),
+    "a tool call has lost its result": (
+        Invariant.PARTIALLY_WRITTEN,
+        lambda data: data.snapshot.turns["good"]["tool_calls"][0].update(result=None),
+    ),
+    "a received event is lost": (Invariant.LOST, lambda data: data.snapshot.events["bad"].pop(1)),
+    "an event that no client received is lost": (
+        Invariant.PARTIALLY_WRITTEN,
+        lambda data: data.snapshot.events["good"].pop(1),
+    ),
+    "a received event has changed": (
+        Invariant.LOST,
+        lambda data: data.snapshot.events["bad"].__setitem__(1, _event("bad", 2, "message.delta", {"text": "Add"})),
+    ),
+    "a turn has no last event": (
+        Invariant.PARTIALLY_WRITTEN,
+        lambda data: data.snapshot.events["good"].pop(),
+    ),
+    "a turn has two last events": (
+        Invariant.PARTIALLY_WRITTEN,
+        lambda data: data.snapshot.events["good"].append(_event("good", 7, "turn.interrupted", {})),
+    ),
+    "the deltas are not the answer": (
+        Invariant.PARTIALLY_WRITTEN,
+        lambda data: data.model.texts["good"].update({1: "word1 "}),
+    ),
+    "the outcome is not the one received": (
+        Invariant.CHANGED,
+        lambda data: setattr(data.history.sent[1], "outcome", "completed"),
+    ),
+    "a finished turn has changed": (Invariant.CHANGED, lambda data: data.snapshot.turns["bad"].update(usage={})),
+    "a turn has failed": (Invariant.FAILED, lambda data: data.snapshot.turns["bad"].update(status="failed")),
+    "a turn still runs": (Invariant.STUCK, lambda data: data.snapshot.turns["bad"].update(status="running")),
+    "a token is valid longer than its turn": (
+        Invariant.STUCK,
+        lambda data: data.snapshot.tokens[0].update(revoked_at=LATER, expires_at=LATER),
+    ),
+    "the model received no result": (
+        Invariant.MODEL_REFUSED,
+        lambda data: data.model.shown_results.update(c1=NO_RESULT),
+    ),
+    "the model received a result that is not recorded": (
+        Invariant.MODEL_REFUSED,
+        lambda data: data.model.shown_results.update(c2=json.dumps(TASK)),
+    ),
+}
+
+
+@pytest.mark.parametrize("corruption", list(CORRUPTIONS))
+def test_corrupted_data_violates_the_invariant(corruption: str) -> None:
+    invariant, corrupt = CORRUPTIONS[corruption]
+    data = Data()
+    corrupt(data)
+
+    assert invariant in data.violated_invariants
