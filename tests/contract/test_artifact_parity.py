@@ -8,7 +8,7 @@ import pytest
 from mcp_types import TextResourceContents
 
 from tests.contract.test_parity import content
-from tests.integration.http.test_text import TEXTS
+from tests.integration.http.test_unicode_text import TEXTS
 from tests.support.service import ApiUser, Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

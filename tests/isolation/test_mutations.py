@@ -61,7 +61,7 @@ FAILING: dict[str, list[str]] = {
     ],
     "cursor tags": [f"{CURSORS}[sqlite-list_tasks]", f"{CURSORS}[sqlite-resources/list]"],
     "revocation": [
-        f"{HTTP_TOKENS}::test_a_revoked_one_opens_nothing_from_then_on[sqlite]",
+        f"{HTTP_TOKENS}::test_context_token_revoke_takes_effect_at_once[sqlite]",
         f"{DEAD}[sqlite-revoked-write]",
     ],
     "expiry": [f"{DEAD}[sqlite-expired-write]"],

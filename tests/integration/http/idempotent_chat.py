@@ -1,4 +1,4 @@
-"""One message, sent again and again under one `Idempotency-Key`."""
+"""Sends one chat message repeatedly with the same `Idempotency-Key`."""
 
 import httpx2
 
@@ -10,13 +10,13 @@ KEY = {"idempotency-key": "k"}
 
 
 async def send(person: ApiUser, body: bytes = BODY, headers: dict[str, str] | None = None) -> httpx2.Response:
-    """The message, under the key `k` unless the headers say otherwise."""
+    """Send the message with the key `k`, unless `headers` name another."""
     given = {"content-type": "application/json", **KEY, **(headers or {})}
     return await person.post("chat", content=body, headers=given)
 
 
 async def stream(person: ApiUser) -> tuple[str | None, bytes]:
-    """The same message answered as events: whether they are said to be read_turn, and what they are."""
+    """Send it and read the answer as events: the `Idempotency-Replayed` header, and the bytes of the events."""
     async with stream_chat(person, "Buy milk", headers=KEY) as source:
         events = await source.rest()
     assert event_names(events)[-1] == "turn.completed"

@@ -1,4 +1,4 @@
-"""Artifacts over HTTP: documents in versions, and compare-and-swap by their entity tags."""
+"""Artifacts over HTTP: versions, and conditional writes by ETag."""
 
 import asyncio
 from typing import Any
@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tests.integration.http.test_text import TEXTS
+from tests.integration.http.test_unicode_text import TEXTS
 from tests.support.service import ApiUser
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -19,7 +19,7 @@ def without_content(artifact: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in artifact.items() if name != "content_markdown"}
 
 
-async def test_an_artifact_is_found_where_the_answer_points(ada: ApiUser) -> None:
+async def test_artifact_created_is_readable_at_its_location(ada: ApiUser) -> None:
     made = await ada.post("artifacts", json=PLAN)
     artifact = made.json()
     found = await ada.client.get(made.headers["location"], headers={"authorization": f"Bearer {ada.token}"})
@@ -39,7 +39,7 @@ async def test_an_artifact_is_found_where_the_answer_points(ada: ApiUser) -> Non
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-async def test_a_text_in_any_script_comes_back_as_it_was(ada: ApiUser, text: str) -> None:
+async def test_artifact_text_in_any_script_is_returned_unchanged(ada: ApiUser, text: str) -> None:
     made = await ada.create("artifacts", title=text, content_markdown=text * 20)
     content = await ada.get(f"artifacts/{made['id']}/content")
 
@@ -49,7 +49,7 @@ async def test_a_text_in_any_script_comes_back_as_it_was(ada: ApiUser, text: str
     assert content.content == (text * 20).encode()
 
 
-async def test_a_listing_has_no_contents_and_is_chosen_by_conversation_and_type(ada: ApiUser) -> None:
+async def test_artifact_listing_filters_by_conversation_and_type_without_content(ada: ApiUser) -> None:
     """Newest activity first."""
     where = (await ada.create("conversations"))["id"]
     brief = await ada.create("artifacts", **PLAN, artifact_type="brd", conversation_id=where)
@@ -70,14 +70,16 @@ async def test_a_listing_has_no_contents_and_is_chosen_by_conversation_and_type(
     ("params", "path"),
     [({"artifact_type": "hologram"}, "artifact_type"), ({"conversation_id": "1"}, "conversation_id")],
 )
-async def test_a_filter_that_can_match_nothing_is_refused(ada: ApiUser, params: dict[str, str], path: str) -> None:
+async def test_artifact_listing_with_invalid_filter_is_invalid(ada: ApiUser, params: dict[str, str], path: str) -> None:
     refused = await ada.get("artifacts", params=params)
 
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid")
     assert [fault["path"] for fault in refused.json()["errors"]] == [path]
 
 
-async def test_a_conversation_of_another_is_filtered_by_like_one_that_is_not_there(ada: ApiUser, bob: ApiUser) -> None:
+async def test_artifact_listing_by_conversation_of_another_user_is_like_absent_conversation(
+    ada: ApiUser, bob: ApiUser
+) -> None:
     theirs = (await bob.create("conversations"))["id"]
     await bob.create("artifacts", **PLAN, conversation_id=theirs)
     foreign, absent = [await ada.get("artifacts", params={"conversation_id": id}) for id in (theirs, str(uuid4()))]
@@ -86,8 +88,8 @@ async def test_a_conversation_of_another_is_filtered_by_like_one_that_is_not_the
 
 
 @pytest.mark.parametrize("headers", [{}, {"if-match": '"1"'}, {"if-match": "*"}], ids=["none", "the tag", "any"])
-async def test_writing_again_makes_a_version(ada: ApiUser, headers: dict[str, str]) -> None:
-    """A title that is left out stays, and the version before stays too."""
+async def test_artifact_revision_creates_a_version(ada: ApiUser, headers: dict[str, str]) -> None:
+    """An omitted title is unchanged, and the previous version stays readable."""
     made = await ada.create("artifacts", **PLAN)
     path = f"artifacts/{made['id']}"
     put = await ada.put(path, json={"content_markdown": "Other"}, headers=headers)
@@ -110,7 +112,7 @@ async def test_writing_again_makes_a_version(ada: ApiUser, headers: dict[str, st
 
 
 @pytest.mark.parametrize("tag", ['"2"', '"0"', '"one"', 'W/"1"', '""'])
-async def test_a_write_with_another_tag_changes_nothing(ada: ApiUser, tag: str) -> None:
+async def test_artifact_write_with_stale_etag_is_a_conflict(ada: ApiUser, tag: str) -> None:
     made = await ada.create("artifacts", **PLAN)
     path, headers = f"artifacts/{made['id']}", {"if-match": tag}
     refused = [
@@ -123,7 +125,7 @@ async def test_a_write_with_another_tag_changes_nothing(ada: ApiUser, tag: str) 
     assert len(await ada.list_items(f"{path}/versions")) == 1
 
 
-async def test_of_two_at_once_who_have_seen_the_same_version_one_is_told_that_it_is_stale(ada: ApiUser) -> None:
+async def test_artifact_concurrent_writes_with_the_same_etag_accept_one(ada: ApiUser) -> None:
     path = f"artifacts/{(await ada.create('artifacts', **PLAN))['id']}"
     answers = await asyncio.gather(
         *(ada.put(path, json={"content_markdown": text}, headers={"if-match": '"1"'}) for text in ("one", "two"))
@@ -134,7 +136,7 @@ async def test_of_two_at_once_who_have_seen_the_same_version_one_is_told_that_it
     assert (await ada.get(path)).content == won.content
 
 
-async def test_a_deleted_artifact_is_gone_with_its_versions(ada: ApiUser) -> None:
+async def test_artifact_delete_removes_all_versions(ada: ApiUser) -> None:
     path = f"artifacts/{(await ada.create('artifacts', **PLAN))['id']}"
     await ada.put(path, json={"content_markdown": "Other"})
     deleted = await ada.delete(path, headers={"if-match": '"2"'})
@@ -145,7 +147,7 @@ async def test_a_deleted_artifact_is_gone_with_its_versions(ada: ApiUser) -> Non
     assert await ada.list_items("artifacts") == []
 
 
-async def test_deleting_a_conversation_takes_its_artifacts_along(ada: ApiUser) -> None:
+async def test_conversation_delete_removes_its_artifacts(ada: ApiUser) -> None:
     where = (await ada.create("conversations"))["id"]
     inside = await ada.create("artifacts", **PLAN, conversation_id=where)
     outside = await ada.create("artifacts", **PLAN)
@@ -156,8 +158,8 @@ async def test_deleting_a_conversation_takes_its_artifacts_along(ada: ApiUser) -
 
 
 @pytest.mark.parametrize("letter", ["a", "é", "牛", "🥛"], ids=["1 byte", "2 bytes", "3 bytes", "4 bytes"])
-async def test_a_content_has_at_most_a_mebibyte_in_utf_8(ada: ApiUser, letter: str) -> None:
-    """However few characters that are, and however they are escaped; the refusal names the limit."""
+async def test_artifact_content_limit_is_one_mebibyte_of_utf_8(ada: ApiUser, letter: str) -> None:
+    """Independent of the number of characters and of JSON escapes. The error names the limit."""
     count, rest = divmod(MEBIBYTE, len(letter.encode()))
     largest = letter * count + "a" * rest
     made = await ada.create("artifacts", title="Largest", content_markdown=largest)
@@ -185,7 +187,7 @@ async def test_a_content_has_at_most_a_mebibyte_in_utf_8(ada: ApiUser, letter: s
         ({"version": 7}, "$"),
     ],
 )
-async def test_what_breaks_a_rule_is_refused_and_the_place_is_named(
+async def test_artifact_invalid_body_names_the_path_of_the_error(
     ada: ApiUser, wrong: dict[str, Any], path: str
 ) -> None:
     refused = await ada.post("artifacts", json={**PLAN, **wrong})

@@ -1,4 +1,4 @@
-"""A turn over HTTP, answered by the rehearsal agent."""
+"""Chat turns over HTTP with the rehearsal agent."""
 
 import json
 from uuid import uuid4
@@ -10,7 +10,7 @@ from tests.support.service import ApiUser, run_service, settings_for
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_a_turn_is_answered_with_everything_that_happened_in_it(ada: ApiUser) -> None:
+async def test_chat_response_contains_answer_tool_calls_and_usage(ada: ApiUser) -> None:
     answer = await ada.chat('/add_task {"title": "Buy milk"}\n/list_tasks {"status": "pending"}')
     (task,) = await ada.list_items("tasks")
     messages = await ada.list_items(f"conversations/{answer['conversation_id']}/messages")
@@ -31,7 +31,7 @@ async def test_a_turn_is_answered_with_everything_that_happened_in_it(ada: ApiUs
     assert task["conversation_id"] == answer["conversation_id"]
 
 
-async def test_a_conversation_is_made_where_none_is_named_and_gone_on_with_where_one_is(ada: ApiUser) -> None:
+async def test_chat_without_conversation_id_creates_a_conversation(ada: ApiUser) -> None:
     first = await ada.chat("hello")
     second = await ada.chat("hello again", conversation_id=first["conversation_id"])
     other = await ada.chat("something else", conversation_id=None)
@@ -41,7 +41,7 @@ async def test_a_conversation_is_made_where_none_is_named_and_gone_on_with_where
     assert len(await ada.list_items("conversations")) == 2
 
 
-async def test_a_call_that_a_tool_refuses_is_in_the_ledger_with_what_was_wrong(ada: ApiUser) -> None:
+async def test_chat_tool_call_error_is_recorded_with_its_reason(ada: ApiUser) -> None:
     absent = str(uuid4())
     calls = [("complete_task", {"task_id": absent}), ("add_task", {"title": ""}), ("add_task", {"titel": "milk"})]
     answer = await ada.chat("\n".join(f"/{name} {json.dumps(arguments)}" for name, arguments in calls))
@@ -53,8 +53,8 @@ async def test_a_call_that_a_tool_refuses_is_in_the_ledger_with_what_was_wrong(a
     assert await ada.list_items("tasks") == []
 
 
-async def test_what_reads_like_a_wish_has_no_effect(ada: ApiUser) -> None:
-    """Nothing in the service guesses what somebody wants: that is for a model."""
+async def test_chat_message_without_tool_call_has_no_effect(ada: ApiUser) -> None:
+    """The service does not interpret messages: only a model requests tool calls."""
     answer = await ada.chat("Please add a task: buy milk. And delete all the others!")
 
     assert answer["response"].startswith("[rehearsal]")
@@ -78,15 +78,15 @@ async def test_what_reads_like_a_wish_has_no_effect(ada: ApiUser) -> None:
         {"message": "hello", "agent": "claude"},
     ],
 )
-async def test_a_message_that_breaks_a_rule_begins_nothing(ada: ApiUser, body: dict[str, object]) -> None:
+async def test_chat_invalid_message_starts_no_turn(ada: ApiUser, body: dict[str, object]) -> None:
     refused = await ada.post("chat", json=body)
 
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid")
     assert await ada.list_items("conversations") == []
 
 
-async def test_a_turn_for_a_file_lists_what_it_saved(ada: ApiUser) -> None:
-    """In the answer and for ever after: each document once, as it was last saved."""
+async def test_chat_artifact_generation_lists_the_saved_artifacts(ada: ApiUser) -> None:
+    """In the response and in the stored turn: each artifact once, in its last version."""
     save = {"title": "Plan", "content_markdown": "# Plan"}
     said = f"/save_artifact {json.dumps(save)}\n/save_artifact {json.dumps({**save, 'title': ''})}"
     answer = await ada.chat(said, artifact_generation=True)
@@ -100,14 +100,14 @@ async def test_a_turn_for_a_file_lists_what_it_saved(ada: ApiUser) -> None:
     assert (await ada.get(f"turns/{answer['turn_id']}")).json()["artifacts"] == [artifact]
 
 
-async def test_a_turn_that_saves_nothing_lists_no_artifacts(ada: ApiUser) -> None:
+async def test_chat_without_saved_artifacts_lists_none(ada: ApiUser) -> None:
     answer = await ada.chat('/save_artifact {"title": "Plan", "content_markdown": "# Plan"}')
 
     assert answer["artifacts"] == []
     assert await ada.list_items("artifacts") == []
 
 
-async def test_without_an_agent_a_turn_is_refused_and_stores_nothing(shared_database_url: str) -> None:
+async def test_chat_without_an_agent_is_refused_and_stores_nothing(shared_database_url: str) -> None:
     async with run_service(settings_for(shared_database_url, LATCHKEY_AGENT="")) as service:
         ada = service.user()
         refused = await ada.post("chat", json={"message": "hello"})

@@ -1,4 +1,4 @@
-"""A turn with a model behind it: what the model is asked, and what is stored when."""
+"""Chat turns with a model: what the model request contains, and when what is stored."""
 
 import asyncio
 import json
@@ -19,11 +19,11 @@ MILK = '{"title": "Buy milk"}'
 
 
 @pytest.fixture
-def ada(thinking: Service) -> ApiUser:
-    return thinking.user()
+def ada(model_service: Service) -> ApiUser:
+    return model_service.user()
 
 
-async def test_the_message_is_stored_before_the_model_is_asked_and_the_answer_before_it_is_given(
+async def test_chat_stores_message_before_model_request_and_answer_before_response(
     ada: ApiUser, model: ModelServer
 ) -> None:
     rest = Event()
@@ -43,9 +43,7 @@ async def test_the_message_is_stored_before_the_model_is_asked_and_the_answer_be
     assert answer["response"] == "Hello."
 
 
-async def test_a_call_is_in_the_ledger_as_soon_as_the_model_is_told_its_result(
-    ada: ApiUser, model: ModelServer
-) -> None:
+async def test_chat_tool_call_is_stored_before_the_model_sees_its_result(ada: ApiUser, model: ModelServer) -> None:
     rest = Event()
     model.script += [calls(("add_task", MILK)), says("Done.").held(rest)]
     turn = asyncio.create_task(ada.chat("Buy milk"))
@@ -60,7 +58,7 @@ async def test_a_call_is_in_the_ledger_as_soon_as_the_model_is_told_its_result(
     assert [json.loads(result) for result in told] == [task] == [call["result"] for call in answer["tool_calls"]]
 
 
-async def test_the_model_is_given_earlier_turns_with_their_calls_and_results(ada: ApiUser, model: ModelServer) -> None:
+async def test_chat_history_contains_earlier_tool_calls_and_results(ada: ApiUser, model: ModelServer) -> None:
     model.script += [calls(("add_task", MILK), saying=("One moment.",)), says("It is on the list.")]
     first = await ada.chat("Buy milk")
     model.script += [says("You are welcome.")]
@@ -76,18 +74,18 @@ async def test_the_model_is_given_earlier_turns_with_their_calls_and_results(ada
     assert told[4] == ("user", "Thanks")
 
 
-async def test_nothing_of_another_conversation_or_person_reaches_the_model(
-    thinking: Service, ada: ApiUser, model: ModelServer
+async def test_chat_history_isolation_excludes_other_conversations_and_users(
+    model_service: Service, ada: ApiUser, model: ModelServer
 ) -> None:
     model.script += [says("Noted.")] * 3
     await ada.chat("My secret is 42")
-    await thinking.user().chat("My secret is 43")
+    await model_service.user().chat("My secret is 43")
     await ada.chat("What do you know?")
 
     assert b"secret" not in model.requests[2].raw
 
 
-async def test_exactly_the_five_tools_are_offered_as_they_are_published(ada: ApiUser, model: ModelServer) -> None:
+async def test_chat_offers_the_task_tools_as_published(ada: ApiUser, model: ModelServer) -> None:
     model.script += [says("Hello.")]
     await ada.chat("Hi")
     published = [(tool["name"], tool["description"], tool["inputSchema"]) for tool in TOOLS[:5]]
@@ -96,7 +94,7 @@ async def test_exactly_the_five_tools_are_offered_as_they_are_published(ada: Api
     assert all(name.endswith(("_task", "_tasks")) for name, *_ in published)
 
 
-async def test_the_model_is_told_who_it_is_and_what_time_it_is_and_no_key(ada: ApiUser, model: ModelServer) -> None:
+async def test_chat_instructions_contain_the_time_and_no_secret(ada: ApiUser, model: ModelServer) -> None:
     model.script += [says("Hello.")]
     await ada.chat("Hi")
     role, instructions = model.requests[0].conversation[0]
@@ -108,7 +106,7 @@ async def test_the_model_is_told_who_it_is_and_what_time_it_is_and_no_key(ada: A
     assert ada.user_id.encode() not in model.requests[0].raw
 
 
-async def test_usage_is_the_sum_of_what_each_request_cost(ada: ApiUser, model: ModelServer) -> None:
+async def test_chat_usage_is_the_sum_of_all_model_requests(ada: ApiUser, model: ModelServer) -> None:
     model.script += [calls(("add_task", MILK)), calls(("list_tasks", "{}")), says("Done.")]
     answer = await ada.chat("Buy milk")
 
@@ -116,7 +114,7 @@ async def test_usage_is_the_sum_of_what_each_request_cost(ada: ApiUser, model: M
     assert (await ada.get(f"turns/{answer['turn_id']}")).json()["usage"] == answer["usage"]
 
 
-async def test_a_tool_that_was_not_offered_has_no_effect(ada: ApiUser, model: ModelServer) -> None:
+async def test_chat_call_of_a_tool_that_was_not_offered_has_no_effect(ada: ApiUser, model: ModelServer) -> None:
     model.script += [calls(("save_artifact", MILK), ("drop_table", "{}")), says("I cannot do that.")]
     answer = await ada.chat("Write a file")
 

@@ -1,4 +1,4 @@
-"""Context tokens over HTTP: what a person hands out, and takes back."""
+"""Context tokens over HTTP: minting, grants, expiry and revocation."""
 
 from datetime import datetime, timedelta
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 TASKS = ["tasks:read", "tasks:write"]
 
 
-async def test_the_secret_is_told_once(ada: ApiUser) -> None:
+async def test_context_token_secret_is_returned_only_when_minted(ada: ApiUser) -> None:
     made = await ada.post("context-tokens", json={"grants": TASKS})
     token = made.json()
     secret = token.pop("token")
@@ -24,7 +24,7 @@ async def test_the_secret_is_told_once(ada: ApiUser) -> None:
     assert token["revoked_at"] is None
 
 
-async def test_it_lives_for_an_hour_unless_told_otherwise(ada: ApiUser) -> None:
+async def test_context_token_expires_after_an_hour_by_default(ada: ApiUser) -> None:
     tokens = [await ada.create("context-tokens", grants=TASKS, **ttl) for ttl in ({}, {"ttl_s": 60}, {"ttl_s": 86_400})]
     lives = [datetime.fromisoformat(one["expires_at"]) - datetime.fromisoformat(one["created_at"]) for one in tokens]
 
@@ -46,14 +46,14 @@ async def test_it_lives_for_an_hour_unless_told_otherwise(ada: ApiUser) -> None:
         {"grants": TASKS, "turn_id": "01a1f88f-b877-757a-8488-188f3c989d6d"},
     ],
 )
-async def test_a_token_that_must_not_be_is_not_made(ada: ApiUser, asked: dict[str, object]) -> None:
+async def test_context_token_with_invalid_parameters_is_invalid(ada: ApiUser, asked: dict[str, object]) -> None:
     refused = await ada.post("context-tokens", json=asked)
 
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid")
     assert await ada.list_items("context-tokens") == []
 
 
-async def test_it_opens_mcp_as_far_as_its_grants_go_and_nothing_else(service: Service, ada: ApiUser) -> None:
+async def test_context_token_is_limited_to_mcp_and_its_grants(service: Service, ada: ApiUser) -> None:
     token = (await ada.create("context-tokens", grants=["tasks:read"]))["token"]
     await ada.create("tasks", title="Buy milk")
     holder = ApiUser(ada.user_id, token, ada.client)
@@ -67,7 +67,7 @@ async def test_it_opens_mcp_as_far_as_its_grants_go_and_nothing_else(service: Se
     assert [(one.status_code, one.json()["code"]) for one in refused] == [(401, "unauthenticated")] * 2
 
 
-async def test_a_revoked_one_opens_nothing_from_then_on(service: Service, ada: ApiUser) -> None:
+async def test_context_token_revoke_takes_effect_at_once(service: Service, ada: ApiUser) -> None:
     token = await ada.create("context-tokens", grants=TASKS)
     async with service.mcp_client(token["token"]) as client:
         await client.call_tool("add_task", {"title": "Buy milk"})
@@ -79,7 +79,7 @@ async def test_a_revoked_one_opens_nothing_from_then_on(service: Service, ada: A
     assert [task["title"] for task in await ada.list_items("tasks")] == ["Buy milk"]
 
 
-async def test_revoking_twice_keeps_the_first_time(ada: ApiUser) -> None:
+async def test_context_token_revoke_twice_keeps_the_first_time(ada: ApiUser) -> None:
     token = await ada.create("context-tokens", grants=TASKS)
     first = await ada.delete(f"context-tokens/{token['id']}")
     revoked = await ada.list_items("context-tokens")
@@ -90,7 +90,7 @@ async def test_revoking_twice_keeps_the_first_time(ada: ApiUser) -> None:
     assert await ada.list_items("context-tokens") == revoked
 
 
-async def test_one_for_a_conversation_dies_with_it(service: Service, ada: ApiUser) -> None:
+async def test_context_token_of_a_conversation_is_revoked_with_its_delete(service: Service, ada: ApiUser) -> None:
     conversation = await ada.create("conversations")
     token = await ada.create("context-tokens", grants=TASKS, conversation_id=conversation["id"])
     async with service.mcp_client(token["token"]) as client:
@@ -103,7 +103,7 @@ async def test_one_for_a_conversation_dies_with_it(service: Service, ada: ApiUse
     assert await ada.list_items("context-tokens") == []
 
 
-async def test_a_turns_own_token_is_listed_with_its_turn_and_revoked(ada: ApiUser) -> None:
+async def test_context_token_of_a_turn_is_listed_and_revoked_at_its_end(ada: ApiUser) -> None:
     answer = await ada.chat("hello")
     (token,) = await ada.list_items("context-tokens")
 

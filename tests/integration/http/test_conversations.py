@@ -7,7 +7,7 @@ from tests.support.service import ApiUser
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_a_conversation_is_found_where_the_answer_points(ada: ApiUser) -> None:
+async def test_conversation_created_is_readable_at_its_location(ada: ApiUser) -> None:
     made = await ada.post("conversations", json={"title": "Groceries"})
     found = await ada.client.get(made.headers["location"], headers={"authorization": f"Bearer {ada.token}"})
 
@@ -16,11 +16,11 @@ async def test_a_conversation_is_found_where_the_answer_points(ada: ApiUser) -> 
 
 
 @pytest.mark.parametrize("body", [{}, {"title": None}])
-async def test_a_conversation_needs_no_title(ada: ApiUser, body: dict[str, None]) -> None:
+async def test_conversation_title_is_optional(ada: ApiUser, body: dict[str, None]) -> None:
     assert (await ada.create("conversations", **body))["title"] is None
 
 
-async def test_the_one_in_which_something_happened_last_comes_first(ada: ApiUser) -> None:
+async def test_conversation_listing_is_ordered_by_last_activity(ada: ApiUser) -> None:
     old, new = await ada.create("conversations", title="old"), await ada.create("conversations", title="new")
     before = [one["id"] for one in await ada.list_items("conversations")]
     await ada.chat("hello", conversation_id=old["id"])
@@ -32,7 +32,7 @@ async def test_the_one_in_which_something_happened_last_comes_first(ada: ApiUser
     assert after[1] == new
 
 
-async def test_pages_of_conversations_join_into_the_whole_list(ada: ApiUser) -> None:
+async def test_conversation_pagination_returns_each_item_once(ada: ApiUser) -> None:
     ids = [(await ada.create("conversations"))["id"] for _ in range(5)]
     first = (await ada.get("conversations", params={"limit": 3})).json()
     rest = (await ada.get("conversations", params={"limit": 3, "cursor": first["next_cursor"]})).json()
@@ -41,7 +41,7 @@ async def test_pages_of_conversations_join_into_the_whole_list(ada: ApiUser) -> 
     assert rest["next_cursor"] is None
 
 
-async def test_a_title_is_changed_cleared_or_left_alone(ada: ApiUser) -> None:
+async def test_conversation_patch_changes_clears_or_keeps_the_title(ada: ApiUser) -> None:
     path = f"conversations/{(await ada.create('conversations', title='Groceries'))['id']}"
     left = (await ada.patch(path, json={})).json()
     changed = (await ada.patch(path, json={"title": "Shopping"})).json()
@@ -51,7 +51,7 @@ async def test_a_title_is_changed_cleared_or_left_alone(ada: ApiUser) -> None:
     assert (await ada.get(path)).json() == cleared
 
 
-async def test_deleting_takes_messages_and_turns_along_and_leaves_the_tasks(ada: ApiUser) -> None:
+async def test_conversation_delete_removes_messages_and_turns_and_keeps_tasks(ada: ApiUser) -> None:
     answer = await ada.chat('/add_task {"title": "Buy milk"}')
     path = f"conversations/{answer['conversation_id']}"
     deleted = await ada.delete(path)
@@ -62,7 +62,7 @@ async def test_deleting_takes_messages_and_turns_along_and_leaves_the_tasks(ada:
     assert [(task["title"], task["conversation_id"]) for task in await ada.list_items("tasks")] == [("Buy milk", None)]
 
 
-async def test_messages_are_numbered_without_gaps_and_read_in_either_order(ada: ApiUser) -> None:
+async def test_message_listing_is_numbered_without_gaps_in_both_orders(ada: ApiUser) -> None:
     conversation_id = (await ada.chat("one"))["conversation_id"]
     for text in ("two", "three"):
         await ada.chat(text, conversation_id=conversation_id)
@@ -76,7 +76,7 @@ async def test_messages_are_numbered_without_gaps_and_read_in_either_order(ada: 
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
-async def test_pages_of_messages_go_on_in_their_order(ada: ApiUser, order: str) -> None:
+async def test_message_pagination_cursor_keeps_the_order(ada: ApiUser, order: str) -> None:
     conversation_id = (await ada.chat("one"))["conversation_id"]
     await ada.chat("two", conversation_id=conversation_id)
     listing = f"conversations/{conversation_id}/messages"
@@ -87,14 +87,14 @@ async def test_pages_of_messages_go_on_in_their_order(ada: ApiUser, order: str) 
     assert rest["next_cursor"] is None
 
 
-async def test_an_empty_conversation_has_no_messages_and_no_turns(ada: ApiUser) -> None:
+async def test_conversation_new_has_no_messages_and_no_turns(ada: ApiUser) -> None:
     path = f"conversations/{(await ada.create('conversations'))['id']}"
 
     assert await ada.list_items(f"{path}/messages") == []
     assert await ada.list_items(f"{path}/turns") == []
 
 
-async def test_turns_are_newest_first_each_with_its_tool_calls(ada: ApiUser) -> None:
+async def test_turn_listing_is_newest_first_with_tool_calls(ada: ApiUser) -> None:
     first = await ada.chat('/add_task {"title": "Buy milk"}')
     second = await ada.chat("/list_tasks", conversation_id=first["conversation_id"])
     turns = await ada.list_items(f"conversations/{first['conversation_id']}/turns")

@@ -1,4 +1,4 @@
-"""A message sent again under its `Idempotency-Key`: taken once, and answered as the first time."""
+"""Idempotency: a message sent again with its `Idempotency-Key` runs once and gets the first response."""
 
 import asyncio
 from asyncio import Event
@@ -13,7 +13,7 @@ from tests.polling import wait_until
 from tests.support.event_stream import stream_chat
 from tests.support.service import ApiUser, Service, model_variables, run_service, settings_for
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.usefixtures("told_not_polled")]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.usefixtures("without_polling")]
 
 MILK = calls(("add_task", '{"title": "Buy milk"}'))
 EVENTS = {"accept": "text/event-stream"}
@@ -26,13 +26,11 @@ def ada(replicas: tuple[Service, Service]) -> ApiUser:
 
 @pytest.fixture
 def ada_elsewhere(replicas: tuple[Service, Service], ada: ApiUser) -> ApiUser:
-    """The same person, at the other replica."""
+    """The same user, at the other replica."""
     return replicas[1].user(ada.user_id)
 
 
-async def test_once_it_is_answered_the_answer_is_the_same_byte_for_byte(
-    ada: ApiUser, ada_elsewhere: ApiUser, model: ModelServer
-) -> None:
+async def test_idempotency_retry_gets_the_same_bytes(ada: ApiUser, ada_elsewhere: ApiUser, model: ModelServer) -> None:
     model.script += [MILK, says("It is on the list. \u2713")]
     first = await send(ada)
     again = [await send(person) for person in (ada, ada_elsewhere, ada)]
@@ -45,7 +43,7 @@ async def test_once_it_is_answered_the_answer_is_the_same_byte_for_byte(
     assert len(await ada.list_items("tasks")) == 1
 
 
-async def test_a_stream_that_is_asked_for_again_is_the_same_stream(
+async def test_idempotency_retry_of_a_stream_gets_the_same_events(
     ada: ApiUser, ada_elsewhere: ApiUser, model: ModelServer
 ) -> None:
     model.script += [MILK, says("It is ", "on the list.")]
@@ -57,7 +55,7 @@ async def test_a_stream_that_is_asked_for_again_is_the_same_stream(
 
 
 @pytest.mark.parametrize("first", ["json", "stream"])
-async def test_the_form_of_the_answer_is_free_each_time(
+async def test_idempotency_retry_may_ask_for_json_or_events(
     ada: ApiUser, ada_elsewhere: ApiUser, model: ModelServer, first: str
 ) -> None:
     model.script += [MILK, says("It is on the list.")]
@@ -74,7 +72,7 @@ async def test_the_form_of_the_answer_is_free_each_time(
     assert len(model.requests) == 2
 
 
-async def test_while_it_is_being_answered_the_client_is_told_so(
+async def test_idempotency_retry_during_the_turn_is_in_progress(
     ada: ApiUser, ada_elsewhere: ApiUser, model: ModelServer
 ) -> None:
     rest = Event()
@@ -93,7 +91,9 @@ async def test_while_it_is_being_answered_the_client_is_told_so(
     assert (await send(ada_elsewhere)).json()["response"] == "Hel"
 
 
-async def test_it_is_answered_the_same_after_a_restart(shared_database_url: str, model: ModelServer) -> None:
+async def test_idempotency_retry_after_a_restart_gets_the_same_bytes(
+    shared_database_url: str, model: ModelServer
+) -> None:
     settings = settings_for(shared_database_url, **model_variables(model))
     model.script += [MILK, says("It is on the list.")]
     async with run_service(settings) as service:
@@ -107,7 +107,7 @@ async def test_it_is_answered_the_same_after_a_restart(shared_database_url: str,
     assert again_stream == first_stream
 
 
-async def test_a_message_that_was_refused_may_be_sent_again_under_its_key(ada: ApiUser, model: ModelServer) -> None:
+async def test_idempotency_key_of_a_refused_message_may_be_used_again(ada: ApiUser, model: ModelServer) -> None:
     rest = Event()
     conversation = (await ada.create("conversations"))["id"]
     body = {"json": {"message": "two", "conversation_id": conversation}, "headers": KEY}
@@ -123,8 +123,10 @@ async def test_a_message_that_was_refused_may_be_sent_again_under_its_key(ada: A
     assert (taken.json()["response"], "idempotency-replayed" in taken.headers) == ("Two.", False)
 
 
-async def test_two_hundred_at_once_make_one_turn(ada: ApiUser, ada_elsewhere: ApiUser, model: ModelServer) -> None:
-    """Half of them are answered while the model is held, the others while it is let go and after."""
+async def test_idempotency_200_concurrent_requests_start_one_turn(
+    ada: ApiUser, ada_elsewhere: ApiUser, model: ModelServer
+) -> None:
+    """Half of them get their response while the model has not answered, the others afterwards."""
     rest = Event()
     model.script += [MILK, says("Once.").held(rest)]
     posts = [asyncio.create_task(send((ada, ada_elsewhere)[nth % 2])) for nth in range(200)]

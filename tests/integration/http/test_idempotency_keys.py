@@ -1,4 +1,4 @@
-"""What an `Idempotency-Key` may be, whose it is, and which messages it takes for the same."""
+"""Idempotency keys: their syntax, their scope (one user), and which messages count as the same."""
 
 from asyncio import Event
 from typing import Any
@@ -25,7 +25,7 @@ def ada(replicas: tuple[Service, Service]) -> ApiUser:
 
 @pytest.fixture
 def ada_elsewhere(replicas: tuple[Service, Service], ada: ApiUser) -> ApiUser:
-    """The same person, at the other replica."""
+    """The same user, at the other replica."""
     return replicas[1].user(ada.user_id)
 
 
@@ -37,10 +37,10 @@ OTHERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("body", OTHERS.values(), ids=OTHERS)
-async def test_another_message_under_the_same_key_is_refused(
+async def test_idempotency_key_with_another_message_is_a_mismatch(
     ada: ApiUser, ada_elsewhere: ApiUser, model: ModelServer, body: dict[str, Any]
 ) -> None:
-    """While the first is being answered, and after."""
+    """During the first turn and after it."""
     rest = Event()
     model.script += [says("Hel").held(rest)]
     async with stream_chat(ada, "Buy milk", headers=KEY) as source:
@@ -63,7 +63,7 @@ SAME = [
 
 
 @pytest.mark.parametrize("body", SAME)
-async def test_what_means_the_same_is_the_same_message(ada: ApiUser, model: ModelServer, body: bytes) -> None:
+async def test_idempotency_key_with_equivalent_json_is_a_replay(ada: ApiUser, model: ModelServer, body: bytes) -> None:
     model.script += [says("Once.")]
     first, again = await send(ada), await send(ada, body)
 
@@ -79,7 +79,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("forms", FORMS.values(), ids=["short", "escaped", "longest", "spaced"])
-async def test_a_key_is_quoted_or_bare(ada: ApiUser, model: ModelServer, forms: list[str]) -> None:
+async def test_idempotency_key_may_be_quoted_or_bare(ada: ApiUser, model: ModelServer, forms: list[str]) -> None:
     model.script += [says("Once.")]
     sent = [await send(ada, headers={"idempotency-key": form}) for form in (*forms, *forms)]
 
@@ -90,7 +90,7 @@ async def test_a_key_is_quoted_or_bare(ada: ApiUser, model: ModelServer, forms: 
 @pytest.mark.parametrize(
     "key", ["", '""', '"', '"k', "two words", "x" * 256, f'"{"x" * 256}"', "sch\u00f6n", "\u00a0", "a\tb"]
 )
-async def test_what_is_no_key_is_refused_and_begins_nothing(ada: ApiUser, model: ModelServer, key: str) -> None:
+async def test_idempotency_key_that_is_invalid_starts_no_turn(ada: ApiUser, model: ModelServer, key: str) -> None:
     headers = [(b"idempotency-key", key.encode("latin-1"))]
     refused = await raw_post(ada, headers)
 
@@ -99,7 +99,9 @@ async def test_what_is_no_key_is_refused_and_begins_nothing(ada: ApiUser, model:
     assert model.requests == []
 
 
-async def test_a_key_is_its_users_own(replicas: tuple[Service, Service], ada: ApiUser, model: ModelServer) -> None:
+async def test_idempotency_key_isolation_between_users(
+    replicas: tuple[Service, Service], ada: ApiUser, model: ModelServer
+) -> None:
     model.script += [says("To Ada."), says("To Bob.")]
     bob = replicas[1].user()
     answers = [(await send(person)).json()["response"] for person in (ada, bob, ada, bob)]
@@ -108,6 +110,6 @@ async def test_a_key_is_its_users_own(replicas: tuple[Service, Service], ada: Ap
 
 
 async def raw_post(person: ApiUser, headers: list[tuple[bytes, bytes]]) -> httpx2.Response:
-    """With headers that no client would send."""
+    """Send headers that no HTTP client library would send."""
     given = [(b"authorization", f"Bearer {person.token}".encode()), (b"content-type", b"application/json"), *headers]
     return await person.client.post(person.path("chat"), content=BODY, headers=given)

@@ -1,4 +1,4 @@
-"""To-do tasks over HTTP."""
+"""Tasks over HTTP."""
 
 from datetime import UTC, datetime
 from uuid import UUID
@@ -10,7 +10,7 @@ from tests.support.service import ApiUser
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_a_task_is_made_with_what_was_said_and_found_where_the_answer_points(ada: ApiUser) -> None:
+async def test_task_created_is_readable_at_its_location(ada: ApiUser) -> None:
     made = await ada.post("tasks", json={"title": "Buy milk", "due_at": "2026-03-01T09:00:00+02:00"})
     task = made.json()
     found = await ada.client.get(made.headers["location"], headers={"authorization": f"Bearer {ada.token}"})
@@ -32,7 +32,7 @@ async def test_a_task_is_made_with_what_was_said_and_found_where_the_answer_poin
     assert found.headers["etag"] == made.headers["etag"] == '"1"'
 
 
-async def test_pages_are_newest_first_and_join_into_the_whole_list(ada: ApiUser) -> None:
+async def test_task_pagination_is_newest_first_and_returns_each_item_once(ada: ApiUser) -> None:
     titles = [(await ada.create("tasks", title=f"number {number}"))["title"] for number in range(5)]
     first = (await ada.get("tasks", params={"limit": 2})).json()
     second = (await ada.get("tasks", params={"limit": 2, "cursor": first["next_cursor"]})).json()
@@ -43,14 +43,14 @@ async def test_pages_are_newest_first_and_join_into_the_whole_list(ada: ApiUser)
     assert third["next_cursor"] is None
 
 
-async def test_a_page_that_is_exactly_full_is_the_last_one(ada: ApiUser) -> None:
+async def test_task_pagination_full_last_page_has_no_cursor(ada: ApiUser) -> None:
     for number in range(2):
         await ada.create("tasks", title=f"number {number}")
 
     assert (await ada.get("tasks", params={"limit": 2})).json()["next_cursor"] is None
 
 
-async def test_a_listing_may_be_of_one_status(ada: ApiUser) -> None:
+async def test_task_listing_filters_by_status(ada: ApiUser) -> None:
     done, open_ = await ada.create("tasks", title="done"), await ada.create("tasks", title="open")
     await ada.post(f"tasks/{done['id']}/complete")
 
@@ -60,7 +60,7 @@ async def test_a_listing_may_be_of_one_status(ada: ApiUser) -> None:
 
 
 @pytest.mark.parametrize("media_type", ["application/merge-patch+json", "application/json"])
-async def test_a_patch_leaves_out_what_is_to_stay_and_clears_with_null(ada: ApiUser, media_type: str) -> None:
+async def test_task_patch_keeps_omitted_fields_and_clears_null_fields(ada: ApiUser, media_type: str) -> None:
     task = await ada.create("tasks", title="Buy milk", description="two", due_at="2026-03-01T09:00:00Z")
     patched = await ada.patch(
         f"tasks/{task['id']}", content=b'{"description": null}', headers={"content-type": media_type}
@@ -73,14 +73,14 @@ async def test_a_patch_leaves_out_what_is_to_stay_and_clears_with_null(ada: ApiU
 
 
 @pytest.mark.parametrize("patch", [{}, {"title": "Buy milk"}, {"status": "pending"}])
-async def test_a_patch_that_changes_nothing_leaves_the_version_too(ada: ApiUser, patch: dict[str, str]) -> None:
+async def test_task_patch_without_a_change_keeps_the_version(ada: ApiUser, patch: dict[str, str]) -> None:
     task = await ada.create("tasks", title="Buy milk")
 
     assert (await ada.patch(f"tasks/{task['id']}", json=patch)).json() == task
 
 
 @pytest.mark.parametrize("field", ["title", "status"])
-async def test_a_title_and_a_status_cannot_be_cleared(ada: ApiUser, field: str) -> None:
+async def test_task_patch_with_null_for_a_required_field_is_invalid(ada: ApiUser, field: str) -> None:
     task = await ada.create("tasks", title="Buy milk")
     refused = await ada.patch(f"tasks/{task['id']}", json={field: None})
 
@@ -88,7 +88,7 @@ async def test_a_title_and_a_status_cannot_be_cleared(ada: ApiUser, field: str) 
     assert refused.json()["errors"][0]["path"] == f"$.{field}"
 
 
-async def test_completing_twice_changes_nothing_and_reopening_forgets_when(ada: ApiUser) -> None:
+async def test_task_complete_twice_is_idempotent_and_reopening_clears_the_time(ada: ApiUser) -> None:
     task = await ada.create("tasks", title="Buy milk")
     once = (await ada.post(f"tasks/{task['id']}/complete")).json()
     twice = (await ada.post(f"tasks/{task['id']}/complete")).json()
@@ -100,7 +100,7 @@ async def test_completing_twice_changes_nothing_and_reopening_forgets_when(ada: 
     assert (reopened["status"], reopened["completed_at"], reopened["version"]) == ("pending", None, 3)
 
 
-async def test_a_deleted_task_is_gone(ada: ApiUser) -> None:
+async def test_task_deleted_is_not_found(ada: ApiUser) -> None:
     task = await ada.create("tasks", title="Buy milk")
     deleted = await ada.delete(f"tasks/{task['id']}")
 
@@ -111,7 +111,7 @@ async def test_a_deleted_task_is_gone(ada: ApiUser) -> None:
 
 
 @pytest.mark.parametrize("tag", ['"1"', "*"])
-async def test_a_write_is_done_if_the_tag_is_that_of_the_task_or_any(ada: ApiUser, tag: str) -> None:
+async def test_task_write_with_current_etag_or_wildcard_succeeds(ada: ApiUser, tag: str) -> None:
     task = await ada.create("tasks", title="Buy milk")
     changed = await ada.patch(f"tasks/{task['id']}", json={"title": "Buy oats"}, headers={"if-match": tag})
 
@@ -119,7 +119,7 @@ async def test_a_write_is_done_if_the_tag_is_that_of_the_task_or_any(ada: ApiUse
 
 
 @pytest.mark.parametrize("tag", ['"2"', '"0"', '"one"', 'W/"1"', '""'])
-async def test_a_write_with_another_tag_changes_nothing(ada: ApiUser, tag: str) -> None:
+async def test_task_write_with_stale_etag_is_a_conflict(ada: ApiUser, tag: str) -> None:
     """A weak tag never matches in `If-Match` (RFC 9110, 13.1.1)."""
     task = await ada.create("tasks", title="Buy milk")
     path, headers = f"tasks/{task['id']}", {"if-match": tag}
@@ -134,7 +134,7 @@ async def test_a_write_with_another_tag_changes_nothing(ada: ApiUser, tag: str) 
 
 
 @pytest.mark.parametrize("tag", ["1", '"1', '"1", "2"', ""])
-async def test_a_condition_that_cannot_be_read_is_refused(ada: ApiUser, tag: str) -> None:
+async def test_task_write_with_malformed_etag_is_invalid(ada: ApiUser, tag: str) -> None:
     task = await ada.create("tasks", title="Buy milk")
     refused = await ada.patch(f"tasks/{task['id']}", json={"title": "Buy oats"}, headers={"if-match": tag})
 
@@ -143,7 +143,7 @@ async def test_a_condition_that_cannot_be_read_is_refused(ada: ApiUser, tag: str
     assert (await ada.get(f"tasks/{task['id']}")).json() == task
 
 
-async def test_of_two_who_have_seen_the_same_version_one_is_told_that_it_is_stale(ada: ApiUser) -> None:
+async def test_task_second_write_with_the_same_etag_is_a_conflict(ada: ApiUser) -> None:
     task = await ada.create("tasks", title="Buy milk")
     headers = {"if-match": '"1"'}
     first = await ada.patch(f"tasks/{task['id']}", json={"title": "first"}, headers=headers)

@@ -1,4 +1,4 @@
-"""Turns side by side: who may begin one, and what a turn keeps from others while its model thinks."""
+"""Concurrent turns: the limits per conversation and user, and what a turn holds while its model answers."""
 
 import asyncio
 import sqlite3
@@ -19,11 +19,11 @@ BUSY = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
 
 
 @pytest.fixture
-def ada(thinking: Service) -> ApiUser:
-    return thinking.user()
+def ada(model_service: Service) -> ApiUser:
+    return model_service.user()
 
 
-async def test_a_conversation_has_one_running_turn_which_a_second_is_told(ada: ApiUser, model: ModelServer) -> None:
+async def test_concurrent_turn_in_the_same_conversation_is_a_conflict(ada: ApiUser, model: ModelServer) -> None:
     rest = Event()
     conversation = await ada.create("conversations")
     model.script += [says("One.").held(rest), says("Two.")]
@@ -45,7 +45,7 @@ async def test_a_conversation_has_one_running_turn_which_a_second_is_told(ada: A
     assert later["message"]["seq"] == 4
 
 
-async def test_of_many_at_once_in_one_conversation_one_is_taken(ada: ApiUser, model: ModelServer) -> None:
+async def test_concurrent_turns_in_one_conversation_accept_exactly_one(ada: ApiUser, model: ModelServer) -> None:
     rest = Event()
     conversation = await ada.create("conversations")
     model.script += [says("One.").held(rest)]
@@ -59,16 +59,16 @@ async def test_of_many_at_once_in_one_conversation_one_is_taken(ada: ApiUser, mo
     assert len(await ada.list_items(f"conversations/{conversation['id']}/messages")) == 2
 
 
-async def test_somebody_has_so_many_turns_at_once_and_no_more(
-    thinking: Service, ada: ApiUser, model: ModelServer
+async def test_concurrent_turns_of_one_user_are_limited(
+    model_service: Service, ada: ApiUser, model: ModelServer
 ) -> None:
-    """Others are not kept from theirs; and once one has ended, there is room again."""
+    """Other users are not affected, and a finished turn frees its slot."""
     rest = Event()
     model.script += [says("Done.").held(rest)] * 4 + [says("Hello.")] * 2
     running = [asyncio.create_task(ada.chat(f"number {number}")) for number in range(4)]
     await wait_until(lambda: asked(model, 4))
     refused = await ada.post("chat", json={"message": "one more"})
-    other = await thinking.user().chat("hello")
+    other = await model_service.user().chat("hello")
     rest.set()
     await asyncio.gather(*running)
 
@@ -79,7 +79,7 @@ async def test_somebody_has_so_many_turns_at_once_and_no_more(
     assert (await ada.chat("one more"))["response"] == "Hello."
 
 
-async def test_no_transaction_is_open_while_models_think(
+async def test_concurrent_turns_hold_no_transaction_while_the_model_answers(
     shared_database_url: str, ada: ApiUser, model: ModelServer
 ) -> None:
     rest = Event()
@@ -92,8 +92,8 @@ async def test_no_transaction_is_open_while_models_think(
     await turn
 
 
-async def test_more_models_may_think_than_there_are_connections(shared_database_url: str, model: ModelServer) -> None:
-    """25 turns are held at once; a pool has 20 connections, and SQLite one writer."""
+async def test_concurrent_turns_may_exceed_the_connection_pool(shared_database_url: str, model: ModelServer) -> None:
+    """25 turns wait for their models; the pool has 20 connections, and SQLite one writer."""
     rest = Event()
     model.script += [says("Done.").held(rest)] * 25
     async with run_service(settings_for(shared_database_url, **model_variables(model))) as service:
@@ -109,7 +109,7 @@ async def test_more_models_may_think_than_there_are_connections(shared_database_
 
 
 def is_idle(database_url: str) -> bool:
-    """Whether nobody has a transaction open, not even to read, as the database sees it."""
+    """Whether no transaction is open, not even a read-only one, as the database reports."""
     if database_url.startswith("sqlite"):
         with sqlite3.connect(database_url.partition("///")[2], timeout=0, isolation_level=None) as database:
             busy, _, _ = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -118,7 +118,7 @@ def is_idle(database_url: str) -> bool:
 
 
 async def _busy(database_url: str) -> int:
-    """How many connections are at work; that of whoever asks is one."""
+    """The number of active connections, including the one that asks."""
     connection = await asyncpg.connect(database_url)
     try:
         return int(await connection.fetchval(BUSY))

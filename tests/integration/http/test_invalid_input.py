@@ -24,11 +24,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND", "BREW"]
 COUNTED = {"allowances"}
-"""What a refused request may change: how many there were."""
+"""Tables that a refused request may change: the count of requests."""
 
 
-async def stored(url: str, person: ApiUser) -> list[str]:
-    """Every row of theirs, and how many there are of anybody's."""
+async def rows_of(url: str, person: ApiUser) -> list[str]:
+    """All rows of the user, and the number of rows of each table."""
     tables = [table.name for table in metadata.sorted_tables if table.name not in COUNTED]
     whose = f"WHERE user_id = '{person.user_id}'"
     if url.startswith("sqlite"):
@@ -43,75 +43,75 @@ async def stored(url: str, person: ApiUser) -> list[str]:
     return sorted(f"{name} {row[0]}" for name in tables for row in rows[name]) + counts
 
 
-async def sent(person: ApiUser, operation: Operation, below: str, **given: Any) -> httpx2.Response:
-    """It is made whole by what is right, and by whose it is."""
+async def send(person: ApiUser, operation: Operation, path: str, **given: Any) -> httpx2.Response:
+    """Send the operation with valid values for all that `given` does not replace."""
     headers = [*({**operation.headers, **given.pop("replaced", {})}).items(), *given.pop("added", [])]
     authorization = ("authorization", f"Bearer {person.token}")
     content = given.pop("content", operation.content)
-    url = person.path(below)
+    url = person.path(path)
     return await person.client.request(
         operation.method, url, headers=[authorization, *headers], content=content, **given
     )
 
 
-def explained(refused: httpx2.Response) -> bool:
-    """It is a problem that says where, or at least what."""
+def has_explanation(refused: httpx2.Response) -> bool:
+    """Whether the problem has a detail, and each of its errors a path and a message."""
     problem = refused.json()
     return bool(problem["detail"]) and all(fault["path"] and fault["message"] for fault in problem.get("errors", []))
 
 
 @each_operation(lambda one: one.body_schema)
-async def test_a_body_that_is_not_what_it_should_be(
+async def test_invalid_body_is_refused_and_stores_nothing(
     service: Service, shared_database_url: str, ada: ApiUser, operation: Operation
 ) -> None:
-    below = operation.path_with(await create_one_of_each(ada))
-    before = await stored(shared_database_url, ada)
+    path = operation.path_with(await create_one_of_each(ada))
+    before = await rows_of(shared_database_url, ada)
     answers = {
-        name: await sent(ada, operation, below, content=content)
+        name: await send(ada, operation, path, content=content)
         for name, content in invalid_bodies(operation.body_schema or {}, DOCUMENT)
     }
 
     assert len(answers) > 50
     assert {name: one.status_code for name, one in answers.items() if one.status_code not in {400, 413, 422}} == {}
-    assert [name for name, one in answers.items() if not explained(one)] == []
-    assert await stored(shared_database_url, ada) == before
+    assert [name for name, one in answers.items() if not has_explanation(one)] == []
+    assert await rows_of(shared_database_url, ada) == before
     assert (await service.client.get("/health/ready")).status_code == 200
 
 
 @each_operation(lambda one: one.body_schema)
-async def test_a_body_of_another_kind_than_its_headers_say(
+async def test_content_type_that_is_wrong_or_duplicate_is_refused(
     shared_database_url: str, ada: ApiUser, operation: Operation
 ) -> None:
-    below = operation.path_with(await create_one_of_each(ada))
-    before = await stored(shared_database_url, ada)
+    path = operation.path_with(await create_one_of_each(ada))
+    before = await rows_of(shared_database_url, ada)
     kinds = [
         *("", "text/plain", "application/xml", "application/x-www-form-urlencoded", "multipart/form-data", "*/*"),
         *("application/json; charset=utf-16", "application/json; charset=latin-1", "application/json, text/plain"),
         *("application/msgpack", "text/json", "application/json+x", "a" * 8000, "application/json\xff", ";", "json"),
     ]
-    answers = [await sent(ada, operation, below, replaced={"content-type": kind.encode("latin-1")}) for kind in kinds]
+    answers = [await send(ada, operation, path, replaced={"content-type": kind.encode("latin-1")}) for kind in kinds]
     twice = [
-        await sent(ada, operation, below, added=[("content-type", other)])
+        await send(ada, operation, path, added=[("content-type", other)])
         for other in ("text/plain", operation.headers["content-type"])
     ]
 
     assert [answer.status_code for answer in answers] == [415] * len(kinds)
     assert all("application/" in answer.json()["detail"] for answer in answers)
     assert [(one.status_code, one.json()["errors"][0]["path"]) for one in twice] == [(422, "content-type")] * 2
-    assert await stored(shared_database_url, ada) == before
+    assert await rows_of(shared_database_url, ada) == before
 
 
-WRONG_NUMBERS = [
+INVALID_NUMBERS = [
     *("1.0", "1e1", "+1", "1_0", "0x1", "\u0665", "1 ", "-5", str(10**19), "NaN", "1e999", "null", "true"),
 ]
 
 
-def wrong_queries(operation: Operation) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """The name of what is wrong, and the query."""
+def invalid_queries(operation: Operation) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """The name of the invalid parameter, and the query."""
     for name, schema in operation.parameters("query").items():
         wrong = [one for one in invalid_values(schema, DOCUMENT) if isinstance(one, str) and len(one) < 1000]
         if schema.get("type") == "integer":
-            wrong = [*WRONG_NUMBERS, str(schema["minimum"] - 1), str(schema["maximum"] + 1)]
+            wrong = [*INVALID_NUMBERS, str(schema["minimum"] - 1), str(schema["maximum"] + 1)]
         for value in (*wrong, "", "\x00", "\ud7ff", "NULL"):
             yield name, [(name, value)]
         value = str(example(schema, DOCUMENT))
@@ -124,115 +124,117 @@ def wrong_queries(operation: Operation) -> Iterator[tuple[str, list[tuple[str, s
 
 
 @each_operation()
-async def test_a_query_that_is_not_what_it_should_be(
+async def test_invalid_or_duplicate_query_parameter_is_refused_by_name(
     shared_database_url: str, ada: ApiUser, operation: Operation
 ) -> None:
-    """The parameter is named; who asks for something that there is not is not answered as if they had not asked."""
-    below = operation.path_with(await create_one_of_each(ada))
-    before = await stored(shared_database_url, ada)
-    queries = list(wrong_queries(operation))
-    answers = [(name, query, await sent(ada, operation, below, params=query)) for name, query in queries]
+    """The error names the parameter. An unknown parameter is refused, not ignored."""
+    path = operation.path_with(await create_one_of_each(ada))
+    before = await rows_of(shared_database_url, ada)
+    queries = list(invalid_queries(operation))
+    answers = [(name, query, await send(ada, operation, path, params=query)) for name, query in queries]
 
     assert [(query, one.status_code) for _, query, one in answers if one.status_code != 422] == []
     assert [query for name, query, one in answers if not name.startswith(one.json()["errors"][0]["path"])] == []
-    assert await stored(shared_database_url, ada) == before
+    assert await rows_of(shared_database_url, ada) == before
 
 
-WRONG_HEADERS = {
+INVALID_HEADERS = {
     "If-Match": ["null", "3", '"3', '"1", "2"', "", "W/", "*, *", '"1"x', "\xff", '"\x7f"'],
     "Idempotency-Key": ["", '"', '""', "a b", "é", "x" * 256, '"x', '"x"y', "\xff", '"\\x"', '"a", "b"'],
     "Last-Event-ID": ["", "null", "-1", "1.0", "1e1", "0x1", "x", str(10**19), "1, 2", "\xff", "+1", "1 2"],
 }
-"""By header; one that is new here has to be thought of."""
+"""Invalid values by header; a new header needs an entry."""
 TWICE = {"If-Match": '"1"', "Idempotency-Key": "key", "Last-Event-ID": "1"}
 
 
 @each_operation(lambda one: one.parameters("header"))
-async def test_a_header_that_is_not_what_it_should_be(
+async def test_invalid_or_duplicate_header_is_refused_by_name(
     shared_database_url: str, ada: ApiUser, operation: Operation
 ) -> None:
-    below = operation.path_with(await create_one_of_each(ada))
-    before = await stored(shared_database_url, ada)
+    path = operation.path_with(await create_one_of_each(ada))
+    before = await rows_of(shared_database_url, ada)
     for name in operation.parameters("header"):
         wrong = [
-            await sent(ada, operation, below, added=[(name.encode(), value.encode("latin-1"))])
-            for value in WRONG_HEADERS[name]
+            await send(ada, operation, path, added=[(name.encode(), value.encode("latin-1"))])
+            for value in INVALID_HEADERS[name]
         ]
-        twice = await sent(ada, operation, below, added=[(name, TWICE[name])] * 2)
+        twice = await send(ada, operation, path, added=[(name, TWICE[name])] * 2)
 
         assert {answer.status_code for answer in wrong} <= {400, 412, 422}
         assert all(name.lower().replace("-", "") in one.text.lower().replace("-", "").replace("_", "") for one in wrong)
         assert (twice.status_code, twice.json()["errors"][0]["path"]) == (422, name.lower())
-    assert await stored(shared_database_url, ada) == before
+    assert await rows_of(shared_database_url, ada) == before
 
 
 @each_operation(lambda one: one.parameters("path"))
-async def test_an_id_that_is_none(shared_database_url: str, ada: ApiUser, operation: Operation) -> None:
-    """Not there, also if it is the id of something there, written in a way that is not how ids are written."""
+async def test_invalid_path_id_is_not_found(shared_database_url: str, ada: ApiUser, operation: Operation) -> None:
+    """Also if it is the id of an existing entity in another notation."""
     ids = await create_one_of_each(ada)
-    before = await stored(shared_database_url, ada)
+    before = await rows_of(shared_database_url, ada)
     for name in operation.parameters("path"):
         others = [f"{{{ids[name]}}}", f"urn:uuid:{ids[name]}", ids[name].replace("-", ""), ids[name] + "%00"]
         odd = ["%2e%2e", "..%2f..", "%00", "%ff", "%F0%9F%A5%9B", "x" * 5000, "00000000-0000-0000-0000-000000000000"]
         strangers = ["01a1f88f-b877-457a-8488-188f3c989d6d", "*", "me", "%7B%7B7*7%7D%7D", "'%20OR%201=1--"]
         answers = {
-            id: await sent(ada, operation, operation.path_with({**ids, name: id}))
+            id: await send(ada, operation, operation.path_with({**ids, name: id}))
             for id in [*others, *odd, *strangers, *(one for one in INVALID_IDS if one)]
         }
         assert {id: one.status_code for id, one in answers.items() if one.status_code != 404} == {}
         assert {one.json()["code"] for one in answers.values()} == {"not-found"}
-    assert await stored(shared_database_url, ada) == before
+    assert await rows_of(shared_database_url, ada) == before
 
 
 @each_operation()
-async def test_a_user_who_is_none(shared_database_url: str, ada: ApiUser, operation: Operation) -> None:
-    """Whatever stands in the path where a user should, behind it nobody's things are reached."""
+async def test_invalid_user_id_in_the_path_reaches_no_data(
+    shared_database_url: str, ada: ApiUser, operation: Operation
+) -> None:
+    """Whatever stands in the place of the user id, no data of any user is reached."""
     ids = await create_one_of_each(ada)
-    before = await stored(shared_database_url, ada)
+    before = await rows_of(shared_database_url, ada)
     odd = [".", "..", "%2e%2e", "%2F", "%00", "%ff", "null", "*", "undefined", "x" * 129, "x" * 9000, "%F0%9F%A5%9B"]
     near = [f"{ada.user_id}%00", f"{ada.user_id}%20", f"{ada.user_id}%2F..", ada.user_id.upper(), f"%2e/{ada.user_id}"]
     answers = {}
-    for whose, below in product([*odd, *near], [operation.path_with(ids)]):
-        url = httpx2.URL(f"http://127.0.0.1:8000/api/{whose}/{below}")
+    for whose, path in product([*odd, *near], [operation.path_with(ids)]):
+        url = httpx2.URL(f"http://127.0.0.1:8000/api/{whose}/{path}")
         headers = {**operation.headers, "authorization": f"Bearer {ada.token}"}
         answers[whose] = await ada.client.request(operation.method, url, headers=headers, content=operation.content)
 
     assert {whose: one.status_code for whose, one in answers.items() if one.status_code not in {403, 404, 405}} == {}
     assert {one.json()["code"] for one in answers.values()} <= {"wrong-user", "not-found", "invalid"}
-    assert await stored(shared_database_url, ada) == before
+    assert await rows_of(shared_database_url, ada) == before
 
 
 @pytest.mark.parametrize("path", sorted({one.path for one in OPERATIONS.values()}))
-async def test_a_method_that_is_not_taken(shared_database_url: str, ada: ApiUser, path: str) -> None:
-    """Nor by way of a header that some servers take for one; and those that are taken are told, all of them."""
+async def test_method_not_allowed_names_the_allowed_methods(shared_database_url: str, ada: ApiUser, path: str) -> None:
+    """A method override header is ignored. `OPTIONS` names all allowed methods."""
     taken = {one.method for one in OPERATIONS.values() if one.path == path}
-    below = next(one for one in OPERATIONS.values() if one.path == path).path_with(await create_one_of_each(ada))
+    path = next(one for one in OPERATIONS.values() if one.path == path).path_with(await create_one_of_each(ada))
     headers = {"authorization": f"Bearer {ada.token}", "content-type": "application/json"}
-    before = await stored(shared_database_url, ada)
+    before = await rows_of(shared_database_url, ada)
     for method in METHODS:
         if method not in taken:
-            refused = await ada.client.request(method, ada.path(below), headers=headers, content=b"{}")
+            refused = await ada.client.request(method, ada.path(path), headers=headers, content=b"{}")
             assert refused.status_code == 405
             assert set(refused.headers["allow"].split(", ")) == {*taken, "OPTIONS"}
     for name in ("x-http-method-override", "x-http-method", "x-method-override"):
         for method in taken & {"GET"}:
-            overridden = await ada.client.request(method, ada.path(below), headers={**headers, name: "DELETE"})
+            overridden = await ada.client.request(method, ada.path(path), headers={**headers, name: "DELETE"})
             assert overridden.status_code == 200
-    told = await ada.client.options(ada.path(below), headers=headers)
+    told = await ada.client.options(ada.path(path), headers=headers)
 
     assert (told.status_code, set(told.headers["allow"].split(", "))) == (204, {*taken, "OPTIONS"})
-    assert await stored(shared_database_url, ada) == before
+    assert await rows_of(shared_database_url, ada) == before
 
 
 @each_operation()
-async def test_two_credentials_are_none(
+async def test_duplicate_authorization_header_is_unauthenticated(
     shared_database_url: str, ada: ApiUser, bob: ApiUser, operation: Operation
 ) -> None:
-    """Whichever of them a proxy in front has looked at."""
-    below = operation.path_with(await create_one_of_each(ada))
-    before = await stored(shared_database_url, ada)
+    """A proxy in front could have checked either of them."""
+    path = operation.path_with(await create_one_of_each(ada))
+    before = await rows_of(shared_database_url, ada)
     others = [bob.token, ada.token, "x"]
-    answers = [await sent(ada, operation, below, added=[("authorization", f"Bearer {one}")]) for one in others]
+    answers = [await send(ada, operation, path, added=[("authorization", f"Bearer {one}")]) for one in others]
 
     assert [answer.status_code for answer in answers] == [401] * 3
-    assert await stored(shared_database_url, ada) == before
+    assert await rows_of(shared_database_url, ada) == before

@@ -1,4 +1,4 @@
-"""Several who follow one turn: all are told the same, and none has to wait for another."""
+"""Several subscribers of one turn: all receive the same events, and a slow one does not delay the others."""
 
 import asyncio
 import gc
@@ -30,8 +30,8 @@ def ada(replicas: tuple[Service, Service]) -> ApiUser:
     return replicas[0].user()
 
 
-@pytest.mark.usefixtures("told_not_polled")
-async def test_all_who_follow_a_turn_are_told_the_same_wherever_they_are(
+@pytest.mark.usefixtures("without_polling")
+async def test_stream_concurrent_subscribers_on_all_replicas_receive_the_same_events(
     replicas: tuple[Service, Service], ada: ApiUser, model: ModelServer
 ) -> None:
     rest = Event()
@@ -46,11 +46,11 @@ async def test_all_who_follow_a_turn_are_told_the_same_wherever_they_are(
     assert {raw_bytes(await follower) for follower in followers} == {raw_bytes(uncut)}
 
 
-@pytest.mark.usefixtures("told_not_polled")
-async def test_what_was_committed_and_told_to_nobody_is_heard_before_what_follows_it(
+@pytest.mark.usefixtures("without_polling")
+async def test_stream_event_without_notification_is_delivered_before_later_events(
     replicas: tuple[Service, Service], ada: ApiUser, model: ModelServer
 ) -> None:
-    """As when a connection breaks before the database has said that it committed."""
+    """As after a lost connection during the commit: the event is stored, but not published."""
     rest, elsewhere = Event(), replicas[1].user(ada.user_id)
     model.script += [says("Hm.").held(rest)]
     async with stream_chat(ada, "What is there?") as source:
@@ -58,7 +58,7 @@ async def test_what_was_committed_and_told_to_nobody_is_heard_before_what_follow
         turn_id = so_far[0].data["turn_id"]
         async with stream_turn(elsewhere, turn_id) as other:
             so_far_there = await other.take(2)
-            await announce_silently(replicas[0], ada, turn_id)
+            await store_without_publishing(replicas[0], ada, turn_id)
             rest.set()
             there = so_far_there + await other.rest()
         here = so_far + await source.rest()
@@ -68,10 +68,10 @@ async def test_what_was_committed_and_told_to_nobody_is_heard_before_what_follow
     assert there == here
 
 
-async def test_a_follower_hears_a_comment_where_there_is_nothing_else_to_hear(
+async def test_stream_heartbeat_comment_is_sent_when_there_is_no_event(
     ada: ApiUser, model: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Within 15 seconds, as promised; here sooner, so that nobody has to wait."""
+    """Documented: within 15 seconds. The test uses a shorter interval."""
     assert watching.PATIENCE_S <= 15
     monkeypatch.setattr(watching, "PATIENCE_S", 0.05)
     rest = Event()
@@ -87,17 +87,17 @@ async def test_a_follower_hears_a_comment_where_there_is_nothing_else_to_hear(
     assert [event.seq for event in before + after] == [1, 2, 3]
 
 
-async def test_followers_who_do_not_read_hold_up_nobody_and_cost_little_memory(
+async def test_stream_subscribers_that_do_not_read_delay_nobody_and_use_bounded_memory(
     ada: ApiUser, model: ModelServer
 ) -> None:
-    """What the turn tells is more than networks take in; all of them together are kept less than half of it."""
+    """The events exceed the socket buffers; memory for all subscribers together stays below half of their size."""
     rest = Event()
     for _ in range(2):
         await ada.create("tasks", title="long", description="x" * 10_000)
     model.script += [calls(*[("list_tasks", "{}")] * 400, saying=("Hm.",)).held(rest), says("That was all.")]
     async with stream_chat(ada, "What is there?") as source:
         started = await source.next()
-        with silent_followers(ada, started.data["turn_id"]), traced() as growth:
+        with clients_that_do_not_read(ada, started.data["turn_id"]), traced() as growth:
             rest.set()
             told = 0
             while not (event := await source.next()).is_final:
@@ -110,8 +110,8 @@ async def test_followers_who_do_not_read_hold_up_nobody_and_cost_little_memory(
     assert grown < told / 2
 
 
-async def announce_silently(service: Service, person: ApiUser, turn_id: str) -> None:
-    """A tool call of the turn is written down, by one whom nobody listens to."""
+async def store_without_publishing(service: Service, person: ApiUser, turn_id: str) -> None:
+    """Store a tool call of the turn without publishing it on the event bus."""
     core = create_core(service.settings)
     telling = EventBatch(len("Hm."), "", Usage(), ToolRequest.create("theirs", "list_tasks", {}))
     await core.dispatcher.call(Owner(UserId(person.user_id)), append_events, TurnId(UUID(turn_id)), telling)
@@ -119,8 +119,8 @@ async def announce_silently(service: Service, person: ApiUser, turn_id: str) -> 
 
 
 @contextmanager
-def silent_followers(person: ApiUser, turn_id: str) -> Iterator[None]:
-    """Three who ask for the events of a turn, and read nothing of the answer."""
+def clients_that_do_not_read(person: ApiUser, turn_id: str) -> Iterator[None]:
+    """Three clients that request the events of a turn and read nothing."""
     url = person.client.base_url
     head = [f"GET {person.path(f'turns/{turn_id}/events')} HTTP/1.1", f"Host: {url.host}"]
     asked = "\r\n".join([*head, f"Authorization: Bearer {person.token}", "", ""]).encode()
@@ -135,7 +135,7 @@ def silent_followers(person: ApiUser, turn_id: str) -> Iterator[None]:
 
 @contextmanager
 def traced() -> Iterator[Callable[[], int]]:
-    """Tells how many bytes more are in use than at first."""
+    """Return the growth of memory in bytes since the start."""
     tracemalloc.start()
     try:
         gc.collect()

@@ -1,4 +1,4 @@
-"""Clients that begin a request and do not end it hold a connection for a while, and nobody else's."""
+"""Timeouts and limits for clients that send slowly, send too much, or never finish a request."""
 
 import asyncio
 import socket
@@ -26,13 +26,13 @@ WHOLE = LIVE + b"\r\n"
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "HEAD_S", 0.2)
     monkeypatch.setattr(connection, "MESSAGE_S", 0.4)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def port(service: Service, impatient: None) -> AsyncIterator[int]:
+async def port(service: Service, short_timeouts: None) -> AsyncIterator[int]:
     async with serve_on_socket(service.asgi) as port:
         yield port
 
@@ -45,8 +45,8 @@ async def connected(port: int) -> AsyncIterator[tuple[StreamReader, StreamWriter
     writer.close()
 
 
-async def told(port: int, *parts: bytes, pause_s: float = 0) -> bytes:
-    """All that is answered to these bytes until the server closes the connection, without any more of them."""
+async def exchange(port: int, *parts: bytes, pause_s: float = 0) -> bytes:
+    """Send the parts and return all bytes of the server until it closes the connection."""
     async with connected(port) as (reader, writer):
         try:
             for part in parts:
@@ -63,44 +63,42 @@ def post(person_path: str, token: str, *more: str) -> bytes:
     return "\r\n".join([*lines, "content-type: application/json", "", ""]).encode()
 
 
-async def test_who_says_nothing_is_told_nothing(port: int) -> None:
-    assert await told(port) == b""
+async def test_timeout_of_an_idle_connection_closes_it_without_a_response(port: int) -> None:
+    assert await exchange(port) == b""
 
 
-@pytest.mark.parametrize(
-    "begun", [b"G", b"GET /health", LIVE, LIVE + b"x-more: "], ids=["byte", "line", "host", "name"]
-)
-async def test_a_request_that_is_never_ended_is_timed_out(port: int, begun: bytes) -> None:
-    assert (await told(port, begun)).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+@pytest.mark.parametrize("head", [b"G", b"GET /health", LIVE, LIVE + b"x-more: "], ids=["byte", "line", "host", "name"])
+async def test_timeout_of_an_incomplete_head_is_408(port: int, head: bytes) -> None:
+    assert (await exchange(port, head)).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
 
 
-async def test_one_that_comes_byte_by_byte_gains_no_time(port: int) -> None:
+async def test_timeout_is_not_extended_by_slow_bytes(port: int) -> None:
     trickle = [LIVE, *(b"x" for _ in range(100))]
 
-    answer = await told(port, *trickle, pause_s=0.02)
+    answer = await exchange(port, *trickle, pause_s=0.02)
 
     assert answer == RESET or answer.startswith(b"HTTP/1.1 408 ")
 
 
-async def test_a_second_request_has_to_end_like_the_first(port: int) -> None:
-    answers = await told(port, WHOLE + LIVE)
+async def test_timeout_applies_to_a_second_request(port: int) -> None:
+    answers = await exchange(port, WHOLE + LIVE)
 
     assert answers.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"HTTP/1.1 408 Request Timeout\r\n" in answers
 
 
 @pytest.mark.parametrize("length", ["content-length: 100", "transfer-encoding: chunked"])
-async def test_a_body_that_never_comes_is_waited_for_only_so_long(service: Service, port: int, length: str) -> None:
-    """And nothing is stored of it."""
+async def test_timeout_of_an_incomplete_body_stores_nothing(service: Service, port: int, length: str) -> None:
+    """The request is refused and stores nothing."""
     ada = service.user()
 
-    answer = await told(port, post(ada.path("tasks"), ada.token, length) + b'{"title"')
+    answer = await exchange(port, post(ada.path("tasks"), ada.token, length) + b'{"title"')
 
     assert b"201" not in answer
     assert await ada.list_items("tasks") == []
 
 
-async def test_a_slow_request_that_ends_in_time_is_answered(service: Service) -> None:
+async def test_timeout_does_not_affect_a_slow_request_in_time(service: Service) -> None:
     ada, body = service.user(), b'{"title": "Milk"}'
     head = post(ada.path("tasks"), ada.token, f"content-length: {len(body)}")
     async with serve_on_socket(service.asgi) as port, connected(port) as (reader, writer):
@@ -116,49 +114,49 @@ async def test_a_slow_request_that_ends_in_time_is_answered(service: Service) ->
 @pytest.mark.parametrize(
     "head", [LIVE + b"x-long: " + b"x" * 100_000, LIVE + b"x-more: y\r\n" * 20_000], ids=["long", "many"]
 )
-async def test_headers_without_end_are_refused(port: int, head: bytes) -> None:
+async def test_headers_over_the_size_limit_are_refused(port: int, head: bytes) -> None:
     parts = [head[start : start + 10_000] for start in range(0, len(head), 10_000)]
 
-    answer = await told(port, *parts, pause_s=0.001)
+    answer = await exchange(port, *parts, pause_s=0.001)
 
     assert answer == RESET or answer.startswith(b"HTTP/1.1 431 ")
 
 
-async def test_a_body_without_end_is_refused_and_not_read_for_ever(service: Service, port: int) -> None:
+async def test_body_over_the_size_limit_is_refused_and_not_read(service: Service, port: int) -> None:
     ada, chunk = service.user(), b"100000\r\n" + b" " * 0x100000 + b"\r\n"
 
-    answer = await told(port, post(ada.path("tasks"), ada.token, "transfer-encoding: chunked"), *[chunk] * 200)
+    answer = await exchange(port, post(ada.path("tasks"), ada.token, "transfer-encoding: chunked"), *[chunk] * 200)
 
     assert answer == RESET or answer.startswith(b"HTTP/1.1 413 ")
 
 
-async def test_a_thousand_requests_that_are_never_ended_keep_nobody_waiting(
+async def test_1000_concurrent_incomplete_requests_delay_no_other_client(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "HEAD_S", 3)
     async with serve_on_socket(service.asgi) as port, asyncio.TaskGroup() as attack:
-        begun = [attack.create_task(told(port, LIVE)) for _ in range(1_000)]
+        head = [attack.create_task(exchange(port, LIVE)) for _ in range(1_000)]
         async with connected(port) as (reader, writer):
             writer.write(WHOLE)
             status = await reader.readline()
 
     assert status == b"HTTP/1.1 200 OK\r\n"
-    assert all(task.result() in {b"", RESET} or b" 408 " in task.result() for task in begun)
+    assert all(task.result() in {b"", RESET} or b" 408 " in task.result() for task in head)
 
 
-async def test_an_answer_may_take_as_long_as_it_takes(
-    thinking: Service, model: ModelServer, held: Event, impatient: None
+async def test_timeout_of_the_request_does_not_limit_the_response(
+    model_service: Service, model: ModelServer, gate: Event, short_timeouts: None
 ) -> None:
-    """The client has said all it had to say: once the time for that is long over, only the service is slow."""
-    ada, body = thinking.user(), b'{"message": "Hello"}'
-    model.script += [says("Hello.").held(held)]
-    async with serve_on_socket(thinking.asgi) as port, connected(port) as (reader, writer):
+    """The request is complete; only the service takes longer than the timeout."""
+    ada, body = model_service.user(), b'{"message": "Hello"}'
+    model.script += [says("Hello.").held(gate)]
+    async with serve_on_socket(model_service.asgi) as port, connected(port) as (reader, writer):
         writer.write(post(ada.path("chat"), ada.token, f"content-length: {len(body)}", "accept: text/event-stream"))
         await asyncio.sleep(0.05)
         writer.write(body)
         beginning = await reader.readuntil(b"event: turn.started\n")
         await asyncio.sleep(2 * connection.MESSAGE_S)
-        held.set()
+        gate.set()
         rest = await reader.readuntil(b"event: turn.completed\n")
 
     assert beginning.startswith(b"HTTP/1.1 200 OK\r\n")
@@ -166,32 +164,32 @@ async def test_an_answer_may_take_as_long_as_it_takes(
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux has it")
-async def test_who_takes_nothing_of_an_answer_is_given_up_by_the_system() -> None:
-    """What the listener is told, every connection does."""
+async def test_timeout_of_a_client_that_does_not_read_is_set_on_the_socket() -> None:
+    """Connections inherit the option from the listening socket."""
     with server._bound(ListenAddress("127.0.0.1", 0, 1)) as bound, socket.create_connection(bound.getsockname()):
         accepted, _ = bound.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
 
 
-async def test_empty_lines_gain_no_time(port: int) -> None:
-    assert await told(port, b"\r\n", b"\r\n\r\n", pause_s=0.02) == b""
+async def test_timeout_is_not_extended_by_empty_lines(port: int) -> None:
+    assert await exchange(port, b"\r\n", b"\r\n\r\n", pause_s=0.02) == b""
 
 
-async def test_a_burst_of_requests_is_answered_before_what_follows_is_timed_out(port: int) -> None:
+async def test_timeout_of_a_pipelined_request_does_not_lose_earlier_responses(port: int) -> None:
     burst = WHOLE * 500 + LIVE
     assert len(burst) > connection.MAX_HEAD_BYTES / 3
 
-    answers = await told(port, burst)
+    answers = await exchange(port, burst)
 
     assert answers.count(b"HTTP/1.1 200 OK") == 500
     assert b"HTTP/1.1 408 " in answers
 
 
-async def test_beyond_what_a_process_can_hold_large_bodies_are_refused_and_small_ones_go_on(
+async def test_memory_limit_for_incomplete_bodies_refuses_only_large_ones(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And once the large ones are gone, others are let in again."""
+    """After the large requests have ended, new ones are accepted."""
     monkeypatch.setattr(connection, "MAX_UNFINISHED_BYTES", 1_000_000)
     ada, piece = service.user(), b" " * 100_000
     head = post(ada.path("tasks"), ada.token, "content-length: 8000000")
@@ -224,8 +222,8 @@ REFUSED = (
 )
 
 
-async def test_what_is_sent_after_an_answer_is_not_kept_and_soon_not_read(service: Service) -> None:
-    """Whoever has no token cannot use up what others' bodies may come to."""
+async def test_body_after_an_early_response_is_discarded(service: Service) -> None:
+    """A client without a token cannot use up the memory for bodies."""
     async with serve_on_socket(service.asgi) as port, connected(port) as (reader, writer):
         writer.write(REFUSED % 8_000_000)
         assert await reader.readline() == b"HTTP/1.1 401 Unauthorized\r\n"
@@ -245,8 +243,8 @@ async def drained(writer: StreamWriter, part: bytes, times: int) -> None:
         await asyncio.sleep(0.001)
 
 
-async def test_a_request_that_ends_after_its_answer_keeps_no_connection_for_ever(service: Service) -> None:
-    """Another may follow it; if none does, the connection is closed like any that is idle."""
+async def test_timeout_of_a_kept_alive_connection_after_an_early_response(service: Service) -> None:
+    """A second request may follow; otherwise the connection is closed as idle."""
     async with serve_on_socket(service.asgi) as port, connected(port) as (reader, writer):
         writer.write(REFUSED % 2)
         assert await reader.readline() == b"HTTP/1.1 401 Unauthorized\r\n"
@@ -260,16 +258,16 @@ async def test_a_request_that_ends_after_its_answer_keeps_no_connection_for_ever
         await reader.read()
 
 
-async def test_a_request_that_is_never_ended_does_not_cost_the_one_before_its_answer(
-    thinking: Service, model: ModelServer, held: Event, impatient: None
+async def test_timeout_of_a_pipelined_request_waits_for_the_running_response(
+    model_service: Service, model: ModelServer, gate: Event, short_timeouts: None
 ) -> None:
-    ada, body = thinking.user(), b'{"message": "Hello"}'
-    model.script += [says("Hello.").held(held)]
+    ada, body = model_service.user(), b'{"message": "Hello"}'
+    model.script += [says("Hello.").held(gate)]
     request = post(ada.path("chat"), ada.token, f"content-length: {len(body)}", "connection: keep-alive") + body
-    async with serve_on_socket(thinking.asgi) as port, connected(port) as (reader, writer):
+    async with serve_on_socket(model_service.asgi) as port, connected(port) as (reader, writer):
         writer.write(request + LIVE)
         await asyncio.sleep(2 * connection.HEAD_S)
-        held.set()
+        gate.set()
         answer = await reader.read()
 
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")

@@ -1,4 +1,4 @@
-"""What holds for every answer, whatever was asked: who is answered, request ids, headers, and problem details."""
+"""Rules for every response: host and origin checks, CORS, request ids, problem details and refusal throttling."""
 
 import asyncio
 import re
@@ -7,7 +7,7 @@ from uuid import UUID
 import httpx2
 import pytest
 
-from latchkey.interfaces.http.middleware import throttle as brake
+from latchkey.interfaces.http.middleware import throttle
 from tests.polling import TIMEOUT_S, wait_until
 from tests.support.service import BASE_URL, ApiUser, Service
 
@@ -20,8 +20,8 @@ OTHER_ORIGINS = ["https://evil.example", "null", "http://localhost.evil.example"
 
 @pytest.mark.parametrize("path", EVERYWHERE)
 @pytest.mark.parametrize("host", OTHER_HOSTS)
-async def test_another_host_is_misdirected_on_every_route(service: Service, path: str, host: str) -> None:
-    """So that a name which is pointed at this machine from outside does not open it (DNS rebinding)."""
+async def test_host_header_of_another_host_is_misdirected(service: Service, path: str, host: str) -> None:
+    """Protects against DNS rebinding."""
     refused = await service.client.post(path, headers={"host": host})
 
     assert (refused.status_code, refused.json()["code"]) == (421, "forbidden")
@@ -29,21 +29,21 @@ async def test_another_host_is_misdirected_on_every_route(service: Service, path
 
 @pytest.mark.parametrize("path", EVERYWHERE)
 @pytest.mark.parametrize("origin", OTHER_ORIGINS)
-async def test_pages_of_another_origin_are_refused_on_every_route(service: Service, path: str, origin: str) -> None:
+async def test_cors_origin_that_is_not_allowed_is_forbidden(service: Service, path: str, origin: str) -> None:
     refused = await service.client.get(path, headers={"origin": origin})
 
     assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8000", "127.0.0.1", "localhost:8000", "LOCALHOST", "[::1]:8000"])
-async def test_loopback_is_answered_by_any_of_its_names(service: Service, host: str) -> None:
+async def test_host_header_with_any_loopback_name_is_accepted(service: Service, host: str) -> None:
     headers = {"host": host, "origin": f"http://{host}"}
 
     assert (await service.client.get("/health/live", headers=headers)).status_code == 200
 
 
 @pytest.mark.parametrize("path", EVERYWHERE)
-async def test_every_answer_has_the_id_that_was_brought(service: Service, path: str) -> None:
+async def test_request_id_of_the_client_is_returned(service: Service, path: str) -> None:
     answer = await service.client.get(path, headers={"x-request-id": "trace-42.a_b"})
 
     assert answer.headers.get_list("x-request-id") == ["trace-42.a_b"]
@@ -51,7 +51,7 @@ async def test_every_answer_has_the_id_that_was_brought(service: Service, path: 
 
 
 @pytest.mark.parametrize("given", [None, "", "has spaces", "a" * 65, "line\tbreak", "<script>"])
-async def test_an_id_that_cannot_be_logged_as_it_is_is_replaced(service: Service, given: str | None) -> None:
+async def test_request_id_that_is_invalid_is_replaced(service: Service, given: str | None) -> None:
     headers = {} if given is None else {"x-request-id": given}
     first = (await service.client.get("/health/live", headers=headers)).headers["x-request-id"]
     second = (await service.client.get("/health/live", headers=headers)).headers["x-request-id"]
@@ -61,8 +61,8 @@ async def test_an_id_that_cannot_be_logged_as_it_is_is_replaced(service: Service
 
 
 @pytest.mark.parametrize("path", ["/api/me/tasks", "/mcp"])
-async def test_a_page_of_an_allowed_origin_may_ask_and_read_the_answer(service: Service, path: str) -> None:
-    """In a browser, which asks for leave first (the Fetch standard's CORS protocol)."""
+async def test_cors_preflight_and_request_of_an_allowed_origin_succeed(service: Service, path: str) -> None:
+    """As a browser does it (CORS protocol of the Fetch standard)."""
     origin = {"origin": "http://localhost:5173"}
     asked = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,if-match"}
     leave = await service.client.options(path, headers=origin | asked)
@@ -78,7 +78,7 @@ async def test_a_page_of_an_allowed_origin_may_ask_and_read_the_answer(service: 
     assert "etag" in answer.headers["access-control-expose-headers"]
 
 
-async def test_what_is_personal_is_not_kept_by_any_cache(ada: ApiUser) -> None:
+async def test_cache_control_of_user_data_is_no_store(ada: ApiUser) -> None:
     answers = [
         await ada.get("tasks"),
         await ada.post("context-tokens", json={"grants": ["tasks:read"]}),
@@ -90,7 +90,7 @@ async def test_what_is_personal_is_not_kept_by_any_cache(ada: ApiUser) -> None:
     assert [one.headers.get_list("cache-control") for one in answers] == [["no-store"]] * 4
 
 
-async def test_problem_details_are_complete(ada: ApiUser) -> None:
+async def test_problem_details_contain_all_members(ada: ApiUser) -> None:
     answer = await ada.get("tasks/01a1f88f-b877-757a-8488-188f3c989d6d", headers={"x-request-id": "r-1"})
 
     assert answer.headers["content-type"] == "application/problem+json"
@@ -116,7 +116,7 @@ async def test_problem_details_are_complete(ada: ApiUser) -> None:
         ("DELETE", "/mcp", {"POST"}),
     ],
 )
-async def test_a_method_that_a_path_does_not_take_is_told_those_it_takes(
+async def test_method_not_allowed_names_the_allowed_methods(
     service: Service, method: str, path: str, allowed: set[str]
 ) -> None:
     refused = await service.client.request(method, path)
@@ -125,7 +125,7 @@ async def test_a_method_that_a_path_does_not_take_is_told_those_it_takes(
     assert set(refused.headers["allow"].split(", ")) - {"OPTIONS"} == allowed
 
 
-async def test_options_are_told_behind_the_door_to_those_who_may_pass_it(ada: ApiUser) -> None:
+async def test_options_request_requires_authentication(ada: ApiUser) -> None:
     answers = [
         await ada.client.options("/health/live"),
         await ada.client.options(ada.path("tasks"), headers={"authorization": f"Bearer {ada.token}"}),
@@ -137,7 +137,7 @@ async def test_options_are_told_behind_the_door_to_those_who_may_pass_it(ada: Ap
 
 
 @pytest.mark.parametrize("path", ["/", "/api", "/api/me", "/api/me/nothing", "/schema", "/schema/x", "/docs", "/%00"])
-async def test_where_nothing_is_a_problem_says_so(service: Service, path: str) -> None:
+async def test_unknown_path_is_not_found_as_a_problem(service: Service, path: str) -> None:
     answer = await service.client.get(path)
 
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
@@ -145,8 +145,8 @@ async def test_where_nothing_is_a_problem_says_so(service: Service, path: str) -
 
 
 @pytest.mark.parametrize("accept", ["image/png", "*/*", "application/xml", "text/html, */*;q=0.1", "nonsense"])
-async def test_json_is_answered_whatever_was_hoped_for(ada: ApiUser, accept: str) -> None:
-    """There is nothing else (RFC 9110, 12.4.1 allows it)."""
+async def test_accept_header_does_not_change_the_media_type(ada: ApiUser, accept: str) -> None:
+    """There is no other representation; RFC 9110, 12.4.1 allows ignoring `Accept`."""
     answer = await ada.get("tasks", headers={"accept": accept})
 
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
@@ -156,7 +156,7 @@ async def test_json_is_answered_whatever_was_hoped_for(ada: ApiUser, accept: str
     "authorization",
     ["", "Bearer", "Bearer ", "Basic YWRhOmFkYQ==", "{token}", "Bearer {token} x", "Bearer {token}x", "Bearer lk_x"],
 )
-async def test_a_credential_in_any_other_form_opens_nothing(ada: ApiUser, authorization: str) -> None:
+async def test_authorization_header_in_another_form_is_unauthenticated(ada: ApiUser, authorization: str) -> None:
     headers = {"authorization": authorization.format(token=ada.token)}
     refused = await ada.client.get(ada.path("tasks"), headers=headers)
 
@@ -165,28 +165,28 @@ async def test_a_credential_in_any_other_form_opens_nothing(ada: ApiUser, author
     assert ada.token not in refused.text
 
 
-async def test_a_credential_is_never_read_from_the_address(ada: ApiUser) -> None:
+async def test_credential_in_the_url_is_ignored(ada: ApiUser) -> None:
     params = {"token": ada.token, "access_token": ada.token, "authorization": f"Bearer {ada.token}"}
 
     assert (await ada.client.get(ada.path("tasks"), params=params)).status_code == 401
 
 
-async def test_the_scheme_may_be_written_in_any_case(ada: ApiUser) -> None:
+async def test_authorization_scheme_is_case_insensitive(ada: ApiUser) -> None:
     answer = await ada.client.get(ada.path("tasks"), headers={"authorization": f"bEARER {ada.token}"})
 
     assert answer.status_code == 200
 
 
-async def test_health_says_that_it_lives_and_can_serve(service: Service) -> None:
+async def test_health_endpoints_report_live_and_ready(service: Service) -> None:
     answers = [await service.client.get(f"/health/{name}") for name in ("live", "ready")]
 
     assert [(one.status_code, one.json()) for one in answers] == [(200, {"status": "live"}), (200, {"status": "ready"})]
 
 
-async def test_a_body_that_breaks_off_is_no_mistake_of_ours(
+async def test_disconnect_during_the_body_is_not_logged_as_an_error(
     service: Service, ada: ApiUser, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The client is gone: there is nobody to tell, and nothing to log."""
+    """The client has gone, so no response is sent and no error is logged."""
     scope = _scope(ada)
     sent: list[dict[str, object]] = []
 
@@ -222,31 +222,29 @@ def _scope(person: ApiUser) -> dict[str, object]:
     }
 
 
-async def test_no_answer_names_the_server_software(service: Service) -> None:
+async def test_server_header_does_not_name_the_software(service: Service) -> None:
     answer = await service.client.get("/health/live")
 
     assert not re.search("litestar|uvicorn|python", str(answer.headers), re.IGNORECASE)
 
 
 @pytest.mark.parametrize("name", ["host", "origin"])
-async def test_one_host_and_one_origin_are_enough(service: Service, name: str) -> None:
-    """Of two, a proxy and a service may each believe another."""
+async def test_duplicate_host_or_origin_header_is_refused(service: Service, name: str) -> None:
+    """A proxy and the service could each use another one."""
     headers = [("host", "localhost"), (name, "http://localhost"), (name, "http://elsewhere.example")]
     refused = await service.client.get("/health/live", headers=headers)
 
     assert (refused.status_code, refused.json()["code"]) == (400, "invalid")
 
 
-async def test_who_is_refused_very_often_waits_for_it_and_nobody_else_does(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As many were refused just now as are refused at once."""
-    monkeypatch.setattr(brake, "_DELAY_S", (TIMEOUT_S, TIMEOUT_S))
-    held = service.asgi._throttle
-    monkeypatch.setattr(held, "_tokens", -1e6)
-    before = held._updated_at
+async def test_refusal_throttle_delays_only_refused_requests(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The throttle has no free refusals left."""
+    monkeypatch.setattr(throttle, "_DELAY_S", (TIMEOUT_S, TIMEOUT_S))
+    refusal_throttle = service.asgi._throttle
+    monkeypatch.setattr(refusal_throttle, "_tokens", -1e6)
+    before = refusal_throttle._updated_at
     one_more = asyncio.create_task(service.client.get("/api/ada/tasks"))
-    await wait_until(lambda: has_come(held, before))
+    await wait_until(lambda: has_refused(refusal_throttle, before))
 
     assert (await service.client.get("/health/live")).status_code == 200
     assert not one_more.done()
@@ -254,19 +252,19 @@ async def test_who_is_refused_very_often_waits_for_it_and_nobody_else_does(
     await asyncio.gather(one_more, return_exceptions=True)
 
 
-async def has_come(held: brake.RefusalThrottle, before: float) -> bool:
-    """Whether somebody has been refused since."""
-    return held._updated_at != before
+async def has_refused(refusal_throttle: throttle.RefusalThrottle, before: float) -> bool:
+    """Whether a request has been refused since."""
+    return refusal_throttle._updated_at != before
 
 
-async def test_so_many_refusals_are_answered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(brake, "_DELAY_S", (TIMEOUT_S, TIMEOUT_S))
-    held = brake.RefusalThrottle()
-    refusals = [asyncio.create_task(held.wait()) for _ in range(1_000)]
+async def test_refusal_throttle_allows_a_burst_without_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttle, "_DELAY_S", (TIMEOUT_S, TIMEOUT_S))
+    refusal_throttle = throttle.RefusalThrottle()
+    refusals = [asyncio.create_task(refusal_throttle.wait()) for _ in range(1_000)]
 
     done, waiting = await asyncio.wait(refusals, timeout=0.01)
 
-    assert len(done) >= brake.FREE_PER_S
+    assert len(done) >= throttle.FREE_PER_S
     assert waiting
     for task in waiting:
         task.cancel()

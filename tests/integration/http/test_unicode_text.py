@@ -1,4 +1,4 @@
-"""Text in any script comes back as it was said, byte for byte, on every way into the database."""
+"""Unicode text is returned unchanged, byte for byte, on every interface."""
 
 import json
 from typing import Any
@@ -18,27 +18,27 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 TEXTS = {
     "astral": "Milk 🥛 for 👩‍👩‍👧‍👦 and 🏴󠁧󠁢󠁷󠁬󠁳󠁿 \U0001d518 𒐫",
     "combining": "Z͑ͫ̓ͪ̂ͫ̽͏̴̙̤̞͉͚̯̞̠͍A̴̵̜̰͔ͫ͗͢L̠ͨͧͩ͘G̴̻͈͍͔̹̑͗̎̅͛́Ǫ̵̹̻̝̳͂̌̌͘",
-    "two ways to write one letter": "é e\u0301 ﬁ \uff21",
+    "two encodings of one letter": "é e\u0301 ﬁ \uff21",
     "right to left": "\u05e7\u05e0\u05d4 חלב \u202e\u05e9\u05dc\u05d5\u05dd\u202c اشتر الحليب",
     "scripts": "牛乳を買う · 우유 사기 · ซื้อนม · दूध खरीदें · купить молоко",
     "separators": "a\u2028b\u2029c\x85d\ve\ff\r\ng\th",
     "edges of Unicode": "\x01\x7f\x80\ud7ff\ue000\ufffd\ufffe\uffff\U00010000\U0010ffff",
-    "what looks like syntax": "'; DROP TABLE tasks; -- %s {} \\ \" $1 :u",
+    "SQL and format syntax": "'; DROP TABLE tasks; -- %s {} \\ \" $1 :u",
     "leading and trailing space": "  Buy milk \n",
     "bidirectional controls": "\u2066\u0627\u0634\u062a\u0631\u2069 \u200f\u202babc\u202c\u061c \u202d\u202e\u202c",
     "invisible letters": "\ufeffa\u200bb\u200cc\u200dd\u00ade\u2060f\u180eg\ufe0fh\U000e0041",
-    "no characters": "\ufdd0\ufdef\U0001fffe\U0001ffff\U000f0000\U0010fffd\U00030000",
-    "far planes": "\U00020000\U0002a6df\U0002ebe0\U00031350\U0001f3f4\U0001f1e6\U0001f1f9",
+    "noncharacters": "\ufdd0\ufdef\U0001fffe\U0001ffff\U000f0000\U0010fffd\U00030000",
+    "supplementary planes": "\U00020000\U0002a6df\U0002ebe0\U00031350\U0001f3f4\U0001f1e6\U0001f1f9",
     "composed from parts": "\u1112\u1161\u11ab \ud55c \u0915\u094d\u0937 \u0e01\u0e49\u0e33 \u0f51\u0f7a \u0b95\u0bbe",
     "controls": "\x01\x02\x1b[31m\x1b]0;x\x07\x7f\x80\x9b31m\x9f",
-    "ends of lines": "a\nb\rc\r\nd\n\re\x1cf\x1dg\x1eh\t\v\f",
-    "what looks like an event": "a\n\ndata: {}\n\nevent: turn.completed\ndata: x\n\n:",
-    "what looks escaped": "\\u0000 \\ud800 &amp; %00 %C3%A9 =?utf-8?q?=00?= \\x00 &#0;",
+    "line ends": "a\nb\rc\r\nd\n\re\x1cf\x1dg\x1eh\t\v\f",
+    "event stream syntax": "a\n\ndata: {}\n\nevent: turn.completed\ndata: x\n\n:",
+    "escape sequences": "\\u0000 \\ud800 &amp; %00 %C3%A9 =?utf-8?q?=00?= \\x00 &#0;",
 }
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-async def test_a_task_keeps_it(ada: ApiUser, text: str) -> None:
+async def test_text_of_a_task_is_unchanged(ada: ApiUser, text: str) -> None:
     made = await ada.create("tasks", title=text, description=text * 20)
 
     assert (made["title"], made["description"]) == (text, text * 20)
@@ -46,7 +46,7 @@ async def test_a_task_keeps_it(ada: ApiUser, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-async def test_a_conversation_keeps_it_in_its_title_its_messages_and_its_tool_calls(ada: ApiUser, text: str) -> None:
+async def test_text_of_title_messages_and_tool_calls_is_unchanged(ada: ApiUser, text: str) -> None:
     conversation = await ada.create("conversations", title=text)
     said = f"/add_task {json.dumps({'title': text})}\n{text}"
     answer = await ada.chat(said, conversation_id=conversation["id"])
@@ -60,7 +60,7 @@ async def test_a_conversation_keeps_it_in_its_title_its_messages_and_its_tool_ca
     assert (await ada.list_items("tasks"))[0]["title"] == text
 
 
-async def test_escaped_pairs_are_the_characters_that_they_stand_for(ada: ApiUser) -> None:
+async def test_text_with_escaped_surrogate_pairs_is_decoded(ada: ApiUser) -> None:
     body = b'{"title": "\\ud83e\\udd5b \\u00e9"}'
     made = await ada.post("tasks", content=body, headers={"content-type": "application/json"})
 
@@ -68,8 +68,8 @@ async def test_escaped_pairs_are_the_characters_that_they_stand_for(ada: ApiUser
     assert "🥛 é".encode() in made.content
 
 
-async def test_the_longest_texts_fit_counted_in_characters(ada: ApiUser) -> None:
-    """Not in bytes: a limit means the same in every script."""
+async def test_text_length_limits_count_characters(ada: ApiUser) -> None:
+    """Not bytes: a limit is the same in every script."""
     task = await ada.create("tasks", title="牛" * 200, description="🥛" * 10_000)
     answer = await ada.chat("🥛" * 32_000)
     messages = await ada.list_items(f"conversations/{answer['conversation_id']}/messages")
@@ -78,7 +78,7 @@ async def test_the_longest_texts_fit_counted_in_characters(ada: ApiUser) -> None
     assert messages[0]["content"] == "🥛" * 32_000
 
 
-async def test_a_token_stream_of_what_a_model_is_told_is_not_changed_either(ada: ApiUser) -> None:
+async def test_text_of_the_history_for_the_model_is_unchanged(ada: ApiUser) -> None:
     """The second turn reads the first from the database."""
     text = " · ".join(TEXTS.values())
     first = await ada.chat(text)
@@ -99,8 +99,8 @@ def texts_of(operation: Operation) -> list[str]:
 
 
 @each_operation(texts_of)
-async def test_every_text_of_every_operation_comes_back_as_it_was(ada: ApiUser, operation: Operation) -> None:
-    """In its answer, and where it is read afterwards."""
+async def test_text_of_every_operation_is_unchanged(ada: ApiUser, operation: Operation) -> None:
+    """In the response, and when it is read again."""
     for text in TEXTS.values():
         path = operation.path_with(await create_one_of_each(ada))
         body = {**(operation.body or {}), **dict.fromkeys(texts_of(operation), text)}
@@ -114,7 +114,7 @@ async def test_every_text_of_every_operation_comes_back_as_it_was(ada: ApiUser, 
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-async def test_a_document_is_the_same_read_or_downloaded_and_in_each_version(ada: ApiUser, text: str) -> None:
+async def test_text_of_an_artifact_is_unchanged_in_each_version(ada: ApiUser, text: str) -> None:
     artifact = await ada.create("artifacts", title=text, content_markdown=text * 20)
     revised = await ada.put(f"artifacts/{artifact['id']}", json={"content_markdown": text + "2"})
     downloads = [await ada.get(f"artifacts/{artifact['id']}/content", params={"version": n}) for n in (1, 2)]
@@ -126,8 +126,8 @@ async def test_a_document_is_the_same_read_or_downloaded_and_in_each_version(ada
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-async def test_events_carry_it_as_it_is(ada: ApiUser, text: str) -> None:
-    """The argument and the result of a call, and the answer in pieces."""
+async def test_text_in_events_is_unchanged(ada: ApiUser, text: str) -> None:
+    """The arguments and result of a tool call, and the deltas of the answer."""
     said = f"/add_task {json.dumps({'title': text, 'description': text})}"
     async with stream_chat(ada, said) as source:
         events = await source.rest()
@@ -139,8 +139,8 @@ async def test_events_carry_it_as_it_is(ada: ApiUser, text: str) -> None:
     assert (await ada.list_items("tasks"))[0]["description"] == text
 
 
-async def test_tools_and_resources_carry_it_as_it_is(service: Service, ada: ApiUser) -> None:
-    """Written over MCP and read over HTTP, and the other way round."""
+async def test_text_in_mcp_tools_and_resources_is_unchanged(service: Service, ada: ApiUser) -> None:
+    """Written over MCP and read over HTTP, and vice versa."""
     async with service.mcp_client(ada.token) as client:
         for text in TEXTS.values():
             task = await client.call_tool("add_task", {"title": text, "description": text})
@@ -166,7 +166,7 @@ ANY_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_
 
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=ANY_TEXT)
-async def test_whatever_text_there_can_be(ada: ApiUser, text: str) -> None:
+async def test_text_from_hypothesis_is_unchanged(ada: ApiUser, text: str) -> None:
     task = await ada.create("tasks", title=f"{text}.", description=text)
     artifact = await ada.create("artifacts", title=f".{text}", content_markdown=text)
     read = (await ada.get(f"tasks/{task['id']}")).json()

@@ -1,4 +1,4 @@
-"""Each person's limits, as they meet them: 429 with what was too much and when to come again."""
+"""Quotas per user: rate limit and storage quota, with 429 and `Retry-After`."""
 
 from collections.abc import AsyncIterator
 from uuid import uuid4
@@ -27,13 +27,13 @@ async def small(shared_database_url: str) -> AsyncIterator[Service]:
         yield service
 
 
-def somebody(service: Service) -> ApiUser:
+def new_user(service: Service) -> ApiUser:
     return service.user(f"limited-{uuid4().hex}")
 
 
-async def test_one_request_too_many_is_refused_with_when_to_come_again(strict: Service) -> None:
-    """Whatever it asks for; and nobody else is refused anything."""
-    ada, bob = somebody(strict), somebody(strict)
+async def test_rate_limit_exceeded_is_429_with_retry_after(strict: Service) -> None:
+    """On every operation, and other users are not affected."""
+    ada, bob = new_user(strict), new_user(strict)
     assert [(await ada.get("tasks")).status_code for _ in range(2)] == [200, 200]
 
     refusal = await ada.post("chat", json={"message": "Hello"})
@@ -45,9 +45,9 @@ async def test_one_request_too_many_is_refused_with_when_to_come_again(strict: S
     assert (await bob.get("conversations")).json()["items"] == []
 
 
-async def test_requests_of_both_wires_are_one_number(strict: Service) -> None:
-    """MCP clients are told by the status, and by an error that they can read."""
-    ada = somebody(strict)
+async def test_rate_limit_counts_http_and_mcp_requests_together(strict: Service) -> None:
+    """MCP clients get the status and a JSON-RPC error."""
+    ada = new_user(strict)
     token = (await ada.create("context-tokens", grants=["tasks:read"]))["token"]
     listing = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
     headers = {"authorization": f"Bearer {token}", "accept": "application/json, text/event-stream"}
@@ -61,8 +61,8 @@ async def test_requests_of_both_wires_are_one_number(strict: Service) -> None:
     assert (await ada.get("tasks")).status_code == 429
 
 
-async def test_made_up_tokens_are_refused_as_such_and_cost_their_victim_nothing(strict: Service) -> None:
-    ada = somebody(strict)
+async def test_rate_limit_is_not_consumed_by_invalid_tokens(strict: Service) -> None:
+    ada = new_user(strict)
     token = (await ada.create("context-tokens", grants=["tasks:read"]))["token"]
     forged = {"authorization": f"Bearer {token[:3]}{'A' * 43}{token[46:]}"}
     listing = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
@@ -74,8 +74,8 @@ async def test_made_up_tokens_are_refused_as_such_and_cost_their_victim_nothing(
     assert (await strict.client.post("/mcp", json=listing, headers=forged)).status_code == 401
 
 
-async def test_who_stores_too_much_is_told_to_delete_and_can(small: Service) -> None:
-    ada = somebody(small)
+async def test_storage_quota_exceeded_refuses_writes_and_allows_delete(small: Service) -> None:
+    ada = new_user(small)
     plan = await ada.create("artifacts", **LONG)
 
     refusal = await ada.post("tasks", json={"title": "Milk"})
@@ -87,13 +87,15 @@ async def test_who_stores_too_much_is_told_to_delete_and_can(small: Service) -> 
     assert (await ada.delete(f"artifacts/{plan['id']}")).status_code == 204
 
 
-async def test_a_model_that_calls_tools_without_end_is_stopped(shared_database_url: str, model: ModelServer) -> None:
-    """A thousand calls in one answer: those that are allowed are made and kept, and the turn fails."""
+async def test_tool_call_limit_stops_a_turn_with_endless_tool_calls(
+    shared_database_url: str, model: ModelServer
+) -> None:
+    """A thousand calls in one answer: the allowed number runs and stays, then the turn fails."""
     variables = {**model_variables(model), "LATCHKEY_TURN_MAX_CALLS": "5"}
     endless = [("add_task", f'{{"title":"Task {number}"}}') for number in range(1_000)]
     model.script += [calls(*endless), says("Done.")]
     async with run_service(settings_for(shared_database_url, **variables)) as service:
-        ada = somebody(service)
+        ada = new_user(service)
 
         refusal = await ada.post("chat", json={"message": "Go on for ever"})
 
@@ -102,9 +104,9 @@ async def test_a_model_that_calls_tools_without_end_is_stopped(shared_database_u
         assert len(await ada.list_items("tasks")) == 5
 
 
-async def test_a_message_that_was_answered_is_answered_again_however_much_is_stored(small: Service) -> None:
-    """It was this very message that took the last of the room."""
-    ada, headers = somebody(small), {"idempotency-key": "once"}
+async def test_storage_quota_exceeded_does_not_prevent_an_idempotency_replay(small: Service) -> None:
+    """The replayed message itself used up the quota."""
+    ada, headers = new_user(small), {"idempotency-key": "once"}
     message = {"message": "x" * 20_000}
     first = await ada.post("chat", json=message, headers=headers)
     assert (await ada.post("tasks", json={"title": "Milk"})).status_code == 429

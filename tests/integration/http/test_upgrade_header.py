@@ -1,4 +1,4 @@
-"""Clients that offer another protocol are answered in this one."""
+"""The `Upgrade` header is ignored: the response is HTTP/1.1."""
 
 import asyncio
 
@@ -17,8 +17,8 @@ OFFERS = {
 
 
 @pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS)
-async def test_a_body_that_comes_with_the_offer_is_not_lost(service: Service, offer: str) -> None:
-    """And the connection goes on as it began."""
+async def test_upgrade_header_with_a_body_is_answered_normally(service: Service, offer: str) -> None:
+    """The connection stays HTTP/1.1."""
     ada, body = service.user(), b'{"title": "upgrade: milk"}'
     head = f"POST {ada.path('tasks')} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {ada.token}\r\n{offer}\r\n"
     request = f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
@@ -37,10 +37,10 @@ async def test_a_body_that_comes_with_the_offer_is_not_lost(service: Service, of
 
 @pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS)
 @pytest.mark.parametrize("cut", [30, 200], ids=["before the offer", "after it"])
-async def test_what_follows_an_offer_that_came_late_is_never_another_request(
+async def test_upgrade_header_after_the_first_request_starts_no_smuggled_request(
     service: Service, offer: str, cut: int
 ) -> None:
-    """A proxy takes it for a body; here it would be a request of whoever comes next on the connection."""
+    """A proxy could take the bytes for a body, while the server would read them as another user's request."""
     ada = service.user()
     task = await ada.create("tasks", title="Milk")
     smuggled = f"DELETE {ada.path('tasks')}/{task['id']} HTTP/1.1\r\nhost: localhost\r\n"

@@ -1,4 +1,4 @@
-"""A message whose turn has failed, sent again under its `Idempotency-Key`: the same failure, byte for byte."""
+"""Idempotency of failed turns: a message sent again gets the same failure, byte for byte."""
 
 import asyncio
 from asyncio import Event
@@ -11,7 +11,7 @@ import pytest_asyncio
 from tests.fakes.model_script import Step, calls, says
 from tests.fakes.model_server import ModelServer
 from tests.integration.http.idempotent_chat import KEY, send
-from tests.integration.http.test_chat_failing import FAILURES, IMPATIENT
+from tests.integration.http.test_chat_failures import FAILURES, SHORT_LIMITS
 from tests.polling import wait_until
 from tests.support.event_stream import raw_bytes, read_turn, stream_chat
 from tests.support.service import ApiUser, Service, model_variables, run_service, settings_for
@@ -20,25 +20,27 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def impatient(shared_database_url: str, shared_model: ModelServer) -> AsyncIterator[Service]:
-    async with run_service(settings_for(shared_database_url, **model_variables(shared_model), **IMPATIENT)) as service:
+async def short_limits(shared_database_url: str, shared_model: ModelServer) -> AsyncIterator[Service]:
+    async with run_service(
+        settings_for(shared_database_url, **model_variables(shared_model), **SHORT_LIMITS)
+    ) as service:
         yield service
 
 
 @pytest.fixture
-def ada(impatient: Service) -> ApiUser:
-    return impatient.user()
+def ada(short_limits: Service) -> ApiUser:
+    return short_limits.user()
 
 
 @pytest.mark.parametrize("steps", [steps for steps, _, _ in FAILURES.values()], ids=FAILURES)
-async def test_a_failure_is_answered_again_as_it_was(
-    thinking: Service, ada: ApiUser, model: ModelServer, steps: list[Step]
+async def test_idempotency_retry_of_a_failed_turn_gets_the_same_failure(
+    model_service: Service, ada: ApiUser, model: ModelServer, steps: list[Step]
 ) -> None:
-    """At another replica too, and as the events of the turn for whoever asks for those."""
+    """Also at another replica, and as events."""
     model.script += [calls(("add_task", '{"title": "Buy milk"}')), *steps]
     first = await send(ada)
     asked = len(model.requests)
-    again = [await send(person) for person in (ada, thinking.user(ada.user_id))]
+    again = [await send(person) for person in (ada, model_service.user(ada.user_id))]
     events = await read_turn(ada, first.json()["turn_id"])
     async with stream_chat(ada, "Buy milk", headers=KEY) as source:
         streamed = await source.rest()
@@ -52,8 +54,10 @@ async def test_a_failure_is_answered_again_as_it_was(
     assert (len(model.requests), len(await ada.list_items("tasks"))) == (asked, 1)
 
 
-async def test_so_is_that_a_turn_was_cancelled(ada: ApiUser, model: ModelServer, held: Event) -> None:
-    model.script += [says("Hel").held(held)]
+async def test_idempotency_retry_of_a_cancelled_turn_gets_the_same_failure(
+    ada: ApiUser, model: ModelServer, gate: Event
+) -> None:
+    model.script += [says("Hel").held(gate)]
     waiting = asyncio.create_task(send(ada))
     await wait_until(lambda: asked_once(model))
     (conversation,) = await ada.list_items("conversations")
@@ -66,15 +70,15 @@ async def test_so_is_that_a_turn_was_cancelled(ada: ApiUser, model: ModelServer,
     assert again.headers["idempotency-replayed"] == "true"
 
 
-async def test_so_is_that_a_service_stopped_in_the_middle_of_it(
-    impatient: Service, model: ModelServer, held: Event
+async def test_idempotency_retry_after_a_shutdown_gets_the_same_failure(
+    short_limits: Service, model: ModelServer, gate: Event
 ) -> None:
-    model.script += [says("Hel").held(held)]
-    async with run_service(impatient.settings) as stopping:
+    model.script += [says("Hel").held(gate)]
+    async with run_service(short_limits.settings) as stopping:
         waiting = stopping.user()
         post = asyncio.create_task(send(waiting))
         await wait_until(lambda: asked_once(model))
-    first, again = await post, await send(impatient.user(waiting.user_id))
+    first, again = await post, await send(short_limits.user(waiting.user_id))
 
     assert seen(again) == seen(first)
     assert (again.status_code, again.json()["code"]) == (503, "turn-interrupted")

@@ -1,4 +1,4 @@
-"""Turns that fail while somebody reads their events, and messages that begin no turn: those are no streams."""
+"""Failures of streamed turns, and messages that start no turn, which are answered with a problem, not a stream."""
 
 from asyncio import Event
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from tests.fakes.model_script import Step, calls, says
 from tests.fakes.model_server import ModelServer
-from tests.integration.http.test_chat_failing import FAILURES, IMPATIENT
+from tests.integration.http.test_chat_failures import FAILURES, SHORT_LIMITS
 from tests.support.event_stream import read_turn, stream_chat
 from tests.support.service import ApiUser, Service, model_variables, run_service, settings_for
 
@@ -21,21 +21,21 @@ EVENTS = {"accept": "text/event-stream"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def impatient(shared_database_url: str, shared_model: ModelServer) -> AsyncIterator[Service]:
+async def short_limits(shared_database_url: str, shared_model: ModelServer) -> AsyncIterator[Service]:
     settings = settings_for(
-        shared_database_url, LATCHKEY_TURNS_PER_USER="1", **model_variables(shared_model), **IMPATIENT
+        shared_database_url, LATCHKEY_TURNS_PER_USER="1", **model_variables(shared_model), **SHORT_LIMITS
     )
     async with run_service(settings, on_socket=True) as service:
         yield service
 
 
 @pytest.fixture
-def ada(impatient: Service) -> ApiUser:
-    return impatient.user()
+def ada(short_limits: Service) -> ApiUser:
+    return short_limits.user()
 
 
 @pytest.mark.parametrize(("steps", "code"), [(steps, code) for steps, _, code in FAILURES.values()], ids=FAILURES)
-async def test_a_failure_is_the_last_event_and_says_what_the_turn_says(
+async def test_stream_failure_is_the_last_event_with_the_code_of_the_turn(
     ada: ApiUser, model: ModelServer, steps: list[Step], code: str
 ) -> None:
     model.script += [calls(("add_task", '{"title": "Buy milk"}')), *steps]
@@ -58,13 +58,13 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
 
 
 @pytest.mark.parametrize(("body", "status", "code"), REFUSED.values(), ids=REFUSED)
-async def test_a_message_that_is_refused_is_answered_with_a_problem(
+async def test_stream_request_with_an_invalid_message_gets_a_problem(
     ada: ApiUser, body: dict[str, Any], status: int, code: str
 ) -> None:
     assert seen(await ada.post("chat", json=body, headers=EVENTS)) == (status, code, "application/problem+json")
 
 
-async def test_so_is_one_that_comes_while_another_is_answered(ada: ApiUser, model: ModelServer) -> None:
+async def test_stream_request_during_a_concurrent_turn_gets_a_problem(ada: ApiUser, model: ModelServer) -> None:
     rest = Event()
     model.script += [says("Wait").held(rest)]
     async with stream_chat(ada, "hello") as source:
@@ -80,7 +80,7 @@ async def test_so_is_one_that_comes_while_another_is_answered(ada: ApiUser, mode
     assert seen(elsewhere) == (429, "too-many-turns", "application/problem+json")
 
 
-async def test_so_is_one_that_nobody_is_there_to_answer(shared_database_url: str) -> None:
+async def test_stream_request_without_an_agent_gets_a_problem(shared_database_url: str) -> None:
     async with run_service(settings_for(shared_database_url, LATCHKEY_AGENT=""), on_socket=True) as service:
         refused = await service.user().post("chat", json={"message": "hello"}, headers=EVENTS)
 

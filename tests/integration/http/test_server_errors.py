@@ -1,4 +1,4 @@
-"""When something is wrong on our side: callers learn that much and no more, and the log has the rest."""
+"""Internal errors and an unavailable database: the response contains no internals, the log has the details."""
 
 from collections.abc import AsyncIterator
 
@@ -13,7 +13,7 @@ from tests.support.service import Service, run_service, settings_for
 
 @pytest.fixture
 async def own_service(database_url: str) -> AsyncIterator[Service]:
-    """With a database of its own, which may be broken."""
+    """A service with its own database, which the test may damage."""
     async with run_service(settings_for(database_url)) as service:
         yield service
 
@@ -26,7 +26,7 @@ async def execute(database_url: str, statement: str) -> None:
     await engine.dispose()
 
 
-async def test_a_mistake_of_ours_is_told_without_its_insides_and_logged_with_them(
+async def test_internal_error_is_logged_and_its_response_has_no_internals(
     own_service: Service, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     ada = own_service.user()
@@ -49,9 +49,7 @@ async def test_a_mistake_of_ours_is_told_without_its_insides_and_logged_with_the
     assert ada.token not in caplog.text
 
 
-async def test_a_service_whose_schema_is_not_at_head_lives_and_is_not_ready(
-    own_service: Service, database_url: str
-) -> None:
+async def test_health_is_live_and_not_ready_if_the_schema_is_outdated(own_service: Service, database_url: str) -> None:
     await execute(database_url, "DELETE FROM alembic_version")
     ready = await own_service.client.get("/health/ready")
 
@@ -60,9 +58,7 @@ async def test_a_service_whose_schema_is_not_at_head_lives_and_is_not_ready(
     assert (await own_service.client.get("/health/live")).status_code == 200
 
 
-async def test_a_service_whose_database_is_gone_says_that_it_is_unavailable(
-    postgresql_url: str, postgresql_server: PostgreSQL
-) -> None:
+async def test_database_outage_is_unavailable(postgresql_url: str, postgresql_server: PostgreSQL) -> None:
     async with run_service(settings_for(postgresql_url)) as service:
         ada = service.user()
         await ada.create("tasks", title="Buy milk")

@@ -1,4 +1,4 @@
-"""Turns whose runner is gone without a word: once the lease has passed, whoever looks finds them interrupted."""
+"""Expired turns: after the lease of a lost process has expired, each request sees its turn as interrupted."""
 
 import asyncio
 from asyncio import Event
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from latchkey.application.turns import subscription as watching
+from latchkey.application.turns import subscription
 from latchkey.application.turns.start import StartedTurn, start_turn
 from latchkey.bootstrap.core import create_core
 from latchkey.domain.credentials import Owner, UserId
@@ -36,13 +36,13 @@ def ada(replicas: tuple[Service, Service]) -> ApiUser:
 
 @pytest.fixture
 def ada_elsewhere(replicas: tuple[Service, Service], ada: ApiUser) -> ApiUser:
-    """The same person, at the other replica."""
+    """The same user, at the other replica."""
     return replicas[1].user(ada.user_id)
 
 
 @asynccontextmanager
-async def left_behind(service: Service, person: ApiUser, lease: timedelta = GONE) -> AsyncIterator[StartedTurn]:
-    """A turn of theirs, taken under the key `k` by a process that went away before it did anything about it."""
+async def lost_turn(service: Service, person: ApiUser, lease: timedelta = GONE) -> AsyncIterator[StartedTurn]:
+    """A turn of the user with the key `k`, whose process ended before it did anything."""
     core = create_core(service.settings)
     said = NewMessage("Hello")
     terms = replace(LIMITS, lease=lease)
@@ -55,40 +55,40 @@ async def left_behind(service: Service, person: ApiUser, lease: timedelta = GONE
     yield turn
 
 
-async def in_itself(person: ApiUser, turn: dict[str, str]) -> Any:
+async def get_turn(person: ApiUser, turn: dict[str, str]) -> Any:
     return (await person.get(f"turns/{turn['id']}")).json()["status"]
 
 
-async def in_its_conversation(person: ApiUser, turn: dict[str, str]) -> Any:
+async def list_turns(person: ApiUser, turn: dict[str, str]) -> Any:
     (found,) = await person.list_items(f"conversations/{turn['conversation_id']}/turns")
     return found["status"]
 
 
-async def in_its_events(person: ApiUser, turn: dict[str, str]) -> Any:
+async def read_events(person: ApiUser, turn: dict[str, str]) -> Any:
     (*_, last) = await read_turn(person, turn["id"])
     return last.name.removeprefix("turn.")
 
 
-async def by_cancelling(person: ApiUser, turn: dict[str, str]) -> Any:
+async def cancel(person: ApiUser, turn: dict[str, str]) -> Any:
     return (await person.post(f"turns/{turn['id']}/cancel")).json()["status"]
 
 
-async def by_sending_its_message_again(person: ApiUser, _turn: dict[str, str]) -> Any:
+async def send_again(person: ApiUser, _turn: dict[str, str]) -> Any:
     again = await person.post("chat", json={"message": "Hello"}, headers=KEY)
     return again.json()["code"].removeprefix("turn-")
 
 
-LOOKS = [in_itself, in_its_conversation, in_its_events, by_cancelling, by_sending_its_message_again]
+LOOKS = [get_turn, list_turns, read_events, cancel, send_again]
 
 
 @pytest.mark.parametrize("look", LOOKS)
-async def test_however_somebody_looks_it_is_interrupted_and_stays_so(
+async def test_expired_lease_shows_the_turn_as_interrupted_in_every_request(
     replicas: tuple[Service, Service],
     ada: ApiUser,
     ada_elsewhere: ApiUser,
     look: Callable[[ApiUser, dict[str, str]], Awaitable[Any]],
 ) -> None:
-    async with left_behind(replicas[0], ada) as left:
+    async with lost_turn(replicas[0], ada) as left:
         turn = {"id": str(left.turn.id), "conversation_id": str(left.turn.conversation_id)}
     first = await look(ada, turn)
     afterwards = [await other(person, turn) for other in LOOKS for person in (ada, ada_elsewhere)]
@@ -104,10 +104,12 @@ async def test_however_somebody_looks_it_is_interrupted_and_stays_so(
     ]
 
 
-async def test_its_conversation_goes_on(replicas: tuple[Service, Service], ada: ApiUser, model: ModelServer) -> None:
-    """Without anybody looking first; and the model is shown what was said."""
+async def test_expired_lease_allows_the_next_turn_of_the_conversation(
+    replicas: tuple[Service, Service], ada: ApiUser, model: ModelServer
+) -> None:
+    """Without an earlier read, and the model sees the message of the lost turn."""
     model.script += [says("I am here.")]
-    async with left_behind(replicas[0], ada) as left:
+    async with lost_turn(replicas[0], ada) as left:
         conversation_id = str(left.turn.conversation_id)
     answer = await ada.chat("Are you there?", conversation_id=conversation_id)
 
@@ -119,9 +121,11 @@ async def test_its_conversation_goes_on(replicas: tuple[Service, Service], ada: 
     ]
 
 
-async def test_it_is_not_run_again(replicas: tuple[Service, Service], ada: ApiUser, model: ModelServer) -> None:
-    """Its message sent again is told what became of it, as the request that brought it would have been."""
-    async with left_behind(replicas[0], ada) as left:
+async def test_expired_lease_does_not_run_the_turn_again(
+    replicas: tuple[Service, Service], ada: ApiUser, model: ModelServer
+) -> None:
+    """A retry with its idempotency key gets the failure of the turn."""
+    async with lost_turn(replicas[0], ada) as left:
         again = await ada.post("chat", json={"message": "Hello"}, headers=KEY)
     problem = again.json()
 
@@ -134,15 +138,15 @@ async def test_it_is_not_run_again(replicas: tuple[Service, Service], ada: ApiUs
     assert model.requests == []
 
 
-async def test_its_token_opens_nothing(replicas: tuple[Service, Service], ada: ApiUser) -> None:
-    async with left_behind(replicas[0], ada) as left:
+async def test_expired_lease_revokes_the_token_of_the_turn(replicas: tuple[Service, Service], ada: ApiUser) -> None:
+    async with lost_turn(replicas[0], ada) as left:
         headers = {"authorization": f"Bearer {left.secret.text}"}
         refused = await ada.client.post("/mcp", headers=headers, json={})
 
     assert refused.status_code == 401
 
 
-async def test_it_does_not_count_among_the_turns_that_somebody_may_have(
+async def test_expired_lease_frees_the_turn_slot_of_the_user(
     replicas: tuple[Service, Service], ada: ApiUser, model: ModelServer
 ) -> None:
     core = create_core(replicas[0].settings)
@@ -159,16 +163,16 @@ async def test_it_does_not_count_among_the_turns_that_somebody_may_have(
     assert event_names(events)[-1] == "turn.completed"
 
 
-async def test_who_follows_it_when_its_lease_passes_is_told_and_let_go(
+async def test_expired_lease_ends_the_open_streams_of_the_turn(
     replicas: tuple[Service, Service], ada: ApiUser, ada_elsewhere: ApiUser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Within ten seconds of that; here sooner, so that nobody has to wait."""
-    assert watching.PATIENCE_S <= 10
-    monkeypatch.setattr(watching, "PATIENCE_S", 0.05)
-    async with left_behind(replicas[0], ada, timedelta(seconds=1)) as left:
+    """Documented: within ten seconds. The test uses a shorter interval."""
+    assert subscription.PATIENCE_S <= 10
+    monkeypatch.setattr(subscription, "PATIENCE_S", 0.05)
+    async with lost_turn(replicas[0], ada, timedelta(seconds=1)) as left:
         turn_id = str(left.turn.id)
         async with stream_turn(ada, turn_id) as here, stream_turn(ada_elsewhere, turn_id) as there:
-            running = await in_itself(ada, {"id": turn_id})
+            running = await get_turn(ada, {"id": turn_id})
             heard = await asyncio.gather(here.rest(), there.rest())
 
     assert running == "running"
@@ -176,12 +180,12 @@ async def test_who_follows_it_when_its_lease_passes_is_told_and_let_go(
     assert heard[0] == heard[1]
 
 
-async def test_a_service_that_stops_leaves_its_turns_interrupted_with_all_that_was_told(
-    replicas: tuple[Service, Service], model: ModelServer, held: Event, monkeypatch: pytest.MonkeyPatch
+async def test_drain_timeout_interrupts_turns_and_keeps_their_events(
+    replicas: tuple[Service, Service], model: ModelServer, gate: Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As others have it, who on SQLite look into the log now and then: a second process is not told there."""
-    monkeypatch.setattr(watching, "PATIENCE_S", 0.05)
-    model.script += [says("Half an ").held(held)]
+    """Read through another service; on SQLite it polls, because a second process gets no notifications."""
+    monkeypatch.setattr(subscription, "PATIENCE_S", 0.05)
+    model.script += [says("Half an ").held(gate)]
     async with run_service(replicas[0].settings) as stopping:
         waiting = stopping.user()
         post = asyncio.create_task(waiting.post("chat", json={"message": "Hello"}))

@@ -1,4 +1,4 @@
-"""A turn that is cancelled, at the replica that runs it and at another: over at once, for everybody."""
+"""Cancellation of a turn, at the replica that runs it and at another one."""
 
 import asyncio
 from asyncio import Event
@@ -11,28 +11,28 @@ from tests.polling import TIMEOUT_S, wait_until
 from tests.support.event_stream import event_names, read_turn, stream_chat
 from tests.support.service import ApiUser, Service
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.usefixtures("told_not_polled")]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.usefixtures("without_polling")]
 
 MILK = ("add_task", '{"title": "Buy milk"}')
 
 
 @pytest.fixture
 def ada(replicas: tuple[Service, Service]) -> ApiUser:
-    """Where her turns run."""
+    """The user at the replica that runs her turns."""
     return replicas[0].user()
 
 
 @pytest.fixture(params=["here", "elsewhere"])
 def canceller(request: pytest.FixtureRequest, replicas: tuple[Service, Service], ada: ApiUser) -> ApiUser:
-    """The same person, at the replica that runs her turns or at the other."""
+    """The same user, at the replica that runs her turns and at the other."""
     return ada if request.param == "here" else replicas[1].user(ada.user_id)
 
 
 @pytest.mark.parametrize("step", [says(), says("Hel"), calls(MILK)], ids=["thinks", "speaks", "asks for a tool"])
-async def test_a_cancelled_turn_is_over_while_its_model_is_still_held(
-    ada: ApiUser, canceller: ApiUser, model: ModelServer, held: Event, step: Answer
+async def test_cancel_ends_the_turn_while_the_model_has_not_answered(
+    ada: ApiUser, canceller: ApiUser, model: ModelServer, gate: Event, step: Answer
 ) -> None:
-    model.script += [step.held(held), says("Next.")]
+    model.script += [step.held(gate), says("Next.")]
     waiting = asyncio.create_task(ada.post("chat", json={"message": "Hello"}))
     await wait_until(lambda: asked(model))
     turn = await running_turn(ada)
@@ -53,10 +53,10 @@ async def test_a_cancelled_turn_is_over_while_its_model_is_still_held(
     assert (after["response"], await ada.list_items("tasks")) == ("Next.", [])
 
 
-async def test_cancelling_twice_is_cancelling_once(
-    ada: ApiUser, canceller: ApiUser, model: ModelServer, held: Event
+async def test_cancel_twice_has_the_effect_of_one(
+    ada: ApiUser, canceller: ApiUser, model: ModelServer, gate: Event
 ) -> None:
-    model.script += [says("Hel").held(held)]
+    model.script += [says("Hel").held(gate)]
     async with stream_chat(ada, "Hello") as source:
         started, _ = await source.take(2)
         path = f"turns/{started.data['turn_id']}"
@@ -68,7 +68,7 @@ async def test_cancelling_twice_is_cancelling_once(
 
 
 @pytest.mark.parametrize(("last", "status"), [(says("Done."), "completed"), (fails(401), "failed")])
-async def test_a_turn_that_had_ended_stays_as_it_ended(
+async def test_cancel_of_a_finished_turn_changes_nothing(
     ada: ApiUser, canceller: ApiUser, model: ModelServer, last: Answer, status: str
 ) -> None:
     model.script += [calls(MILK), last]
@@ -83,10 +83,10 @@ async def test_a_turn_that_had_ended_stays_as_it_ended(
     assert await read_turn(ada, before["id"]) == events
 
 
-async def test_once_a_cancel_has_answered_no_call_of_the_turn_happens(
+async def test_cancel_prevents_further_tool_calls_of_the_turn(
     ada: ApiUser, canceller: ApiUser, model: ModelServer
 ) -> None:
-    """The model has asked for many at once, and they are being made, one after the other."""
+    """The model has requested many calls in one answer, and they run one after the other."""
     rest = Event()
     model.script += [calls(*[MILK] * 60).held(rest), says("Never said.")]
     waiting = asyncio.create_task(ada.post("chat", json={"message": "Buy milk, often"}))

@@ -1,4 +1,4 @@
-"""With an identity provider in front: its tokens open the doors, and clients are told where to get one."""
+"""Tokens of an identity provider (JWKS), and the resource metadata that names it (RFC 9728)."""
 
 import time
 from collections.abc import AsyncIterator
@@ -25,16 +25,16 @@ async def provider() -> AsyncIterator[JwksProvider]:
 
 
 @pytest.fixture
-async def provided(sqlite_url: str, provider: JwksProvider) -> AsyncIterator[Service]:
+async def service(sqlite_url: str, provider: JwksProvider) -> AsyncIterator[Service]:
     async with run_service(settings_for(sqlite_url, **provider.variables)) as service:
         yield service
 
 
-async def test_a_client_of_mcp_is_told_where_it_gets_a_token(provided: Service) -> None:
-    """RFC 9728: the refusal names the metadata, and the metadata names the provider."""
-    refused = await provided.client.post("/mcp", json={})
+async def test_resource_metadata_names_the_identity_provider(service: Service) -> None:
+    """The challenge of a 401 contains the URL of the metadata (RFC 9728)."""
+    refused = await service.client.post("/mcp", json={})
     address = refused.headers["www-authenticate"].partition('resource_metadata="')[2].partition('"')[0]
-    metadata = await provided.client.get(address)
+    metadata = await service.client.get(address)
 
     assert refused.status_code == 401
     assert address == BASE_URL + METADATA
@@ -45,7 +45,7 @@ async def test_a_client_of_mcp_is_told_where_it_gets_a_token(provided: Service) 
     }
 
 
-async def test_where_the_service_signs_by_itself_there_is_no_such_metadata(sqlite_url: str) -> None:
+async def test_resource_metadata_is_absent_with_a_shared_secret(sqlite_url: str) -> None:
     async with run_service(settings_for(sqlite_url)) as service:
         refused = await service.client.post("/mcp", json={})
         transport = httpx2.ASGITransport(app=service.asgi)
@@ -58,35 +58,35 @@ async def test_where_the_service_signs_by_itself_there_is_no_such_metadata(sqlit
     assert METADATA not in schema["paths"]
 
 
-async def test_a_token_of_the_provider_opens_that_users_door(provided: Service) -> None:
-    ada = ApiUser("ada", token(), provided.client)
+async def test_provider_token_authenticates_its_user(service: Service) -> None:
+    ada = ApiUser("ada", token(), service.client)
     made = await ada.create("tasks", title="Buy milk")
-    async with provided.mcp_client(ada.token) as client:
+    async with service.mcp_client(ada.token) as client:
         listed = await client.call_tool("list_tasks", {})
 
     assert listed.structured_content == {"items": [made], "next_cursor": None}
-    assert (await ApiUser("bob", ada.token, provided.client).get("tasks")).status_code == 403
+    assert (await ApiUser("bob", ada.token, service.client).get("tasks")).status_code == 403
 
 
-async def test_a_token_for_mcp_opens_mcp_and_not_the_api(provided: Service) -> None:
+async def test_provider_token_with_the_mcp_audience_is_valid_only_for_mcp(service: Service) -> None:
     for_mcp = token(audience=f"{BASE_URL}/mcp")
-    async with provided.mcp_client(for_mcp) as client:
+    async with service.mcp_client(for_mcp) as client:
         tools = [tool.name for tool in (await client.list_tools()).tools]
 
     assert tools == list(TOOLS)
-    assert (await ApiUser("ada", for_mcp, provided.client).get("tasks")).status_code == 401
+    assert (await ApiUser("ada", for_mcp, service.client).get("tasks")).status_code == 401
 
 
 @pytest.mark.parametrize("forged", [token(key=SigningKey("key-1")), token(audience="https://other.example")])
-async def test_a_token_of_anybody_else_opens_nothing(provided: Service, forged: str) -> None:
-    assert (await ApiUser("ada", forged, provided.client).get("tasks")).status_code == 401
-
-
-async def test_while_its_keys_cannot_be_had_nobody_is_let_in_and_nobody_is_called_a_stranger(
-    provided: Service, provider: JwksProvider
+async def test_provider_token_with_wrong_signature_or_audience_is_unauthenticated(
+    service: Service, forged: str
 ) -> None:
+    assert (await ApiUser("ada", forged, service.client).get("tasks")).status_code == 401
+
+
+async def test_provider_outage_without_cached_keys_is_unavailable(service: Service, provider: JwksProvider) -> None:
     await provider.down()
-    refused = await ApiUser("ada", token(), provided.client).get("tasks")
+    refused = await ApiUser("ada", token(), service.client).get("tasks")
 
     assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
     assert int(refused.headers["retry-after"]) > 0

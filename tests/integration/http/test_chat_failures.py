@@ -1,4 +1,4 @@
-"""Turns that do not end with an answer: what is told, and what stays."""
+"""Turns that fail or are interrupted: the response, and what stays stored."""
 
 import asyncio
 import secrets
@@ -19,33 +19,35 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 MILK = calls(("add_task", '{"title": "Buy milk"}'))
 LIST = calls(("list_tasks", "{}"))
-IMPATIENT = {"LATCHKEY_TURN_DEADLINE_S": "1", "LATCHKEY_TURN_MAX_STEPS": "3"}
+SHORT_LIMITS = {"LATCHKEY_TURN_DEADLINE_S": "1", "LATCHKEY_TURN_MAX_STEPS": "3"}
 
 FAILURES: dict[str, tuple[list[Step], int, str]] = {
-    "slow down": ([fails(429, retry_after="17", x_should_retry="false")], 503, "rate-limited"),
-    "down": ([fails(500, x_should_retry="false")], 502, "model-unavailable"),
-    "refused": ([fails(401)], 502, "model-unavailable"),
-    "half an answer": ([says("Half an ").cut()], 502, "model-bad-response"),
-    "no answer": ([says()], 502, "model-bad-response"),
-    "no end": ([LIST, LIST, LIST], 502, "max-steps"),
-    "too slow": ([says("Wait").held(Event())], 504, "deadline"),
+    "rate limit": ([fails(429, retry_after="17", x_should_retry="false")], 503, "rate-limited"),
+    "server error": ([fails(500, x_should_retry="false")], 502, "model-unavailable"),
+    "invalid API key": ([fails(401)], 502, "model-unavailable"),
+    "incomplete stream": ([says("Half an ").cut()], 502, "model-bad-response"),
+    "empty answer": ([says()], 502, "model-bad-response"),
+    "too many steps": ([LIST, LIST, LIST], 502, "max-steps"),
+    "timeout": ([says("Wait").held(Event())], 504, "deadline"),
 }
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def impatient(shared_database_url: str, shared_model: ModelServer) -> AsyncIterator[Service]:
-    async with run_service(settings_for(shared_database_url, **model_variables(shared_model), **IMPATIENT)) as service:
+async def short_limits(shared_database_url: str, shared_model: ModelServer) -> AsyncIterator[Service]:
+    async with run_service(
+        settings_for(shared_database_url, **model_variables(shared_model), **SHORT_LIMITS)
+    ) as service:
         yield service
 
 
 @pytest.fixture
-def ada(impatient: Service) -> ApiUser:
-    return impatient.user()
+def ada(short_limits: Service) -> ApiUser:
+    return short_limits.user()
 
 
 @pytest.fixture
 def minted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The random parts of the tokens that are minted from now on, in order."""
+    """The random parts of the tokens that are minted during the test, in order."""
     made: list[str] = []
     reserve = secrets.token_urlsafe
 
@@ -58,7 +60,7 @@ def minted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize(("steps", "status", "code"), FAILURES.values(), ids=FAILURES)
-async def test_a_failure_says_why_and_what_had_happened_stays(
+async def test_chat_failure_returns_its_code_and_keeps_completed_tool_calls(
     ada: ApiUser, model: ModelServer, steps: list[Step], status: int, code: str
 ) -> None:
     model.script += [MILK, *steps]
@@ -78,7 +80,7 @@ async def test_a_failure_says_why_and_what_had_happened_stays(
     assert "retry-after" not in failed.headers or (code, failed.headers["retry-after"]) == ("rate-limited", "17")
 
 
-async def test_after_a_failure_the_conversation_goes_on_and_the_model_sees_what_was_done(
+async def test_chat_retry_after_a_failure_shows_the_model_the_earlier_tool_calls(
     ada: ApiUser, model: ModelServer
 ) -> None:
     model.script += [MILK, says("Half an ").cut(), says("It is on the list already.")]
@@ -90,7 +92,7 @@ async def test_after_a_failure_the_conversation_goes_on_and_the_model_sees_what_
     assert told[-1] == "user"
 
 
-async def test_an_agent_whose_token_is_taken_away_has_no_tools(ada: ApiUser, model: ModelServer) -> None:
+async def test_chat_revoked_turn_token_stops_the_tool_calls(ada: ApiUser, model: ModelServer) -> None:
     rest = Event()
     model.script += [MILK.held(rest), says("Never said.")]
     turn = asyncio.create_task(ada.post("chat", json={"message": "Buy milk"}))
@@ -105,15 +107,15 @@ async def test_an_agent_whose_token_is_taken_away_has_no_tools(ada: ApiUser, mod
 
 
 @pytest.mark.parametrize("last", [says("Done."), fails(401)], ids=["completed", "failed"])
-async def test_the_token_of_a_turn_lives_as_long_as_the_turn(
-    impatient: Service, ada: ApiUser, model: ModelServer, minted: list[str], last: Step
+async def test_turn_token_is_valid_only_while_the_turn_runs(
+    short_limits: Service, ada: ApiUser, model: ModelServer, minted: list[str], last: Step
 ) -> None:
     rest = Event()
     model.script += [calls(("list_tasks", "{}")).held(rest), last]
     turn = asyncio.create_task(ada.post("chat", json={"message": "hello"}))
     await wait_until(lambda: asked(model))
     token = token_of(ada, minted)
-    async with impatient.mcp_client(token) as client:
+    async with short_limits.mcp_client(token) as client:
         during = [tool.name for tool in (await client.list_tools()).tools]
         rest.set()
         await turn
@@ -124,8 +126,8 @@ async def test_the_token_of_a_turn_lives_as_long_as_the_turn(
     assert await ada.list_items("tasks") == []
 
 
-async def test_a_service_that_stops_interrupts_its_turns_and_stores_that(
-    impatient: Service, shared_database_url: str, model: ModelServer, minted: list[str]
+async def test_chat_shutdown_of_the_service_stores_the_turn_as_interrupted(
+    short_limits: Service, shared_database_url: str, model: ModelServer, minted: list[str]
 ) -> None:
     async with run_service(settings_for(shared_database_url, **model_variables(model))) as stopping:
         model.script += [MILK, says("Half an ").held(Event())]
@@ -134,21 +136,21 @@ async def test_a_service_that_stops_interrupts_its_turns_and_stores_that(
         await wait_until(lambda: asked(model, 2))
     interrupted = await turn
     problem = interrupted.json()
-    ada = impatient.user(waiting.user_id)
+    ada = short_limits.user(waiting.user_id)
     stored = (await ada.get(f"turns/{problem['turn_id']}")).json()
-    async with impatient.mcp_client(ada.token) as client:
+    async with short_limits.mcp_client(ada.token) as client:
         listed = await client.call_tool("list_tasks", {})
 
     assert (interrupted.status_code, problem["code"]) == (503, "turn-interrupted")
     assert (stored["status"], stored["error"], len(stored["tool_calls"])) == ("interrupted", None, 1)
     assert len(listed.structured_content["items"]) == 1
-    assert (await impatient.client.post("/mcp", headers=bearer(token_of(ada, minted)), json={})).status_code == 401
+    assert (await short_limits.client.post("/mcp", headers=bearer(token_of(ada, minted)), json={})).status_code == 401
     model.script += [says("Where were we?")]
     assert (await ada.chat("Hello?", conversation_id=problem["conversation_id"]))["message"]["seq"] == 3
 
 
 def token_of(person: ApiUser, minted: list[str]) -> str:
-    """The token that was minted last, which is that of their turn."""
+    """The token that was minted last: that of the user's turn."""
     named = TokenSecret.mint(UserId(person.user_id)).text
     return named.replace(minted.pop(), minted[-1])
 

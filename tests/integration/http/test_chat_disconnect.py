@@ -1,4 +1,4 @@
-"""A client that leaves, over a real socket: it neither stops its turn nor loses it."""
+"""Disconnect of a client on a real socket: the turn continues and stays readable."""
 
 import asyncio
 import json
@@ -16,11 +16,11 @@ from tests.support.socket_server import serve_on_socket
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_a_turn_goes_on_without_its_client_to_the_end(thinking: Service, model: ModelServer) -> None:
+async def test_disconnect_during_a_turn_does_not_stop_the_turn(model_service: Service, model: ModelServer) -> None:
     rest = Event()
-    ada = thinking.user()
+    ada = model_service.user()
     model.script += [calls(("add_task", '{"title": "Buy milk"}')).held(rest), says("It is on the list.")]
-    async with serve_on_socket(thinking.asgi) as port:
+    async with serve_on_socket(model_service.asgi) as port:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(request(ada, {"message": "Buy milk"}))
         await wait_until(lambda: asked(model))
@@ -36,11 +36,9 @@ async def test_a_turn_goes_on_without_its_client_to_the_end(thinking: Service, m
     assert [task["title"] for task in await ada.list_items("tasks")] == ["Buy milk"]
 
 
-async def test_a_client_that_leaves_in_the_middle_of_its_message_has_said_nothing(
-    thinking: Service, model: ModelServer
-) -> None:
-    ada = thinking.user()
-    async with serve_on_socket(thinking.asgi) as port:
+async def test_disconnect_during_the_request_body_starts_no_turn(model_service: Service, model: ModelServer) -> None:
+    ada = model_service.user()
+    async with serve_on_socket(model_service.asgi) as port:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(request(ada, {"message": "Buy milk"})[:-3])
         await writer.drain()

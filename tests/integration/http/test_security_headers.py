@@ -1,4 +1,4 @@
-"""What protects a browser that comes by an answer of ours: the same headers on each, whatever was asked."""
+"""Security headers: every response has the same headers that protect a browser."""
 
 import json
 import re
@@ -10,14 +10,14 @@ import pytest
 
 from tests.fakes.model_script import fails
 from tests.fakes.model_server import ModelServer
-from tests.integration.http.test_trouble import execute
+from tests.integration.http.test_server_errors import execute
 from tests.support.operations import OPERATIONS, create_one_of_each
 from tests.support.published_schema import DOCUMENT
 from tests.support.service import ApiUser, Service, over_socket, run_service, settings_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-PROTECTION = {
+SECURITY_HEADERS = {
     "cache-control": ["no-store"],
     "x-content-type-options": ["nosniff"],
     "content-security-policy": ["default-src 'none'; frame-ancestors 'none'"],
@@ -25,7 +25,7 @@ PROTECTION = {
     "referrer-policy": ["no-referrer"],
     "cross-origin-resource-policy": ["same-origin"],
 }
-"""Each of them once: browsers take two that differ for none, or for both."""
+"""Each header exactly once: browsers ignore or combine duplicates."""
 ABSENT = {"x-powered-by", "strict-transport-security"}
 _ID = re.compile(r"{\w+}")
 PROVIDER = {
@@ -43,30 +43,30 @@ INITIALIZE = {
 MCP_HEADERS = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
 
 
-def protection(answer: httpx2.Response) -> dict[str, list[str]]:
-    return {name: answer.headers.get_list(name) for name in PROTECTION}
+def security_headers(answer: httpx2.Response) -> dict[str, list[str]]:
+    return {name: answer.headers.get_list(name) for name in SECURITY_HEADERS}
 
 
-def unprotected(answers: list[httpx2.Response]) -> list[str]:
-    """Those that are not as they should be."""
+def without_security_headers(answers: list[httpx2.Response]) -> list[str]:
+    """The responses whose security headers differ from the expected ones."""
     return [
         f"{answer.request.method} {answer.request.url.path} {answer.status_code}"
         for answer in answers
-        if protection(answer) != PROTECTION or ABSENT & set(answer.headers)
+        if security_headers(answer) != SECURITY_HEADERS or ABSENT & set(answer.headers)
     ]
 
 
 @asynccontextmanager
-async def overheard(client: httpx2.AsyncClient) -> AsyncIterator[list[httpx2.Response]]:
-    """Every answer that the client gets meanwhile."""
+async def recorded(client: httpx2.AsyncClient) -> AsyncIterator[list[httpx2.Response]]:
+    """Record every response that the client receives."""
     heard: list[httpx2.Response] = []
 
-    async def hear(answer: httpx2.Response) -> None:
+    async def record(answer: httpx2.Response) -> None:
         heard.append(answer)
 
-    client.event_hooks["response"].append(hear)
+    client.event_hooks["response"].append(record)
     yield heard
-    client.event_hooks["response"].remove(hear)
+    client.event_hooks["response"].remove(record)
 
 
 async def call_every_operation(user: ApiUser) -> None:
@@ -79,29 +79,31 @@ async def call_every_operation(user: ApiUser) -> None:
             await user.client.get(path)
 
 
-async def ask_for_metadata(database_url: str) -> list[httpx2.Response]:
-    async with run_service(settings_for(database_url, **PROVIDER)) as service, overheard(service.client) as heard:
+async def get_metadata(database_url: str) -> list[httpx2.Response]:
+    async with run_service(settings_for(database_url, **PROVIDER)) as service, recorded(service.client) as heard:
         await service.client.get("/.well-known/oauth-protected-resource/mcp")
         await service.client.post("/mcp")
     return heard
 
 
-async def test_every_operation_that_succeeds(service: Service, ada: ApiUser, shared_database_url: str) -> None:
-    async with overheard(service.client) as heard:
+async def test_security_headers_on_every_successful_operation(
+    service: Service, ada: ApiUser, shared_database_url: str
+) -> None:
+    async with recorded(service.client) as heard:
         await call_every_operation(ada)
-    metadata = await ask_for_metadata(shared_database_url)
+    metadata = await get_metadata(shared_database_url)
     answers = [answer for answer in [*heard, *metadata] if answer.is_success]
     asked = [f"{answer.request.method.lower()} {answer.request.url.path}" for answer in answers]
     published = [f"{method} {path}" for path, methods in DOCUMENT["paths"].items() for method in methods]
 
     assert [one for one in published if not any(re.fullmatch(_ID.sub("[^/]+", one), path) for path in asked)] == []
-    assert unprotected([*heard, *metadata]) == []
+    assert without_security_headers([*heard, *metadata]) == []
 
 
-async def test_every_operation_that_is_refused(service: Service, ada: ApiUser) -> None:
-    """For want of a token, for another's token, for an id that is nobody's, for a body that is none."""
+async def test_security_headers_on_every_refused_operation(service: Service, ada: ApiUser) -> None:
+    """Without a token, with an invalid token, another user's path, an unknown id and invalid input."""
     stranger = ApiUser("somebody-else", ada.token, ada.client)
-    async with overheard(service.client) as heard:
+    async with recorded(service.client) as heard:
         for operation in OPERATIONS.values():
             method, path = operation.method, operation.path_with({})
             await ada.request(method, path, headers={"authorization": ""})
@@ -111,11 +113,11 @@ async def test_every_operation_that_is_refused(service: Service, ada: ApiUser) -
             await stranger.request(method, path)
 
     assert {401, 403, 404, 422} <= {answer.status_code for answer in heard}
-    assert unprotected(heard) == []
+    assert without_security_headers(heard) == []
 
 
-async def test_what_no_operation_answers(service: Service, ada: ApiUser) -> None:
-    """Unknown paths, other methods, hosts and origins that are not ours, and a browser that asks for leave."""
+async def test_security_headers_on_responses_outside_of_operations(service: Service, ada: ApiUser) -> None:
+    """Unknown paths, other methods, foreign hosts and origins, and a CORS preflight."""
     leave = {"origin": "http://localhost:5173", "access-control-request-method": "POST"}
     answers = [
         await service.client.get("/"),
@@ -129,13 +131,13 @@ async def test_what_no_operation_answers(service: Service, ada: ApiUser) -> None
     ]
 
     assert [one.status_code for one in answers] == [404, 404, 405, 421, 403, 204, 400, 413]
-    assert unprotected(answers) == []
+    assert without_security_headers(answers) == []
 
 
-async def test_the_tools_that_agents_call(service: Service, ada: ApiUser) -> None:
-    """Each way in which `/mcp` answers: with a result, a challenge, a wrong method, and what is no message at all."""
+async def test_security_headers_on_every_mcp_response(service: Service, ada: ApiUser) -> None:
+    """A result, a challenge, a method that is not allowed, and an invalid message."""
     bearer = {"authorization": f"Bearer {ada.token}", **MCP_HEADERS}
-    async with overheard(service.client) as heard:
+    async with recorded(service.client) as heard:
         for content, headers in (
             (json.dumps(INITIALIZE).encode(), bearer),
             (json.dumps(INITIALIZE).encode(), MCP_HEADERS),
@@ -146,18 +148,18 @@ async def test_the_tools_that_agents_call(service: Service, ada: ApiUser) -> Non
         await service.client.get("/mcp", headers=bearer)
 
     assert [answer.status_code for answer in heard] == [200, 401, 401, 400, 405]
-    assert unprotected(heard) == []
+    assert without_security_headers(heard) == []
 
 
-async def test_an_answer_in_pieces_and_one_that_failed(
-    thinking: Service, model: ModelServer, service: Service, ada: ApiUser
+async def test_security_headers_on_streams_and_failed_turns(
+    model_service: Service, model: ModelServer, service: Service, ada: ApiUser
 ) -> None:
-    """Over a socket, where the server has a word to say too; no proxy is told that it may keep a stream."""
+    """Over a socket, where the server adds headers too; no proxy may buffer or cache a stream."""
     model.script.append(fails(400))
-    bob = thinking.user()
-    async with overheard(thinking.client) as heard:
+    bob = model_service.user()
+    async with recorded(model_service.client) as heard:
         await bob.post("chat", json={"message": "Hello"})
-    async with over_socket(service) as reached, overheard(reached.client) as streamed:
+    async with over_socket(service) as reached, recorded(reached.client) as streamed:
         follower = ApiUser(ada.user_id, ada.token, reached.client)
         events = {"accept": "text/event-stream"}
         async with follower.stream("POST", "chat", json={"message": "Hello"}, headers=events) as stream:
@@ -165,20 +167,20 @@ async def test_an_answer_in_pieces_and_one_that_failed(
 
     assert [answer.status_code for answer in [*heard, *streamed]] == [502, 200]
     assert streamed[0].headers["content-type"].startswith("text/event-stream")
-    assert unprotected([*heard, *streamed]) == []
+    assert without_security_headers([*heard, *streamed]) == []
 
 
-async def test_what_is_our_own_mistake(sqlite_url: str) -> None:
+async def test_security_headers_on_an_internal_error(sqlite_url: str) -> None:
     async with run_service(settings_for(sqlite_url)) as service:
         ada = service.user()
         await execute(sqlite_url, "ALTER TABLE tasks RENAME COLUMN title TO name")
         answer = await ada.get("tasks")
 
     assert answer.status_code == 500
-    assert unprotected([answer]) == []
+    assert without_security_headers([answer]) == []
 
 
-async def test_a_stored_page_is_a_file_to_keep_and_runs_nowhere(ada: ApiUser) -> None:
+async def test_stored_html_is_served_as_a_download(ada: ApiUser) -> None:
     paper = await ada.create(
         "artifacts", title="page", content_markdown="<script>fetch('https://evil.example')</script>"
     )
@@ -186,16 +188,16 @@ async def test_a_stored_page_is_a_file_to_keep_and_runs_nowhere(ada: ApiUser) ->
 
     assert answer.headers["content-type"].startswith("text/markdown")
     assert answer.headers["content-disposition"].startswith("attachment;")
-    assert protection(answer) == PROTECTION
+    assert security_headers(answer) == SECURITY_HEADERS
 
 
 @pytest.mark.parametrize(
     ("public_url", "told"), [("https://latchkey.example", True), ("http://latchkey.example", False)]
 )
-async def test_whoever_comes_by_https_is_told_to_stay_with_it(
+async def test_strict_transport_security_only_with_https(
     shared_database_url: str, public_url: str, *, told: bool
 ) -> None:
-    """By http it would mean nothing (RFC 6797, 7.2), and on loopback it would lock a developer out."""
+    """Over http it has no meaning (RFC 6797, 7.2), and on loopback it would lock a developer out."""
     async with run_service(settings_for(shared_database_url, LATCHKEY_PUBLIC_URL=public_url)) as service:
         answers = [await service.client.get("/health/live"), await service.client.post("/mcp", headers={"host": "no"})]
     found = [answer.headers.get_list("strict-transport-security") for answer in answers]

@@ -1,4 +1,4 @@
-"""A turn answered as its events, over a real socket: which there are, what they say, and when they come."""
+"""Event streams over a real socket: event types, their data and their timing."""
 
 import asyncio
 from asyncio import Event, Semaphore
@@ -10,7 +10,7 @@ from tests.fakes.model_server import ModelServer
 from tests.support.event_stream import answer_text, event_names, raw_bytes, read_turn, stream_chat
 from tests.support.service import ApiUser, Service
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.usefixtures("told_not_polled")]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.usefixtures("without_polling")]
 
 MILK = calls(("add_task", '{"title": "Buy milk"}'))
 PLAN = '{"title": "Plan", "content_markdown": "# Plan"}'
@@ -23,7 +23,7 @@ UNICODE = [
     'quotes " and \\ and \\n and \\u0041 and </script>',
     "\u2028\u2029\u0085\ufeff\ufffe\x01\x1f\x7f\t",
 ]
-"""What a stream, JSON or a database may get wrong."""
+"""Texts that a stream, JSON or a database could corrupt."""
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def ada(replicas: tuple[Service, Service]) -> ApiUser:
     return replicas[0].user()
 
 
-async def test_a_turn_is_told_as_what_happens_in_it_in_order(ada: ApiUser, model: ModelServer) -> None:
+async def test_stream_contains_all_events_of_the_turn_in_order(ada: ApiUser, model: ModelServer) -> None:
     model.script += [MILK, says("It is on the list.")]
     async with stream_chat(ada, "Buy milk") as source:
         events = await source.rest()
@@ -51,7 +51,7 @@ async def test_a_turn_is_told_as_what_happens_in_it_in_order(ada: ApiUser, model
     assert answer["content"] == "It is on the list."
 
 
-async def test_what_a_tool_refuses_is_told_with_what_was_wrong(ada: ApiUser, model: ModelServer) -> None:
+async def test_stream_tool_call_error_contains_its_reason(ada: ApiUser, model: ModelServer) -> None:
     model.script += [calls(("add_task", '{"title": ""}')), says("That does not work.")]
     async with stream_chat(ada, "Buy nothing") as source:
         _, started, completed, *_ = await source.rest()
@@ -61,7 +61,7 @@ async def test_what_a_tool_refuses_is_told_with_what_was_wrong(ada: ApiUser, mod
     assert (completed.data["is_error"], completed.data["result"]["code"]) == (True, "invalid")
 
 
-async def test_an_artifact_is_told_of_once_the_call_that_saved_it_is(ada: ApiUser, model: ModelServer) -> None:
+async def test_stream_artifact_event_follows_the_tool_call_that_saved_it(ada: ApiUser, model: ModelServer) -> None:
     model.script += [calls(("save_artifact", PLAN)), says("Here it is.")]
     async with stream_chat(ada, "Write a plan", artifact_generation=True) as source:
         events = await source.rest()
@@ -78,7 +78,7 @@ async def test_an_artifact_is_told_of_once_the_call_that_saved_it_is(ada: ApiUse
     assert events[3].payload == {name: artifact[name] for name in ("id", "artifact_type", "title", "version")}
 
 
-async def test_what_the_model_has_said_is_heard_while_it_still_speaks(ada: ApiUser, model: ModelServer) -> None:
+async def test_stream_delivers_text_while_the_model_continues(ada: ApiUser, model: ModelServer) -> None:
     rest = Event()
     model.script += [says("Hel").held(rest)]
     async with stream_chat(ada, "Hello") as source:
@@ -94,7 +94,7 @@ async def test_what_the_model_has_said_is_heard_while_it_still_speaks(ada: ApiUs
     assert (completed.name, completed.data["response"]) == ("turn.completed", "Hel")
 
 
-async def test_a_call_is_told_of_after_all_that_was_said_before_it(ada: ApiUser, model: ModelServer) -> None:
+async def test_stream_tool_call_event_follows_all_earlier_text(ada: ApiUser, model: ModelServer) -> None:
     model.script += [calls(("list_tasks", "{}"), saying=("I ", "am ", "looking.")), says("Nothing ", "there.")]
     async with stream_chat(ada, "What is there?") as source:
         before = await source.until("tool_call.started")
@@ -105,8 +105,8 @@ async def test_a_call_is_told_of_after_all_that_was_said_before_it(ada: ApiUser,
     assert answer_text(before + after) == after[-1].data["response"] == "I am looking.\n\nNothing there."
 
 
-async def test_many_pieces_at_once_are_few_events_and_the_same_text(ada: ApiUser, model: ModelServer) -> None:
-    """Each event is a transaction."""
+async def test_stream_combines_concurrent_deltas_into_few_events(ada: ApiUser, model: ModelServer) -> None:
+    """Each event costs a transaction."""
     pieces = [f"{nth} {UNICODE[nth % len(UNICODE)]}" for nth in range(200)]
     model.script += [says(*pieces)]
     async with stream_chat(ada, "Tell me everything") as source:
@@ -118,8 +118,8 @@ async def test_many_pieces_at_once_are_few_events_and_the_same_text(ada: ApiUser
     assert len(events) < 40
 
 
-async def test_pieces_one_after_the_other_are_five_events_a_second(ada: ApiUser, model: ModelServer) -> None:
-    """However fast they come: here, each as soon as somebody has been answered something else."""
+async def test_stream_writes_at_most_five_delta_events_per_second(ada: ApiUser, model: ModelServer) -> None:
+    """Independent of the pace of the model: here a delta follows each response to another request."""
     pace, clock = Semaphore(0), asyncio.get_running_loop().time
     model.script += [says(*["word "] * 100).paced(pace)]
     began = clock()
@@ -135,14 +135,16 @@ async def test_pieces_one_after_the_other_are_five_events_a_second(ada: ApiUser,
 
 
 @pytest.mark.parametrize("accept", ["text/event-stream", "Text/Event-Stream; q=1", "text/event-stream, */*;q=0.1"])
-async def test_events_are_answered_to_whoever_asks_for_them(ada: ApiUser, model: ModelServer, accept: str) -> None:
+async def test_stream_is_sent_if_the_client_accepts_events(ada: ApiUser, model: ModelServer, accept: str) -> None:
     model.script += [says("Hello.")]
     async with stream_chat(ada, "Hello", headers={"accept": accept}) as source:
         assert event_names(await source.rest())[-1] == "turn.completed"
 
 
 @pytest.mark.parametrize("accept", ["application/json", "*/*", ""])
-async def test_to_anybody_else_the_answer_is_one_json(ada: ApiUser, model: ModelServer, accept: str) -> None:
+async def test_stream_is_not_sent_if_the_client_does_not_accept_events(
+    ada: ApiUser, model: ModelServer, accept: str
+) -> None:
     model.script += [says("Hello.")]
     answer = await ada.post("chat", json={"message": "Hello"}, headers={"accept": accept})
 
@@ -150,7 +152,7 @@ async def test_to_anybody_else_the_answer_is_one_json(ada: ApiUser, model: Model
     assert answer.json()["response"] == "Hello."
 
 
-async def test_what_was_answered_in_one_piece_can_be_read_as_events(ada: ApiUser, model: ModelServer) -> None:
+async def test_stream_of_a_turn_that_was_answered_as_json(ada: ApiUser, model: ModelServer) -> None:
     model.script += [MILK, says("It is on the list.")]
     answer = await ada.chat("Buy milk")
     events = await read_turn(ada, answer["turn_id"])
@@ -163,7 +165,7 @@ async def test_what_was_answered_in_one_piece_can_be_read_as_events(ada: ApiUser
     }
 
 
-async def test_a_turn_goes_on_without_the_reader_of_its_events(ada: ApiUser, model: ModelServer) -> None:
+async def test_disconnect_from_the_stream_does_not_stop_the_turn(ada: ApiUser, model: ModelServer) -> None:
     rest = Event()
     model.script += [MILK.held(rest), says("It is on the list.")]
     async with stream_chat(ada, "Buy milk") as source:

@@ -1,4 +1,4 @@
-"""A document as a file: its bytes, its type, and a name that no system stumbles over (RFC 6266)."""
+"""Download of an artifact: content, media type, and a safe file name (RFC 6266)."""
 
 import re
 from email.message import Message
@@ -25,13 +25,13 @@ NAMES: dict[str, tuple[str, str, str]] = {
         "a ; filename=evil.exe; x='b.md",
     ),
     "percent": ("100%41", "100-41.md", "100%41.md"),
-    "a way up": ("../../etc/passwd", "etc-passwd.md", "etc passwd.md"),
+    "a path to a parent folder": ("../../etc/passwd", "etc-passwd.md", "etc passwd.md"),
     "backslashes": ("C:\\Windows\\system.ini", "C-Windows-system.ini.md", "C Windows system.ini.md"),
     "full-width slashes": ("a\uff0fb", "a-b.md", "a\uff0fb.md"),
-    "a header of its own": ("Plan\r\nSet-Cookie: a=b", "Plan-Set-Cookie-a-b.md", "Plan Set-Cookie a=b.md"),
+    "a header injection": ("Plan\r\nSet-Cookie: a=b", "Plan-Set-Cookie-a-b.md", "Plan Set-Cookie a=b.md"),
     "controls": ("a\x01\x7f\x80\u2028b", "a-b.md", "a b.md"),
-    "right to left in disguise": ("plan\u202edm.exe", "plan-dm.exe.md", "plan dm.exe.md"),
-    "nothing to be seen": ("a\u200b\ufeff\u2066b", "a-b.md", "a b.md"),
+    "a right-to-left override": ("plan\u202edm.exe", "plan-dm.exe.md", "plan dm.exe.md"),
+    "invisible characters": ("a\u200b\ufeff\u2066b", "a-b.md", "a b.md"),
     "only dots": ("...", "artifact.md", "artifact.md"),
     "hidden": (".profile", "profile.md", "profile.md"),
     "only what is forbidden": ('/\\:*?"<>|', "artifact.md", "artifact.md"),
@@ -46,7 +46,7 @@ HEADER = re.compile(
 
 
 def names(response: httpx2.Response) -> tuple[str, str]:
-    """The name for the oldest clients and that for all others, as a parser reads them that knows nothing of ours."""
+    """The `filename` and `filename*` parameters, read by an independent parser."""
     match = HEADER.fullmatch(response.headers["content-disposition"])
     assert match is not None
     return parsed(match[1]), parsed(match[2])
@@ -63,8 +63,8 @@ async def downloaded(ada: ApiUser, title: str) -> httpx2.Response:
     return await ada.get(f"artifacts/{made['id']}/content")
 
 
-async def test_a_document_is_downloaded_byte_for_byte(ada: ApiUser) -> None:
-    """As Markdown in UTF-8, to be saved and never to be shown as a page of ours."""
+async def test_download_returns_the_exact_bytes_as_attachment(ada: ApiUser) -> None:
+    """As Markdown in UTF-8, as an attachment: a browser must not render it."""
     response = await downloaded(ada, "Plan")
 
     assert response.status_code == 200
@@ -76,8 +76,8 @@ async def test_a_document_is_downloaded_byte_for_byte(ada: ApiUser) -> None:
 
 
 @pytest.mark.parametrize(("title", "plain", "name"), NAMES.values(), ids=NAMES)
-async def test_the_file_is_named_after_the_title(ada: ApiUser, title: str, plain: str, name: str) -> None:
-    """In its own script, and for clients that read only ASCII in what is left of it there."""
+async def test_download_file_name_is_derived_from_the_title(ada: ApiUser, title: str, plain: str, name: str) -> None:
+    """In Unicode, and in ASCII for old clients."""
     response = await downloaded(ada, title)
 
     assert names(response) == (plain, name)
@@ -85,14 +85,14 @@ async def test_the_file_is_named_after_the_title(ada: ApiUser, title: str, plain
 
 
 @pytest.mark.parametrize("letter", ["a", "é", "牛", "🥛"], ids=["1 byte", "2 bytes", "3 bytes", "4 bytes"])
-async def test_a_long_title_makes_a_name_that_every_file_system_takes(ada: ApiUser, letter: str) -> None:
-    """They count in bytes, up to 255; no character is cut in two."""
+async def test_download_file_name_has_at_most_255_bytes(ada: ApiUser, letter: str) -> None:
+    """File systems count bytes; no character is cut."""
     _, name = names(await downloaded(ada, letter * 200))
 
     assert name == letter * (200 // len(letter.encode())) + ".md"
 
 
-async def test_an_earlier_version_is_named_as_it_was_then(ada: ApiUser) -> None:
+async def test_download_of_an_earlier_version_has_its_title_of_that_time(ada: ApiUser) -> None:
     made = await ada.create("artifacts", title="Plan", content_markdown="1")
     path = f"artifacts/{made['id']}"
     await ada.put(path, json={"title": "Plan B", "content_markdown": "2"})
@@ -105,7 +105,7 @@ async def test_an_earlier_version_is_named_as_it_was_then(ada: ApiUser) -> None:
 
 
 @pytest.mark.parametrize(("version", "status"), [("2", 404), ("0", 422), ("-1", 422), ("x", 422), ("9" * 20, 422)])
-async def test_a_version_that_is_none_is_refused(ada: ApiUser, version: str, status: int) -> None:
+async def test_download_of_an_invalid_version_is_refused(ada: ApiUser, version: str, status: int) -> None:
     made = await ada.create("artifacts", title="Plan", content_markdown="1")
     refused = await ada.get(f"artifacts/{made['id']}/content", params={"version": version})
 

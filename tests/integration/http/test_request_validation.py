@@ -1,4 +1,4 @@
-"""Bodies and parameters that are not what they should be: each is refused with a text that says what is wrong."""
+"""Request validation: invalid bodies and parameters are refused, and the error says what is wrong and where."""
 
 from collections.abc import AsyncIterator
 
@@ -19,13 +19,13 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     "not UTF-8": (b'{"title": "\xff"}', "UTF-8"),
     "an overlong encoding": (b'{"title": "\xc0\xaf"}', "UTF-8"),
     "an encoded surrogate": (b'{"title": "\xed\xa0\x80"}', "UTF-8"),
-    "an escaped half of a pair": (b'{"title": "\\ud83d"}', "not valid JSON"),
-    "an escaped half of a pair within a text": (b'{"title": "\\ud83d milk"}', "surrogate"),
-    "an escaped pair the wrong way round": (b'{"title": "\\ude00\\ud83d"}', "surrogate"),
+    "an escaped lone surrogate": (b'{"title": "\\ud83d"}', "not valid JSON"),
+    "an escaped lone surrogate within a text": (b'{"title": "\\ud83d milk"}', "surrogate"),
+    "an escaped surrogate pair in reverse order": (b'{"title": "\\ude00\\ud83d"}', "surrogate"),
     "NaN": (b'{"title": NaN}', "not valid JSON"),
-    "a name twice": (b'{"title": "a", "title": "b"}', "same name"),
-    "a name twice, beside a text with colons": (b'{"title": "a: b", "title": "::"}', "same name"),
-    "a name twice, once escaped": (b'{"title": "a", "\\u0074itle": "b"}', "same name"),
+    "a duplicate member": (b'{"title": "a", "title": "b"}', "same name"),
+    "a duplicate member, beside a text with colons": (b'{"title": "a: b", "title": "::"}', "same name"),
+    "a duplicate member, once escaped": (b'{"title": "a", "\\u0074itle": "b"}', "same name"),
     "a comment": (b'{"title": "a" /* milk */}', "not valid JSON"),
     "a control character": (b'{"title": "a\nb"}', "not valid JSON"),
 }
@@ -34,7 +34,7 @@ INVALID: dict[str, tuple[bytes, str]] = {
     "a list": (b'[{"title": "a"}]', "$"),
     "a text": (b'"title"', "$"),
     "deeply nested": (b"[" * 100_000 + b"]" * 100_000, "$"),
-    "nothing in it": (b"{}", "$"),
+    "an empty object": (b"{}", "$"),
     "an unknown field": (b'{"title": "a", "owner": "bob"}', "$"),
     "another user": (b'{"title": "a", "user_id": "bob"}', "$"),
     "a deep unknown field": (b'{"title": "a", "x": ' + b'{"x":' * 500 + b"1" + b"}" * 501, "$"),
@@ -46,7 +46,7 @@ INVALID: dict[str, tuple[bytes, str]] = {
     "NUL": (b'{"title": "a\\u0000b"}', "$.title"),
     "NUL in an optional text": (b'{"title": "a", "description": "a\\u0000b"}', "$.description"),
     "a time without an offset": (b'{"title": "a", "due_at": "2026-03-01T09:00:00"}', "$.due_at"),
-    "a time that is none": (b'{"title": "a", "due_at": "tomorrow"}', "$.due_at"),
+    "a text that is not a time": (b'{"title": "a", "due_at": "tomorrow"}', "$.due_at"),
     "a time as a number": (b'{"title": "a", "due_at": 1767225600}', "$.due_at"),
     "a time in the first year": (b'{"title": "a", "due_at": "0001-12-31T23:59:59-10:00"}', "$.due_at"),
     "a time in the last year": (b'{"title": "a", "due_at": "9999-01-01T00:00:00Z"}', "$.due_at"),
@@ -54,7 +54,7 @@ INVALID: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize(("body", "said"), MALFORMED.values(), ids=MALFORMED)
-async def test_what_cannot_be_read_is_malformed(ada: ApiUser, body: bytes, said: str) -> None:
+async def test_body_that_cannot_be_parsed_is_malformed(ada: ApiUser, body: bytes, said: str) -> None:
     refused = await ada.post("tasks", content=body, headers=JSON)
 
     assert (refused.status_code, refused.json()["code"]) == (400, "invalid")
@@ -63,7 +63,7 @@ async def test_what_cannot_be_read_is_malformed(ada: ApiUser, body: bytes, said:
 
 
 @pytest.mark.parametrize(("body", "path"), INVALID.values(), ids=INVALID)
-async def test_what_breaks_a_rule_is_invalid_and_the_place_is_named(ada: ApiUser, body: bytes, path: str) -> None:
+async def test_body_that_breaks_the_schema_names_the_path_of_the_error(ada: ApiUser, body: bytes, path: str) -> None:
     refused = await ada.post("tasks", content=body, headers=JSON)
     problem = refused.json()
 
@@ -73,10 +73,10 @@ async def test_what_breaks_a_rule_is_invalid_and_the_place_is_named(ada: ApiUser
     assert await ada.list_items("tasks") == []
 
 
-async def test_a_fault_says_what_would_be_right(ada: ApiUser) -> None:
+async def test_body_error_says_what_is_expected(ada: ApiUser) -> None:
     faults = [
         (await ada.post("tasks", content=INVALID[name][0], headers=JSON)).json()["errors"][0]["message"]
-        for name in ("nothing in it", "an unknown field", "a text that is too long", "NUL")
+        for name in ("an empty object", "an unknown field", "a text that is too long", "NUL")
     ]
 
     assert faults == [
@@ -88,7 +88,7 @@ async def test_a_fault_says_what_would_be_right(ada: ApiUser) -> None:
 
 
 @pytest.mark.parametrize("given", [b"0002-01-01T00:00:00Z", b"9998-12-31T23:59:59.999999Z"])
-async def test_what_can_be_due_at_the_ends_of_time_comes_back_as_it_was(ada: ApiUser, given: bytes) -> None:
+async def test_due_at_accepts_the_first_and_last_possible_time(ada: ApiUser, given: bytes) -> None:
     made = await ada.post("tasks", content=b'{"title": "a", "due_at": "%s"}' % given, headers=JSON)
 
     assert made.status_code == 201
@@ -109,7 +109,7 @@ async def test_what_can_be_due_at_the_ends_of_time_comes_back_as_it_was(ada: Api
         "application/json; charset=utf-16",
     ],
 )
-async def test_a_body_of_another_media_type_is_not_taken(ada: ApiUser, content_type: str | None) -> None:
+async def test_content_type_other_than_json_is_unsupported(ada: ApiUser, content_type: str | None) -> None:
     headers = {} if content_type is None else {"content-type": content_type}
     refused = await ada.post("tasks", content=b'{"title": "Buy milk"}', headers=headers)
 
@@ -121,13 +121,13 @@ async def test_a_body_of_another_media_type_is_not_taken(ada: ApiUser, content_t
     "content_type",
     ["application/json; charset=utf-8", 'application/json;charset="UTF-8"', "Application/JSON", "application/json;"],
 )
-async def test_a_media_type_may_be_written_as_http_allows(ada: ApiUser, content_type: str) -> None:
+async def test_content_type_is_parsed_as_http_allows(ada: ApiUser, content_type: str) -> None:
     taken = await ada.post("tasks", content=b'{"title": "Buy milk"}', headers={"content-type": content_type})
 
     assert taken.status_code == 201
 
 
-async def test_a_patch_takes_no_other_media_type_either(ada: ApiUser) -> None:
+async def test_content_type_of_patch_other_than_json_is_unsupported(ada: ApiUser) -> None:
     task = await ada.create("tasks", title="Buy milk")
     refused = await ada.patch(f"tasks/{task['id']}", content=b"{}", headers={"content-type": "text/plain"})
 
@@ -135,16 +135,16 @@ async def test_a_patch_takes_no_other_media_type_either(ada: ApiUser) -> None:
     assert "application/merge-patch+json" in refused.json()["detail"]
 
 
-async def test_a_body_may_be_as_large_as_a_message_can_be_and_no_larger_than_the_limit(ada: ApiUser) -> None:
-    """The longest message, each character escaped as a pair, is far below it."""
+async def test_body_size_limit_accepts_the_longest_message_and_refuses_more(ada: ApiUser) -> None:
+    """The longest message is below the limit even if each character is escaped as a surrogate pair."""
     longest = b'{"message": "%s"}' % (b"\\ud83d\\ude00" * 32_000)
     too_large = b'{"message": "%s"}' % (b"a" * MAX_BODY_BYTES)
 
-    async def in_pieces() -> AsyncIterator[bytes]:
+    async def in_chunks() -> AsyncIterator[bytes]:
         yield too_large
 
     assert (await ada.post("chat", content=longest, headers=JSON)).status_code == 200
-    for content in (too_large, in_pieces()):
+    for content in (too_large, in_chunks()):
         refused = await ada.post("chat", content=content, headers=JSON)
         assert (refused.status_code, refused.json()["code"]) == (413, "too-large")
 
@@ -167,7 +167,7 @@ async def test_a_body_may_be_as_large_as_a_message_can_be_and_no_larger_than_the
         ({"cursor": "ImEi"}, "cursor"),
     ],
 )
-async def test_a_parameter_that_breaks_a_rule_is_named(ada: ApiUser, params: dict[str, str], path: str) -> None:
+async def test_query_parameter_invalid_names_the_parameter(ada: ApiUser, params: dict[str, str], path: str) -> None:
     refused = await ada.get("tasks", params=params)
     problem = refused.json()
 
@@ -175,7 +175,7 @@ async def test_a_parameter_that_breaks_a_rule_is_named(ada: ApiUser, params: dic
     assert [fault["path"] for fault in problem["errors"]] == [path]
 
 
-async def test_an_order_is_up_or_down(ada: ApiUser) -> None:
+async def test_query_parameter_order_is_asc_or_desc(ada: ApiUser) -> None:
     conversation = await ada.create("conversations")
     refused = await ada.get(f"conversations/{conversation['id']}/messages", params={"order": "random"})
 
@@ -191,17 +191,17 @@ async def test_an_order_is_up_or_down(ada: ApiUser) -> None:
         ([("status", "null")], "status: Expected a value: leave the parameter out to send none"),
     ],
 )
-async def test_a_parameter_is_one_that_is_declared_once_and_spelled_as_published(
+async def test_query_parameter_unknown_or_duplicate_is_invalid(
     ada: ApiUser, params: list[tuple[str, str]], message: str
 ) -> None:
-    """Who asks for a second page in a way that nobody knows must not be given the first one again."""
+    """A client that misspells `cursor` must not receive the first page again."""
     refused = await ada.get("tasks", params=params)
 
     assert (refused.status_code, refused.json()["detail"]) == (422, message)
 
 
 @pytest.mark.parametrize("id", ["1", "01a1f88f-b877-757a-8488", "%00", "..%2f..", "null", "é"])
-async def test_an_id_that_is_none_is_not_there(ada: ApiUser, id: str) -> None:
+async def test_path_id_that_is_not_a_uuid_is_not_found(ada: ApiUser, id: str) -> None:
     found = [await ada.get(f"tasks/{id}"), await ada.delete(f"tasks/{id}")]
 
     assert [(one.status_code, one.json()["code"]) for one in found] == [(404, "not-found")] * 2

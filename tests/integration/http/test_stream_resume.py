@@ -1,4 +1,4 @@
-"""A stream that is cut goes on where it was, at any replica: raw_bytes, it is what an uncut one is, byte for byte."""
+"""Resume of an event stream at any replica: the parts together equal the uninterrupted stream, byte for byte."""
 
 import asyncio
 from asyncio import Event
@@ -13,7 +13,7 @@ from tests.fakes.model_server import ModelServer
 from tests.support.event_stream import ServerSentEvent, raw_bytes, read_turn, stream_chat, stream_turn
 from tests.support.service import ApiUser, Service
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.usefixtures("told_not_polled")]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.usefixtures("without_polling")]
 
 MILK = calls(("add_task", '{"title": "Buy milk"}'), saying=("I write ", "it down."))
 WAYS: dict[str, Callable[[int], dict[str, Any]]] = {
@@ -29,12 +29,12 @@ def ada(replicas: tuple[Service, Service]) -> ApiUser:
 
 @pytest.fixture
 def ada_elsewhere(replicas: tuple[Service, Service], ada: ApiUser) -> ApiUser:
-    """The same person, at the other replica."""
+    """The same user, at the other replica."""
     return replicas[1].user(ada.user_id)
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_turn_that_is_over_can_be_read_from_each_of_its_events_on(
+async def test_resume_of_a_finished_turn_after_each_event(
     ada: ApiUser, ada_elsewhere: ApiUser, model: ModelServer, way: str
 ) -> None:
     model.script += [MILK, says("It is ", "on the list.")]
@@ -50,10 +50,10 @@ async def test_a_turn_that_is_over_can_be_read_from_each_of_its_events_on(
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_turn_that_is_live_can_be_followed_from_each_of_its_events_on(
+async def test_resume_of_a_running_turn_after_each_event(
     ada: ApiUser, ada_elsewhere: ApiUser, model: ModelServer, way: str
 ) -> None:
-    """All of them are cut, and go on, while the model is held in the middle of its answer."""
+    """All streams are cut and resumed while the model has sent half of its answer."""
     rest = Event()
     model.script += [MILK, says("It is ", "on the list.").held(rest)]
     async with stream_chat(ada, "Buy milk") as source:
@@ -72,10 +72,10 @@ async def test_a_turn_that_is_live_can_be_followed_from_each_of_its_events_on(
     assert [raw_bytes(events) for events in resumed] == [raw_bytes(uncut[nth // 2 :]) for nth in range(len(resumed))]
 
 
-async def test_a_client_that_loses_its_connection_after_every_event_misses_none(
+async def test_resume_with_a_disconnect_after_every_event_misses_none(
     ada: ApiUser, ada_elsewhere: ApiUser, model: ModelServer
 ) -> None:
-    """It comes back at one replica and the other in turn, while the turn goes on."""
+    """The client reconnects to the two replicas alternately while the turn runs."""
     rest = Event()
     model.script += [MILK, says("It is ", "on the list.").held(rest), says("Never said.")]
     async with stream_chat(ada, "Buy milk") as source:
@@ -93,7 +93,7 @@ async def test_a_client_that_loses_its_connection_after_every_event_misses_none(
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("beyond", [0, 1, 1000, 2**31 - 1 - 100])
-async def test_behind_the_end_of_a_turn_there_is_nothing(
+async def test_resume_after_the_last_event_is_empty(
     ada: ApiUser, ada_elsewhere: ApiUser, model: ModelServer, way: str, beyond: int
 ) -> None:
     model.script += [says("Hello.")]
@@ -104,8 +104,8 @@ async def test_behind_the_end_of_a_turn_there_is_nothing(
         assert await read_turn(reader, answer["turn_id"], **WAYS[way](last + beyond)) == []
 
 
-async def test_the_header_comes_before_the_query(ada: ApiUser, model: ModelServer) -> None:
-    """A browser's EventSource sends the header when it comes back, to the address that it began with."""
+async def test_resume_header_takes_precedence_over_the_query(ada: ApiUser, model: ModelServer) -> None:
+    """A browser's EventSource reconnects to the original URL and adds the header."""
     model.script += [says("Hello.")]
     answer = await ada.chat("Hello")
     both = {"params": {"after": "0"}, "headers": {"last-event-id": "2"}}
@@ -116,7 +116,9 @@ async def test_the_header_comes_before_the_query(ada: ApiUser, model: ModelServe
 
 @pytest.mark.parametrize("bad", ["-1", "one", "1.5", str(2**31), "9" * 40, "0x1", "1;2"])
 @pytest.mark.parametrize("way", ["Last-Event-ID", "after"])
-async def test_what_is_no_number_of_an_event_is_refused(ada: ApiUser, model: ModelServer, way: str, bad: str) -> None:
+async def test_resume_with_an_invalid_event_number_is_invalid(
+    ada: ApiUser, model: ModelServer, way: str, bad: str
+) -> None:
     model.script += [says("Hello.")]
     answer = await ada.chat("Hello")
     given: dict[str, Any] = {"headers": {"last-event-id": bad}} if way == "Last-Event-ID" else {"params": {way: bad}}
@@ -127,17 +129,17 @@ async def test_what_is_no_number_of_an_event_is_refused(ada: ApiUser, model: Mod
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "turns/{}/events"), ("POST", "turns/{}/cancel")])
-async def test_anothers_turn_is_one_that_is_not_there(
+async def test_resume_isolation_turn_of_another_user_is_not_found(
     replicas: tuple[Service, Service], ada: ApiUser, model: ModelServer, method: str, path: str
 ) -> None:
-    """To the last byte: but for the request's id, which the client has chosen here."""
+    """The same bytes as for an absent turn; the client sends the request id."""
     rest = Event()
     model.script += [says("Hello.").held(rest)]
     bob = replicas[1].user()
     async with stream_chat(ada, "Hello") as source:
         started = await source.next()
         ids = [started.data["turn_id"], str(uuid4())]
-        told = [await reached(bob, method, path.format(id)) for id in ids]
+        told = [await status_and_body(bob, method, path.format(id)) for id in ids]
         rest.set()
         events = await source.rest()
 
@@ -147,13 +149,13 @@ async def test_anothers_turn_is_one_that_is_not_there(
 
 
 async def next_after(reader: ApiUser, event: ServerSentEvent) -> ServerSentEvent:
-    """The next event, read on a connection that is closed as soon as it has come."""
+    """Read the next event on a new connection and close it."""
     given = WAYS["Last-Event-ID"](event.seq)
     async with stream_turn(reader, event.data["turn_id"], **given) as source:
         return await source.next()
 
 
-async def reached(reader: ApiUser, method: str, path: str) -> tuple[int, bytes]:
+async def status_and_body(reader: ApiUser, method: str, path: str) -> tuple[int, bytes]:
     """Status and body."""
     async with reader.stream(method, path, headers={"x-request-id": "the-same"}) as response:
         return response.status_code, await response.aread()
