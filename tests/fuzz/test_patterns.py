@@ -1,4 +1,4 @@
-"""The published patterns mean the same to whoever reads them: in Python, in JavaScript, and in Rust."""
+"""The published patterns accept the same texts in Python, JavaScript and Rust."""
 
 import json
 import re
@@ -32,8 +32,8 @@ def patterns(node: Any) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("pattern", [PLAIN, VISIBLE], ids=["plain", "visible"])
-def test_each_character_is_taken_or_refused_in_python_as_in_javascript(pattern: str) -> None:
-    """One by one, all that Unicode has room for."""
+def test_pattern_accepts_the_same_characters_in_python_and_javascript(pattern: str) -> None:
+    """Each code point of Unicode alone."""
     command: list[str | Path] = [node(), "-e", REFUSED_ALONE, json.dumps(pattern)]
     in_javascript = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     compiled = re.compile(pattern)
@@ -42,8 +42,8 @@ def test_each_character_is_taken_or_refused_in_python_as_in_javascript(pattern: 
 
 
 @pytest.mark.parametrize("document", ["openapi.json", "mcp.json"])
-def test_engines_that_match_in_utf_8_can_read_them_too(document: str) -> None:
-    """Generated clients use such, and servers of models that hold an answer to a schema."""
+def test_pattern_is_valid_for_utf_8_engines(document: str) -> None:
+    """Generated clients and model servers with structured output use such engines."""
     found = set(patterns(json.loads((DOCS / document).read_text())))
     validators = {one: jsonschema_rs.validator_for({"type": "string", "pattern": one}) for one in found}
 

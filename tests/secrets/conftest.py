@@ -1,4 +1,4 @@
-"""Where the program is started, and a database whose login has a password that is to be seen nowhere."""
+"""The folder of the service process, and a database login whose password is a canary."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,13 +21,13 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def password() -> Canary:
-    """With characters that a URL has in another form."""
-    return Canary.hatch("database password", "pass/word@{}")
+    """Contains characters that a URL encodes."""
+    return Canary.create("database password", "pass/word@{}")
 
 
 @pytest.fixture
 def guarded_url(postgresql_server: PostgreSQL, postgresql_url: str, password: Canary) -> Iterator[str]:
-    """The migrated database, for a login of its own with that password."""
+    """The migrated database, for its own login with that password."""
     login = f"latchkey_test_{uuid4().hex[:12]}"
     postgresql_server.execute(f"CREATE ROLE {login} LOGIN PASSWORD '{password.text}' IN ROLE {OWNER}, {RUNTIME_ROLE}")
     url = make_url(postgresql_url).set(username=login, password=password.text)

@@ -1,4 +1,4 @@
-"""The search itself: a canary is found in whatever dress."""
+"""The search for canaries finds them in every encoding."""
 
 import json
 from base64 import b64encode, urlsafe_b64encode
@@ -7,12 +7,12 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.secrets.canary import Canary, sightings
+from tests.secrets.canary import Canary, find_leaks
 
-DRESSES: dict[str, Callable[[bytes], bytes]] = {
+ENCODINGS: dict[str, Callable[[bytes], bytes]] = {
     "none": lambda text: text,
     "capitals": lambda text: text.upper(),
-    "cut short": lambda text: text[:-8] + b"...",
+    "truncated": lambda text: text[:-8] + b"...",
     "hexadecimal": lambda text: text.hex().encode(),
     "a URL": lambda text: b"postgresql://ada:" + quote(text).encode() + b"@db",
     "JSON": lambda text: json.dumps({"key": text.decode()}).encode(),
@@ -26,9 +26,9 @@ DRESSES: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-@pytest.mark.parametrize("dress", DRESSES)
-def test_a_canary_is_found_in_any_dress(dress: str) -> None:
-    canary, other = Canary.hatch("yellow"), Canary.hatch("blue")
-    seen = {"cage": b"nothing", "cat": b"<<" + DRESSES[dress](canary.text.encode()) + b">>"}
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_redaction_search_finds_a_canary_in_every_encoding(encoding: str) -> None:
+    canary, other = Canary.create("leaked"), Canary.create("kept")
+    output = {"log": b"nothing", "response": b"<<" + ENCODINGS[encoding](canary.text.encode()) + b">>"}
 
-    assert sightings([canary, other], seen) == {("yellow", "cat")}
+    assert find_leaks([canary, other], output) == {("leaked", "response")}
