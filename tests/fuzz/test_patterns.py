@@ -44,9 +44,9 @@ def test_pattern_accepts_the_same_characters_in_python_and_javascript(pattern: s
 @pytest.mark.parametrize("document", ["openapi.json", "mcp.json"])
 def test_pattern_is_valid_for_utf_8_engines(document: str) -> None:
     """Generated clients and model servers with structured output use such engines."""
-    found = set(patterns(json.loads((DOCS / document).read_text())))
-    validators = {one: jsonschema_rs.validator_for({"type": "string", "pattern": one}) for one in found}
+    published = set(patterns(json.loads((DOCS / document).read_text())))
+    validators = {one: jsonschema_rs.validator_for({"type": "string", "pattern": one}) for one in published}
 
-    assert found >= {PLAIN, VISIBLE}
+    assert published >= {PLAIN, VISIBLE}
     assert [one for one in (PLAIN, VISIBLE) if not validators[one].is_valid("Buy 🥛\U0010ffff")] == []
     assert [one for one, validator in validators.items() if validator.is_valid("a\x00b")] == []

@@ -20,13 +20,13 @@ def without_content(artifact: dict[str, Any]) -> dict[str, Any]:
 
 
 async def test_artifact_created_is_readable_at_its_location(ada: ApiUser) -> None:
-    made = await ada.post("artifacts", json=PLAN)
-    artifact = made.json()
-    found = await ada.client.get(made.headers["location"], headers={"authorization": f"Bearer {ada.token}"})
+    created = await ada.post("artifacts", json=PLAN)
+    artifact = created.json()
+    read = await ada.client.get(created.headers["location"], headers={"authorization": f"Bearer {ada.token}"})
 
-    assert (made.status_code, found.status_code) == (201, 200)
-    assert found.content == made.content
-    assert found.headers["etag"] == made.headers["etag"] == '"1"'
+    assert (created.status_code, read.status_code) == (201, 200)
+    assert read.content == created.content
+    assert read.headers["etag"] == created.headers["etag"] == '"1"'
     assert UUID(artifact.pop("id")).version == 7
     assert artifact.pop("created_at") == artifact.pop("updated_at")
     assert artifact == {
@@ -40,12 +40,12 @@ async def test_artifact_created_is_readable_at_its_location(ada: ApiUser) -> Non
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 async def test_artifact_text_in_any_script_is_returned_unchanged(ada: ApiUser, text: str) -> None:
-    made = await ada.create("artifacts", title=text, content_markdown=text * 20)
-    content = await ada.get(f"artifacts/{made['id']}/content")
+    created = await ada.create("artifacts", title=text, content_markdown=text * 20)
+    content = await ada.get(f"artifacts/{created['id']}/content")
 
-    assert (made["title"], made["content_markdown"]) == (text, text * 20)
-    assert (await ada.get(f"artifacts/{made['id']}")).json() == made
-    assert await ada.list_items("artifacts") == [without_content(made)]
+    assert (created["title"], created["content_markdown"]) == (text, text * 20)
+    assert (await ada.get(f"artifacts/{created['id']}")).json() == created
+    assert await ada.list_items("artifacts") == [without_content(created)]
     assert content.content == (text * 20).encode()
 
 
@@ -90,17 +90,17 @@ async def test_artifact_listing_by_conversation_of_another_user_is_like_absent_c
 @pytest.mark.parametrize("headers", [{}, {"if-match": '"1"'}, {"if-match": "*"}], ids=["none", "the tag", "any"])
 async def test_artifact_revision_creates_a_version(ada: ApiUser, headers: dict[str, str]) -> None:
     """An omitted title is unchanged, and the previous version stays readable."""
-    made = await ada.create("artifacts", **PLAN)
-    path = f"artifacts/{made['id']}"
+    created = await ada.create("artifacts", **PLAN)
+    path = f"artifacts/{created['id']}"
     put = await ada.put(path, json={"content_markdown": "Other"}, headers=headers)
     renamed = await ada.put(path, json={"content_markdown": "", "title": "Plan B"})
     revised = put.json()
 
     assert (put.status_code, put.headers["etag"]) == (200, '"2"')
-    assert revised == {**made, "version": 2, "content_markdown": "Other", "updated_at": revised["updated_at"]}
-    assert revised["updated_at"] > made["updated_at"]
+    assert revised == {**created, "version": 2, "content_markdown": "Other", "updated_at": revised["updated_at"]}
+    assert revised["updated_at"] > created["updated_at"]
     assert (renamed.json()["title"], renamed.json()["content_markdown"]) == ("Plan B", "")
-    versions = [without_content(one) for one in (renamed.json(), revised, made)]
+    versions = [without_content(one) for one in (renamed.json(), revised, created)]
     assert await ada.list_items(f"{path}/versions") == versions
     first = (await ada.get(f"{path}/versions", params={"limit": 1})).json()
     assert first["items"] + await ada.list_items(f"{path}/versions", cursor=first["next_cursor"]) == versions
@@ -113,15 +113,15 @@ async def test_artifact_revision_creates_a_version(ada: ApiUser, headers: dict[s
 
 @pytest.mark.parametrize("tag", ['"2"', '"0"', '"one"', 'W/"1"', '""'])
 async def test_artifact_write_with_stale_etag_is_a_conflict(ada: ApiUser, tag: str) -> None:
-    made = await ada.create("artifacts", **PLAN)
-    path, headers = f"artifacts/{made['id']}", {"if-match": tag}
+    created = await ada.create("artifacts", **PLAN)
+    path, headers = f"artifacts/{created['id']}", {"if-match": tag}
     refused = [
         await ada.put(path, json={"content_markdown": "Other"}, headers=headers),
         await ada.delete(path, headers=headers),
     ]
 
     assert [(one.status_code, one.json()["code"]) for one in refused] == [(412, "stale-version")] * 2
-    assert (await ada.get(path)).json() == made
+    assert (await ada.get(path)).json() == created
     assert len(await ada.list_items(f"{path}/versions")) == 1
 
 
@@ -162,8 +162,8 @@ async def test_artifact_content_limit_is_one_mebibyte_of_utf_8(ada: ApiUser, let
     """Independent of the number of characters and of JSON escapes. The error names the limit."""
     count, rest = divmod(MEBIBYTE, len(letter.encode()))
     largest = letter * count + "a" * rest
-    made = await ada.create("artifacts", title="Largest", content_markdown=largest)
-    path = f"artifacts/{made['id']}"
+    created = await ada.create("artifacts", title="Largest", content_markdown=largest)
+    path = f"artifacts/{created['id']}"
     refused = [
         await ada.post("artifacts", json={"title": "Too large", "content_markdown": largest + "a"}),
         await ada.put(path, json={"content_markdown": largest + "a"}),
@@ -172,7 +172,7 @@ async def test_artifact_content_limit_is_one_mebibyte_of_utf_8(ada: ApiUser, let
     assert [(one.status_code, one.json()["code"]) for one in refused] == [(413, "too-large")] * 2
     assert all(f"{MEBIBYTE}" in one.json()["detail"] for one in refused)
     assert (await ada.get(f"{path}/content")).content == largest.encode()
-    assert await ada.list_items("artifacts") == [without_content(made)]
+    assert await ada.list_items("artifacts") == [without_content(created)]
 
 
 @pytest.mark.parametrize(

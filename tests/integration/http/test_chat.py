@@ -88,14 +88,14 @@ async def test_chat_invalid_message_starts_no_turn(ada: ApiUser, body: dict[str,
 async def test_chat_artifact_generation_lists_the_saved_artifacts(ada: ApiUser) -> None:
     """In the response and in the stored turn: each artifact once, in its last version."""
     save = {"title": "Plan", "content_markdown": "# Plan"}
-    said = f"/save_artifact {json.dumps(save)}\n/save_artifact {json.dumps({**save, 'title': ''})}"
-    answer = await ada.chat(said, artifact_generation=True)
+    message = f"/save_artifact {json.dumps(save)}\n/save_artifact {json.dumps({**save, 'title': ''})}"
+    answer = await ada.chat(message, artifact_generation=True)
     (artifact,) = answer["artifacts"]
-    found = (await ada.get(f"artifacts/{artifact['id']}")).json()
+    stored = (await ada.get(f"artifacts/{artifact['id']}")).json()
 
-    assert artifact == {"id": found["id"], "artifact_type": "generated_file", "title": "Plan", "version": 1}
-    assert [found[name] for name in ("conversation_id", "turn_id")] == [answer["conversation_id"], answer["turn_id"]]
-    assert found["content_markdown"] == "# Plan"
+    assert artifact == {"id": stored["id"], "artifact_type": "generated_file", "title": "Plan", "version": 1}
+    assert [stored[name] for name in ("conversation_id", "turn_id")] == [answer["conversation_id"], answer["turn_id"]]
+    assert stored["content_markdown"] == "# Plan"
     assert [call["is_error"] for call in answer["tool_calls"]] == [False, True]
     assert (await ada.get(f"turns/{answer['turn_id']}")).json()["artifacts"] == [artifact]
 

@@ -28,7 +28,7 @@ async def test_concurrent_turn_in_the_same_conversation_is_a_conflict(ada: ApiUs
     conversation = await ada.create("conversations")
     model.script += [says("One.").held(rest), says("Two.")]
     first = asyncio.create_task(ada.chat("one", conversation_id=conversation["id"]))
-    await wait_until(lambda: asked(model))
+    await wait_until(lambda: has_requests(model))
     refused = await ada.post("chat", json={"message": "two", "conversation_id": conversation["id"]})
     rest.set()
     answer = await first
@@ -66,7 +66,7 @@ async def test_concurrent_turns_of_one_user_are_limited(
     rest = Event()
     model.script += [says("Done.").held(rest)] * 4 + [says("Hello.")] * 2
     running = [asyncio.create_task(ada.chat(f"number {number}")) for number in range(4)]
-    await wait_until(lambda: asked(model, 4))
+    await wait_until(lambda: has_requests(model, 4))
     refused = await ada.post("chat", json={"message": "one more"})
     other = await model_service.user().chat("hello")
     rest.set()
@@ -85,7 +85,7 @@ async def test_concurrent_turns_hold_no_transaction_while_the_model_answers(
     rest = Event()
     model.script += [says("Done.").held(rest)]
     turn = asyncio.create_task(ada.chat("hello"))
-    await wait_until(lambda: asked(model))
+    await wait_until(lambda: has_requests(model))
     # What the model says first is written down meanwhile, in a transaction that ends.
     await wait_until(lambda: asyncio.to_thread(is_idle, shared_database_url))
     rest.set()
@@ -97,14 +97,14 @@ async def test_concurrent_turns_may_exceed_the_connection_pool(shared_database_u
     rest = Event()
     model.script += [says("Done.").held(rest)] * 25
     async with run_service(settings_for(shared_database_url, **model_variables(model))) as service:
-        people = [service.user() for _ in range(25)]
-        turns = [asyncio.create_task(person.chat("hello")) for person in people]
-        await wait_until(lambda: asked(model, 25))
-        added = await people[0].create("tasks", title="Buy milk")
+        users = [service.user() for _ in range(25)]
+        turns = [asyncio.create_task(user.chat("hello")) for user in users]
+        await wait_until(lambda: has_requests(model, 25))
+        added = await users[0].create("tasks", title="Buy milk")
         rest.set()
         answers = await asyncio.gather(*turns)
 
-        assert await people[0].list_items("tasks") == [added]
+        assert await users[0].list_items("tasks") == [added]
         assert {answer["response"] for answer in answers} == {"Done."}
 
 
@@ -126,7 +126,7 @@ async def _busy(database_url: str) -> int:
         await connection.close()
 
 
-async def asked(model: ModelServer, times: int = 1) -> bool:
+async def has_requests(model: ModelServer, times: int = 1) -> bool:
     return len(model.requests) >= times
 
 

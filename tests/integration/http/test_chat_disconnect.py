@@ -23,7 +23,7 @@ async def test_disconnect_during_a_turn_does_not_stop_the_turn(model_service: Se
     async with serve_on_socket(model_service.asgi) as port:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(request(ada, {"message": "Buy milk"}))
-        await wait_until(lambda: asked(model))
+        await wait_until(lambda: has_request(model))
         writer.transport.abort()
         rest.set()
         await wait_until(lambda: all_ended(ada))
@@ -49,23 +49,23 @@ async def test_disconnect_during_the_request_body_starts_no_turn(model_service: 
     assert model.requests == []
 
 
-def request(person: ApiUser, body: dict[str, Any]) -> bytes:
+def request(user: ApiUser, body: dict[str, Any]) -> bytes:
     content = json.dumps(body).encode()
     head = [
-        f"POST {person.path('chat')} HTTP/1.1",
+        f"POST {user.path('chat')} HTTP/1.1",
         "Host: 127.0.0.1",
-        f"Authorization: Bearer {person.token}",
+        f"Authorization: Bearer {user.token}",
         "Content-Type: application/json",
         f"Content-Length: {len(content)}",
     ]
     return "\r\n".join([*head, "", ""]).encode() + content
 
 
-async def asked(model: ModelServer) -> bool:
+async def has_request(model: ModelServer) -> bool:
     return len(model.requests) == 1
 
 
-async def all_ended(person: ApiUser) -> bool:
-    (conversation,) = await person.list_items("conversations")
-    turns = await person.list_items(f"conversations/{conversation['id']}/turns")
+async def all_ended(user: ApiUser) -> bool:
+    (conversation,) = await user.list_items("conversations")
+    turns = await user.list_items(f"conversations/{conversation['id']}/turns")
     return {turn["status"] for turn in turns} != {"running"}

@@ -48,15 +48,15 @@ def ada(short_limits: Service) -> ApiUser:
 @pytest.fixture
 def minted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The random parts of the tokens that are minted during the test, in order."""
-    made: list[str] = []
+    random_parts: list[str] = []
     reserve = secrets.token_urlsafe
 
     def note(size: int) -> str:
-        made.append(reserve(size))
-        return made[-1]
+        random_parts.append(reserve(size))
+        return random_parts[-1]
 
     monkeypatch.setattr(secrets, "token_urlsafe", note)
-    return made
+    return random_parts
 
 
 @pytest.mark.parametrize(("steps", "status", "code"), FAILURES.values(), ids=FAILURES)
@@ -86,17 +86,17 @@ async def test_chat_retry_after_a_failure_shows_the_model_the_earlier_tool_calls
     model.script += [MILK, says("Half an ").cut(), says("It is on the list already.")]
     failed = (await ada.post("chat", json={"message": "Buy milk"})).json()
     await ada.chat("And?", conversation_id=failed["conversation_id"])
-    told = [line[0] for line in model.requests[2].conversation]
+    roles = [line[0] for line in model.requests[2].conversation]
 
-    assert told[:4] == ["system", "user", "call", "result"]
-    assert told[-1] == "user"
+    assert roles[:4] == ["system", "user", "call", "result"]
+    assert roles[-1] == "user"
 
 
 async def test_chat_revoked_turn_token_stops_the_tool_calls(ada: ApiUser, model: ModelServer) -> None:
     rest = Event()
     model.script += [MILK.held(rest), says("Never said.")]
     turn = asyncio.create_task(ada.post("chat", json={"message": "Buy milk"}))
-    await wait_until(lambda: asked(model))
+    await wait_until(lambda: has_requests(model))
     (token,) = await ada.list_items("context-tokens")
     await ada.delete(f"context-tokens/{token['id']}")
     rest.set()
@@ -113,7 +113,7 @@ async def test_turn_token_is_valid_only_while_the_turn_runs(
     rest = Event()
     model.script += [calls(("list_tasks", "{}")).held(rest), last]
     turn = asyncio.create_task(ada.post("chat", json={"message": "hello"}))
-    await wait_until(lambda: asked(model))
+    await wait_until(lambda: has_requests(model))
     token = token_of(ada, minted)
     async with short_limits.mcp_client(token) as client:
         during = [tool.name for tool in (await client.list_tools()).tools]
@@ -133,7 +133,7 @@ async def test_chat_shutdown_of_the_service_stores_the_turn_as_interrupted(
         model.script += [MILK, says("Half an ").held(Event())]
         waiting = stopping.user()
         turn = asyncio.create_task(waiting.post("chat", json={"message": "Buy milk"}))
-        await wait_until(lambda: asked(model, 2))
+        await wait_until(lambda: has_requests(model, 2))
     interrupted = await turn
     problem = interrupted.json()
     ada = short_limits.user(waiting.user_id)
@@ -149,9 +149,9 @@ async def test_chat_shutdown_of_the_service_stores_the_turn_as_interrupted(
     assert (await ada.chat("Hello?", conversation_id=problem["conversation_id"]))["message"]["seq"] == 3
 
 
-def token_of(person: ApiUser, minted: list[str]) -> str:
+def token_of(user: ApiUser, minted: list[str]) -> str:
     """The token that was minted last: that of the user's turn."""
-    named = TokenSecret.mint(UserId(person.user_id)).text
+    named = TokenSecret.mint(UserId(user.user_id)).text
     return named.replace(minted.pop(), minted[-1])
 
 
@@ -159,5 +159,5 @@ def bearer(token: str) -> dict[str, str]:
     return {"authorization": f"Bearer {token}", "content-type": "application/json"}
 
 
-async def asked(model: ModelServer, times: int = 1) -> bool:
+async def has_requests(model: ModelServer, times: int = 1) -> bool:
     return len(model.requests) >= times

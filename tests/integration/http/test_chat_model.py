@@ -29,7 +29,7 @@ async def test_chat_stores_message_before_model_request_and_answer_before_respon
     rest = Event()
     model.script += [says("Hel", "lo.").held(rest)]
     turn = asyncio.create_task(ada.chat("Hi there"))
-    await wait_until(lambda: asked(model))
+    await wait_until(lambda: has_requests(model))
     (conversation,) = await ada.list_items("conversations")
     listing = f"conversations/{conversation['id']}/messages"
     (message,) = await ada.list_items(listing)
@@ -47,15 +47,15 @@ async def test_chat_tool_call_is_stored_before_the_model_sees_its_result(ada: Ap
     rest = Event()
     model.script += [calls(("add_task", MILK)), says("Done.").held(rest)]
     turn = asyncio.create_task(ada.chat("Buy milk"))
-    await wait_until(lambda: asked(model, 2))
+    await wait_until(lambda: has_requests(model, 2))
     (task,) = await ada.list_items("tasks")
     (conversation,) = await ada.list_items("conversations")
-    ((running,), told) = await ada.list_items(f"conversations/{conversation['id']}/turns"), model.requests[1].results
+    ((running,), history) = await ada.list_items(f"conversations/{conversation['id']}/turns"), model.requests[1].results
     rest.set()
     answer = await turn
 
     assert running["tool_calls"] == answer["tool_calls"]
-    assert [json.loads(result) for result in told] == [task] == [call["result"] for call in answer["tool_calls"]]
+    assert [json.loads(result) for result in history] == [task] == [call["result"] for call in answer["tool_calls"]]
 
 
 async def test_chat_history_contains_earlier_tool_calls_and_results(ada: ApiUser, model: ModelServer) -> None:
@@ -63,15 +63,15 @@ async def test_chat_history_contains_earlier_tool_calls_and_results(ada: ApiUser
     first = await ada.chat("Buy milk")
     model.script += [says("You are welcome.")]
     await ada.chat("Thanks", conversation_id=first["conversation_id"])
-    _, *told = model.requests[2].conversation
+    _, *history = model.requests[2].conversation
     (call,) = first["tool_calls"]
 
-    assert [line[0] for line in told] == ["user", "call", "result", "assistant", "user"]
-    assert told[0] == ("user", "Buy milk")
-    assert (told[1][2], json.loads(told[1][3])) == ("add_task", call["arguments"])
-    assert (told[2][1], json.loads(told[2][2])) == (told[1][1], call["result"])
-    assert told[3] == ("assistant", first["response"])
-    assert told[4] == ("user", "Thanks")
+    assert [line[0] for line in history] == ["user", "call", "result", "assistant", "user"]
+    assert history[0] == ("user", "Buy milk")
+    assert (history[1][2], json.loads(history[1][3])) == ("add_task", call["arguments"])
+    assert (history[2][1], json.loads(history[2][2])) == (history[1][1], call["result"])
+    assert history[3] == ("assistant", first["response"])
+    assert history[4] == ("user", "Thanks")
 
 
 async def test_chat_history_isolation_excludes_other_conversations_and_users(
@@ -122,5 +122,5 @@ async def test_chat_call_of_a_tool_that_was_not_offered_has_no_effect(ada: ApiUs
     assert answer["tool_calls"] == []
 
 
-async def asked(model: ModelServer, times: int = 1) -> bool:
+async def has_requests(model: ModelServer, times: int = 1) -> bool:
     return len(model.requests) >= times

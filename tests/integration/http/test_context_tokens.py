@@ -32,7 +32,7 @@ async def test_context_token_expires_after_an_hour_by_default(ada: ApiUser) -> N
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "body",
     [
         {},
         {"grants": []},
@@ -46,8 +46,8 @@ async def test_context_token_expires_after_an_hour_by_default(ada: ApiUser) -> N
         {"grants": TASKS, "turn_id": "01a1f88f-b877-757a-8488-188f3c989d6d"},
     ],
 )
-async def test_context_token_with_invalid_parameters_is_invalid(ada: ApiUser, asked: dict[str, object]) -> None:
-    refused = await ada.post("context-tokens", json=asked)
+async def test_context_token_with_invalid_parameters_is_invalid(ada: ApiUser, body: dict[str, object]) -> None:
+    refused = await ada.post("context-tokens", json=body)
 
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid")
     assert await ada.list_items("context-tokens") == []
@@ -59,11 +59,11 @@ async def test_context_token_is_limited_to_mcp_and_its_grants(service: Service, 
     holder = ApiUser(ada.user_id, token, ada.client)
     async with service.mcp_client(token) as client:
         tools = [tool.name for tool in (await client.list_tools()).tools]
-        found = await client.call_tool("list_tasks", {})
+        listing = await client.call_tool("list_tasks", {})
     refused = [await holder.get("tasks"), await holder.post("context-tokens", json={"grants": TASKS})]
 
     assert tools == ["list_tasks"]
-    assert [item["title"] for item in found.structured_content["items"]] == ["Buy milk"]
+    assert [item["title"] for item in listing.structured_content["items"]] == ["Buy milk"]
     assert [(one.status_code, one.json()["code"]) for one in refused] == [(401, "unauthenticated")] * 2
 
 

@@ -8,11 +8,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_conversation_created_is_readable_at_its_location(ada: ApiUser) -> None:
-    made = await ada.post("conversations", json={"title": "Groceries"})
-    found = await ada.client.get(made.headers["location"], headers={"authorization": f"Bearer {ada.token}"})
+    created = await ada.post("conversations", json={"title": "Groceries"})
+    read = await ada.client.get(created.headers["location"], headers={"authorization": f"Bearer {ada.token}"})
 
-    assert (made.status_code, found.content) == (201, made.content)
-    assert made.json()["title"] == "Groceries"
+    assert (created.status_code, read.content) == (201, created.content)
+    assert created.json()["title"] == "Groceries"
 
 
 @pytest.mark.parametrize("body", [{}, {"title": None}])

@@ -64,17 +64,17 @@ async def test_request_id_that_is_invalid_is_replaced(service: Service, given: s
 async def test_cors_preflight_and_request_of_an_allowed_origin_succeed(service: Service, path: str) -> None:
     """As a browser does it (CORS protocol of the Fetch standard)."""
     origin = {"origin": "http://localhost:5173"}
-    asked = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,if-match"}
-    leave = await service.client.options(path, headers=origin | asked)
+    preflight = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,if-match"}
+    allowed = await service.client.options(path, headers=origin | preflight)
     answer = await service.client.post(path, headers=origin)
 
-    assert leave.status_code == 204
+    assert allowed.status_code == 204
     assert (
-        leave.headers["access-control-allow-origin"]
+        allowed.headers["access-control-allow-origin"]
         == answer.headers["access-control-allow-origin"]
         == origin["origin"]
     )
-    assert {"authorization", "if-match"} <= set(leave.headers["access-control-allow-headers"].split(", "))
+    assert {"authorization", "if-match"} <= set(allowed.headers["access-control-allow-headers"].split(", "))
     assert "etag" in answer.headers["access-control-expose-headers"]
 
 
@@ -202,9 +202,9 @@ async def test_disconnect_during_the_body_is_not_logged_as_an_error(
     assert "Traceback" not in capsys.readouterr().out
 
 
-def _scope(person: ApiUser) -> dict[str, object]:
-    request = httpx2.Request("POST", BASE_URL + person.path("tasks"))
-    headers = {"host": "127.0.0.1", "authorization": f"Bearer {person.token}", "content-type": "application/json"}
+def _scope(user: ApiUser) -> dict[str, object]:
+    request = httpx2.Request("POST", BASE_URL + user.path("tasks"))
+    headers = {"host": "127.0.0.1", "authorization": f"Bearer {user.token}", "content-type": "application/json"}
     return {
         "type": "http",
         "asgi": {"version": "3.0"},

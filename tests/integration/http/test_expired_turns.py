@@ -41,40 +41,40 @@ def ada_elsewhere(replicas: tuple[Service, Service], ada: ApiUser) -> ApiUser:
 
 
 @asynccontextmanager
-async def lost_turn(service: Service, person: ApiUser, lease: timedelta = GONE) -> AsyncIterator[StartedTurn]:
+async def lost_turn(service: Service, user: ApiUser, lease: timedelta = GONE) -> AsyncIterator[StartedTurn]:
     """A turn of the user with the key `k`, whose process ended before it did anything."""
     core = create_core(service.settings)
-    said = NewMessage("Hello")
+    new_message = NewMessage("Hello")
     terms = replace(LIMITS, lease=lease)
-    idempotency = idempotency_of("k", said, "the-first-request")
+    idempotency = idempotency_of("k", new_message, "the-first-request")
     turn = await core.dispatcher.call(
-        Owner(UserId(person.user_id)), start_turn, said, "openai", TASK_GRANTS, terms, idempotency
+        Owner(UserId(user.user_id)), start_turn, new_message, "openai", TASK_GRANTS, terms, idempotency
     )
     await core.engine.dispose()
     assert isinstance(turn, StartedTurn)
     yield turn
 
 
-async def get_turn(person: ApiUser, turn: dict[str, str]) -> Any:
-    return (await person.get(f"turns/{turn['id']}")).json()["status"]
+async def get_turn(user: ApiUser, turn: dict[str, str]) -> Any:
+    return (await user.get(f"turns/{turn['id']}")).json()["status"]
 
 
-async def list_turns(person: ApiUser, turn: dict[str, str]) -> Any:
-    (found,) = await person.list_items(f"conversations/{turn['conversation_id']}/turns")
-    return found["status"]
+async def list_turns(user: ApiUser, turn: dict[str, str]) -> Any:
+    (listed,) = await user.list_items(f"conversations/{turn['conversation_id']}/turns")
+    return listed["status"]
 
 
-async def read_events(person: ApiUser, turn: dict[str, str]) -> Any:
-    (*_, last) = await read_turn(person, turn["id"])
+async def read_events(user: ApiUser, turn: dict[str, str]) -> Any:
+    (*_, last) = await read_turn(user, turn["id"])
     return last.name.removeprefix("turn.")
 
 
-async def cancel(person: ApiUser, turn: dict[str, str]) -> Any:
-    return (await person.post(f"turns/{turn['id']}/cancel")).json()["status"]
+async def cancel(user: ApiUser, turn: dict[str, str]) -> Any:
+    return (await user.post(f"turns/{turn['id']}/cancel")).json()["status"]
 
 
-async def send_again(person: ApiUser, _turn: dict[str, str]) -> Any:
-    again = await person.post("chat", json={"message": "Hello"}, headers=KEY)
+async def send_again(user: ApiUser, _turn: dict[str, str]) -> Any:
+    again = await user.post("chat", json={"message": "Hello"}, headers=KEY)
     return again.json()["code"].removeprefix("turn-")
 
 
@@ -91,7 +91,7 @@ async def test_expired_lease_shows_the_turn_as_interrupted_in_every_request(
     async with lost_turn(replicas[0], ada) as left:
         turn = {"id": str(left.turn.id), "conversation_id": str(left.turn.conversation_id)}
     first = await look(ada, turn)
-    afterwards = [await other(person, turn) for other in LOOKS for person in (ada, ada_elsewhere)]
+    afterwards = [await other(user, turn) for other in LOOKS for user in (ada, ada_elsewhere)]
     events = await read_turn(ada_elsewhere, turn["id"])
     shown = (await ada.get(f"turns/{turn['id']}")).json()
 
@@ -173,11 +173,11 @@ async def test_expired_lease_ends_the_open_streams_of_the_turn(
         turn_id = str(left.turn.id)
         async with stream_turn(ada, turn_id) as here, stream_turn(ada_elsewhere, turn_id) as there:
             running = await get_turn(ada, {"id": turn_id})
-            heard = await asyncio.gather(here.rest(), there.rest())
+            streams = await asyncio.gather(here.rest(), there.rest())
 
     assert running == "running"
-    assert event_names(heard[0]) == ["turn.started", "turn.interrupted"]
-    assert heard[0] == heard[1]
+    assert event_names(streams[0]) == ["turn.started", "turn.interrupted"]
+    assert streams[0] == streams[1]
 
 
 async def test_drain_timeout_interrupts_turns_and_keeps_their_events(

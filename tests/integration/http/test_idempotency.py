@@ -33,7 +33,7 @@ def ada_elsewhere(replicas: tuple[Service, Service], ada: ApiUser) -> ApiUser:
 async def test_idempotency_retry_gets_the_same_bytes(ada: ApiUser, ada_elsewhere: ApiUser, model: ModelServer) -> None:
     model.script += [MILK, says("It is on the list. \u2713")]
     first = await send(ada)
-    again = [await send(person) for person in (ada, ada_elsewhere, ada)]
+    again = [await send(user) for user in (ada, ada_elsewhere, ada)]
 
     assert first.status_code == 200
     assert "idempotency-replayed" not in first.headers
@@ -47,7 +47,7 @@ async def test_idempotency_retry_of_a_stream_gets_the_same_events(
     ada: ApiUser, ada_elsewhere: ApiUser, model: ModelServer
 ) -> None:
     model.script += [MILK, says("It is ", "on the list.")]
-    streams = [await stream(person) for person in (ada, ada_elsewhere, ada)]
+    streams = [await stream(user) for user in (ada, ada_elsewhere, ada)]
 
     assert [replayed for replayed, _ in streams] == [None, "true", "true"]
     assert len({events for _, events in streams}) == 1
@@ -82,10 +82,10 @@ async def test_idempotency_retry_during_the_turn_is_in_progress(
         refused = [await send(ada), await send(ada_elsewhere), await send(ada_elsewhere, headers=EVENTS)]
         rest.set()
         await source.rest()
-    told = [one.json() for one in refused]
+    problems = [one.json() for one in refused]
 
     assert [(one.status_code, one.json()["code"]) for one in refused] == [(409, "turn-in-progress")] * 3
-    assert {(one["turn_id"], one["conversation_id"]) for one in told} == {
+    assert {(one["turn_id"], one["conversation_id"]) for one in problems} == {
         (started.data["turn_id"], started.data["conversation_id"])
     }
     assert (await send(ada_elsewhere)).json()["response"] == "Hel"

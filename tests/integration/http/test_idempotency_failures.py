@@ -39,19 +39,19 @@ async def test_idempotency_retry_of_a_failed_turn_gets_the_same_failure(
     """Also at another replica, and as events."""
     model.script += [calls(("add_task", '{"title": "Buy milk"}')), *steps]
     first = await send(ada)
-    asked = len(model.requests)
-    again = [await send(person) for person in (ada, model_service.user(ada.user_id))]
+    request_count = len(model.requests)
+    again = [await send(user) for user in (ada, model_service.user(ada.user_id))]
     events = await read_turn(ada, first.json()["turn_id"])
     async with stream_chat(ada, "Buy milk", headers=KEY) as source:
         streamed = await source.rest()
 
     assert "idempotency-replayed" not in first.headers
-    assert [seen(one) for one in again] == [seen(first)] * 2
+    assert [essentials(one) for one in again] == [essentials(first)] * 2
     assert [one.headers["idempotency-replayed"] for one in again] == ["true"] * 2
     assert first.json()["request_id"] == first.headers["x-request-id"] != again[0].headers["x-request-id"]
     assert raw_bytes(streamed) == raw_bytes(events)
     assert source.response.headers["idempotency-replayed"] == "true"
-    assert (len(model.requests), len(await ada.list_items("tasks"))) == (asked, 1)
+    assert (len(model.requests), len(await ada.list_items("tasks"))) == (request_count, 1)
 
 
 async def test_idempotency_retry_of_a_cancelled_turn_gets_the_same_failure(
@@ -65,7 +65,7 @@ async def test_idempotency_retry_of_a_cancelled_turn_gets_the_same_failure(
     await ada.post(f"turns/{turn['id']}/cancel")
     first, again = await waiting, await send(ada)
 
-    assert seen(again) == seen(first)
+    assert essentials(again) == essentials(first)
     assert (again.status_code, again.json()["code"]) == (409, "turn-cancelled")
     assert again.headers["idempotency-replayed"] == "true"
 
@@ -80,13 +80,13 @@ async def test_idempotency_retry_after_a_shutdown_gets_the_same_failure(
         await wait_until(lambda: asked_once(model))
     first, again = await post, await send(short_limits.user(waiting.user_id))
 
-    assert seen(again) == seen(first)
+    assert essentials(again) == essentials(first)
     assert (again.status_code, again.json()["code"]) == (503, "turn-interrupted")
     assert int(again.headers["retry-after"]) > 0
     assert len(model.requests) == 1
 
 
-def seen(answer: httpx2.Response) -> tuple[int, bytes, str | None]:
+def essentials(answer: httpx2.Response) -> tuple[int, bytes, str | None]:
     return answer.status_code, answer.content, answer.headers.get("retry-after")
 
 

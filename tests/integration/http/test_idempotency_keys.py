@@ -104,12 +104,12 @@ async def test_idempotency_key_isolation_between_users(
 ) -> None:
     model.script += [says("To Ada."), says("To Bob.")]
     bob = replicas[1].user()
-    answers = [(await send(person)).json()["response"] for person in (ada, bob, ada, bob)]
+    answers = [(await send(user)).json()["response"] for user in (ada, bob, ada, bob)]
 
     assert answers == ["To Ada.", "To Bob."] * 2
 
 
-async def raw_post(person: ApiUser, headers: list[tuple[bytes, bytes]]) -> httpx2.Response:
+async def raw_post(user: ApiUser, headers: list[tuple[bytes, bytes]]) -> httpx2.Response:
     """Send headers that no HTTP client library would send."""
-    given = [(b"authorization", f"Bearer {person.token}".encode()), (b"content-type", b"application/json"), *headers]
-    return await person.client.post(person.path("chat"), content=BODY, headers=given)
+    given = [(b"authorization", f"Bearer {user.token}".encode()), (b"content-type", b"application/json"), *headers]
+    return await user.client.post(user.path("chat"), content=BODY, headers=given)

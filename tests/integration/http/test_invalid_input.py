@@ -27,10 +27,10 @@ COUNTED = {"allowances"}
 """Tables that a refused request may change: the count of requests."""
 
 
-async def rows_of(url: str, person: ApiUser) -> list[str]:
+async def rows_of(url: str, user: ApiUser) -> list[str]:
     """All rows of the user, and the number of rows of each table."""
     tables = [table.name for table in metadata.sorted_tables if table.name not in COUNTED]
-    whose = f"WHERE user_id = '{person.user_id}'"
+    whose = f"WHERE user_id = '{user.user_id}'"
     if url.startswith("sqlite"):
         with closing(sqlite3.connect(Path(url.partition(":///")[2]))) as file:
             theirs = [f"{name} {row}" for name in tables for row in file.execute(f"SELECT * FROM {name} {whose}")]
@@ -43,15 +43,13 @@ async def rows_of(url: str, person: ApiUser) -> list[str]:
     return sorted(f"{name} {row[0]}" for name in tables for row in rows[name]) + counts
 
 
-async def send(person: ApiUser, operation: Operation, path: str, **given: Any) -> httpx2.Response:
+async def send(user: ApiUser, operation: Operation, path: str, **given: Any) -> httpx2.Response:
     """Send the operation with valid values for all that `given` does not replace."""
     headers = [*({**operation.headers, **given.pop("replaced", {})}).items(), *given.pop("added", [])]
-    authorization = ("authorization", f"Bearer {person.token}")
+    authorization = ("authorization", f"Bearer {user.token}")
     content = given.pop("content", operation.content)
-    url = person.path(path)
-    return await person.client.request(
-        operation.method, url, headers=[authorization, *headers], content=content, **given
-    )
+    url = user.path(path)
+    return await user.client.request(operation.method, url, headers=[authorization, *headers], content=content, **given)
 
 
 def has_explanation(refused: httpx2.Response) -> bool:
@@ -207,22 +205,22 @@ async def test_invalid_user_id_in_the_path_reaches_no_data(
 @pytest.mark.parametrize("path", sorted({one.path for one in OPERATIONS.values()}))
 async def test_method_not_allowed_names_the_allowed_methods(shared_database_url: str, ada: ApiUser, path: str) -> None:
     """A method override header is ignored. `OPTIONS` names all allowed methods."""
-    taken = {one.method for one in OPERATIONS.values() if one.path == path}
+    allowed = {one.method for one in OPERATIONS.values() if one.path == path}
     path = next(one for one in OPERATIONS.values() if one.path == path).path_with(await create_one_of_each(ada))
     headers = {"authorization": f"Bearer {ada.token}", "content-type": "application/json"}
     before = await rows_of(shared_database_url, ada)
     for method in METHODS:
-        if method not in taken:
+        if method not in allowed:
             refused = await ada.client.request(method, ada.path(path), headers=headers, content=b"{}")
             assert refused.status_code == 405
-            assert set(refused.headers["allow"].split(", ")) == {*taken, "OPTIONS"}
+            assert set(refused.headers["allow"].split(", ")) == {*allowed, "OPTIONS"}
     for name in ("x-http-method-override", "x-http-method", "x-method-override"):
-        for method in taken & {"GET"}:
+        for method in allowed & {"GET"}:
             overridden = await ada.client.request(method, ada.path(path), headers={**headers, name: "DELETE"})
             assert overridden.status_code == 200
-    told = await ada.client.options(ada.path(path), headers=headers)
+    options = await ada.client.options(ada.path(path), headers=headers)
 
-    assert (told.status_code, set(told.headers["allow"].split(", "))) == (204, {*taken, "OPTIONS"})
+    assert (options.status_code, set(options.headers["allow"].split(", "))) == (204, {*allowed, "OPTIONS"})
     assert await rows_of(shared_database_url, ada) == before
 
 

@@ -58,8 +58,8 @@ async def exchange(port: int, *parts: bytes, pause_s: float = 0) -> bytes:
             return RESET
 
 
-def post(person_path: str, token: str, *more: str) -> bytes:
-    lines = [f"POST {person_path} HTTP/1.1", "host: localhost", f"authorization: Bearer {token}", *more]
+def post(path: str, token: str, *more: str) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "host: localhost", f"authorization: Bearer {token}", *more]
     return "\r\n".join([*lines, "content-type: application/json", "", ""]).encode()
 
 

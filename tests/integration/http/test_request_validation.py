@@ -53,12 +53,12 @@ INVALID: dict[str, tuple[bytes, str]] = {
 }
 
 
-@pytest.mark.parametrize(("body", "said"), MALFORMED.values(), ids=MALFORMED)
-async def test_body_that_cannot_be_parsed_is_malformed(ada: ApiUser, body: bytes, said: str) -> None:
+@pytest.mark.parametrize(("body", "detail"), MALFORMED.values(), ids=MALFORMED)
+async def test_body_that_cannot_be_parsed_is_malformed(ada: ApiUser, body: bytes, detail: str) -> None:
     refused = await ada.post("tasks", content=body, headers=JSON)
 
     assert (refused.status_code, refused.json()["code"]) == (400, "invalid")
-    assert said in refused.json()["detail"]
+    assert detail in refused.json()["detail"]
     assert await ada.list_items("tasks") == []
 
 
@@ -202,6 +202,6 @@ async def test_query_parameter_unknown_or_duplicate_is_invalid(
 
 @pytest.mark.parametrize("id", ["1", "01a1f88f-b877-757a-8488", "%00", "..%2f..", "null", "é"])
 async def test_path_id_that_is_not_a_uuid_is_not_found(ada: ApiUser, id: str) -> None:
-    found = [await ada.get(f"tasks/{id}"), await ada.delete(f"tasks/{id}")]
+    responses = [await ada.get(f"tasks/{id}"), await ada.delete(f"tasks/{id}")]
 
-    assert [(one.status_code, one.json()["code"]) for one in found] == [(404, "not-found")] * 2
+    assert [(one.status_code, one.json()["code"]) for one in responses] == [(404, "not-found")] * 2

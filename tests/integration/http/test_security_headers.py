@@ -59,13 +59,13 @@ def without_security_headers(answers: list[httpx2.Response]) -> list[str]:
 @asynccontextmanager
 async def recorded(client: httpx2.AsyncClient) -> AsyncIterator[list[httpx2.Response]]:
     """Record every response that the client receives."""
-    heard: list[httpx2.Response] = []
+    responses: list[httpx2.Response] = []
 
     async def record(answer: httpx2.Response) -> None:
-        heard.append(answer)
+        responses.append(answer)
 
     client.event_hooks["response"].append(record)
-    yield heard
+    yield responses
     client.event_hooks["response"].remove(record)
 
 
@@ -80,30 +80,30 @@ async def call_every_operation(user: ApiUser) -> None:
 
 
 async def get_metadata(database_url: str) -> list[httpx2.Response]:
-    async with run_service(settings_for(database_url, **PROVIDER)) as service, recorded(service.client) as heard:
+    async with run_service(settings_for(database_url, **PROVIDER)) as service, recorded(service.client) as responses:
         await service.client.get("/.well-known/oauth-protected-resource/mcp")
         await service.client.post("/mcp")
-    return heard
+    return responses
 
 
 async def test_security_headers_on_every_successful_operation(
     service: Service, ada: ApiUser, shared_database_url: str
 ) -> None:
-    async with recorded(service.client) as heard:
+    async with recorded(service.client) as responses:
         await call_every_operation(ada)
     metadata = await get_metadata(shared_database_url)
-    answers = [answer for answer in [*heard, *metadata] if answer.is_success]
-    asked = [f"{answer.request.method.lower()} {answer.request.url.path}" for answer in answers]
+    answers = [answer for answer in [*responses, *metadata] if answer.is_success]
+    called = [f"{answer.request.method.lower()} {answer.request.url.path}" for answer in answers]
     published = [f"{method} {path}" for path, methods in DOCUMENT["paths"].items() for method in methods]
 
-    assert [one for one in published if not any(re.fullmatch(_ID.sub("[^/]+", one), path) for path in asked)] == []
-    assert without_security_headers([*heard, *metadata]) == []
+    assert [one for one in published if not any(re.fullmatch(_ID.sub("[^/]+", one), path) for path in called)] == []
+    assert without_security_headers([*responses, *metadata]) == []
 
 
 async def test_security_headers_on_every_refused_operation(service: Service, ada: ApiUser) -> None:
     """Without a token, with an invalid token, another user's path, an unknown id and invalid input."""
     stranger = ApiUser("somebody-else", ada.token, ada.client)
-    async with recorded(service.client) as heard:
+    async with recorded(service.client) as responses:
         for operation in OPERATIONS.values():
             method, path = operation.method, operation.path_with({})
             await ada.request(method, path, headers={"authorization": ""})
@@ -112,8 +112,8 @@ async def test_security_headers_on_every_refused_operation(service: Service, ada
             await ada.request(method, path, params={"limit": "none"})
             await stranger.request(method, path)
 
-    assert {401, 403, 404, 422} <= {answer.status_code for answer in heard}
-    assert without_security_headers(heard) == []
+    assert {401, 403, 404, 422} <= {answer.status_code for answer in responses}
+    assert without_security_headers(responses) == []
 
 
 async def test_security_headers_on_responses_outside_of_operations(service: Service, ada: ApiUser) -> None:
@@ -137,7 +137,7 @@ async def test_security_headers_on_responses_outside_of_operations(service: Serv
 async def test_security_headers_on_every_mcp_response(service: Service, ada: ApiUser) -> None:
     """A result, a challenge, a method that is not allowed, and an invalid message."""
     bearer = {"authorization": f"Bearer {ada.token}", **MCP_HEADERS}
-    async with recorded(service.client) as heard:
+    async with recorded(service.client) as responses:
         for content, headers in (
             (json.dumps(INITIALIZE).encode(), bearer),
             (json.dumps(INITIALIZE).encode(), MCP_HEADERS),
@@ -147,8 +147,8 @@ async def test_security_headers_on_every_mcp_response(service: Service, ada: Api
             await service.client.post("/mcp", content=content, headers=headers)
         await service.client.get("/mcp", headers=bearer)
 
-    assert [answer.status_code for answer in heard] == [200, 401, 401, 400, 405]
-    assert without_security_headers(heard) == []
+    assert [answer.status_code for answer in responses] == [200, 401, 401, 400, 405]
+    assert without_security_headers(responses) == []
 
 
 async def test_security_headers_on_streams_and_failed_turns(
@@ -157,7 +157,7 @@ async def test_security_headers_on_streams_and_failed_turns(
     """Over a socket, where the server adds headers too; no proxy may buffer or cache a stream."""
     model.script.append(fails(400))
     bob = model_service.user()
-    async with recorded(model_service.client) as heard:
+    async with recorded(model_service.client) as responses:
         await bob.post("chat", json={"message": "Hello"})
     async with over_socket(service) as reached, recorded(reached.client) as streamed:
         follower = ApiUser(ada.user_id, ada.token, reached.client)
@@ -165,9 +165,9 @@ async def test_security_headers_on_streams_and_failed_turns(
         async with follower.stream("POST", "chat", json={"message": "Hello"}, headers=events) as stream:
             await stream.aread()
 
-    assert [answer.status_code for answer in [*heard, *streamed]] == [502, 200]
+    assert [answer.status_code for answer in [*responses, *streamed]] == [502, 200]
     assert streamed[0].headers["content-type"].startswith("text/event-stream")
-    assert without_security_headers([*heard, *streamed]) == []
+    assert without_security_headers([*responses, *streamed]) == []
 
 
 async def test_security_headers_on_an_internal_error(sqlite_url: str) -> None:
@@ -192,15 +192,15 @@ async def test_stored_html_is_served_as_a_download(ada: ApiUser) -> None:
 
 
 @pytest.mark.parametrize(
-    ("public_url", "told"), [("https://latchkey.example", True), ("http://latchkey.example", False)]
+    ("public_url", "is_https"), [("https://latchkey.example", True), ("http://latchkey.example", False)]
 )
 async def test_strict_transport_security_only_with_https(
-    shared_database_url: str, public_url: str, *, told: bool
+    shared_database_url: str, public_url: str, *, is_https: bool
 ) -> None:
     """Over http it has no meaning (RFC 6797, 7.2), and on loopback it would lock a developer out."""
     async with run_service(settings_for(shared_database_url, LATCHKEY_PUBLIC_URL=public_url)) as service:
         answers = [await service.client.get("/health/live"), await service.client.post("/mcp", headers={"host": "no"})]
-    found = [answer.headers.get_list("strict-transport-security") for answer in answers]
+    sts_headers = [answer.headers.get_list("strict-transport-security") for answer in answers]
 
     assert [answer.status_code for answer in answers] == [200, 421]
-    assert found == [["max-age=31536000"] if told else []] * 2
+    assert sts_headers == [["max-age=31536000"] if is_https else []] * 2

@@ -61,7 +61,7 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
 async def test_stream_request_with_an_invalid_message_gets_a_problem(
     ada: ApiUser, body: dict[str, Any], status: int, code: str
 ) -> None:
-    assert seen(await ada.post("chat", json=body, headers=EVENTS)) == (status, code, "application/problem+json")
+    assert essentials(await ada.post("chat", json=body, headers=EVENTS)) == (status, code, "application/problem+json")
 
 
 async def test_stream_request_during_a_concurrent_turn_gets_a_problem(ada: ApiUser, model: ModelServer) -> None:
@@ -75,18 +75,18 @@ async def test_stream_request_during_a_concurrent_turn_gets_a_problem(ada: ApiUs
         rest.set()
         await source.rest()
 
-    assert seen(second) == (409, "turn-in-progress", "application/problem+json")
+    assert essentials(second) == (409, "turn-in-progress", "application/problem+json")
     assert second.json()["turn_id"] == started.data["turn_id"]
-    assert seen(elsewhere) == (429, "too-many-turns", "application/problem+json")
+    assert essentials(elsewhere) == (429, "too-many-turns", "application/problem+json")
 
 
 async def test_stream_request_without_an_agent_gets_a_problem(shared_database_url: str) -> None:
     async with run_service(settings_for(shared_database_url, LATCHKEY_AGENT=""), on_socket=True) as service:
         refused = await service.user().post("chat", json={"message": "hello"}, headers=EVENTS)
 
-    assert seen(refused) == (503, "agent-not-configured", "application/problem+json")
+    assert essentials(refused) == (503, "agent-not-configured", "application/problem+json")
     assert int(refused.headers["retry-after"]) > 0
 
 
-def seen(answer: httpx2.Response) -> tuple[int, str, str]:
+def essentials(answer: httpx2.Response) -> tuple[int, str, str]:
     return answer.status_code, answer.json()["code"], answer.headers["content-type"]

@@ -79,16 +79,16 @@ async def test_resume_with_a_disconnect_after_every_event_misses_none(
     rest = Event()
     model.script += [MILK, says("It is ", "on the list.").held(rest), says("Never said.")]
     async with stream_chat(ada, "Buy milk") as source:
-        heard = [await source.next()]
-    while not heard[-1].is_final:
-        reader = (ada, ada_elsewhere)[len(heard) % 2]
-        heard.append(await next_after(reader, heard[-1]))
-        assert heard[-1].seq == len(heard)
-        if heard[-1].name == "tool_call.completed":
+        events = [await source.next()]
+    while not events[-1].is_final:
+        reader = (ada, ada_elsewhere)[len(events) % 2]
+        events.append(await next_after(reader, events[-1]))
+        assert events[-1].seq == len(events)
+        if events[-1].name == "tool_call.completed":
             rest.set()
 
-    assert raw_bytes(heard) == raw_bytes(await read_turn(ada, heard[0].data["turn_id"]))
-    assert heard[-1].data["response"] == "I write it down.\n\nIt is on the list."
+    assert raw_bytes(events) == raw_bytes(await read_turn(ada, events[0].data["turn_id"]))
+    assert events[-1].data["response"] == "I write it down.\n\nIt is on the list."
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -139,12 +139,12 @@ async def test_resume_isolation_turn_of_another_user_is_not_found(
     async with stream_chat(ada, "Hello") as source:
         started = await source.next()
         ids = [started.data["turn_id"], str(uuid4())]
-        told = [await status_and_body(bob, method, path.format(id)) for id in ids]
+        responses = [await status_and_body(bob, method, path.format(id)) for id in ids]
         rest.set()
         events = await source.rest()
 
-    assert told[0] == told[1]
-    assert told[0][0] == 404
+    assert responses[0] == responses[1]
+    assert responses[0][0] == 404
     assert events[-1].name == "turn.completed"
 
 

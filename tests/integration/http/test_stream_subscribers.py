@@ -99,37 +99,37 @@ async def test_stream_subscribers_that_do_not_read_delay_nobody_and_use_bounded_
         started = await source.next()
         with clients_that_do_not_read(ada, started.data["turn_id"]), traced() as growth:
             rest.set()
-            told = 0
+            streamed_bytes = 0
             while not (event := await source.next()).is_final:
-                told += len(event.raw)
+                streamed_bytes += len(event.raw)
             model.requests.clear()
             grown = growth()
 
     assert event.data["response"] == "Hm.\n\nThat was all."
-    assert told > 8_000_000
-    assert grown < told / 2
+    assert streamed_bytes > 8_000_000
+    assert grown < streamed_bytes / 2
 
 
-async def store_without_publishing(service: Service, person: ApiUser, turn_id: str) -> None:
+async def store_without_publishing(service: Service, user: ApiUser, turn_id: str) -> None:
     """Store a tool call of the turn without publishing it on the event bus."""
     core = create_core(service.settings)
     telling = EventBatch(len("Hm."), "", Usage(), ToolRequest.create("theirs", "list_tasks", {}))
-    await core.dispatcher.call(Owner(UserId(person.user_id)), append_events, TurnId(UUID(turn_id)), telling)
+    await core.dispatcher.call(Owner(UserId(user.user_id)), append_events, TurnId(UUID(turn_id)), telling)
     await core.engine.dispose()
 
 
 @contextmanager
-def clients_that_do_not_read(person: ApiUser, turn_id: str) -> Iterator[None]:
+def clients_that_do_not_read(user: ApiUser, turn_id: str) -> Iterator[None]:
     """Three clients that request the events of a turn and read nothing."""
-    url = person.client.base_url
-    head = [f"GET {person.path(f'turns/{turn_id}/events')} HTTP/1.1", f"Host: {url.host}"]
-    asked = "\r\n".join([*head, f"Authorization: Bearer {person.token}", "", ""]).encode()
+    url = user.client.base_url
+    head = [f"GET {user.path(f'turns/{turn_id}/events')} HTTP/1.1", f"Host: {url.host}"]
+    request = "\r\n".join([*head, f"Authorization: Bearer {user.token}", "", ""]).encode()
     with ExitStack() as open_sockets:
         for _ in range(3):
             follower = open_sockets.enter_context(socket.socket())
             follower.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             follower.connect((url.host, url.port))
-            follower.sendall(asked)
+            follower.sendall(request)
         yield
 
 

@@ -11,11 +11,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_task_created_is_readable_at_its_location(ada: ApiUser) -> None:
-    made = await ada.post("tasks", json={"title": "Buy milk", "due_at": "2026-03-01T09:00:00+02:00"})
-    task = made.json()
-    found = await ada.client.get(made.headers["location"], headers={"authorization": f"Bearer {ada.token}"})
+    created = await ada.post("tasks", json={"title": "Buy milk", "due_at": "2026-03-01T09:00:00+02:00"})
+    task = created.json()
+    read = await ada.client.get(created.headers["location"], headers={"authorization": f"Bearer {ada.token}"})
 
-    assert made.status_code == 201
+    assert created.status_code == 201
     assert UUID(task.pop("id")).version == 7
     assert datetime.fromisoformat(task.pop("created_at")).tzinfo == UTC
     assert task.pop("updated_at")
@@ -28,8 +28,8 @@ async def test_task_created_is_readable_at_its_location(ada: ApiUser) -> None:
         "conversation_id": None,
         "completed_at": None,
     }
-    assert found.content == made.content
-    assert found.headers["etag"] == made.headers["etag"] == '"1"'
+    assert read.content == created.content
+    assert read.headers["etag"] == created.headers["etag"] == '"1"'
 
 
 async def test_task_pagination_is_newest_first_and_returns_each_item_once(ada: ApiUser) -> None:

@@ -34,12 +34,12 @@ async def test_cancel_ends_the_turn_while_the_model_has_not_answered(
 ) -> None:
     model.script += [step.held(gate), says("Next.")]
     waiting = asyncio.create_task(ada.post("chat", json={"message": "Hello"}))
-    await wait_until(lambda: asked(model))
+    await wait_until(lambda: has_request(model))
     turn = await running_turn(ada)
-    followers = [asyncio.create_task(read_turn(person, turn["id"])) for person in (ada, canceller)]
+    followers = [asyncio.create_task(read_turn(user, turn["id"])) for user in (ada, canceller)]
     cancelled = (await canceller.post(f"turns/{turn['id']}/cancel")).json()
     problem = await waiting
-    heard = [await follower for follower in followers]
+    streams = [await follower for follower in followers]
     async with asyncio.timeout(TIMEOUT_S):
         await model.requests[0].client_disconnected.wait()
     after = await ada.chat("Are you there?", conversation_id=turn["conversation_id"])
@@ -48,8 +48,8 @@ async def test_cancel_ends_the_turn_while_the_model_has_not_answered(
     assert cancelled["finished_at"] > cancelled["started_at"]
     assert (problem.status_code, problem.json()["code"]) == (409, "turn-cancelled")
     assert [problem.json()[name] for name in ("turn_id", "conversation_id")] == [turn["id"], turn["conversation_id"]]
-    assert heard[0] == heard[1] == await read_turn(ada, turn["id"])
-    assert (heard[0][-1].name, heard[0][-1].payload) == ("turn.cancelled", {})
+    assert streams[0] == streams[1] == await read_turn(ada, turn["id"])
+    assert (streams[0][-1].name, streams[0][-1].payload) == ("turn.cancelled", {})
     assert (after["response"], await ada.list_items("tasks")) == ("Next.", [])
 
 
@@ -60,7 +60,7 @@ async def test_cancel_twice_has_the_effect_of_one(
     async with stream_chat(ada, "Hello") as source:
         started, _ = await source.take(2)
         path = f"turns/{started.data['turn_id']}"
-        answers = [(await person.post(f"{path}/cancel")).json() for person in (canceller, ada, canceller)]
+        answers = [(await user.post(f"{path}/cancel")).json() for user in (canceller, ada, canceller)]
         rest = await source.rest()
 
     assert event_names(rest) == ["turn.cancelled"]
@@ -90,7 +90,7 @@ async def test_cancel_prevents_further_tool_calls_of_the_turn(
     rest = Event()
     model.script += [calls(*[MILK] * 60).held(rest), says("Never said.")]
     waiting = asyncio.create_task(ada.post("chat", json={"message": "Buy milk, often"}))
-    await wait_until(lambda: asked(model))
+    await wait_until(lambda: has_request(model))
     turn = await running_turn(ada)
     rest.set()
     await wait_until(lambda: has_tasks(ada))
@@ -108,16 +108,16 @@ async def test_cancel_prevents_further_tool_calls_of_the_turn(
     assert event_names(events).count("tool_call.completed") == len(made)
 
 
-async def running_turn(person: ApiUser) -> dict[str, str]:
-    (conversation,) = await person.list_items("conversations")
-    (turn,) = await person.list_items(f"conversations/{conversation['id']}/turns")
+async def running_turn(user: ApiUser) -> dict[str, str]:
+    (conversation,) = await user.list_items("conversations")
+    (turn,) = await user.list_items(f"conversations/{conversation['id']}/turns")
     assert turn["status"] == "running"
     return turn
 
 
-async def asked(model: ModelServer) -> bool:
+async def has_request(model: ModelServer) -> bool:
     return len(model.requests) == 1
 
 
-async def has_tasks(person: ApiUser) -> bool:
-    return len(await person.list_items("tasks")) >= 1
+async def has_tasks(user: ApiUser) -> bool:
+    return len(await user.list_items("tasks")) >= 1

@@ -48,14 +48,14 @@ async def test_text_of_a_task_is_unchanged(ada: ApiUser, text: str) -> None:
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 async def test_text_of_title_messages_and_tool_calls_is_unchanged(ada: ApiUser, text: str) -> None:
     conversation = await ada.create("conversations", title=text)
-    said = f"/add_task {json.dumps({'title': text})}\n{text}"
-    answer = await ada.chat(said, conversation_id=conversation["id"])
+    message = f"/add_task {json.dumps({'title': text})}\n{text}"
+    answer = await ada.chat(message, conversation_id=conversation["id"])
     (call,) = answer["tool_calls"]
     messages = await ada.list_items(f"conversations/{conversation['id']}/messages")
 
     assert (await ada.list_items("conversations"))[0]["title"] == text
     assert (call["arguments"]["title"], call["result"]["title"]) == (text, text)
-    assert [message["content"] for message in messages] == [said, answer["response"]]
+    assert [stored["content"] for stored in messages] == [message, answer["response"]]
     assert messages[1]["tool_calls"] == [call]
     assert (await ada.list_items("tasks"))[0]["title"] == text
 
@@ -128,14 +128,14 @@ async def test_text_of_an_artifact_is_unchanged_in_each_version(ada: ApiUser, te
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 async def test_text_in_events_is_unchanged(ada: ApiUser, text: str) -> None:
     """The arguments and result of a tool call, and the deltas of the answer."""
-    said = f"/add_task {json.dumps({'title': text, 'description': text})}"
-    async with stream_chat(ada, said) as source:
+    message = f"/add_task {json.dumps({'title': text, 'description': text})}"
+    async with stream_chat(ada, message) as source:
         events = await source.rest()
-    told = {event.name: event.payload for event in events}
+    payloads = {event.name: event.payload for event in events}
 
-    assert told["tool_call.started"]["arguments"] == {"title": text, "description": text}
-    assert told["tool_call.completed"]["result"]["title"] == text
-    assert answer_text(events) == told["turn.completed"]["response"]
+    assert payloads["tool_call.started"]["arguments"] == {"title": text, "description": text}
+    assert payloads["tool_call.completed"]["result"]["title"] == text
+    assert answer_text(events) == payloads["turn.completed"]["response"]
     assert (await ada.list_items("tasks"))[0]["description"] == text
 
 
@@ -157,8 +157,8 @@ async def test_text_in_mcp_tools_and_resources_is_unchanged(service: Service, ad
 
 
 def content(result: Any) -> dict[str, Any]:
-    found: dict[str, Any] = result.structured_content
-    return found
+    structured: dict[str, Any] = result.structured_content
+    return structured
 
 
 ANY_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=150)

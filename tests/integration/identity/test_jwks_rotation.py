@@ -68,14 +68,14 @@ async def test_jwks_unknown_keys_on_every_endpoint_cause_one_fetch(
 ) -> None:
     """A valid token is accepted meanwhile."""
     async with run_service(settings_for(sqlite_url, **provider.variables)) as service:
-        person = ApiUser(ada.user_id, await ada.token(), service.client)
-        assert (await person.get("tasks")).status_code == 200
+        user = ApiUser(ada.user_id, await ada.token(), service.client)
+        assert (await user.get("tasks")).status_code == 200
         before = await provider.fetches()
         forged_tokens = [await forged(await ada.token()) for _ in range(20)]
         rest_requests = [ApiUser(ada.user_id, token, service.client).get("tasks") for token in forged_tokens]
         mcp_requests = [status_by_mcp(service, token) for token in forged_tokens]
         answers, statuses, mine = await asyncio.gather(
-            asyncio.gather(*rest_requests), asyncio.gather(*mcp_requests), person.get("tasks")
+            asyncio.gather(*rest_requests), asyncio.gather(*mcp_requests), user.get("tasks")
         )
 
     assert {answer.status_code for answer in answers} == set(statuses) == {401}

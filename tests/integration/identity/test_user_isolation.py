@@ -21,20 +21,20 @@ async def test_isolation_each_user_sees_their_own_data_on_every_interface(
 ) -> None:
     """REST, MCP and the tool calls of the agent."""
     tokens = {ada.user_id: await ada.token(), bob.user_id: await bob.token()}
-    seen: dict[str, list[str]] = {}
+    titles: dict[str, list[str]] = {}
     for whose, title in ((ada.user_id, "Ada's own"), (bob.user_id, "Bob's own")):
-        person = ApiUser(whose, tokens[whose], service.client)
-        await person.create("tasks", title=title)
-        said = await person.chat(ADD_MILK)
-        async with service.mcp_client(person.token) as client:
+        user = ApiUser(whose, tokens[whose], service.client)
+        await user.create("tasks", title=title)
+        answer = await user.chat(ADD_MILK)
+        async with service.mcp_client(user.token) as client:
             await client.call_tool("add_task", {"title": f"{title}, by MCP"})
             listed = (await client.call_tool("list_tasks", {})).structured_content
         assert listed is not None
-        assert said["tool_calls"][0]["result"]["title"] == "Buy milk"
-        assert listed["items"] == await person.list_items("tasks")
-        seen[whose] = sorted(task["title"] for task in listed["items"])
+        assert answer["tool_calls"][0]["result"]["title"] == "Buy milk"
+        assert listed["items"] == await user.list_items("tasks")
+        titles[whose] = sorted(task["title"] for task in listed["items"])
 
-    assert seen == {
+    assert titles == {
         ada.user_id: ["Ada's own", "Ada's own, by MCP", "Buy milk"],
         bob.user_id: ["Bob's own", "Bob's own, by MCP", "Buy milk"],
     }
@@ -61,8 +61,8 @@ async def test_context_token_of_a_provider_user_is_limited_to_its_grants_and_to_
     service: Service, ada: SignedUpUser
 ) -> None:
     """The user authenticated with a token of the identity provider."""
-    person = ApiUser(ada.user_id, await ada.token(), service.client)
-    minted = await person.create("context-tokens", grants=["tasks:read"])
+    user = ApiUser(ada.user_id, await ada.token(), service.client)
+    minted = await user.create("context-tokens", grants=["tasks:read"])
     async with service.mcp_client(minted["token"]) as client:
         offered = [tool.name for tool in (await client.list_tools()).tools]
 
