@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.integration.identity.better_auth import BetterAuth, SignedUpUser
+from tests.support.operations import LISTINGS
 from tests.support.service import ApiUser, Service, run_service, settings_for
 
 ADD_MILK = '/add_task {"title": "Buy milk"}'
@@ -44,12 +45,13 @@ async def test_isolation_path_of_another_user_is_forbidden(
     service: Service, ada: SignedUpUser, bob: SignedUpUser
 ) -> None:
     """The response is the same for a user who exists and for one who does not, and for every request."""
-    key, theirs = await ada.token(), ApiUser(bob.user_id, await bob.token(), service.client)
+    token, theirs = await ada.token(), ApiUser(bob.user_id, await bob.token(), service.client)
     await theirs.create("tasks", title="Bob's own")
     answers = []
-    for door in (ApiUser(bob.user_id, key, service.client), ApiUser("nobody-at-all", key, service.client)):
-        answers += [await door.get(what) for what in ("tasks", "conversations", "artifacts", "context-tokens")]
-        answers += [await door.post("chat", json={"message": ADD_MILK}), await door.post("tasks", json={"title": "x"})]
+    for target in (ApiUser(bob.user_id, token, service.client), ApiUser("unknown-user", token, service.client)):
+        answers += [await target.get(listing) for listing in LISTINGS]
+        answers += [await target.post("chat", json={"message": ADD_MILK})]
+        answers += [await target.post("tasks", json={"title": "x"})]
 
     assert {(one.status_code, one.json()["code"], one.json()["detail"]) for one in answers} == {
         (403, "wrong-user", "The path names another user than the bearer token.")

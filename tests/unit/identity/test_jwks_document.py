@@ -178,7 +178,7 @@ async def test_jwks_document_with_malformed_keys_still_provides_the_valid_ones(
     assert await identity.authenticate(key.sign(claims())) == "ada"
 
 
-@pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")  # from whoever signs with it
+@pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")  # raised when the test signs
 async def test_jwks_signature_of_a_weak_rsa_key_is_unauthenticated(
     identity: JwksIdentity, provider: JwksProvider, claims: ClaimsOf
 ) -> None:
