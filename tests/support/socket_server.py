@@ -7,7 +7,7 @@ from typing import Any
 
 import uvicorn
 
-from latchkey.interfaces.http.server.protocol import Connection
+from latchkey.interfaces.http.server.protocol import HttpProtocol
 from tests.polling import wait_until
 
 
@@ -22,7 +22,7 @@ class _Server(uvicorn.Server):
 @asynccontextmanager
 async def serve_on_socket(asgi: Any) -> AsyncIterator[int]:
     """Serve the application on a free loopback port and yield the port; at the end wait for open requests."""
-    server = _Server(uvicorn.Config(asgi, port=0, http=Connection, ws="none", lifespan="off", log_config=None))
+    server = _Server(uvicorn.Config(asgi, port=0, http=HttpProtocol, ws="none", lifespan="off", log_config=None))
     running = asyncio.create_task(server.serve())
     await wait_until(lambda: _has_started(server))
     yield server.servers[0].sockets[0].getsockname()[1]

@@ -166,7 +166,7 @@ async def test_timeout_of_the_request_does_not_limit_the_response(
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux has it")
 async def test_timeout_of_a_client_that_does_not_read_is_set_on_the_socket() -> None:
     """Connections inherit the option from the listening socket."""
-    with server._bound(ListenAddress("127.0.0.1", 0, 1)) as bound, socket.create_connection(bound.getsockname()):
+    with server._bind(ListenAddress("127.0.0.1", 0, 1)) as bound, socket.create_connection(bound.getsockname()):
         accepted, _ = bound.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
@@ -208,7 +208,7 @@ async def test_memory_limit_for_incomplete_bodies_refuses_only_large_ones(
         for _, writer in held:
             writer.close()
         await asyncio.gather(*endings, return_exceptions=True)
-    assert connection.Connection._unfinished == 0
+    assert connection.HttpProtocol.unfinished_bytes == 0
 
 
 async def stream(port: int, request: bytes) -> bytes:
@@ -231,7 +231,7 @@ async def test_body_after_an_early_response_is_discarded(service: Service) -> No
             writer.write(b" " * 100_000)
             await writer.drain()
             await asyncio.sleep(0.01)
-        assert connection.Connection._unfinished == 0
+        assert connection.HttpProtocol.unfinished_bytes == 0
         with pytest.raises(ConnectionError):
             await drained(writer, b" " * 100_000, 200)
 

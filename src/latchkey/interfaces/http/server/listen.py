@@ -1,4 +1,4 @@
-"""The process that listens: uvicorn with uvloop and httptools."""
+"""Runs the HTTP server: uvicorn with uvloop and httptools, in one process or several."""
 
 import resource
 import signal
@@ -12,22 +12,22 @@ from msgspec import Struct
 from uvicorn.supervisors import Multiprocess
 
 from latchkey.domain.errors import Unavailable
-from latchkey.interfaces.http.server.protocol import Connection
+from latchkey.interfaces.http.server.protocol import HttpProtocol
 
 _BACKLOG = 4096
-_FILES = 65_536
-_GRACE_S = 10
-"""For requests to be answered: turns have ended by then."""
+_MAX_OPEN_FILES = 65_536
+_SHUTDOWN_TIMEOUT_S = 10
+"""For requests in progress at shutdown. Turns have ended by then."""
 
-_UNREAD_S = 60
-"""Whoever has taken nothing for so long of what is sent to them is given up."""
+_SEND_TIMEOUT_S = 60
+"""After this time without progress, the system closes the connection of a client that does not read."""
 
-_STARTUP_S = 60
-"""A worker that does not answer its supervisor for that long is replaced; importing everything may take a while."""
+_HEALTHCHECK_TIMEOUT_S = 60
+"""A worker that does not answer its supervisor for this long is restarted. Its imports take a while."""
 
 
 class ListenAddress(Struct, frozen=True):
-    """Where to listen, and with how many processes."""
+    """The address to listen on, and the number of worker processes."""
 
     host: str
     port: int
@@ -35,29 +35,29 @@ class ListenAddress(Struct, frozen=True):
 
 
 class _Server(uvicorn.Server):
-    """Says when it is ready."""
+    """A server that calls `on_started` when it accepts connections."""
 
-    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_started: Callable[[], None]) -> None:
         super().__init__(config)
-        self._announce = announce
+        self._on_started = on_started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            self._announce()
+            self._on_started()
 
 
-def listen(create: Callable[[], ASGIApp], address: ListenAddress, announce: Callable[[], None]) -> bool:
-    """Serve until told to stop, and tell whether it ever started. Each worker makes its own `create()`.
+def listen(create: Callable[[], ASGIApp], address: ListenAddress, on_started: Callable[[], None]) -> bool:
+    """Serve until a termination signal. Return whether the server started. Each worker process calls `create`.
 
-    Raises `Unavailable` if the address cannot be had.
+    Raises `Unavailable` if the address cannot be bound.
     """
     config = uvicorn.Config(
         create,
         factory=True,
         workers=address.workers,
         loop="uvloop",
-        http=Connection,
+        http=HttpProtocol,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -66,39 +66,39 @@ def listen(create: Callable[[], ASGIApp], address: ListenAddress, announce: Call
         proxy_headers=False,
         backlog=_BACKLOG,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=_GRACE_S,
-        timeout_worker_healthcheck=_STARTUP_S,
+        timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S,
+        timeout_worker_healthcheck=_HEALTHCHECK_TIMEOUT_S,
     )
-    _open_as_many_files_as_allowed()
-    with _bound(address) as bound:
+    _raise_open_file_limit()
+    with _bind(address) as listener:
         if address.workers == 1:
-            server = _Server(config, announce)
-            # uvicorn raises the signal anew once it has done what it asked for; then there is nothing left to do.
+            server = _Server(config, on_started)
+            # uvicorn raises the signal again after its shutdown, when nothing is left to do.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             with suppress(KeyboardInterrupt):
-                server.run(sockets=[bound])
+                server.run(sockets=[listener])
             return server.started
-        # Who connects before a worker accepts waits in the backlog.
-        announce()
-        Multiprocess(config, sockets=[bound]).run()
+        # Connections wait in the backlog until a worker accepts them.
+        on_started()
+        Multiprocess(config, sockets=[listener]).run()
     return True
 
 
-def _bound(address: ListenAddress) -> socket.socket:
+def _bind(address: ListenAddress) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
-        bound = socket.create_server((address.host, address.port), family=family, backlog=_BACKLOG)
+        listener = socket.create_server((address.host, address.port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise Unavailable(f"Cannot listen on {address.host}:{address.port}: {error.strerror}.") from error
-    # Only Linux can give up a client that takes no more of its answer; connections have what the listener has.
+    # Only Linux has this option. Accepted connections inherit it from the listener.
     if timeout := getattr(socket, "TCP_USER_TIMEOUT", None):
-        bound.setsockopt(socket.IPPROTO_TCP, timeout, _UNREAD_S * 1000)
-    return bound
+        listener.setsockopt(socket.IPPROTO_TCP, timeout, _SEND_TIMEOUT_S * 1000)
+    return listener
 
 
-def _open_as_many_files_as_allowed() -> None:
-    """Each connection is one, and the usual 1,024 are fewer than clients that connect and say nothing can hold."""
-    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FILES if most == resource.RLIM_INFINITY else min(_FILES, most)
-    if wanted > now:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+def _raise_open_file_limit() -> None:
+    """Allow more connections than the usual 1,024 files, which idle clients alone could use up."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = _MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(_MAX_OPEN_FILES, hard)
+    if limit > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))

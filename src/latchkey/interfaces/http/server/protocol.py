@@ -1,170 +1,227 @@
-"""One client's connection: uvicorn's HTTP/1.1, for clients that finish in time what they begin."""
+"""HTTP/1.1 connections: uvicorn's protocol with deadlines, bounds on sizes, and a lingering close.
+
+Only this module uses undocumented names of uvicorn. `tests/unit/http/test_uvicorn_internals.py` fails with those that
+are gone.
+"""
 
 import asyncio
 import re
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 HEAD_S = 15.0
-"""For the request line and the headers, from the first byte; and for that byte on a new connection."""
+"""For the request line and headers, from the first byte; also for that byte on a new connection."""
 MESSAGE_S = 60.0
-"""For the whole request. 8 MiB in that time is a slow line of 1 Mbit/s."""
+"""For the whole request: 8 MiB take this long at 1 Mbit/s."""
+LINGER_S = 10.0
+"""How long input is discarded after the last response of a connection, so that the client can read that response."""
 MAX_HEAD_BYTES = 64 * 1024
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-"""What is larger than a body may be is refused by the application; this bounds what comes all the same."""
-
-MAX_DISCARDED_BYTES = 1024 * 1024
-"""Of a request that was answered before it was whole; a client that has not read the answer by then never will."""
+"""For a whole request. The application refuses smaller bodies; this bounds what is discarded after a refusal."""
 MAX_UNFINISHED_BYTES = 256 * 1024 * 1024
-"""Of all requests of a process that are not whole yet. Beyond it, large ones are refused; small ones go on."""
+"""For all incomplete requests of a process. Beyond it, large requests are aborted and small ones go on."""
 
 _REFUSAL = b"HTTP/1.1 %s\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-_TOO_SLOW = b"408 Request Timeout"
+_TIMEOUT = b"408 Request Timeout"
+_HEAD_TOO_LARGE = b"431 Request Header Fields Too Large"
 _UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
-_TOO_LARGE = b"431 Request Header Fields Too Large"
 
 
-class Connection(HttpToolsProtocol):
-    """Uvicorn itself waits for ever for the rest of a request, and keeps headers and bodies of any size and number.
+class HttpProtocol(HttpToolsProtocol):
+    """A connection whose requests must be complete in time and in bounds, which uvicorn by itself does not demand.
 
-    What comes in one piece, as almost every request does, costs no timer and is not counted.
+    A request that arrives in one piece, as almost all do, starts no timer.
     """
 
-    _unfinished = 0
-    """Bytes that this process has of all requests that are not whole yet."""
+    unfinished_bytes = 0
+    """Bytes that this process holds of incomplete requests."""
 
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
-        self._received = self._held = self._begun = 0
-        self._has_head = self._is_deaf = False
-        self._is_between = True
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._in_request = self._has_head = self._discards_input = False
+        self._received = self._uncounted = self._held = 0
         self._deadline: asyncio.TimerHandle | None = None
+        self._refusal: bytes | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
-        self._deadline = self.loop.call_later(HEAD_S, self._end_unless_begun)
+        self._cycle_transport = _CycleTransport(transport, self._close_after_response)
+        # Browsers open connections in advance: an unused one is closed without a response.
+        self._deadline = self.loop.call_later(HEAD_S, transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._disarm()
+        self._cancel_deadline()
         self._hold(0)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._is_deaf:
+        if self._discards_input:
+            self._discard(data)
             return
-        if self._is_between:
-            # Empty lines before a request are nothing (RFC 9112, 2.2), and gain nobody time.
+        if not self._in_request:
+            # Empty lines ahead of a request are ignored (RFC 9112, 2.2) and do not extend the deadline.
             if not data.strip(b"\r\n"):
                 return
-            self._disarm()
+            self._cancel_deadline()
             data = _without_upgrade(data)
-        expected = 1 if self._is_between else 0
-        self._begun = 0
+        self._uncounted = len(data)
         super().data_received(data)
-        if self._is_between:
-            self._disarm()
-            self._keep_alive()
-            return
-        # How much of a piece belongs to the last of several requests is not known, and so not counted.
-        self._received += len(data) if self._begun == expected else 0
-        self._hold(0 if self._is_answered else self._received)
-        if self._received > MAX_HEAD_BYTES and self._is_too_large():
-            self._refuse(_TOO_LARGE)
-        elif self._deadline is None:
-            self._deadline = self.loop.call_later(HEAD_S, self._end_unless_headed)
+        if self._in_request:
+            self._check_incomplete_request()
+        else:
+            self._cancel_deadline()
+            self._restart_keep_alive()
 
     def on_message_begin(self) -> None:
-        self._is_between = self._has_head = False
+        self._in_request, self._has_head = True, False
         self._received = 0
-        self._begun += 1
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         self._has_head = True
+        self.cycle.transport = self._cycle_transport
 
     def on_message_complete(self) -> None:
-        self._is_between = True
+        self._in_request = False
+        self._uncounted = 0  # it is unknown how much of the data belongs to the next request
         self._hold(0)
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """What came of a request that was answered before it was whole is not kept."""
-        if self._is_answered:
+        if self._is_answered_early:
             self._hold(0)
             self.cycle.body = bytearray()
         super().on_response_complete()
+        if self._refusal is not None and self.cycle.response_complete:
+            self._refuse(self._refusal)
 
     def _unsupported_upgrade_warning(self) -> None:
-        """The parser stands still after an offer to upgrade: what follows would be read as another request."""
-        self._is_deaf = True
+        """Ignore all further input: after an offer to upgrade, the parser would read the body as another request."""
+        self._discards_input = True
         self.cycle.keep_alive = False
 
     @property
-    def _is_answered(self) -> bool:
-        """Whether the request that is under way has its answer already: the rest of it is thrown away."""
-        return self._has_head and not self._is_between and self.cycle.response_complete
+    def _is_answered_early(self) -> bool:
+        """Whether the current request has its response although it is incomplete; the rest of it is discarded."""
+        return self._in_request and self._has_head and self.cycle.response_complete
+
+    def _check_incomplete_request(self) -> None:
+        self._received += self._uncounted
+        self._hold(0 if self._is_answered_early else self._received)
+        if self._is_too_large():
+            self._abort_request(_HEAD_TOO_LARGE)
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(HEAD_S, self._on_head_deadline)
 
     def _is_too_large(self) -> bool:
-        """For a head, for any request, for one that is answered, or for what all requests may come to."""
-        most = MAX_DISCARDED_BYTES if self._is_answered else MAX_MESSAGE_BYTES
-        too_much = self._held > 0 and Connection._unfinished > MAX_UNFINISHED_BYTES
-        return not self._has_head or self._received > most or too_much
+        if not self._has_head or self._received <= MAX_HEAD_BYTES:
+            return self._received > MAX_HEAD_BYTES
+        is_memory_full = self._held > 0 and HttpProtocol.unfinished_bytes > MAX_UNFINISHED_BYTES
+        return is_memory_full or self._received > MAX_MESSAGE_BYTES
 
     def _hold(self, held: int) -> None:
-        Connection._unfinished += held - self._held
+        HttpProtocol.unfinished_bytes += held - self._held
         self._held = held
 
-    def _keep_alive(self) -> None:
-        """Uvicorn forgets it where the end of a request comes after its answer."""
+    def _on_head_deadline(self) -> None:
+        if self._has_head:
+            self._deadline = self.loop.call_later(MESSAGE_S - HEAD_S, self._abort_request, _TIMEOUT)
+        else:
+            self._abort_request(_TIMEOUT)
+
+    def _abort_request(self, status: bytes) -> None:
+        """End the connection because of the current request.
+
+        An incomplete head is answered with the status, after the responses to earlier requests. Once the head is
+        complete, the application answers: it has done so already, or it is told that the client has disconnected.
+        """
+        self._discards_input = True
+        self._hold(0)
+        cycle: RequestResponseCycle | None = self.cycle
+        is_answering = cycle is not None and not cycle.response_complete
+        if self._has_head:
+            if is_answering:
+                self.cycle.disconnected = True
+                self.cycle.message_event.set()
+            self.pipeline.clear()
+            self.transport.close()
+        elif is_answering:
+            self._refusal = status
+        else:
+            self._refuse(status)
+
+    def _refuse(self, status: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(_REFUSAL % status)
+            self._linger()
+
+    def _close_after_response(self) -> None:
+        """Close the connection after its last response; linger if the client is still sending."""
+        if self._in_request or self._discards_input:
+            self._linger()
+        else:
+            self.transport.close()
+
+    def _linger(self) -> None:
+        """Send the end of the stream and discard input for a while before closing.
+
+        Closing a socket with unread input resets the connection, and the client loses the response with it.
+        """
+        self._discards_input = True
+        self.pipeline.clear()
+        self._cancel_deadline()
+        if not self.transport.is_closing():
+            self.transport.write_eof()
+            self.flow.resume_reading()
+            self._deadline = self.loop.call_later(LINGER_S, self.transport.close)
+
+    def _discard(self, data: bytes) -> None:
+        self._received += len(data)
+        if self._received > MAX_MESSAGE_BYTES:
+            self.transport.close()
+
+    def _restart_keep_alive(self) -> None:
+        """Start the keep-alive timeout, which uvicorn does not for a request that ends after its response."""
         cycle: RequestResponseCycle | None = self.cycle
         is_idle = cycle and cycle.response_complete and not self.pipeline and not self.transport.is_closing()
         if is_idle and self.timeout_keep_alive_task is None:
-            handler = self.timeout_keep_alive_handler
-            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, handler)
+            timeout_s, close = self.timeout_keep_alive, self.timeout_keep_alive_handler
+            self.timeout_keep_alive_task = self.loop.call_later(timeout_s, close)
 
-    def _end_unless_begun(self) -> None:
-        """Browsers connect before they have anything to say, so nothing is said to them either."""
-        self.transport.close()
-
-    def _end_unless_headed(self) -> None:
-        if self._has_head:
-            self._deadline = self.loop.call_later(MESSAGE_S - HEAD_S, self._refuse, _TOO_SLOW)
-        else:
-            self._refuse(_TOO_SLOW)
-
-    def _refuse(self, status: bytes) -> None:
-        """Where the application has the request already, it has answered, or hears that the client is gone.
-
-        An earlier one, whose answer is on its way, is answered first.
-        """
-        self._is_deaf = True
-        self._hold(0)
-        self.pipeline.clear()
-        cycle: RequestResponseCycle | None = self.cycle
-        if cycle and not cycle.response_complete:
-            if not self._has_head:
-                cycle.keep_alive = False
-                return
-            cycle.disconnected = True
-            cycle.message_event.set()
-        elif not (self._has_head or self.transport.is_closing()):
-            self.transport.write(_REFUSAL % status)
-        self.transport.close()
-
-    def _disarm(self) -> None:
+    def _cancel_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
 
-def _without_upgrade(data: bytes) -> bytes:
-    """A request as it would be without the offer to go on in another protocol, which is not taken (RFC 9110, 7.8).
+class _CycleTransport(asyncio.Transport):
+    """The transport as uvicorn's request cycle uses it, with another way to close it."""
 
-    The parser would drop the body that follows; Java's client makes such an offer with every first request.
+    def __init__(self, transport: asyncio.Transport, on_close: Callable[[], None]) -> None:
+        super().__init__()
+        self._transport = transport
+        self._on_close = on_close
+
+    def write(self, data: "bytes | bytearray | memoryview[Any]") -> None:
+        self._transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        self._on_close()
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """Rename the `Upgrade` header: this server accepts no offer to change the protocol (RFC 9110, 7.8).
+
+    The parser would stop at such a request and lose its body. Java's HTTP client sends the offer with every first
+    request.
     """
     if b"pgrade:" not in data and b"PGRADE:" not in data:
         return data
     head, end, rest = data.partition(b"\r\n\r\n")
-    return _UPGRADE.sub(b"\r\nx-not-taken:", head) + end + rest
+    return _UPGRADE.sub(b"\r\nx-upgrade-ignored:", head) + end + rest
