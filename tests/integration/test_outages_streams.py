@@ -25,8 +25,8 @@ async def test_a_follower_hears_that_there_is_nothing_while_the_database_is_froz
     postgresql_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While it waits for the answer to a look into the log, not only afterwards."""
-    monkeypatch.setattr(watching, "PATIENCE_S", 0.05)
-    monkeypatch.setattr(watching, "QUIET_S", 0.05)
+    monkeypatch.setattr(watching, "KEEPALIVE_S", 0.05)
+    monkeypatch.setattr(watching, "LEASE_CHECK_S", 0.05)
     async with wire_to(make_url(postgresql_url).port or 5432) as wire:
         frozen, elsewhere = create_engine(through(wire, postgresql_url)), create_engine(postgresql_url)
         app = Dispatcher(SqlUnitsOfWork(elsewhere), lambda _call: None)

@@ -1,4 +1,4 @@
-"""The one door: credential, scope, one transaction, use case, commit, and only then the answer."""
+"""Runs every use case: credential, scope, one transaction, use case, commit, and only then the result."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,19 +18,22 @@ R = TypeVar("R")
 
 
 class Dispatcher:
-    """Everything that reads or writes comes through here."""
+    """Runs use cases. Nothing else opens a unit of work."""
 
-    def __init__(self, units: UnitsOfWork, journal: CallLog, quota: Quota = Quota()) -> None:  # noqa: B008 - frozen
+    def __init__(self, units: UnitsOfWork, call_log: CallLog, quota: Quota = Quota()) -> None:  # noqa: B008 - frozen
         self._units = units
-        self._journal = journal
+        self._call_log = call_log
         self._quota = QuotaLimiter(units, quota)
 
     async def acquire(self, credential: Credential) -> None:
-        """Let a request in from outside. Raises `Exhausted` if it is one too many, and what opening a unit does."""
+        """Admit one request of a client to the service.
+
+        Raises `Exhausted` if the user's rate limit is reached, and what opening a unit of work raises.
+        """
         await self._quota.acquire(credential)
 
     def consume(self, credential: TokenSecret) -> None:
-        """What was let in under that token is its person's request, now that it has been found alive."""
+        """Count an admitted request, now that its context token is known to be valid."""
         self._quota.consume(credential)
 
     async def call(
@@ -40,33 +43,35 @@ class Dispatcher:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> R:
-        """Run a use case in the credential's scope. Its answer is only seen once it is committed.
+        """Run a use case in the credential's scope, commit, and return its result.
 
-        Raises any `Failure`; whatever is raised, nothing of the use case has happened.
+        Raises any `Failure`. If anything is raised, the use case has had no effect.
         """
-        async with self.unit(credential, permission_of(use_case), name_of(use_case)) as uow:
+        async with self.unit_of_work(credential, permission_of(use_case), name_of(use_case)) as uow:
             result = await use_case(uow, *args, **kwargs)
             await uow.commit()
         return result
 
     async def resolve_scope(self, credential: Credential) -> Scope:
-        """What a credential opens. Raises `Unauthenticated` if it opens nothing."""
+        """Return the scope of a credential. Raises `Unauthenticated` if the credential is not valid."""
         async with self._units.open(credential, "read") as uow:
             return uow.scope
 
     @asynccontextmanager
-    async def unit(self, credential: Credential, access: Permission, name: str) -> AsyncIterator[Transaction]:
-        """One unit of work, opened for whoever has that access, and written into the journal under a name.
+    async def unit_of_work(
+        self, credential: Credential, permission: Permission, name: str
+    ) -> AsyncIterator[Transaction]:
+        """Open one unit of work for a credential that satisfies the permission, and log it as a call of this name.
 
-        Raises `Exhausted` where something is to be stored and there is no room.
+        Raises `Forbidden`; `Exhausted` if it stores bytes and the user's storage quota is reached.
         """
         started, outcome, user_id = perf_counter(), "internal", None
         try:
-            if access.stores:
+            if permission.stores:
                 await self._quota.check_storage(credential)
-            async with self._units.open(credential, access.mode) as uow:
+            async with self._units.open(credential, permission.mode) as uow:
                 user_id = uow.scope.user_id
-                access.check(uow.scope)
+                permission.check(uow.scope)
                 yield uow
             self._quota.add_usage(user_id, uow.written)
             outcome = "ok"
@@ -77,8 +82,8 @@ class Dispatcher:
             outcome = "cancelled"
             raise
         finally:
-            self.journal(name, user_id, started, outcome)
+            self.log_call(name, user_id, started, outcome)
 
-    def journal(self, name: str, user_id: UserId | None, started: float, outcome: str) -> None:
-        """Write down what was done, since when (by the performance counter), and what came of it."""
-        self._journal(UseCaseCall(name, user_id, outcome, (perf_counter() - started) * 1000))
+    def log_call(self, name: str, user_id: UserId | None, started: float, outcome: str) -> None:
+        """Log one call with its outcome. `started` is a value of `perf_counter`."""
+        self._call_log(UseCaseCall(name, user_id, outcome, (perf_counter() - started) * 1000))

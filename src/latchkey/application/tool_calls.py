@@ -1,7 +1,6 @@
-"""Tool calls: the effect of one and its row in the ledger are a single transaction."""
+"""Tool calls: the effect of a call, its record and its events are one transaction, and happen once per call id."""
 
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, suppress
 from time import perf_counter
 from typing import Any, Concatenate, ParamSpec
 
@@ -18,26 +17,29 @@ from latchkey.domain.errors import (
     DuplicateToolCall,
     Failure,
     Forbidden,
-    NotFound,
     TooManyCalls,
     Unauthenticated,
     Unavailable,
 )
-from latchkey.domain.ports import Transaction, TransactionMode, UnitOfWork
-from latchkey.domain.tool_call import ToolCall, ToolCallId
+from latchkey.domain.ports import Transaction, UnitOfWork
+from latchkey.domain.tool_call import ANNOUNCE_AFTER_S, ToolCall, ToolCallId
 from latchkey.domain.turn_event import EventData, ToolCallCompletedEvent, ToolCallStartedEvent, numbered
 
 P = ParamSpec("P")
 
 _ATTEMPTS = 5
-"""Only text that is told meanwhile can overtake a call that is alone, and only so often."""
+"""A first attempt may collide with a concurrent write to the turn. Later attempts hold the user's exclusive lock, and
+only text that the agent writes at the same time can collide with them."""
+
+_SLOW_S = ANNOUNCE_AFTER_S / 2
+"""A call that took longer may have been announced while it ran."""
 
 _encode = msgspec.json.Encoder().encode
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
 
 
 class ToolOutcome(Struct, frozen=True):
-    """What a tool answers: the structured content, or for an error `{code, detail}`; both also as JSON."""
+    """The result of a tool call as a value and as JSON: structured content, or `{code, detail}` for an error."""
 
     content: Any
     json: bytes
@@ -45,26 +47,29 @@ class ToolOutcome(Struct, frozen=True):
 
 
 class ToolInvocation(Struct, frozen=True):
-    """A tool call as it came in: the tool's name, the JSON of its arguments, and the caller's own name of the call.
+    """A tool call as received: the tool's name, the JSON of its arguments, and the caller's id of the call.
 
-    A call that is repeated under its `call_id` in the same turn is answered as it was the first time. It is taken not
-    to be `announced`, and done anew where it turns out that it is; so it is where others were faster, each `attempt`
-    after the first alone.
+    A call that repeats a `call_id` of the same turn gets the outcome of the first one, and has no second effect.
     """
 
     name: str
     arguments: bytes
     call_id: str | None = None
-    announced: bool = False
-    attempt: int = 1
+
+
+class _Execution(Struct, frozen=True):
+    """What each attempt of a call runs, and when the call came in, by `perf_counter`."""
+
+    run: Callable[[UnitOfWork], Awaitable[ToolOutcome]]
+    started: float
 
 
 class ToolCallExecutor:
-    """Performs tool calls through the door. Those of a turn leave a row, whether they worked or not."""
+    """Executes tool calls as use cases. A call of a turn is recorded with its outcome, also if it failed."""
 
-    def __init__(self, dispatcher: Dispatcher, most_calls: int = 100) -> None:
+    def __init__(self, dispatcher: Dispatcher, max_calls: int = 100) -> None:
         self._dispatcher = dispatcher
-        self._most_calls = most_calls
+        self._max_calls = max_calls
 
     async def execute(
         self,
@@ -74,112 +79,92 @@ class ToolCallExecutor:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> ToolOutcome:
-        """The outcome of the call, failures included, but for those that are not about the call itself.
+        """Execute a tool call and return its outcome. A failure of the call itself is an outcome, too.
 
-        Raises `Unauthenticated`, `Forbidden` and `Unavailable`: then nothing has happened and nothing is recorded.
+        Raises `Unauthenticated`, `Forbidden` and `Unavailable`: then the call has no effect and is not recorded.
         """
         started = perf_counter()
 
-        async def attempt(invocation: ToolInvocation) -> ToolOutcome:
-            async with self._unit(credential, invocation, use_case) as uow:
-                result = await use_case(uow, *args, **kwargs)
-                outcome = ToolOutcome(result, _encode(result))
-                await self._record(uow, invocation, outcome, started)
-                await uow.commit()
-            return outcome
+        async def run(uow: UnitOfWork) -> ToolOutcome:
+            result = await use_case(uow, *args, **kwargs)
+            return ToolOutcome(result, _encode(result))
 
         try:
-            return await self._settled(credential, invocation, use_case, attempt)
+            return await self._with_retries(credential, invocation, permission_of(use_case), _Execution(run, started))
         except (Unauthenticated, Forbidden, Unavailable):
             raise
         except Failure as failure:
-            return await self.refuse(credential, invocation, use_case, failure)
+            return await self.record_failure(credential, invocation, use_case, failure)
 
-    async def refuse(
+    async def record_failure(
         self, credential: Credential, invocation: ToolInvocation, use_case: Callable[..., object], failure: Failure
     ) -> ToolOutcome:
-        """A call that had no effect: recorded, and answered with what was wrong. Raises like `perform`."""
-        outcome = _refused(failure)
+        """Record a call that failed without effect, and return its outcome. Raises what `execute` does."""
 
-        async def attempt(invocation: ToolInvocation) -> ToolOutcome:
-            async with self._unit(credential, invocation, use_case, stores=False) as uow:
-                await self._record(uow, invocation, outcome, perf_counter())
-                await uow.commit()
-            return outcome
+        async def run(_: UnitOfWork) -> ToolOutcome:
+            return _failed(failure)
 
-        return await self._settled(credential, invocation, use_case, attempt)
+        permission = replace(permission_of(use_case), stores=False)
+        return await self._with_retries(credential, invocation, permission, _Execution(run, perf_counter()))
 
-    async def _settled(
+    async def _with_retries(
         self,
         credential: Credential,
         invocation: ToolInvocation,
-        use_case: Callable[..., object],
-        attempt: Callable[[ToolInvocation], Awaitable[ToolOutcome]],
+        permission: Permission,
+        execution: _Execution,
     ) -> ToolOutcome:
-        """What an attempt comes to, made again where others were faster, or had announced the call."""
-        while True:
+        """Attempt the call until no concurrent write to the turn rolls it back."""
+        for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return await attempt(invocation)
+                return await self._attempt(
+                    credential, invocation, _recording(permission, credential, attempt), execution
+                )
             except ConcurrentWrite:
-                if invocation.attempt == _ATTEMPTS:
+                if attempt == _ATTEMPTS:
                     raise
-                invocation = replace(invocation, attempt=invocation.attempt + 1)
-            except TooManyCalls as failure:
-                return await self._beyond(credential, invocation, use_case, failure)
             except DuplicateToolCall:
-                if first := await self._repeat(credential, invocation, use_case):
+                if first := await self._find_outcome(credential, invocation, permission):
                     return first
-                invocation = replace(invocation, announced=True)
+            except TooManyCalls as failure:
+                # A call over the limit fails, unless it repeats a call that was within the limit.
+                return await self._find_outcome(credential, invocation, permission) or _failed(failure)
+        raise ConcurrentWrite("Concurrent writes to the turn prevented the call: try again.")
 
-    async def _repeat(
-        self, credential: Credential, invocation: ToolInvocation, use_case: Callable[..., object]
-    ) -> ToolOutcome | None:
-        """What the call under this id was answered; None if it was announced, and not answered yet.
-
-        Only one that is not the same call is a mistake.
-        """
-        async with self._unit(credential, invocation, use_case, stores=False) as uow:
-            if uow.scope.turn_id is None or invocation.call_id is None:
-                raise LookupError(invocation.call_id)  # only calls with both are recorded under an id
-            first = await uow.tool_calls.find(uow.scope.turn_id, invocation.call_id)
-        if not first.has_result:
-            return None
-        if first.name != invocation.name or _canonical(first.arguments) != _canonical(invocation.arguments):
-            return _refused(DuplicateToolCall("Another call was made under this id: give each its own."))
-        json = bytes(first.result)
-        return ToolOutcome(msgspec.json.decode(json), json, first.is_error)
-
-    async def _beyond(
-        self, credential: Credential, invocation: ToolInvocation, use_case: Callable[..., object], failure: TooManyCalls
-    ) -> ToolOutcome:
-        """A call that is one too many is refused, unless it repeats one of those that were not."""
-        first = None
-        if invocation.call_id is not None:
-            with suppress(NotFound):
-                first = await self._repeat(credential, invocation, use_case)
-        return first or _refused(failure)
-
-    def _unit(
+    async def _attempt(
         self,
         credential: Credential,
         invocation: ToolInvocation,
-        use_case: Callable[..., object],
-        *,
-        stores: bool = True,
-    ) -> AbstractAsyncContextManager[Transaction]:
-        """A token's unit may write, whatever the use case does: the turn's ledger is part of it."""
-        access = permission_of(use_case)
-        mode: TransactionMode = "exclusive" if invocation.attempt > 1 else "write"
-        if isinstance(credential, Owner):
-            mode = access.mode
-        access = Permission(access.grant, mode, access.stores and stores)
-        return self._dispatcher.unit(credential, access, invocation.name)
+        permission: Permission,
+        execution: _Execution,
+    ) -> ToolOutcome:
+        async with self._dispatcher.unit_of_work(credential, permission, invocation.name) as uow:
+            announced = await _find_announced(uow, invocation)
+            if announced and announced.has_result:
+                return _outcome_of(announced, invocation)
+            outcome = await execution.run(uow)
+            await self._record(uow, invocation, outcome, execution.started, is_announced=announced is not None)
+            await uow.commit()
+        return outcome
 
-    async def _record(self, uow: Transaction, invocation: ToolInvocation, outcome: ToolOutcome, started: float) -> None:
-        """Row and events of a call of a turn."""
+    async def _find_outcome(
+        self, credential: Credential, invocation: ToolInvocation, permission: Permission
+    ) -> ToolOutcome | None:
+        """Return the recorded outcome of the turn's call with this id; None if there is none yet."""
+        permission = _recording(replace(permission, stores=False), credential, attempt=1)
+        async with self._dispatcher.unit_of_work(credential, permission, invocation.name) as uow:
+            if uow.scope.turn_id is None or invocation.call_id is None:
+                return None
+            call = await uow.tool_calls.find(uow.scope.turn_id, invocation.call_id)
+        return _outcome_of(call, invocation) if call and call.has_result else None
+
+    async def _record(
+        self, uow: Transaction, invocation: ToolInvocation, outcome: ToolOutcome, started: float, *, is_announced: bool
+    ) -> None:
+        """Record the call of a turn, and append its events to the turn's log."""
         if uow.scope.turn_id is None:
             return
-        turn_id = uow.scope.turn_id
+        turn_id, call_id, duration_s = uow.scope.turn_id, invocation.call_id, perf_counter() - started
         call = ToolCall(
             id=ToolCallId(uow.new_id()),
             name=invocation.name,
@@ -187,25 +172,54 @@ class ToolCallExecutor:
             result=Raw(outcome.json),
             is_error=outcome.is_error,
             started_at=uow.now,
-            duration_ms=round((perf_counter() - started) * 1000),
+            duration_ms=round(duration_s * 1000),
         )
-        happened: list[EventData] = []
-        if invocation.announced and invocation.call_id:
-            call = replace(call, id=await uow.tool_calls.set_result(turn_id, invocation.call_id, call))
+        is_slow = duration_s > _SLOW_S
+        if call_id and is_slow and not is_announced:
+            is_announced = not await uow.tool_calls.add_if_absent(call, turn_id, call_id)
+        elif not is_announced:
+            await uow.tool_calls.add(call, turn_id, call_id)
+        events: list[EventData] = []
+        if call_id and is_announced:
+            call = replace(call, id=await uow.tool_calls.set_result(turn_id, call_id, call))
         else:
-            await uow.tool_calls.add(call, turn_id, invocation.call_id)
-            happened.append(ToolCallStartedEvent(call.id, call.name, call.arguments))
-        happened.append(ToolCallCompletedEvent(call.id, call.name, call.result, call.is_error, call.duration_ms))
-        happened += created_artifacts([call])
-        first = await uow.turns.count_tool_call(turn_id, uow.now, len(happened), self._most_calls)
-        await uow.turn_events.add(*numbered(turn_id, first - 1, *happened))
+            events.append(ToolCallStartedEvent(call.id, call.name, call.arguments))
+        events.append(ToolCallCompletedEvent(call.id, call.name, call.result, call.is_error, call.duration_ms))
+        events += created_artifacts([call])
+        if is_slow:
+            await uow.turns.lock(turn_id)
+        first_seq = await uow.turns.count_tool_call(turn_id, uow.now, len(events), self._max_calls)
+        await uow.turn_events.add(*numbered(turn_id, first_seq - 1, *events))
 
 
-def _refused(failure: Failure) -> ToolOutcome:
+def _recording(permission: Permission, credential: Credential, attempt: int) -> Permission:
+    """Return the permission with the transaction mode in which a context token's call can be recorded."""
+    if isinstance(credential, Owner):
+        return permission
+    return replace(permission, mode="write" if attempt == 1 else "exclusive")
+
+
+async def _find_announced(uow: UnitOfWork, invocation: ToolInvocation) -> ToolCall | None:
+    """Find the turn's call with this id, if the turn has announced calls at all."""
+    turn_id, call_id = uow.scope.turn_id, invocation.call_id
+    if turn_id is None or call_id is None or not await uow.turns.has_announced_calls(turn_id):
+        return None
+    return await uow.tool_calls.find(turn_id, call_id)
+
+
+def _outcome_of(call: ToolCall, invocation: ToolInvocation) -> ToolOutcome:
+    """Return the recorded outcome for a repeated call; an error if another call was made with the same id."""
+    if call.name != invocation.name or _canonical(call.arguments) != _canonical(invocation.arguments):
+        return _failed(DuplicateToolCall("Another call was made with this id: give each call its own id."))
+    json = bytes(call.result)
+    return ToolOutcome(msgspec.json.decode(json), json, call.is_error)
+
+
+def _failed(failure: Failure) -> ToolOutcome:
     content = {"code": failure.code, "detail": failure.detail}
     return ToolOutcome(content, _encode(content), is_error=True)
 
 
 def _canonical(json: bytes | Raw) -> bytes:
-    """The same for the same value, however its members are ordered; as Python's values, `1` would equal `true`."""
+    """Encode equal JSON values equally, whatever the order of their members; Python would take `1` for `true`."""
     return _encode_sorted(msgspec.json.decode(json))

@@ -126,10 +126,22 @@ class Turns(Protocol):
         """Return the turn that was started with this idempotency key."""
         ...
 
+    async def has_announced_calls(self, id: TurnId) -> bool:
+        """Whether the turn has announced tool calls that have no result yet.
+
+        A unit of work of the turn's token knows it without a query, as of when it was opened.
+        """
+        ...
+
+    async def lock(self, id: TurnId) -> None:
+        """Lock the turn until the end of the unit of work, so that the next event number is certain."""
+        ...
+
     async def count_tool_call(self, id: TurnId, now: datetime, count: int, most: int) -> int:
         """Count one tool call, take `count` event numbers, and return the first of them.
 
-        Raises `Conflict` if the turn is not running, and `TooManyCalls` if it has made `most` calls already.
+        Raises `Conflict` if the turn is not running, and `TooManyCalls` if it has made `most` calls already. The
+        commit raises `ConcurrentWrite` if the turn is not locked and another unit of work has taken the same numbers.
         """
         ...
 
@@ -218,15 +230,18 @@ class ToolCalls(Protocol):
         """Add a call with its result. Raises `DuplicateToolCall` if the turn has a call with this external id."""
         ...
 
-    async def announce(self, call: ToolCall, turn_id: TurnId, call_id: str) -> bool:
-        """Add a call without a result; return False and add nothing if the turn has a call with this external id."""
+    async def add_if_absent(self, call: ToolCall, turn_id: TurnId, call_id: str) -> bool:
+        """Add a call, with or without a result; return False and add nothing if the turn has a call with this id.
+
+        A call without a result is announced: it is about to run.
+        """
         ...
 
     async def set_result(self, turn_id: TurnId, call_id: str, call: ToolCall) -> ToolCallId:
         """Store the result of an announced call. Raises `DuplicateToolCall` if no call with this id waits for one."""
         ...
 
-    async def find(self, turn_id: TurnId, call_id: str) -> ToolCall:
+    async def find(self, turn_id: TurnId, call_id: str) -> ToolCall | None:
         """Return the turn's call with this external id."""
         ...
 

@@ -13,6 +13,9 @@ ToolCallId = NewType("ToolCallId", UUID)
 ExternalCallId = Annotated[str, Meta(min_length=1, max_length=255, pattern=PLAIN)]
 """The caller's own name of a call."""
 
+ANNOUNCE_AFTER_S = 0.1
+"""A call of a turn's agent that takes longer is announced: recorded without a result while it runs."""
+
 NO_RESULT = Raw(b"null")
 _NOTHING = {b"", b"null"}
 

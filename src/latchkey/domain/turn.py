@@ -77,8 +77,7 @@ class Turn(Struct, frozen=True, kw_only=True):
         if not self.is_running(now):
             raise Conflict("The turn has ended, or its lease has passed.", turn_id=self.id)
 
-    def as_it_is(self, now: datetime) -> "Turn":
-        """Itself. Raises `TurnLost` if it is not what its status says."""
+    def check_not_lost(self, now: datetime) -> None:
+        """Raises `TurnLost` if the turn is stored as running and its lease has passed."""
         if self.is_lost(now):
             raise TurnLost("The turn's lease has passed, and it is not stored as interrupted yet.", turn_id=self.id)
-        return self

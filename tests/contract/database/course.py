@@ -12,9 +12,8 @@ from latchkey.application.tasks import add_task, list_tasks
 from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation, ToolOutcome
 from latchkey.application.turns.expire import with_expiry
 from latchkey.application.turns.finish import TurnOutcome, TurnResult, cancel_turn, finish_turn
-from latchkey.application.turns.read import get_turn, read_events
+from latchkey.application.turns.read import PublishedTurn, get_turn, read_events
 from latchkey.application.turns.record import EventBatch, append_events, renew_turn
-from latchkey.application.turns.results import PublishedTurn
 from latchkey.application.turns.start import AcceptanceLimits, StartedTurn
 from latchkey.domain.agent import ToolRequest
 from latchkey.domain.conversation import ConversationId
@@ -60,7 +59,7 @@ class Course:
         self, use_case: Callable[..., Awaitable[object]], *given: Any, call_id: str | None = None, on: int = 0
     ) -> ToolOutcome:
         invocation = ToolInvocation(use_case.__name__, msgspec.json.encode(given), call_id)
-        return await ToolCallExecutor(self.apps[on], most_calls=10_000).execute(
+        return await ToolCallExecutor(self.apps[on], max_calls=10_000).execute(
             self.accepted.secret, invocation, use_case, *given
         )
 

@@ -1,22 +1,26 @@
 """A call that is announced is on record before it is made; made or not, it bricks nothing."""
 
 import asyncio
+from time import perf_counter
 
 import msgspec
 import pytest
 from msgspec import Raw
 
+from latchkey.application.access import requires
 from latchkey.application.artifacts import save_artifact
 from latchkey.application.conversations import list_messages
 from latchkey.application.tasks import complete_task
 from latchkey.application.tool_calls import ToolOutcome
 from latchkey.application.turns.finish import get_turn_result
 from latchkey.domain.artifact import ArtifactReference
-from latchkey.domain.credentials import ALL_GRANTS
+from latchkey.domain.credentials import ALL_GRANTS, Grant
 from latchkey.domain.page import Window
+from latchkey.domain.ports import UnitOfWork
 from latchkey.domain.task import TaskId
-from latchkey.domain.tool_call import ToolCall
+from latchkey.domain.tool_call import ANNOUNCE_AFTER_S, ToolCall
 from tests.contract.database.course import MILK, Course, a_request
+from tests.polling import wait_until
 from tests.turns import started_turn
 
 
@@ -85,6 +89,81 @@ async def test_a_call_announced_again_is_one(course: Course) -> None:
 
     assert await only_call(course) == with_expiry
     assert await course.names() == ["turn.started", "tool_call.started", "tool_call.completed"]
+
+
+@pytest.mark.parametrize("text", ["", "Let me see. "], ids=["alone", "with text"])
+async def test_announced_call_runs_use_case_once(course: Course, text: str) -> None:
+    """The announcement is found before the use case runs, so that nothing is rolled back and run again."""
+    runs = 0
+
+    @requires(Grant.TASKS_WRITE)
+    async def count_run(_: UnitOfWork) -> int:
+        nonlocal runs
+        runs += 1
+        return runs
+
+    await course.tell(text, 0, a_request("call-1"))
+    outcome = await course.execute(count_run, call_id="call-1")
+
+    assert (runs, outcome.content) == (1, 1)
+    assert (await only_call(course)).result == Raw(outcome.json)
+    assert (await course.names())[-2:] == ["tool_call.started", "tool_call.completed"]
+
+
+async def test_call_announced_while_it_runs_runs_use_case_once(course: Course, shared_database_url: str) -> None:
+    """A slow call looks for its announcement before it is recorded.
+
+    PostgreSQL commits the announcement while the call runs; SQLite has one writer, so it commits the call first.
+    """
+    runs, started = 0, perf_counter()
+
+    @requires(Grant.TASKS_WRITE)
+    async def run_slowly(_: UnitOfWork) -> int:
+        nonlocal runs
+        runs += 1
+
+        async def is_slow() -> bool:
+            is_committed = announcement.done() or shared_database_url.startswith("sqlite")
+            return is_committed and perf_counter() > started + ANNOUNCE_AFTER_S
+
+        announcement = asyncio.create_task(course.announce("call-1", on=1))
+        announcements.append(announcement)
+        await wait_until(is_slow)
+        return runs
+
+    announcements: list[asyncio.Task[None]] = []
+    outcome = await course.execute(run_slowly, call_id="call-1")
+    await asyncio.gather(*announcements)
+
+    assert (runs, outcome.content) == (1, 1)
+    assert (await only_call(course)).result == Raw(outcome.json)
+    assert await course.names() == ["turn.started", "tool_call.started", "tool_call.completed"]
+
+
+async def test_slow_call_concurrent_text_runs_use_case_once(course: Course, shared_database_url: str) -> None:
+    """A slow call reads the turn's state again under lock, so its events follow text that was written meanwhile."""
+    runs, started = 0, perf_counter()
+
+    @requires(Grant.TASKS_WRITE)
+    async def run_slowly(_: UnitOfWork) -> int:
+        nonlocal runs
+        runs += 1
+
+        async def is_slow() -> bool:
+            is_committed = text.done() or shared_database_url.startswith("sqlite")
+            return is_committed and perf_counter() > started + ANNOUNCE_AFTER_S
+
+        text = asyncio.create_task(course.tell("Meanwhile", on=1))
+        writes.append(text)
+        await wait_until(is_slow)
+        return runs
+
+    writes: list[asyncio.Task[None]] = []
+    await course.execute(run_slowly, call_id="call-1")
+    await asyncio.gather(*writes)
+
+    assert runs == 1
+    assert sorted(await course.names()) == ["message.delta", "tool_call.completed", "tool_call.started", "turn.started"]
 
 
 @pytest.mark.parametrize("_round", range(6))

@@ -5,7 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from latchkey.application.turns.finish import cancel_turn, expire_turns, get_turn_result
+from latchkey.application.turns.expire import expire_turns
+from latchkey.application.turns.finish import cancel_turn, get_turn_result
 from latchkey.application.turns.read import get_turn, list_turns, read_events
 from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import (

@@ -149,13 +149,13 @@ async def test_a_turn_ends_however_much_is_stored(units: UnitsOfWork, me: Owner)
 async def test_a_turn_calls_no_more_tools_than_it_may(replica: Replica, me: Owner) -> None:
     """Wherever they are called, and whether they work or not; what is too much has no effect and leaves no row."""
     apps = [service(replica(), Quota()) for _ in range(2)]
-    ledgers = [ToolCallExecutor(app, most_calls=3) for app in apps]
+    ledgers = [ToolCallExecutor(app, max_calls=3) for app in apps]
     turn = await started_turn(apps[0], me)
     milk = ToolInvocation("add_task", b'{"title":"Milk"}')
 
     outcomes = [await ledgers[number % 2].execute(turn.secret, milk, add_task, MILK) for number in range(3)]
     late = await ledgers[1].execute(turn.secret, milk, add_task, MILK)
-    refusal = await ledgers[0].refuse(turn.secret, milk, add_task, Exhausted("No."))
+    refusal = await ledgers[0].record_failure(turn.secret, milk, add_task, Exhausted("No."))
 
     assert [outcome.is_error for outcome in outcomes] == [False, False, False]
     assert late.content == refusal.content
@@ -168,7 +168,7 @@ async def test_a_turn_calls_no_more_tools_than_it_may(replica: Replica, me: Owne
 
 async def test_a_call_that_is_repeated_at_the_limit_is_answered_as_the_first_time(replica: Replica, me: Owner) -> None:
     app = service(replica(), Quota())
-    ledger, turn = ToolCallExecutor(app, most_calls=2), await started_turn(app, me)
+    ledger, turn = ToolCallExecutor(app, max_calls=2), await started_turn(app, me)
     calls = [ToolInvocation("add_task", b'{"title":"Milk"}', f"call-{number}") for number in range(3)]
 
     first, last, late = [await ledger.execute(turn.secret, call, add_task, MILK) for call in calls]
@@ -190,7 +190,7 @@ async def test_one_person_follows_only_so_many_streams_at_once(
     for stream in streams:
         assert await anext(stream)
 
-    with pytest.raises(Exhausted, match="2 streams"):
+    with pytest.raises(Exhausted, match="Limit of 2 open event streams"):
         subscriptions.check_limit(me)
     subscriptions.check_limit(you)
     await streams[0].aclose()

@@ -12,8 +12,7 @@ from latchkey.application.artifacts import save_artifact
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tasks import add_task, complete_task, delete_task, list_tasks
 from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation, ToolOutcome
-from latchkey.application.turns.read import get_turn
-from latchkey.application.turns.results import PublishedTurn
+from latchkey.application.turns.read import PublishedTurn, get_turn
 from latchkey.application.turns.start import StartedTurn
 from latchkey.domain.credentials import ALL_GRANTS, Owner
 from latchkey.domain.errors import Failure, Invalid
@@ -23,7 +22,9 @@ from tests.turns import started_turn
 
 MILK = b'{"title":"Milk","description":"two"}'
 LIKEWISE = b'{ "description": "two", "title": "Milk" }'
-ANOTHER = msgspec.json.encode({"code": "conflict", "detail": "Another call was made under this id: give each its own."})
+ANOTHER = msgspec.json.encode(
+    {"code": "conflict", "detail": "Another call was made with this id: give each call its own id."}
+)
 
 
 class Turn:
@@ -54,7 +55,7 @@ class Turn:
 
     async def refuse(self, failure: Failure, arguments: bytes) -> ToolOutcome:
         invocation = ToolInvocation("add_task", arguments, "call-1")
-        return await ToolCallExecutor(self.apps[0]).refuse(self.accepted.secret, invocation, add_task, failure)
+        return await ToolCallExecutor(self.apps[0]).record_failure(self.accepted.secret, invocation, add_task, failure)
 
     async def titles(self) -> list[str]:
         return [task.title for task in (await self.apps[0].call(self.owner, list_tasks)).items]

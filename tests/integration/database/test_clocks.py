@@ -8,7 +8,7 @@ import pytest
 
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tasks import add_task
-from latchkey.application.turns.finish import expire_turns
+from latchkey.application.turns.expire import expire_turns
 from latchkey.application.turns.record import EventBatch, append_events
 from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.errors import Conflict, Unauthenticated

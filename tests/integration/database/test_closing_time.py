@@ -40,12 +40,12 @@ async def test_a_turn_that_is_accepted_after_the_runner_was_closed_is_interrupte
     limits = TurnLimits(LIMITS, timedelta(minutes=1), 3)
     runner = TurnRunner(Dispatcher(units, lambda _call: None), event_bus, kind, kind, limits)
     async with units.open(ADA, "write"):
-        beginning = asyncio.create_task(runner.begin(ADA, NewMessage("Hello")))
+        beginning = asyncio.create_task(runner.start(ADA, NewMessage("Hello")))
         await asyncio.sleep(0)
         closing = asyncio.create_task(runner.aclose())
         await asyncio.sleep(0)
     begun = await beginning
-    ended = await runner.ended(ADA, begun)
+    ended = await runner.wait(ADA, begun)
     await closing
     await engine.dispose()
 

@@ -38,8 +38,8 @@ async def replicas(shared_database_url: str, shared_model: ModelServer) -> Async
 @pytest.fixture
 def without_polling(monkeypatch: pytest.MonkeyPatch) -> None:
     """Subscribers do not poll the event log: they learn of events only from the event bus."""
-    monkeypatch.setattr(subscription, "PATIENCE_S", 600.0)
-    monkeypatch.setattr(subscription, "QUIET_S", 600.0)
+    monkeypatch.setattr(subscription, "KEEPALIVE_S", 600.0)
+    monkeypatch.setattr(subscription, "LEASE_CHECK_S", 600.0)
 
 
 @pytest.fixture

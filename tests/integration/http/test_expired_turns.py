@@ -167,8 +167,8 @@ async def test_expired_lease_ends_the_open_streams_of_the_turn(
     replicas: tuple[Service, Service], ada: ApiUser, ada_elsewhere: ApiUser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Documented: within ten seconds. The test uses a shorter interval."""
-    assert subscription.PATIENCE_S <= 10
-    monkeypatch.setattr(subscription, "PATIENCE_S", 0.05)
+    assert subscription.KEEPALIVE_S <= 10
+    monkeypatch.setattr(subscription, "KEEPALIVE_S", 0.05)
     async with lost_turn(replicas[0], ada, timedelta(seconds=1)) as left:
         turn_id = str(left.turn.id)
         async with stream_turn(ada, turn_id) as here, stream_turn(ada_elsewhere, turn_id) as there:
@@ -184,7 +184,7 @@ async def test_drain_timeout_interrupts_turns_and_keeps_their_events(
     replicas: tuple[Service, Service], model: ModelServer, gate: Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Read through another service; on SQLite it polls, because a second process gets no notifications."""
-    monkeypatch.setattr(subscription, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(subscription, "KEEPALIVE_S", 0.05)
     model.script += [says("Half an ").held(gate)]
     async with run_service(replicas[0].settings) as stopping:
         waiting = stopping.user()

@@ -72,8 +72,8 @@ async def test_stream_heartbeat_comment_is_sent_when_there_is_no_event(
     ada: ApiUser, model: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Documented: within 15 seconds. The test uses a shorter interval."""
-    assert watching.PATIENCE_S <= 15
-    monkeypatch.setattr(watching, "PATIENCE_S", 0.05)
+    assert watching.KEEPALIVE_S <= 15
+    monkeypatch.setattr(watching, "KEEPALIVE_S", 0.05)
     rest = Event()
     model.script += [says("Hel").held(rest)]
     async with stream_chat(ada, "Hello") as source:

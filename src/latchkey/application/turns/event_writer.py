@@ -1,4 +1,4 @@
-"""The scribe of a turn: what an agent tells is written down, in few transactions and before anybody hears of it."""
+"""Appends the events of a running turn to its log: in few transactions, and before any subscriber receives them."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,116 +9,120 @@ from latchkey.application.turns.record import EventBatch, append_events
 from latchkey.domain.agent import TextDelta, ToolRequest
 from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import ConcurrentWrite, Conflict, NotFound, OffsetConflict, ToolsUnavailable, Unavailable
+from latchkey.domain.tool_call import ANNOUNCE_AFTER_S
 from latchkey.domain.turn import TurnId, Usage
 
-INTERVAL_S = 0.2
-"""The first piece of text is written at once; what comes within that time of it is gathered."""
-
-QUICK_S = 0.1
-"""A tool that answers within that time writes its own beginning with its end: four round trips of a turn less."""
+FLUSH_INTERVAL_S = 0.2
+"""The first text is written at once; text that arrives within this time after a write is written together."""
 
 
 class TurnEventWriter:
-    """Writes for one turn. `lost` is called when the turn turns out to be no longer ours to write."""
+    """Writes the events of one turn. Calls `on_lost` if the turn no longer belongs to this process."""
 
-    def __init__(self, dispatcher: Dispatcher, owner: Owner, turn_id: TurnId, lost: Callable[[], None]) -> None:
+    def __init__(self, dispatcher: Dispatcher, owner: Owner, turn_id: TurnId, on_lost: Callable[[], None]) -> None:
         self._dispatcher = dispatcher
         self._owner = owner
         self._turn_id = turn_id
-        self._lost = lost
-        self._said: list[str] = []
-        self._written = 0
+        self._on_lost = on_lost
+        self._deltas: list[str] = []
+        self._written_length = 0
         self._unwritten: list[str] = []
-        self._writing: asyncio.Task[None] | None = None
-        self._called: dict[str, tuple[asyncio.TimerHandle, ToolRequest]] = {}
-        self._announcing: set[asyncio.Task[bool]] = set()
-        self._one_at_a_time = asyncio.Lock()
+        self._text_task: asyncio.Task[None] | None = None
+        self._pending_calls: dict[str, tuple[asyncio.TimerHandle, ToolRequest]] = {}
+        self._announcements: set[asyncio.Task[bool]] = set()
+        self._write_lock = asyncio.Lock()
         self._closed = asyncio.Event()
         self.usage = Usage()
 
     @property
     def text(self) -> str:
-        """All that the agent has said."""
-        return "".join(self._said)
+        """All text of the agent so far, written or not."""
+        return "".join(self._deltas)
 
-    def say(self, said: TextDelta) -> None:
-        """To be written soon. What the answer ends with is left to whoever ends the turn."""
-        self._said.append(said.text)
-        self._unwritten.append(said.text)
-        if self._writing is None and not said.is_last:
-            self._writing = asyncio.create_task(self._write_now_and_then())
+    def append_text(self, delta: TextDelta) -> None:
+        """Schedule the text to be written. The last text of an answer is left to `finish_turn`."""
+        self._deltas.append(delta.text)
+        self._unwritten.append(delta.text)
+        if self._text_task is None and not delta.is_last:
+            self._text_task = asyncio.create_task(self._write_text_periodically())
 
-    async def note(self, request: ToolRequest) -> None:
-        """All that was said before is written now, and the call with it; alone, the call is if it is not quick.
+    async def record_tool_call(self, request: ToolRequest) -> None:
+        """Announce a tool call: at once together with unwritten text, else only if it takes long.
 
-        Raises `ToolsUnavailable` if it cannot be.
+        A quick call writes its start together with its result, which saves a transaction. Raises `ToolsUnavailable`
+        if the announcement cannot be written.
         """
         if not self._unwritten:
-            self.note_return(request.call_id)
-            timer = asyncio.get_running_loop().call_later(QUICK_S, self._announce, request.call_id)
-            self._called[request.call_id] = timer, request
+            self.acknowledge(request.call_id)
+            timer = asyncio.get_running_loop().call_later(ANNOUNCE_AFTER_S, self._announce, request.call_id)
+            self._pending_calls[request.call_id] = timer, request
         elif not await self._write(request):
-            raise ToolsUnavailable("The tool call cannot be written down: the database does not answer.")
+            raise ToolsUnavailable("The tool call cannot be recorded: the database does not answer.")
 
-    def note_return(self, call_id: str) -> None:
-        """The call has written its own beginning, if it was quick."""
-        if called := self._called.pop(call_id, None):
-            called[0].cancel()
+    def acknowledge(self, call_id: str) -> None:
+        """Note that the call has returned, so that it need not be announced."""
+        if pending := self._pending_calls.pop(call_id, None):
+            timer, _ = pending
+            timer.cancel()
 
     async def close(self) -> None:
-        """Text that is unwritten stays so, for whoever ends the turn; a call that has not returned is announced now.
+        """Announce the calls that have not returned, and wait for running writes.
 
-        What is being written is waited for.
+        Unwritten text stays unwritten: `finish_turn` stores it with the end of the turn.
         """
         self._closed.set()
-        for call_id in list(self._called):
+        for call_id in list(self._pending_calls):
             self._announce(call_id)
-        writing = [*self._announcing, *([self._writing] if self._writing else [])]
-        await asyncio.gather(*writing, return_exceptions=True)
+        writes = [*self._announcements, *([self._text_task] if self._text_task else [])]
+        await asyncio.gather(*writes, return_exceptions=True)
 
     def _announce(self, call_id: str) -> None:
-        timer, request = self._called.pop(call_id)
+        timer, request = self._pending_calls.pop(call_id)
         timer.cancel()
-        announcing = asyncio.create_task(self._write(request))
-        self._announcing.add(announcing)
-        announcing.add_done_callback(self._announcing.discard)
+        announcement = asyncio.create_task(self._write(request))
+        self._announcements.add(announcement)
+        announcement.add_done_callback(self._announcements.discard)
 
-    async def _write_now_and_then(self) -> None:
+    async def _write_text_periodically(self) -> None:
         try:
             while self._unwritten and not self._closed.is_set():
                 await self._write()
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(INTERVAL_S):
+                    async with asyncio.timeout(FLUSH_INTERVAL_S):
                         await self._closed.wait()
         finally:
-            self._writing = None
+            self._text_task = None
 
     async def _write(self, request: ToolRequest | None = None) -> bool:
-        """Whether it is written. If that is not known, it stays to be written, and is not written twice."""
-        async with self._one_at_a_time:
+        """Write the unwritten text and the announcement of the request; return whether they are written.
+
+        After a failure the text stays unwritten. If it was committed all the same, the next attempt raises
+        `OffsetConflict`, and the text is not written twice.
+        """
+        async with self._write_lock:
             while True:
                 text, count = "".join(self._unwritten), len(self._unwritten)
                 if not text and request is None:
                     return True
-                batch = EventBatch(self._written, text, self.usage, request)
+                batch = EventBatch(self._written_length, text, self.usage, request)
                 try:
                     await self._dispatcher.call(self._owner, append_events, self._turn_id, batch)
-                except OffsetConflict as earlier:
-                    self._forget(earlier.answer_length - self._written)
+                except OffsetConflict as conflict:
+                    self._drop_written(conflict.answer_length - self._written_length)
                     continue
                 except ConcurrentWrite:
                     continue
                 except (Conflict, NotFound):
-                    self._lost()
+                    self._on_lost()
                     return False
                 except Unavailable:
                     return False
                 del self._unwritten[:count]
-                self._written += len(text)
+                self._written_length += len(text)
                 return True
 
-    def _forget(self, characters: int) -> None:
-        """So many of the unwritten characters are written."""
+    def _drop_written(self, characters: int) -> None:
+        """Remove this many characters from the unwritten text: an earlier attempt has written them."""
         text = "".join(self._unwritten)
         self._unwritten[:] = [text[characters:]] if characters < len(text) else []
-        self._written += characters
+        self._written_length += characters

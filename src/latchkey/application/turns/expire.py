@@ -1,28 +1,58 @@
-"""Turns whose process is gone are stored as interrupted by whoever looks at them first."""
+"""Expiry of lost turns: a turn whose lease has passed is stored as interrupted when it is next read or in the way.
+
+The process that ran a lost turn is gone. Any process may expire it; no background job is needed.
+"""
 
 from collections.abc import Awaitable, Callable
 from typing import Concatenate, ParamSpec, TypeVar
 
+from latchkey.application.access import owner_only
 from latchkey.application.dispatcher import Dispatcher
-from latchkey.application.turns.finish import expire_turns
+from latchkey.application.turns.finish import close_as_interrupted
 from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import TurnLost
 from latchkey.domain.ports import UnitOfWork
+from latchkey.domain.turn import Turn
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
+@owner_only("exclusive")
+async def expire_turns(uow: UnitOfWork) -> None:
+    """Store every turn of the user whose lease has passed as interrupted."""
+    await expire_lost_turns(uow)
+
+
 async def with_expiry(
     dispatcher: Dispatcher,
     owner: Owner,
-    look: Callable[Concatenate[UnitOfWork, P], Awaitable[R]],
+    use_case: Callable[Concatenate[UnitOfWork, P], Awaitable[R]],
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> R:
-    """What a use case shows, with every lost turn settled. Raises what the use case does, but for `TurnLost`."""
+    """Run a use case that reads turns; if it raises `TurnLost`, expire the user's lost turns and run it again."""
     try:
-        return await dispatcher.call(owner, look, *args, **kwargs)
+        return await dispatcher.call(owner, use_case, *args, **kwargs)
     except TurnLost:
         await dispatcher.call(owner, expire_turns)
-        return await dispatcher.call(owner, look, *args, **kwargs)
+        return await dispatcher.call(owner, use_case, *args, **kwargs)
+
+
+async def expire_lost_turns(uow: UnitOfWork) -> list[Turn]:
+    """Store the user's lost turns as interrupted, and return the turns that are running."""
+    turns = await uow.turns.list_running()
+    for turn in turns:
+        if turn.is_lost(uow.now):
+            await expire_turn(uow, turn)
+    return [turn for turn in turns if turn.is_running(uow.now)]
+
+
+async def expire_turn(uow: UnitOfWork, turn: Turn) -> Turn:
+    """Lock a lost turn, revoke its token and store it as interrupted.
+
+    The turn is read again: a process whose clock is behind may still write to it.
+    """
+    turn = await uow.turns.get(turn.id, for_update=True)
+    await uow.context_tokens.revoke_for_turn(turn.id, uow.now)
+    return await close_as_interrupted(uow, turn)

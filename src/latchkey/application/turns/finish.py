@@ -1,4 +1,4 @@
-"""How a turn is stored as ended: one way, whoever ends it."""
+"""How a turn ends: every way of ending it stores the status, revokes the token and appends the final event."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from latchkey.application.access import owner_only
-from latchkey.application.turns.results import PublishedTurn
+from latchkey.application.turns.read import PublishedTurn
 from latchkey.domain.errors import Conflict, Failure, TurnCancelled, TurnFailed, TurnInterrupted
 from latchkey.domain.message import Message, MessageId
 from latchkey.domain.ports import UnitOfWork
@@ -23,40 +23,11 @@ from latchkey.domain.turn_event import (
     numbered,
 )
 
-
-async def close_turn(uow: UnitOfWork, turn: Turn, *happened: EventData, **changes: Any) -> Turn:
-    """Store the changes that end a turn, with its last events. The caller holds it, and revokes its token."""
-    events = numbered(turn.id, turn.last_event, *happened)
-    await uow.turn_events.add(*events)
-    ended = replace(turn, last_event=events[-1].seq, **{"finished_at": uow.now, **changes})
-    await uow.turns.update(ended)
-    return ended
-
-
-async def expire_lost_turns(uow: UnitOfWork) -> list[Turn]:
-    """The turns that are running; those whose lease has passed are stored as interrupted."""
-    unfinished = await uow.turns.list_running()
-    for turn in unfinished:
-        if turn.is_lost(uow.now):
-            await expire_turn(uow, turn)
-    return [turn for turn in unfinished if turn.is_running(uow.now)]
-
-
-async def expire_turn(uow: UnitOfWork, turn: Turn) -> Turn:
-    """Store a turn as interrupted whose lease has passed, with its token revoked, as it is now.
-
-    A process whose clock is behind may hold both for alive.
-    """
-    turn = await uow.turns.get(turn.id, for_update=True)
-    await uow.context_tokens.revoke_for_turn(turn.id, uow.now)
-    return await close_turn(uow, turn, TurnInterruptedEvent(), status="interrupted", finished_at=turn.lease_until)
-
-
 _FAILURES: dict[str, type[TurnFailed]] = {kind.code: kind for kind in TurnFailed.__subclasses__()}
 
 
 class TurnOutcome(Struct, frozen=True):
-    """How a turn ended. `answer` is all that was told of its answer: the whole of it, if it is completed."""
+    """How the agent's run ended. `answer` is the text of the agent so far; the whole answer of a completed turn."""
 
     status: TurnStatus
     usage: Usage
@@ -65,14 +36,14 @@ class TurnOutcome(Struct, frozen=True):
 
 
 class TurnResult(Struct, frozen=True):
-    """A turn that has ended, and the message that answered it, if it was."""
+    """A finished turn as stored, with the assistant's message if the turn is completed."""
 
     turn: PublishedTurn
     message: Message | None
 
     @property
     def failure(self) -> Failure | None:
-        """What somebody is told who waited for an answer, and there is none."""
+        """The failure for a client that waited for the answer; None for a completed turn."""
         if self.turn.status == "completed":
             return None
         failure = _failure(self.turn)
@@ -81,83 +52,97 @@ class TurnResult(Struct, frozen=True):
 
 
 @owner_only("exclusive")
-async def finish_turn(uow: UnitOfWork, turn_id: TurnId, ending: TurnOutcome) -> TurnResult:
-    """End a turn, and its token with it: what it came to, after which no call of it can follow.
+async def finish_turn(uow: UnitOfWork, turn_id: TurnId, outcome: TurnOutcome) -> TurnResult:
+    """Store the outcome of a running turn, with the assistant's message, and revoke the turn's token.
 
     Raises `Conflict` if the turn has ended or its lease has passed.
     """
-    closing = await uow.turns.lock_for_finish(turn_id)
-    turn, calls = closing.turn, closing.calls
+    locked = await uow.turns.lock_for_finish(turn_id)
+    turn = locked.turn
     turn.check_running(uow.now)
     await uow.context_tokens.revoke_for_turn(turn_id, uow.now)
-    message = await _answer(uow, closing, ending) if ending.status == "completed" else None
-    happened: list[EventData] = [MessageDeltaEvent(rest)] if (rest := ending.answer[turn.answer_length :]) else []
+    message = await _add_message(uow, locked, outcome.answer) if outcome.status == "completed" else None
+    events: list[EventData] = []
+    if unwritten := outcome.answer[turn.answer_length :]:
+        events.append(MessageDeltaEvent(unwritten))
     turn = await close_turn(
         uow,
         turn,
-        *happened,
-        _last(ending, message),
-        status=ending.status,
-        error=ending.error,
-        usage=ending.usage,
-        answer_length=len(ending.answer),
+        *events,
+        _final_event(outcome, message),
+        status=outcome.status,
+        error=outcome.error,
+        usage=outcome.usage,
+        answer_length=len(outcome.answer),
     )
-    return TurnResult(PublishedTurn.of(turn, calls), message)
+    return TurnResult(PublishedTurn.of(turn, locked.calls), message)
 
 
 @owner_only("exclusive")
 async def cancel_turn(uow: UnitOfWork, turn_id: TurnId) -> PublishedTurn:
-    """Stop a turn: when this has answered, no call of it happens any more. One that has ended stays as it ended."""
-    closing = await uow.turns.lock_for_finish(turn_id)
-    turn = closing.turn
+    """Cancel a running turn and revoke its token: after the commit none of its tool calls commits.
+
+    A turn that has ended stays as it is; a turn whose lease has passed is stored as interrupted.
+    """
+    locked = await uow.turns.lock_for_finish(turn_id)
+    turn = locked.turn
     await uow.context_tokens.revoke_for_turn(turn_id, uow.now)
     if turn.is_running(uow.now):
         turn = await close_turn(uow, turn, TurnCancelledEvent(), status="cancelled")
     elif turn.is_lost(uow.now):
-        turn = await expire_turn(uow, turn)
-    return PublishedTurn.of(turn, closing.calls)
-
-
-@owner_only("exclusive")
-async def expire_turns(uow: UnitOfWork) -> None:
-    """Store every turn of the user whose lease has passed as interrupted."""
-    await expire_lost_turns(uow)
+        turn = await close_as_interrupted(uow, turn)
+    return PublishedTurn.of(turn, locked.calls)
 
 
 @owner_only("read")
 async def get_turn_result(uow: UnitOfWork, turn_id: TurnId) -> TurnResult:
-    """What a turn came to. Raises `TurnLost`, and `Conflict` while it is running."""
-    turn = (await uow.turns.get(turn_id)).as_it_is(uow.now)
+    """Return the result of a finished turn. Raises `TurnLost`, and `Conflict` while the turn is running."""
+    turn = await uow.turns.get(turn_id)
+    turn.check_not_lost(uow.now)
     if turn.status == "running":
-        raise Conflict("The turn is running.", turn_id=turn_id)
+        raise Conflict("The turn is still running.", turn_id=turn_id)
     calls = (await uow.tool_calls.list_by_turn([turn_id])).get(turn_id, [])
     message = await uow.messages.assistant_message(turn_id, calls) if turn.status == "completed" else None
     return TurnResult(PublishedTurn.of(turn, calls), message)
 
 
-async def _answer(uow: UnitOfWork, closing: LockedTurn, ending: TurnOutcome) -> Message:
-    turn = closing.turn
+async def close_turn(uow: UnitOfWork, turn: Turn, *events: EventData, **changes: Any) -> Turn:
+    """Store these changes of a turn with its last events. The caller has locked the turn and revoked its token."""
+    last_events = numbered(turn.id, turn.last_event, *events)
+    await uow.turn_events.add(*last_events)
+    closed = replace(turn, last_event=last_events[-1].seq, **{"finished_at": uow.now, **changes})
+    await uow.turns.update(closed)
+    return closed
+
+
+async def close_as_interrupted(uow: UnitOfWork, turn: Turn) -> Turn:
+    """Store a turn whose process is gone as interrupted, at the end of its lease. The same conditions apply."""
+    return await close_turn(uow, turn, TurnInterruptedEvent(), status="interrupted", finished_at=turn.lease_until)
+
+
+async def _add_message(uow: UnitOfWork, locked: LockedTurn, answer: str) -> Message:
+    turn = locked.turn
     message = Message(
         id=MessageId(uow.new_id()),
         conversation_id=turn.conversation_id,
         turn_id=turn.id,
-        seq=closing.next_seq,
+        seq=locked.next_seq,
         role="assistant",
-        content=ending.answer,
-        tool_calls=closing.calls,
+        content=answer,
+        tool_calls=locked.calls,
         created_at=uow.now,
     )
-    await uow.conversations.set_last_seq(turn.conversation_id, closing.next_seq, uow.now)
+    await uow.conversations.set_last_seq(turn.conversation_id, locked.next_seq, uow.now)
     await uow.messages.add(message)
     return message
 
 
-def _last(ending: TurnOutcome, message: Message | None) -> FinalEvent:
+def _final_event(outcome: TurnOutcome, message: Message | None) -> FinalEvent:
     if message is not None:
-        return TurnCompletedEvent(message.content, message.id, ending.usage)
-    if ending.error is not None:
-        return TurnFailedEvent(ending.error.code, ending.error.detail)
-    return TurnInterruptedEvent() if ending.status == "interrupted" else TurnCancelledEvent()
+        return TurnCompletedEvent(message.content, message.id, outcome.usage)
+    if outcome.error is not None:
+        return TurnFailedEvent(outcome.error.code, outcome.error.detail)
+    return TurnInterruptedEvent() if outcome.status == "interrupted" else TurnCancelledEvent()
 
 
 def _failure(turn: PublishedTurn) -> Failure:
@@ -165,7 +150,7 @@ def _failure(turn: PublishedTurn) -> Failure:
         return TurnCancelled("The turn was cancelled before it was answered.")
     if turn.error is None:
         return TurnInterrupted(
-            "The turn was interrupted before it was answered: send the message again, under another Idempotency-Key."
+            "The turn was interrupted before it was answered: send the message again with another Idempotency-Key."
         )
     failure = _FAILURES.get(turn.error.code, Failure)(turn.error.detail)
     if turn.error.retry_after is not None:

@@ -1,27 +1,65 @@
-"""Use cases on turns: look at them, and at what happened in them."""
+"""Use cases that read turns and their events, and the turn as it is published."""
 
 from msgspec import Struct
 
 from latchkey.application.access import owner_only, requires
-from latchkey.application.turns.results import PublishedTurn
+from latchkey.application.artifacts import created_artifacts
+from latchkey.domain.artifact import ArtifactReference
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.credentials import Grant
 from latchkey.domain.page import Page, Window
 from latchkey.domain.ports import UnitOfWork
-from latchkey.domain.turn import TurnId
+from latchkey.domain.tool_call import ToolCall
+from latchkey.domain.turn import Turn, TurnError, TurnId, TurnStatus, Usage
 from latchkey.domain.turn_event import TurnEvent
+from latchkey.domain.values import Instant
 
 PAGE_EVENTS = 32
 PAGE_CHARACTERS = 64 * 1024
 
 
+class PublishedTurn(Struct, frozen=True, kw_only=True):
+    """A turn as it is published, with its tool calls in order, and the artifacts that they saved."""
+
+    id: TurnId
+    conversation_id: ConversationId
+    status: TurnStatus
+    agent: str
+    error: TurnError | None
+    usage: Usage
+    tool_calls: list[ToolCall]
+    artifacts: list[ArtifactReference]
+    started_at: Instant
+    finished_at: Instant | None
+
+    @classmethod
+    def of(cls, turn: Turn, calls: list[ToolCall]) -> "PublishedTurn":
+        """Combine the stored turn with its tool calls."""
+        return cls(
+            id=turn.id,
+            conversation_id=turn.conversation_id,
+            status=turn.status,
+            agent=turn.agent,
+            error=turn.error,
+            usage=turn.usage,
+            tool_calls=calls,
+            artifacts=created_artifacts(calls),
+            started_at=turn.started_at,
+            finished_at=turn.finished_at,
+        )
+
+
 class EventPage(Struct, frozen=True):
-    """The next events of a turn; `is_over` if none will follow. That there are no more holds for `holds_s` at least."""
+    """The next events of a turn.
+
+    `is_over` means that no events will follow. `lease_s` is how many seconds the lease of a running turn still lasts;
+    it is None unless `events` is empty.
+    """
 
     events: list[TurnEvent]
     is_over: bool
     has_more: bool = False
-    holds_s: float | None = None
+    lease_s: float | None = None
 
 
 @requires(Grant.CONVERSATIONS_READ)
@@ -31,25 +69,29 @@ async def list_turns(uow: UnitOfWork, conversation_id: ConversationId, window: W
     if not page.items:
         await uow.conversations.get(conversation_id)
         return Page([], None)
+    for turn in page.items:
+        turn.check_not_lost(uow.now)
     calls = await uow.tool_calls.list_by_turn([turn.id for turn in page.items])
-    turns = [PublishedTurn.of(turn.as_it_is(uow.now), calls.get(turn.id, [])) for turn in page.items]
-    return Page(turns, page.next_cursor)
+    return Page([PublishedTurn.of(turn, calls.get(turn.id, [])) for turn in page.items], page.next_cursor)
 
 
 @requires(Grant.CONVERSATIONS_READ)
 async def get_turn(uow: UnitOfWork, turn_id: TurnId) -> PublishedTurn:
     """Show one turn with its tool calls. Raises `TurnLost`."""
-    turn = (await uow.turns.get(turn_id)).as_it_is(uow.now)
-    return PublishedTurn.of(turn, (await uow.tool_calls.list_by_turn([turn_id])).get(turn_id, []))
+    turn = await uow.turns.get(turn_id)
+    turn.check_not_lost(uow.now)
+    calls = await uow.tool_calls.list_by_turn([turn_id])
+    return PublishedTurn.of(turn, calls.get(turn_id, []))
 
 
 @owner_only("read")
 async def read_events(uow: UnitOfWork, turn_id: TurnId, after: int) -> EventPage:
-    """The events of a turn that follow one, a few at a time. Raises `TurnLost`."""
+    """Return the events of a turn after this number, one page of them. Raises `TurnLost`."""
     events = await uow.turn_events.list_after(turn_id, after, PAGE_EVENTS, PAGE_CHARACTERS)
     if events:
         is_full = len(events) == PAGE_EVENTS or sum(len(event.body) for event in events) >= PAGE_CHARACTERS
         return EventPage(events, events[-1].is_last, has_more=is_full)
-    turn = (await uow.turns.get(turn_id)).as_it_is(uow.now)
+    turn = await uow.turns.get(turn_id)
+    turn.check_not_lost(uow.now)
     lease_s = (turn.lease_until - uow.now).total_seconds()
-    return EventPage([], turn.status != "running" and turn.last_event <= after, holds_s=lease_s)
+    return EventPage([], turn.status != "running" and turn.last_event <= after, lease_s=lease_s)

@@ -1,4 +1,4 @@
-"""Use cases of whoever runs a turn: they keep it, and write down what it tells meanwhile."""
+"""Use cases of the process that runs a turn: renew the lease, append events to the log."""
 
 from datetime import timedelta
 
@@ -16,7 +16,7 @@ from latchkey.domain.turn_event import EventData, MessageDeltaEvent, ToolCallSta
 
 
 class EventBatch(Struct, frozen=True):
-    """What is to be written down: `text` comes after so many characters, and then a tool is asked for."""
+    """Events to append: `text` follows the first `offset` characters of the answer, then comes the tool request."""
 
     offset: int
     text: str
@@ -26,7 +26,10 @@ class EventBatch(Struct, frozen=True):
 
 @owner_only("exclusive")
 async def renew_turn(uow: UnitOfWork, turn_id: TurnId, lease: timedelta) -> None:
-    """Keep a running turn and its token alive. Raises `Conflict` if the turn has ended or its lease has passed."""
+    """Extend the lease of a running turn and the life of its token.
+
+    Raises `Conflict` if the turn has ended or its lease has passed.
+    """
     until = uow.now + lease
     turn = await uow.turns.get(turn_id, for_update=True)
     turn.check_running(uow.now)
@@ -36,24 +39,25 @@ async def renew_turn(uow: UnitOfWork, turn_id: TurnId, lease: timedelta) -> None
 
 @owner_only("write")
 async def append_events(uow: UnitOfWork, turn_id: TurnId, batch: EventBatch) -> None:
-    """Add to a turn's events.
+    """Append a batch to the event log of a running turn.
 
-    Raises `OffsetConflict` if they have other text than expected, which happens when an earlier attempt was
-    committed although nobody heard so; `Conflict` if the turn has ended or its lease has passed.
+    Raises `OffsetConflict` if the log does not end at the batch's offset: an earlier attempt was committed and its
+    confirmation was lost. Raises `Conflict` if the turn has ended or its lease has passed.
     """
-    happened: list[EventData] = [MessageDeltaEvent(batch.text)] if batch.text else []
+    events: list[EventData] = [MessageDeltaEvent(batch.text)] if batch.text else []
     if batch.request and (started := await _announce(uow, turn_id, batch.request)):
-        happened.append(started)
+        events.append(started)
     progress = AnswerProgress(batch.offset, batch.offset + len(batch.text), batch.usage)
-    first = await uow.turns.record_progress(turn_id, uow.now, progress, len(happened))
-    if first is None:
+    first_seq = await uow.turns.record_progress(turn_id, uow.now, progress, len(events))
+    if first_seq is None:
         turn = await uow.turns.get(turn_id)
         turn.check_running(uow.now)
         raise OffsetConflict(turn.answer_length)
-    await uow.turn_events.add(*numbered(turn_id, first - 1, *happened))
+    await uow.turn_events.add(*numbered(turn_id, first_seq - 1, *events))
 
 
 async def _announce(uow: UnitOfWork, turn_id: TurnId, request: ToolRequest) -> ToolCallStartedEvent | None:
+    """Add the requested call without a result; None if the turn has a call with this id."""
     call = ToolCall(
         id=ToolCallId(uow.new_id()),
         name=request.name,
@@ -63,5 +67,5 @@ async def _announce(uow: UnitOfWork, turn_id: TurnId, request: ToolRequest) -> T
         started_at=uow.now,
         duration_ms=0,
     )
-    is_new = await uow.tool_calls.announce(call, turn_id, request.call_id)
-    return ToolCallStartedEvent(call.id, call.name, call.arguments) if is_new else None
+    was_added = await uow.tool_calls.add_if_absent(call, turn_id, request.call_id)
+    return ToolCallStartedEvent(call.id, call.name, call.arguments) if was_added else None

@@ -1,4 +1,4 @@
-"""Turns apart from whoever waits for them: a client that leaves neither stops nor loses one."""
+"""Starts turns and runs them in the background: a client that disconnects neither stops nor loses a turn."""
 
 import asyncio
 
@@ -7,22 +7,24 @@ from msgspec import Struct
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns.executor import TurnExecutor, TurnLimits
 from latchkey.application.turns.finish import TurnResult, get_turn_result
-from latchkey.application.turns.prompts import instructions
-from latchkey.application.turns.start import RepeatedTurn, StartedTurn, find_duplicate_turn, start_turn
+from latchkey.application.turns.prompts import build_instructions
+from latchkey.application.turns.start import StartedTurn, find_duplicate_turn, start_turn
 from latchkey.domain.agent import AgentRun
 from latchkey.domain.credentials import Grant, Owner
 from latchkey.domain.errors import AgentNotConfigured, Draining, Exhausted
 from latchkey.domain.message import NewMessage
 from latchkey.domain.ports import Agent, EventBus
-from latchkey.domain.turn import Idempotency, TurnId
+from latchkey.domain.turn import Idempotency, Turn, TurnId
 
 CHAT_GRANTS = [Grant.TASKS_READ, Grant.TASKS_WRITE]
 FILE_GRANTS = [Grant.ARTIFACTS_WRITE]
-_LAST_WRITES_S = 3
+
+_CLOSE_TIMEOUT_S = 3
+"""How long `aclose` waits for interrupted turns to store their end."""
 
 
 class TurnProfile(Struct, frozen=True):
-    """A kind of turn: who carries it, what they are told, and what its token grants."""
+    """How turns of one kind run: the agent, its system prompt, and the grants of the turn's token."""
 
     agent: Agent | None
     system_prompt: str
@@ -30,15 +32,19 @@ class TurnProfile(Struct, frozen=True):
 
 
 class TurnHandle(Struct, frozen=True):
-    """A turn that is under way, or has ended if it was begun before: then `first` says by which request."""
+    """A turn of a client's message.
+
+    `task` runs it. For a message that repeats an idempotency key, the turn has ended: there is no task, and
+    `original_request_id` is the id of the request that started the turn.
+    """
 
     turn_id: TurnId
-    carried: asyncio.Task[TurnResult] | None
-    first: Idempotency | None = None
+    task: asyncio.Task[TurnResult] | None = None
+    original_request_id: str | None = None
 
 
 class TurnRunner:
-    """Begins turns, and sees to it that each comes to an end."""
+    """Starts turns, runs them in this process, and ends them when the process stops."""
 
     def __init__(
         self, dispatcher: Dispatcher, event_bus: EventBus, chat: TurnProfile, files: TurnProfile, limits: TurnLimits
@@ -48,89 +54,90 @@ class TurnRunner:
         self._chat = chat
         self._files = files
         self._limits = limits
-        self._running: dict[asyncio.Task[TurnResult], TurnExecutor] = {}
-        self._beginning: set[asyncio.Task[TurnHandle]] = set()
+        self._executors: dict[asyncio.Task[TurnResult], TurnExecutor] = {}
+        self._starting: set[asyncio.Task[TurnHandle]] = set()
         self.is_draining = False
         self._is_closed = False
 
-    async def begin(self, owner: Owner, said: NewMessage, idempotency: Idempotency | None = None) -> TurnHandle:
-        """Accept a turn and set it going.
+    async def start(self, owner: Owner, message: NewMessage, idempotency: Idempotency | None = None) -> TurnHandle:
+        """Store the message and start a turn for it; return the earlier turn for a repeated idempotency key.
 
-        Raises what `start_turn` does; `AgentNotConfigured` and `Draining` before anything is stored.
+        Raises what `start_turn` does, and `AgentNotConfigured` and `Draining` before anything is stored.
         """
         self.check_open()
-        beginning = asyncio.create_task(self._begin(owner, said, idempotency))
-        self._beginning.add(beginning)
-        beginning.add_done_callback(self._beginning.discard)
-        return await asyncio.shield(beginning)
+        starting = asyncio.create_task(self._start(owner, message, idempotency))
+        self._starting.add(starting)
+        starting.add_done_callback(self._starting.discard)
+        return await asyncio.shield(starting)
 
-    async def _begin(self, owner: Owner, said: NewMessage, idempotency: Idempotency | None) -> TurnHandle:
-        kind = self._files if said.artifact_generation else self._chat
-        if kind.agent is None:
-            raise AgentNotConfigured("No agent is configured for this: set LATCHKEY_AGENT, or OPENAI_API_KEY.")
-        try:
-            accepted = await self._dispatcher.call(
-                owner, start_turn, said, kind.agent.name, kind.grants, self._limits.terms, idempotency
-            )
-        except Exhausted:
-            first = await self._dispatcher.call(owner, find_duplicate_turn, idempotency) if idempotency else None
-            if first is None:
-                raise
-            accepted = first
-        if isinstance(accepted, RepeatedTurn):
-            return TurnHandle(accepted.turn_id, None, accepted.first)
-        run = TurnExecutor(self._dispatcher, self._event_bus, owner, self._limits)
-        if self._is_closed:
-            run.interrupt()
-        carried = asyncio.create_task(run.run(kind.agent, self._assignment(kind, accepted, said)))
-        self._running[carried] = run
-        carried.add_done_callback(self._forget)
-        return TurnHandle(accepted.turn.id, carried)
-
-    async def ended(self, owner: Owner, begun: TurnHandle) -> TurnResult:
-        """How the turn ended, once it has. Whoever waits may leave."""
-        if begun.carried is None:
-            return await self._dispatcher.call(owner, get_turn_result, begun.turn_id)
-        return await asyncio.shield(begun.carried)
+    async def wait(self, owner: Owner, handle: TurnHandle) -> TurnResult:
+        """Wait until the turn has ended, and return its result. Cancelling the wait does not stop the turn."""
+        if handle.task is None:
+            return await self._dispatcher.call(owner, get_turn_result, handle.turn_id)
+        return await asyncio.shield(handle.task)
 
     def check_open(self) -> None:
-        """Raises `Draining` once no new turns are taken."""
+        """Raises `Draining` if this process starts no more turns."""
         if self.is_draining:
-            raise Draining("This process is about to end and takes no new turns: try again, elsewhere.")
+            raise Draining("This process is stopping and starts no new turns: try again.")
 
     async def drain(self) -> None:
-        """Take no new turns, and wait until those that are running have ended."""
+        """Start no more turns, and wait until all running turns have ended."""
         self.is_draining = True
-        while under_way := [*self._beginning, *self._running]:
-            await asyncio.wait(under_way)
+        while tasks := [*self._starting, *self._executors]:
+            await asyncio.wait(tasks)
 
     async def aclose(self) -> None:
-        """Interrupt every turn that is still running, and those that are being accepted."""
+        """Start no more turns, and interrupt all that are running or starting."""
         self.is_draining = self._is_closed = True
-        for run in self._running.values():
-            run.interrupt()
+        for executor in self._executors.values():
+            executor.interrupt()
         try:
-            async with asyncio.timeout(_LAST_WRITES_S):
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await self.drain()
         except TimeoutError:
-            late = [*self._beginning, *self._running]
+            late = [*self._starting, *self._executors]
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    def _forget(self, carried: asyncio.Task[TurnResult]) -> None:
-        """Whoever waits for it hears how it ended; if it could not be stored, the journal has it."""
-        del self._running[carried]
-        if not carried.cancelled():
-            carried.exception()
+    async def _start(self, owner: Owner, message: NewMessage, idempotency: Idempotency | None) -> TurnHandle:
+        profile = self._files if message.artifact_generation else self._chat
+        if profile.agent is None:
+            raise AgentNotConfigured("No agent is configured for this turn: set LATCHKEY_AGENT or OPENAI_API_KEY.")
+        try:
+            started = await self._dispatcher.call(
+                owner, start_turn, message, profile.agent.name, profile.grants, self._limits.acceptance, idempotency
+            )
+        except Exhausted:
+            # A repeated message is answered even if the user's quota allows no new one.
+            duplicate = await self._dispatcher.call(owner, find_duplicate_turn, idempotency) if idempotency else None
+            if duplicate is None:
+                raise
+            started = duplicate
+        if isinstance(started, Turn):
+            request_id = started.idempotency.request_id if started.idempotency else None
+            return TurnHandle(started.id, original_request_id=request_id)
+        executor = TurnExecutor(self._dispatcher, self._event_bus, owner, self._limits)
+        if self._is_closed:
+            executor.interrupt()
+        task = asyncio.create_task(executor.run(profile.agent, self._agent_run(profile, started, message)))
+        self._executors[task] = executor
+        task.add_done_callback(self._on_done)
+        return TurnHandle(started.turn.id, task)
 
-    def _assignment(self, kind: TurnProfile, accepted: StartedTurn, said: NewMessage) -> AgentRun:
+    def _on_done(self, task: asyncio.Task[TurnResult]) -> None:
+        del self._executors[task]
+        if not task.cancelled():
+            task.exception()  # retrieved, so that asyncio does not report it: the dispatcher has logged it
+
+    def _agent_run(self, profile: TurnProfile, started: StartedTurn, message: NewMessage) -> AgentRun:
         return AgentRun(
-            turn_id=accepted.turn.id,
-            instructions=instructions(kind.system_prompt, accepted.turn.started_at),
-            history=accepted.history,
-            message=said.message,
-            secret=accepted.secret,
-            scope=accepted.scope,
+            turn_id=started.turn.id,
+            instructions=build_instructions(profile.system_prompt, started.turn.started_at),
+            history=started.history,
+            message=message.message,
+            secret=started.secret,
+            scope=started.scope,
             max_steps=self._limits.max_steps,
         )

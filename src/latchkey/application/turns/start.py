@@ -1,12 +1,12 @@
-"""How a turn begins: the message stored, the turn open, its token minted; or what came of it the first time."""
+"""How a turn starts: one transaction stores the user's message, the running turn, its first event and its token."""
 
 from datetime import timedelta
 
 from msgspec import Struct
 
 from latchkey.application.access import owner_only
-from latchkey.application.turns.finish import expire_lost_turns
-from latchkey.application.turns.prompts import fit
+from latchkey.application.turns.expire import expire_lost_turns
+from latchkey.application.turns.prompts import fit_history
 from latchkey.domain.conversation import Conversation, ConversationId
 from latchkey.domain.credentials import ContextToken, ContextTokenId, Grant, Scope, TokenSecret
 from latchkey.domain.errors import IdempotencyMismatch, TooManyTurns, TurnInProgress
@@ -17,7 +17,7 @@ from latchkey.domain.turn_event import TurnEvent, TurnStartedEvent
 
 
 class AcceptanceLimits(Struct, frozen=True):
-    """The limits under which turns are accepted."""
+    """The limits for starting a turn: its first lease, running turns per user, and the history for the model."""
 
     lease: timedelta
     turns_per_user: int
@@ -26,7 +26,7 @@ class AcceptanceLimits(Struct, frozen=True):
 
 
 class StartedTurn(Struct, frozen=True):
-    """A turn that has been accepted: the message is stored, and the token lives as long as the lease."""
+    """A new running turn. Its token, with this secret and scope, lives as long as the lease."""
 
     turn: Turn
     history: list[PastTurn]
@@ -34,75 +34,69 @@ class StartedTurn(Struct, frozen=True):
     scope: Scope
 
 
-class RepeatedTurn(Struct, frozen=True):
-    """The turn that was accepted under the same idempotency key before, and has ended since."""
-
-    turn_id: TurnId
-    first: Idempotency
-
-
 @owner_only("exclusive", stores=True)
 async def start_turn(
     uow: UnitOfWork,
-    said: NewMessage,
+    message: NewMessage,
     agent: str,
     grants: list[Grant],
-    terms: AcceptanceLimits,
+    limits: AcceptanceLimits,
     idempotency: Idempotency | None = None,
-) -> StartedTurn | RepeatedTurn:
-    """Store what the person said and open a turn for it, with a token of its own.
+) -> StartedTurn | Turn:
+    """Store the user's message and start a turn for it, with a token of its own.
 
-    Raises `TurnInProgress` if the conversation has a running one, or the idempotency key's is running;
-    `IdempotencyMismatch`, `TooManyTurns` and `NotFound`.
+    Returns the finished turn instead if the idempotency key was used before with the same body. Raises
+    `TurnInProgress` if the conversation has a running turn or the key's turn is running; `IdempotencyMismatch`,
+    `TooManyTurns` and `NotFound`.
     """
     running = await expire_lost_turns(uow)
-    if idempotency and (repeated := await _repeated(uow, idempotency)):
-        return repeated
-    if (conversation_id := said.conversation_id) is None:
-        conversation_id, history, seq = await _start_conversation(uow), list[PastTurn](), 1
+    if idempotency and (duplicate := await _find_duplicate(uow, idempotency)):
+        return duplicate
+    if (conversation_id := message.conversation_id) is None:
+        conversation_id, history, seq = await _add_conversation(uow), list[PastTurn](), 1
     else:
-        _refuse_second(running, conversation_id)
-        history = await uow.messages.history(conversation_id, terms.history_turns)
+        _check_not_busy(conversation_id, running)
+        history = await uow.messages.history(conversation_id, limits.history_turns)
         seq = await uow.conversations.next_seq(conversation_id, uow.now)
-    if len(running) >= terms.turns_per_user:
-        raise TooManyTurns(f"{len(running)} turns of this user are running, which is the limit: wait for one to end.")
+    if len(running) >= limits.turns_per_user:
+        raise TooManyTurns(f"Limit of {limits.turns_per_user} running turns reached: wait until one has ended.")
     turn = Turn(
         id=TurnId(uow.new_id()),
         conversation_id=conversation_id,
         status="running",
         agent=agent,
         started_at=uow.now,
-        lease_until=uow.now + terms.lease,
+        lease_until=uow.now + limits.lease,
         last_event=1,
         idempotency=idempotency,
     )
     await uow.turns.add(turn)
     await uow.turn_events.add(TurnEvent.of(turn.id, 1, TurnStartedEvent(conversation_id, agent)))
-    await uow.messages.add(_message(uow, turn, seq, said.message))
-    secret, scope = await _mint(uow, turn, grants)
-    return StartedTurn(turn, fit(history, terms.history_chars), secret, scope)
+    await uow.messages.add(_user_message(uow, turn, seq, message.message))
+    secret, scope = await _mint_token(uow, turn, grants)
+    return StartedTurn(turn, fit_history(history, limits.history_chars), secret, scope)
 
 
 @owner_only("read")
-async def find_duplicate_turn(uow: UnitOfWork, idempotency: Idempotency) -> RepeatedTurn | None:
-    """What the message was answered the first time: also where there is no room for another."""
-    return await _repeated(uow, idempotency)
+async def find_duplicate_turn(uow: UnitOfWork, idempotency: Idempotency) -> Turn | None:
+    """Find the finished turn of an idempotency key; also for a user whose quota allows no new turn."""
+    return await _find_duplicate(uow, idempotency)
 
 
-async def _repeated(uow: UnitOfWork, idempotency: Idempotency) -> RepeatedTurn | None:
+async def _find_duplicate(uow: UnitOfWork, idempotency: Idempotency) -> Turn | None:
     turn = await uow.turns.find_by_idempotency_key(idempotency.key)
     if turn is None or turn.idempotency is None:
         return None
     if turn.idempotency.fingerprint != idempotency.fingerprint:
         raise IdempotencyMismatch(
-            "This Idempotency-Key was used with another body: give each message a key of its own."
+            "This Idempotency-Key was used with another body: use a new key for each new message."
         )
     if turn.is_running(uow.now):
         raise _in_progress("The turn of this Idempotency-Key is running: wait until it has ended.", turn)
-    return RepeatedTurn(turn.id, turn.idempotency)
+    return turn
 
 
-def _refuse_second(running: list[Turn], conversation_id: ConversationId) -> None:
+def _check_not_busy(conversation_id: ConversationId, running: list[Turn]) -> None:
     for turn in running:
         if turn.conversation_id == conversation_id:
             raise _in_progress("This conversation has a running turn: wait until it has ended.", turn)
@@ -112,13 +106,13 @@ def _in_progress(detail: str, turn: Turn) -> TurnInProgress:
     return TurnInProgress(detail, turn_id=turn.id, conversation_id=turn.conversation_id)
 
 
-async def _start_conversation(uow: UnitOfWork) -> ConversationId:
+async def _add_conversation(uow: UnitOfWork) -> ConversationId:
     id = ConversationId(uow.new_id())
     await uow.conversations.add(Conversation(id=id, title=None, created_at=uow.now, updated_at=uow.now), messages=1)
     return id
 
 
-def _message(uow: UnitOfWork, turn: Turn, seq: int, content: str) -> Message:
+def _user_message(uow: UnitOfWork, turn: Turn, seq: int, content: str) -> Message:
     return Message(
         id=MessageId(uow.new_id()),
         conversation_id=turn.conversation_id,
@@ -131,7 +125,7 @@ def _message(uow: UnitOfWork, turn: Turn, seq: int, content: str) -> Message:
     )
 
 
-async def _mint(uow: UnitOfWork, turn: Turn, grants: list[Grant]) -> tuple[TokenSecret, Scope]:
+async def _mint_token(uow: UnitOfWork, turn: Turn, grants: list[Grant]) -> tuple[TokenSecret, Scope]:
     token = ContextToken(
         id=ContextTokenId(uow.new_id()),
         grants=grants,

@@ -1,4 +1,4 @@
-"""Follow a turn's events as they happen, from any replica."""
+"""Subscriptions to the events of a turn: any replica can serve them, and each starts at any event."""
 
 import asyncio
 from collections import Counter
@@ -14,94 +14,101 @@ from latchkey.domain.ports import EventBus
 from latchkey.domain.turn import TurnId
 from latchkey.domain.turn_event import TurnEvent
 
-PATIENCE_S = 8.0
-"""After so long without news a follower is told that there are none, and the log is looked at."""
+KEEPALIVE_S = 8.0
+"""After this time without events a subscriber gets an empty batch, and the event log is read."""
 
-QUIET_S = 2.0
-"""When nothing follows an event for so long, it is time to see how long the turn's lease is."""
+LEASE_CHECK_S = 2.0
+"""After this time without further events the event log is read, to learn when the turn's lease passes."""
+
 MAX_SUBSCRIPTIONS_PER_USER = 100
-"""Of one person's turns, in one process: each costs 27 KiB for as long as a client likes."""
-_JUST_AFTER_S = 0.1
-_AGAIN_S = 1.0
+"""In one process: each subscription uses memory for as long as its client stays connected."""
+
+_AFTER_LEASE_S = 0.1
+_RETRY_INTERVAL_S = 1.0
 
 
 class TurnSubscriptions:
-    """Where turns are followed. Once it is closed nobody is kept waiting: they go on elsewhere, from where they are."""
+    """Serves subscriptions to turns.
+
+    After `close` all streams end; their clients resume on another replica with `Last-Event-ID`.
+    """
 
     def __init__(self, dispatcher: Dispatcher, event_bus: EventBus) -> None:
         self._dispatcher = dispatcher
         self._event_bus = event_bus
         self._is_closed = False
-        self._followers = Counter[UserId]()
+        self._open = Counter[UserId]()
 
     def close(self) -> None:
+        """End all streams after one more read of the event log."""
         self._is_closed = True
         self._event_bus.wake_all()
 
     def check_limit(self, owner: Owner) -> None:
-        """Raises `Exhausted` if as many follow a person's turns here as may."""
-        if self._followers[owner.user_id] >= MAX_SUBSCRIPTIONS_PER_USER:
+        """Raises `Exhausted` if the user has reached the limit of open subscriptions in this process."""
+        if self._open[owner.user_id] >= MAX_SUBSCRIPTIONS_PER_USER:
             raise Exhausted(
                 f"Limit of {MAX_SUBSCRIPTIONS_PER_USER} open event streams reached: close one and try again."
             )
 
     async def follow(self, owner: Owner, turn_id: TurnId, after: int) -> AsyncGenerator[list[TurnEvent], None]:
-        """The events after that one, as they happen, up to the last; now and then an empty list if there are none.
+        """Yield the events after this number as they are committed, up to the final one.
 
-        It ends early if the turn is deleted. While the database does not answer, there are none.
+        Yields an empty list now and then if there are none, also while the database does not answer. Ends early if
+        the turn is deleted.
         """
         with self._counted(owner), self._event_bus.subscribe(owner, turn_id) as subscription:
-            news: list[TurnEvent] = []
+            published: list[TurnEvent] = []
             while True:
-                is_last_look = self._is_closed
-                log = None if is_last_look else _continued(news, after)
-                if log is None:
-                    look = asyncio.create_task(self._look(owner, turn_id, after))
+                is_last_read = self._is_closed
+                page = None if is_last_read else _page_of(published, after)
+                if page is None:
+                    reading = asyncio.create_task(self._read(owner, turn_id, after))
                     try:
-                        while not (await asyncio.wait([look], timeout=PATIENCE_S))[0]:
+                        while not (await asyncio.wait([reading], timeout=KEEPALIVE_S))[0]:
                             yield []
-                        log = look.result()
+                        page = reading.result()
                     finally:
-                        look.cancel()
-                    yield log.events
-                elif log.events:
-                    yield log.events
-                if log.is_over:
+                        reading.cancel()
+                    yield page.events
+                elif page.events:
+                    yield page.events
+                if page.is_over:
                     return
-                after = log.events[-1].seq if log.events else after
-                if log.has_more:
-                    news = []
-                elif is_last_look:
+                after = page.events[-1].seq if page.events else after
+                if page.has_more:
+                    published = []
+                elif is_last_read:
                     return
                 else:
-                    news = await subscription.next_events(_timeout_s(log))
+                    published = await subscription.next_events(_timeout_s(page))
 
     @contextmanager
     def _counted(self, owner: Owner) -> Iterator[None]:
-        self._followers[owner.user_id] += 1
+        self._open[owner.user_id] += 1
         try:
             yield
         finally:
-            self._followers -= Counter({owner.user_id: 1})
+            self._open -= Counter({owner.user_id: 1})
 
-    async def _look(self, owner: Owner, turn_id: TurnId, after: int) -> EventPage:
-        """Into the log. There is nothing more in that of a turn which is deleted, or which cannot be read now."""
+    async def _read(self, owner: Owner, turn_id: TurnId, after: int) -> EventPage:
+        """Read the event log. A deleted turn has no more events, and a database that does not answer has none yet."""
         try:
             return await with_expiry(self._dispatcher, owner, read_events, turn_id, after)
         except Unavailable:
-            return EventPage([], is_over=False, holds_s=_AGAIN_S)
+            return EventPage([], is_over=False, lease_s=_RETRY_INTERVAL_S)
         except Failure:
             return EventPage([], is_over=True)
 
 
-def _timeout_s(log: EventPage) -> float:
-    return QUIET_S if log.holds_s is None else min(PATIENCE_S, log.holds_s + _JUST_AFTER_S)
+def _timeout_s(page: EventPage) -> float:
+    return LEASE_CHECK_S if page.lease_s is None else min(KEEPALIVE_S, page.lease_s + _AFTER_LEASE_S)
 
 
-def _continued(news: list[TurnEvent], after: int) -> EventPage | None:
-    """What the news add after that number; None if something is missing and the log has to be looked at."""
-    numbers = [event.seq for event in news]
-    is_whole = bool(news) and numbers == list(range(numbers[0], numbers[-1] + 1)) and numbers[0] <= after + 1
-    if not is_whole or (news[-1].is_last and news[-1].seq <= after):
+def _page_of(published: list[TurnEvent], after: int) -> EventPage | None:
+    """Return the published events after this number; None if some are missing and the log must be read."""
+    numbers = [event.seq for event in published]
+    is_complete = bool(published) and numbers == list(range(numbers[0], numbers[-1] + 1)) and numbers[0] <= after + 1
+    if not is_complete or (published[-1].is_last and published[-1].seq <= after):
         return None
-    return EventPage([event for event in news if event.seq > after], news[-1].is_last)
+    return EventPage([event for event in published if event.seq > after], published[-1].is_last)

@@ -117,7 +117,7 @@ class ToolHandlers:
         try:
             values = binding.bind(arguments)
         except Invalid as failure:
-            return await self._executor.refuse(principal.credential, invocation, binding.use_case, failure)
+            return await self._executor.record_failure(principal.credential, invocation, binding.use_case, failure)
         return await self._executor.execute(principal.credential, invocation, binding.use_case, *values)
 
 

@@ -7,7 +7,7 @@ from msgspec import Raw
 from sqlalchemy import BindParameter, Select, bindparam, select, update
 from sqlalchemy.dialects import postgresql
 
-from latchkey.domain.errors import DuplicateToolCall, NotFound
+from latchkey.domain.errors import DuplicateToolCall
 from latchkey.domain.tool_call import NO_RESULT, ToolCall, ToolCallId
 from latchkey.domain.turn import TurnId
 from latchkey.infrastructure.database.schema import tool_calls
@@ -17,8 +17,8 @@ from latchkey.infrastructure.database.sql.tenant_guard import USER
 
 _ADD = insert_for_user(tool_calls)
 # In this much the two databases speak alike, and SQLAlchemy renders it for both.
-_ANNOUNCE = postgresql.insert(tool_calls).values(user_id=bindparam(USER)).on_conflict_do_nothing()
-_SETTLE = (
+_ADD_IF_ABSENT = postgresql.insert(tool_calls).values(user_id=bindparam(USER)).on_conflict_do_nothing()
+_SET_RESULT = (
     update(tool_calls)
     .where(
         owned_by_user(tool_calls),
@@ -47,26 +47,25 @@ class SqlToolCalls:
             _ADD, turn_id=turn_id, id=call.id, call_id=call_id, result=bytes(call.result).decode(), **_values(call)
         )
 
-    async def announce(self, call: ToolCall, turn_id: TurnId, call_id: str) -> bool:
+    async def add_if_absent(self, call: ToolCall, turn_id: TurnId, call_id: str) -> bool:
+        result = bytes(call.result).decode() if call.has_result else None
         return bool(
             await self._session.execute(
-                _ANNOUNCE, turn_id=turn_id, id=call.id, call_id=call_id, result=None, **_values(call)
+                _ADD_IF_ABSENT, turn_id=turn_id, id=call.id, call_id=call_id, result=result, **_values(call)
             )
         )
 
     async def set_result(self, turn_id: TurnId, call_id: str, call: ToolCall) -> ToolCallId:
         result = bytes(call.result).decode()
-        row = await self._session.fetch_row(_SETTLE, turn=turn_id, known_as=call_id, result=result, **_values(call))
+        row = await self._session.fetch_row(_SET_RESULT, turn=turn_id, known_as=call_id, result=result, **_values(call))
         if row is None:
             raise DuplicateToolCall("The turn has no call under this id that waits for its result.")
         id: ToolCallId = row[0]
         return id
 
-    async def find(self, turn_id: TurnId, call_id: str) -> ToolCall:
+    async def find(self, turn_id: TurnId, call_id: str) -> ToolCall | None:
         row = await self._session.fetch_row(_UNDER_ID, turn=turn_id, call_id=call_id)
-        if row is None:
-            raise NotFound.of("tool call")
-        return call_of(row)
+        return None if row is None else call_of(row)
 
     async def list_by_turn(self, ids: list[TurnId]) -> dict[TurnId, list[ToolCall]]:
         found: dict[TurnId, list[ToolCall]] = {}

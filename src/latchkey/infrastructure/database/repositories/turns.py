@@ -121,8 +121,16 @@ class SqlTurns:
         row = await self._session.fetch_row(_OF_KEY, idempotency_key=key)
         return None if row is None else _turn(row)
 
+    async def has_announced_calls(self, id: TurnId) -> bool:
+        turn_state = await self._state(id)
+        return turn_state is not None and turn_state.has_announced_calls
+
+    async def lock(self, id: TurnId) -> None:
+        row = await self._session.fetch_row(_TURN_STATE, key=id)
+        self._turn_state = None if row is None else TurnState(*row)
+
     async def count_tool_call(self, id: TurnId, now: datetime, count: int, most: int) -> int:
-        turn_state = self._turn_state if self._turn_state and self._turn_state.id == id else await self._look(id)
+        turn_state = await self._state(id)
         if turn_state is None or not turn_state.is_running(now):
             raise Conflict("The turn has ended.", turn_id=id)
         if turn_state.calls >= most:
@@ -146,9 +154,11 @@ class SqlTurns:
         )
         return None if row is None else row[0] - count + 1
 
-    async def _look(self, id: TurnId) -> TurnState | None:
-        row = await self._session.fetch_row(_TURN_STATE, key=id)
-        return None if row is None else TurnState(*row)
+    async def _state(self, id: TurnId) -> TurnState | None:
+        """The state that was read with the turn's token; else the turn is locked and its state read."""
+        if self._turn_state is None or self._turn_state.id != id:
+            await self.lock(id)
+        return self._turn_state
 
 
 def _turn(row: Row) -> Turn:

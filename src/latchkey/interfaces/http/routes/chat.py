@@ -72,20 +72,20 @@ async def chat(
     `turns/{turn_id}/events`.
     """
     idempotency = idempotency_of(idempotency_key, data, request.request_id)
-    turn = await runner.begin(request.user, data, idempotency)
+    turn = await runner.start(request.user, data, idempotency)
     headers = _replay_headers(turn)
     if accepts_events(request.headers.get("accept")):
         events = subscriptions.follow(request.user, turn.turn_id, 0)
         return event_stream(events, headers)  # type: ignore[return-value]  # the annotation is what is published
-    result = await runner.ended(request.user, turn)
-    if turn.first and result.failure:
+    result = await runner.wait(request.user, turn)
+    if turn.original_request_id and result.failure:
         # A replayed failure has the id of the request that failed, as it had the first time.
-        return problem_response(result.failure, turn.first.request_id, headers)  # type: ignore[return-value]
+        return problem_response(result.failure, turn.original_request_id, headers)  # type: ignore[return-value]
     return Response(_chat_answer(result), headers=headers)
 
 
 def _replay_headers(turn: TurnHandle) -> dict[str, str]:
-    return {} if turn.first is None else {REPLAYED.name: "true"}
+    return {} if turn.original_request_id is None else {REPLAYED.name: "true"}
 
 
 def _chat_answer(result: TurnResult) -> ChatAnswer:
