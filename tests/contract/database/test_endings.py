@@ -109,7 +109,7 @@ async def test_whoever_waits_for_a_turn_is_told_why_there_is_no_answer(course: C
 
 
 async def test_a_running_turn_has_not_ended(course: Course) -> None:
-    with pytest.raises(Conflict, match="is running"):
+    with pytest.raises(Conflict, match="still running"):
         await course.apps[0].call(course.owner, get_turn_result, course.id)
 
 
