@@ -1,21 +1,32 @@
-"""Runs the revisions in one transaction, which several processes take in turn."""
+"""Runs migrations in one transaction. Processes that migrate the same database at once take turns.
+
+`latchkey migrate` passes its engine; the `alembic` command uses the database of `LATCHKEY_DATABASE_URL`.
+"""
 
 import asyncio
 import os
 
+from advanced_alchemy.alembic.commands import AlembicCommandConfig
 from alembic import context
 from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from latchkey.infrastructure.database.migrations import create_migration_engine
+from latchkey.infrastructure.database.migrations import connect, create_migration_engine
 from latchkey.infrastructure.database.schema import metadata
 
-_LOCK = 0x6C61746368  # "latch"; held to the end of the transaction, so that a pooler cannot lose it
+_LOCK = 0x6C61746368  # "latch"; a lock of the transaction, because a transaction pooler would lose one of the session
+
+
+def _is_ours(name: str | None, type_: str, _parents: object) -> bool:
+    """Leave tables of other programs in the same schema alone."""
+    return type_ != "table" or name in metadata.tables
 
 
 def _run(connection: Connection) -> None:
     context.configure(
         connection=connection,
         target_metadata=metadata,
+        include_name=_is_ours,
         transactional_ddl=True,
         render_as_batch=connection.dialect.name == "sqlite",
     )
@@ -26,14 +37,15 @@ def _run(connection: Connection) -> None:
 
 
 async def _connect_and_run() -> None:
-    engine = create_migration_engine(os.environ["LATCHKEY_DATABASE_URL"])
-    async with engine.connect() as connection:
+    async with connect(_engine()) as connection:
         await connection.run_sync(_run)
         await connection.commit()
-    await engine.dispose()
 
 
-if (given := context.config.attributes.get("connection")) is not None:
-    _run(given)
-else:
-    asyncio.run(_connect_and_run())
+def _engine() -> AsyncEngine:
+    if isinstance(context.config, AlembicCommandConfig) and isinstance(context.config.engine, AsyncEngine):
+        return context.config.engine
+    return create_migration_engine(os.environ["LATCHKEY_DATABASE_URL"])
+
+
+asyncio.run(_connect_and_run())

@@ -1,6 +1,7 @@
 """The first tables, and on PostgreSQL the role and the policies that keep users apart."""
 
 import sqlalchemy as sa
+from advanced_alchemy.types import DateTimeUTC
 from alembic import op
 
 revision = "0001"
@@ -39,7 +40,7 @@ def _id(name: str = "id", *, nullable: bool = False) -> sa.Column[object]:
 
 
 def _time(name: str, *, nullable: bool = False) -> sa.Column[object]:
-    return sa.Column(name, sa.DateTime(timezone=True), nullable=nullable)
+    return sa.Column(name, DateTimeUTC(timezone=True), nullable=nullable)
 
 
 def _belongs(table: str, column: str, parents: str) -> sa.ForeignKeyConstraint:

@@ -5,6 +5,7 @@ fail. The first is `brd`.
 """
 
 import sqlalchemy as sa
+from advanced_alchemy.types import DateTimeUTC
 from alembic import op
 
 revision = "0002"
@@ -51,8 +52,8 @@ def _create_artifacts() -> None:
         sa.Column("artifact_type", sa.String(32), nullable=False),
         sa.Column("title", sa.Text(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("created_at", DateTimeUTC(timezone=True), nullable=False),
+        sa.Column("updated_at", DateTimeUTC(timezone=True), nullable=False),
         _belongs("artifacts", "conversation_id", "conversations"),
         _belongs("artifacts", "turn_id", "turns"),
         sa.PrimaryKeyConstraint("user_id", "id", name="pk_artifacts"),
@@ -71,7 +72,7 @@ def _create_versions() -> None:
         sa.Column("title", sa.Text(), nullable=False),
         sa.Column("content", sa.Text(), nullable=False),
         sa.Column("turn_id", sa.Uuid()),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("created_at", DateTimeUTC(timezone=True), nullable=False),
         _belongs("artifact_versions", "artifact_id", "artifacts"),
         _belongs("artifact_versions", "turn_id", "turns"),
         sa.PrimaryKeyConstraint("user_id", "artifact_id", "version", name="pk_artifact_versions"),

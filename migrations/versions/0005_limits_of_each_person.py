@@ -9,16 +9,14 @@ down_revision = "0004"
 branch_labels = None
 depends_on = None
 
-_TIME = sa.DateTime(timezone=True).with_variant(DateTimeUTC(), "sqlite")
-
 
 def upgrade() -> None:
     op.create_table(
         "allowances",
         sa.Column("user_id", sa.String(128), nullable=False),
-        sa.Column("paid_until", _TIME, nullable=False),
+        sa.Column("paid_until", DateTimeUTC(timezone=True), nullable=False),
         sa.Column("stored_bytes", sa.BigInteger(), nullable=False),
-        sa.Column("counted_at", _TIME, nullable=False),
+        sa.Column("counted_at", DateTimeUTC(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("user_id", name="pk_allowances"),
     )
     op.add_column("turns", sa.Column("calls", sa.Integer(), nullable=False, server_default="0"))

@@ -14,14 +14,14 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from latchkey.infrastructure.database.migrations import check, downgrade, upgrade
-from latchkey.infrastructure.database.revision import head, is_at_head, scripts
+from latchkey.infrastructure.database.revision import head, is_at_head, migrations_folder
 from latchkey.infrastructure.database.schema import metadata
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.startup_checks import verify
 from latchkey.infrastructure.database.urls import parse
 from tests.integration.database.conftest import say
 
-REVISIONS = [script.revision for script in reversed([*ScriptDirectory(str(scripts())).walk_revisions()])]
+REVISIONS = [script.revision for script in reversed([*ScriptDirectory(str(migrations_folder())).walk_revisions()])]
 ID = "019b7c5f0f6e7000800000000000000a"
 ANOTHER_ID = ID[:-1] + "b"
 MOMENT = "2026-01-02 03:04:05.678901+00:00"
@@ -158,16 +158,26 @@ def test_turns_survive_the_step_to_those_that_survive(empty_database_url: str) -
 
 
 def test_the_history_has_one_end() -> None:
-    assert ScriptDirectory(str(scripts())).get_heads() == REVISIONS[-1:]
+    assert ScriptDirectory(str(migrations_folder())).get_heads() == REVISIONS[-1:]
 
 
 def test_the_history_lies_at_the_top_of_the_repository() -> None:
-    assert scripts() == Path(__file__).parents[3] / "migrations"
+    assert migrations_folder() == Path(__file__).parents[3] / "migrations"
 
 
 def test_migrating_again_changes_nothing(database_url: str) -> None:
     upgrade(database_url)
     check(database_url)
+
+
+def test_tables_of_other_programs_are_left_alone(empty_database_url: str) -> None:
+    upgrade(empty_database_url)
+    _say(empty_database_url, "CREATE TABLE notes_of_another_program (note TEXT)")
+
+    check(empty_database_url)
+    downgrade(empty_database_url, "base")
+
+    assert tables(empty_database_url) == {"alembic_version", "notes_of_another_program"}
 
 
 def test_only_the_newest_schema_is_at_head(empty_database_url: str) -> None:

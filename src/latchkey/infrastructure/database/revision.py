@@ -1,17 +1,19 @@
-"""Which revision of the schema a database has, told without Alembic, which takes 0.1 s to import."""
+"""Schema revisions, without importing Alembic, which would delay every start by 0.1 s."""
 
 from functools import cache
 from pathlib import Path
 
+from sqlalchemy import URL
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import latchkey
+from latchkey.infrastructure.database.urls import SQLITE
 
 
 @cache
-def scripts() -> Path:
-    """Where the revisions are: inside the installed package, or at the top of the repository."""
+def migrations_folder() -> Path:
+    """Return the folder of the migrations: inside the installed package, or at the top of the repository."""
     package = Path(latchkey.__file__).parent
     inside = package / "migrations"
     return inside if inside.is_dir() else package.parent.parent / "migrations"
@@ -19,17 +21,23 @@ def scripts() -> Path:
 
 @cache
 def head() -> str:
-    """The newest revision: the number that the last file's name begins with."""
-    return max(path.name for path in (scripts() / "versions").glob("[0-9]*.py")).partition("_")[0]
+    """Return the newest revision: the number at the beginning of the last file's name."""
+    return max(path.name for path in (migrations_folder() / "versions").glob("[0-9]*.py")).partition("_")[0]
 
 
 async def is_at_head(engine: AsyncEngine) -> bool:
-    """Whether the schema is the one that this release was written for. Raises what the driver does if it is down."""
+    """Return whether the database has the newest revision. Raises the driver's error if it cannot be reached."""
+    if _is_missing_file(engine.url):
+        return False
     async with engine.connect() as connection:
         try:
-            found = await connection.exec_driver_sql("SELECT version_num FROM alembic_version")
+            result = await connection.exec_driver_sql("SELECT version_num FROM alembic_version")
         except (OperationalError, ProgrammingError) as error:
             if "no such table" in str(error) or "does not exist" in str(error):
                 return False
             raise
-        return found.scalar() == head()
+        return result.scalar() == head()
+
+
+def _is_missing_file(url: URL) -> bool:
+    return url.drivername == SQLITE and not Path(str(url.database)).exists()

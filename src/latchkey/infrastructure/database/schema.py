@@ -1,9 +1,15 @@
-"""The tables. `user_id` leads every primary, unique and foreign key; there are no sequences."""
+"""The tables. `user_id` is the first column of every primary, unique and foreign key; there are no sequences.
 
+Column types and constraint names are those of advanced-alchemy, in the migrations too.
+"""
+
+from advanced_alchemy.base import convention
+from advanced_alchemy.types import DateTimeUTC
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    DateTime,
     ForeignKeyConstraint,
     Index,
     Integer,
@@ -17,9 +23,10 @@ from sqlalchemy import (
     text,
 )
 
-from latchkey.infrastructure.database.types import NAMES, TIME
+metadata = MetaData(naming_convention=convention)
 
-metadata = MetaData(naming_convention=NAMES)
+_TIME = DateTime(timezone=True).with_variant(DateTimeUTC(timezone=True), "sqlite")
+"""asyncpg returns times with a zone. SQLite has no zones: its times are converted to UTC and back."""
 
 
 def _owner() -> Column[str]:
@@ -27,7 +34,7 @@ def _owner() -> Column[str]:
 
 
 def _time(name: str, *, nullable: bool = False) -> Column[object]:
-    return Column(name, TIME, nullable=nullable)
+    return Column(name, _TIME, nullable=nullable)
 
 
 def _of_conversation(*, nullable: bool = False) -> tuple[Column[object], ForeignKeyConstraint]:
@@ -231,7 +238,7 @@ quota_usage = Table(
     "allowances",
     metadata,
     _owner(),
-    Column("paid_until", TIME, key="theoretical_arrival_time", nullable=False),
+    Column("paid_until", _TIME, key="theoretical_arrival_time", nullable=False),
     Column("stored_bytes", BigInteger(), nullable=False),
     _time("counted_at"),
     PrimaryKeyConstraint("user_id"),
