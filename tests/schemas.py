@@ -1,4 +1,4 @@
-"""Writes the published schemas: `make schemas`. A test fails when they are not what the service publishes."""
+"""Generates docs/openapi.json and docs/mcp.json: `make schemas`. A test fails while they are out of date."""
 
 import asyncio
 import json
@@ -13,24 +13,24 @@ from latchkey.interfaces.mcp.tools import TOOLS
 
 DOCS = Path(__file__).parents[1] / "docs"
 BASE_URL = "http://127.0.0.1:8000"
-WITH_A_PROVIDER = {
+SETTINGS = {
     "LATCHKEY_AUTH_JWKS_URL": f"{BASE_URL}/api/auth/jwks",
     "LATCHKEY_AUTH_ISSUER": BASE_URL,
     "LATCHKEY_AUTH_AUDIENCE": BASE_URL,
 }
-"""Only then is there everything that there can be."""
+"""With an identity provider, so that the document includes the resource metadata."""
 
 
 async def openapi() -> dict[str, Any]:
-    """As a service with an identity provider publishes it."""
-    asgi: Any = create_asgi(Settings.read(WITH_A_PROVIDER), "127.0.0.1", 8000)
+    """Return the document that the service publishes."""
+    asgi: Any = create_asgi(Settings.read(SETTINGS), "127.0.0.1", 8000)
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=asgi), base_url=BASE_URL) as client:
         schema: dict[str, Any] = (await client.get("/schema/openapi.json")).json()
     return schema
 
 
 def mcp() -> dict[str, Any]:
-    """The tools, as `tools/list` shows them to whoever may use them all."""
+    """Return all tools as `tools/list` shows them to a credential with every grant."""
     return {"tools": [tool.listing for tool in TOOLS.values()]}
 
 
@@ -39,7 +39,7 @@ def text(schema: dict[str, Any]) -> str:
 
 
 def published() -> dict[str, str]:
-    """What is to be in each file."""
+    """Return the generated content of each file by name."""
     return {"openapi.json": text(asyncio.run(openapi())), "mcp.json": text(mcp())}
 
 
