@@ -1,4 +1,4 @@
-"""`/mcp` as a protected resource of the whole service (MCP 2026-07-28, Authorization; RFC 6750, 8707, 9728)."""
+"""`/mcp` as an OAuth protected resource (MCP 2026-07-28, Authorization; RFC 6750, 8707, 9728)."""
 
 import asyncio
 import time
@@ -42,10 +42,10 @@ async def service(sqlite_url: str, provider: JwksProvider) -> AsyncIterator[Serv
         yield service
 
 
-async def listed(
+async def list_tools(
     service: Service, authorization: str | None, protocol: str = "current", **given: Any
 ) -> httpx2.Response:
-    """The answer to `tools/list` with that header."""
+    """Send `tools/list` with this header."""
     sent = message(protocol, "tools/list")
     told = headers(protocol, sent, None) | ({} if authorization is None else {"authorization": authorization})
     return await service.client.post(
@@ -54,11 +54,11 @@ async def listed(
 
 
 @pytest.mark.parametrize("authorization", [None, "", "Basic YWRhOmFkYQ==", "DPoP x.y.z", "Bearer"])
-async def test_whoever_has_not_tried_is_told_where_to_begin_and_of_no_error(
+async def test_challenge_without_bearer_names_metadata_and_no_error(
     service: Service, protocol: str, authorization: str | None
 ) -> None:
-    """RFC 6750, 3.1: a client that did not know, or used another scheme, is not told that its token was wrong."""
-    refused = await listed(service, authorization, protocol)
+    """RFC 6750, 3.1: the request has no bearer token that could be wrong."""
+    refused = await list_tools(service, authorization, protocol)
 
     assert refused.status_code == 401
     assert refused.headers["www-authenticate"] == f'Bearer resource_metadata="{METADATA_URL}"'
@@ -67,8 +67,10 @@ async def test_whoever_has_not_tried_is_told_where_to_begin_and_of_no_error(
 @pytest.mark.parametrize(
     "bearer", ["x.y.z", "lk_x", "lk_" + "A" * 43 + "YWRh", token(exp=1), token("https://x.example")]
 )
-async def test_a_token_that_is_not_right_is_an_invalid_token(service: Service, protocol: str, bearer: str) -> None:
-    refused = await listed(service, f"Bearer {bearer}", protocol)
+async def test_challenge_for_invalid_or_expired_token_is_invalid_token(
+    service: Service, protocol: str, bearer: str
+) -> None:
+    refused = await list_tools(service, f"Bearer {bearer}", protocol)
     challenge = refused.headers["www-authenticate"]
 
     assert refused.status_code == 401
@@ -78,25 +80,25 @@ async def test_a_token_that_is_not_right_is_an_invalid_token(service: Service, p
     assert refused.json()["error"]["code"] == -32600
 
 
-def test_a_challenge_is_one_whatever_is_to_be_said() -> None:
-    """Nothing in a description ends it, or the header (RFC 6750, 3)."""
+def test_challenge_with_any_detail_is_one_header() -> None:
+    """No character of the detail ends the description or the header (RFC 6750, 3)."""
     name, value = challenge(Unauthenticated('a "b" \\ c\r\nSet-Cookie: d=é'), METADATA_URL, has_token=True)
 
     assert name == b"www-authenticate"
     assert value.endswith(b"""error_description="a 'b' ' c''Set-Cookie: d='\"""")
 
 
-async def test_no_scope_is_asked_for(service: Service) -> None:
-    """None is required: a person's token opens all that is theirs. And a server may refuse those it does not know."""
-    refused = await listed(service, None)
+async def test_challenge_and_metadata_require_no_scope(service: Service) -> None:
+    """A user token grants everything of the user, and an authorization server may refuse unknown scopes."""
+    refused = await list_tools(service, None)
     metadata = (await service.client.get(METADATA_URL)).json()
 
     assert "scope" not in refused.headers["www-authenticate"]
     assert metadata == {"resource": MCP, "authorization_servers": [ISSUER], "bearer_methods_supported": ["header"]}
 
 
-async def test_a_tool_that_a_context_token_does_not_grant_is_no_challenge(service: Service, protocol: str) -> None:
-    """No 403 `insufficient_scope`: a client would go and get the person's own token, which opens everything."""
+async def test_tool_without_grant_is_no_challenge(service: Service, protocol: str) -> None:
+    """Not 403 `insufficient_scope`: a client would then ask for a user token, which grants everything."""
     ada = ApiUser("ada", token(), service.client)
     smaller = (await ada.create("context-tokens", grants=["tasks:read"]))["token"]
     sent = call(protocol, "add_task", {"title": "Buy milk"})
@@ -107,8 +109,8 @@ async def test_a_tool_that_a_context_token_does_not_grant_is_no_challenge(servic
     assert await ada.list_items("tasks") == []
 
 
-async def test_a_token_is_taken_only_where_it_was_meant_for(service: Service, protocol: str) -> None:
-    """RFC 8707: one for `/mcp` opens that, and not the API beside it."""
+async def test_token_is_accepted_only_for_its_audience(service: Service, protocol: str) -> None:
+    """RFC 8707: a token for `/mcp` is valid there, and not for the HTTP API."""
     expected: dict[Any, tuple[int, int]] = {
         AUDIENCE: (200, 200),
         MCP: (200, 401),
@@ -124,7 +126,7 @@ async def test_a_token_is_taken_only_where_it_was_meant_for(service: Service, pr
     }
     taken = {}
     for audience in expected:
-        by_mcp = await listed(service, f"Bearer {token(audience)}", protocol)
+        by_mcp = await list_tools(service, f"Bearer {token(audience)}", protocol)
         by_rest = await ApiUser("ada", token(audience), service.client).get("tasks")
         taken[audience] = (by_mcp.status_code, by_rest.status_code)
 
@@ -132,23 +134,25 @@ async def test_a_token_is_taken_only_where_it_was_meant_for(service: Service, pr
 
 
 @pytest.mark.parametrize("where", ["query", "form", "cookie"])
-async def test_a_token_anywhere_but_in_the_header_is_not_read(service: Service, where: str) -> None:
+async def test_token_outside_the_authorization_header_is_not_read(service: Service, where: str) -> None:
     right = {"access_token": token()}
     match where:
         case "query":
-            refused = await listed(service, None, path=f"/mcp?access_token={token()}&authorization=Bearer%20{token()}")
+            refused = await list_tools(
+                service, None, path=f"/mcp?access_token={token()}&authorization=Bearer%20{token()}"
+            )
         case "form":
             refused = await service.client.post("/mcp", data=right)
         case _:
             cookies = f"access_token={token()}; authorization=Bearer {token()}"
-            refused = await listed(service, None, headers={"cookie": cookies})
+            refused = await list_tools(service, None, headers={"cookie": cookies})
 
     assert refused.status_code == 401
     assert "invalid_token" not in refused.headers["www-authenticate"]
 
 
 @pytest.mark.parametrize("authorization", [None, "right"])
-async def test_nothing_but_post_is_taken_from_anybody(service: Service, authorization: str | None) -> None:
+async def test_method_other_than_post_is_405_with_or_without_token(service: Service, authorization: str | None) -> None:
     given = {"authorization": f"Bearer {token()}"} if authorization else {}
     methods = ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
     answers = {method: await service.client.request(method, "/mcp", headers=given) for method in methods}
@@ -157,37 +161,37 @@ async def test_nothing_but_post_is_taken_from_anybody(service: Service, authoriz
     assert said == dict.fromkeys(methods, (405, "POST", b""))
 
 
-async def test_foreign_pages_and_names_are_turned_away_before_their_token_is_looked_at(
+async def test_foreign_origin_or_host_is_refused_before_the_token_is_verified(
     service: Service, provider: JwksProvider
 ) -> None:
-    """DNS rebinding: a right token does not help, and the provider is not even asked for its keys."""
+    """DNS rebinding: a valid token does not help, and the keys of the provider are not fetched."""
     pages = ["https://evil.example", "null", "http://127.0.0.1.evil.example", f"{BASE_URL}.evil.example"]
     names = ["evil.example", "127.0.0.1.evil.example:8000", ""]
     for path in ("/mcp", "/mcp/"):
         given = [{"origin": page} for page in pages] + [{"host": name} for name in names]
-        refused = [await listed(service, f"Bearer {token()}", path=path, headers=one) for one in given]
+        refused = [await list_tools(service, f"Bearer {token()}", path=path, headers=one) for one in given]
         assert [one.status_code for one in refused] == [403] * len(pages) + [421] * len(names)
 
     assert provider.fetches == 0
 
 
-async def test_a_page_of_an_allowed_origin_may_read_the_challenge_and_the_metadata(service: Service) -> None:
-    """A client in a browser is asked for leave first, for each header of the protocol that it sends."""
-    wanted = "authorization,content-type,mcp-protocol-version,mcp-method,mcp-name"
-    asked = {"access-control-request-method": "POST", "access-control-request-headers": wanted}
-    leave = await service.client.options("/mcp", headers={"origin": PAGE, **asked})
-    refused = await listed(service, None, headers={"origin": PAGE})
+async def test_cors_allowed_origin_may_read_challenge_and_metadata(service: Service) -> None:
+    """A browser first asks for permission for each header of the protocol (preflight request)."""
+    header_names = "authorization,content-type,mcp-protocol-version,mcp-method,mcp-name"
+    asked = {"access-control-request-method": "POST", "access-control-request-headers": header_names}
+    preflight = await service.client.options("/mcp", headers={"origin": PAGE, **asked})
+    refused = await list_tools(service, None, headers={"origin": PAGE})
     metadata = await service.client.get(METADATA_URL, headers={"origin": PAGE})
 
-    assert leave.status_code == 204
-    assert set(wanted.split(",")) <= set(leave.headers["access-control-allow-headers"].split(", "))
+    assert preflight.status_code == 204
+    assert set(header_names.split(",")) <= set(preflight.headers["access-control-allow-headers"].split(", "))
     assert refused.status_code == 401
     assert "www-authenticate" in refused.headers["access-control-expose-headers"]
-    assert {one.headers["access-control-allow-origin"] for one in (leave, refused, metadata)} == {PAGE}
+    assert {one.headers["access-control-allow-origin"] for one in (preflight, refused, metadata)} == {PAGE}
 
 
 class Upload:
-    """A body without a stated length that would be a gigabyte."""
+    """A body of one gigabyte without a declared length."""
 
     taken = 0
 
@@ -198,10 +202,10 @@ class Upload:
 
 
 @pytest.mark.parametrize(("bearer", "status", "most"), [("x", 401, 0), (token(), 413, MAX_BYTES + 2 * len(CHUNK))])
-async def test_no_more_is_read_of_a_body_than_may_be(
+async def test_body_is_read_up_to_the_limit_only(
     service: Service, protocol: str, bearer: str, status: int, most: int
 ) -> None:
-    """And nothing at all before the token is found right."""
+    """And not at all before the token is verified."""
     upload = Upload()
     told = headers(protocol, message(protocol, "tools/list"), bearer)
     refused = await service.client.post("/mcp", content=upload, headers=told)
@@ -211,7 +215,7 @@ async def test_no_more_is_read_of_a_body_than_may_be(
 
 
 @pytest.mark.parametrize("length", [b"Transfer-Encoding: chunked", b"Content-Length: 1073741824"])
-async def test_a_body_without_an_end_is_answered_over_a_socket_too(service: Service, length: bytes) -> None:
+async def test_body_without_end_is_answered_over_a_socket(service: Service, length: bytes) -> None:
     host = urlsplit(BASE_URL).netloc.encode()
     head = b"POST /mcp HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n%s\r\n\r\n" % (
         host,
@@ -236,8 +240,8 @@ async def test_a_body_without_an_end_is_answered_over_a_socket_too(service: Serv
     assert sent < 4 * MAX_BYTES
 
 
-async def test_a_persons_token_is_passed_on_to_nobody(sqlite_url: str) -> None:
-    """Neither to the model, nor to the provider of keys, nor by way of what the agent does: that has its own token."""
+async def test_user_token_is_never_passed_on(sqlite_url: str) -> None:
+    """Neither to the model nor to the identity provider; the agent has its own token."""
     async with JwksProvider(KEY) as provider, model_server() as model:
         model.script += [calls(("add_task", '{"title": "Buy milk"}')), says("Done.")]
         given = {**provider.variables, **model_variables(model)}

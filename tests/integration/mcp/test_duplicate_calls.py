@@ -1,4 +1,4 @@
-"""A call that comes again under its own id: one effect, and the first answer."""
+"""Duplicate calls under the same call id: one effect, and the first result again (idempotency)."""
 
 from typing import Any, cast
 
@@ -12,46 +12,48 @@ from tests.integration.mcp.jsonrpc import message, post
 from tests.integration.mcp.mcp_service import ME, McpService, OpenClient
 from tests.integration.mcp.test_tool_calls import ToolClient, text_of
 
-NAMES = ["latchkey/callId", "claudecode/toolUseId"]
+KEYS = ["latchkey/callId", "claudecode/toolUseId"]
 PLAN = {"title": 'The "plan" | one', "content_markdown": "# Plan"}
-EVERYTHING = list(Grant)
+ALL_GRANTS = list(Grant)
 
 
-def named(id: str, name: str = NAMES[0]) -> RequestParamsMeta:
-    """What a caller sends beside the arguments."""
-    meta: dict[str, Any] = {name: id}
+def call_id(id: str, key: str = KEYS[0]) -> RequestParamsMeta:
+    """Return the `_meta` of a call with this id."""
+    meta: dict[str, Any] = {key: id}
     return cast("RequestParamsMeta", meta)
 
 
-@pytest.mark.parametrize("name", NAMES)
-async def test_a_repeated_call_has_one_effect_and_the_first_answer(
-    service: McpService, open_client: OpenClient, name: str
+@pytest.mark.parametrize("key", KEYS)
+async def test_duplicate_call_has_one_effect_and_returns_the_first_result(
+    service: McpService, open_client: OpenClient, key: str
 ) -> None:
-    """Also the text that clients look for in a saved document's answer."""
-    turn = await service.turn(*EVERYTHING)
+    """Including the marker in the text of a saved artifact."""
+    turn = await service.turn(*ALL_GRANTS)
     async with open_client(service, turn.secret) as client:
-        first, again = [await client.call_tool("save_artifact", PLAN, meta=named("toolu_1", name)) for _ in range(2)]
-        other = await client.call_tool("save_artifact", PLAN, meta=named("toolu_2", name))
-    kept = await service.dispatcher.call(ME, list_artifacts)
+        first, duplicate = [
+            await client.call_tool("save_artifact", PLAN, meta=call_id("toolu_1", key)) for _ in range(2)
+        ]
+        other = await client.call_tool("save_artifact", PLAN, meta=call_id("toolu_2", key))
+    saved = await service.dispatcher.call(ME, list_artifacts)
 
-    assert text_of(again.content) == text_of(first.content)
+    assert text_of(duplicate.content) == text_of(first.content)
     assert text_of(first.content).startswith("ARTIFACT_CREATED:")
-    assert (again.structured_content, again.is_error) == (first.structured_content, False)
-    assert {str(one.id) for one in kept.items} == {one.structured_content["id"] for one in (first, other)}
+    assert (duplicate.structured_content, duplicate.is_error) == (first.structured_content, False)
+    assert {str(item.id) for item in saved.items} == {result.structured_content["id"] for result in (first, other)}
     assert len(await service.tool_calls_of(turn)) == 2
 
 
-async def test_a_repeated_failure_is_the_first_failure(service: McpService, open_client: OpenClient) -> None:
-    """Though the call would work by now."""
-    turn = await service.turn(*EVERYTHING)
+async def test_duplicate_of_failed_call_returns_the_first_error(service: McpService, open_client: OpenClient) -> None:
+    """Even if the call would succeed now."""
+    turn = await service.turn(*ALL_GRANTS)
     async with open_client(service, turn.secret) as client:
-        assistant = ToolClient(client)
+        tools = ToolClient(client)
         bad = {"title": "", "content_markdown": "# Plan"}
-        first, again = [await client.call_tool("save_artifact", bad, meta=named("1")) for _ in range(2)]
-        listed = await assistant.ask("list_artifacts")
+        first, duplicate = [await client.call_tool("save_artifact", bad, meta=call_id("1")) for _ in range(2)]
+        listed = await tools.call("list_artifacts")
 
     assert first.is_error
-    assert text_of(first.content) == text_of(again.content)
+    assert text_of(first.content) == text_of(duplicate.content)
     assert listed["items"] == []
 
 
@@ -66,13 +68,13 @@ async def test_a_repeated_failure_is_the_first_failure(service: McpService, open
     ],
     ids=["another title", "one more argument", "no arguments", "another call", "another tool"],
 )
-async def test_another_call_under_the_same_id_is_a_mistake_without_effect(
+async def test_different_call_with_the_same_id_is_a_conflict_without_effect(
     service: McpService, open_client: OpenClient, tool: str, arguments: dict[str, Any]
 ) -> None:
-    turn = await service.turn(*EVERYTHING)
+    turn = await service.turn(*ALL_GRANTS)
     async with open_client(service, turn.secret) as client:
-        await client.call_tool("save_artifact", PLAN, meta=named("1"))
-        other = await client.call_tool(tool, arguments, meta=named("1"))
+        await client.call_tool("save_artifact", PLAN, meta=call_id("1"))
+        other = await client.call_tool(tool, arguments, meta=call_id("1"))
     artifacts = await service.dispatcher.call(ME, list_artifacts)
 
     assert other.is_error
@@ -82,27 +84,27 @@ async def test_another_call_under_the_same_id_is_a_mistake_without_effect(
     assert len(await service.tool_calls_of(turn)) == 1
 
 
-async def test_an_id_is_one_turns_own(service: McpService, open_client: OpenClient) -> None:
-    """Another turn's call under it is another call, and so is everyone's who has no turn."""
+async def test_call_id_is_scoped_to_its_turn(service: McpService, open_client: OpenClient) -> None:
+    """The same id in another turn, or without a turn, is another call."""
     for _ in range(2):
-        turn = await service.turn(*EVERYTHING)
+        turn = await service.turn(*ALL_GRANTS)
         async with open_client(service, turn.secret) as client:
-            await client.call_tool("save_artifact", PLAN, meta=named("1"))
+            await client.call_tool("save_artifact", PLAN, meta=call_id("1"))
     async with open_client(service, await service.secret(Grant.ARTIFACTS_WRITE)) as client:
         for _ in range(2):
-            await client.call_tool("save_artifact", PLAN, meta=named("1"))
+            await client.call_tool("save_artifact", PLAN, meta=call_id("1"))
 
     assert len((await service.dispatcher.call(ME, list_artifacts)).items) == 4
 
 
 @pytest.mark.parametrize("id", ["", "x" * 256, "a\x00b", 7, ["1"], {"id": "1"}, True], ids=repr)
-@pytest.mark.parametrize("name", NAMES)
-async def test_an_id_that_is_none_is_refused(service: McpService, protocol: str, name: str, id: Any) -> None:
-    turn = await service.turn(*EVERYTHING)
-    sent = message(protocol, "tools/call", {"name": "save_artifact", "arguments": PLAN, "_meta": {name: id}})
+@pytest.mark.parametrize("key", KEYS)
+async def test_invalid_call_id_is_refused(service: McpService, protocol: str, key: str, id: Any) -> None:
+    turn = await service.turn(*ALL_GRANTS)
+    request = message(protocol, "tools/call", {"name": "save_artifact", "arguments": PLAN, "_meta": {key: id}})
     async with service.http() as http:
-        answer = await post(http, protocol, sent, turn.secret.text)
+        response = await post(http, protocol, request, turn.secret.text)
 
-    assert answer.json()["error"]["code"] == -32602
-    assert name in answer.json()["error"]["message"]
+    assert response.json()["error"]["code"] == -32602
+    assert key in response.json()["error"]["message"]
     assert (await service.dispatcher.call(ME, list_artifacts)).items == []

@@ -1,4 +1,4 @@
-"""What clients are told when something behind the tools is away, broken or slow."""
+"""Responses while the database or the identity provider is unavailable, broken or slow (timeout)."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -29,22 +29,22 @@ class BrokenUnits:
         raise ZeroDivisionError(INTERNAL_DETAIL)
 
 
-class Stuck(AbstractAsyncContextManager[Transaction]):
-    """A unit of work that is waited for in vain."""
+class BlockedUnit(AbstractAsyncContextManager[Transaction]):
+    """A unit of work that never opens."""
 
     async def __aenter__(self) -> Transaction:
         never: asyncio.Future[Transaction] = asyncio.get_running_loop().create_future()
         return await never
 
     async def __aexit__(self, *_: object) -> None:
-        """Nothing was entered."""
+        """It was never entered."""
 
 
-class StuckUnits:
-    """Units of work of a database that never answers."""
+class BlockedUnits:
+    """Units of work of a database that never responds."""
 
     def open(self, credential: Credential, mode: TransactionMode) -> AbstractAsyncContextManager[Transaction]:
-        return Stuck()
+        return BlockedUnit()
 
 
 @pytest.fixture
@@ -54,43 +54,45 @@ async def service_without_database() -> AsyncIterator[McpService]:
     await engine.dispose()
 
 
-async def test_a_database_that_is_away_is_told_at_the_door(service_without_database: McpService, protocol: str) -> None:
-    """As something that passes, and never as a credential that is not good."""
+async def test_unavailable_database_is_503_with_retry_after(
+    service_without_database: McpService, protocol: str
+) -> None:
+    """Never 401: the credential may be valid."""
     service = service_without_database
     bearers = [TokenSecret.mint(ME.user_id).text, service.jwt()]
     async with service.http() as http:
-        answers = [await post(http, protocol, call(protocol, "list_tasks"), bearer) for bearer in bearers]
-        answers.append(await post(http, protocol, message(protocol, "tools/list"), bearers[0]))
+        responses = [await post(http, protocol, call(protocol, "list_tasks"), bearer) for bearer in bearers]
+        responses.append(await post(http, protocol, message(protocol, "tools/list"), bearers[0]))
 
-    assert [answer.status_code for answer in answers] == [503] * 3
-    assert all(int(answer.headers["retry-after"]) > 0 for answer in answers)
-    assert all(answer.json()["error"]["message"].startswith("unavailable:") for answer in answers)
+    assert [response.status_code for response in responses] == [503] * 3
+    assert all(int(response.headers["retry-after"]) > 0 for response in responses)
+    assert all(response.json()["error"]["message"].startswith("unavailable:") for response in responses)
 
 
-async def test_a_provider_whose_keys_cannot_be_had_is_told_at_the_door() -> None:
+async def test_unavailable_identity_provider_is_503_with_retry_after() -> None:
     identity = JwksIdentity(f"http://127.0.0.1:{free_port()}/jwks", ISSUER, AUDIENCE)
     service = McpService(BrokenUnits(), identity)
     token = SigningKey("one").sign({"sub": "me", "iss": ISSUER, "aud": AUDIENCE})
     async with service.http() as http:
-        answer = await post(http, "current", message("current", "tools/list"), token)
+        response = await post(http, "current", message("current", "tools/list"), token)
     await identity.aclose()
 
-    assert answer.status_code == 503
-    assert int(answer.headers["retry-after"]) > 0
+    assert response.status_code == 503
+    assert int(response.headers["retry-after"]) > 0
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-async def test_a_bug_is_logged_and_not_told(protocol: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_bug_is_logged_and_not_shown_to_the_client(protocol: str, caplog: pytest.LogCaptureFixture) -> None:
     service = McpService(BrokenUnits())
     async with service.http() as http:
-        answer = await post(http, protocol, call(protocol, "list_tasks"), service.jwt())
+        response = await post(http, protocol, call(protocol, "list_tasks"), service.jwt())
 
-    assert answer.json()["error"] == {"code": -32603, "message": "Internal error"}
-    assert INTERNAL_DETAIL not in answer.text
+    assert response.json()["error"] == {"code": -32603, "message": "Internal error"}
+    assert INTERNAL_DETAIL not in response.text
     assert INTERNAL_DETAIL in caplog.text
 
 
-async def test_in_process_a_bug_is_not_told_either(caplog: pytest.LogCaptureFixture) -> None:
+async def test_bug_is_not_shown_to_in_process_client(caplog: pytest.LogCaptureFixture) -> None:
     async with in_process(McpService(BrokenUnits()), TokenSecret.mint(ME.user_id)) as client:
         with pytest.raises(MCPError) as caught:
             await client.call_tool("list_tasks")
@@ -100,34 +102,34 @@ async def test_in_process_a_bug_is_not_told_either(caplog: pytest.LogCaptureFixt
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-async def test_no_call_lasts_for_ever(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor does it take for ever to find out whether a token is good."""
+async def test_call_timeout_is_503(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the verification of a token has a timeout."""
     monkeypatch.setattr(handlers, "CALL_LIMIT_S", 0.01)
-    service, token = McpService(StuckUnits()), TokenSecret.mint(ME.user_id).text
+    service, token = McpService(BlockedUnits()), TokenSecret.mint(ME.user_id).text
     async with service.http() as http, asyncio.timeout(20):
-        answers = [
+        responses = [
             await post(http, protocol, call(protocol, "list_tasks"), service.jwt()),
             await post(http, protocol, message(protocol, "ping"), token),
         ]
 
-    assert [answer.status_code for answer in answers] == [503, 503]
+    assert [response.status_code for response in responses] == [503, 503]
 
 
-async def test_in_process_a_dead_token_is_told_from_everything_else(service: McpService) -> None:
-    """Whatever is asked with it, so that an agent can say why it has no tools."""
+async def test_revoked_token_has_its_own_error_for_in_process_client(service: McpService) -> None:
+    """For every request, so that an agent can report why it has no tools."""
     minted = await service.mint()
-    told = []
+    errors = []
     async with in_process(service, minted.secret) as client:
         await service.dispatcher.call(ME, revoke_context_token, minted.token.id)
-        for ask in (client.list_tools(), client.call_tool("add_task", {"title": "x"}), client.call_tool("nope")):
+        for request in (client.list_tools(), client.call_tool("add_task", {"title": "x"}), client.call_tool("nope")):
             with pytest.raises(MCPError) as caught:
-                await ask
-            told.append((caught.value.error.code, caught.value.error.message.partition(":")[0]))
+                await request
+            errors.append((caught.value.error.code, caught.value.error.message.partition(":")[0]))
 
-    assert told == [(-32600, "unauthenticated")] * 3
+    assert errors == [(-32600, "unauthenticated")] * 3
 
 
-async def test_in_process_a_database_that_is_away_is_no_fault_of_the_token(
+async def test_unavailable_database_is_an_internal_error_for_in_process_client(
     service_without_database: McpService,
 ) -> None:
     async with in_process(service_without_database, TokenSecret.mint(ME.user_id)) as client:

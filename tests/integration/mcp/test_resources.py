@@ -1,4 +1,4 @@
-"""What may be read by address, and by whom."""
+"""`resources/list`, `resources/templates/list` and `resources/read`, by grant."""
 
 import json
 from base64 import urlsafe_b64encode
@@ -13,25 +13,25 @@ from latchkey.domain.credentials import ALL_GRANTS, Grant
 from latchkey.domain.page import DEFAULT_LIMIT
 from tests.integration.mcp.jsonrpc import message, post
 from tests.integration.mcp.mcp_service import ME, YOU, McpService, OpenClient, in_process
-from tests.integration.mcp.test_tool_calls import NOBODYS
+from tests.integration.mcp.test_tool_calls import UNKNOWN_ID
 
 ARTIFACTS, CONVERSATIONS = Grant.ARTIFACTS_READ, Grant.CONVERSATIONS_READ
 TEMPLATES = {ARTIFACTS: "latchkey://artifacts/{id}", CONVERSATIONS: "latchkey://conversations/{id}"}
 
-ODD_ADDRESSES = [
+INVALID_URIS = [
     "latchkey://artifacts/",
     "latchkey://artifacts/x",
-    f"latchkey://artifacts/{NOBODYS}/",
-    f"latchkey://artifacts/{NOBODYS}\n",
-    f"latchkey://artifacts/{NOBODYS}?user_id=you",
-    f"latchkey://artifacts/../conversations/{NOBODYS}",
+    f"latchkey://artifacts/{UNKNOWN_ID}/",
+    f"latchkey://artifacts/{UNKNOWN_ID}\n",
+    f"latchkey://artifacts/{UNKNOWN_ID}?user_id=you",
+    f"latchkey://artifacts/../conversations/{UNKNOWN_ID}",
     f"latchkey://artifacts/{'-' * 36}",
-    f"latchkey://tasks/{NOBODYS}",
+    f"latchkey://tasks/{UNKNOWN_ID}",
     "latchkey://artifacts/{id}",
     "file:///etc/passwd",
     "",
 ]
-ODD_CURSORS = [
+INVALID_CURSORS = [
     "x",
     "tasks:",
     "artifacts:x",
@@ -49,14 +49,14 @@ async def all_pages(client: Client) -> list[list[Any]]:
     return [page.resources for page in pages]
 
 
-async def read(client: Client, address: str) -> tuple[str | None, str]:
-    (content,) = (await client.read_resource(address)).contents
+async def read(client: Client, uri: str) -> tuple[str | None, str]:
+    (content,) = (await client.read_resource(uri)).contents
     assert isinstance(content, TextResourceContents)
-    assert str(content.uri) == address
+    assert str(content.uri) == uri
     return content.mime_type, content.text
 
 
-async def test_documents_are_listed_first_and_then_conversations_page_by_page(service: McpService) -> None:
+async def test_resources_list_pagination_shows_artifacts_then_conversations(service: McpService) -> None:
     artifacts = [await service.artifact(f"Plan {number}") for number in range(DEFAULT_LIMIT + 1)]
     conversations = [await service.conversation(f"Talk {number}") for number in range(DEFAULT_LIMIT + 1)]
     async with in_process(service, await service.secret(*Grant)) as client:
@@ -67,18 +67,19 @@ async def test_documents_are_listed_first_and_then_conversations_page_by_page(se
 
     assert [len(page) for page in pages] == [DEFAULT_LIMIT, 1, DEFAULT_LIMIT, 1]
     assert [(str(one.uri), one.mime_type, one.name, one.title) for one in listed] == [
-        (f"latchkey://{kind}/{one.id}", media_type, one.title, one.title) for kind, media_type, one in expected
+        (f"latchkey://{collection}/{one.id}", media_type, one.title, one.title)
+        for collection, media_type, one in expected
     ]
 
 
-async def test_a_document_is_read_as_its_latest_markdown(service: McpService, open_client: OpenClient) -> None:
+async def test_resource_of_artifact_is_its_latest_markdown(service: McpService, open_client: OpenClient) -> None:
     text = '# Plan | "quoted" }\r\n計画 👩🏽‍🚀\n'
     artifact = await service.artifact(text=text)
     async with open_client(service, await service.secret(ARTIFACTS)) as client:
         assert await read(client, f"latchkey://artifacts/{artifact.id}") == ("text/markdown", text)
 
 
-async def test_a_conversation_is_read_as_its_transcript(service: McpService, open_client: OpenClient) -> None:
+async def test_resource_of_conversation_is_its_transcript(service: McpService, open_client: OpenClient) -> None:
     turn = await service.turn()
     id = str(turn.turn.conversation_id)
     async with open_client(service, await service.secret(CONVERSATIONS)) as client:
@@ -93,48 +94,53 @@ async def test_a_conversation_is_read_as_its_transcript(service: McpService, ope
 @pytest.mark.parametrize(
     "grants", [(ARTIFACTS,), (CONVERSATIONS,), (ARTIFACTS, CONVERSATIONS), (Grant.ARTIFACTS_WRITE, Grant.TASKS_READ)]
 )
-async def test_each_kind_has_its_grant(service: McpService, open_client: OpenClient, grants: tuple[Grant, ...]) -> None:
+async def test_resources_require_the_grant_of_their_collection(
+    service: McpService, open_client: OpenClient, grants: tuple[Grant, ...]
+) -> None:
     conversation, artifact = await service.conversation("Talk"), await service.artifact()
-    addresses = {
+    uries = {
         ARTIFACTS: f"latchkey://artifacts/{artifact.id}",
         CONVERSATIONS: f"latchkey://conversations/{conversation.id}",
     }
-    open_kinds = [grant for grant in addresses if grant in grants]
+    granted = [grant for grant in uries if grant in grants]
     async with open_client(service, await service.secret(*grants)) as client:
         listed = [str(one.uri) for page in await all_pages(client) for one in page]
         templates = (await client.list_resource_templates()).resource_templates
-        for grant in open_kinds:
-            await read(client, addresses[grant])
-        for grant in addresses.keys() - set(open_kinds):
+        for grant in granted:
+            await read(client, uries[grant])
+        for grant in uries.keys() - set(granted):
             with pytest.raises(MCPError, match="Unknown resource"):
-                await client.read_resource(addresses[grant])
+                await client.read_resource(uries[grant])
 
-    assert listed == [addresses[grant] for grant in open_kinds]
-    assert [one.uri_template for one in templates] == [TEMPLATES[grant] for grant in open_kinds]
+    assert listed == [uries[grant] for grant in granted]
+    assert [one.uri_template for one in templates] == [TEMPLATES[grant] for grant in granted]
 
 
-@pytest.mark.parametrize("kind", ["artifacts", "conversations"])
+@pytest.mark.parametrize("collection", ["artifacts", "conversations"])
 @pytest.mark.parametrize("grants", [(ARTIFACTS, CONVERSATIONS), (Grant.TASKS_READ,)], ids=["granted", "ungranted"])
-async def test_what_is_somebody_elses_or_not_opened_is_answered_like_what_is_not_there(
-    service: McpService, protocol: str, kind: str, grants: tuple[Grant, ...]
+async def test_resource_of_another_user_or_without_grant_responds_like_unknown_resource_isolation(
+    service: McpService, protocol: str, collection: str, grants: tuple[Grant, ...]
 ) -> None:
-    """Byte for byte, and to a token that does not open it, its own user's too."""
-    hidden = [await make(service, kind, YOU)] + ([] if ARTIFACTS in grants else [await make(service, kind, ME)])
+    """Byte for byte. Without the grant, also a resource of the same user."""
+    hidden = [await create(service, collection, YOU)] + (
+        [] if ARTIFACTS in grants else [await create(service, collection, ME)]
+    )
     token = (await service.secret(*grants)).text
     async with service.http() as http:
-        answers = {
-            id: await read_over_http(http, protocol, f"latchkey://{kind}/{id}", token) for id in (NOBODYS, *hidden)
+        responses = {
+            id: await read_over_http(http, protocol, f"latchkey://{collection}/{id}", token)
+            for id in (UNKNOWN_ID, *hidden)
         }
-    absent = answers[NOBODYS]
+    absent = responses[UNKNOWN_ID]
 
-    uri = f"latchkey://{kind}/{NOBODYS}"
+    uri = f"latchkey://{collection}/{UNKNOWN_ID}"
     assert absent.json()["error"] == {"code": -32602, "message": f"Unknown resource: {uri}", "data": {"uri": uri}}
-    for id, answer in answers.items():
-        assert answer.status_code == absent.status_code
-        assert answer.content.replace(id.encode(), NOBODYS.encode()) == absent.content
+    for id, response in responses.items():
+        assert response.status_code == absent.status_code
+        assert response.content.replace(id.encode(), UNKNOWN_ID.encode()) == absent.content
 
 
-async def test_a_token_of_a_conversation_reaches_what_belongs_to_it_alone(
+async def test_token_bound_to_conversation_reads_resources_of_that_conversation_only(
     service: McpService, open_client: OpenClient
 ) -> None:
     here, there = await service.conversation("Here"), await service.conversation("There")
@@ -149,74 +155,74 @@ async def test_a_token_of_a_conversation_reaches_what_belongs_to_it_alone(
     ]
     async with open_client(service, await service.secret(ARTIFACTS, CONVERSATIONS, conversation_id=here.id)) as client:
         listed = [str(one.uri) for page in await all_pages(client) for one in page]
-        for address in inside:
-            await read(client, address)
-        for address in outside:
+        for uri in inside:
+            await read(client, uri)
+        for uri in outside:
             with pytest.raises(MCPError, match="Unknown resource"):
-                await client.read_resource(address)
+                await client.read_resource(uri)
 
     assert listed == inside
 
 
-async def test_nothing_of_anybody_else_is_listed(service: McpService, open_client: OpenClient) -> None:
+async def test_resources_list_contains_nothing_of_other_users(service: McpService, open_client: OpenClient) -> None:
     await service.artifact(owner=YOU)
     await service.conversation(owner=YOU)
     async with open_client(service, await service.secret(*ALL_GRANTS)) as client:
         assert await all_pages(client) == [[], []]
 
 
-@pytest.mark.parametrize("address", ODD_ADDRESSES)
-async def test_an_address_that_is_none_is_unknown(service: McpService, protocol: str, address: str) -> None:
-    """Also if it is only nearly that of something that is there."""
+@pytest.mark.parametrize("uri", INVALID_URIS)
+async def test_resource_with_invalid_uri_is_unknown(service: McpService, protocol: str, uri: str) -> None:
+    """Even if the URI is similar to the URI of an existing resource."""
     artifact = await service.artifact()
     async with service.http() as http:
-        answer = await read_over_http(http, protocol, address.replace(NOBODYS, str(artifact.id)), service.jwt())
+        response = await read_over_http(http, protocol, uri.replace(UNKNOWN_ID, str(artifact.id)), service.jwt())
 
-    assert answer.json()["error"]["code"] == -32602
+    assert response.json()["error"]["code"] == -32602
 
 
-@pytest.mark.parametrize("cursor", ODD_CURSORS)
+@pytest.mark.parametrize("cursor", INVALID_CURSORS)
 @pytest.mark.parametrize("grants", [(), (CONVERSATIONS,), (Grant.TASKS_READ,)], ids=["all", "one", "none"])
-async def test_a_cursor_that_this_listing_never_gave_opens_nothing(
+async def test_resources_list_with_invalid_cursor_shows_nothing(
     service: McpService, protocol: str, grants: tuple[Grant, ...], cursor: str
 ) -> None:
-    """To who may read something it is a mistake; to who may not there is nothing after it either."""
+    """An error for a token that may list something; an empty page for a token that may not."""
     await service.artifact()
     token = (await service.secret(*(grants or ALL_GRANTS))).text
     async with service.http() as http:
-        answer = (await post(http, protocol, message(protocol, "resources/list", {"cursor": cursor}), token)).json()
+        response = (await post(http, protocol, message(protocol, "resources/list", {"cursor": cursor}), token)).json()
 
     if Grant.TASKS_READ in grants and cursor.startswith(("artifacts:", "conversations:")):
-        assert (answer["result"]["resources"], "nextCursor" in answer["result"]) == ([], False)
+        assert (response["result"]["resources"], "nextCursor" in response["result"]) == ([], False)
     else:
-        assert answer["error"]["code"] == -32602
+        assert response["error"]["code"] == -32602
 
 
-async def test_a_revoked_token_reads_nothing_more(service: McpService, open_client: OpenClient) -> None:
+async def test_resource_with_revoked_token_cannot_be_read(service: McpService, open_client: OpenClient) -> None:
     minted, artifact = await service.mint(ARTIFACTS), await service.artifact()
     async with open_client(service, minted.secret) as client:
         await read(client, f"latchkey://artifacts/{artifact.id}")
         await service.dispatcher.call(ME, revoke_context_token, minted.token.id)
-        with pytest.raises(MCPError) as refused:
+        with pytest.raises(MCPError) as raised:
             await client.read_resource(f"latchkey://artifacts/{artifact.id}")
 
-    assert "Unknown resource" not in str(refused.value)
+    assert "Unknown resource" not in str(raised.value)
 
 
 @pytest.mark.parametrize("method", ["resources/list", "resources/templates/list", "resources/read"])
-async def test_what_is_read_is_for_its_caller_alone(service: McpService, method: str) -> None:
+async def test_resources_results_are_private_to_the_credential(service: McpService, method: str) -> None:
     artifact = await service.artifact()
     params = {"uri": f"latchkey://artifacts/{artifact.id}"} if method == "resources/read" else None
     async with service.http() as http:
-        answer = await post(http, "current", message("current", method, params), service.jwt())
+        response = await post(http, "current", message("current", method, params), service.jwt())
 
-    assert answer.json()["result"]["cacheScope"] == "private"
-
-
-async def make(service: McpService, kind: str, owner: Any) -> str:
-    made = await (service.artifact(owner=owner) if kind == "artifacts" else service.conversation(owner=owner))
-    return str(made.id)
+    assert response.json()["result"]["cacheScope"] == "private"
 
 
-async def read_over_http(http: Any, protocol: str, address: str, token: str) -> Any:
-    return await post(http, protocol, message(protocol, "resources/read", {"uri": address}), token)
+async def create(service: McpService, collection: str, owner: Any) -> str:
+    created = await (service.artifact(owner=owner) if collection == "artifacts" else service.conversation(owner=owner))
+    return str(created.id)
+
+
+async def read_over_http(http: Any, protocol: str, uri: str, token: str) -> Any:
+    return await post(http, protocol, message(protocol, "resources/read", {"uri": uri}), token)

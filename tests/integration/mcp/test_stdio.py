@@ -1,4 +1,4 @@
-"""`latchkey mcp`: the real program, and a client that starts it."""
+"""`latchkey mcp`: the real command, started by a client."""
 
 import json
 import os
@@ -31,14 +31,14 @@ def program(database_url: str, token: TokenSecret) -> StdioServerParameters:
     return StdioServerParameters(command=str(LATCHKEY), args=["mcp"], env=environment(database_url, token.text))
 
 
-def run_latchkey(env: dict[str, str], said: str) -> subprocess.CompletedProcess[str]:
+def run_latchkey(env: dict[str, str], stdin: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [LATCHKEY, "mcp"], env=env, input=said, capture_output=True, text=True, timeout=60, check=False
+        [LATCHKEY, "mcp"], env=env, input=stdin, capture_output=True, text=True, timeout=60, check=False
     )
 
 
 @pytest.mark.parametrize("mode", ["2026-07-28", "auto", "legacy"])
-async def test_a_client_uses_the_tools_of_its_token(service: McpService, database_url: str, mode: str) -> None:
+async def test_stdio_client_uses_the_tools_of_its_token(service: McpService, database_url: str, mode: str) -> None:
     secret = await service.secret()
     async with Client(program(database_url, secret), mode=mode) as client:
         names = [tool.name for tool in (await client.list_tools()).tools]
@@ -49,7 +49,7 @@ async def test_a_client_uses_the_tools_of_its_token(service: McpService, databas
     assert listed.structured_content["items"] == [added.structured_content]
 
 
-async def test_a_token_that_is_revoked_meanwhile_opens_nothing_more(service: McpService, database_url: str) -> None:
+async def test_stdio_revoke_during_session_refuses_the_next_call(service: McpService, database_url: str) -> None:
     minted = await service.mint()
     async with Client(program(database_url, minted.secret), mode="legacy") as client:
         await client.call_tool("list_tasks")
@@ -58,46 +58,60 @@ async def test_a_token_that_is_revoked_meanwhile_opens_nothing_more(service: Mcp
             await client.call_tool("add_task", {"title": "Buy milk"})
 
 
-async def test_it_does_not_start_with_a_token_that_opens_nothing(service: McpService, database_url: str) -> None:
+async def test_stdio_with_revoked_token_does_not_start(service: McpService, database_url: str) -> None:
     minted = await service.mint()
     await service.dispatcher.call(ME, revoke_context_token, minted.token.id)
-    done = run_latchkey(environment(database_url, minted.secret.text), "")
+    process = run_latchkey(environment(database_url, minted.secret.text), "")
 
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "token" in done.stderr
-    assert minted.secret.text not in done.stderr
+    assert (process.returncode, process.stdout) == (1, "")
+    assert "token" in process.stderr
+    assert minted.secret.text not in process.stderr
 
 
-async def test_what_is_piped_in_is_answered(service: McpService, database_url: str) -> None:
-    """Also the last call, right behind which the input ends; and nothing else is on standard output."""
+async def test_stdio_piped_requests_are_all_answered(service: McpService, database_url: str) -> None:
+    """Including the last one, after which the input ends. Nothing else is written to standard output."""
     token = (await service.secret()).text
-    hello = {"protocolVersion": PROTOCOLS["older"], "capabilities": {}, "clientInfo": {"name": "pipe", "version": "1"}}
-    said = [
-        message("older", "initialize", hello),
+    initialize = {
+        "protocolVersion": PROTOCOLS["older"],
+        "capabilities": {},
+        "clientInfo": {"name": "pipe", "version": "1"},
+    }
+    messages = [
+        message("older", "initialize", initialize),
         notification("notifications/initialized"),
         {**call("older", "add_task", {"title": "Buy milk"}), "id": 2},
     ]
-    done = run_latchkey(environment(database_url, token), "".join(f"{json.dumps(one)}\n" for one in said))
-    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    process = run_latchkey(
+        environment(database_url, token), "".join(f"{json.dumps(message)}\n" for message in messages)
+    )
+    responses = [json.loads(line) for line in process.stdout.splitlines()]
 
-    assert [answer["id"] for answer in answers] == [1, 2]
-    assert answers[1]["result"]["structuredContent"]["title"] == "Buy milk"
+    assert [response["id"] for response in responses] == [1, 2]
+    assert responses[1]["result"]["structuredContent"]["title"] == "Buy milk"
 
 
-async def test_only_a_request_in_a_session_is_a_call(service: McpService, database_url: str) -> None:
-    """Neither a notification, which nobody would be answered, nor one that comes before the session has begun."""
+async def test_stdio_notification_or_request_before_initialize_is_no_call(
+    service: McpService, database_url: str
+) -> None:
+    """Neither has an effect."""
     secret = await service.secret()
-    hello = {"protocolVersion": PROTOCOLS["older"], "capabilities": {}, "clientInfo": {"name": "pipe", "version": "1"}}
+    initialize = {
+        "protocolVersion": PROTOCOLS["older"],
+        "capabilities": {},
+        "clientInfo": {"name": "pipe", "version": "1"},
+    }
     add = call("older", "add_task", {"title": "Buy milk"})
-    said = [
+    messages = [
         {**add, "id": 1},
-        {**message("older", "initialize", hello), "id": 2},
+        {**message("older", "initialize", initialize), "id": 2},
         notification("notifications/initialized"),
         {name: value for name, value in add.items() if name != "id"},
         {**call("older", "list_tasks", {}), "id": 3},
     ]
-    done = run_latchkey(environment(database_url, secret.text), "".join(f"{json.dumps(one)}\n" for one in said))
-    answers = {answer["id"]: answer for answer in map(json.loads, done.stdout.splitlines())}
+    process = run_latchkey(
+        environment(database_url, secret.text), "".join(f"{json.dumps(message)}\n" for message in messages)
+    )
+    responses = {response["id"]: response for response in map(json.loads, process.stdout.splitlines())}
 
-    assert "error" in answers[1]
-    assert answers[3]["result"]["structuredContent"]["items"] == []
+    assert "error" in responses[1]
+    assert responses[3]["result"]["structuredContent"]["items"] == []

@@ -1,4 +1,4 @@
-"""What the ledger keeps of the calls of a turn."""
+"""The recorded tool calls of a turn."""
 
 import msgspec
 import pytest
@@ -12,24 +12,24 @@ def row(call: ToolCall) -> tuple[object, ...]:
     return call.name, msgspec.json.decode(call.arguments), call.is_error, result.get("code") or result.get("title")
 
 
-async def test_every_call_of_a_turn_leaves_a_row(service: McpService, open_client: OpenClient) -> None:
-    """One that worked, one that failed, and one whose arguments were bad, in their order."""
-    turn, nobodys = await service.turn(), {"task_id": "0190a7c0-0000-7000-8000-000000000000"}
+async def test_tool_calls_of_turn_are_recorded_in_order(service: McpService, open_client: OpenClient) -> None:
+    """A successful call, a failed call, and a call with invalid arguments."""
+    turn, unknown = await service.turn(), {"task_id": "0190a7c0-0000-7000-8000-000000000000"}
     async with open_client(service, turn.secret) as client:
         added = await client.call_tool("add_task", {"title": "Buy milk"})
-        await client.call_tool("complete_task", nobodys)
+        await client.call_tool("complete_task", unknown)
         await client.call_tool("add_task", {"title": 5, "nope": None})
     rows = await service.tool_calls_of(turn)
 
     assert [row(call) for call in rows] == [
         ("add_task", {"title": "Buy milk"}, False, "Buy milk"),
-        ("complete_task", nobodys, True, "not-found"),
+        ("complete_task", unknown, True, "not-found"),
         ("add_task", {"title": 5, "nope": None}, True, "invalid"),
     ]
     assert msgspec.json.decode(rows[0].result) == added.structured_content
 
 
-async def test_a_task_made_in_a_turn_belongs_to_its_conversation(service: McpService) -> None:
+async def test_task_added_in_turn_belongs_to_its_conversation(service: McpService) -> None:
     turn = await service.turn()
     async with in_process(service, turn.secret) as client:
         task = (await client.call_tool("add_task", {"title": "Buy milk"})).structured_content
@@ -37,7 +37,7 @@ async def test_a_task_made_in_a_turn_belongs_to_its_conversation(service: McpSer
     assert task["conversation_id"] == str(turn.turn.conversation_id)
 
 
-async def test_reading_leaves_a_row_too(service: McpService, open_client: OpenClient) -> None:
+async def test_tool_call_that_only_reads_is_recorded(service: McpService, open_client: OpenClient) -> None:
     turn = await service.turn()
     async with open_client(service, turn.secret) as client:
         await client.call_tool("list_tasks")
@@ -48,14 +48,14 @@ async def test_reading_leaves_a_row_too(service: McpService, open_client: OpenCl
 
 
 @pytest.mark.parametrize(
-    ("text", "kept"),
+    ("text", "recorded"),
     [("a\ud800b", "a\ufffdb"), ("a\x00b", "a\x00b"), ("\U0001f600\udfff", "\U0001f600\ufffd")],
     ids=["surrogate", "NUL", "emoji"],
 )
-async def test_text_that_no_database_can_keep_is_refused_and_recorded(
-    service: McpService, text: str, kept: str
+async def test_tool_call_with_text_that_cannot_be_stored_is_refused_and_recorded(
+    service: McpService, text: str, recorded: str
 ) -> None:
-    """Each lone surrogate as U+FFFD, which says that something was there."""
+    """Each lone surrogate is recorded as U+FFFD."""
     turn = await service.turn()
     async with in_process(service, turn.secret) as client:
         by_value = await client.call_tool("add_task", {"title": text})
@@ -63,11 +63,11 @@ async def test_text_that_no_database_can_keep_is_refused_and_recorded(
     rows = await service.tool_calls_of(turn)
 
     assert (by_value.is_error, by_name.is_error) == (True, True)
-    assert msgspec.json.decode(rows[0].arguments) == {"title": kept}
+    assert msgspec.json.decode(rows[0].arguments) == {"title": recorded}
     assert [call.is_error for call in rows] == [True, True]
 
 
-async def test_a_tool_that_is_not_there_leaves_no_row(service: McpService) -> None:
+async def test_call_of_unknown_tool_is_not_recorded(service: McpService) -> None:
     turn = await service.turn()
     async with service.http() as http:
         http.headers["authorization"] = f"Bearer {turn.secret.text}"

@@ -1,4 +1,4 @@
-"""What `tools/list` shows, and to whom."""
+"""`tools/list`: tools, schemas and annotations, by grant."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from tests.support.tools import TOOLS, tools_granted_by
 
 
 def objects_in(schema: Any) -> list[dict[str, Any]]:
-    """Every schema of an object inside a schema, itself included."""
+    """Return all object schemas in a schema, including itself."""
     if isinstance(schema, list):
         return [found for part in schema for found in objects_in(part)]
     if not isinstance(schema, dict):
@@ -21,9 +21,7 @@ def objects_in(schema: Any) -> list[dict[str, Any]]:
     return [schema, *inside] if schema.get("type") == "object" else inside
 
 
-async def test_the_tools_are_shown_in_their_order_with_titles_and_schemas(
-    service: McpService, open_client: OpenClient
-) -> None:
+async def test_tools_list_has_fixed_order_titles_and_schemas(service: McpService, open_client: OpenClient) -> None:
     async with open_client(service, await service.secret(*Grant)) as client:
         tools = (await client.list_tools()).tools
 
@@ -38,10 +36,10 @@ async def test_the_tools_are_shown_in_their_order_with_titles_and_schemas(
             assert all(found["additionalProperties"] is False for found in objects_in(schema))
 
 
-async def test_annotations_are_those_published_and_agree_with_what_the_tool_does(
+async def test_tools_list_annotations_are_published_and_match_the_verb(
     service: McpService, open_client: OpenClient
 ) -> None:
-    """By its verb: reading is idempotent and destroys nothing, adding is not idempotent, deleting is destructive."""
+    """Reading is idempotent and not destructive, adding is not idempotent, deleting is destructive."""
     async with open_client(service, await service.secret(*Grant)) as client:
         tools = {tool.name: tool.annotations for tool in (await client.list_tools()).tools}
 
@@ -66,34 +64,36 @@ def test_every_tool_is_granted_by_exactly_one_grant() -> None:
     assert sorted(name for grant in Grant for name in tools_granted_by(grant)) == sorted(TOOLS)
 
 
-async def test_a_person_is_shown_everything_without_a_transaction(service: McpService, protocol: str) -> None:
-    """But for one in many, which asks how often they may come."""
+async def test_tools_list_with_user_token_shows_all_tools_without_a_transaction(
+    service: McpService, protocol: str
+) -> None:
+    """Except a request that reads the quota, which an earlier one has done."""
     await service.dispatcher.acquire(ME)
     service.units.opened.clear()
     async with service.http() as http:
-        answer = await post(http, protocol, message(protocol, "tools/list"), service.jwt())
+        response = await post(http, protocol, message(protocol, "tools/list"), service.jwt())
 
-    assert [tool["name"] for tool in answer.json()["result"]["tools"]] == list(TOOLS)
+    assert [tool["name"] for tool in response.json()["result"]["tools"]] == list(TOOLS)
     assert service.units.opened == []
 
 
-async def test_a_listing_is_for_its_caller_alone(service: McpService) -> None:
-    """No cache may give it to somebody who holds another credential."""
+async def test_tools_list_result_is_private_to_the_credential(service: McpService) -> None:
+    """No shared cache may return it to another credential."""
     async with service.http() as http:
-        answer = await post(http, "current", message("current", "tools/list"), service.jwt())
+        response = await post(http, "current", message("current", "tools/list"), service.jwt())
 
-    assert answer.json()["result"]["cacheScope"] == "private"
+    assert response.json()["result"]["cacheScope"] == "private"
 
 
-async def test_nothing_but_tools_and_resources_is_offered(service: McpService, protocol: str) -> None:
-    """Neither prompts nor logging, and nobody can subscribe: that would need a session."""
+async def test_capabilities_are_tools_and_resources_only(service: McpService, protocol: str) -> None:
+    """No prompts, no logging, and no subscriptions, which would need a session."""
     probe = "server/discover" if protocol == "current" else "initialize"
     params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
     async with service.http() as http:
-        answer = await post(
+        response = await post(
             http, protocol, message(protocol, probe, None if protocol == "current" else params), service.jwt()
         )
 
-    capabilities = answer.json()["result"]["capabilities"]
+    capabilities = response.json()["result"]["capabilities"]
     assert {"tools", "resources"} <= capabilities.keys() <= {"tools", "resources", "experimental"}
     assert not any(capabilities["resources"].values())
