@@ -35,7 +35,7 @@ def imported_packages(*modules: str) -> set[str]:
     [
         ((), AGENTS | DATABASE | LOGGING | MCP | MIGRATIONS | SERVER, {"click"}),
         (("bootstrap.identity",), AGENTS | DATABASE | MCP | MIGRATIONS | SERVER, {"jwt"}),
-        (("bootstrap.doctor",), AGENTS | MCP | MIGRATIONS | {"uvicorn"}, DATABASE),
+        (("bootstrap.doctor",), AGENTS | MIGRATIONS | {"mcp", "uvicorn"}, DATABASE),
         (("bootstrap.serve_stdio",), AGENTS | MIGRATIONS, DATABASE | MCP),
         (("bootstrap.serve", "bootstrap.composition"), AGENTS | MIGRATIONS, SERVER),
     ],
