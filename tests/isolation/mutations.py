@@ -174,5 +174,5 @@ def _replace_token_lookup(is_alive: Callable[[Any], Any]) -> None:
     """Import the module only now: another mutation may have replaced what its statements are built from."""
     tokens: Any = importlib.import_module("latchkey.infrastructure.database.repositories.context_tokens")
     conditions = (tokens.tokens.c.digest == bindparam("digest"), is_alive(tokens.tokens))
-    tokens._BY_DIGEST = tokens._ALL.where(*conditions)
-    tokens._HELD = tokens._WITH_TURN.where(*conditions).with_for_update(read=True, of=tokens.tokens)
+    tokens._BY_DIGEST = tokens._SELECT.where(*conditions)
+    tokens._BY_DIGEST_FOR_SHARE = tokens._WITH_TURN.where(*conditions).with_for_update(read=True, of=tokens.tokens)

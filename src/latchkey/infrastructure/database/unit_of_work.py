@@ -139,7 +139,7 @@ class SqlUnitsOfWork:
     @asynccontextmanager
     async def open(self, credential: Credential, mode: TransactionMode) -> AsyncIterator[SqlUnitOfWork]:
         if parse_user_id(credential.user_id) is None:
-            raise Unauthenticated("This is not a user: an id has 1 to 128 characters of A-Z a-z 0-9 . _ ~ : @ | -")
+            raise Unauthenticated("Invalid user id: it must have 1 to 128 characters of A-Z a-z 0-9 . _ ~ : @ | -")
         with mapped_errors():
             async with self._backend.queue(credential, mode):
                 connection = await self._backend.begin(credential, mode)
@@ -159,14 +159,14 @@ class SqlUnitsOfWork:
     async def _scope(
         self, driver: DriverConnection, credential: Credential, mode: TransactionMode, now: datetime
     ) -> tuple[Scope, TurnState | None]:
-        """What the credential opens, and for a token that may write, how far its turn has come."""
+        """Return the scope of the credential and, for a token that may write, the state of its turn."""
         if isinstance(credential, Owner):
             return Scope(credential.user_id), None
         tokens = SqlContextTokens(self._session(driver, Scope(credential.user_id, frozenset()), read_only=True), [])
         if mode == "read":
             scope, turn_state = await tokens.resolve(credential, now), None
         else:
-            scope, turn_state = await tokens.hold(credential, now)
+            scope, turn_state = await tokens.resolve_and_lock(credential, now)
         self._backend.limiter.mark_verified(credential)
         return scope, turn_state
 

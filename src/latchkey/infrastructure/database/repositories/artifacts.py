@@ -1,4 +1,4 @@
-"""Artifacts and their versions in SQL. Listings never touch a content."""
+"""Artifacts and their versions in SQL. Listings do not read the content."""
 
 from datetime import UTC, datetime
 from itertools import product
@@ -17,27 +17,27 @@ from latchkey.infrastructure.database.schema import artifacts
 from latchkey.infrastructure.database.sql.driver import Row
 from latchkey.infrastructure.database.sql.session import Session, columns_of, insert_for_user, owned_by_user
 
-_ALL = select(*columns_of(artifacts, Artifact)).where(owned_by_user(artifacts))
-_KEY = artifacts.c.id == bindparam("key")
-_ONE = _ALL.where(_KEY)
-_ONE_FOR_UPDATE = _ONE.with_for_update(key_share=True)
-_NEWEST = _ALL.order_by(artifacts.c.updated_at.desc(), artifacts.c.id.desc()).limit(bindparam("limit"))
-_OLDER = or_(
+_SELECT = select(*columns_of(artifacts, Artifact)).where(owned_by_user(artifacts))
+_HAS_ID = artifacts.c.id == bindparam("key")
+_BY_ID = _SELECT.where(_HAS_ID)
+_BY_ID_FOR_UPDATE = _BY_ID.with_for_update(key_share=True)
+_NEWEST = _SELECT.order_by(artifacts.c.updated_at.desc(), artifacts.c.id.desc()).limit(bindparam("limit"))
+_IS_OLDER = or_(
     artifacts.c.updated_at < bindparam("before"),
     and_(artifacts.c.updated_at == bindparam("before"), artifacts.c.id < bindparam("before_id")),
 )
 _FILTERS = {
     "conversation": artifacts.c.conversation_id == bindparam("conversation"),
     "artifact_type": artifacts.c.artifact_type == bindparam("artifact_type"),
-    "before": and_(artifacts.c.updated_at <= bindparam("before"), _OLDER),
+    "before": and_(artifacts.c.updated_at <= bindparam("before"), _IS_OLDER),
 }
 _PAGES = {
-    chosen: _NEWEST.where(*(_FILTERS[name] for name in chosen))
+    names: _NEWEST.where(*(_FILTERS[name] for name in names))
     for flags in product((True, False), repeat=len(_FILTERS))
-    for chosen in [tuple(name for name, used in zip(_FILTERS, flags, strict=True) if used)]
+    for names in [tuple(name for name, used in zip(_FILTERS, flags, strict=True) if used)]
 }
 
-_AS_IT_WAS = (
+_VERSION_COLUMNS = (
     artifacts.c.id,
     artifacts.c.conversation_id,
     versions.c.turn_id,
@@ -50,53 +50,55 @@ _AS_IT_WAS = (
 _JOINED = artifacts.join(
     versions, and_(versions.c.user_id == artifacts.c.user_id, versions.c.artifact_id == artifacts.c.id)
 )
-_VERSIONS = select(*_AS_IT_WAS).select_from(_JOINED).where(owned_by_user(artifacts), owned_by_user(versions), _KEY)
+_VERSIONS = (
+    select(*_VERSION_COLUMNS).select_from(_JOINED).where(owned_by_user(artifacts), owned_by_user(versions), _HAS_ID)
+)
 _NEWEST_VERSIONS = _VERSIONS.order_by(versions.c.version.desc()).limit(bindparam("limit"))
-_OLDER_VERSIONS = _NEWEST_VERSIONS.where(versions.c.version < bindparam("before"))
+_NEWEST_VERSIONS_BEFORE = _NEWEST_VERSIONS.where(versions.c.version < bindparam("before"))
 _WITH_CONTENT = _VERSIONS.add_columns(versions.c.content)
 _CURRENT = _WITH_CONTENT.where(versions.c.version == artifacts.c.version)
-_GIVEN = _WITH_CONTENT.where(versions.c.version == bindparam("version"))
+_AT_VERSION = _WITH_CONTENT.where(versions.c.version == bindparam("version"))
 
-_ADD = insert_for_user(artifacts)
-_ADD_VERSION = insert_for_user(versions)
-_REPLACE = update(artifacts).where(owned_by_user(artifacts), _KEY)
-_REMOVE = delete(artifacts).where(owned_by_user(artifacts), _KEY)
-
-
-Found = TypeVar("Found", bound=Artifact)
+_INSERT = insert_for_user(artifacts)
+_INSERT_VERSION = insert_for_user(versions)
+_UPDATE = update(artifacts).where(owned_by_user(artifacts), _HAS_ID)
+_DELETE = delete(artifacts).where(owned_by_user(artifacts), _HAS_ID)
 
 
-class _Last(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="artifacts"):
-    """The last item of a page, as its cursor names it; the tag tells it from the cursors of other listings."""
+AnyArtifact = TypeVar("AnyArtifact", bound=Artifact)
+
+
+class _Cursor(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="artifacts"):
+    """The last item of a page. The tag keeps cursors of different listings apart."""
 
     updated_at: Annotated[datetime, Meta(tz=False)]
     id: ArtifactId
 
 
-class _LastVersion(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="artifact versions"):
+class _VersionCursor(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="artifact versions"):
     version: Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 
 class SqlArtifacts:
-    """Newest activity first. What belongs to another conversation than the scope's is not there."""
+    """Artifacts, latest activity first. Those of a conversation outside the scope are not found."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     async def add(self, artifact: Artifact, content: str) -> None:
         self._check(artifact)
-        await self._session.execute(_ADD, **asdict(artifact))
+        await self._session.execute(_INSERT, **asdict(artifact))
         await self._add_version(artifact, content)
 
     async def get(self, id: ArtifactId, *, for_update: bool = False) -> Artifact:
-        row = await self._session.fetch_row(_ONE_FOR_UPDATE if for_update else _ONE, key=id)
+        row = await self._session.fetch_row(_BY_ID_FOR_UPDATE if for_update else _BY_ID, key=id)
         return self._check(Artifact(*row) if row else None)
 
     async def get_content(self, id: ArtifactId, version: int | None) -> ArtifactWithContent:
         row = await (
             self._session.fetch_row(_CURRENT, key=id)
             if version is None
-            else self._session.fetch_row(_GIVEN, key=id, version=version)
+            else self._session.fetch_row(_AT_VERSION, key=id, version=version)
         )
         return self._check(ArtifactWithContent(*row) if row else None)
 
@@ -106,42 +108,42 @@ class SqlArtifacts:
         scope = self._session.scope
         if not scope.includes(conversation_id or scope.conversation_id):
             raise NotFound.of("conversation")
-        last = window.decode_cursor(_Last)
-        wanted = {
+        last = window.decode_cursor(_Cursor)
+        filters = {
             "conversation": conversation_id or scope.conversation_id,
             "artifact_type": artifact_type,
             "before": last and last.updated_at.replace(tzinfo=UTC),
         }
-        given = {name: value for name, value in wanted.items() if value is not None}
-        more = {"before_id": last.id} if last else {}
-        rows = await self._session.fetch(_PAGES[tuple(given)], limit=window.limit + 1, **given, **more)
-        return window.to_page([Artifact(*row) for row in rows], key=_last)
+        used = {name: value for name, value in filters.items() if value is not None}
+        before_id = {"before_id": last.id} if last else {}
+        rows = await self._session.fetch(_PAGES[tuple(used)], limit=window.limit + 1, **used, **before_id)
+        return window.to_page([Artifact(*row) for row in rows], key=_cursor_of)
 
     async def list_versions(self, id: ArtifactId, window: Window) -> Page[Artifact]:
         await self.get(id)
-        last = window.decode_cursor(_LastVersion)
+        last = window.decode_cursor(_VersionCursor)
         limit = window.limit + 1
         rows: list[Row] = await (
             self._session.fetch(_NEWEST_VERSIONS, key=id, limit=limit)
             if last is None
-            else self._session.fetch(_OLDER_VERSIONS, key=id, limit=limit, before=last.version)
+            else self._session.fetch(_NEWEST_VERSIONS_BEFORE, key=id, limit=limit, before=last.version)
         )
-        return window.to_page([Artifact(*row) for row in rows], key=lambda found: _LastVersion(found.version))
+        return window.to_page([Artifact(*row) for row in rows], key=lambda artifact: _VersionCursor(artifact.version))
 
     async def add_version(self, artifact: Artifact, content: str) -> None:
         self._check(artifact)
-        if not await self._session.execute(_REPLACE, key=artifact.id, **asdict(artifact)):
+        if not await self._session.execute(_UPDATE, key=artifact.id, **asdict(artifact)):
             raise NotFound.of("artifact")
         await self._add_version(artifact, content)
 
     async def delete(self, id: ArtifactId) -> None:
         await self.get(id)
-        if not await self._session.execute(_REMOVE, key=id):
+        if not await self._session.execute(_DELETE, key=id):
             raise NotFound.of("artifact")
 
     async def _add_version(self, artifact: Artifact, content: str) -> None:
         await self._session.execute(
-            _ADD_VERSION,
+            _INSERT_VERSION,
             artifact_id=artifact.id,
             version=artifact.version,
             title=artifact.title,
@@ -150,11 +152,11 @@ class SqlArtifacts:
             created_at=artifact.updated_at,
         )
 
-    def _check(self, found: Found | None) -> Found:
-        if found is None or not self._session.scope.includes(found.conversation_id):
+    def _check(self, artifact: AnyArtifact | None) -> AnyArtifact:
+        if artifact is None or not self._session.scope.includes(artifact.conversation_id):
             raise NotFound.of("artifact")
-        return found
+        return artifact
 
 
-def _last(artifact: Artifact) -> _Last:
-    return _Last(artifact.updated_at.replace(tzinfo=None), artifact.id)
+def _cursor_of(artifact: Artifact) -> _Cursor:
+    return _Cursor(artifact.updated_at.replace(tzinfo=None), artifact.id)

@@ -1,4 +1,4 @@
-"""Allowances in SQL."""
+"""Quota usage in SQL."""
 
 from typing import Any
 
@@ -14,17 +14,17 @@ from latchkey.infrastructure.database.sql.session import Session, columns_of, ow
 from latchkey.infrastructure.database.sql.tenant_guard import USER
 
 
-class octet_length(GenericFunction[int]):  # noqa: N801 - it is called that in SQL
-    """The bytes of a text. PostgreSQL knows them without reading it; SQLite has no such function before 3.43."""
+class octet_length(GenericFunction[int]):  # noqa: N801 - the name of the SQL function
+    """The size of a text in bytes. PostgreSQL knows it without reading the text; SQLite lacks it before 3.43."""
 
     type = Integer()
     inherit_cache = True
 
 
 @compiles(octet_length, "sqlite")
-def _on_sqlite(element: octet_length, compiler: Any, **how: Any) -> str:
+def _compile_for_sqlite(element: octet_length, compiler: Any, **options: Any) -> str:
     (text,) = element.clauses
-    return str(compiler.process(func.length(cast(text, LargeBinary())), **how))
+    return str(compiler.process(func.length(cast(text, LargeBinary())), **options))
 
 
 def _size_of(table: Table) -> ColumnElement[int]:
@@ -33,31 +33,31 @@ def _size_of(table: Table) -> ColumnElement[int]:
     return select(func.coalesce(func.sum(size), 0)).where(owned_by_user(table)).scalar_subquery()
 
 
-_ONE = select(*columns_of(quota_usage, QuotaUsage)).where(owned_by_user(quota_usage)).with_for_update()
-_ADD = postgresql.insert(quota_usage).values(user_id=bindparam(USER)).on_conflict_do_nothing()
-_REPLACE = update(quota_usage).where(owned_by_user(quota_usage))
-_MEASURE = select(sum((_size_of(table) for table in metadata.sorted_tables), literal(0)))
+_OF_USER_FOR_UPDATE = select(*columns_of(quota_usage, QuotaUsage)).where(owned_by_user(quota_usage)).with_for_update()
+_INSERT = postgresql.insert(quota_usage).values(user_id=bindparam(USER)).on_conflict_do_nothing()
+_UPDATE = update(quota_usage).where(owned_by_user(quota_usage))
+_STORED_BYTES = select(sum((_size_of(table) for table in metadata.sorted_tables), literal(0)))
 
 
 class SqlQuotaUsages:
-    """The one row of the scope's user."""
+    """The usage of the scope's user: one row."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     async def get(self) -> QuotaUsage | None:
-        row = await self._session.fetch_row(_ONE)
+        row = await self._session.fetch_row(_OF_USER_FOR_UPDATE)
         return None if row is None else QuotaUsage(*row)
 
     async def add(self, usage: QuotaUsage) -> QuotaUsage:
-        await self._session.execute(_ADD, **_values(usage))
+        await self._session.execute(_INSERT, **_values(usage))
         return await self.get() or usage
 
     async def update(self, usage: QuotaUsage) -> None:
-        await self._session.defer(_REPLACE, **_values(usage))
+        await self._session.defer(_UPDATE, **_values(usage))
 
     async def measure_storage(self) -> int:
-        ((size,),) = await self._session.fetch(_MEASURE)
+        ((size,),) = await self._session.fetch(_STORED_BYTES)
         return int(size)
 
 

@@ -1,4 +1,4 @@
-"""The ledger of tool calls in SQL."""
+"""Tool calls in SQL."""
 
 from functools import cache
 from typing import Any
@@ -15,9 +15,9 @@ from latchkey.infrastructure.database.sql.driver import Row
 from latchkey.infrastructure.database.sql.session import Session, columns_of, insert_for_user, owned_by_user
 from latchkey.infrastructure.database.sql.tenant_guard import USER
 
-_ADD = insert_for_user(tool_calls)
-# In this much the two databases speak alike, and SQLAlchemy renders it for both.
-_ADD_IF_ABSENT = postgresql.insert(tool_calls).values(user_id=bindparam(USER)).on_conflict_do_nothing()
+_INSERT = insert_for_user(tool_calls)
+# PostgreSQL's construct compiles for SQLite too: ON CONFLICT DO NOTHING is the same in both.
+_INSERT_IF_ABSENT = postgresql.insert(tool_calls).values(user_id=bindparam(USER)).on_conflict_do_nothing()
 _SET_RESULT = (
     update(tool_calls)
     .where(
@@ -28,7 +28,7 @@ _SET_RESULT = (
     )
     .returning(tool_calls.c.id)
 )
-_UNDER_ID = select(*columns_of(tool_calls, ToolCall)).where(
+_BY_CALL_ID = select(*columns_of(tool_calls, ToolCall)).where(
     owned_by_user(tool_calls), tool_calls.c.turn_id == bindparam("turn"), tool_calls.c.call_id == bindparam("call_id")
 )
 CALLS_OF_TURN = select(*columns_of(tool_calls, ToolCall)).where(
@@ -37,21 +37,21 @@ CALLS_OF_TURN = select(*columns_of(tool_calls, ToolCall)).where(
 
 
 class SqlToolCalls:
-    """Oldest first within a turn."""
+    """Tool calls, oldest first within a turn."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     async def add(self, call: ToolCall, turn_id: TurnId, call_id: str | None = None) -> None:
         await self._session.defer(
-            _ADD, turn_id=turn_id, id=call.id, call_id=call_id, result=bytes(call.result).decode(), **_values(call)
+            _INSERT, turn_id=turn_id, id=call.id, call_id=call_id, result=bytes(call.result).decode(), **_values(call)
         )
 
     async def add_if_absent(self, call: ToolCall, turn_id: TurnId, call_id: str) -> bool:
         result = bytes(call.result).decode() if call.has_result else None
         return bool(
             await self._session.execute(
-                _ADD_IF_ABSENT, turn_id=turn_id, id=call.id, call_id=call_id, result=result, **_values(call)
+                _INSERT_IF_ABSENT, turn_id=turn_id, id=call.id, call_id=call_id, result=result, **_values(call)
             )
         )
 
@@ -59,22 +59,22 @@ class SqlToolCalls:
         result = bytes(call.result).decode()
         row = await self._session.fetch_row(_SET_RESULT, turn=turn_id, known_as=call_id, result=result, **_values(call))
         if row is None:
-            raise DuplicateToolCall("The turn has no call under this id that waits for its result.")
+            raise DuplicateToolCall("The turn has no tool call with this id that waits for a result.")
         id: ToolCallId = row[0]
         return id
 
     async def find(self, turn_id: TurnId, call_id: str) -> ToolCall | None:
-        row = await self._session.fetch_row(_UNDER_ID, turn=turn_id, call_id=call_id)
-        return None if row is None else call_of(row)
+        row = await self._session.fetch_row(_BY_CALL_ID, turn=turn_id, call_id=call_id)
+        return None if row is None else tool_call_from_row(row)
 
     async def list_by_turn(self, ids: list[TurnId]) -> dict[TurnId, list[ToolCall]]:
-        found: dict[TurnId, list[ToolCall]] = {}
+        calls: dict[TurnId, list[ToolCall]] = {}
         if ids:
             padded = _padded(ids)
             turns = {f"turn{index}": id for index, id in enumerate(padded)}
             for turn_id, *call in await self._session.fetch(_of_turns(len(padded)), **turns):
-                found.setdefault(turn_id, []).append(call_of(call))
-        return found
+                calls.setdefault(turn_id, []).append(tool_call_from_row(call))
+        return calls
 
 
 @cache
@@ -89,7 +89,7 @@ def _of_turns(count: int) -> Select[*tuple[Any, ...]]:
 
 
 def _padded(ids: list[TurnId]) -> list[TurnId]:
-    """As many as a power of two, the last one again and again: each number is a statement of its own."""
+    """Repeat the last id up to a power of two, so that few different statements are prepared."""
     return ids + ids[-1:] * ((1 << (len(ids) - 1).bit_length()) - len(ids))
 
 
@@ -103,7 +103,7 @@ def _values(call: ToolCall) -> dict[str, Any]:
     }
 
 
-def call_of(row: Row) -> ToolCall:
+def tool_call_from_row(row: Row) -> ToolCall:
     id, name, arguments, result, is_error, started_at, duration_ms = row
     return ToolCall(
         id=id,

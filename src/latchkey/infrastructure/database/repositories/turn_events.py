@@ -1,4 +1,4 @@
-"""The events of turns in SQL."""
+"""Turn events in SQL."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from latchkey.domain.turn_event import TurnEvent
 from latchkey.infrastructure.database.schema import turn_events
 from latchkey.infrastructure.database.sql.session import Session, insert_for_user, owned_by_user
 
-_ADD = insert_for_user(turn_events)
+_INSERT = insert_for_user(turn_events)
 _SIZE = func.length(turn_events.c.body)
-_FIRST = (
+_FIRST_EVENTS = (
     select(
         turn_events.c.seq,
         turn_events.c.name,
@@ -25,10 +25,10 @@ _FIRST = (
     .limit(bindparam("limit"))
     .subquery()
 )
-_AFTER = (
-    select(_FIRST.c.seq, _FIRST.c.name, _FIRST.c.body)
-    .where(_FIRST.c.before < bindparam("characters"))
-    .order_by(_FIRST.c.seq)
+_FIRST_EVENTS_WITHIN_SIZE = (
+    select(_FIRST_EVENTS.c.seq, _FIRST_EVENTS.c.name, _FIRST_EVENTS.c.body)
+    .where(_FIRST_EVENTS.c.before < bindparam("characters"))
+    .order_by(_FIRST_EVENTS.c.seq)
 )
 
 
@@ -41,11 +41,13 @@ class SqlTurnEvents:
 
     async def add(self, *events: TurnEvent) -> None:
         for event in events:
-            await self._session.defer(_ADD, **_values(event))
+            await self._session.defer(_INSERT, **_values(event))
         self._added += events
 
     async def list_after(self, turn_id: TurnId, seq: int, limit: int, characters: int) -> list[TurnEvent]:
-        rows = await self._session.fetch(_AFTER, turn=turn_id, after=seq, limit=limit, characters=characters)
+        rows = await self._session.fetch(
+            _FIRST_EVENTS_WITHIN_SIZE, turn=turn_id, after=seq, limit=limit, characters=characters
+        )
         return [TurnEvent(turn_id, seq, name, body.encode()) for seq, name, body in rows]
 
 

@@ -1,4 +1,4 @@
-"""The state of a turn that a tool call needs. It is read together with the turn's token, without a query of its own."""
+"""The state of a turn that a tool call needs. It is read in the query that resolves the turn's token."""
 
 from datetime import datetime
 
@@ -40,4 +40,4 @@ TURN_STATES = select(
     _HAS_ANNOUNCED_CALLS.label("has_announced_calls"),
 ).where(owned_by_user(turns))
 TURN_STATE = TURN_STATES.subquery("turn_state")
-"""To be joined with a table that has a turn's id."""
+"""For joins with a table that has a turn id."""

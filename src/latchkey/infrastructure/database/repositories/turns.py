@@ -12,33 +12,33 @@ from latchkey.domain.errors import Conflict, NotFound, TooManyCalls
 from latchkey.domain.page import Page, Window
 from latchkey.domain.repositories import AnswerProgress, LockedTurn
 from latchkey.domain.turn import Idempotency, Turn, TurnError, TurnId, Usage
-from latchkey.infrastructure.database.repositories.tool_calls import CALLS_OF_TURN, call_of
+from latchkey.infrastructure.database.repositories.tool_calls import CALLS_OF_TURN, tool_call_from_row
 from latchkey.infrastructure.database.repositories.turn_state import TURN_STATES, TurnState
 from latchkey.infrastructure.database.schema import conversations, turns
 from latchkey.infrastructure.database.sql.driver import Row
 from latchkey.infrastructure.database.sql.session import Session, columns_except, insert_for_user, owned_by_user
 
-_ALL = select(*columns_except(turns, "calls")).where(owned_by_user(turns))
-_KEY = turns.c.id == bindparam("key")
-_ONE = _ALL.where(_KEY)
-_ONE_FOR_UPDATE = _ONE.with_for_update(key_share=True)
+_SELECT = select(*columns_except(turns, "calls")).where(owned_by_user(turns))
+_HAS_ID = turns.c.id == bindparam("key")
+_BY_ID = _SELECT.where(_HAS_ID)
+_BY_ID_FOR_UPDATE = _BY_ID.with_for_update(key_share=True)
 _NEWEST = (
-    _ALL.where(turns.c.conversation_id == bindparam("conversation"))
+    _SELECT.where(turns.c.conversation_id == bindparam("conversation"))
     .order_by(turns.c.id.desc())
     .limit(bindparam("limit"))
 )
-_OLDER = _NEWEST.where(turns.c.id < bindparam("before"))
-_UNFINISHED = _ALL.where(turns.c.status == literal("running", literal_execute=True))
-_OF_KEY = _ALL.where(turns.c.idempotency_key == bindparam("idempotency_key"))
-_ADD = insert_for_user(turns)
-_REPLACE = update(turns).where(owned_by_user(turns), _KEY)
-_TURN_STATE = TURN_STATES.where(_KEY).with_for_update(key_share=True)
-_COUNT_CALL = update(turns).where(owned_by_user(turns), _KEY)
-_PROGRESS = (
+_NEWEST_BEFORE = _NEWEST.where(turns.c.id < bindparam("before"))
+_RUNNING = _SELECT.where(turns.c.status == literal("running", literal_execute=True))
+_BY_IDEMPOTENCY_KEY = _SELECT.where(turns.c.idempotency_key == bindparam("idempotency_key"))
+_INSERT = insert_for_user(turns)
+_UPDATE = update(turns).where(owned_by_user(turns), _HAS_ID)
+_TURN_STATE = TURN_STATES.where(_HAS_ID).with_for_update(key_share=True)
+_SET_CALL_COUNT = update(turns).where(owned_by_user(turns), _HAS_ID)
+_RECORD_PROGRESS = (
     update(turns)
     .where(
         owned_by_user(turns),
-        _KEY,
+        _HAS_ID,
         turns.c.status == "running",
         turns.c.lease_until > bindparam("now"),
         turns.c.answer_length == bindparam("offset"),
@@ -53,73 +53,73 @@ _PROGRESS = (
     .returning(turns.c.last_event)
 )
 _CALLS = CALLS_OF_TURN.subquery("call")
-_CLOSING = (
-    _ALL.add_columns(conversations.c.last_seq, *_CALLS.c)
+_BY_ID_FOR_FINISH = (
+    _SELECT.add_columns(conversations.c.last_seq, *_CALLS.c)
     .join(
         conversations, and_(conversations.c.user_id == turns.c.user_id, conversations.c.id == turns.c.conversation_id)
     )
     .outerjoin(_CALLS, true())
-    .where(owned_by_user(conversations), _KEY)
+    .where(owned_by_user(conversations), _HAS_ID)
     .order_by(_CALLS.c.id)
     .with_for_update(key_share=True, of=(turns, conversations))
 )
-_WIDTH = len(_ALL.selected_columns)
+_TURN_WIDTH = len(_SELECT.selected_columns)
 
 
-class _Last(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="turns"):
-    """The last item of a page, as its cursor names it; the tag tells it from the cursors of other listings."""
+class _Cursor(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="turns"):
+    """The last item of a page. The tag keeps cursors of different listings apart."""
 
     id: TurnId
 
 
 class SqlTurns:
-    """Newest first."""
+    """Turns, newest first."""
 
     def __init__(self, session: Session, turn_state: TurnState | None = None) -> None:
         self._session = session
         self._turn_state = turn_state
 
     async def add(self, turn: Turn) -> None:
-        await self._session.defer(_ADD, **_values(turn))
+        await self._session.defer(_INSERT, **_values(turn))
 
     async def get(self, id: TurnId, *, for_update: bool = False) -> Turn:
-        row = await self._session.fetch_row(_ONE_FOR_UPDATE if for_update else _ONE, key=id)
-        turn = None if row is None else _turn(row)
+        row = await self._session.fetch_row(_BY_ID_FOR_UPDATE if for_update else _BY_ID, key=id)
+        turn = None if row is None else _turn_from_row(row)
         if turn is None or not self._session.scope.includes(turn.conversation_id):
             raise NotFound.of("turn")
         return turn
 
     async def lock_for_finish(self, id: TurnId) -> LockedTurn:
-        rows = await self._session.fetch(_CLOSING, key=id, turn=id)
-        turn = _turn(rows[0][:_WIDTH]) if rows else None
+        rows = await self._session.fetch(_BY_ID_FOR_FINISH, key=id, turn=id)
+        turn = _turn_from_row(rows[0][:_TURN_WIDTH]) if rows else None
         if turn is None or not self._session.scope.includes(turn.conversation_id):
             raise NotFound.of("turn")
-        calls = [call_of(row[_WIDTH + 1 :]) for row in rows if row[_WIDTH + 1] is not None]
-        return LockedTurn(turn, calls, rows[0][_WIDTH] + 1)
+        calls = [tool_call_from_row(row[_TURN_WIDTH + 1 :]) for row in rows if row[_TURN_WIDTH + 1] is not None]
+        return LockedTurn(turn, calls, rows[0][_TURN_WIDTH] + 1)
 
     async def page(self, conversation_id: ConversationId, window: Window) -> Page[Turn]:
         if not self._session.scope.includes(conversation_id):
             raise NotFound.of("conversation")
-        last = window.decode_cursor(_Last)
-        asked = {"conversation": conversation_id, "limit": window.limit + 1}
+        last = window.decode_cursor(_Cursor)
+        params = {"conversation": conversation_id, "limit": window.limit + 1}
         rows = await (
-            self._session.fetch(_NEWEST, **asked)
+            self._session.fetch(_NEWEST, **params)
             if last is None
-            else self._session.fetch(_OLDER, before=last.id, **asked)
+            else self._session.fetch(_NEWEST_BEFORE, before=last.id, **params)
         )
-        return window.to_page([_turn(row) for row in rows], key=lambda turn: _Last(turn.id))
+        return window.to_page([_turn_from_row(row) for row in rows], key=lambda turn: _Cursor(turn.id))
 
     async def list_running(self) -> list[Turn]:
-        return [_turn(row) for row in await self._session.fetch(_UNFINISHED)]
+        return [_turn_from_row(row) for row in await self._session.fetch(_RUNNING)]
 
     async def update(self, turn: Turn) -> None:
         inside = self._session.scope.includes(turn.conversation_id)
-        if not inside or not await self._session.execute(_REPLACE, key=turn.id, **_values(turn)):
+        if not inside or not await self._session.execute(_UPDATE, key=turn.id, **_values(turn)):
             raise NotFound.of("turn")
 
     async def find_by_idempotency_key(self, key: str) -> Turn | None:
-        row = await self._session.fetch_row(_OF_KEY, idempotency_key=key)
-        return None if row is None else _turn(row)
+        row = await self._session.fetch_row(_BY_IDEMPOTENCY_KEY, idempotency_key=key)
+        return None if row is None else _turn_from_row(row)
 
     async def has_announced_calls(self, id: TurnId) -> bool:
         turn_state = await self._state(id)
@@ -134,15 +134,15 @@ class SqlTurns:
         if turn_state is None or not turn_state.is_running(now):
             raise Conflict("The turn has ended.", turn_id=id)
         if turn_state.calls >= most:
-            raise TooManyCalls(f"The turn has called {most} tools, which is the limit: answer now.")
+            raise TooManyCalls(f"Limit of {most} tool calls per turn reached: answer without further calls.")
         first, last, calls = turn_state.last_event + 1, turn_state.last_event + count, turn_state.calls + 1
-        await self._session.defer(_COUNT_CALL, key=id, last_event=last, calls=calls)
+        await self._session.defer(_SET_CALL_COUNT, key=id, last_event=last, calls=calls)
         self._turn_state = replace(turn_state, last_event=last, calls=calls)
         return first
 
     async def record_progress(self, id: TurnId, now: datetime, progress: AnswerProgress, count: int) -> int | None:
         row = await self._session.fetch_row(
-            _PROGRESS,
+            _RECORD_PROGRESS,
             key=id,
             now=now,
             count=count,
@@ -161,7 +161,7 @@ class SqlTurns:
         return self._turn_state
 
 
-def _turn(row: Row) -> Turn:
+def _turn_from_row(row: Row) -> Turn:
     id, conversation_id, status, agent, code, detail, requests, read, written, *rest = row
     started_at, finished_at, lease_until, last_event, answer_length, retry_after, key, fingerprint, request_id = rest
     return Turn(
