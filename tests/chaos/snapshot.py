@@ -13,6 +13,10 @@ CONCURRENT_REQUESTS = 8
 EVENT_END = b"\n\n"
 
 
+class TemporarilyUnavailable(Exception):
+    """The replica answered 503 with `Retry-After`."""
+
+
 @dataclass
 class Snapshot:
     """All data of one user. `messages` are by conversation id, `events` by turn id."""
@@ -81,8 +85,11 @@ class SnapshotReader:
             cursor = {"cursor": page["next_cursor"]}
 
     async def get(self, path: str, **options: Any) -> Json:
+        """Raises `TemporarilyUnavailable` if the replica asks for a retry."""
         async with self._limiter:
             response = await self.http.get(path, **options)
+        if response.status_code == httpx2.codes.SERVICE_UNAVAILABLE and "retry-after" in response.headers:
+            raise TemporarilyUnavailable(response.text)
         assert response.status_code == httpx2.codes.OK, response.text
         body: Json = response.json()
         return body

@@ -10,7 +10,7 @@ from tests.chaos.client_driver import RECOVERY_SLACK_S
 from tests.chaos.cluster import Cluster
 from tests.chaos.crash_points import CrashPoint, HeldTurn, hold_turns
 from tests.chaos.scripted_model import ScriptedModel
-from tests.chaos.snapshot import SnapshotReader
+from tests.chaos.snapshot import SnapshotReader, TemporarilyUnavailable
 from tests.chaos.verify_consistency import ConsistencyVerifier
 from tests.polling import wait_until
 
@@ -75,11 +75,14 @@ async def _wait_until_interrupted(cluster: Cluster, replica: int, turn: HeldTurn
     async with SnapshotReader(url, turn.user, cluster.token(turn.user)) as reader:
 
         async def is_interrupted() -> bool:
-            turns = [
-                turn
-                for conversation in await reader.items("conversations")
-                for turn in await reader.items(f"conversations/{conversation['id']}/turns")
-            ]
+            try:
+                turns = [
+                    turn
+                    for conversation in await reader.items("conversations")
+                    for turn in await reader.items(f"conversations/{conversation['id']}/turns")
+                ]
+            except TemporarilyUnavailable:  # PostgreSQL still waits for transactions of the stopped replica to time out
+                return False
             return [turn["status"] for turn in turns] == ["interrupted"]
 
         await wait_until(is_interrupted)
