@@ -1,35 +1,44 @@
-"""An answer as Anthropic's Messages API gives it: the events that say it and those that end it, or one message."""
+"""Encodes answers for Anthropic's Messages API: as events (the content, then the end), or as one message."""
 
 import json
 from typing import Any
 from uuid import uuid4
 
-from tests.fakes.model_script import Answer
+from tests.fakes.model_script import Answer, Reply, calls
 
-SERVER = "mcp__latchkey__"
-"""How the Claude CLI names the tools of an MCP server to the model."""
+TOOL_PREFIX = "mcp__latchkey__"
+"""The Claude CLI puts this before the names of our tools."""
 
 
 def anthropic_events(answer: Answer) -> tuple[list[bytes], list[bytes]]:
     tokens_in, tokens_out = answer.tokens
-    said = [_event("message_start", message=_message([], None, (tokens_in, 1)))]
+    content = [_event("message_start", message=_message([], None, (tokens_in, 1)))]
     if answer.pieces:
-        said += _block(0, {"type": "text", "text": ""}, *({"type": "text_delta", "text": one} for one in answer.pieces))
+        content += _block(
+            0, {"type": "text", "text": ""}, *({"type": "text_delta", "text": piece} for piece in answer.pieces)
+        )
     for index, (name, arguments) in enumerate(answer.calls, bool(answer.pieces)):
-        block = {"type": "tool_use", "id": _id("toolu"), "name": SERVER + name, "input": {}}
-        said += _block(index, block, {"type": "input_json_delta", "partial_json": arguments})
+        block = {"type": "tool_use", "id": _id("toolu"), "name": TOOL_PREFIX + name, "input": {}}
+        content += _block(index, block, {"type": "input_json_delta", "partial_json": arguments})
     delta = {"stop_reason": _stop_reason(answer), "stop_sequence": None}
-    return said, [_event("message_delta", delta=delta, usage={"output_tokens": tokens_out}), _event("message_stop")]
+    return content, [_event("message_delta", delta=delta, usage={"output_tokens": tokens_out}), _event("message_stop")]
 
 
 def anthropic_message(answer: Answer) -> bytes:
-    """The same in one piece, for a client that asks for no stream."""
+    """The answer in one piece, for a request without streaming."""
     content: list[dict[str, Any]] = [{"type": "text", "text": "".join(answer.pieces)}] if answer.pieces else []
     content += [
-        {"type": "tool_use", "id": _id("toolu"), "name": SERVER + name, "input": json.loads(arguments)}
+        {"type": "tool_use", "id": _id("toolu"), "name": TOOL_PREFIX + name, "input": json.loads(arguments)}
         for name, arguments in answer.calls
     ]
     return json.dumps(_message(content, _stop_reason(answer), answer.tokens)).encode()
+
+
+def built_in_tool_call(tool: str, arguments: str) -> Reply:
+    """A call of a built-in tool of the Claude CLI."""
+    content, end = anthropic_events(calls((tool, arguments)))
+    body = b"".join([*content, *end]).replace(f"{TOOL_PREFIX}{tool}".encode(), tool.encode())
+    return Reply(200, body, "text/event-stream")
 
 
 def _block(index: int, block: dict[str, Any], *deltas: dict[str, Any]) -> list[bytes]:
@@ -57,8 +66,8 @@ def _stop_reason(answer: Answer) -> str:
     return "tool_use" if answer.calls else "end_turn"
 
 
-def _event(kind: str, **data: Any) -> bytes:
-    return f"event: {kind}\ndata: {json.dumps({'type': kind, **data})}\n\n".encode()
+def _event(event_type: str, **data: Any) -> bytes:
+    return f"event: {event_type}\ndata: {json.dumps({'type': event_type, **data})}\n\n".encode()
 
 
 def _id(prefix: str) -> str:

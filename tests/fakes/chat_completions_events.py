@@ -1,4 +1,4 @@
-"""An answer as the events of OpenAI's Chat Completions API: those that say it, and those that end it."""
+"""Encodes answers for OpenAI's Chat Completions API: the events with the content, and the events that end it."""
 
 import json
 from typing import Any
@@ -14,8 +14,8 @@ def chat_events(answer: Answer) -> tuple[list[bytes], list[bytes]]:
         call = {"index": index, "id": f"call_{uuid4().hex}", "type": "function"}
         chunks.append(_chunk({"tool_calls": [call | {"function": {"name": name, "arguments": ""}}]}))
         chunks.append(_chunk({"tool_calls": [{"index": index, "function": {"arguments": arguments}}]}))
-    finished = _chunk({}, "tool_calls" if answer.calls else "stop")
-    return chunks, [finished, _event(_envelope([]) | {"usage": _usage(answer.tokens)}), b"data: [DONE]\n\n"]
+    last_chunk = _chunk({}, "tool_calls" if answer.calls else "stop")
+    return chunks, [last_chunk, _event(_envelope([]) | {"usage": _usage(answer.tokens)}), b"data: [DONE]\n\n"]
 
 
 def _chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:

@@ -1,4 +1,4 @@
-"""A request that a fake model got, read the same way for each of the three APIs."""
+"""A request that a fake model received, with the same view for all three APIs."""
 
 import json
 from asyncio import Event
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.fakes.anthropic_events import SERVER
+from tests.fakes.anthropic_events import TOOL_PREFIX
 
 
 @dataclass
 class ModelRequest:
-    """`gone` is set when whoever asked has closed the connection before the answer was whole."""
+    """`client_disconnected` is set if the client closes the connection before the end of the answer."""
 
     path: str
     headers: dict[str, str]
@@ -21,29 +21,31 @@ class ModelRequest:
 
     @property
     def tools(self) -> list[tuple[str, str, dict[str, Any]]]:
-        """Name, description and input schema of each tool on offer, in order."""
+        """Name, description and input schema of each tool, in order."""
         if "system" in self.body:
-            offered = self.body.get("tools", [])
-            return [(tool["name"].removeprefix(SERVER), tool["description"], tool["input_schema"]) for tool in offered]
-        offered = [tool.get("function", tool) for tool in self.body.get("tools", [])]
-        return [(tool["name"], tool["description"], tool["parameters"]) for tool in offered]
+            tools = self.body.get("tools", [])
+            return [
+                (tool["name"].removeprefix(TOOL_PREFIX), tool["description"], tool["input_schema"]) for tool in tools
+            ]
+        tools = [tool.get("function", tool) for tool in self.body.get("tools", [])]
+        return [(tool["name"], tool["description"], tool["parameters"]) for tool in tools]
 
     @property
     def conversation(self) -> list[tuple[str, ...]]:
         """`(role, text)`, `("call", id, name, arguments)` and `("result", id, text)`, in order."""
         if "system" in self.body:
-            lines = [line for message in self.body["messages"] for line in _anthropic_lines(message)]
+            lines = [line for message in self.body["messages"] for line in _anthropic_entries(message)]
             return [("system", self.body["system"][-1]["text"]), *lines]
         if "messages" in self.body:
-            return [line for message in self.body["messages"] for line in _chat_lines(message)]
-        return [("system", self.body["instructions"]), *map(_responses_line, self.body["input"])]
+            return [line for message in self.body["messages"] for line in _chat_entries(message)]
+        return [("system", self.body["instructions"]), *map(_responses_entry, self.body["input"])]
 
     @property
     def results(self) -> list[str]:
         return [line[2] for line in self.conversation if line[0] == "result"]
 
 
-def _responses_line(item: dict[str, Any]) -> tuple[str, ...]:
+def _responses_entry(item: dict[str, Any]) -> tuple[str, ...]:
     if item.get("type") == "function_call":
         return ("call", item["call_id"], item["name"], item["arguments"])
     if item.get("type") == "function_call_output":
@@ -51,15 +53,15 @@ def _responses_line(item: dict[str, Any]) -> tuple[str, ...]:
     return (item["role"], _text(item["content"]))
 
 
-def _chat_lines(message: dict[str, Any]) -> list[tuple[str, ...]]:
+def _chat_entries(message: dict[str, Any]) -> list[tuple[str, ...]]:
     if message["role"] == "tool":
         return [("result", message["tool_call_id"], _text(message["content"]))]
-    said = [(message["role"], _text(message["content"]))] if message.get("content") else []
-    called = [(call["id"], call["function"]) for call in message.get("tool_calls") or []]
-    return [*said, *(("call", id_, call["name"], call["arguments"]) for id_, call in called)]
+    text = [(message["role"], _text(message["content"]))] if message.get("content") else []
+    calls = [(call["id"], call["function"]) for call in message.get("tool_calls") or []]
+    return [*text, *(("call", id_, call["name"], call["arguments"]) for id_, call in calls)]
 
 
-def _anthropic_lines(message: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+def _anthropic_entries(message: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     if isinstance(message["content"], str):
         yield (message["role"], message["content"])
         return
@@ -67,7 +69,7 @@ def _anthropic_lines(message: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         match block["type"]:
             case "tool_use":
                 arguments = json.dumps(block["input"], separators=(",", ":"), ensure_ascii=False)
-                yield ("call", block["id"], block["name"].removeprefix(SERVER), arguments)
+                yield ("call", block["id"], block["name"].removeprefix(TOOL_PREFIX), arguments)
             case "tool_result":
                 yield ("result", block["tool_use_id"], _text(block["content"]))
             case _:

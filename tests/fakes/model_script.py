@@ -1,4 +1,4 @@
-"""What a fake model is to do, step by step: one step answers one request."""
+"""The script of a fake model: each step answers one request."""
 
 from asyncio import Event, Semaphore
 from collections.abc import Mapping
@@ -20,25 +20,25 @@ class Answer:
     pace: Semaphore | None = None
 
     def cut(self) -> "Answer":
-        """The stream ends, politely, before the answer does."""
+        """The stream ends normally before the answer is complete."""
         return replace(self, ending="cut")
 
     def broken(self) -> "Answer":
-        """The connection drops before the answer has ended."""
+        """The connection is lost before the answer is complete."""
         return replace(self, ending="broken")
 
     def held(self, until: Event) -> "Answer":
-        """The text is sent; what ends the answer waits."""
+        """The content is sent, and the end of the answer waits for the event."""
         return replace(self, held_until=until)
 
     def paced(self, by: Semaphore) -> "Answer":
-        """Each event of what is said takes a permit before it is sent."""
+        """Each event of the content acquires the semaphore before it is sent."""
         return replace(self, pace=by)
 
 
 @dataclass(frozen=True)
 class Reply:
-    """Any HTTP response."""
+    """An HTTP response with any body."""
 
     status: int = 200
     body: bytes = b""
@@ -50,14 +50,16 @@ Step = Answer | Reply
 
 
 def says(*pieces: str) -> Answer:
+    """An answer whose text is streamed in these pieces."""
     return Answer(pieces=pieces)
 
 
-def calls(*asked: tuple[str, str], saying: tuple[str, ...] = ()) -> Answer:
-    return Answer(pieces=saying, calls=asked)
+def calls(*tool_calls: tuple[str, str], saying: tuple[str, ...] = ()) -> Answer:
+    """Tool calls as `(name, arguments)`, after the text of `saying`."""
+    return Answer(pieces=saying, calls=tool_calls)
 
 
 def fails(status: int, message: str = "no", **headers: str) -> Reply:
-    """An error as OpenAI words it, and Anthropic. Underscores in the names of headers are hyphens."""
+    """An error response with the body of OpenAI and Anthropic. Underscores in names of headers become hyphens."""
     body = b'{"type":"error","error":{"message":"%s","type":"fake","code":null}}' % message.encode()
     return Reply(status, body, headers={name.replace("_", "-"): value for name, value in headers.items()})

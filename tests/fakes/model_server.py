@@ -1,4 +1,4 @@
-"""A scripted model that speaks the streaming wire of both OpenAI APIs over a real socket, and notes what it is asked.
+"""A scripted server with the streaming APIs of OpenAI and Anthropic, on a real socket. It records its requests.
 
 async with model_server() as model:
     model.script += [calls(("add_task", '{"title": "Milk"}')), says("Done", ".")]
@@ -21,12 +21,12 @@ from tests.fakes.model_request import ModelRequest
 from tests.fakes.model_script import Answer, Reply, Step, fails
 from tests.fakes.responses_events import responses_events
 
-WIRES = {"/v1/responses": responses_events, "/v1/chat/completions": chat_events, "/v1/messages": anthropic_events}
+ENCODERS = {"/v1/responses": responses_events, "/v1/chat/completions": chat_events, "/v1/messages": anthropic_events}
 
 
 @dataclass
 class ModelServer:
-    """Takes one step of `script` for each request; one too many gets a 500 that is not worth a retry."""
+    """Takes one step of `script` for each request. A request after the last step gets a 500 that is not retried."""
 
     base_url: str = ""
     script: deque[Step] = field(default_factory=deque)
@@ -36,7 +36,7 @@ class ModelServer:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             request = await _read(reader)
             self.requests.append(request)
-            if request.path not in WIRES:
+            if request.path not in ENCODERS:
                 step: Step = fails(404, "no such path")
             else:
                 step = (
@@ -72,10 +72,10 @@ async def _read(reader: StreamReader) -> ModelRequest:
 
 
 async def _stream(answer: Answer, request: ModelRequest, reader: StreamReader, writer: StreamWriter) -> None:
-    said, end = WIRES[request.path](answer)
-    promised = 10_000_000 if answer.ending == "broken" else None
-    _start(writer, Reply(media_type="text/event-stream; charset=utf-8"), promised)
-    for event in said:
+    content, end = ENCODERS[request.path](answer)
+    declared_length = 10_000_000 if answer.ending == "broken" else None
+    _start(writer, Reply(media_type="text/event-stream; charset=utf-8"), declared_length)
+    for event in content:
         if answer.pace:
             await answer.pace.acquire()
         writer.write(event)
@@ -87,7 +87,7 @@ async def _stream(answer: Answer, request: ModelRequest, reader: StreamReader, w
 
 
 async def _released(held_until: asyncio.Event, reader: StreamReader) -> bool:
-    """Whether the rest may go; False if the client went first."""
+    """Wait for the event. Returns False if the client has disconnected first."""
     release, eof = asyncio.create_task(held_until.wait()), asyncio.create_task(reader.read())
     try:
         await asyncio.wait({release, eof}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""A model that does as it is told, by anybody: whatever text it is shown, if that has a word in it that it knows."""
+"""A model that obeys any text that it receives: it makes a tool call as soon as it sees the call's trigger word."""
 
 import json
 from collections import deque
@@ -10,7 +10,7 @@ from tests.fakes.model_server import ModelServer
 
 
 class ObedientModel(deque[Step]):
-    """Takes a script's place. Each order is carried out once, in a request of its own, when its word has been seen."""
+    """Replaces a script. `orders` maps trigger words to steps; each step is taken once, when its word has been seen."""
 
     def __init__(self, model: ModelServer, orders: Mapping[str, Step]) -> None:
         super().__init__([says("Done.")])
@@ -19,12 +19,12 @@ class ObedientModel(deque[Step]):
         self.obeyed: list[str] = []
 
     def popleft(self) -> Step:
-        shown = json.dumps(self._model.requests[-1].body)
-        heard = next((word for word in self._orders if word in shown), None)
-        if heard is None:
+        text = json.dumps(self._model.requests[-1].body)
+        word = next((word for word in self._orders if word in text), None)
+        if word is None:
             return says("Done.")
-        self.obeyed.append(heard)
-        return self._orders.pop(heard)
+        self.obeyed.append(word)
+        return self._orders.pop(word)
 
 
 def tool_call(tool: str, **arguments: Any) -> Answer:

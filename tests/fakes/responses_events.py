@@ -1,4 +1,4 @@
-"""An answer as the events of OpenAI's Responses API: those that say it, and those that end it."""
+"""Encodes answers for OpenAI's Responses API: the events with the content, and the events that end it."""
 
 import json
 from typing import Any
@@ -6,40 +6,40 @@ from uuid import uuid4
 
 from tests.fakes.model_script import Answer
 
-Said = list[tuple[str, dict[str, Any]]]
+Events = list[tuple[str, dict[str, Any]]]
 
 
 def responses_events(answer: Answer) -> tuple[list[bytes], list[bytes]]:
-    spoken = [_message("".join(answer.pieces))] if answer.pieces else []
-    output = [*spoken, *(_call(*asked) for asked in answer.calls)]
-    said: Said = [("response.created", {"response": _response("in_progress", [], None)})]
+    messages = [_message("".join(answer.pieces))] if answer.pieces else []
+    output = [*messages, *(_call(*call) for call in answer.calls)]
+    typed_events: Events = [("response.created", {"response": _response("in_progress", [], None)})]
     for index, item in enumerate(output):
-        said += _message_events(index, item, answer.pieces) if item in spoken else _call_events(index, item)
-    said.append(("response.completed", {"response": _response("completed", output, answer.tokens)}))
-    events = [_event(number, kind, data) for number, (kind, data) in enumerate(said)]
+        typed_events += _message_events(index, item, answer.pieces) if item in messages else _call_events(index, item)
+    typed_events.append(("response.completed", {"response": _response("completed", output, answer.tokens)}))
+    events = [_event(number, event_type, data) for number, (event_type, data) in enumerate(typed_events)]
     return events[:-1], events[-1:]
 
 
-def _message_events(index: int, item: dict[str, Any], pieces: tuple[str, ...]) -> Said:
+def _message_events(index: int, item: dict[str, Any], pieces: tuple[str, ...]) -> Events:
     (part,) = item["content"]
-    at = {"item_id": item["id"], "output_index": index, "content_index": 0}
-    deltas = [("response.output_text.delta", {**at, "delta": piece, "logprobs": []}) for piece in pieces]
+    position = {"item_id": item["id"], "output_index": index, "content_index": 0}
+    deltas = [("response.output_text.delta", {**position, "delta": piece, "logprobs": []}) for piece in pieces]
     return [
         ("response.output_item.added", {"output_index": index, "item": item | {"content": []}}),
-        ("response.content_part.added", {**at, "part": part | {"text": ""}}),
+        ("response.content_part.added", {**position, "part": part | {"text": ""}}),
         *deltas,
-        ("response.output_text.done", {**at, "text": part["text"], "logprobs": []}),
-        ("response.content_part.done", {**at, "part": part}),
+        ("response.output_text.done", {**position, "text": part["text"], "logprobs": []}),
+        ("response.content_part.done", {**position, "part": part}),
         ("response.output_item.done", {"output_index": index, "item": item}),
     ]
 
 
-def _call_events(index: int, item: dict[str, Any]) -> Said:
-    at = {"item_id": item["id"], "output_index": index}
+def _call_events(index: int, item: dict[str, Any]) -> Events:
+    position = {"item_id": item["id"], "output_index": index}
     return [
         ("response.output_item.added", {"output_index": index, "item": item | {"arguments": ""}}),
-        ("response.function_call_arguments.delta", {**at, "delta": item["arguments"]}),
-        ("response.function_call_arguments.done", {**at, "arguments": item["arguments"], "name": item["name"]}),
+        ("response.function_call_arguments.delta", {**position, "delta": item["arguments"]}),
+        ("response.function_call_arguments.done", {**position, "arguments": item["arguments"], "name": item["name"]}),
         ("response.output_item.done", {"output_index": index, "item": item}),
     ]
 
@@ -55,9 +55,9 @@ def _call(name: str, arguments: str) -> dict[str, Any]:
 
 
 def _response(status: str, output: list[dict[str, Any]], tokens: tuple[int, int] | None) -> dict[str, Any]:
-    answer = {"id": "resp_1", "object": "response", "created_at": 0, "model": "fake", "status": status}
-    setting = {"parallel_tool_calls": False, "tool_choice": "auto", "tools": []}
-    return {**answer, **setting, "output": output, "usage": tokens and _usage(*tokens)}
+    response = {"id": "resp_1", "object": "response", "created_at": 0, "model": "fake", "status": status}
+    settings = {"parallel_tool_calls": False, "tool_choice": "auto", "tools": []}
+    return {**response, **settings, "output": output, "usage": tokens and _usage(*tokens)}
 
 
 def _usage(tokens_in: int, tokens_out: int) -> dict[str, Any]:
@@ -70,9 +70,9 @@ def _usage(tokens_in: int, tokens_out: int) -> dict[str, Any]:
     }
 
 
-def _event(number: int, kind: str, data: dict[str, Any]) -> bytes:
-    text = json.dumps({"type": kind, "sequence_number": number, **data})
-    return f"event: {kind}\ndata: {text}\n\n".encode()
+def _event(number: int, event_type: str, data: dict[str, Any]) -> bytes:
+    text = json.dumps({"type": event_type, "sequence_number": number, **data})
+    return f"event: {event_type}\ndata: {text}\n\n".encode()
 
 
 def _id(prefix: str) -> str:

@@ -1,4 +1,4 @@
-"""A tool server at an address of its own: MCP over Streamable HTTP, for whoever comes with a context token."""
+"""An MCP endpoint over Streamable HTTP on a free port. It accepts any context token."""
 
 import asyncio
 import socket
@@ -18,7 +18,7 @@ MAX_BYTES = 8 * 1024 * 1024
 
 @dataclass
 class ToolEndpoint:
-    """Writes down each request's headers. Where it refuses, and to whom has no context token, it answers 401."""
+    """Records the headers of each request. Answers 401 if `refuses` is set or the request has no context token."""
 
     tools: ToolServer
     url: str
@@ -30,7 +30,7 @@ class ToolEndpoint:
         return {request.get("authorization", "") for request in self.requests}
 
     async def serve(self, server: uvicorn.Server) -> None:
-        """One task enters the sessions and leaves them, whoever starts and stops it."""
+        """The sessions must be opened and closed by one task."""
         sessions = StreamableHTTPSessionManager(
             self.tools.server(), stateless=True, json_response=True, max_request_body_size=MAX_BYTES
         )
@@ -49,7 +49,7 @@ class ToolEndpoint:
             await self._answer(scope, receive, send)
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
-        """Unless the client leaves first, or the connections to the tools are dropped."""
+        """Stops if the client disconnects, or if `tools.dropped` is set."""
         body = await _read(receive)
         tasks = [
             asyncio.create_task(self._sessions.handle_request(scope, _replaying(body), send)),
@@ -99,13 +99,13 @@ async def _read(receive: Any) -> bytes:
 
 
 def _replaying(body: bytes) -> Any:
-    """As if the body had not been read yet."""
-    waiting = [{"type": "http.request", "body": body, "more_body": False}]
+    """A `receive` that returns the body again."""
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replay() -> Any:
-        if not waiting:
+        if not messages:
             await asyncio.Event().wait()
-        return waiting.pop()
+        return messages.pop()
 
     return replay
 

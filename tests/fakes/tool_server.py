@@ -1,4 +1,4 @@
-"""A tiny MCP server with three tools, which writes down what it was asked and with which token it was reached."""
+"""An MCP server with three tools, which records its calls and the tokens of its clients."""
 
 import json
 from asyncio import Event
@@ -40,8 +40,8 @@ TOOLS = (
 
 
 @dataclass
-class SeenCall:
-    """One call as it arrived."""
+class ReceivedCall:
+    """A call as received."""
 
     name: str
     arguments: dict[str, Any]
@@ -50,12 +50,12 @@ class SeenCall:
 
 @dataclass
 class ToolServer:
-    """Answers `note` with what was noted, `fail` with a tool error, and `crash` with a protocol error."""
+    """Answers `note` with its text, `fail` with a tool error, and `crash` with a protocol error."""
 
     tools: Sequence[Tool] = TOOLS
     page_size: int = 2
     refuses: bool = False
-    calls: list[SeenCall] = field(default_factory=list)
+    calls: list[ReceivedCall] = field(default_factory=list)
     tokens: list[TokenSecret] = field(default_factory=list)
     listings: int = 0
     open_connections: int = 0
@@ -70,10 +70,10 @@ class ToolServer:
 
     @asynccontextmanager
     async def connect(self, secret: TokenSecret, _scope: Scope) -> AsyncIterator[Client]:
-        """A client of this server, as somebody who holds that token gets one."""
+        """A client of this server with this token."""
         self.tokens.append(secret)
         if self.refuses:
-            raise Unauthenticated("This token opens nothing.")
+            raise Unauthenticated("The token is invalid.")
         async with anyio.create_task_group() as connection, Client(self.server()) as client:
             connection.start_soon(self._drop)
             self.open_connections += 1
@@ -84,7 +84,7 @@ class ToolServer:
                 connection.cancel_scope.cancel()
 
     @asynccontextmanager
-    async def _working(self) -> AsyncIterator[None]:
+    async def _count_active(self) -> AsyncIterator[None]:
         self.active_calls += 1
         self.max_active_calls = max(self.max_active_calls, self.active_calls)
         await anyio.lowlevel.checkpoint()
@@ -105,13 +105,13 @@ class ToolServer:
 
     async def _call(self, _: Any, params: CallToolRequestParams) -> CallToolResult:
         meta = dict(params.meta or {})
-        self.calls.append(SeenCall(params.name, params.arguments or {}, meta))
+        self.calls.append(ReceivedCall(params.name, params.arguments or {}, meta))
         self.reached.set()
-        async with self._working():
+        async with self._count_active():
             if self.held_until:
                 await self.held_until.wait()
         if params.name == "crash":
-            raise RuntimeError("the database says: secret-of-the-house")
+            raise RuntimeError("internal-detail-that-must-not-leak")
         if params.name == "fail":
             return _result({"code": "invalid", "detail": "Not on a Sunday."}, is_error=True)
         return _result({"noted": (params.arguments or {}).get("text")})

@@ -1,4 +1,4 @@
-"""What the laws of the agents port are tried on: an agent, the model that it asks, and the tools that it reaches."""
+"""The harness of the contract tests: an agent, a scripted model and a recording tool server."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -25,21 +25,21 @@ from tests.fakes.tool_server import ToolServer
 API_KEY = "sk-only-for-the-model"
 
 Build = Callable[[ToolServer, str], AbstractAsyncContextManager[Agent]]
-"""Builds the agent under test: which tools it has, and the base URL of the model that it asks."""
-Wire = Callable[[Answer], tuple[list[bytes], list[bytes]]]
-"""The events of an answer as the adapter's model streams them: those that say it, and those that end it."""
+"""Builds the agent under test from its tools and the base URL of its model."""
+EncodeAnswer = Callable[[Answer], tuple[list[bytes], list[bytes]]]
+"""Encodes an answer for the API of the adapter's model: the events with its content, and the events that end it."""
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter of the port, and the words in which it says what every adapter says.
+    """An implementation of the port, and what the tests must know about it.
 
-    One that is direct asks the model itself, and not through a program that has a will of its own: it decides
-    what is asked again, and when.
+    `is_direct` means that the agent sends the requests to the model itself, and not through a program with retries of
+    its own. `call_id` is the key of the tool call's id in `_meta`. `settings` are the settings that its errors name.
     """
 
     build: Build
-    wire: Wire
+    encode_answer: EncodeAnswer
     is_direct: bool
     key_header: tuple[str, str]
     call_id: str
@@ -51,18 +51,18 @@ class Adapter:
 
 @dataclass
 class RecordedTurn:
-    """What one turn told, and the failure that it ended with, if it did."""
+    """The events of one turn, and its failure if it failed."""
 
     events: list[AgentEvent] = field(default_factory=list)
     failure: TurnFailed | None = None
 
     @property
-    def pieces(self) -> list[str]:
+    def deltas(self) -> list[str]:
         return [event.text for event in self.events if isinstance(event, TextDelta)]
 
     @property
     def text(self) -> str:
-        return "".join(self.pieces)
+        return "".join(self.deltas)
 
     @property
     def requests(self) -> list[ToolRequest]:
@@ -75,7 +75,7 @@ class RecordedTurn:
 
 @dataclass
 class AgentHarness:
-    """One adapter, set up with a scripted model and a tool server that writes down its calls."""
+    """One agent with a scripted model and a tool server that records its calls."""
 
     agent: Agent
     model: ModelServer
@@ -96,7 +96,7 @@ class AgentHarness:
         )
 
     async def run_turn(self, *script: Step, agent_run: AgentRun | None = None) -> RecordedTurn:
-        """One turn from beginning to end, with a model that follows the script."""
+        """Run one turn to its end, with a model that follows the script."""
         self.model.script.extend(script)
         outcome = RecordedTurn()
         try:
@@ -135,7 +135,7 @@ def claude_adapter() -> Adapter:
     @asynccontextmanager
     async def build(tools: ToolServer, base_url: str) -> AsyncIterator[Agent]:
         path = find_cli()
-        assert path, "The set-up for development brings the Claude CLI."
+        assert path, "The development dependencies contain the Claude CLI."
         cli = ClaudeCli(path=path, model="fake", api_key=API_KEY, base_url=base_url.removesuffix("/v1"))
         async with tool_endpoint(tools) as endpoint:
             agent = ClaudeAgent(tools.connect, cli, mcp_url=endpoint.url)
@@ -164,4 +164,4 @@ ADAPTERS: dict[str, Adapter] = {
     "openai/chat_completions": openai_adapter("chat_completions"),
     "claude": claude_adapter(),
 }
-"""Every adapter that the laws are run over. Another one joins with its own line."""
+"""The contract tests run for each of these. Add a line for a new agent."""

@@ -1,4 +1,4 @@
-"""The harness that each law is played on, once for each adapter."""
+"""Fixtures: a harness for each agent."""
 
 from collections.abc import AsyncIterator
 
@@ -13,8 +13,8 @@ DIRECT = {name: adapter for name, adapter in ADAPTERS.items() if adapter.is_dire
 
 @pytest.fixture(params=list(ADAPTERS.values()), ids=list(ADAPTERS))
 def adapter(request: pytest.FixtureRequest) -> Adapter:
-    chosen: Adapter = request.param
-    return chosen
+    selected: Adapter = request.param
+    return selected
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ async def harness(adapter: Adapter) -> AsyncIterator[AgentHarness]:
 
 @pytest.fixture(params=list(DIRECT.values()), ids=list(DIRECT))
 async def direct_harness(request: pytest.FixtureRequest) -> AsyncIterator[AgentHarness]:
-    """For the laws of those who ask the model themselves: they decide how often, and in which words."""
+    """Only agents that send the model's requests themselves, and so decide about retries and their content."""
     adapter: Adapter = request.param
     tools = ToolServer()
     async with model_server() as model, adapter(tools, model.base_url) as agent:

@@ -1,4 +1,4 @@
-"""What an agent says is what the model says, piece by piece, and what it cost."""
+"""The text and the usage that an agent publishes."""
 
 from asyncio import Event
 
@@ -38,15 +38,15 @@ async def test_usage_is_the_sum_over_all_model_requests(harness: AgentHarness) -
 
 
 async def test_text_is_streamed_before_the_answer_is_complete(harness: AgentHarness) -> None:
-    """The first piece is here although the end of the answer is held back."""
-    rest = Event()
-    harness.model.script.append(says("One, ", "two.").held(rest))
-    told = aiter(harness.agent.run(harness.agent_run()))
+    """The first delta arrives while the end of the answer is held back."""
+    release = Event()
+    harness.model.script.append(says("One, ", "two.").held(release))
+    events = aiter(harness.agent.run(harness.agent_run()))
 
-    assert await anext(told) == TextDelta("One, ")
-    rest.set()
-    *said, used = [event async for event in told]
-    assert ("".join(event.text for event in said if isinstance(event, TextDelta)), used) == ("two.", Usage(1, 10, 5))
+    assert await anext(events) == TextDelta("One, ")
+    release.set()
+    *deltas, usage = [event async for event in events]
+    assert ("".join(event.text for event in deltas if isinstance(event, TextDelta)), usage) == ("two.", Usage(1, 10, 5))
 
 
 @pytest.mark.parametrize(

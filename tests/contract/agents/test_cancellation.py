@@ -10,16 +10,16 @@ from latchkey.domain.agent import AgentEvent, TextDelta
 from tests.contract.agents.agent_harness import AgentHarness
 from tests.fakes.model_script import calls, says
 
-PATIENCE_S = 5
+TIMEOUT_S = 5
 
 
 def run(harness: AgentHarness) -> AsyncGenerator[AgentEvent, None]:
     return harness.agent.run(harness.agent_run())
 
 
-async def at_rest(before: set[asyncio.Task[object]]) -> None:
-    """Nothing runs that did not run before; what is just ending may end."""
-    async with asyncio.timeout(PATIENCE_S):
+async def wait_for_no_new_tasks(before: set[asyncio.Task[object]]) -> None:
+    """Wait until only the tasks of before are left."""
+    async with asyncio.timeout(TIMEOUT_S):
         while left := all_tasks() - before:
             await asyncio.wait(left, timeout=0.01)
 
@@ -32,8 +32,8 @@ async def test_close_during_an_answer_disconnects_from_the_model(harness: AgentH
 
     await turn.aclose()
 
-    await wait_for(harness.model.requests[0].client_disconnected.wait(), PATIENCE_S)
-    await at_rest(before)
+    await wait_for(harness.model.requests[0].client_disconnected.wait(), TIMEOUT_S)
+    await wait_for_no_new_tasks(before)
     assert len(harness.model.requests) == 1
     assert harness.tools.open_connections == 0
 
@@ -46,24 +46,24 @@ async def test_close_between_steps_sends_no_further_model_request(harness: Agent
 
     await turn.aclose()
 
-    await at_rest(before)
+    await wait_for_no_new_tasks(before)
     assert harness.tools.open_connections == 0
     assert len(harness.model.requests) <= 2
 
 
 async def test_cancel_during_a_tool_call_stops_the_turn(harness: AgentHarness) -> None:
-    """The consumer waits for the tool when it is cancelled, as a cancelled turn's does."""
+    """As in a cancelled turn: the consumer is waiting for the tool when it is cancelled."""
     before = all_tasks()
     harness.tools.held_until = Event()
     harness.model.script += [calls(("note", '{"text":"milk"}')), says("Never said.")]
     consumer = asyncio.ensure_future(harness.run_turn())
-    await wait_for(harness.tools.reached.wait(), PATIENCE_S)
+    await wait_for(harness.tools.reached.wait(), TIMEOUT_S)
 
     consumer.cancel()
     with pytest.raises(asyncio.CancelledError):
         await consumer
 
-    await at_rest(before)
+    await wait_for_no_new_tasks(before)
     assert len(harness.model.requests) == 1
     assert harness.tools.open_connections == 0
 
@@ -72,16 +72,16 @@ async def test_timeout_around_a_turn_stops_it(harness: AgentHarness) -> None:
     before = all_tasks()
     harness.model.script.append(says("One, ", "two").held(Event()))
 
-    async def until_told() -> None:
+    async def run_until_first_event() -> None:
         async with asyncio.timeout(None) as deadline:
             async for _ in run(harness):
                 deadline.reschedule(0)
 
     with pytest.raises(TimeoutError):
-        await until_told()
+        await run_until_first_event()
 
-    await wait_for(harness.model.requests[0].client_disconnected.wait(), PATIENCE_S)
-    await at_rest(before)
+    await wait_for(harness.model.requests[0].client_disconnected.wait(), TIMEOUT_S)
+    await wait_for_no_new_tasks(before)
 
 
 async def test_turn_that_is_never_iterated_does_nothing(harness: AgentHarness) -> None:
@@ -93,7 +93,7 @@ async def test_turn_that_is_never_iterated_does_nothing(harness: AgentHarness) -
 
 
 async def test_slow_consumer_applies_back_pressure(direct_harness: AgentHarness) -> None:
-    """What the model says waits for whoever reads it: it is not piled up without a bound."""
+    """The text of the model is not buffered without a limit."""
     direct_harness.model.script.append(calls(("note", '{"text":"milk"}'), saying=("word ",) * 500))
     turn = run(direct_harness)
     await anext(turn)
@@ -109,4 +109,4 @@ async def test_finished_turn_leaves_no_tasks(harness: AgentHarness) -> None:
     await harness.run_turn(calls(("note", '{"text":"milk"}')), says("Noted."))
     await harness.run_turn(says("Hal").cut())
 
-    await at_rest(before)
+    await wait_for_no_new_tasks(before)

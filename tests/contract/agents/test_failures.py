@@ -1,4 +1,4 @@
-"""How a turn ends when the model cannot be asked or does not answer: with the failure that says why."""
+"""The failure of a turn whose model cannot be reached or does not answer properly."""
 
 import socket
 from asyncio import Event
@@ -114,17 +114,18 @@ NO_ANSWERS = pytest.mark.parametrize(
         pytest.param(says("Half an ").cut(), id="a stream that ends early"),
         pytest.param(calls(("note", '{"text":"milk"}')).cut(), id="a call that ends early"),
         pytest.param(
-            says("data: [DONE]", '"finish_reason": "stop"', '"type":"response.completed"').cut(), id="a trick"
+            says("data: [DONE]", '"finish_reason": "stop"', '"type":"response.completed"').cut(),
+            id="a stream that quotes its end",
         ),
-        pytest.param(Answer(), id="nothing said and nothing called"),
-        pytest.param(says("x" * 1_000_000, "x" * 100_000), id="more than anybody reads"),
+        pytest.param(Answer(), id="no text and no tool call"),
+        pytest.param(says("x" * 1_000_000, "x" * 100_000), id="an answer longer than the limit"),
     ],
 )
 
 
 @NO_ANSWERS
 async def test_incomplete_or_malformed_answer_is_bad_response(harness: AgentHarness, step: Step) -> None:
-    """It is not taken for an answer, and nothing else is said in its place."""
+    """It does not count as an answer, and no other answer replaces it."""
     outcome = await harness.run_turn(step, says("Never said."))
 
     assert isinstance(outcome.failure, ModelBadResponse), outcome
@@ -135,7 +136,7 @@ async def test_incomplete_or_malformed_answer_is_bad_response(harness: AgentHarn
 async def test_incomplete_or_malformed_answer_is_not_retried_and_calls_no_tool(
     direct_harness: AgentHarness, step: Step
 ) -> None:
-    """It is not asked for again, and no tool is called because of it."""
+    """For agents that send the model's requests themselves."""
     await direct_harness.run_turn(step, says("Never said."))
 
     assert len(direct_harness.model.requests) == 1
@@ -143,14 +144,14 @@ async def test_incomplete_or_malformed_answer_is_not_retried_and_calls_no_tool(
 
 
 async def test_disconnect_after_streamed_text_is_bad_response(harness: AgentHarness) -> None:
-    breaks = Event()
-    harness.model.script += [says("Half ", "an ").broken().held(breaks), says("Never said.")]
-    told = aiter(harness.agent.run(harness.agent_run()))
+    disconnect = Event()
+    harness.model.script += [says("Half ", "an ").broken().held(disconnect), says("Never said.")]
+    events = aiter(harness.agent.run(harness.agent_run()))
 
-    assert await anext(told) == TextDelta("Half ")
-    breaks.set()
+    assert await anext(events) == TextDelta("Half ")
+    disconnect.set()
     with pytest.raises(ModelBadResponse):
-        assert [event async for event in told] == [TextDelta("an ")]
+        assert [event async for event in events] == [TextDelta("an ")]
 
 
 async def test_disconnect_during_an_answer_is_not_retried(direct_harness: AgentHarness) -> None:
@@ -176,20 +177,20 @@ async def test_text_and_usage_before_a_failure_are_published(harness: AgentHarne
 
 
 async def test_agent_works_after_failed_turns(harness: AgentHarness) -> None:
-    for broken in (HTML, says("Hal").cut(), fails(403)):
-        assert isinstance((await harness.run_turn(broken)).failure, TurnFailed)
+    for step in (HTML, says("Hal").cut(), fails(403)):
+        assert isinstance((await harness.run_turn(step)).failure, TurnFailed)
 
     assert (await harness.run_turn(says("Hello."))).text == "Hello."
 
 
 async def test_concurrent_turns_are_independent(harness: AgentHarness) -> None:
-    """One turn is held in the middle of its answer while another begins and ends."""
-    rest = Event()
-    harness.model.script.append(says("slow", "ly").held(rest))
+    """One turn waits in the middle of its answer while another one begins and ends."""
+    release = Event()
+    harness.model.script.append(says("slow", "ly").held(release))
     slow = aiter(harness.agent.run(harness.agent_run("slow")))
     first = await anext(slow)
     quick = await harness.run_turn(says("quickly"), agent_run=harness.agent_run("quick"))
-    rest.set()
+    release.set()
 
     assert quick.text == "quickly"
     assert [first, *[event async for event in slow]][-1] == Usage(1, 10, 5)

@@ -1,4 +1,4 @@
-"""A model is shown what was said before, and what its tools did, in the order in which it happened."""
+"""The history in a request to the model: messages, tool calls and results in their order."""
 
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
@@ -11,7 +11,7 @@ from tests.contract.agents.agent_harness import AgentHarness
 from tests.fakes.model_script import calls, says
 
 
-def a_call(arguments: bytes, result: bytes, *, is_error: bool = False) -> ToolCall:
+def make_call(arguments: bytes, result: bytes, *, is_error: bool = False) -> ToolCall:
     return ToolCall(
         id=ToolCallId(uuid4()),
         name="note",
@@ -23,14 +23,14 @@ def a_call(arguments: bytes, result: bytes, *, is_error: bool = False) -> ToolCa
     )
 
 
-def shown(call: ToolCall, arguments: str, result: str) -> list[tuple[str, ...]]:
+def expected_items(call: ToolCall, arguments: str, result: str) -> list[tuple[str, ...]]:
     assert isinstance(call.id, UUID)
     return [("call", str(call.id), "note", arguments), ("result", str(call.id), result)]
 
 
 async def test_history_contains_tool_calls_and_results_in_order(harness: AgentHarness) -> None:
-    first = a_call(b'{"text":"tea"}', b'{"noted":"tea"}')
-    second = a_call(b'{"text":""}', b'{"code":"invalid","detail":"text: is empty"}', is_error=True)
+    first = make_call(b'{"text":"tea"}', b'{"noted":"tea"}')
+    second = make_call(b'{"text":""}', b'{"code":"invalid","detail":"text: is empty"}', is_error=True)
     history = [
         PastTurn("Note tea.", [first, second], "One of two."),
         PastTurn("Thanks!", [], "You are welcome."),
@@ -41,8 +41,8 @@ async def test_history_contains_tool_calls_and_results_in_order(harness: AgentHa
     assert harness.model.requests[0].conversation == [
         ("system", "You keep notes."),
         ("user", "Note tea."),
-        *shown(first, '{"text":"tea"}', '{"noted":"tea"}'),
-        *shown(second, '{"text":""}', '{"code":"invalid","detail":"text: is empty"}'),
+        *expected_items(first, '{"text":"tea"}', '{"noted":"tea"}'),
+        *expected_items(second, '{"text":""}', '{"code":"invalid","detail":"text: is empty"}'),
         ("assistant", "One of two."),
         ("user", "Thanks!"),
         ("assistant", "You are welcome."),
@@ -51,25 +51,25 @@ async def test_history_contains_tool_calls_and_results_in_order(harness: AgentHa
 
 
 async def test_history_shows_unfinished_tool_call_without_result(harness: AgentHarness) -> None:
-    unfinished, unknown = a_call(b"{}", b"null"), a_call(b"", b"")
+    unfinished, unknown = make_call(b"{}", b"null"), make_call(b"", b"")
     history = [PastTurn("Note tea.", [unfinished, unknown], None)]
     await harness.run_turn(says("Hm."), agent_run=harness.agent_run("And?", history=history))
 
     assert harness.model.requests[0].conversation == [
         ("system", "You keep notes."),
         ("user", "Note tea."),
-        *shown(unfinished, "{}", "no result recorded"),
-        *shown(unknown, "{}", "no result recorded"),
+        *expected_items(unfinished, "{}", "no result recorded"),
+        *expected_items(unknown, "{}", "no result recorded"),
         ("user", "And?"),
     ]
 
 
 async def test_history_keeps_calls_with_and_without_result_together(harness: AgentHarness) -> None:
-    """Whether their turn was answered or broke off."""
-    kept = a_call(b'{"text":"tea"}', b'{"noted":"tea"}')
-    lost, last = (a_call(b'{"text":"milk"}', bytes(NO_RESULT), is_error=True) for _ in range(2))
+    """In an answered turn and in a turn without an answer."""
+    with_result = make_call(b'{"text":"tea"}', b'{"noted":"tea"}')
+    lost, last = (make_call(b'{"text":"milk"}', bytes(NO_RESULT), is_error=True) for _ in range(2))
     history = [
-        PastTurn("Note tea.", [kept, lost], "One of two."),
+        PastTurn("Note tea.", [with_result, lost], "One of two."),
         PastTurn("And milk!", [last], None),
     ]
     outcome = await harness.run_turn(says("Again, then."), agent_run=harness.agent_run("And?", history=history))
@@ -78,18 +78,18 @@ async def test_history_keeps_calls_with_and_without_result_together(harness: Age
     assert harness.model.requests[0].conversation == [
         ("system", "You keep notes."),
         ("user", "Note tea."),
-        *shown(kept, '{"text":"tea"}', '{"noted":"tea"}'),
-        *shown(lost, '{"text":"milk"}', "no result recorded"),
+        *expected_items(with_result, '{"text":"tea"}', '{"noted":"tea"}'),
+        *expected_items(lost, '{"text":"milk"}', "no result recorded"),
         ("assistant", "One of two."),
         ("user", "And milk!"),
-        *shown(last, '{"text":"milk"}', "no result recorded"),
+        *expected_items(last, '{"text":"milk"}', "no result recorded"),
         ("user", "And?"),
     ]
 
 
 async def test_history_shows_all_unfinished_tool_calls_of_a_turn(harness: AgentHarness) -> None:
-    """And the turn that sees them can call the tool anew."""
-    lost = [a_call(b'{"text":"%d"}' % number, bytes(NO_RESULT), is_error=True) for number in range(4)]
+    """The next turn can call the tool again."""
+    lost = [make_call(b'{"text":"%d"}' % number, bytes(NO_RESULT), is_error=True) for number in range(4)]
     history = [PastTurn("Note all four.", lost, None)]
     script = calls(("note", '{"text":"0"}')), says("Noted.")
     outcome = await harness.run_turn(*script, agent_run=harness.agent_run("Again!", history=history))

@@ -1,4 +1,4 @@
-"""What only OpenAI's wires can say: refusals, answers without deltas, and answers that the server gives up."""
+"""Cases of OpenAI's APIs alone: refusals, answers without deltas, and answers that the server ends with an error."""
 
 import json
 from collections.abc import AsyncIterator
@@ -42,17 +42,17 @@ def stream(*events: dict[str, Any]) -> Reply:
     return Reply(200, body.encode(), "text/event-stream")
 
 
-def ended(status: str, *, output: list[dict[str, Any]] | None = None, **more: Any) -> dict[str, Any]:
-    answer = {"id": "r", "object": "response", "created_at": 0, "model": "fake", "status": status, "usage": USAGE}
-    setting = {"parallel_tool_calls": False, "tool_choice": "auto", "tools": []}
-    return {"type": f"response.{status}", "response": {**answer, **setting, "output": output or [], **more}}
+def final_event(status: str, *, output: list[dict[str, Any]] | None = None, **more: Any) -> dict[str, Any]:
+    response = {"id": "r", "object": "response", "created_at": 0, "model": "fake", "status": status, "usage": USAGE}
+    settings = {"parallel_tool_calls": False, "tool_choice": "auto", "tools": []}
+    return {"type": f"response.{status}", "response": {**response, **settings, "output": output or [], **more}}
 
 
 def message(part: dict[str, Any]) -> dict[str, Any]:
     return {"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [part]}
 
 
-def said_in(delta: str) -> dict[str, Any]:
+def text_delta(delta: str) -> dict[str, Any]:
     return {"type": "response.output_text.delta", "item_id": "m", "output_index": 0, "content_index": 0, "delta": delta}
 
 
@@ -62,31 +62,31 @@ def chunk(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
 
 
 async def test_refusal_of_the_model_is_the_answer(responses: AgentHarness, chat: AgentHarness) -> None:
-    at = {"item_id": "m", "output_index": 0, "content_index": 0}
-    delta = {"type": "response.refusal.delta", **at, "delta": "I will not."}
-    said = await responses.run_turn(
-        stream(delta, ended("completed", output=[message({"type": "refusal", "refusal": "I will not."})]))
+    position = {"item_id": "m", "output_index": 0, "content_index": 0}
+    delta = {"type": "response.refusal.delta", **position, "delta": "I will not."}
+    from_responses = await responses.run_turn(
+        stream(delta, final_event("completed", output=[message({"type": "refusal", "refusal": "I will not."})]))
     )
-    chatted = await chat.run_turn(stream(chunk({"role": "assistant", "refusal": "I will not."}), chunk({}, "stop")))
+    from_chat = await chat.run_turn(stream(chunk({"role": "assistant", "refusal": "I will not."}), chunk({}, "stop")))
 
-    assert (said.text, said.failure) == (chatted.text, chatted.failure) == ("I will not.", None)
+    assert (from_responses.text, from_responses.failure) == (from_chat.text, from_chat.failure) == ("I will not.", None)
 
 
 async def test_text_without_deltas_is_published(responses: AgentHarness) -> None:
     part = {"type": "output_text", "text": "All at once.", "annotations": []}
-    outcome = await responses.run_turn(stream(ended("completed", output=[message(part)])))
+    outcome = await responses.run_turn(stream(final_event("completed", output=[message(part)])))
 
     assert outcome.text == "All at once."
 
 
 async def test_text_that_arrives_with_the_end_is_one_delta_marked_last(responses: AgentHarness) -> None:
-    """It is one piece then, however many deltas it came in: whoever listens can write it down with the end."""
+    """It is one delta, however many events it had, so that it can be stored together with the end of the turn."""
     text = {"type": "output_text", "text": "Hello there.", "annotations": []}
-    end = ended("completed", output=[message(text)])
-    said = await responses.run_turn(stream(said_in("Hello "), said_in("there."), end))
-    late = await responses.run_turn(stream(end))
+    end = final_event("completed", output=[message(text)])
+    streamed = await responses.run_turn(stream(text_delta("Hello "), text_delta("there."), end))
+    unstreamed = await responses.run_turn(stream(end))
 
-    assert said.events == late.events == [TextDelta("Hello there.", is_last=True), Usage(1, 4, 2)]
+    assert streamed.events == unstreamed.events == [TextDelta("Hello there.", is_last=True), Usage(1, 4, 2)]
 
 
 async def test_no_delta_is_marked_last_before_a_tool_call(responses: AgentHarness) -> None:
@@ -94,8 +94,8 @@ async def test_no_delta_is_marked_last_before_a_tool_call(responses: AgentHarnes
     call = {"type": "function_call", "call_id": "c", "name": "note", "arguments": '{"text":"milk"}'}
     last = {"type": "output_text", "text": "Noted.", "annotations": []}
     outcome = await responses.run_turn(
-        stream(said_in("Let "), said_in("me see."), ended("completed", output=[message(text), call])),
-        stream(said_in("Noted."), ended("completed", output=[message(last)])),
+        stream(text_delta("Let "), text_delta("me see."), final_event("completed", output=[message(text), call])),
+        stream(text_delta("Noted."), final_event("completed", output=[message(last)])),
     )
 
     assert [event for event in outcome.events if isinstance(event, TextDelta)] == [
@@ -106,18 +106,18 @@ async def test_no_delta_is_marked_last_before_a_tool_call(responses: AgentHarnes
 
 
 async def test_text_that_arrives_with_a_failure_is_published(responses: AgentHarness) -> None:
-    outcome = await responses.run_turn(stream(said_in("Once "), said_in("upon"), ended("incomplete")))
+    outcome = await responses.run_turn(stream(text_delta("Once "), text_delta("upon"), final_event("incomplete")))
 
     assert isinstance(outcome.failure, ModelBadResponse)
-    assert outcome.pieces == ["Once ", "upon"]
+    assert outcome.deltas == ["Once ", "upon"]
 
 
 @pytest.mark.parametrize(
     ("last", "failure"),
     [
-        (ended("failed", error={"code": "server_error", "message": "x"}), ModelUnavailable),
-        (ended("failed", error={"code": "rate_limit_exceeded", "message": "x"}), RateLimited),
-        (ended("incomplete", incomplete_details={"reason": "max_output_tokens"}), ModelBadResponse),
+        (final_event("failed", error={"code": "server_error", "message": "x"}), ModelUnavailable),
+        (final_event("failed", error={"code": "rate_limit_exceeded", "message": "x"}), RateLimited),
+        (final_event("incomplete", incomplete_details={"reason": "max_output_tokens"}), ModelBadResponse),
     ],
 )
 async def test_answer_that_the_server_ends_with_an_error_fails_and_counts_usage(
@@ -142,11 +142,11 @@ async def test_answer_without_usage_counts_one_request(chat: AgentHarness) -> No
 
 
 async def test_request_demands_an_uncompressed_stream(responses: AgentHarness, chat: AgentHarness) -> None:
-    """The end of a compressed stream could not be seen."""
+    """The end of a compressed stream would not be visible."""
     part = {"type": "output_text", "text": "Hello.", "annotations": []}
-    await responses.run_turn(stream(ended("completed", output=[message(part)])))
+    await responses.run_turn(stream(final_event("completed", output=[message(part)])))
     await chat.run_turn(stream(chunk({"role": "assistant", "content": "Hello."}), chunk({}, "stop")))
 
-    asked = [*responses.model.requests, *chat.model.requests]
-    assert [request.headers["accept-encoding"] for request in asked] == ["identity", "identity"]
-    assert all(request.body["stream"] for request in asked)
+    requests = [*responses.model.requests, *chat.model.requests]
+    assert [request.headers["accept-encoding"] for request in requests] == ["identity", "identity"]
+    assert all(request.body["stream"] for request in requests)

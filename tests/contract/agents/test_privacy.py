@@ -12,32 +12,32 @@ from tests.fakes.model_script import calls, says
 
 
 class RecordingTraceProcessor(agents.TracingProcessor):
-    """Hears whatever the SDK would trace."""
+    """Records what the SDK would trace."""
 
     def __init__(self) -> None:
-        self.heard: list[Any] = []
+        self.traces: list[Any] = []
 
     def on_trace_start(self, trace: Any) -> None:
-        self.heard.append(trace)
+        self.traces.append(trace)
 
     def on_trace_end(self, trace: Any) -> None:
-        self.heard.append(trace)
+        self.traces.append(trace)
 
     def on_span_start(self, span: Any) -> None:
-        self.heard.append(span)
+        self.traces.append(span)
 
     def on_span_end(self, span: Any) -> None:
-        self.heard.append(span)
+        self.traces.append(span)
 
     def shutdown(self) -> None: ...
     def force_flush(self) -> None: ...
 
 
 @pytest.fixture
-def listener() -> Iterator[RecordingTraceProcessor]:
-    listener = RecordingTraceProcessor()
-    agents.add_trace_processor(listener)
-    yield listener
+def processor() -> Iterator[RecordingTraceProcessor]:
+    processor = RecordingTraceProcessor()
+    agents.add_trace_processor(processor)
+    yield processor
     agents.set_trace_processors([])
 
 
@@ -52,8 +52,8 @@ async def test_turn_connects_only_to_the_configured_server(direct_harness: Agent
     assert {f"http://{host}:{port}/v1" for host, port, *_ in _connections} == {direct_harness.model.base_url}
 
 
-async def test_sdk_tracing_is_disabled(harness: AgentHarness, listener: RecordingTraceProcessor) -> None:
+async def test_sdk_tracing_is_disabled(harness: AgentHarness, processor: RecordingTraceProcessor) -> None:
     await harness.run_turn(calls(("note", '{"text":"milk"}')), calls(("fail", "{}")), says("Noted."))
 
     assert len(harness.model.requests) == 3
-    assert listener.heard == []
+    assert processor.traces == []

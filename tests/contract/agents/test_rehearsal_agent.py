@@ -1,4 +1,4 @@
-"""The rehearsal agent: lines become calls, and nothing else means anything."""
+"""The rehearsal agent: lines of the form `/TOOL {json}` become tool calls."""
 
 import json
 from collections.abc import AsyncIterator
@@ -22,12 +22,14 @@ async def harness() -> AsyncIterator[AgentHarness]:
     await agent.aclose()
 
 
-async def say(harness: AgentHarness, message: str) -> RecordedTurn:
+async def send_message(harness: AgentHarness, message: str) -> RecordedTurn:
     return await harness.run_turn(agent_run=harness.agent_run(message))
 
 
 async def test_lines_become_tool_calls_in_order_and_answer_has_the_results(harness: AgentHarness) -> None:
-    outcome = await say(harness, 'Please:\n/note {"text": "milk"}\nand then\r\n/fail\n/note {"text":"te\u2028a"}  ')
+    outcome = await send_message(
+        harness, 'Please:\n/note {"text": "milk"}\nand then\r\n/fail\n/note {"text":"te\u2028a"}  '
+    )
 
     assert [(call.name, call.arguments) for call in harness.tools.calls] == [
         ("note", {"text": "milk"}),
@@ -42,14 +44,14 @@ async def test_lines_become_tool_calls_in_order_and_answer_has_the_results(harne
 
 
 async def test_each_step_makes_one_call(harness: AgentHarness) -> None:
-    outcome = await say(harness, "/note {}\n/note {}\n/note {}")
+    outcome = await send_message(harness, "/note {}\n/note {}\n/note {}")
 
     assert outcome.usage == Usage(requests=4)
     assert len({call.meta["latchkey/callId"] for call in harness.tools.calls}) == 3
 
 
 async def test_arguments_that_are_not_json_are_reported_in_the_answer(harness: AgentHarness) -> None:
-    outcome = await say(harness, "/note {not json")
+    outcome = await send_message(harness, "/note {not json")
 
     assert harness.tools.calls == []
     assert outcome.text.startswith("[rehearsal] Done.\nnote: ")
@@ -57,7 +59,7 @@ async def test_arguments_that_are_not_json_are_reported_in_the_answer(harness: A
 
 
 async def test_unknown_tool_is_reported_in_the_answer(harness: AgentHarness) -> None:
-    outcome = await say(harness, '/launch {"at": "noon"}\n/note {}')
+    outcome = await send_message(harness, '/launch {"at": "noon"}\n/note {}')
 
     assert "launch: Tool 'launch' not found." in outcome.text
     assert [call.name for call in harness.tools.calls] == ["note"]
@@ -67,7 +69,7 @@ async def test_unknown_tool_is_reported_in_the_answer(harness: AgentHarness) -> 
     "message", ["Add a task: milk", "note {}", " /note {}", "see /etc/passwd", "//note {}", "/ {}"]
 )
 async def test_other_message_is_answered_with_usage_and_tools(harness: AgentHarness, message: str) -> None:
-    outcome = await say(harness, message)
+    outcome = await send_message(harness, message)
 
     assert harness.tools.calls == []
     assert outcome.text.startswith("[rehearsal] ")
@@ -75,7 +77,7 @@ async def test_other_message_is_answered_with_usage_and_tools(harness: AgentHarn
 
 
 async def test_answer_is_streamed_in_several_deltas(harness: AgentHarness) -> None:
-    assert len((await say(harness, "Hello")).pieces) > 5
+    assert len((await send_message(harness, "Hello")).deltas) > 5
 
 
 async def test_tool_calls_of_earlier_turns_are_not_repeated(harness: AgentHarness) -> None:
@@ -95,4 +97,4 @@ async def test_max_steps_limits_the_rehearsal_agent(harness: AgentHarness) -> No
 async def test_unreachable_tools_fail_the_turn(harness: AgentHarness) -> None:
     harness.tools.refuses = True
 
-    assert isinstance((await say(harness, "Hello")).failure, ToolsUnavailable)
+    assert isinstance((await send_message(harness, "Hello")).failure, ToolsUnavailable)

@@ -1,4 +1,4 @@
-"""An agent's tools are what the turn's token opens over MCP: no more, no fewer, and under no other key."""
+"""An agent's tools are exactly the tools that the turn's context token grants over MCP."""
 
 import asyncio
 import json
@@ -56,8 +56,8 @@ async def test_call_arrives_with_arguments_and_call_id_of_the_model(harness: Age
 
     (call,) = harness.tools.calls
     assert (call.name, call.arguments) == ("note", {"text": "ünï 🚀", "due": None})
-    (asked,) = [line for line in harness.model.requests[1].conversation if line[0] == "call"]
-    assert call.meta[adapter.call_id] == asked[1]
+    (requested,) = [line for line in harness.model.requests[1].conversation if line[0] == "call"]
+    assert call.meta[adapter.call_id] == requested[1]
 
 
 async def test_tool_result_reaches_the_model_unchanged(harness: AgentHarness) -> None:
@@ -69,8 +69,8 @@ async def test_tool_result_reaches_the_model_unchanged(harness: AgentHarness) ->
 async def test_calls_of_one_answer_are_made_in_order_and_never_concurrent(
     harness: AgentHarness, adapter: Adapter
 ) -> None:
-    asked = [("note", json.dumps({"text": str(number)})) for number in range(4)]
-    outcome = await harness.run_turn(calls(*asked), says("All noted."))
+    requested = [("note", json.dumps({"text": str(number)})) for number in range(4)]
+    outcome = await harness.run_turn(calls(*requested), says("All noted."))
 
     assert outcome.text == "All noted."
     assert [call.arguments["text"] for call in harness.tools.calls] == ["0", "1", "2", "3"]
@@ -95,7 +95,7 @@ async def test_arguments_that_are_not_json_are_reported_to_the_model_and_call_no
 
 
 async def test_arguments_that_are_not_an_object_call_no_tool(direct_harness: AgentHarness) -> None:
-    """The model is told that nothing was done."""
+    """The model receives an error that says so."""
     script = calls(("note", '{"text": "mi')), calls(("note", "[1]")), says("I give up.")
     outcome = await direct_harness.run_turn(*script)
 
@@ -131,14 +131,14 @@ async def test_rejected_context_token_fails_the_turn_before_any_model_request(ha
 
 
 async def test_call_with_unknown_effect_fails_the_turn(harness: AgentHarness) -> None:
-    """It may have been carried out: it is not tried again, and nothing that the model makes of it is told."""
+    """The tool may have done its work: the call is not repeated, and no further text of the model is published."""
     outcome = await harness.run_turn(calls(("crash", "{}")), says("Never said."))
 
     assert isinstance(outcome.failure, ToolsUnavailable)
     assert outcome.text == ""
     assert outcome.usage == Usage(1, 10, 5)
     assert len(harness.tools.calls) == 1
-    assert "secret-of-the-house" not in outcome.failure.detail
+    assert "internal-detail-that-must-not-leak" not in outcome.failure.detail
 
 
 async def test_call_with_unknown_effect_is_not_reported_to_the_model(direct_harness: AgentHarness) -> None:

@@ -1,7 +1,8 @@
-"""The real Claude CLI at work for a service of its own, and what a test sees of it from outside."""
+"""The harness of the tests with the real Claude CLI: its processes and folders as seen from outside."""
 
+import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,12 @@ from tests.fakes.tool_endpoint import ToolEndpoint, tool_endpoint
 from tests.fakes.tool_server import ToolServer
 
 ROOT = Path(__file__).parents[3]
+TIMEOUT_S = 20
 
 
 @dataclass(kw_only=True)
 class ClaudeHarness(AgentHarness):
-    """`folder` is where the agent keeps the workspaces of its processes."""
+    """`folder` is the parent of the agent's workspace root."""
 
     agent: ClaudeAgent
     endpoint: ToolEndpoint
@@ -34,7 +36,7 @@ class ClaudeHarness(AgentHarness):
 
     @property
     def workspaces(self) -> list[Path]:
-        return [home for house in self.roots for home in house.iterdir()]
+        return [workspace for root in self.roots for workspace in root.iterdir()]
 
 
 @asynccontextmanager
@@ -54,13 +56,13 @@ async def claude_harness(
 
 
 def cli_for(model: ModelServer, path: Path | None = None) -> ClaudeCli:
-    found = path or find_cli()
-    assert found, "The set-up for development brings the Claude CLI."
-    return ClaudeCli(path=found, model="fake", api_key=API_KEY, base_url=model.base_url.removesuffix("/v1"))
+    cli = path or find_cli()
+    assert cli, "The development dependencies contain the Claude CLI."
+    return ClaudeCli(path=cli, model="fake", api_key=API_KEY, base_url=model.base_url.removesuffix("/v1"))
 
 
 def fake_cli(folder: Path, program: str) -> Path:
-    """An executable Python program in the CLI's place."""
+    """Create an executable Python program that replaces the CLI."""
     path = folder / "claude"
     path.write_text(f"#!{sys.executable} -I\n{program}")
     path.chmod(0o755)
@@ -68,10 +70,17 @@ def fake_cli(folder: Path, program: str) -> Path:
 
 
 def processes_in(folder: Path) -> list[int]:
-    """Whoever works somewhere in the folder, also after it was removed."""
-    found = []
+    """The processes whose working directory is below the folder, also if the folder was removed."""
+    pids = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             if (process / "cwd").readlink().is_relative_to(folder):
-                found.append(int(process.name))
-    return found
+                pids.append(int(process.name))
+    return pids
+
+
+async def wait_until_true(condition: Callable[[], object]) -> None:
+    """Poll a condition. Raises `TimeoutError` after `TIMEOUT_S`."""
+    async with asyncio.timeout(TIMEOUT_S):
+        while not condition():  # noqa: ASYNC110 - the condition depends on other processes
+            await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""A harness for each test, with a folder of its own."""
+"""Fixtures: a harness for each test, with a folder of its own."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""However a turn ends, no process and no file of it is left."""
+"""No process and no file is left, however a turn ends."""
 
 import asyncio
 import os
@@ -6,7 +6,6 @@ import signal
 import sys
 from asyncio import Event
 from asyncio.subprocess import DEVNULL
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,14 @@ import pytest
 from latchkey.domain.agent import TextDelta
 from latchkey.infrastructure.agents.claude.workspace import WorkspaceRoot, remove_stale
 from tests.fakes.model_script import Step, calls, fails, says
-from tests.integration.claude.claude_harness import ROOT, ClaudeHarness, claude_harness, fake_cli, processes_in
-
-PATIENCE_S = 20
+from tests.integration.claude.claude_harness import (
+    ROOT,
+    ClaudeHarness,
+    claude_harness,
+    fake_cli,
+    processes_in,
+    wait_until_true,
+)
 
 STUBBORN = """
 import os, signal, subprocess, sys, time
@@ -27,19 +31,13 @@ time.sleep(1000)
 """
 
 
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in other processes
-            await asyncio.sleep(0.01)
-
-
 @pytest.mark.parametrize(
     "script",
     [
         pytest.param([calls(("note", '{"text":"milk"}')), says("Noted.")], id="an answer"),
         pytest.param([says("Hal").cut()], id="a broken answer"),
-        pytest.param([fails(403)], id="a refusal"),
-        pytest.param([calls(("crash", "{}"))], id="a lost tool"),
+        pytest.param([fails(403)], id="an error status"),
+        pytest.param([calls(("crash", "{}"))], id="a lost tool connection"),
     ],
 )
 async def test_finished_turn_leaves_no_process_and_no_files(harness: ClaudeHarness, script: list[Step]) -> None:
@@ -63,27 +61,27 @@ async def test_closed_turn_leaves_no_process_and_no_files(harness: ClaudeHarness
 
 @pytest.mark.parametrize("moment", ["home", "process", "question"])
 async def test_cancelled_turn_leaves_no_process_and_no_files(harness: ClaudeHarness, moment: str) -> None:
-    """Early on: when its folder is there, when its process is, and when the model has been asked."""
-    signs = {
+    """At three early moments: its workspace exists, its process runs, the model has its request."""
+    conditions = {
         "home": lambda: harness.roots,
         "process": lambda: harness.processes,
         "question": lambda: harness.model.requests,
     }
     consumer = asyncio.ensure_future(harness.run_turn(says("One, ").held(Event())))
-    await until(signs[moment])
+    await wait_until_true(conditions[moment])
 
     consumer.cancel()
     with pytest.raises(asyncio.CancelledError):
         await consumer
 
-    await until(lambda: not harness.processes)
+    await wait_until_true(lambda: not harness.processes)
     assert harness.workspaces == []
 
 
 async def test_aclose_of_the_agent_cancels_running_turns(harness: ClaudeHarness) -> None:
     harness.model.script += [says("One, ").held(Event()), says("One, ").held(Event())]
     turns = [asyncio.ensure_future(harness.run_turn()) for _ in range(2)]
-    await until(lambda: len(harness.model.requests) == 2)
+    await wait_until_true(lambda: len(harness.model.requests) == 2)
 
     await harness.agent.aclose()
 
@@ -96,19 +94,19 @@ async def test_aclose_of_the_agent_cancels_running_turns(harness: ClaudeHarness)
 async def test_process_that_ignores_sigterm_is_killed_with_its_children(folder: Path, tmp_path: Path) -> None:
     async with claude_harness(folder, path=fake_cli(tmp_path, STUBBORN)) as harness:
         turn = asyncio.ensure_future(harness.run_turn())
-        await until(lambda: list(folder.rglob("ready")))
+        await wait_until_true(lambda: list(folder.rglob("ready")))
         assert len(harness.processes) == 2
 
         turn.cancel()
         await asyncio.wait({turn})
 
-        await until(lambda: not harness.processes)
+        await wait_until_true(lambda: not harness.processes)
         assert harness.workspaces == []
 
 
 async def test_remove_stale_removes_workspaces_of_killed_services_only(harness: ClaudeHarness) -> None:
     await harness.run_turn(says("Hello."))
-    (ours,) = harness.roots
+    (own_root,) = harness.roots
     harness.model.script.append(says("One, ").held(Event()))
     service = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.integration.claude.turn_process"),
@@ -118,19 +116,19 @@ async def test_remove_stale_removes_workspaces_of_killed_services_only(harness: 
         stdout=DEVNULL,
         stderr=DEVNULL,
     )
-    await until(lambda: len(harness.model.requests) == 2)
+    await wait_until_true(lambda: len(harness.model.requests) == 2)
     remove_stale(harness.folder)
     assert len(harness.roots) == 2
     assert harness.processes
 
     service.kill()
     await service.wait()
-    (left,) = set(harness.roots) - {ours}
-    assert list(left.rglob("mcp.json"))
+    (stale_root,) = set(harness.roots) - {own_root}
+    assert list(stale_root.rglob("mcp.json"))
     remove_stale(harness.folder)
 
-    assert harness.roots == [ours]
-    await until(lambda: not processes_in(left))
+    assert harness.roots == [own_root]
+    await wait_until_true(lambda: not processes_in(stale_root))
     assert (await harness.run_turn(says("Still here."))).text == "Still here."
 
 
@@ -158,20 +156,20 @@ def test_workspace_root_is_locked_until_it_is_closed(folder: Path) -> None:
 
 
 async def test_process_receives_sigterm_before_sigkill(folder: Path, tmp_path: Path) -> None:
-    heard = tmp_path / "heard"
-    listener = f"""
+    received = tmp_path / "received"
+    program = f"""
 import os, signal, time
-def hear(*_):
-    open({str(heard)!r}, "w").close()
+def handle(*_):
+    open({str(received)!r}, "w").close()
     os._exit(0)
-signal.signal({int(signal.SIGTERM)}, hear)
+signal.signal({int(signal.SIGTERM)}, handle)
 open("../ready", "w").close()
 time.sleep(1000)
 """
-    async with claude_harness(folder, path=fake_cli(tmp_path, listener)) as harness:
+    async with claude_harness(folder, path=fake_cli(tmp_path, program)) as harness:
         turn = asyncio.ensure_future(harness.run_turn())
-        await until(lambda: list(folder.rglob("ready")))
+        await wait_until_true(lambda: list(folder.rglob("ready")))
         turn.cancel()
         await asyncio.wait({turn})
 
-    assert heard.exists()
+    assert received.exists()

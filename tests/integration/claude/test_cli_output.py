@@ -1,4 +1,4 @@
-"""What the CLI says that other adapters' models cannot, and what it must not be believed."""
+"""Output of the CLI that other agents' models do not produce, and output that must not count as success."""
 
 import json
 from collections.abc import Callable
@@ -14,12 +14,12 @@ from tests.integration.claude.claude_harness import ClaudeHarness, claude_harnes
 
 
 def altered(answer: Answer, alter: Callable[[bytes], bytes]) -> Reply:
-    said, end = anthropic_events(answer)
-    return Reply(200, alter(b"".join([*said, *end])), "text/event-stream")
+    content, end = anthropic_events(answer)
+    return Reply(200, alter(b"".join([*content, *end])), "text/event-stream")
 
 
 async def test_answer_without_streaming_is_published(harness: ClaudeHarness) -> None:
-    """A server that knows no such stream is asked for the answer in one piece."""
+    """For a server without streaming, the CLI requests the answer in one piece."""
     outcome = await harness.run_turn(
         fails(404),
         Answer(pieces=("Let me ", "see."), calls=(("note", '{"text":"milk"}'),), tokens=(100, 7)),
@@ -50,7 +50,7 @@ async def test_arguments_of_one_mebibyte_arrive_unchanged(harness: ClaudeHarness
 
 
 async def test_thinking_is_not_published(harness: ClaudeHarness) -> None:
-    thought = (
+    thinking = (
         b'event: content_block_start\ndata: {"type": "content_block_start", "index": 0, "content_block": '
         b'{"type": "thinking", "thinking": "", "signature": ""}}\n\n'
         b'event: content_block_delta\ndata: {"type": "content_block_delta", "index": 0, "delta": '
@@ -59,17 +59,17 @@ async def test_thinking_is_not_published(harness: ClaudeHarness) -> None:
     )
     start = b"event: content_block_start"
 
-    def thoughtful(text: bytes) -> bytes:
-        return text.replace(b'"index": 0', b'"index": 1').replace(start, thought + start, 1)
+    def with_thinking(text: bytes) -> bytes:
+        return text.replace(b'"index": 0', b'"index": 1').replace(start, thinking + start, 1)
 
-    outcome = await harness.run_turn(altered(says("Hello."), thoughtful))
+    outcome = await harness.run_turn(altered(says("Hello."), with_thinking))
 
     assert outcome.text == "Hello."
 
 
 async def test_truncated_answer_is_bad_response_and_counts_usage(harness: ClaudeHarness) -> None:
-    cut_off = altered(says("Once upon"), lambda text: text.replace(b'"end_turn"', b'"max_tokens"'))
-    outcome = await harness.run_turn(cut_off, says("Never said."))
+    truncated = altered(says("Once upon"), lambda text: text.replace(b'"end_turn"', b'"max_tokens"'))
+    outcome = await harness.run_turn(truncated, says("Never said."))
 
     assert isinstance(outcome.failure, ModelBadResponse)
     assert outcome.usage == Usage(1, 10, 5)
@@ -78,8 +78,8 @@ async def test_truncated_answer_is_bad_response_and_counts_usage(harness: Claude
 
 async def test_call_with_incomplete_arguments_is_not_made(harness: ClaudeHarness) -> None:
     stop = b"event: content_block_stop"
-    broken_off = altered(calls(("note", '{"text":"milk"}')), lambda text: text.partition(stop)[0])
-    outcome = await harness.run_turn(broken_off, says("Never said."))
+    incomplete = altered(calls(("note", '{"text":"milk"}')), lambda text: text.partition(stop)[0])
+    outcome = await harness.run_turn(incomplete, says("Never said."))
 
     assert isinstance(outcome.failure, ModelBadResponse)
     assert harness.tools.calls == []
@@ -88,9 +88,9 @@ async def test_call_with_incomplete_arguments_is_not_made(harness: ClaudeHarness
 @pytest.mark.parametrize(
     ("program", "failure"),
     [
-        pytest.param("", ModelUnavailable, id="nothing"),
+        pytest.param("", ModelUnavailable, id="no output"),
         pytest.param("raise SystemExit(1)", ModelUnavailable, id="an error"),
-        pytest.param("print('hello')", ModelBadResponse, id="no JSON"),
+        pytest.param("print('hello')", ModelBadResponse, id="output that is not JSON"),
         pytest.param("print('[]')", ModelBadResponse, id="other JSON"),
         pytest.param('print(\'{"type":"result"}\')', ModelBadResponse, id="a line of another shape"),
         pytest.param(
@@ -100,7 +100,9 @@ async def test_call_with_incomplete_arguments_is_not_made(harness: ClaudeHarness
         ),
         pytest.param("while True: print('x' * 1_000_000, end='')", ModelBadResponse, id="an endless line"),
         pytest.param(
-            'while True: print(\'{"type":"system","subtype":"x"}\' + " " * 1_000_000)', ModelBadResponse, id="no end"
+            'while True: print(\'{"type":"system","subtype":"x"}\' + " " * 1_000_000)',
+            ModelBadResponse,
+            id="endless output",
         ),
     ],
 )

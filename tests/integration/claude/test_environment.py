@@ -1,4 +1,4 @@
-"""What the CLI is told: the turn's token in its environment, and nothing else that is ours."""
+"""The environment, the arguments and the files of the CLI: they have the turn's token and no other secret of ours."""
 
 import json
 import re
@@ -29,7 +29,7 @@ seen = {
 pathlib.Path(%r).write_text(json.dumps(seen))
 """
 
-OURS = {
+SERVICE_ENVIRONMENT = {
     "LATCHKEY_DATABASE_URL": "postgresql://latchkey:secret@db/latchkey",
     "LATCHKEY_AUTH_SECRET": "not-for-a-subprocess-of-any-kind",
     "OPENAI_API_KEY": "sk-of-somebody-else",
@@ -38,14 +38,14 @@ OURS = {
 }
 
 
-def contents(*paths: Path) -> list[bytes]:
+def read_files(*paths: Path) -> list[bytes]:
     return [path.read_bytes() for path in paths if path.is_file()]
 
 
 async def test_environment_has_only_allowed_variables(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in (OURS | {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}).items():
+    for name, value in (SERVICE_ENVIRONMENT | {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("NO_PROXY", "intranet.example")
     for name in ("TZ", "HTTPS_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS"):
@@ -56,14 +56,14 @@ async def test_environment_has_only_allowed_variables(
     seen = json.loads(record.read_text())
     environment = seen["environment"]
 
-    assert isinstance(outcome.failure, ModelUnavailable)  # it ended without a word
+    assert isinstance(outcome.failure, ModelUnavailable)  # it ended without output
     assert environment.pop("LATCHKEY_CONTEXT_TOKEN") == harness.secret.text
     assert environment.pop("ANTHROPIC_API_KEY") == API_KEY
     assert environment.pop("ANTHROPIC_BASE_URL") == harness.model.base_url.removesuffix("/v1")
     assert {Path(environment.pop(name)).parent.parent.parent for name in ("HOME", "TMPDIR")} == {folder}
     assert (environment.pop("PATH"), environment.pop("LANG")) == ("/usr/bin:/bin", "C.UTF-8")
     assert environment.pop("NO_PROXY") == "intranet.example,127.0.0.1"
-    environment.pop("LC_CTYPE", None)  # Python's own doing, in the stand-in
+    environment.pop("LC_CTYPE", None)  # set by Python in the fake CLI
     switches = ("CLAUDE_CODE_", "DISABLE_", "ENABLE_TOOL_SEARCH")
     assert [name for name in environment if not name.startswith(switches)] == []
     assert set(environment.values()) == {"1", "false"}
@@ -90,13 +90,13 @@ async def test_arguments_and_files_have_no_secret_and_files_are_private(folder: 
 
 
 async def test_files_written_by_the_cli_have_no_secret(harness: ClaudeHarness) -> None:
-    """Looked at while it works, and after it has called upon everything that it was given."""
+    """The files are read while the CLI runs."""
     harness.model.script.append(says("One, ", "two.").held(Event()))
     turn = harness.agent.run(harness.agent_run())
     assert await anext(turn) == TextDelta("One, ")
 
     (process,) = harness.processes
-    texts = contents(*harness.folder.rglob("*"), Path(f"/proc/{process}/cmdline"))
+    texts = read_files(*harness.folder.rglob("*"), Path(f"/proc/{process}/cmdline"))
     await turn.aclose()
 
     assert len(texts) > 3

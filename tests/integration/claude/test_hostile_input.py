@@ -1,4 +1,4 @@
-"""What a person or a model may say to make the CLI do more than call our tools, and that it does not."""
+"""Texts of a user or a model that try to make the CLI do more than call our tools."""
 
 import asyncio
 from asyncio import StreamReader, StreamWriter
@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 from latchkey.domain.message import PastTurn
-from tests.fakes.anthropic_events import SERVER, anthropic_events
-from tests.fakes.model_script import Reply, calls, says
+from tests.fakes.anthropic_events import built_in_tool_call
+from tests.fakes.model_script import calls, says
 from tests.integration.claude.claude_harness import ClaudeHarness
 
-CANARY = "a-canary-that-must-not-sing"
+CANARY = "canary-that-must-not-leak"
 
 
 TEXTS = [
@@ -33,7 +33,7 @@ TEXTS = [
 
 @pytest.fixture
 def canary(tmp_path: Path) -> Iterator[Path]:
-    """A file that nobody may read or change."""
+    """A file that must not be read or changed."""
     path = tmp_path / "canary.txt"
     path.write_text(CANARY)
     yield path
@@ -72,34 +72,28 @@ async def test_hostile_instructions_reach_the_model_as_text(harness: ClaudeHarne
 
 
 async def test_built_in_tools_of_the_cli_are_not_available(harness: ClaudeHarness, canary: Path) -> None:
-    asked = [own_call(tool, canary) for tool in ("Bash", "Read", "Write", "Task", "WebFetch", "Skill", "ToolSearch")]
-    outcome = await harness.run_turn(*asked, says("No."))
+    arguments = f'{{"command":"rm {canary}","file_path":"{canary}","content":"","url":"http://127.0.0.1:9"}}'
+    tools = ("Bash", "Read", "Write", "Task", "WebFetch", "Skill", "ToolSearch")
+    outcome = await harness.run_turn(*(built_in_tool_call(tool, arguments) for tool in tools), says("No."))
 
     assert outcome.text == "No."
-    assert len(harness.model.requests[-1].results) == len(asked)
+    assert len(harness.model.requests[-1].results) == len(tools)
     assert all("No such tool available" in result for result in harness.model.requests[-1].results)
     assert CANARY not in harness.model.requests[-1].raw.decode()
 
 
-def own_call(tool: str, canary: Path) -> Reply:
-    """A call of a tool that is not one of ours."""
-    arguments = f'{{"command":"rm {canary}","file_path":"{canary}","content":"","url":"http://127.0.0.1:9"}}'
-    said, end = anthropic_events(calls((tool, arguments)))
-    return Reply(200, b"".join([*said, *end]).replace(f"{SERVER}{tool}".encode(), tool.encode()), "text/event-stream")
-
-
 async def test_cli_connects_to_no_other_host(harness: ClaudeHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever would leave this machine would come by the proxy."""
-    calls_out: list[bytes] = []
+    """A connection to another host would use the proxy."""
+    connections: list[bytes] = []
 
-    async def overhear(reader: StreamReader, writer: StreamWriter) -> None:
-        calls_out.append(await reader.readline())
+    async def record(reader: StreamReader, writer: StreamWriter) -> None:
+        connections.append(await reader.readline())
         writer.close()
 
-    async with await asyncio.start_server(overhear, "127.0.0.1", 0) as proxy:
+    async with await asyncio.start_server(record, "127.0.0.1", 0) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
         outcome = await harness.run_turn(calls(("note", '{"text":"milk"}')), says("Noted."))
 
     assert outcome.text == "Noted."
-    assert calls_out == []
+    assert connections == []
     assert [request.path for request in harness.model.requests] == ["/v1/messages"] * 2

@@ -1,4 +1,4 @@
-"""Which CLI is found, and which version it is."""
+"""How the CLI is cli, and its version."""
 
 import sys
 from pathlib import Path
@@ -10,11 +10,11 @@ from tests.integration.claude.claude_harness import fake_cli
 
 
 def test_bundled_cli_has_the_tested_version() -> None:
-    found = find_cli()
+    cli = find_cli()
 
-    assert found
-    assert found.parent.name == "_bundled"
-    assert cli_version(found) == TESTED_VERSION
+    assert cli
+    assert cli.parent.name == "_bundled"
+    assert cli_version(cli) == TESTED_VERSION
 
 
 def test_configured_cli_takes_precedence(tmp_path: Path) -> None:

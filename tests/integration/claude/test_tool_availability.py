@@ -1,4 +1,4 @@
-"""A turn in which the CLI has not exactly the tools that its token grants fails, and the model is not asked."""
+"""A turn fails before any model request unless the CLI has exactly the tools that its token grants."""
 
 import asyncio
 from asyncio import Event
@@ -24,17 +24,17 @@ async def test_turn_fails_if_endpoint_rejects_the_token(harness: ClaudeHarness) 
     assert harness.model.requests == []
 
 
-@pytest.mark.parametrize("others", [TOOLS[:2], ()], ids=["fewer", "none"])
-async def test_turn_fails_if_endpoint_has_fewer_tools(harness: ClaudeHarness, others: tuple[object, ...]) -> None:
-    await expect_refusal(harness, ToolServer(tools=TOOLS), ToolServer(tools=others))  # type: ignore[arg-type]
+@pytest.mark.parametrize("tools", [TOOLS[:2], ()], ids=["fewer", "none"])
+async def test_turn_fails_if_endpoint_has_fewer_tools(harness: ClaudeHarness, tools: tuple[object, ...]) -> None:
+    await expect_failure(harness, ToolServer(tools=TOOLS), ToolServer(tools=tools))  # type: ignore[arg-type]
 
 
 async def test_turn_fails_if_endpoint_has_more_tools(harness: ClaudeHarness) -> None:
-    await expect_refusal(harness, ToolServer(tools=TOOLS[:1]), ToolServer(tools=TOOLS))
+    await expect_failure(harness, ToolServer(tools=TOOLS[:1]), ToolServer(tools=TOOLS))
 
 
-async def expect_refusal(harness: ClaudeHarness, granted: ToolServer, reached: ToolServer) -> None:
-    async with tool_endpoint(reached) as endpoint:
+async def expect_failure(harness: ClaudeHarness, granted: ToolServer, available: ToolServer) -> None:
+    async with tool_endpoint(available) as endpoint:
         agent = ClaudeAgent(
             granted.connect, cli_for(harness.model), mcp_url=endpoint.url, workspace_parent=harness.folder
         )
@@ -59,10 +59,10 @@ async def test_turn_fails_if_endpoint_is_unreachable(harness: ClaudeHarness, fol
 
 
 async def test_turn_fails_if_its_token_is_revoked_between_calls(harness: ClaudeHarness) -> None:
-    again = Event()
+    revoked = Event()
     harness.model.script += [
         calls(("note", '{"text":"milk"}'), saying=("Well,",)),
-        calls(("note", '{"text":"tea"}'), saying=("and",)).held(again),
+        calls(("note", '{"text":"tea"}'), saying=("and",)).held(revoked),
         says("Never said."),
     ]
 
@@ -70,7 +70,7 @@ async def test_turn_fails_if_its_token_is_revoked_between_calls(harness: ClaudeH
         async for _ in harness.agent.run(harness.agent_run()):
             if harness.tools.calls:
                 harness.endpoint.refuses = True
-                again.set()
+                revoked.set()
 
     with pytest.raises(ToolsUnavailable):
         await revoke_between_the_calls()
@@ -81,13 +81,13 @@ async def test_turn_fails_if_its_token_is_revoked_between_calls(harness: ClaudeH
 async def test_concurrent_turns_use_their_own_tokens(harness: ClaudeHarness) -> None:
     secrets = [TokenSecret.mint(UserId(name)) for name in ("ada", "bob", "eve")]
 
-    async def one(secret: TokenSecret) -> None:
+    async def run_turn(secret: TokenSecret) -> None:
         harness.secret = secret
         agent_run = harness.agent_run()
         async for _ in harness.agent.run(agent_run):
             pass
 
     harness.model.script += [says("Hello.")] * 3
-    await asyncio.gather(*map(one, secrets))
+    await asyncio.gather(*map(run_turn, secrets))
 
     assert harness.endpoint.authorizations == {f"Bearer {secret.text}" for secret in secrets}

@@ -1,4 +1,4 @@
-"""The service as it is composed, where the CLI that it starts does not find the way back to it."""
+"""The composed service, if the CLI cannot reach the service's MCP endpoint."""
 
 import pytest
 
@@ -13,7 +13,7 @@ from tests.support.service import run_service, settings_for
 async def test_turn_fails_before_any_model_request_if_tools_are_unreachable(
     sqlite_url: str, *, makes_file: bool
 ) -> None:
-    """Before the model is asked: it would answer without them, and call that a success."""
+    """Without tools, the CLI would answer and report success."""
     async with model_server() as model:
         model.script.append(says("Never said."))
         settings = settings_for(sqlite_url, **claude_settings(model), LATCHKEY_AGENT="claude")

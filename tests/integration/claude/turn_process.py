@@ -1,4 +1,4 @@
-"""A service that runs one turn, in a process of its own: something to kill.
+"""Runs one turn in a process of its own, which a test can kill.
 
 python -m tests.integration.claude.turn_process FOLDER MODEL_BASE_URL MCP_URL
 """

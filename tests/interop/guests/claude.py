@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from latchkey.infrastructure.agents.claude.cli import find_cli
-from tests.fakes.anthropic_events import SERVER, anthropic_events
+from tests.fakes.anthropic_events import TOOL_PREFIX, anthropic_events
 from tests.fakes.model_script import Reply, Step, calls, says
 from tests.fakes.model_server import ModelServer, model_server
 from tests.interop.guest import Answer, Door, Era, HttpDoor, TurnedAway
@@ -34,7 +34,7 @@ class Claude:
 
     async def tools(self) -> list[str]:
         init = await self._talk()
-        return [tool.removeprefix(SERVER) for tool in init["tools"] if tool.startswith(SERVER)]
+        return [tool.removeprefix(TOOL_PREFIX) for tool in init["tools"] if tool.startswith(TOOL_PREFIX)]
 
     async def call(self, name: str, arguments: dict[str, Any]) -> Answer:
         return await self._use(calls((name, json.dumps(arguments))))
@@ -121,7 +121,7 @@ def _server(door: Door) -> dict[str, Any]:
 def _own_tool(name: str, **arguments: str) -> Step:
     """A call of one of the CLI's own tools, whose name has no prefix."""
     said, end = anthropic_events(calls((name, json.dumps(arguments))))
-    return Reply(body=b"".join([*said, *end]).replace(SERVER.encode(), b""), media_type="text/event-stream")
+    return Reply(body=b"".join([*said, *end]).replace(TOOL_PREFIX.encode(), b""), media_type="text/event-stream")
 
 
 def _environment(home: str, model: ModelServer) -> dict[str, str]:
