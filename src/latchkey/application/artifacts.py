@@ -1,4 +1,4 @@
-"""Use cases on artifacts. Some docstrings are published as the descriptions of the MCP tools."""
+"""Use cases on artifacts. The docstrings of those that are MCP tools are the tools' descriptions."""
 
 import msgspec
 
@@ -13,7 +13,7 @@ from latchkey.domain.artifact import (
     Markdown,
     NewArtifact,
     Version,
-    checked,
+    check_size,
 )
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.credentials import Grant
@@ -25,7 +25,7 @@ from latchkey.domain.values import Title
 
 @requires(Grant.ARTIFACTS_WRITE, stores=True)
 async def add_artifact(uow: UnitOfWork, new: NewArtifact) -> ArtifactWithContent:
-    """Keep a new document."""
+    """Save a new document."""
     if new.conversation_id is not None:
         await uow.conversations.get(new.conversation_id)
     return await _add(uow, new)
@@ -35,7 +35,7 @@ async def add_artifact(uow: UnitOfWork, new: NewArtifact) -> ArtifactWithContent
 async def revise_artifact(
     uow: UnitOfWork, artifact_id: ArtifactId, revision: ArtifactRevision, *, version: Version | None = None
 ) -> ArtifactWithContent:
-    """Make the next version of a document. The earlier ones stay."""
+    """Save the next version of a document. The earlier versions stay."""
     return await _revise(uow, artifact_id, revision, version)
 
 
@@ -47,7 +47,7 @@ async def save_artifact(
     artifact_id: ArtifactId | None = None,
     version: Version | None = None,
 ) -> ArtifactReference:
-    """Save a Markdown document for the person: a new one, or with `artifact_id` the next version of that one."""
+    """Save a Markdown document for the user: a new one, or with `artifact_id` the next version of that document."""
     if artifact_id is None:
         saved = await _add(uow, NewArtifact(title, content_markdown))
     else:
@@ -57,7 +57,7 @@ async def save_artifact(
 
 @requires(Grant.ARTIFACTS_READ)
 async def list_artifacts(uow: UnitOfWork, limit: Limit = DEFAULT_LIMIT, cursor: Cursor | None = None) -> Page[Artifact]:
-    """List the person's saved documents, newest activity first, without their contents."""
+    """List the user's saved documents, newest activity first, without their contents."""
     return await uow.artifacts.page(None, None, Window(limit, cursor))
 
 
@@ -65,26 +65,27 @@ async def list_artifacts(uow: UnitOfWork, limit: Limit = DEFAULT_LIMIT, cursor: 
 async def find_artifacts(
     uow: UnitOfWork, conversation_id: ConversationId | None, artifact_type: ArtifactType | None, window: Window
 ) -> Page[Artifact]:
-    """List the documents of one conversation, or of one type, newest activity first."""
+    """List documents, newest activity first, filtered by conversation and by type."""
     return await uow.artifacts.page(conversation_id, artifact_type, window)
 
 
 @requires(Grant.ARTIFACTS_READ)
 async def get_artifact(uow: UnitOfWork, artifact_id: ArtifactId, version: Version | None = None) -> ArtifactWithContent:
-    """Show one of the person's saved documents with its content, as it is or as it was in an earlier version."""
+    """Show one of the user's saved documents with its content: the newest version, or the one with this number."""
     return await uow.artifacts.get_content(artifact_id, version)
 
 
 @requires(Grant.ARTIFACTS_READ)
 async def list_versions(uow: UnitOfWork, artifact_id: ArtifactId, window: Window) -> Page[Artifact]:
-    """List the versions of a document, the newest first."""
+    """List the versions of a document, newest first."""
     return await uow.artifacts.list_versions(artifact_id, window)
 
 
 @requires(Grant.ARTIFACTS_WRITE)
 async def delete_artifact(uow: UnitOfWork, artifact_id: ArtifactId, *, version: Version | None = None) -> Artifact:
     """Delete a document with all its versions."""
-    artifact = (await uow.artifacts.get(artifact_id, for_update=True)).at_version(version)
+    artifact = await uow.artifacts.get(artifact_id, for_update=True)
+    artifact.check_version(version)
     await uow.artifacts.delete(artifact_id)
     return artifact
 
@@ -100,6 +101,7 @@ def created_artifacts(calls: list[ToolCall]) -> list[ArtifactReference]:
 
 
 async def _add(uow: UnitOfWork, new: NewArtifact) -> ArtifactWithContent:
+    check_size(new.content_markdown)
     artifact = Artifact(
         id=ArtifactId(uow.new_id()),
         conversation_id=new.conversation_id or uow.scope.conversation_id,
@@ -110,14 +112,16 @@ async def _add(uow: UnitOfWork, new: NewArtifact) -> ArtifactWithContent:
         created_at=uow.now,
         updated_at=uow.now,
     )
-    await uow.artifacts.add(artifact, checked(new.content_markdown))
-    return artifact.saying(new.content_markdown)
+    await uow.artifacts.add(artifact, new.content_markdown)
+    return artifact.with_content(new.content_markdown)
 
 
 async def _revise(
     uow: UnitOfWork, artifact_id: ArtifactId, revision: ArtifactRevision, version: int | None
 ) -> ArtifactWithContent:
-    artifact = (await uow.artifacts.get(artifact_id, for_update=True)).at_version(version)
+    artifact = await uow.artifacts.get(artifact_id, for_update=True)
+    artifact.check_version(version)
+    check_size(revision.content_markdown)
     revised = artifact.revised(revision, uow.scope.turn_id, uow.now)
-    await uow.artifacts.add_version(revised, checked(revision.content_markdown))
-    return revised.saying(revision.content_markdown)
+    await uow.artifacts.add_version(revised, revision.content_markdown)
+    return revised.with_content(revision.content_markdown)

@@ -11,7 +11,7 @@ from latchkey.domain.ports import UnitOfWork
 
 
 class MintedToken(Struct, frozen=True):
-    """A token and its secret, which is told this once and never again."""
+    """A new token with its secret. The secret is not stored and cannot be read again."""
 
     token: ContextToken
     secret: TokenSecret
@@ -19,7 +19,7 @@ class MintedToken(Struct, frozen=True):
 
 @owner_only("write", stores=True)
 async def mint_context_token(uow: UnitOfWork, new: NewContextToken) -> MintedToken:
-    """Mint a token that opens what its grants say, for so many seconds."""
+    """Mint a context token with these grants, valid for `ttl_s` seconds."""
     if new.conversation_id is not None:
         await uow.conversations.get(new.conversation_id)
     token = ContextToken(
@@ -37,11 +37,11 @@ async def mint_context_token(uow: UnitOfWork, new: NewContextToken) -> MintedTok
 
 @owner_only("read")
 async def list_context_tokens(uow: UnitOfWork, window: Window) -> Page[ContextToken]:
-    """List context tokens, newest first, those that are expired or revoked too."""
+    """List context tokens, newest first, including those that are expired or revoked."""
     return await uow.context_tokens.page(window)
 
 
 @owner_only("exclusive")
 async def revoke_context_token(uow: UnitOfWork, token_id: ContextTokenId) -> None:
-    """Revoke a token: when this has answered, no call under it commits any more."""
+    """Revoke a token: after the response, no call with this token commits."""
     await uow.context_tokens.revoke(token_id, uow.now)

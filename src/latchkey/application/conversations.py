@@ -13,7 +13,7 @@ from latchkey.domain.repositories import Order
 
 @owner_only("write", stores=True)
 async def add_conversation(uow: UnitOfWork, new: NewConversation) -> Conversation:
-    """Start an empty conversation."""
+    """Add an empty conversation."""
     conversation = Conversation(
         id=ConversationId(uow.new_id()), title=new.title, created_at=uow.now, updated_at=uow.now
     )
@@ -37,9 +37,9 @@ async def get_conversation(uow: UnitOfWork, conversation_id: ConversationId) -> 
 async def update_conversation(
     uow: UnitOfWork, conversation_id: ConversationId, changes: ConversationChanges
 ) -> Conversation:
-    """Give a conversation another title, or none."""
+    """Change or clear the title of a conversation."""
     conversation = await uow.conversations.get(conversation_id, for_update=True)
-    changed = conversation.changed(changes, uow.now)
+    changed = conversation.with_changes(changes, uow.now)
     if changed is not conversation:
         await uow.conversations.update(changed)
     return changed
@@ -47,16 +47,16 @@ async def update_conversation(
 
 @owner_only("exclusive")
 async def delete_conversation(uow: UnitOfWork, conversation_id: ConversationId) -> None:
-    """Delete a conversation with its messages, turns and tokens. Its to-do tasks stay."""
+    """Delete a conversation with its messages, turns, artifacts and context tokens. Its to-do tasks stay."""
     await uow.conversations.delete(conversation_id)
 
 
 TRANSCRIPT_MESSAGES = 2000
-_PAGE = 200
+_PAGE_SIZE = 200
 
 
 class Transcript(Struct, frozen=True):
-    """A conversation with its messages, oldest first; of a very long one, the newest so many."""
+    """A conversation with its messages, oldest first; of a long one, only the newest `TRANSCRIPT_MESSAGES`."""
 
     conversation: Conversation
     messages: list[Message]
@@ -66,7 +66,7 @@ class Transcript(Struct, frozen=True):
 async def list_messages(
     uow: UnitOfWork, conversation_id: ConversationId, window: Window, order: Order = "asc"
 ) -> Page[Message]:
-    """List the messages of a conversation by their number, each answer with the tool calls behind it."""
+    """List the messages of a conversation by `seq`, each answer with its tool calls."""
     page = await uow.messages.page(conversation_id, window, order)
     if not page.items:
         await uow.conversations.get(conversation_id)
@@ -75,12 +75,12 @@ async def list_messages(
 
 @requires(Grant.CONVERSATIONS_READ)
 async def get_transcript(uow: UnitOfWork, conversation_id: ConversationId) -> Transcript:
-    """Show a conversation as a whole."""
+    """Show a conversation with its messages."""
     conversation = await uow.conversations.get(conversation_id)
     messages: list[Message] = []
     cursor: str | None = None
     while len(messages) < TRANSCRIPT_MESSAGES:
-        page = await uow.messages.page(conversation_id, Window(_PAGE, cursor), "desc")
+        page = await uow.messages.page(conversation_id, Window(_PAGE_SIZE, cursor), "desc")
         messages += page.items
         cursor = page.next_cursor
         if cursor is None:

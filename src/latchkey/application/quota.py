@@ -1,4 +1,7 @@
-"""What a person has used, as the database has it, for every process that serves them."""
+"""Quota per user: the rate limit of requests and the limit of stored bytes.
+
+The usage is one row per user in the database. Each process reserves a block of requests at a time.
+"""
 
 import asyncio
 from collections import OrderedDict
@@ -21,7 +24,10 @@ _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Reservation(Struct, frozen=True):
-    """So many requests were taken, and more may be in `wait_s` seconds; what is stored may be due to be counted."""
+    """The result of a reservation: the requests taken, and the state of the stored bytes.
+
+    More requests can be taken in `wait_s` seconds. `recount_in_s` is when the stored bytes may be measured again.
+    """
 
     requests: int
     wait_s: int
@@ -31,7 +37,7 @@ class Reservation(Struct, frozen=True):
 
 
 async def reserve(uow: UnitOfWork, quota: Quota, requests: int, written: int) -> Reservation:
-    """Take requests, as many as there are of those wanted, and report the bytes that were written meanwhile."""
+    """Reserve requests, at most this many, and add the bytes that this process has written."""
     now = uow.now
     usage = await uow.quota_usage.get() or await uow.quota_usage.add(QuotaUsage(now, 0, _NEVER))
     usage, taken = usage.take(quota, requests, now)
@@ -47,28 +53,25 @@ async def reserve(uow: UnitOfWork, quota: Quota, requests: int, written: int) ->
 
 
 async def record_stored_bytes(uow: UnitOfWork, stored_bytes: int) -> int:
-    """In how many seconds it may be counted again.
-
-    It was counted just now, in a unit of its own: nobody waits for that but whoever wants to store something.
-    """
+    """Store a new measurement, and return in how many seconds the stored bytes may be measured again."""
     usage = await uow.quota_usage.get() or await uow.quota_usage.add(QuotaUsage(uow.now, 0, _NEVER))
-    counted = replace(usage, stored_bytes=stored_bytes, counted_at=uow.now)
-    await uow.quota_usage.update(counted)
-    return counted.recount_in_s(uow.now)
+    measured = replace(usage, stored_bytes=stored_bytes, counted_at=uow.now)
+    await uow.quota_usage.update(measured)
+    return measured.recount_in_s(uow.now)
 
 
-_ACCOUNTS = 10_000
-"""Of so many people the account is kept; the others' begins anew, with another block."""
+_MAX_BUCKETS = 10_000
+"""Size of the LRU cache of buckets. An evicted user starts with a new block of requests."""
 
-_UNREPORTED = 1 << 20
-"""So many bytes, or a hundredth of what may be stored, are reported before more are written."""
+_MAX_UNREPORTED_BYTES = 1 << 20
+"""A process adds its written bytes to the database after this many, or after a hundredth of the storage quota."""
 
-_REFUSAL_S = (0.3, 0.9)
-"""A refusal takes so long: whoever asks again at once leaves the processor to others, and a crowd is dispersed."""
+_REFUSAL_DELAY_S = (0.3, 0.9)
+"""A refusal is delayed by a random time, so that a client that retries at once does not occupy the processor."""
 
 
 class _Bucket:
-    """What this process has of one person's allowance. There is one for whoever was found to be that person."""
+    """This process's share of one verified user's quota."""
 
     def __init__(self) -> None:
         self.requests = 0
@@ -79,7 +82,7 @@ class _Bucket:
 
 
 class _SingleFlight:
-    """Whoever draws under one credential, one at a time. Those of made-up tokens are in nobody's way."""
+    """Runs the reservations of one credential one after the other, so that invalid tokens never delay a real user."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
@@ -87,7 +90,7 @@ class _SingleFlight:
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
-        """Whoever has waited for another in vain does not try as well: the last would wait for all of them."""
+        """Wait for the reservation ahead. If it fails, fail too instead of retrying: waiting times would add up."""
         failures = self._failures
         async with self._lock:
             if self._failures != failures:
@@ -100,19 +103,19 @@ class _SingleFlight:
 
 
 class QuotaLimiter:
-    """Keeps account of requests and stored bytes. Of a hundred requests, one goes to the database for it."""
+    """Enforces the rate limit and the storage quota of each user. One request in a block uses the database."""
 
     def __init__(self, units: UnitsOfWork, quota: Quota) -> None:
         self._units = units
         self._quota = quota
-        self._unreported = min(_UNREPORTED, quota.stored_bytes // 100)
+        self._max_unreported = min(_MAX_UNREPORTED_BYTES, quota.stored_bytes // 100)
         self._buckets: OrderedDict[UserId, _Bucket] = OrderedDict()
         self._flights: WeakValueDictionary[Credential, _SingleFlight] = WeakValueDictionary()
 
     async def acquire(self, credential: Credential) -> None:
-        """Let a request in. Raises `Exhausted` if there are none left, and what opening a unit of work does.
+        """Admit one request. Raises `Exhausted` if the rate limit is reached, and what opening a unit of work raises.
 
-        A person's counts at once. Of a token's nobody knows yet whose it is: it counts once that is known.
+        A user's own request counts at once. A context token is not verified yet: `consume` counts its request later.
         """
         while not self._has_requests(credential):
             await self._reserve_requests(credential)
@@ -120,27 +123,27 @@ class QuotaLimiter:
             self._bucket(credential.user_id).requests -= 1
 
     def consume(self, credential: TokenSecret) -> None:
-        """Count a request whose token turned out to be one."""
+        """Count a request whose context token has been verified."""
         self._bucket(credential.user_id).requests -= 1
 
     def add_usage(self, user_id: UserId, written: int) -> None:
-        """Note what was stored for a person."""
+        """Count bytes that were written for the user."""
         if written:
             self._bucket(user_id).written += written
 
     async def check_storage(self, credential: Credential) -> None:
-        """Raises `Exhausted` if the person stores as much as they may, and what opening a unit of work does."""
-        if self._has_storage(credential, self._unreported):
+        """Raises `Exhausted` if the storage quota is reached, and what opening a unit of work raises."""
+        if self._has_storage(credential, self._max_unreported):
             return
         async with self._flight(credential).run():
             bucket = self._buckets.get(credential.user_id)
             is_known_full = isinstance(credential, Owner) and bucket and bucket.full_until > monotonic()
-            if not self._has_storage(credential, self._unreported) and not is_known_full:
+            if not self._has_storage(credential, self._max_unreported) and not is_known_full:
                 await self._report(credential)
         if not self._has_storage(credential):
             seconds = self._bucket(credential.user_id).full_until - monotonic()
             raise Exhausted(
-                f"As much is stored as may be, {self._quota.stored_bytes} bytes: delete something first.",
+                f"Storage quota of {self._quota.stored_bytes} bytes reached: delete something and try again.",
                 retry_after=max(1, round(seconds)),
             )
 
@@ -148,18 +151,18 @@ class QuotaLimiter:
         bucket = self._buckets.get(credential.user_id)
         return bucket is not None and bucket.requests > 0
 
-    def _has_storage(self, credential: Credential, unreported: int | None = None) -> bool:
-        """Whether it is known to be so, with no more than so much unreported."""
+    def _has_storage(self, credential: Credential, max_unreported: int | None = None) -> bool:
+        """Whether storage is known to be left, with at most this many bytes not yet added to the database."""
         bucket = self._buckets.get(credential.user_id)
         if bucket is None or bucket.stored is None:
             return False
-        has_reported = unreported is None or bucket.written <= unreported
+        has_reported = max_unreported is None or bucket.written <= max_unreported
         return has_reported and bucket.stored + bucket.written < self._quota.stored_bytes
 
     async def _reserve_requests(self, credential: Credential) -> None:
-        """Only the database can tell that a context token is one: until it has, its holder learns nothing.
+        """Reserve a block of requests from the database, which verifies the credential.
 
-        Requests under tokens are counted late, so there may be some to be made up for first.
+        Requests of context tokens are counted late, so the reservation also covers those beyond the last block.
         """
         async with self._flight(credential).run():
             if self._has_requests(credential):
@@ -168,23 +171,23 @@ class QuotaLimiter:
             if not (isinstance(credential, Owner) and bucket and bucket.empty_until > monotonic()):
                 await self._reserve(credential, self._quota.block - (bucket.requests if bucket else 0))
         if not self._has_requests(credential):
-            await asyncio.sleep(uniform(*_REFUSAL_S))  # noqa: S311 - nobody gains by guessing it
+            await asyncio.sleep(uniform(*_REFUSAL_DELAY_S))  # noqa: S311 - not a secret
             raise Exhausted(
-                f"More than {self._quota.requests_per_minute} requests in a minute: make fewer.",
+                f"Rate limit of {self._quota.requests_per_minute} requests per minute reached: try again later.",
                 retry_after=max(1, round(self._bucket(credential.user_id).empty_until - monotonic())),
             )
 
     async def _report(self, credential: Credential) -> None:
-        """Tell what was written, and have it counted if it is time for that."""
-        drawn = await self._reserve(credential, 0)
-        bucket, recount_in_s = self._bucket(credential.user_id), drawn.recount_in_s
-        if drawn.is_recount_due:
+        """Add the written bytes to the database, and measure the stored bytes again if that is due."""
+        reservation = await self._reserve(credential, 0)
+        bucket, recount_in_s = self._bucket(credential.user_id), reservation.recount_in_s
+        if reservation.is_recount_due:
             async with self._units.open(credential, "read") as uow:
-                size = await uow.quota_usage.measure_storage()
+                stored_bytes = await uow.quota_usage.measure_storage()
             async with self._units.open(credential, "write") as uow:
-                recount_in_s = await record_stored_bytes(uow, size)
+                recount_in_s = await record_stored_bytes(uow, stored_bytes)
                 await uow.commit()
-            bucket.stored = size
+            bucket.stored = stored_bytes
         if not self._has_storage(credential):
             bucket.full_until = monotonic() + recount_in_s
 
@@ -195,18 +198,18 @@ class QuotaLimiter:
             bucket.written = 0
         try:
             async with self._units.open(credential, "write") as uow:
-                drawn = await reserve(uow, self._quota, requests, written)
+                reservation = await reserve(uow, self._quota, requests, written)
                 await uow.commit()
         except BaseException:
             if bucket:
                 bucket.written += written
             raise
         bucket = self._bucket(credential.user_id)
-        bucket.requests += drawn.requests
-        bucket.stored = drawn.stored_bytes
-        if drawn.requests < requests:
-            bucket.empty_until = monotonic() + drawn.wait_s
-        return drawn
+        bucket.requests += reservation.requests
+        bucket.stored = reservation.stored_bytes
+        if reservation.requests < requests:
+            bucket.empty_until = monotonic() + reservation.wait_s
+        return reservation
 
     def _flight(self, credential: Credential) -> _SingleFlight:
         flight = self._flights.get(credential)
@@ -215,11 +218,11 @@ class QuotaLimiter:
         return flight
 
     def _bucket(self, user_id: UserId) -> _Bucket:
-        """Of somebody who was found to be that person, made if need be."""
+        """Return the bucket of a verified user; make one if there is none."""
         bucket = self._buckets.get(user_id)
         if bucket is None:
             bucket = self._buckets[user_id] = _Bucket()
-            if len(self._buckets) > _ACCOUNTS:
+            if len(self._buckets) > _MAX_BUCKETS:
                 self._buckets.popitem(last=False)
         else:
             self._buckets.move_to_end(user_id)

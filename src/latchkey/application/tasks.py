@@ -1,4 +1,4 @@
-"""Use cases on to-do tasks. The docstrings are published as the descriptions of the MCP tools."""
+"""Use cases on to-do tasks. The docstrings of those that are MCP tools are the tools' descriptions."""
 
 from typing import Annotated
 
@@ -13,7 +13,7 @@ from latchkey.domain.task import NewTask, Task, TaskChanges, TaskId, TaskStatus,
 
 @requires(Grant.TASKS_WRITE, stores=True)
 async def add_task(uow: UnitOfWork, new: NewTask) -> Task:
-    """Add a to-do task to the person's list."""
+    """Add a to-do task to the user's list."""
     task = Task(
         id=TaskId(uow.new_id()),
         title=new.title,
@@ -37,7 +37,7 @@ async def list_tasks(
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor | None = None,
 ) -> Page[Task]:
-    """List the person's to-do tasks, newest first, all of them or those of one status."""
+    """List the user's to-do tasks, newest first: all of them, or those with one status."""
     return await uow.tasks.page(status, Window(limit, cursor))
 
 
@@ -58,23 +58,25 @@ async def update_task(
     uow: UnitOfWork,
     task_id: TaskId,
     changes: TaskChanges,
-    version: Annotated[Version | None, Meta(description="Change it only if this is still its version.")] = None,
+    version: Annotated[Version | None, Meta(description="Change the task only if this is its current version.")] = None,
 ) -> Task:
-    """Change a to-do task. What is left out stays as it is; null clears a description or a due time."""
+    """Change a to-do task. A field that is left out stays unchanged; null clears a description or a due time."""
     return await _change(uow, task_id, changes, version)
 
 
 @requires(Grant.TASKS_WRITE)
 async def delete_task(uow: UnitOfWork, task_id: TaskId, *, version: Version | None = None) -> Task:
-    """Delete a to-do task for good, and answer with the task that was."""
-    task = (await uow.tasks.get(task_id, for_update=True)).at_version(version)
+    """Delete a to-do task permanently, and return the deleted task."""
+    task = await uow.tasks.get(task_id, for_update=True)
+    task.check_version(version)
     await uow.tasks.delete(task_id)
     return task
 
 
 async def _change(uow: UnitOfWork, task_id: TaskId, changes: TaskChanges, version: int | None) -> Task:
-    task = (await uow.tasks.get(task_id, for_update=True)).at_version(version)
-    changed = task.changed(changes, uow.now)
+    task = await uow.tasks.get(task_id, for_update=True)
+    task.check_version(version)
+    changed = task.with_changes(changes, uow.now)
     if changed is not task:
         await uow.tasks.update(changed)
     return changed

@@ -1,4 +1,4 @@
-"""What an agent is given for one turn, and what it tells while it works."""
+"""The input of an agent's run of one turn, and the events that the agent yields."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from latchkey.domain.turn import TurnId, Usage
 
 
 class AgentRun(Struct, frozen=True, kw_only=True):
-    """One turn's work. The agent reaches its tools over MCP with `secret`, which opens `scope` as long as it lives."""
+    """The input of one run. `secret` is the turn's context token, for the agent's MCP client; `scope` is its scope."""
 
     turn_id: TurnId
     instructions: str
@@ -24,14 +24,17 @@ class AgentRun(Struct, frozen=True, kw_only=True):
 
 
 class TextDelta(Struct, frozen=True):
-    """A piece of the answer, as the model says it. The pieces joined are the answer; the last may say that it is."""
+    """A piece of the answer. All pieces joined are the answer. `is_last` marks the end if the model API tells it."""
 
     text: str
     is_last: bool = False
 
 
 class ToolRequest(Struct, frozen=True):
-    """The model asks for a tool, which is called under this id once whoever listens has taken note."""
+    """A tool call requested by the model.
+
+    The agent makes the call, with this id, after the consumer has processed this event.
+    """
 
     call_id: str
     name: str
@@ -39,7 +42,7 @@ class ToolRequest(Struct, frozen=True):
 
     @classmethod
     def create(cls, call_id: str, name: str, arguments: dict[str, Any]) -> "ToolRequest | None":
-        """None for an id that no call can be kept under, which the tool will say."""
+        """Make a request; None for an id that cannot be stored, so that the tool call itself reports the failure."""
         try:
             msgspec.convert(call_id, ExternalCallId)
         except (msgspec.ValidationError, UnicodeEncodeError):
@@ -48,10 +51,10 @@ class ToolRequest(Struct, frozen=True):
 
 
 class ToolReturned(Struct, frozen=True):
-    """The tool that was asked for under this id has answered."""
+    """The tool call with this id has returned."""
 
     call_id: str
 
 
 AgentEvent = TextDelta | Usage | ToolRequest | ToolReturned
-"""`Usage` is what one more request to the model has cost; the sum is the turn's."""
+"""Each `Usage` is that of one more request to the model; the turn's usage is their sum."""

@@ -1,4 +1,4 @@
-"""An artifact: a document that a person keeps, in versions none of which is ever lost."""
+"""Artifacts: the user's Markdown documents. Each change adds a version; earlier versions stay."""
 
 from datetime import datetime
 from typing import Annotated, Literal, NewType
@@ -25,7 +25,7 @@ Markdown = Annotated[
         extra_json_schema={"maxLength": MAX_BYTES},
     ),
 ]
-"""The limit is in bytes, so it is published here and kept by `checked`: one failure for whatever is too large."""
+"""The schema states the limit, `check_size` enforces it: JSON Schema counts characters, and the limit is in bytes."""
 Version = Annotated[int, Meta(ge=1, le=2**31 - 1, description="Versions count from 1.")]
 
 
@@ -37,16 +37,16 @@ class NewArtifact(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ArtifactRevision(Struct, frozen=True, forbid_unknown_fields=True):
-    """The next version's content, and its title if that changes."""
+    """The content of the next version, and its title if the title changes."""
 
     content_markdown: Markdown
     title: Title | None = None
 
 
 class Artifact(Struct, frozen=True):
-    """An artifact as listings have it, without its content.
+    """An artifact without its content.
 
-    `artifact_type` is plain text when it is read: a value from a newer release is no reason to fail.
+    `artifact_type` may be a value that this release does not know: a newer release has stored it.
     """
 
     id: ArtifactId
@@ -58,29 +58,29 @@ class Artifact(Struct, frozen=True):
     created_at: Instant
     updated_at: Instant
 
-    def at_version(self, expected: int | None) -> "Artifact":
-        """Itself. Raises `StaleVersion` if the caller has seen another version."""
+    def check_version(self, expected: int | None) -> None:
+        """Raises `StaleVersion` if the expected version is not the current one."""
         if expected is not None and expected != self.version:
             raise StaleVersion(f"The artifact is at version {self.version}, not {expected}: read it again.")
-        return self
 
-    def saying(self, content: str) -> "ArtifactWithContent":
+    def with_content(self, content: str) -> "ArtifactWithContent":
+        """Add the content of this version."""
         return ArtifactWithContent(**asdict(self), content_markdown=content)
 
     def revised(self, revision: ArtifactRevision, turn_id: TurnId | None, now: datetime) -> "Artifact":
-        """The next version, as the turn `turn_id` made it."""
+        """Return the next version, made by the turn `turn_id` if there is one."""
         title = revision.title or self.title
         return replace(self, title=title, turn_id=turn_id, version=self.version + 1, updated_at=now)
 
 
 class ArtifactWithContent(Artifact, Struct, frozen=True):
-    """One version of an artifact with what it says."""
+    """One version of an artifact with its content."""
 
     content_markdown: str
 
 
 class ArtifactReference(Struct, frozen=True):
-    """An artifact as a turn tells of it."""
+    """A version of an artifact that a turn has saved."""
 
     id: ArtifactId
     artifact_type: str
@@ -88,9 +88,8 @@ class ArtifactReference(Struct, frozen=True):
     version: int
 
 
-def checked(content: str) -> str:
-    """The content. Raises `TooLarge` if it has more bytes than an artifact may."""
+def check_size(content: str) -> None:
+    """Raises `TooLarge` if the content exceeds `MAX_BYTES`."""
     size = len(content.encode())
     if size > MAX_BYTES:
-        raise TooLarge(f"The content has {size} bytes in UTF-8; an artifact may have {MAX_BYTES}.")
-    return content
+        raise TooLarge(f"The content has {size} bytes in UTF-8: the limit is {MAX_BYTES} bytes.")

@@ -1,4 +1,4 @@
-"""A conversation: the thread that messages and turns hang on."""
+"""Conversations: each has messages and turns."""
 
 from datetime import datetime
 from typing import NewType
@@ -13,14 +13,15 @@ ConversationId = NewType("ConversationId", UUID)
 
 
 class Conversation(Struct, frozen=True):
-    """`updated_at` is when something last happened in it: listings show the newest activity first."""
+    """`updated_at` is the time of the last activity. Listings show the newest activity first."""
 
     id: ConversationId
     title: str | None
     created_at: Instant
     updated_at: Instant
 
-    def changed(self, changes: "ConversationChanges", now: datetime) -> "Conversation":
+    def with_changes(self, changes: "ConversationChanges", now: datetime) -> "Conversation":
+        """Return the conversation with the changes; the same object if they change nothing."""
         if changes.title is UNSET or changes.title == self.title:
             return self
         return replace(self, title=changes.title, updated_at=now)
@@ -31,6 +32,6 @@ class NewConversation(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ConversationChanges(Struct, frozen=True, forbid_unknown_fields=True):
-    """A merge patch (RFC 7396): left out means untouched, null clears."""
+    """A merge patch (RFC 7396): a member that is left out stays unchanged, null clears it."""
 
     title: Title | None | UnsetType = UNSET

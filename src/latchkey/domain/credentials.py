@@ -1,4 +1,4 @@
-"""Who a call is for and what it may do: grants, scopes, and the context tokens that carry them."""
+"""Credentials, grants and scopes: for which user a call acts, and what it may do."""
 
 import hashlib
 import re
@@ -25,12 +25,12 @@ _USER_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~:@|-]{1,128}\Z")
 
 
 def parse_user_id(text: str) -> UserId | None:
-    """The text as a user id, or None: 1-128 of `A-Za-z0-9._~:@|-`, and not a path's `.` or `..`."""
+    """Return the text as a user id: 1 to 128 characters of `A-Za-z0-9._~:@|-`, not `.` or `..`; else None."""
     return UserId(text) if _USER_ID.match(text) else None
 
 
 class Grant(StrEnum):
-    """What a context token may open. The text is published."""
+    """A permission that a context token can carry. The values are published."""
 
     TASKS_READ = "tasks:read"
     TASKS_WRITE = "tasks:write"
@@ -43,7 +43,7 @@ ALL_GRANTS = frozenset(Grant)
 
 
 class Scope(Struct, frozen=True):
-    """One user's door, as far as the credential opens it."""
+    """What a credential gives access to: one user's data, limited to grants and optionally to a conversation."""
 
     user_id: UserId
     grants: frozenset[Grant] = ALL_GRANTS
@@ -53,16 +53,16 @@ class Scope(Struct, frozen=True):
 
     @property
     def is_owner(self) -> bool:
-        """Whether the person is here in person, and not a token minted for them."""
+        """Whether the credential is the user's own, not a context token."""
         return self.token_id is None
 
     def includes(self, conversation_id: ConversationId | None) -> bool:
-        """Whether what belongs to that conversation lies inside this scope."""
+        """Whether the data of that conversation is inside this scope."""
         return self.conversation_id is None or self.conversation_id == conversation_id
 
 
 class ContextToken(Struct, frozen=True, kw_only=True):
-    """A capability for one user, optionally one conversation and turn. Its secret is not in here."""
+    """A context token, without its secret: it is for one user, and optionally for one conversation and turn."""
 
     id: ContextTokenId
     grants: list[Grant]
@@ -73,12 +73,12 @@ class ContextToken(Struct, frozen=True, kw_only=True):
     revoked_at: Instant | None = None
 
     def scope_for(self, user_id: UserId) -> Scope:
-        """What its holder may do, as long as it lives."""
+        """Return the scope that the token gives access to until it expires or is revoked."""
         return Scope(user_id, frozenset(self.grants), self.id, self.conversation_id, self.turn_id)
 
 
 class NewContextToken(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a person asks of a token for somebody else: what it opens, and for how many seconds."""
+    """A request for a context token with these grants, valid for `ttl_s` seconds."""
 
     grants: Annotated[list[Grant], Meta(min_length=1, max_length=len(Grant))]
     conversation_id: ConversationId | None = None
@@ -86,7 +86,7 @@ class NewContextToken(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Owner(Struct, frozen=True):
-    """The credential of a person whose identity provider has vouched for them (the `sub` of a verified JWT)."""
+    """The user's own credential: the `sub` of a verified JWT."""
 
     user_id: UserId
 
@@ -120,7 +120,7 @@ class TokenSecret(Struct, frozen=True):
 
     @property
     def digest(self) -> str:
-        """What is stored: SHA-256 of the whole text, in hex. Enough, because the text is random."""
+        """SHA-256 of the whole text, in hex: this is stored. A slow hash is not needed, because the text is random."""
         return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
 
     def __repr__(self) -> str:

@@ -1,16 +1,16 @@
-"""The kinds of failure a caller may be told about, drawn as a tree.
+"""The failures that are reported to clients, as a class hierarchy.
 
-Every kind has a published `code`; a leaf subclasses a kind, and the wires (which map kinds) need no change.
+Every failure has a published `code`. The interfaces map the general classes, so a new subclass needs no change there.
 """
 
 from typing import ClassVar
 
 
 class Failure(Exception):
-    """Something the caller may be told: what was wrong and what would be right, in `detail`.
+    """A failure that the client may see. `detail` says what is wrong and what would be right.
 
-    `members` are published beside `code` and `detail` (RFC 9457 calls them extension members). `retry_after` is
-    in seconds, and None where waiting is of no use.
+    `members` are published beside `code` and `detail` (extension members of RFC 9457). `retry_after` is in seconds;
+    None means that a retry is of no use.
     """
 
     code: ClassVar[str] = "internal"
@@ -29,13 +29,13 @@ class Unauthenticated(Failure):
 
 
 class Forbidden(Failure):
-    """The credential is valid and does not open this."""
+    """The credential is valid and does not give access to this."""
 
     code = "forbidden"
 
 
 class WrongUser(Forbidden):
-    """The path names another user, who may or may not exist."""
+    """The path names another user, whether or not that user exists."""
 
     code = "wrong-user"
 
@@ -47,7 +47,7 @@ class NotFound(Failure):
 
     @classmethod
     def of(cls, noun: str) -> "NotFound":
-        """The one text for everything that is not there, so that it says nothing about anybody."""
+        """Make the failure, with the same text for what does not exist and what is outside the scope."""
         return cls(f"There is no such {noun}.")
 
 
@@ -58,11 +58,12 @@ class Invalid(Failure):
 
     @classmethod
     def at(cls, path: str, message: str) -> "Invalid":
+        """Make the failure of the input at this path, such as `$.title`."""
         return cls(f"{path}: {message}", errors=[{"path": path, "message": message}])
 
 
 class Malformed(Invalid):
-    """The input cannot be read at all."""
+    """The input cannot be parsed."""
 
 
 class TooLarge(Invalid):
@@ -72,41 +73,41 @@ class TooLarge(Invalid):
 
 
 class UnsupportedMediaType(Invalid):
-    """The body is of a type that this operation does not take."""
+    """The operation does not accept this content type."""
 
     code = "unsupported-media-type"
 
 
 class Conflict(Failure):
-    """The state does not allow it."""
+    """The current state does not allow the operation."""
 
     code = "conflict"
 
 
 class StaleVersion(Conflict):
-    """The version the caller named is not the current one; nothing was changed."""
+    """The expected version is not the current one; nothing was changed."""
 
     code = "stale-version"
 
 
 class TurnInProgress(Conflict):
-    """A turn is running that must end first: that of the conversation, or of the idempotency key."""
+    """The turn of this conversation or of this idempotency key is still running."""
 
     code = "turn-in-progress"
 
 
 class IdempotencyMismatch(Invalid):
-    """The `Idempotency-Key` was used before, with another body."""
+    """The `Idempotency-Key` was used before with another body."""
 
     code = "idempotency-mismatch"
 
 
 class TurnLost(Conflict):
-    """The turn's lease has passed, and it is not stored as interrupted yet."""
+    """The turn's lease has passed and the turn is not stored as interrupted yet."""
 
 
 class OffsetConflict(Conflict):
-    """The turn's events have other text than expected: `answer_length` characters."""
+    """The event log does not end at the expected offset: it has `answer_length` characters of the answer."""
 
     def __init__(self, answer_length: int) -> None:
         super().__init__(f"The recorded answer has {answer_length} characters: continue from there.")
@@ -114,17 +115,17 @@ class OffsetConflict(Conflict):
 
 
 class DuplicateToolCall(Conflict):
-    """The turn has a tool call under this id already."""
+    """The turn already has a tool call with this id."""
 
 
 class TurnCancelled(Conflict):
-    """The turn was cancelled while somebody waited for its answer."""
+    """The turn was cancelled before it was answered."""
 
     code = "turn-cancelled"
 
 
 class Exhausted(Failure):
-    """A limit of this user is reached."""
+    """A limit of the user is reached."""
 
     code = "exhausted"
     retry_after = 5
@@ -135,41 +136,41 @@ class Exhausted(Failure):
 
 
 class TooManyTurns(Exhausted):
-    """As many turns of this user are running as may."""
+    """The limit of the user's running turns is reached."""
 
     code = "too-many-turns"
 
 
 class TooManyCalls(Exhausted):
-    """The turn has called as many tools as it may. The call did not happen, and is not recorded."""
+    """The limit of the turn's tool calls is reached. The call had no effect and is not recorded."""
 
 
 class Unavailable(Failure):
-    """A collaborator is down or slow."""
+    """A service that Latchkey depends on is down or slow."""
 
     code = "unavailable"
     retry_after = 5
 
 
 class ConcurrentWrite(Unavailable):
-    """Somebody else wrote to the turn at the same time, and nothing has happened: it can be done anew at once."""
+    """A concurrent write to the same turn won. This unit of work had no effect and can be retried at once."""
 
 
 class AgentNotConfigured(Unavailable):
-    """No agent is set up for this kind of turn; nothing was stored."""
+    """No agent is configured for this kind of turn; nothing was stored."""
 
     code = "agent-not-configured"
 
 
 class Draining(Unavailable):
-    """This process is about to end and takes no new turns; another one does."""
+    """This process is stopping and starts no new turns."""
 
     code = "draining"
     retry_after = 1
 
 
 class TurnInterrupted(Unavailable):
-    """Whoever ran the turn stopped running it. Nothing of it happens any more."""
+    """The process that ran the turn stopped. The turn does not continue."""
 
     code = "turn-interrupted"
 
@@ -179,14 +180,14 @@ class TurnFailed(Failure):
 
 
 class ToolsUnavailable(TurnFailed):
-    """The agent could not reach its tools, or was offered others than its token grants."""
+    """The agent could not reach its tools, or the tools offered differ from those that its token grants."""
 
     code = "tools-unavailable"
     retry_after = 5
 
 
 class RateLimited(TurnFailed):
-    """The model's provider asked to slow down."""
+    """The model's provider reported a rate limit."""
 
     code = "rate-limited"
     retry_after = 10
@@ -197,24 +198,24 @@ class RateLimited(TurnFailed):
 
 
 class ModelUnavailable(TurnFailed):
-    """The model could not be reached, timed out, or answered with an error of its own."""
+    """The model could not be reached, timed out, or returned an error."""
 
     code = "model-unavailable"
 
 
 class ModelBadResponse(TurnFailed):
-    """The model answered something that is not an answer: broken stream, empty text, wrong shape."""
+    """The model's response is not an answer: broken stream, empty text, or unknown format."""
 
     code = "model-bad-response"
 
 
 class MaxSteps(TurnFailed):
-    """The agent asked the model more often than the limit of steps allows."""
+    """The agent reached the limit of steps, which are requests to the model."""
 
     code = "max-steps"
 
 
 class DeadlinePassed(TurnFailed):
-    """The turn took longer than its deadline."""
+    """The turn exceeded its deadline."""
 
     code = "deadline"

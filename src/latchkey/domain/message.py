@@ -1,4 +1,4 @@
-"""A message: what the person said, or what the assistant answered."""
+"""Messages of a conversation, by the user and by the assistant."""
 
 from typing import Annotated, Literal, NewType
 from uuid import UUID
@@ -16,7 +16,7 @@ Seq = Annotated[int, Meta(ge=1, description="Gapless from 1 within the conversat
 
 
 class Message(Struct, frozen=True, kw_only=True):
-    """One message. `tool_calls` are those that the turn made before this answer; a user's message has none."""
+    """One message. `tool_calls` are the tool calls of the turn that led to the assistant's message."""
 
     id: MessageId
     conversation_id: ConversationId
@@ -29,7 +29,7 @@ class Message(Struct, frozen=True, kw_only=True):
 
 
 class NewMessage(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a person says. Without a conversation one is made; `artifact_generation` asks for a file."""
+    """The user's message. Without `conversation_id` it starts a conversation. `artifact_generation` asks for a file."""
 
     message: MessageText
     conversation_id: ConversationId | None = None
@@ -37,7 +37,7 @@ class NewMessage(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PastTurn(Struct, frozen=True):
-    """An earlier turn as a model is shown it. `answer` is None if the turn broke before it had one."""
+    """An earlier turn of the conversation, for the model. `answer` is None if the turn ended without one."""
 
     message: str
     tool_calls: list[ToolCall]

@@ -1,4 +1,4 @@
-"""One page of a listing, and where the next one starts."""
+"""Pagination with cursors."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Annotated, Any, Generic, TypeVar
@@ -10,8 +10,8 @@ from latchkey.domain.errors import Invalid
 
 T = TypeVar("T")
 
-Limit = Annotated[int, Meta(ge=1, le=200, description="How many items a page holds at most.")]
-Cursor = Annotated[str, Meta(max_length=500, description="`next_cursor` of the page before, as it was given.")]
+Limit = Annotated[int, Meta(ge=1, le=200, description="The maximum number of items in a page.")]
+Cursor = Annotated[str, Meta(max_length=500, description="The `next_cursor` of the previous page, unchanged.")]
 
 DEFAULT_LIMIT = 50
 
@@ -24,13 +24,13 @@ class Page(Struct, Generic[T], frozen=True):
 
 
 class Window(Struct, frozen=True):
-    """Which page is asked for. The cursor bounds a listing, and cannot widen it: it names no user."""
+    """The requested page. A cursor holds a sort key and no user, so it cannot widen a listing."""
 
     limit: Limit = DEFAULT_LIMIT
     cursor: Cursor | None = None
 
     def decode_cursor(self, key: type[T]) -> T | None:
-        """The sort key of the item before this page. Raises `Invalid` for a cursor that this listing never gave."""
+        """Return the sort key of the last item before this page. Raises `Invalid` for a cursor of another listing."""
         if self.cursor is None:
             return None
         try:
@@ -38,9 +38,9 @@ class Window(Struct, frozen=True):
         except (ValueError, msgspec.DecodeError) as error:
             raise Invalid.at("cursor", "is not a `next_cursor` of this listing") from error
 
-    def to_page(self, found: list[T], key: Any) -> Page[T]:
-        """The page made of up to `limit + 1` items found; `key(item)` is what the next one starts after."""
-        if len(found) <= self.limit:
-            return Page(found, None)
-        items = found[: self.limit]
+    def to_page(self, items: list[T], key: Any) -> Page[T]:
+        """Make the page of up to `limit + 1` items. `key(item)` is the sort key for the cursor of the next page."""
+        if len(items) <= self.limit:
+            return Page(items, None)
+        items = items[: self.limit]
         return Page(items, urlsafe_b64encode(msgspec.json.encode(key(items[-1]))).rstrip(b"=").decode())

@@ -1,4 +1,4 @@
-"""All that Latchkey asks of the world. An adapter is right when it passes the contract suite of its port."""
+"""Ports: the interfaces to databases, agents and identity providers. Each port has a contract suite for adapters."""
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -26,9 +26,9 @@ from latchkey.domain.turn_event import TurnEvent
 
 
 class UnitOfWork(Protocol):
-    """One transaction in one scope: what a use case works on.
+    """One transaction in one scope, with its repositories.
 
-    `now` is the one time of everything in it; where writers wait for one another, it may be from before the wait.
+    `now` is the time for everything in it. It is read before the unit of work waits for a lock.
     """
 
     scope: Scope
@@ -62,30 +62,33 @@ class UnitOfWork(Protocol):
     def quota_usage(self) -> QuotaUsages: ...
 
     def new_id(self) -> UUID:
-        """A new UUIDv7; later ones of one process sort after earlier ones."""
+        """Return a new UUIDv7. Ids of one process sort in the order in which they are made."""
         ...
 
 
 class Transaction(UnitOfWork, Protocol):
-    """A unit of work as its opener holds it. What is not committed when it closes never happened."""
+    """A unit of work that can be committed. If it is not committed, closing it rolls it back."""
 
     @property
     def written(self) -> int:
-        """How many bytes have been stored in it so far, `ROW_BYTES` for each row included."""
+        """How many bytes it has stored so far, including `ROW_BYTES` for each row."""
         ...
 
-    async def commit(self) -> None: ...
+    async def commit(self) -> None:
+        """Commit the transaction. Raises a `Failure` if the database refuses a write."""
+        ...
 
 
 TransactionMode = Literal["read", "write", "exclusive"]
-"""`read` units may not write. `exclusive` ones of one user run one after the other, and never beside one of a token."""
+"""`read`: no writes. `write`: concurrent with others. `exclusive`: holds the user's lock, so that it runs alone among
+the exclusive units of work of the user and those of their context tokens."""
 
 
 class UnitsOfWork(Protocol):
-    """Opens units of work: the only way to the data."""
+    """Opens units of work."""
 
     def open(self, credential: Credential, mode: TransactionMode) -> AbstractAsyncContextManager[Transaction]:
-        """Resolve the credential and open its scope, in one transaction.
+        """Resolve the credential and open a unit of work in its scope, in one transaction.
 
         Raises `Unauthenticated` for a context token that is unknown, expired or revoked, and
         `Unavailable` if the database does not answer.
@@ -94,38 +97,37 @@ class UnitsOfWork(Protocol):
 
 
 class Subscription(Protocol):
-    """The news of one turn for one follower. It holds little: a slow follower reads the log instead."""
+    """The subscription of one client to one turn. Its buffer is small: a slow client reads the event log instead."""
 
     async def next_events(self, timeout_s: float) -> list[TurnEvent]:
-        """Events that were committed since the last time.
+        """Wait for events, and return those committed since the last call.
 
-        An empty list means that there may be some in the log, or that so many seconds have passed.
+        Returns an empty list after the timeout, and if events may have been missed: then read the event log.
         """
         ...
 
 
 class EventBus(Protocol):
-    """Tells what was committed to turns, by this process and by others."""
+    """Publishes the committed events of turns to subscribers, in this process and in others."""
 
     def subscribe(self, owner: Owner, turn_id: TurnId) -> AbstractContextManager[Subscription]:
-        """Hear of everything that is committed to the turn from now on."""
+        """Subscribe to the events that are committed to the turn from now on."""
         ...
 
     def wake_all(self) -> None:
-        """Give every follower no news at once."""
+        """Let `next_events` of every subscription return an empty list at once."""
         ...
 
 
 class Agent(Protocol):
-    """Carries a turn: asks a model, lets it use its tools over MCP, and tells what it says."""
+    """Answers a message: calls a model, lets the model use tools over MCP, and yields events."""
 
     name: str
 
     def run(self, agent_run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
-        """The events of the turn, as they happen; it is complete when they end.
+        """Run one turn and yield its events as they happen. The answer is complete when the iterator ends.
 
-        Raises a `TurnFailed` that says why there is no answer. Closing the iterator stops the agent,
-        and leaves nothing running.
+        Raises a `TurnFailed` if there is no answer. Closing the iterator stops the run and everything it has started.
         """
         ...
 
@@ -135,18 +137,18 @@ class Agent(Protocol):
 
 
 class Identity(Protocol):
-    """Tells who somebody is by the token that their identity provider gave them."""
+    """Verifies the JWTs of an identity provider."""
 
     async def authenticate(self, bearer: str, *, audience: str | None = None) -> UserId:
-        """The user whom the JWT names, if it is for us (or for `audience`, an additional one).
+        """Verify the JWT and return its user. `audience` is accepted in addition to the configured one.
 
-        Raises `Unauthenticated`, or `Unavailable` if the provider's keys cannot be had.
+        Raises `Unauthenticated`, and `Unavailable` if the provider's keys cannot be fetched.
         """
         ...
 
 
 class UseCaseCall(Struct, frozen=True):
-    """One call through the door, as it is logged. `outcome` is `ok`, `cancelled` or the code of a failure."""
+    """One call of a use case, for the log. `outcome` is `ok`, `cancelled` or the code of a failure."""
 
     use_case: str
     user_id: UserId | None
@@ -155,4 +157,4 @@ class UseCaseCall(Struct, frozen=True):
 
 
 CallLog = Callable[[UseCaseCall], None]
-"""Where each call through the door is written down."""
+"""Logs each call of a use case."""

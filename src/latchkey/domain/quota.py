@@ -1,4 +1,4 @@
-"""How much a person may ask for and keep, and what they have used of it."""
+"""Quotas per user: the rate limit of requests and the limit of stored bytes."""
 
 from datetime import datetime, timedelta
 from math import ceil
@@ -14,32 +14,31 @@ _RECOUNT_FULL = timedelta(seconds=30)
 _RECOUNT = timedelta(days=1)
 
 ROW_BYTES = 100
-"""What each stored row counts for beside its text."""
+"""Each stored row counts as this many bytes in addition to its text."""
 
 
 class Quota(Struct, frozen=True):
-    """What everybody may use. Requests not made for a while are saved up, for a minute at most."""
+    """The limits of each user. Up to one minute's requests may come in a burst."""
 
     requests_per_minute: int = 6_000
     stored_bytes: int = 1 << 30
 
     @property
     def block(self) -> int:
-        """So many requests are taken at once: those of a second."""
+        """How many requests a process reserves at once: those of one second."""
         return max(1, self.requests_per_minute // 60)
 
     @property
     def interval(self) -> timedelta:
-        """One request may be made in that time."""
+        """The time between two requests at the rate limit."""
         return _MINUTE / self.requests_per_minute
 
 
 class QuotaUsage(Struct, frozen=True):
-    """What a person has used.
+    """What a user has used.
 
-    `theoretical_arrival_time` is when the requests taken so far will have been worth it, at one in each interval: the
-    theoretical arrival time of the generic cell rate algorithm (ITU-T I.371). `stored_bytes` was counted at
-    `counted_at` and has been added to since; deleting is noticed when it is counted again.
+    `theoretical_arrival_time` is that of the generic cell rate algorithm (ITU-T I.371). `stored_bytes` was measured at
+    `counted_at`, and writes have been added since; deletions count after the next measurement.
     """
 
     theoretical_arrival_time: Instant
@@ -47,21 +46,21 @@ class QuotaUsage(Struct, frozen=True):
     counted_at: Instant
 
     def take(self, quota: Quota, wanted: int, now: datetime) -> tuple[Self, int]:
-        """With so many requests taken, or as many as there are: the second is how many."""
-        # What is further ahead than a minute was written by a clock that was ahead itself.
+        """Take this many requests, or as many as are left; return the new usage and the number taken."""
+        # A time further ahead than a minute was written by a process whose clock is ahead.
         start = min(max(self.theoretical_arrival_time, now), now + _MINUTE)
         taken = max(0, min(wanted, (now + _MINUTE - start) // quota.interval))
         return replace(self, theoretical_arrival_time=start + taken * quota.interval), taken
 
     def wait_s(self, quota: Quota, now: datetime) -> int:
-        """In how many seconds there will be another request to take."""
+        """Return in how many seconds the next request can be taken."""
         return max(1, min(60, ceil((self.theoretical_arrival_time + quota.interval - now - _MINUTE).total_seconds())))
 
     def is_recount_due(self, quota: Quota, now: datetime) -> bool:
-        """Whether it is time to count again: soon where there is no room, otherwise now and then."""
+        """Whether the stored bytes must be measured again: after 30 s if the quota is reached, else after a day."""
         is_full = self.stored_bytes >= quota.stored_bytes
         return self.counted_at > now or now - self.counted_at >= (_RECOUNT_FULL if is_full else _RECOUNT)
 
     def recount_in_s(self, now: datetime) -> int:
-        """In how many seconds it may be counted again."""
+        """Return in how many seconds the stored bytes of a full quota can be measured again."""
         return max(1, ceil((self.counted_at + _RECOUNT_FULL - now).total_seconds()))

@@ -1,4 +1,4 @@
-"""A to-do task: something a person wants to get done."""
+"""To-do tasks."""
 
 from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from typing import Annotated, Literal, NewType
@@ -13,14 +13,14 @@ from latchkey.domain.values import Description, Instant, Title
 
 TaskId = NewType("TaskId", UUID)
 TaskStatus = Literal["pending", "completed"]
-DueAt = Annotated[datetime, Meta(tz=True, description="When it is due, RFC 3339 with an offset.")]
-Version = Annotated[int, Meta(ge=1, le=2**31 - 1, description="The version that the caller has seen.")]
+DueAt = Annotated[datetime, Meta(tz=True, description="The due time, RFC 3339 with an offset.")]
+Version = Annotated[int, Meta(ge=1, le=2**31 - 1, description="The version that the caller has read.")]
 
 
 def in_utc(due_at: datetime | None) -> datetime | None:
-    """The same moment as it is stored and shown.
+    """Convert a due time to UTC.
 
-    Raises `Invalid` near the ends of time, where UTC has no such year, and databases say "infinity".
+    Raises `Invalid` for the years 1 and 9999: the result could be out of range, which databases take for infinity.
     """
     if due_at is None:
         return None
@@ -36,7 +36,10 @@ class NewTask(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TaskChanges(Struct, frozen=True, forbid_unknown_fields=True):
-    """A merge patch (RFC 7396): left out means untouched, null clears. Title and status cannot be cleared."""
+    """A merge patch (RFC 7396): a member that is left out stays unchanged, null clears it.
+
+    Title and status cannot be null.
+    """
 
     title: Title | UnsetType = UNSET
     description: Description | None | UnsetType = UNSET
@@ -45,7 +48,7 @@ class TaskChanges(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Task(Struct, frozen=True):
-    """A to-do task. `conversation_id` is the conversation in which it was made, if it was and is still there."""
+    """A to-do task. `conversation_id` is the conversation in which it was made, unless that was deleted."""
 
     id: TaskId
     title: str
@@ -58,19 +61,18 @@ class Task(Struct, frozen=True):
     updated_at: Instant
     completed_at: Instant | None
 
-    def at_version(self, expected: int | None) -> "Task":
-        """Itself. Raises `StaleVersion` if the caller has seen another version."""
+    def check_version(self, expected: int | None) -> None:
+        """Raises `StaleVersion` if the expected version is not the current one."""
         if expected is not None and expected != self.version:
             raise StaleVersion(f"The task is at version {self.version}, not {expected}: read it again.")
-        return self
 
-    def changed(self, changes: TaskChanges, now: datetime) -> "Task":
-        """The task with the changes; itself, version and all, if they change nothing."""
-        wanted = {name: value for name, value in asdict(changes).items() if value is not UNSET}
-        if "due_at" in wanted:
-            wanted["due_at"] = in_utc(wanted["due_at"])
-        if all(getattr(self, name) == value for name, value in wanted.items()):
+    def with_changes(self, changes: TaskChanges, now: datetime) -> "Task":
+        """Return the next version with the changes; the same object if they change nothing."""
+        values = {name: value for name, value in asdict(changes).items() if value is not UNSET}
+        if "due_at" in values:
+            values["due_at"] = in_utc(values["due_at"])
+        if all(getattr(self, name) == value for name, value in values.items()):
             return self
-        status = wanted.get("status", self.status)
-        done_at = None if status == "pending" else self.completed_at or now
-        return replace(self, **wanted, version=self.version + 1, updated_at=now, completed_at=done_at)
+        status = values.get("status", self.status)
+        completed_at = None if status == "pending" else self.completed_at or now
+        return replace(self, **values, version=self.version + 1, updated_at=now, completed_at=completed_at)

@@ -1,4 +1,4 @@
-"""A tool call as the ledger has it: what was asked, what came back, and how long it took."""
+"""Tool calls of a turn, as recorded: arguments, result and duration."""
 
 import json
 from typing import Annotated, Any, NewType
@@ -11,7 +11,7 @@ from latchkey.domain.values import PLAIN, Instant
 
 ToolCallId = NewType("ToolCallId", UUID)
 ExternalCallId = Annotated[str, Meta(min_length=1, max_length=255, pattern=PLAIN)]
-"""The caller's own name of a call."""
+"""The id that the caller gave to the call, such as the model's id of a tool call."""
 
 ANNOUNCE_AFTER_S = 0.1
 """A call of a turn's agent that takes longer is announced: recorded without a result while it runs."""
@@ -23,9 +23,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ToolCall(Struct, frozen=True, kw_only=True):
-    """`result` is the structured content, or the tool error's `{code, detail}`; `arguments` is what the model sent.
+    """`arguments` is what the model sent; `result` is the structured content, or `{code, detail}` of a tool error.
 
-    A call that broke off before it had a result has null for one, and counts as an error.
+    A call that was interrupted before it had a result has the result null, and counts as an error.
     """
 
     id: ToolCallId
@@ -38,16 +38,17 @@ class ToolCall(Struct, frozen=True, kw_only=True):
 
     @property
     def has_arguments(self) -> bool:
-        """Not if they were nested too deeply to be kept."""
+        """False if the arguments were nested too deeply to be stored."""
         return bytes(self.arguments) not in _NOTHING
 
     @property
     def has_result(self) -> bool:
+        """False for a call that is announced or was interrupted."""
         return bytes(self.result) not in _NOTHING
 
 
 def encode_arguments(arguments: dict[str, Any]) -> bytes:
-    """As they came; a lone surrogate, which UTF-8 cannot carry, as U+FFFD; and what is nested too deeply as null."""
+    """Encode arguments as JSON; a lone surrogate becomes U+FFFD, arguments that are nested too deeply become null."""
     try:
         return _encode(arguments)
     except UnicodeEncodeError:

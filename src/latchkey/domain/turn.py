@@ -1,4 +1,4 @@
-"""A turn: one message of the person, what the agent did about it, and how that ended."""
+"""Turns: a turn is one message of the user, the run of the agent, and how it ended."""
 
 from datetime import datetime
 from typing import Literal, NewType
@@ -15,7 +15,7 @@ TurnStatus = Literal["running", "completed", "failed", "cancelled", "interrupted
 
 
 class Usage(Struct, frozen=True):
-    """What a turn has asked of the model, in requests and tokens."""
+    """The usage of the model: requests and tokens."""
 
     requests: int = 0
     input_tokens: int = 0
@@ -30,7 +30,7 @@ class Usage(Struct, frozen=True):
 
 
 class TurnError(Struct, frozen=True, omit_defaults=True):
-    """Why a turn failed. `code` is one of the published words; `retry_after` is in seconds."""
+    """Why a turn failed. `code` is one of the published codes; `retry_after` is in seconds."""
 
     code: str
     detail: str
@@ -38,7 +38,7 @@ class TurnError(Struct, frozen=True, omit_defaults=True):
 
 
 class Idempotency(Struct, frozen=True):
-    """What tells that a message is sent again: the client's key, a digest of what it asked, and its first request."""
+    """The client's idempotency key, a digest of the request body, and the id of the first request with this key."""
 
     key: str
     fingerprint: str
@@ -66,14 +66,15 @@ class Turn(Struct, frozen=True, kw_only=True):
     idempotency: Idempotency | None = None
 
     def is_running(self, now: datetime) -> bool:
+        """Whether it is stored as running and its lease has not passed."""
         return self.status == "running" and now < self.lease_until
 
     def is_lost(self, now: datetime) -> bool:
-        """Whether it runs by its status alone: whoever ran it is gone, and nobody has said so yet."""
+        """Whether it is stored as running and its lease has passed: the process that ran it is gone."""
         return self.status == "running" and now >= self.lease_until
 
     def check_running(self, now: datetime) -> None:
-        """Raises `Conflict` if it has ended or its lease has passed."""
+        """Raises `Conflict` if the turn has ended or its lease has passed."""
         if not self.is_running(now):
             raise Conflict("The turn has ended, or its lease has passed.", turn_id=self.id)
 

@@ -1,4 +1,4 @@
-"""A moment: always with its offset, and UTC wherever it is ours."""
+"""Value types that several nouns share: times and texts, with the rules that the schemas publish."""
 
 from datetime import datetime
 from typing import Annotated
@@ -6,12 +6,12 @@ from typing import Annotated
 from msgspec import Meta
 
 Instant = Annotated[datetime, Meta(tz=True)]
-"""RFC 3339 on every wire; the published schemas say `date-time`."""
+"""A time with an offset, RFC 3339 in JSON. Latchkey's own times are in UTC."""
 
 
-# What is allowed is listed, and not what is refused: engines that match in UTF-8 (of Rust, Go, and of models that are
-# held to a schema) know no surrogates, and no two of them mean the same by \s. The last character stands as itself,
-# because each engine writes its escape differently.
+# The patterns list the allowed characters, not the refused ones: regex engines that match UTF-8 (Rust, Go, structured
+# output of models) know no surrogates, and engines differ in the meaning of \s. The last code point is written as
+# itself, because engines differ in how to escape it.
 _ANY = "\\u0001-\\ud7ff\\ue000-\U0010ffff"
 _BLANK = r"\t-\r\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _VISIBLE = (
@@ -20,10 +20,10 @@ _VISIBLE = (
 )
 
 PLAIN = f"^[{_ANY}]*$"
-"""Unicode without NUL (PostgreSQL cannot store it) and without lone surrogates (UTF-8 cannot)."""
+"""Unicode text without NUL (PostgreSQL cannot store it) and without lone surrogates (UTF-8 cannot encode them)."""
 
 VISIBLE = f"^[{_BLANK}]*[{_VISIBLE}][{_ANY}]*$"
-"""The same, and not blank."""
+"""Like `PLAIN`, with at least one character that is not white space."""
 
 Title = Annotated[str, Meta(min_length=1, max_length=200, pattern=VISIBLE)]
 Description = Annotated[str, Meta(max_length=10_000, pattern=PLAIN)]

@@ -54,8 +54,8 @@ async def test_an_artifact_is_given_back_as_it_was_put_in(units: UnitsOfWork, me
         assert await uow.artifacts.get(artifact.id) == artifact
         assert (await uow.artifacts.page(None, None, EVERY)).items == [artifact]
         assert (await uow.artifacts.list_versions(artifact.id, EVERY)).items == [artifact]
-        assert await uow.artifacts.get_content(artifact.id, None) == artifact.saying(text)
-        assert await uow.artifacts.get_content(artifact.id, 1) == artifact.saying(text)
+        assert await uow.artifacts.get_content(artifact.id, None) == artifact.with_content(text)
+        assert await uow.artifacts.get_content(artifact.id, 1) == artifact.with_content(text)
 
 
 async def test_every_version_stays_as_it_was(units: UnitsOfWork, me: Owner) -> None:
@@ -68,9 +68,9 @@ async def test_every_version_stays_as_it_was(units: UnitsOfWork, me: Owner) -> N
         await uow.commit()
 
     async with units.open(me, "read") as uow:
-        assert await uow.artifacts.get_content(first.id, 1) == first.saying("# Plan")
-        assert await uow.artifacts.get_content(first.id, 2) == second.saying("Other")
-        assert await uow.artifacts.get_content(first.id, None) == second.saying("Other")
+        assert await uow.artifacts.get_content(first.id, 1) == first.with_content("# Plan")
+        assert await uow.artifacts.get_content(first.id, 2) == second.with_content("Other")
+        assert await uow.artifacts.get_content(first.id, None) == second.with_content("Other")
         assert await uow.artifacts.get(first.id) == second
         assert (await uow.artifacts.page(None, None, EVERY)).items == [second]
         await assert_pages(lambda window: uow.artifacts.list_versions(first.id, window), [second, first])
@@ -220,7 +220,7 @@ async def test_a_token_of_a_conversation_sees_and_writes_only_what_is_in_it(unit
 async def test_an_artifact_has_at_most_a_mebibyte_in_utf_8(app: Dispatcher, me: Owner, content: str) -> None:
     """However few characters that are; with one byte more it is refused, and the limit is named."""
     made = await app.call(me, add_artifact, NewArtifact("Largest", content))
-    with pytest.raises(TooLarge, match="1048577 bytes in UTF-8; an artifact may have 1048576"):
+    with pytest.raises(TooLarge, match="1048577 bytes in UTF-8: the limit is 1048576 bytes"):
         await app.call(me, add_artifact, NewArtifact("Too large", content + "a"))
     with pytest.raises(TooLarge, match="1048576"):
         await app.call(me, revise_artifact, made.id, ArtifactRevision(content + "a"))

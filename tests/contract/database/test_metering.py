@@ -48,7 +48,7 @@ async def test_a_person_has_one_number_of_requests_whichever_process_they_ask(
 
     refusals = [await refused(here, me), await refused(there, me)]
 
-    assert all("2 requests in a minute" in refusal.detail for refusal in refusals)
+    assert all("2 requests per minute" in refusal.detail for refusal in refusals)
     assert all(refusal.retry_after in range(25, 31) for refusal in refusals)
     await here.acquire(you)
 
@@ -111,7 +111,7 @@ async def test_who_stores_too_much_may_still_read_and_delete(units: UnitsOfWork,
         app.call(me, revise_artifact, plan.id, ArtifactRevision("Short")),
         started_turn(app, me),
     ):
-        with pytest.raises(Exhausted, match="5000 bytes: delete something"):
+        with pytest.raises(Exhausted, match="Storage quota of 5000 bytes reached"):
             await attempt
 
     assert [task.title for task in (await app.call(me, list_tasks)).items] == ["Milk"]

@@ -41,7 +41,7 @@ async def test_rate_limit_exceeded_is_429_with_retry_after(strict: Service) -> N
     assert refusal.status_code == 429
     assert 1 <= int(refusal.headers["retry-after"]) <= 30
     assert refusal.json()["code"] == "exhausted"
-    assert "2 requests in a minute" in refusal.json()["detail"]
+    assert "2 requests per minute" in refusal.json()["detail"]
     assert (await bob.get("conversations")).json()["items"] == []
 
 
@@ -57,7 +57,7 @@ async def test_rate_limit_counts_http_and_mcp_requests_together(strict: Service)
 
     assert refusal.status_code == 429
     assert 1 <= int(refusal.headers["retry-after"]) <= 30
-    assert refusal.json()["error"]["message"].startswith("exhausted: More than 2 requests")
+    assert refusal.json()["error"]["message"].startswith("exhausted: Rate limit of 2 requests per minute reached")
     assert (await ada.get("tasks")).status_code == 429
 
 
@@ -82,7 +82,7 @@ async def test_storage_quota_exceeded_refuses_writes_and_allows_delete(small: Se
 
     assert refusal.status_code == 429
     assert int(refusal.headers["retry-after"]) >= 1
-    assert "20000 bytes: delete something" in refusal.json()["detail"]
+    assert "Storage quota of 20000 bytes reached" in refusal.json()["detail"]
     assert (await ada.get(f"artifacts/{plan['id']}")).status_code == 200
     assert (await ada.delete(f"artifacts/{plan['id']}")).status_code == 204
 
@@ -100,7 +100,7 @@ async def test_tool_call_limit_stops_a_turn_with_endless_tool_calls(
         refusal = await ada.post("chat", json={"message": "Go on for ever"})
 
         assert (refusal.status_code, refusal.json()["code"]) == (502, "max-steps")
-        assert "more than 5 tools" in refusal.json()["detail"]
+        assert "limit of 5 tool calls" in refusal.json()["detail"]
         assert len(await ada.list_items("tasks")) == 5
 
 

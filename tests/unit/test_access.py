@@ -1,0 +1,77 @@
+"""Permissions of use cases: how they are declared, and which functions can be use cases."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial, wraps
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from latchkey.application.access import Permission, name_of, owner_only, permission_of, requires
+from latchkey.domain.credentials import ALL_GRANTS, ContextTokenId, Grant, Scope, UserId
+from latchkey.domain.errors import Forbidden
+from latchkey.domain.ports import UnitOfWork
+
+READ = Permission(Grant.TASKS_READ, "read")
+
+
+@requires(Grant.TASKS_READ)
+async def count_tasks(_: UnitOfWork, factor: int = 1) -> int:
+    return factor
+
+
+def logged(use_case: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    @wraps(use_case)
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        return await use_case(*args, **kwargs)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    "use_case",
+    [count_tasks, logged(count_tasks), partial(count_tasks, factor=2), partial(partial(logged(count_tasks)), factor=2)],
+    ids=["function", "decorated", "partial", "partial of decorated"],
+)
+def test_permission_and_name_of_use_case(use_case: Callable[..., Any]) -> None:
+    assert (permission_of(use_case), name_of(use_case)) == (READ, "count_tasks")
+
+
+def test_plain_function_is_refused_when_declared() -> None:
+    def count(_: UnitOfWork) -> int:
+        return 0
+
+    with pytest.raises(TypeError, match="is not an `async def` function, so it cannot be a use case"):
+        requires(Grant.TASKS_READ)(count)
+    with pytest.raises(TypeError, match="is not an `async def` function"):
+        owner_only("read")(count)
+
+
+async def count_without_permission(_: UnitOfWork) -> int:
+    return 0
+
+
+@pytest.mark.parametrize(
+    "use_case",
+    [count_without_permission, partial(count_without_permission), logged(count_without_permission)],
+    ids=["function", "partial", "decorated"],
+)
+def test_function_without_permission_is_refused(use_case: Callable[..., Any]) -> None:
+    with pytest.raises(TypeError, match="declares no permission: decorate it with `requires` or `owner_only`"):
+        permission_of(use_case)
+
+
+def test_context_token_without_grant_is_forbidden() -> None:
+    token = Scope(UserId("ada"), frozenset({Grant.TASKS_WRITE}), token_id=ContextTokenId(uuid4()))
+
+    with pytest.raises(Forbidden, match="requires a token with the grant tasks:read"):
+        READ.check(token)
+    READ.check(Scope(UserId("ada")))
+
+
+def test_context_token_is_forbidden_for_owner_only() -> None:
+    token = Scope(UserId("ada"), ALL_GRANTS, token_id=ContextTokenId(uuid4()))
+
+    with pytest.raises(Forbidden, match="requires the user's own token"):
+        Permission(None, "write").check(token)
+    Permission(None, "write").check(Scope(UserId("ada")))
