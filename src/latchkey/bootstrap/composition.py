@@ -77,7 +77,7 @@ def create_asgi(settings: Settings, host: str, port: int) -> ASGIApp:
 
     app = create_app(services, [lifespan])
     is_https = public_url.startswith("https://")
-    return SecurityMiddleware(app, hosts, origins, lambda: runner.is_draining, by_https=is_https)
+    return SecurityMiddleware(app, hosts, origins, runner, by_https=is_https)
 
 
 def _runner(settings: Settings, core: Core, agents: Agents) -> TurnRunner:

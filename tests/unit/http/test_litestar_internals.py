@@ -13,8 +13,7 @@ from litestar.routes import HTTPRoute
 
 import latchkey.interfaces.http
 from latchkey.interfaces.http import litestar_internals
-from latchkey.interfaces.http.parameters import LimitQuery
-from latchkey.interfaces.http.requests import JsonBody
+from latchkey.interfaces.http.requests import JsonBody, LimitQuery
 
 INTERNAL = re.compile(r"\bparsed_\w+|\bresolve_\w+|\bkwarg_definition\b|\bis_di_field\b|\broute_handler_map\b")
 

@@ -94,7 +94,7 @@ def _provide(value: T) -> Provide:
     def provide() -> T:
         return value
 
-    return Provide(provide, sync_to_thread=False)
+    return Provide(provide, use_cache=True, sync_to_thread=False)
 
 
 @get(openapi.PATH, tags=["schema"])

@@ -1,16 +1,28 @@
 """Checks ahead of each handler below `/api/{user_id}`: authentication, rate limit, user of the path, parameters."""
 
-from typing import Any
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, get_args
+from urllib.parse import parse_qsl
+from uuid import UUID
 
 from litestar import Request, Response
-from litestar.enums import MediaType
+from litestar.enums import MediaType, ParamType
+from litestar.handlers import BaseRouteHandler
+from msgspec import Struct
 
 from latchkey.application.dispatcher import Dispatcher
-from latchkey.domain.errors import WrongUser
+from latchkey.domain.errors import Invalid, NotFound, WrongUser
 from latchkey.domain.ports import Identity
 from latchkey.interfaces.auth import owner_of
-from latchkey.interfaces.http.litestar_internals import methods_of
-from latchkey.interfaces.http.parameters import check_parameters
+from latchkey.interfaces.http.litestar_internals import methods_of, parameters_of
+
+_INTEGER = re.compile(r"-?[0-9]+")
+_SINGLE_HEADERS = frozenset({b"content-type"})
+"""Headers that no handler declares, and that a request may have only once all the same."""
+_MAX_SHOWN_CHARS = 100
+"""The length at which the name of an unknown parameter is cut off in the error."""
 
 
 async def before_request(request: Request[Any, Any, Any]) -> Response[None] | None:
@@ -49,3 +61,64 @@ def _allowed_methods(request: Request[Any, Any, Any]) -> Response[None]:
     """
     methods = methods_of(request.app, request.scope["path_template"])
     return Response(None, status_code=204, headers={"Allow": ", ".join(methods)}, media_type=MediaType.TEXT)
+
+
+class _DeclaredParameters(Struct, frozen=True, eq=False):
+    """The annotations of a handler's query parameters and headers, by name."""
+
+    query: dict[str, Any]
+    headers: dict[bytes, Any]
+
+
+def check_parameters(request: Request[Any, Any, Any]) -> None:
+    """Check what Litestar lets pass: unknown and duplicate parameters, and unusual spellings of numbers, null and ids.
+
+    Raises `Invalid`, and `NotFound` for an id in the path that is not in its usual form.
+    """
+    declared = _declared_parameters(request.route_handler)
+    if query := request.scope["query_string"]:
+        _check_query(query, declared.query)
+    _check_headers(request.scope["headers"], declared.headers)
+    for id in request.path_params.values():
+        if isinstance(id, UUID) and f"/{id}/" not in f"{request.scope['path'].lower()}/":
+            raise NotFound("There is nothing at this path.")
+
+
+def _check_query(query: bytes, declared: dict[str, Any]) -> None:
+    seen: set[str] = set()
+    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+        if name not in declared:
+            known = ", ".join(f"`{known}`" for known in declared) or "none"
+            raise Invalid.at(name[:_MAX_SHOWN_CHARS], f"Unknown query parameter: this operation takes {known}")
+        if name in seen:
+            raise Invalid.at(name, f"Duplicate query parameter `{name}`: send it once")
+        seen.add(name)
+        _check_spelling(name, value, declared[name])
+
+
+def _check_headers(headers: Iterable[tuple[bytes, bytes]], declared: dict[bytes, Any]) -> None:
+    seen: set[bytes] = set()
+    for name, value in headers:
+        if name in declared or name in _SINGLE_HEADERS:
+            if name in seen:
+                raise Invalid.at(name.decode(), f"Duplicate header `{name.decode()}`: send it once")
+            seen.add(name)
+            _check_spelling(name.decode(), value.decode("latin-1"), declared.get(name))
+
+
+def _check_spelling(name: str, value: str, annotation: Any) -> None:
+    """Raises `Invalid` for a number such as `1e1`, and for `null`, which Litestar takes for 10 and for no value."""
+    kinds = get_args(annotation) or (annotation,)
+    if int in kinds and not _INTEGER.fullmatch(value):
+        raise Invalid.at(name, "Expected an integer in decimal digits")
+    if str not in kinds and value.lower() == "null":
+        raise Invalid.at(name, "Expected a value: leave the parameter out to send none")
+
+
+@lru_cache(256)
+def _declared_parameters(handler: BaseRouteHandler) -> _DeclaredParameters:
+    parameters = parameters_of(handler)
+    return _DeclaredParameters(
+        {each.name: each.annotation for each in parameters if each.location is ParamType.QUERY},
+        {each.name.lower().encode(): each.annotation for each in parameters if each.location is ParamType.HEADER},
+    )

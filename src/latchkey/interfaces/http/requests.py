@@ -1,4 +1,4 @@
-"""Request bodies: media type, size limit, strict JSON in UTF-8 (RFC 8259) without duplicate member names."""
+"""What handlers declare: strict JSON bodies (RFC 8259), the query parameters of listings, and the request itself."""
 
 import json
 from email.message import Message
@@ -13,10 +13,11 @@ from litestar.datastructures import State
 from litestar.exceptions import InternalServerException
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.handlers import BaseRouteHandler
-from litestar.params import BodyKwarg
+from litestar.params import BodyKwarg, QueryParameter
 
 from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import Malformed, TooLarge, UnsupportedMediaType
+from latchkey.domain.page import Cursor, Limit
 from latchkey.interfaces.errors import invalid
 from latchkey.interfaces.http.litestar_internals import body_of
 
@@ -30,6 +31,16 @@ MERGE_PATCH = "application/merge-patch+json"
 JsonBody: TypeAlias = Annotated[T, BodyKwarg(media_type=JSON)]
 PatchBody: TypeAlias = Annotated[T, BodyKwarg(media_type=MERGE_PATCH)]
 """A JSON merge patch (RFC 7396), which plain `application/json` may announce too."""
+
+
+def _query_parameter_of(domain_type: Any) -> QueryParameter:
+    """Return a query parameter with the constraints of a domain type: Litestar ignores `msgspec.Meta` of parameters."""
+    (meta,) = domain_type.__metadata__
+    return QueryParameter(ge=meta.ge, le=meta.le, max_length=meta.max_length, description=meta.description)
+
+
+LimitQuery = Annotated[int, _query_parameter_of(Limit)]
+CursorQuery = Annotated[str | None, _query_parameter_of(Cursor)]
 
 
 class ApiRequest(Request[Owner, None, State]):

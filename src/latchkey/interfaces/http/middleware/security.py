@@ -2,13 +2,14 @@
 
 import logging
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, reset_contextvars
 from uuid_utils import uuid7
 
+from latchkey.application.turns.runner import TurnRunner
 from latchkey.domain.errors import Failure, Forbidden, Malformed
 from latchkey.interfaces.errors import Misdirected
 from latchkey.interfaces.http.middleware.throttle import RefusalThrottle
@@ -37,8 +38,8 @@ class SecurityMiddleware:
     """Wraps the whole application, Litestar's own error handling included.
 
     - `hosts`, `origins`: allowed `Host` and `Origin` values; without a port, a value allows each of its ports.
-    - `is_draining`: while it returns true, each response closes its connection, so that the client's next request
-      reaches another process.
+    - `runner`: while it drains, each response closes its connection, so that the client's next request reaches
+      another process.
     - `by_https`: clients use https, and are told to use nothing else (RFC 6797).
     """
 
@@ -47,13 +48,13 @@ class SecurityMiddleware:
         app: ASGIApp,
         hosts: Iterable[str],
         origins: Iterable[str],
-        is_draining: Callable[[], bool],
+        runner: TurnRunner,
         *,
         by_https: bool,
     ) -> None:
         self._app = app
         self._throttle = RefusalThrottle()
-        self._is_draining = is_draining
+        self._runner = runner
         self._headers = [*_SECURITY_HEADERS, _HTTPS_ONLY] if by_https else _SECURITY_HEADERS
         self._hosts = frozenset(host.lower() for host in hosts)
         self._origins = frozenset(origin.lower() for origin in origins)
@@ -76,7 +77,7 @@ class SecurityMiddleware:
                 if message["status"] in _THROTTLED_STATUSES:
                     await self._throttle.wait()
                 id_header = (b"x-request-id", request_id.encode())
-                close = (_CLOSE,) if self._is_draining() else ()
+                close = (_CLOSE,) if self._runner.is_draining else ()
                 message["headers"] = [*message["headers"], id_header, *self._headers, *close]
             await send(message)
 

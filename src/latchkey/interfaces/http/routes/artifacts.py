@@ -20,8 +20,7 @@ from latchkey.domain.artifact import (
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import NotFound
 from latchkey.domain.page import DEFAULT_LIMIT, Page, Window
-from latchkey.interfaces.http.parameters import CursorQuery, LimitQuery
-from latchkey.interfaces.http.requests import ApiRequest, JsonBody
+from latchkey.interfaces.http.requests import ApiRequest, CursorQuery, JsonBody, LimitQuery
 from latchkey.interfaces.http.responses import ETAG, LOCATION, IfMatch, version_of, versioned
 from latchkey.interfaces.http.routes.artifact_download import DISPOSITION, MARKDOWN, download
 

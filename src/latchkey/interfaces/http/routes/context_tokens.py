@@ -13,8 +13,7 @@ from latchkey.application.dispatcher import Dispatcher
 from latchkey.domain.credentials import ContextToken, ContextTokenId, NewContextToken
 from latchkey.domain.errors import NotFound
 from latchkey.domain.page import DEFAULT_LIMIT, Page, Window
-from latchkey.interfaces.http.parameters import CursorQuery, LimitQuery
-from latchkey.interfaces.http.requests import ApiRequest, JsonBody
+from latchkey.interfaces.http.requests import ApiRequest, CursorQuery, JsonBody, LimitQuery
 from latchkey.interfaces.http.responses import LOCATION
 
 

@@ -16,8 +16,7 @@ from latchkey.domain.conversation import Conversation, ConversationChanges, Conv
 from latchkey.domain.message import Message
 from latchkey.domain.page import DEFAULT_LIMIT, Page, Window
 from latchkey.domain.repositories import Order
-from latchkey.interfaces.http.parameters import CursorQuery, LimitQuery
-from latchkey.interfaces.http.requests import ApiRequest, JsonBody, PatchBody
+from latchkey.interfaces.http.requests import ApiRequest, CursorQuery, JsonBody, LimitQuery, PatchBody
 from latchkey.interfaces.http.responses import LOCATION
 
 OrderQuery = Annotated[Order, QueryParameter(description="`asc` for oldest first, `desc` for newest first.")]

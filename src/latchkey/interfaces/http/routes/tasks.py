@@ -11,8 +11,7 @@ from latchkey.application import tasks
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.domain.page import DEFAULT_LIMIT, Page
 from latchkey.domain.task import NewTask, Task, TaskChanges, TaskId, TaskStatus
-from latchkey.interfaces.http.parameters import CursorQuery, LimitQuery
-from latchkey.interfaces.http.requests import ApiRequest, JsonBody, PatchBody
+from latchkey.interfaces.http.requests import ApiRequest, CursorQuery, JsonBody, LimitQuery, PatchBody
 from latchkey.interfaces.http.responses import ETAG, LOCATION, IfMatch, version_of, versioned
 
 StatusQuery = Annotated[TaskStatus | None, QueryParameter(description="Only tasks with this status.")]
