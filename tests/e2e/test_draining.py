@@ -306,7 +306,7 @@ async def test_a_slow_reader_is_told_the_end_of_a_turn_that_ended_in_time(sqlite
 async def test_a_turn_that_was_being_accepted_at_the_signal_is_waited_for_too(sqlite_url: str) -> None:
     """It was let in, and so it is one of those that are running."""
     async with run_service(settings_for(sqlite_url)) as service:
-        ada, runner = service.user(), service.asgi._app.state.runner
+        ada, runner = service.user(), service.asgi._runner
         await ada.create("tasks", title="Known here")
         holder = await asyncio.to_thread(sqlite3.connect, sqlite_url.partition(":///")[2], check_same_thread=False)
         await asyncio.to_thread(holder.execute, "BEGIN IMMEDIATE")
