@@ -20,6 +20,7 @@ from tests.fakes.chat_completions_events import chat_events
 from tests.fakes.model_request import ModelRequest
 from tests.fakes.model_script import Answer, Reply, Step, fails
 from tests.fakes.responses_events import responses_events
+from tests.polling import wait_until
 
 ENCODERS = {"/v1/responses": responses_events, "/v1/chat/completions": chat_events, "/v1/messages": anthropic_events}
 
@@ -51,6 +52,13 @@ class ModelServer:
                 await _stream(step, request, reader, writer)
             await writer.drain()
         writer.close()
+
+    async def wait_for_requests(self, count: int = 1) -> None:
+        """Wait until at least so many requests have arrived."""
+        await wait_until(lambda: self._has_requests(count))
+
+    async def _has_requests(self, count: int) -> bool:
+        return len(self.requests) >= count
 
 
 @asynccontextmanager

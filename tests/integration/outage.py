@@ -42,13 +42,6 @@ def through(wire: Wire, url: str) -> str:
     return make_url(url).set(port=wire.port).render_as_string(hide_password=False)
 
 
-async def was_asked(model: ModelServer, times: int) -> None:
-    async def has_been() -> bool:
-        return len(model.requests) >= times
-
-    await wait_until(has_been)
-
-
 async def events_of(person: ApiUser, turn_id: str) -> list[dict[str, Any]]:
     """What is stored of them, or up to the last one: whoever loses the stream goes on."""
     found: list[dict[str, Any]] = []

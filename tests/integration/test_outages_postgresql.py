@@ -38,7 +38,6 @@ from tests.integration.outage import (
     tasks_of,
     thinking,
     through,
-    was_asked,
 )
 from tests.polling import TIMEOUT_S, wait_until
 from tests.postgresql import PostgreSQL, _throw_away
@@ -166,7 +165,7 @@ async def test_a_server_that_crashes_in_the_middle_of_a_turn_costs_it_nothing(
     async with thinking(url, model) as one, thinking(url, model) as other:
         ada = one.user("ada")
         turn = asyncio.create_task(ada.post("chat", json={"message": "milk"}))
-        await was_asked(model, 2)
+        await model.wait_for_requests(2)
         (conversation,) = await ada.list_items("conversations")
         (found,) = await ada.list_items(f"conversations/{conversation['id']}/turns")
         subscription = asyncio.create_task(events_of(other.user("ada"), found["id"]))
@@ -236,7 +235,7 @@ async def test_a_network_that_freezes_is_unavailable_in_bounded_time_until_it_th
     async with scissors_to(postgresql_url) as wire, thinking(through(wire, postgresql_url), model) as service:
         ada = service.user()
         turn = asyncio.create_task(ada.post("chat", json={"message": "milk"}))
-        await was_asked(model, 2)
+        await model.wait_for_requests(2)
         await asyncio.gather(*(service.user().get("tasks") for _ in range(20)))
         wire.silence()
         begun = time.monotonic()
@@ -361,7 +360,7 @@ async def test_the_end_of_a_turn_is_stored_once_though_nobody_heard_so(postgresq
     async with scissors_to(postgresql_url) as wire, thinking(through(wire, postgresql_url), model) as service:
         ada = service.user()
         turn = asyncio.create_task(ada.post("chat", json={"message": "milk"}))
-        await was_asked(model, 1)
+        await model.wait_for_requests(1)
         (conversation,) = await ada.list_items("conversations")
         (found,) = await ada.list_items(f"conversations/{conversation['id']}/turns")
         await wait_until(lambda: is_told(postgresql_url, "All done."))

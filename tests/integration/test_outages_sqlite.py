@@ -23,7 +23,6 @@ from tests.integration.outage import (
     sound_turn,
     tasks_of,
     thinking,
-    was_asked,
 )
 from tests.support.service import ApiUser
 
@@ -109,7 +108,7 @@ async def test_a_file_that_somebody_holds_is_unavailable_to_writers_and_a_turn_w
     async with thinking(sqlite_url, model) as service:
         ada = service.user()
         turn = asyncio.create_task(ada.post("chat", json={"message": "milk"}))
-        await was_asked(model, 2)
+        await model.wait_for_requests(2)
         async with locked(path):
             rest.set()
             refused = await asyncio.gather(*(add(ada) for _ in range(3)), ada.post("chat", json={"message": "Hello?"}))
@@ -150,7 +149,7 @@ async def test_a_turn_whose_lease_passes_meanwhile_is_interrupted_as_a_whole(
     async with thinking(sqlite_url, model, LATCHKEY_TURN_LEASE_S="1") as service:
         ada = service.user()
         turn = asyncio.create_task(ada.post("chat", json={"message": "milk"}))
-        await was_asked(model, 2)
+        await model.wait_for_requests(2)
         async with locked(path):
             rest.set()
             answer = await turn
@@ -174,7 +173,7 @@ async def test_what_cannot_be_written_is_unavailable_until_it_can(
     async with thinking(sqlite_url, model) as service:
         ada = service.user()
         turn = asyncio.create_task(ada.post("chat", json={"message": "milk"}))
-        await was_asked(model, 2)
+        await model.wait_for_requests(2)
         trouble(troubles)
         refused = [await add(ada, 9000) for _ in range(3)] + [await ada.post("chat", json={"message": "x" * 30_000})]
         read = await ada.get("tasks")
@@ -206,7 +205,7 @@ async def test_a_turn_that_cannot_write_down_its_call_makes_none(
     async with thinking(sqlite_url, model) as service:
         ada = service.user()
         turn = asyncio.create_task(ada.post("chat", json={"message": "milk"}))
-        await was_asked(model, 1)
+        await model.wait_for_requests(1)
         trouble(troubles)
         rest.set()
         refused = await add(ada, 9000)

@@ -78,7 +78,7 @@ def test_redaction_of_the_development_signing_key(home: Path) -> None:
             answer = replica.request("GET", path, token)
             output.put("answers", str(answer.headers).encode(), answer.content)
         output.put("output", replica.log_text.encode())
-        key_file.unlink()  # only now, and it is nowhere else
+        key_file.unlink()  # the file itself may contain the key; nothing else may
         output.capture_files(home)
     tokens = Canary.from_secret("user's token", token), Canary.from_secret("context token", minted)
 

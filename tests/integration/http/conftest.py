@@ -8,7 +8,7 @@ import pytest_asyncio
 
 from latchkey.application.turns import subscription
 from tests.fakes.model_server import ModelServer
-from tests.support.service import Service, model_variables, run_service, settings_for
+from tests.support.service import ApiUser, Service, model_variables, run_service, settings_for
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -33,6 +33,12 @@ async def replicas(shared_database_url: str, shared_model: ModelServer) -> Async
         else:
             async with run_service(settings, on_socket=True) as other:
                 yield one, other
+
+
+@pytest.fixture
+def ada_elsewhere(replicas: tuple[Service, Service], ada: ApiUser) -> ApiUser:
+    """The user `ada` at the second replica."""
+    return replicas[1].user(ada.user_id)
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ NAMES: dict[str, tuple[str, str, str]] = {
 }
 
 
-# As strict as RFC 6266 with RFC 8187: no escapes in the quoted name, nothing but what needs none in the other.
+# Stricter than RFC 6266 and RFC 8187: no escapes in the quoted name, and percent-encoding of all reserved bytes.
 HEADER = re.compile(
     r"""attachment; (filename="[ !#-\[\]-~]+"); (filename\*=UTF-8''(?:[A-Za-z0-9._~-]|%[0-9A-F]{2})+)"""
 )

@@ -24,13 +24,13 @@ def ada(model_service: Service) -> ApiUser:
 
 
 async def test_concurrent_turn_in_the_same_conversation_is_a_conflict(ada: ApiUser, model: ModelServer) -> None:
-    rest = Event()
+    release = Event()
     conversation = await ada.create("conversations")
-    model.script += [says("One.").held(rest), says("Two.")]
+    model.script += [says("One.").held(release), says("Two.")]
     first = asyncio.create_task(ada.chat("one", conversation_id=conversation["id"]))
-    await wait_until(lambda: has_requests(model))
+    await model.wait_for_requests()
     refused = await ada.post("chat", json={"message": "two", "conversation_id": conversation["id"]})
-    rest.set()
+    release.set()
     answer = await first
     later = await ada.chat("two", conversation_id=conversation["id"])
 
@@ -46,13 +46,13 @@ async def test_concurrent_turn_in_the_same_conversation_is_a_conflict(ada: ApiUs
 
 
 async def test_concurrent_turns_in_one_conversation_accept_exactly_one(ada: ApiUser, model: ModelServer) -> None:
-    rest = Event()
+    release = Event()
     conversation = await ada.create("conversations")
-    model.script += [says("One.").held(rest)]
+    model.script += [says("One.").held(release)]
     body = {"message": "hello", "conversation_id": conversation["id"]}
     racing = [asyncio.create_task(ada.post("chat", json=body)) for _ in range(5)]
     await wait_until(lambda: ended(racing, 4))
-    rest.set()
+    release.set()
     answers = await asyncio.gather(*racing)
 
     assert sorted(one.status_code for one in answers) == [200, 409, 409, 409, 409]
@@ -63,13 +63,13 @@ async def test_concurrent_turns_of_one_user_are_limited(
     model_service: Service, ada: ApiUser, model: ModelServer
 ) -> None:
     """Other users are not affected, and a finished turn frees its slot."""
-    rest = Event()
-    model.script += [says("Done.").held(rest)] * 4 + [says("Hello.")] * 2
+    release = Event()
+    model.script += [says("Done.").held(release)] * 4 + [says("Hello.")] * 2
     running = [asyncio.create_task(ada.chat(f"number {number}")) for number in range(4)]
-    await wait_until(lambda: has_requests(model, 4))
+    await model.wait_for_requests(4)
     refused = await ada.post("chat", json={"message": "one more"})
     other = await model_service.user().chat("hello")
-    rest.set()
+    release.set()
     await asyncio.gather(*running)
 
     assert (refused.status_code, refused.json()["code"]) == (429, "too-many-turns")
@@ -82,26 +82,26 @@ async def test_concurrent_turns_of_one_user_are_limited(
 async def test_concurrent_turns_hold_no_transaction_while_the_model_answers(
     shared_database_url: str, ada: ApiUser, model: ModelServer
 ) -> None:
-    rest = Event()
-    model.script += [says("Done.").held(rest)]
+    release = Event()
+    model.script += [says("Done.").held(release)]
     turn = asyncio.create_task(ada.chat("hello"))
-    await wait_until(lambda: has_requests(model))
-    # What the model says first is written down meanwhile, in a transaction that ends.
+    await model.wait_for_requests()
+    # The first text of the model is stored meanwhile, in a transaction that ends.
     await wait_until(lambda: asyncio.to_thread(is_idle, shared_database_url))
-    rest.set()
+    release.set()
     await turn
 
 
 async def test_concurrent_turns_may_exceed_the_connection_pool(shared_database_url: str, model: ModelServer) -> None:
     """25 turns wait for their models; the pool has 20 connections, and SQLite one writer."""
-    rest = Event()
-    model.script += [says("Done.").held(rest)] * 25
+    release = Event()
+    model.script += [says("Done.").held(release)] * 25
     async with run_service(settings_for(shared_database_url, **model_variables(model))) as service:
         users = [service.user() for _ in range(25)]
         turns = [asyncio.create_task(user.chat("hello")) for user in users]
-        await wait_until(lambda: has_requests(model, 25))
+        await model.wait_for_requests(25)
         added = await users[0].create("tasks", title="Buy milk")
-        rest.set()
+        release.set()
         answers = await asyncio.gather(*turns)
 
         assert await users[0].list_items("tasks") == [added]
@@ -124,10 +124,6 @@ async def _busy(database_url: str) -> int:
         return int(await connection.fetchval(BUSY))
     finally:
         await connection.close()
-
-
-async def has_requests(model: ModelServer, times: int = 1) -> bool:
-    return len(model.requests) >= times
 
 
 async def ended(tasks: Sequence[asyncio.Task[object]], count: int) -> bool:

@@ -17,15 +17,15 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_disconnect_during_a_turn_does_not_stop_the_turn(model_service: Service, model: ModelServer) -> None:
-    rest = Event()
+    release = Event()
     ada = model_service.user()
-    model.script += [calls(("add_task", '{"title": "Buy milk"}')).held(rest), says("It is on the list.")]
+    model.script += [calls(("add_task", '{"title": "Buy milk"}')).held(release), says("It is on the list.")]
     async with serve_on_socket(model_service.asgi) as port:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(request(ada, {"message": "Buy milk"}))
-        await wait_until(lambda: has_request(model))
+        await model.wait_for_requests()
         writer.transport.abort()
-        rest.set()
+        release.set()
         await wait_until(lambda: all_ended(ada))
     (conversation,) = await ada.list_items("conversations")
     (turn,) = await ada.list_items(f"conversations/{conversation['id']}/turns")
@@ -59,10 +59,6 @@ def request(user: ApiUser, body: dict[str, Any]) -> bytes:
         f"Content-Length: {len(content)}",
     ]
     return "\r\n".join([*head, "", ""]).encode() + content
-
-
-async def has_request(model: ModelServer) -> bool:
-    return len(model.requests) == 1
 
 
 async def all_ended(user: ApiUser) -> bool:

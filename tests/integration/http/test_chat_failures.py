@@ -12,7 +12,6 @@ import pytest_asyncio
 from latchkey.domain.credentials import TokenSecret, UserId
 from tests.fakes.model_script import Step, calls, fails, says
 from tests.fakes.model_server import ModelServer
-from tests.polling import wait_until
 from tests.support.service import ApiUser, Service, model_variables, run_service, settings_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -33,7 +32,7 @@ FAILURES: dict[str, tuple[list[Step], int, str]] = {
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def short_limits(shared_database_url: str, shared_model: ModelServer) -> AsyncIterator[Service]:
+async def service_with_short_limits(shared_database_url: str, shared_model: ModelServer) -> AsyncIterator[Service]:
     async with run_service(
         settings_for(shared_database_url, **model_variables(shared_model), **SHORT_LIMITS)
     ) as service:
@@ -41,8 +40,8 @@ async def short_limits(shared_database_url: str, shared_model: ModelServer) -> A
 
 
 @pytest.fixture
-def ada(short_limits: Service) -> ApiUser:
-    return short_limits.user()
+def ada(service_with_short_limits: Service) -> ApiUser:
+    return service_with_short_limits.user()
 
 
 @pytest.fixture
@@ -93,13 +92,13 @@ async def test_chat_retry_after_a_failure_shows_the_model_the_earlier_tool_calls
 
 
 async def test_chat_revoked_turn_token_stops_the_tool_calls(ada: ApiUser, model: ModelServer) -> None:
-    rest = Event()
-    model.script += [MILK.held(rest), says("Never said.")]
+    release = Event()
+    model.script += [MILK.held(release), says("Never said.")]
     turn = asyncio.create_task(ada.post("chat", json={"message": "Buy milk"}))
-    await wait_until(lambda: has_requests(model))
+    await model.wait_for_requests()
     (token,) = await ada.list_items("context-tokens")
     await ada.delete(f"context-tokens/{token['id']}")
-    rest.set()
+    release.set()
     failed = await turn
 
     assert (failed.status_code, failed.json()["code"]) == (503, "tools-unavailable")
@@ -108,16 +107,16 @@ async def test_chat_revoked_turn_token_stops_the_tool_calls(ada: ApiUser, model:
 
 @pytest.mark.parametrize("last", [says("Done."), fails(401)], ids=["completed", "failed"])
 async def test_turn_token_is_valid_only_while_the_turn_runs(
-    short_limits: Service, ada: ApiUser, model: ModelServer, minted: list[str], last: Step
+    service_with_short_limits: Service, ada: ApiUser, model: ModelServer, minted: list[str], last: Step
 ) -> None:
-    rest = Event()
-    model.script += [calls(("list_tasks", "{}")).held(rest), last]
+    release = Event()
+    model.script += [calls(("list_tasks", "{}")).held(release), last]
     turn = asyncio.create_task(ada.post("chat", json={"message": "hello"}))
-    await wait_until(lambda: has_requests(model))
+    await model.wait_for_requests()
     token = token_of(ada, minted)
-    async with short_limits.mcp_client(token) as client:
+    async with service_with_short_limits.mcp_client(token) as client:
         during = [tool.name for tool in (await client.list_tools()).tools]
-        rest.set()
+        release.set()
         await turn
         with pytest.raises(mcp.MCPError):
             await client.call_tool("add_task", {"title": "Too late"})
@@ -127,24 +126,26 @@ async def test_turn_token_is_valid_only_while_the_turn_runs(
 
 
 async def test_chat_shutdown_of_the_service_stores_the_turn_as_interrupted(
-    short_limits: Service, shared_database_url: str, model: ModelServer, minted: list[str]
+    service_with_short_limits: Service, shared_database_url: str, model: ModelServer, minted: list[str]
 ) -> None:
     async with run_service(settings_for(shared_database_url, **model_variables(model))) as stopping:
         model.script += [MILK, says("Half an ").held(Event())]
         waiting = stopping.user()
         turn = asyncio.create_task(waiting.post("chat", json={"message": "Buy milk"}))
-        await wait_until(lambda: has_requests(model, 2))
+        await model.wait_for_requests(2)
     interrupted = await turn
     problem = interrupted.json()
-    ada = short_limits.user(waiting.user_id)
+    ada = service_with_short_limits.user(waiting.user_id)
     stored = (await ada.get(f"turns/{problem['turn_id']}")).json()
-    async with short_limits.mcp_client(ada.token) as client:
+    async with service_with_short_limits.mcp_client(ada.token) as client:
         listed = await client.call_tool("list_tasks", {})
 
     assert (interrupted.status_code, problem["code"]) == (503, "turn-interrupted")
     assert (stored["status"], stored["error"], len(stored["tool_calls"])) == ("interrupted", None, 1)
     assert len(listed.structured_content["items"]) == 1
-    assert (await short_limits.client.post("/mcp", headers=bearer(token_of(ada, minted)), json={})).status_code == 401
+    assert (
+        await service_with_short_limits.client.post("/mcp", headers=bearer(token_of(ada, minted)), json={})
+    ).status_code == 401
     model.script += [says("Where were we?")]
     assert (await ada.chat("Hello?", conversation_id=problem["conversation_id"]))["message"]["seq"] == 3
 
@@ -157,7 +158,3 @@ def token_of(user: ApiUser, minted: list[str]) -> str:
 
 def bearer(token: str) -> dict[str, str]:
     return {"authorization": f"Bearer {token}", "content-type": "application/json"}
-
-
-async def has_requests(model: ModelServer, times: int = 1) -> bool:
-    return len(model.requests) >= times

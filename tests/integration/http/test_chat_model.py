@@ -9,7 +9,6 @@ import pytest
 
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer
-from tests.polling import wait_until
 from tests.support.service import ApiUser, Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -26,15 +25,15 @@ def ada(model_service: Service) -> ApiUser:
 async def test_chat_stores_message_before_model_request_and_answer_before_response(
     ada: ApiUser, model: ModelServer
 ) -> None:
-    rest = Event()
-    model.script += [says("Hel", "lo.").held(rest)]
+    release = Event()
+    model.script += [says("Hel", "lo.").held(release)]
     turn = asyncio.create_task(ada.chat("Hi there"))
-    await wait_until(lambda: has_requests(model))
+    await model.wait_for_requests()
     (conversation,) = await ada.list_items("conversations")
     listing = f"conversations/{conversation['id']}/messages"
     (message,) = await ada.list_items(listing)
     (running,) = await ada.list_items(f"conversations/{conversation['id']}/turns")
-    rest.set()
+    release.set()
     answer = await turn
 
     assert (message["role"], message["content"], message["seq"]) == ("user", "Hi there", 1)
@@ -44,14 +43,14 @@ async def test_chat_stores_message_before_model_request_and_answer_before_respon
 
 
 async def test_chat_tool_call_is_stored_before_the_model_sees_its_result(ada: ApiUser, model: ModelServer) -> None:
-    rest = Event()
-    model.script += [calls(("add_task", MILK)), says("Done.").held(rest)]
+    release = Event()
+    model.script += [calls(("add_task", MILK)), says("Done.").held(release)]
     turn = asyncio.create_task(ada.chat("Buy milk"))
-    await wait_until(lambda: has_requests(model, 2))
+    await model.wait_for_requests(2)
     (task,) = await ada.list_items("tasks")
     (conversation,) = await ada.list_items("conversations")
     ((running,), history) = await ada.list_items(f"conversations/{conversation['id']}/turns"), model.requests[1].results
-    rest.set()
+    release.set()
     answer = await turn
 
     assert running["tool_calls"] == answer["tool_calls"]
@@ -120,7 +119,3 @@ async def test_chat_call_of_a_tool_that_was_not_offered_has_no_effect(ada: ApiUs
 
     assert answer["response"] == "I cannot do that."
     assert answer["tool_calls"] == []
-
-
-async def has_requests(model: ModelServer, times: int = 1) -> bool:
-    return len(model.requests) >= times

@@ -20,7 +20,6 @@ from tests.builders import LIMITS, TASK_GRANTS
 from tests.fakes.model_script import says
 from tests.fakes.model_server import ModelServer
 from tests.integration.http.idempotent_chat import KEY
-from tests.polling import wait_until
 from tests.support.event_stream import event_names, read_turn, stream_chat, stream_turn
 from tests.support.service import ApiUser, Service, run_service
 
@@ -32,12 +31,6 @@ GONE = timedelta()
 @pytest.fixture
 def ada(replicas: tuple[Service, Service]) -> ApiUser:
     return replicas[0].user()
-
-
-@pytest.fixture
-def ada_elsewhere(replicas: tuple[Service, Service], ada: ApiUser) -> ApiUser:
-    """The same user, at the other replica."""
-    return replicas[1].user(ada.user_id)
 
 
 @asynccontextmanager
@@ -78,20 +71,20 @@ async def send_again(user: ApiUser, _turn: dict[str, str]) -> Any:
     return again.json()["code"].removeprefix("turn-")
 
 
-LOOKS = [get_turn, list_turns, read_events, cancel, send_again]
+REQUESTS = [get_turn, list_turns, read_events, cancel, send_again]
 
 
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("send_request", REQUESTS)
 async def test_expired_lease_shows_the_turn_as_interrupted_in_every_request(
     replicas: tuple[Service, Service],
     ada: ApiUser,
     ada_elsewhere: ApiUser,
-    look: Callable[[ApiUser, dict[str, str]], Awaitable[Any]],
+    send_request: Callable[[ApiUser, dict[str, str]], Awaitable[Any]],
 ) -> None:
-    async with lost_turn(replicas[0], ada) as left:
-        turn = {"id": str(left.turn.id), "conversation_id": str(left.turn.conversation_id)}
-    first = await look(ada, turn)
-    afterwards = [await other(user, turn) for other in LOOKS for user in (ada, ada_elsewhere)]
+    async with lost_turn(replicas[0], ada) as lost:
+        turn = {"id": str(lost.turn.id), "conversation_id": str(lost.turn.conversation_id)}
+    first = await send_request(ada, turn)
+    afterwards = [await other(user, turn) for other in REQUESTS for user in (ada, ada_elsewhere)]
     events = await read_turn(ada_elsewhere, turn["id"])
     shown = (await ada.get(f"turns/{turn['id']}")).json()
 
@@ -109,8 +102,8 @@ async def test_expired_lease_allows_the_next_turn_of_the_conversation(
 ) -> None:
     """Without an earlier read, and the model sees the message of the lost turn."""
     model.script += [says("I am here.")]
-    async with lost_turn(replicas[0], ada) as left:
-        conversation_id = str(left.turn.conversation_id)
+    async with lost_turn(replicas[0], ada) as lost:
+        conversation_id = str(lost.turn.conversation_id)
     answer = await ada.chat("Are you there?", conversation_id=conversation_id)
 
     assert (answer["response"], answer["message"]["seq"]) == ("I am here.", 3)
@@ -125,12 +118,12 @@ async def test_expired_lease_does_not_run_the_turn_again(
     replicas: tuple[Service, Service], ada: ApiUser, model: ModelServer
 ) -> None:
     """A retry with its idempotency key gets the failure of the turn."""
-    async with lost_turn(replicas[0], ada) as left:
+    async with lost_turn(replicas[0], ada) as lost:
         again = await ada.post("chat", json={"message": "Hello"}, headers=KEY)
     problem = again.json()
 
     assert (again.status_code, problem["code"]) == (503, "turn-interrupted")
-    assert (problem["turn_id"], problem["conversation_id"]) == (str(left.turn.id), str(left.turn.conversation_id))
+    assert (problem["turn_id"], problem["conversation_id"]) == (str(lost.turn.id), str(lost.turn.conversation_id))
     assert (problem["request_id"], again.headers["idempotency-replayed"]) == ("the-first-request", "true")
     assert int(again.headers["retry-after"]) > 0
     async with stream_chat(ada, "Hello", headers=KEY) as source:
@@ -139,8 +132,8 @@ async def test_expired_lease_does_not_run_the_turn_again(
 
 
 async def test_expired_lease_revokes_the_token_of_the_turn(replicas: tuple[Service, Service], ada: ApiUser) -> None:
-    async with lost_turn(replicas[0], ada) as left:
-        headers = {"authorization": f"Bearer {left.secret.text}"}
+    async with lost_turn(replicas[0], ada) as lost:
+        headers = {"authorization": f"Bearer {lost.secret.text}"}
         refused = await ada.client.post("/mcp", headers=headers, json={})
 
     assert refused.status_code == 401
@@ -169,8 +162,8 @@ async def test_expired_lease_ends_the_open_streams_of_the_turn(
     """Documented: within ten seconds. The test uses a shorter interval."""
     assert subscription.KEEPALIVE_S <= 10
     monkeypatch.setattr(subscription, "KEEPALIVE_S", 0.05)
-    async with lost_turn(replicas[0], ada, timedelta(seconds=1)) as left:
-        turn_id = str(left.turn.id)
+    async with lost_turn(replicas[0], ada, timedelta(seconds=1)) as lost:
+        turn_id = str(lost.turn.id)
         async with stream_turn(ada, turn_id) as here, stream_turn(ada_elsewhere, turn_id) as there:
             running = await get_turn(ada, {"id": turn_id})
             streams = await asyncio.gather(here.rest(), there.rest())
@@ -189,7 +182,7 @@ async def test_drain_timeout_interrupts_turns_and_keeps_their_events(
     async with run_service(replicas[0].settings) as stopping:
         waiting = stopping.user()
         post = asyncio.create_task(waiting.post("chat", json={"message": "Hello"}))
-        await wait_until(lambda: asked_once(model))
+        await model.wait_for_requests()
         reader = replicas[1].user(waiting.user_id)
         (conversation,) = await reader.list_items("conversations")
         (turn,) = await reader.list_items(f"conversations/{conversation['id']}/turns")
@@ -202,7 +195,3 @@ async def test_drain_timeout_interrupts_turns_and_keeps_their_events(
     assert events[:2] == so_far
     assert event_names(events) == ["turn.started", "message.delta", "turn.interrupted"]
     assert events[1].data["text"] == "Half an "
-
-
-async def asked_once(model: ModelServer) -> bool:
-    return len(model.requests) == 1

@@ -24,12 +24,6 @@ def ada(replicas: tuple[Service, Service]) -> ApiUser:
     return replicas[0].user()
 
 
-@pytest.fixture
-def ada_elsewhere(replicas: tuple[Service, Service], ada: ApiUser) -> ApiUser:
-    """The same user, at the other replica."""
-    return replicas[1].user(ada.user_id)
-
-
 async def test_idempotency_retry_gets_the_same_bytes(ada: ApiUser, ada_elsewhere: ApiUser, model: ModelServer) -> None:
     model.script += [MILK, says("It is on the list. \u2713")]
     first = await send(ada)
@@ -75,12 +69,12 @@ async def test_idempotency_retry_may_ask_for_json_or_events(
 async def test_idempotency_retry_during_the_turn_is_in_progress(
     ada: ApiUser, ada_elsewhere: ApiUser, model: ModelServer
 ) -> None:
-    rest = Event()
-    model.script += [says("Hel").held(rest)]
+    release = Event()
+    model.script += [says("Hel").held(release)]
     async with stream_chat(ada, "Buy milk", headers=KEY) as source:
         started = await source.next()
         refused = [await send(ada), await send(ada_elsewhere), await send(ada_elsewhere, headers=EVENTS)]
-        rest.set()
+        release.set()
         await source.rest()
     problems = [one.json() for one in refused]
 
@@ -108,14 +102,14 @@ async def test_idempotency_retry_after_a_restart_gets_the_same_bytes(
 
 
 async def test_idempotency_key_of_a_refused_message_may_be_used_again(ada: ApiUser, model: ModelServer) -> None:
-    rest = Event()
+    release = Event()
     conversation = (await ada.create("conversations"))["id"]
     body = {"json": {"message": "two", "conversation_id": conversation}, "headers": KEY}
-    model.script += [says("One.").held(rest), says("Two.")]
+    model.script += [says("One.").held(release), says("Two.")]
     async with stream_chat(ada, "one", conversation_id=conversation) as source:
         await source.next()
         refused = await ada.post("chat", **body)
-        rest.set()
+        release.set()
         await source.rest()
     taken = await ada.post("chat", **body)
 
@@ -127,11 +121,11 @@ async def test_idempotency_200_concurrent_requests_start_one_turn(
     ada: ApiUser, ada_elsewhere: ApiUser, model: ModelServer
 ) -> None:
     """Half of them get their response while the model has not answered, the others afterwards."""
-    rest = Event()
-    model.script += [MILK, says("Once.").held(rest)]
+    release = Event()
+    model.script += [MILK, says("Once.").held(release)]
     posts = [asyncio.create_task(send((ada, ada_elsewhere)[nth % 2])) for nth in range(200)]
     await wait_until(lambda: answered(posts, 100))
-    rest.set()
+    release.set()
     answers = await asyncio.gather(*posts)
     taken = [one for one in answers if one.status_code == 200]
     refused = [one.json() for one in answers if one.status_code == 409]

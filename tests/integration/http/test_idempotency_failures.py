@@ -12,7 +12,6 @@ from tests.fakes.model_script import Step, calls, says
 from tests.fakes.model_server import ModelServer
 from tests.integration.http.idempotent_chat import KEY, send
 from tests.integration.http.test_chat_failures import FAILURES, SHORT_LIMITS
-from tests.polling import wait_until
 from tests.support.event_stream import raw_bytes, read_turn, stream_chat
 from tests.support.service import ApiUser, Service, model_variables, run_service, settings_for
 
@@ -20,7 +19,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def short_limits(shared_database_url: str, shared_model: ModelServer) -> AsyncIterator[Service]:
+async def service_with_short_limits(shared_database_url: str, shared_model: ModelServer) -> AsyncIterator[Service]:
     async with run_service(
         settings_for(shared_database_url, **model_variables(shared_model), **SHORT_LIMITS)
     ) as service:
@@ -28,8 +27,8 @@ async def short_limits(shared_database_url: str, shared_model: ModelServer) -> A
 
 
 @pytest.fixture
-def ada(short_limits: Service) -> ApiUser:
-    return short_limits.user()
+def ada(service_with_short_limits: Service) -> ApiUser:
+    return service_with_short_limits.user()
 
 
 @pytest.mark.parametrize("steps", [steps for steps, _, _ in FAILURES.values()], ids=FAILURES)
@@ -59,7 +58,7 @@ async def test_idempotency_retry_of_a_cancelled_turn_gets_the_same_failure(
 ) -> None:
     model.script += [says("Hel").held(gate)]
     waiting = asyncio.create_task(send(ada))
-    await wait_until(lambda: asked_once(model))
+    await model.wait_for_requests()
     (conversation,) = await ada.list_items("conversations")
     (turn,) = await ada.list_items(f"conversations/{conversation['id']}/turns")
     await ada.post(f"turns/{turn['id']}/cancel")
@@ -71,14 +70,14 @@ async def test_idempotency_retry_of_a_cancelled_turn_gets_the_same_failure(
 
 
 async def test_idempotency_retry_after_a_shutdown_gets_the_same_failure(
-    short_limits: Service, model: ModelServer, gate: Event
+    service_with_short_limits: Service, model: ModelServer, gate: Event
 ) -> None:
     model.script += [says("Hel").held(gate)]
-    async with run_service(short_limits.settings) as stopping:
+    async with run_service(service_with_short_limits.settings) as stopping:
         waiting = stopping.user()
         post = asyncio.create_task(send(waiting))
-        await wait_until(lambda: asked_once(model))
-    first, again = await post, await send(short_limits.user(waiting.user_id))
+        await model.wait_for_requests()
+    first, again = await post, await send(service_with_short_limits.user(waiting.user_id))
 
     assert essentials(again) == essentials(first)
     assert (again.status_code, again.json()["code"]) == (503, "turn-interrupted")
@@ -88,7 +87,3 @@ async def test_idempotency_retry_after_a_shutdown_gets_the_same_failure(
 
 def essentials(answer: httpx2.Response) -> tuple[int, bytes, str | None]:
     return answer.status_code, answer.content, answer.headers.get("retry-after")
-
-
-async def asked_once(model: ModelServer) -> bool:
-    return len(model.requests) == 1

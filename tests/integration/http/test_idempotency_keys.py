@@ -23,12 +23,6 @@ def ada(replicas: tuple[Service, Service]) -> ApiUser:
     return replicas[0].user()
 
 
-@pytest.fixture
-def ada_elsewhere(replicas: tuple[Service, Service], ada: ApiUser) -> ApiUser:
-    """The same user, at the other replica."""
-    return replicas[1].user(ada.user_id)
-
-
 OTHERS: dict[str, dict[str, Any]] = {
     "another message": {"message": "Buy milk."},
     "another kind of turn": {"message": "Buy milk", "artifact_generation": True},
@@ -41,12 +35,12 @@ async def test_idempotency_key_with_another_message_is_a_mismatch(
     ada: ApiUser, ada_elsewhere: ApiUser, model: ModelServer, body: dict[str, Any]
 ) -> None:
     """During the first turn and after it."""
-    rest = Event()
-    model.script += [says("Hel").held(rest)]
+    release = Event()
+    model.script += [says("Hel").held(release)]
     async with stream_chat(ada, "Buy milk", headers=KEY) as source:
         await source.next()
         meanwhile = await ada_elsewhere.post("chat", json=body, headers=KEY)
-        rest.set()
+        release.set()
         await source.rest()
     refused = [meanwhile, await ada.post("chat", json=body, headers={**KEY, **EVENTS})]
 

@@ -79,13 +79,13 @@ async def test_stream_artifact_event_follows_the_tool_call_that_saved_it(ada: Ap
 
 
 async def test_stream_delivers_text_while_the_model_continues(ada: ApiUser, model: ModelServer) -> None:
-    rest = Event()
-    model.script += [says("Hel").held(rest)]
+    release = Event()
+    model.script += [says("Hel").held(release)]
     async with stream_chat(ada, "Hello") as source:
         started, delta = await source.take(2)
-        still_speaks = not rest.is_set()
+        still_speaks = not release.is_set()
         running = (await ada.get(f"turns/{started.data['turn_id']}")).json()
-        rest.set()
+        release.set()
         (completed,) = await source.rest()
 
     assert still_speaks
@@ -166,11 +166,11 @@ async def test_stream_of_a_turn_that_was_answered_as_json(ada: ApiUser, model: M
 
 
 async def test_disconnect_from_the_stream_does_not_stop_the_turn(ada: ApiUser, model: ModelServer) -> None:
-    rest = Event()
-    model.script += [MILK.held(rest), says("It is on the list.")]
+    release = Event()
+    model.script += [MILK.held(release), says("It is on the list.")]
     async with stream_chat(ada, "Buy milk") as source:
         first = await source.next()
-    rest.set()
+    release.set()
     events = await read_turn(ada, first.data["turn_id"])
 
     assert raw_bytes(events).startswith(first.raw)

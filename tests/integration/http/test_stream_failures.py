@@ -21,7 +21,7 @@ EVENTS = {"accept": "text/event-stream"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def short_limits(shared_database_url: str, shared_model: ModelServer) -> AsyncIterator[Service]:
+async def service_with_short_limits(shared_database_url: str, shared_model: ModelServer) -> AsyncIterator[Service]:
     settings = settings_for(
         shared_database_url, LATCHKEY_TURNS_PER_USER="1", **model_variables(shared_model), **SHORT_LIMITS
     )
@@ -30,8 +30,8 @@ async def short_limits(shared_database_url: str, shared_model: ModelServer) -> A
 
 
 @pytest.fixture
-def ada(short_limits: Service) -> ApiUser:
-    return short_limits.user()
+def ada(service_with_short_limits: Service) -> ApiUser:
+    return service_with_short_limits.user()
 
 
 @pytest.mark.parametrize(("steps", "code"), [(steps, code) for steps, _, code in FAILURES.values()], ids=FAILURES)
@@ -52,7 +52,7 @@ async def test_stream_failure_is_the_last_event_with_the_code_of_the_turn(
 
 REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "no such conversation": ({"message": "hello", "conversation_id": str(uuid4())}, 404, "not-found"),
-    "nothing said": ({"message": ""}, 422, "invalid"),
+    "an empty message": ({"message": ""}, 422, "invalid"),
     "an unknown field": ({"message": "hello", "stream": True}, 422, "invalid"),
 }
 
@@ -65,14 +65,14 @@ async def test_stream_request_with_an_invalid_message_gets_a_problem(
 
 
 async def test_stream_request_during_a_concurrent_turn_gets_a_problem(ada: ApiUser, model: ModelServer) -> None:
-    rest = Event()
-    model.script += [says("Wait").held(rest)]
+    release = Event()
+    model.script += [says("Wait").held(release)]
     async with stream_chat(ada, "hello") as source:
         started = await source.next()
         where = {"conversation_id": started.data["conversation_id"]}
         second = await ada.post("chat", json={"message": "hello", **where}, headers=EVENTS)
         elsewhere = await ada.post("chat", json={"message": "hello"}, headers=EVENTS)
-        rest.set()
+        release.set()
         await source.rest()
 
     assert essentials(second) == (409, "turn-in-progress", "application/problem+json")

@@ -27,12 +27,6 @@ def ada(replicas: tuple[Service, Service]) -> ApiUser:
     return replicas[0].user()
 
 
-@pytest.fixture
-def ada_elsewhere(replicas: tuple[Service, Service], ada: ApiUser) -> ApiUser:
-    """The same user, at the other replica."""
-    return replicas[1].user(ada.user_id)
-
-
 @pytest.mark.parametrize("way", WAYS)
 async def test_resume_of_a_finished_turn_after_each_event(
     ada: ApiUser, ada_elsewhere: ApiUser, model: ModelServer, way: str
@@ -54,8 +48,8 @@ async def test_resume_of_a_running_turn_after_each_event(
     ada: ApiUser, ada_elsewhere: ApiUser, model: ModelServer, way: str
 ) -> None:
     """All streams are cut and resumed while the model has sent half of its answer."""
-    rest = Event()
-    model.script += [MILK, says("It is ", "on the list.").held(rest)]
+    release = Event()
+    model.script += [MILK, says("It is ", "on the list.").held(release)]
     async with stream_chat(ada, "Buy milk") as source:
         so_far = await source.until("tool_call.completed")
         so_far.append(await source.next())
@@ -65,7 +59,7 @@ async def test_resume_of_a_running_turn_after_each_event(
             for seq in range(len(so_far) + 1)
             for reader in (ada, ada_elsewhere)
         ]
-        rest.set()
+        release.set()
         uncut = so_far + await source.rest()
     resumed = await asyncio.gather(*going_on)
 
@@ -76,8 +70,8 @@ async def test_resume_with_a_disconnect_after_every_event_misses_none(
     ada: ApiUser, ada_elsewhere: ApiUser, model: ModelServer
 ) -> None:
     """The client reconnects to the two replicas alternately while the turn runs."""
-    rest = Event()
-    model.script += [MILK, says("It is ", "on the list.").held(rest), says("Never said.")]
+    release = Event()
+    model.script += [MILK, says("It is ", "on the list.").held(release), says("Never said.")]
     async with stream_chat(ada, "Buy milk") as source:
         events = [await source.next()]
     while not events[-1].is_final:
@@ -85,7 +79,7 @@ async def test_resume_with_a_disconnect_after_every_event_misses_none(
         events.append(await next_after(reader, events[-1]))
         assert events[-1].seq == len(events)
         if events[-1].name == "tool_call.completed":
-            rest.set()
+            release.set()
 
     assert raw_bytes(events) == raw_bytes(await read_turn(ada, events[0].data["turn_id"]))
     assert events[-1].data["response"] == "I write it down.\n\nIt is on the list."
@@ -133,14 +127,14 @@ async def test_resume_isolation_turn_of_another_user_is_not_found(
     replicas: tuple[Service, Service], ada: ApiUser, model: ModelServer, method: str, path: str
 ) -> None:
     """The same bytes as for an absent turn; the client sends the request id."""
-    rest = Event()
-    model.script += [says("Hello.").held(rest)]
+    release = Event()
+    model.script += [says("Hello.").held(release)]
     bob = replicas[1].user()
     async with stream_chat(ada, "Hello") as source:
         started = await source.next()
         ids = [started.data["turn_id"], str(uuid4())]
         responses = [await status_and_body(bob, method, path.format(id)) for id in ids]
-        rest.set()
+        release.set()
         events = await source.rest()
 
     assert responses[0] == responses[1]

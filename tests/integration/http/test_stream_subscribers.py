@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 
-from latchkey.application.turns import subscription as watching
+from latchkey.application.turns import subscription
 from latchkey.application.turns.record import EventBatch, append_events
 from latchkey.bootstrap.core import create_core
 from latchkey.domain.agent import ToolRequest
@@ -34,16 +34,16 @@ def ada(replicas: tuple[Service, Service]) -> ApiUser:
 async def test_stream_concurrent_subscribers_on_all_replicas_receive_the_same_events(
     replicas: tuple[Service, Service], ada: ApiUser, model: ModelServer
 ) -> None:
-    rest = Event()
-    model.script += [calls(("list_tasks", "{}"), saying=("Hm. ",)).held(rest), says("Nothing ", "there.")]
+    release = Event()
+    model.script += [calls(("list_tasks", "{}"), saying=("Hm. ",)).held(release), says("Nothing ", "there.")]
     readers = [replica.user(ada.user_id) for replica in replicas for _ in range(5)]
     async with stream_chat(ada, "What is there?") as source:
         so_far = await source.take(2)
-        followers = [asyncio.create_task(read_turn(reader, so_far[0].data["turn_id"])) for reader in readers]
-        rest.set()
+        subscribers = [asyncio.create_task(read_turn(reader, so_far[0].data["turn_id"])) for reader in readers]
+        release.set()
         uncut = so_far + await source.rest()
 
-    assert {raw_bytes(await follower) for follower in followers} == {raw_bytes(uncut)}
+    assert {raw_bytes(await subscriber) for subscriber in subscribers} == {raw_bytes(uncut)}
 
 
 @pytest.mark.usefixtures("without_polling")
@@ -51,15 +51,15 @@ async def test_stream_event_without_notification_is_delivered_before_later_event
     replicas: tuple[Service, Service], ada: ApiUser, model: ModelServer
 ) -> None:
     """As after a lost connection during the commit: the event is stored, but not published."""
-    rest, elsewhere = Event(), replicas[1].user(ada.user_id)
-    model.script += [says("Hm.").held(rest)]
+    release, elsewhere = Event(), replicas[1].user(ada.user_id)
+    model.script += [says("Hm.").held(release)]
     async with stream_chat(ada, "What is there?") as source:
         so_far = await source.take(2)
         turn_id = so_far[0].data["turn_id"]
         async with stream_turn(elsewhere, turn_id) as other:
             so_far_there = await other.take(2)
             await store_without_publishing(replicas[0], ada, turn_id)
-            rest.set()
+            release.set()
             there = so_far_there + await other.rest()
         here = so_far + await source.rest()
 
@@ -72,15 +72,15 @@ async def test_stream_heartbeat_comment_is_sent_when_there_is_no_event(
     ada: ApiUser, model: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Documented: within 15 seconds. The test uses a shorter interval."""
-    assert watching.KEEPALIVE_S <= 15
-    monkeypatch.setattr(watching, "KEEPALIVE_S", 0.05)
-    rest = Event()
-    model.script += [says("Hel").held(rest)]
+    assert subscription.KEEPALIVE_S <= 15
+    monkeypatch.setattr(subscription, "KEEPALIVE_S", 0.05)
+    release = Event()
+    model.script += [says("Hel").held(release)]
     async with stream_chat(ada, "Hello") as source:
         before = await source.take(2)
         await source.comment()
         await source.comment()
-        rest.set()
+        release.set()
         after = await source.rest()
 
     assert event_names(before + after) == ["turn.started", "message.delta", "turn.completed"]
@@ -91,14 +91,14 @@ async def test_stream_subscribers_that_do_not_read_delay_nobody_and_use_bounded_
     ada: ApiUser, model: ModelServer
 ) -> None:
     """The events exceed the socket buffers; memory for all subscribers together stays below half of their size."""
-    rest = Event()
+    release = Event()
     for _ in range(2):
         await ada.create("tasks", title="long", description="x" * 10_000)
-    model.script += [calls(*[("list_tasks", "{}")] * 400, saying=("Hm.",)).held(rest), says("That was all.")]
+    model.script += [calls(*[("list_tasks", "{}")] * 400, saying=("Hm.",)).held(release), says("That was all.")]
     async with stream_chat(ada, "What is there?") as source:
         started = await source.next()
         with clients_that_do_not_read(ada, started.data["turn_id"]), traced() as growth:
-            rest.set()
+            release.set()
             streamed_bytes = 0
             while not (event := await source.next()).is_final:
                 streamed_bytes += len(event.raw)
@@ -113,8 +113,8 @@ async def test_stream_subscribers_that_do_not_read_delay_nobody_and_use_bounded_
 async def store_without_publishing(service: Service, user: ApiUser, turn_id: str) -> None:
     """Store a tool call of the turn without publishing it on the event bus."""
     core = create_core(service.settings)
-    telling = EventBatch(len("Hm."), "", Usage(), ToolRequest.create("theirs", "list_tasks", {}))
-    await core.dispatcher.call(Owner(UserId(user.user_id)), append_events, TurnId(UUID(turn_id)), telling)
+    batch = EventBatch(len("Hm."), "", Usage(), ToolRequest.create("theirs", "list_tasks", {}))
+    await core.dispatcher.call(Owner(UserId(user.user_id)), append_events, TurnId(UUID(turn_id)), batch)
     await core.engine.dispose()
 
 
@@ -126,10 +126,10 @@ def clients_that_do_not_read(user: ApiUser, turn_id: str) -> Iterator[None]:
     request = "\r\n".join([*head, f"Authorization: Bearer {user.token}", "", ""]).encode()
     with ExitStack() as open_sockets:
         for _ in range(3):
-            follower = open_sockets.enter_context(socket.socket())
-            follower.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            follower.connect((url.host, url.port))
-            follower.sendall(request)
+            subscriber = open_sockets.enter_context(socket.socket())
+            subscriber.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            subscriber.connect((url.host, url.port))
+            subscriber.sendall(request)
         yield
 
 

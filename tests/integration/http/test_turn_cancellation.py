@@ -28,13 +28,13 @@ def canceller(request: pytest.FixtureRequest, replicas: tuple[Service, Service],
     return ada if request.param == "here" else replicas[1].user(ada.user_id)
 
 
-@pytest.mark.parametrize("step", [says(), says("Hel"), calls(MILK)], ids=["thinks", "speaks", "asks for a tool"])
+@pytest.mark.parametrize("step", [says(), says("Hel"), calls(MILK)], ids=["no text yet", "text", "tool call"])
 async def test_cancel_ends_the_turn_while_the_model_has_not_answered(
     ada: ApiUser, canceller: ApiUser, model: ModelServer, gate: Event, step: Answer
 ) -> None:
     model.script += [step.held(gate), says("Next.")]
     waiting = asyncio.create_task(ada.post("chat", json={"message": "Hello"}))
-    await wait_until(lambda: has_request(model))
+    await model.wait_for_requests()
     turn = await running_turn(ada)
     followers = [asyncio.create_task(read_turn(user, turn["id"])) for user in (ada, canceller)]
     cancelled = (await canceller.post(f"turns/{turn['id']}/cancel")).json()
@@ -61,9 +61,9 @@ async def test_cancel_twice_has_the_effect_of_one(
         started, _ = await source.take(2)
         path = f"turns/{started.data['turn_id']}"
         answers = [(await user.post(f"{path}/cancel")).json() for user in (canceller, ada, canceller)]
-        rest = await source.rest()
+        release = await source.rest()
 
-    assert event_names(rest) == ["turn.cancelled"]
+    assert event_names(release) == ["turn.cancelled"]
     assert answers == [(await ada.get(path)).json()] * 3
 
 
@@ -87,12 +87,12 @@ async def test_cancel_prevents_further_tool_calls_of_the_turn(
     ada: ApiUser, canceller: ApiUser, model: ModelServer
 ) -> None:
     """The model has requested many calls in one answer, and they run one after the other."""
-    rest = Event()
-    model.script += [calls(*[MILK] * 60).held(rest), says("Never said.")]
+    release = Event()
+    model.script += [calls(*[MILK] * 60).held(release), says("Never said.")]
     waiting = asyncio.create_task(ada.post("chat", json={"message": "Buy milk, often"}))
-    await wait_until(lambda: has_request(model))
+    await model.wait_for_requests()
     turn = await running_turn(ada)
-    rest.set()
+    release.set()
     await wait_until(lambda: has_tasks(ada))
     cancelled = (await canceller.post(f"turns/{turn['id']}/cancel")).json()
     made = await ada.list_items("tasks", limit=200)
@@ -113,10 +113,6 @@ async def running_turn(user: ApiUser) -> dict[str, str]:
     (turn,) = await user.list_items(f"conversations/{conversation['id']}/turns")
     assert turn["status"] == "running"
     return turn
-
-
-async def has_request(model: ModelServer) -> bool:
-    return len(model.requests) == 1
 
 
 async def has_tasks(user: ApiUser) -> bool:

@@ -183,7 +183,7 @@ async def test_jwks_signature_of_a_weak_rsa_key_is_unauthenticated(
     identity: JwksIdentity, provider: JwksProvider, claims: ClaimsOf
 ) -> None:
     """RSA keys need 2048 bits (RFC 7518, 3.3)."""
-    weak = SigningKey("weak", rsa.generate_private_key(65537, 1024))  # noqa: S505  # that is the point
+    weak = SigningKey("weak", rsa.generate_private_key(65537, 1024))  # noqa: S505  # the test needs a weak key
     provider.keys.append(weak)
     with pytest.raises(Unauthenticated):
         await identity.authenticate(weak.sign(claims()))
