@@ -18,7 +18,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 MILK = calls(("add_task", '{"title": "Buy milk"}'))
 LIST = calls(("list_tasks", "{}"))
-SHORT_LIMITS = {"LATCHKEY_TURN_DEADLINE_S": "1", "LATCHKEY_TURN_MAX_STEPS": "3"}
+SHORT_LIMITS = {"LATCHKEY_TURN_DEADLINE_S": "2", "LATCHKEY_TURN_MAX_STEPS": "3"}
 
 FAILURES: dict[str, tuple[list[Step], int, str]] = {
     "rate limit": ([fails(429, retry_after="17", x_should_retry="false")], 503, "rate-limited"),
