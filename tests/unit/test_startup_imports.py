@@ -9,8 +9,8 @@ AGENTS = {"agents", "griffe", "openai"}
 MIGRATIONS = {"alembic", "mako"}
 LOGGING = {"rich", "structlog"}
 DATABASE = {"advanced_alchemy", "asyncpg", "sqlalchemy"}
-SERVER = {"litestar", "uvicorn"}
-MCP = {"mcp", "mcp_types", "pydantic"}
+SERVER = {"litestar", "pydantic", "uvicorn"}
+MCP = {"mcp", "mcp_types"}
 
 PROGRAM = """
 import sys
