@@ -15,7 +15,7 @@ from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.ports import UnitsOfWork
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
-from tests.contract.database.course import Course
+from tests.contract.database.running_turn import RunningTurn
 
 Replica = Callable[[], UnitsOfWork]
 
@@ -44,11 +44,11 @@ def app(units: UnitsOfWork) -> Dispatcher:
 
 
 @pytest.fixture
-async def course(replica: Replica, me: Owner) -> Course:
+async def running_turn(replica: Replica, me: Owner) -> RunningTurn:
     """Of a turn that runs."""
-    course = Course([Dispatcher(replica(), lambda _call: None) for _ in range(2)], me)
-    await course.begin()
-    return course
+    running_turn = RunningTurn([Dispatcher(replica(), lambda _call: None) for _ in range(2)], me)
+    await running_turn.begin()
+    return running_turn
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The laws of the collection of artifacts: of their versions none is lost, and a listing never loads a content."""
+"""Contract of the artifact repository and use cases: no version is lost, and a listing loads no content."""
 
 import asyncio
 from datetime import timedelta
@@ -15,7 +15,7 @@ from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitsOfWork
 from tests.builders import NOW, a_context_token, a_conversation, a_task, a_turn, an_artifact
 from tests.contract.database.conftest import Replica
-from tests.contract.database.paging import assert_pages, assert_refuses
+from tests.contract.database.pagination import assert_pages, assert_refuses
 from tests.contract.database.test_tasks import TEXTS
 
 EVERY = Window(200)
@@ -39,7 +39,7 @@ async def versions(app: Dispatcher, owner: Owner, id: ArtifactId) -> list[Artifa
 
 
 @pytest.mark.parametrize("text", [*TEXTS.values(), ""], ids=[*TEXTS, "nothing"])
-async def test_an_artifact_is_given_back_as_it_was_put_in(units: UnitsOfWork, me: Owner, text: str) -> None:
+async def test_artifact_round_trip_preserves_content(units: UnitsOfWork, me: Owner, text: str) -> None:
     """Byte for byte, by every way of reading."""
     conversation = a_conversation()
     turn = a_turn(conversation)
@@ -58,7 +58,7 @@ async def test_an_artifact_is_given_back_as_it_was_put_in(units: UnitsOfWork, me
         assert await uow.artifacts.get_content(artifact.id, 1) == artifact.with_content(text)
 
 
-async def test_every_version_stays_as_it_was(units: UnitsOfWork, me: Owner) -> None:
+async def test_artifact_earlier_versions_stay_unchanged(units: UnitsOfWork, me: Owner) -> None:
     """With its title, its moment and its content of then."""
     first = an_artifact("Plan")
     second = replace(first, title="Plan B", version=2, updated_at=NOW + timedelta(seconds=1))
@@ -79,7 +79,7 @@ async def test_every_version_stays_as_it_was(units: UnitsOfWork, me: Owner) -> N
                 await uow.artifacts.get_content(first.id, absent)
 
 
-async def test_a_title_that_is_left_out_stays(app: Dispatcher, me: Owner) -> None:
+async def test_artifact_revision_without_title_keeps_title(app: Dispatcher, me: Owner) -> None:
     made = await app.call(me, add_artifact, NewArtifact("Plan", "1"))
     kept = await app.call(me, revise_artifact, made.id, ArtifactRevision("2"))
     changed = await app.call(me, revise_artifact, made.id, ArtifactRevision("3", "Plan B"))
@@ -89,7 +89,7 @@ async def test_a_title_that_is_left_out_stays(app: Dispatcher, me: Owner) -> Non
     assert await app.call(me, get_artifact, made.id, 1) == made
 
 
-async def test_of_revisions_at_once_none_is_lost(replica: Replica, me: Owner) -> None:
+async def test_concurrent_revisions_are_all_stored(replica: Replica, me: Owner) -> None:
     """In two processes: each is a version of its own, and their numbers have no gap."""
     apps = [Dispatcher(replica(), lambda _call: None) for _ in range(2)]
     made = await apps[0].call(me, add_artifact, NewArtifact("Plan", "0"))
@@ -103,7 +103,7 @@ async def test_of_revisions_at_once_none_is_lost(replica: Replica, me: Owner) ->
     assert {one.content_markdown for one in revised} == {f"{n}" for n in range(20)}
 
 
-async def test_of_revisions_of_one_version_only_the_first_is_made(replica: Replica, me: Owner) -> None:
+async def test_concurrent_revisions_of_same_version_only_first_succeeds(replica: Replica, me: Owner) -> None:
     apps = [Dispatcher(replica(), lambda _call: None) for _ in range(2)]
     made = await apps[0].call(me, add_artifact, NewArtifact("Plan", "0"))
     outcomes = await asyncio.gather(
@@ -118,7 +118,7 @@ async def test_of_revisions_of_one_version_only_the_first_is_made(replica: Repli
     assert await versions(apps[0], me, made.id) == [won, made]
 
 
-async def test_artifacts_are_listed_by_their_newest_activity(units: UnitsOfWork, me: Owner) -> None:
+async def test_artifact_pagination_newest_activity_first(units: UnitsOfWork, me: Owner) -> None:
     """All, or those of a conversation, of a type, or of both; page after page, complete and without repetition."""
     conversation = a_conversation()
     made = [
@@ -147,7 +147,7 @@ async def test_artifacts_are_listed_by_their_newest_activity(units: UnitsOfWork,
         assert (await page(a_conversation().id, None, EVERY)).items == []
 
 
-async def test_a_revision_moves_an_artifact_to_the_front(app: Dispatcher, units: UnitsOfWork, me: Owner) -> None:
+async def test_artifact_revision_moves_it_to_front_of_list(app: Dispatcher, units: UnitsOfWork, me: Owner) -> None:
     old, new = an_artifact("Old"), an_artifact("New")
     await add(units, me, old, new)
     await app.call(me, revise_artifact, old.id, ArtifactRevision("Again"))
@@ -156,7 +156,7 @@ async def test_a_revision_moves_an_artifact_to_the_front(app: Dispatcher, units:
         assert [one.title for one in (await uow.artifacts.page(None, None, EVERY)).items] == ["Old", "New"]
 
 
-async def test_a_cursor_of_another_listing_is_refused(app: Dispatcher, units: UnitsOfWork, me: Owner) -> None:
+async def test_artifact_cursor_of_another_listing_is_refused(app: Dispatcher, units: UnitsOfWork, me: Owner) -> None:
     """Also one of the versions for the artifacts, and the other way round."""
     made = [await app.call(me, add_artifact, NewArtifact("Plan", "")) for _ in range(2)]
     await app.call(me, revise_artifact, made[0].id, ArtifactRevision("Again"))
@@ -175,7 +175,7 @@ async def test_a_cursor_of_another_listing_is_refused(app: Dispatcher, units: Un
         await assert_refuses(lambda window: uow.artifacts.list_versions(made[0].id, window), *foreign, of_artifacts)
 
 
-async def test_a_token_of_a_conversation_sees_and_writes_only_what_is_in_it(units: UnitsOfWork, me: Owner) -> None:
+async def test_conversation_token_isolation_of_artifacts(units: UnitsOfWork, me: Owner) -> None:
     here, there = a_conversation(), a_conversation()
     inside, elsewhere = an_artifact(conversation_id=here.id), an_artifact(conversation_id=there.id)
     nowhere = an_artifact()
@@ -217,7 +217,7 @@ async def test_a_token_of_a_conversation_sees_and_writes_only_what_is_in_it(unit
 
 
 @pytest.mark.parametrize("content", LARGEST.values(), ids=LARGEST)
-async def test_an_artifact_has_at_most_a_mebibyte_in_utf_8(app: Dispatcher, me: Owner, content: str) -> None:
+async def test_artifact_larger_than_one_mebibyte_is_too_large(app: Dispatcher, me: Owner, content: str) -> None:
     """However few characters that are; with one byte more it is refused, and the limit is named."""
     made = await app.call(me, add_artifact, NewArtifact("Largest", content))
     with pytest.raises(TooLarge, match="1048577 bytes in UTF-8: the limit is 1048576 bytes"):
@@ -229,7 +229,7 @@ async def test_an_artifact_has_at_most_a_mebibyte_in_utf_8(app: Dispatcher, me: 
     assert (await app.call(me, get_artifact, made.id)).content_markdown == content
 
 
-async def test_what_is_removed_is_gone_with_all_its_versions(app: Dispatcher, units: UnitsOfWork, me: Owner) -> None:
+async def test_deleted_artifact_is_gone_with_all_versions(app: Dispatcher, units: UnitsOfWork, me: Owner) -> None:
     artifact = an_artifact()
     await add(units, me, artifact)
     await app.call(me, revise_artifact, artifact.id, ArtifactRevision("Again"))

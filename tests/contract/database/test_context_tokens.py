@@ -1,4 +1,4 @@
-"""The laws of the collection of context tokens; what they open is told in `test_credentials`."""
+"""Contract of the context token repository; `test_credentials` tests what tokens give access to."""
 
 import pytest
 
@@ -7,10 +7,10 @@ from latchkey.domain.errors import Conflict
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitsOfWork
 from tests.builders import NOW, a_context_token, a_conversation, a_task, a_turn
-from tests.contract.database.paging import assert_pages, assert_refuses
+from tests.contract.database.pagination import assert_pages, assert_refuses
 
 
-async def test_a_token_is_given_back_as_it_was_put_in(units: UnitsOfWork, me: Owner) -> None:
+async def test_context_token_round_trip(units: UnitsOfWork, me: Owner) -> None:
     conversation = a_conversation()
     turn = a_turn(conversation)
     token = a_context_token(grants=sorted(ALL_GRANTS), conversation_id=conversation.id, turn_id=turn.id, revoked_at=NOW)
@@ -24,7 +24,7 @@ async def test_a_token_is_given_back_as_it_was_put_in(units: UnitsOfWork, me: Ow
         assert await uow.context_tokens.get(token.id) == token
 
 
-async def test_tokens_are_listed_newest_first_dead_ones_too(units: UnitsOfWork, me: Owner) -> None:
+async def test_context_token_pagination_includes_expired_and_revoked(units: UnitsOfWork, me: Owner) -> None:
     made = [a_context_token(), a_context_token(revoked_at=NOW), a_context_token(expires_at=NOW), a_context_token()]
     async with units.open(me, "write") as uow:
         for token in made:
@@ -37,7 +37,7 @@ async def test_tokens_are_listed_newest_first_dead_ones_too(units: UnitsOfWork, 
         await assert_refuses(uow.context_tokens.page, foreign)
 
 
-async def test_a_secret_opens_one_token(units: UnitsOfWork, me: Owner) -> None:
+async def test_context_token_secret_duplicate_is_refused(units: UnitsOfWork, me: Owner) -> None:
     secret = TokenSecret.mint(me.user_id)
     with pytest.raises(Conflict):  # noqa: PT012 # a unit of work is one thing
         async with units.open(me, "write") as uow:

@@ -1,4 +1,4 @@
-"""The laws of the collection of conversations."""
+"""Contract of the conversation repository."""
 
 import asyncio
 from datetime import timedelta
@@ -13,7 +13,7 @@ from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitsOfWork
 from tests.builders import NOW, a_context_token, a_conversation, a_message, a_task, a_tool_call, a_turn, an_artifact
 from tests.contract.database.conftest import Replica
-from tests.contract.database.paging import assert_pages, assert_refuses
+from tests.contract.database.pagination import assert_pages, assert_refuses
 
 
 async def add(units: UnitsOfWork, owner: Owner, *conversations: Conversation) -> None:
@@ -24,7 +24,7 @@ async def add(units: UnitsOfWork, owner: Owner, *conversations: Conversation) ->
 
 
 @pytest.mark.parametrize("title", [None, "🛒 it's \\ 買"])
-async def test_a_conversation_is_given_back_as_it_was_put_in(units: UnitsOfWork, me: Owner, title: str | None) -> None:
+async def test_conversation_round_trip(units: UnitsOfWork, me: Owner, title: str | None) -> None:
     conversation = a_conversation(title)
     await add(units, me, conversation)
 
@@ -35,7 +35,7 @@ async def test_a_conversation_is_given_back_as_it_was_put_in(units: UnitsOfWork,
         assert await uow.conversations.get(conversation.id, for_update=True) == changed
 
 
-async def test_conversations_are_listed_by_their_newest_activity(units: UnitsOfWork, me: Owner) -> None:
+async def test_conversation_pagination_newest_activity_first(units: UnitsOfWork, me: Owner) -> None:
     """And those of the same moment newest first, so that every order is one."""
     ages = [3, 1, 1, 1, 2, 0, 0]
     made = [a_conversation(updated_at=NOW - timedelta(microseconds=age)) for age in ages]
@@ -47,7 +47,7 @@ async def test_conversations_are_listed_by_their_newest_activity(units: UnitsOfW
         )
 
 
-async def test_something_happening_moves_a_conversation_to_the_front(units: UnitsOfWork, me: Owner) -> None:
+async def test_conversation_activity_moves_it_to_front_of_list(units: UnitsOfWork, me: Owner) -> None:
     old, new = a_conversation("Old"), a_conversation("New")
     await add(units, me, old, new)
     async with units.open(me, "write") as uow:
@@ -59,7 +59,7 @@ async def test_something_happening_moves_a_conversation_to_the_front(units: Unit
         assert (await uow.conversations.get(old.id)).updated_at == NOW + timedelta(seconds=1)
 
 
-async def test_a_cursor_of_another_listing_is_refused(units: UnitsOfWork, me: Owner) -> None:
+async def test_conversation_cursor_of_another_listing_is_refused(units: UnitsOfWork, me: Owner) -> None:
     async with units.open(me, "write") as uow:
         for _ in range(2):
             await uow.tasks.add(a_task())
@@ -67,7 +67,7 @@ async def test_a_cursor_of_another_listing_is_refused(units: UnitsOfWork, me: Ow
         await assert_refuses(uow.conversations.page, foreign)
 
 
-async def test_numbers_are_taken_without_gaps(replica: Replica, me: Owner) -> None:
+async def test_concurrent_message_numbers_have_no_gaps(replica: Replica, me: Owner) -> None:
     """By many at once in two processes, though every third gives its number back."""
     processes = [replica(), replica()]
     conversation = a_conversation()
@@ -85,14 +85,14 @@ async def test_numbers_are_taken_without_gaps(replica: Replica, me: Owner) -> No
     assert sorted(seq for seq in taken if seq) == list(range(1, 21))
 
 
-async def test_numbers_go_on_after_those_taken_at_the_start(units: UnitsOfWork, me: Owner) -> None:
+async def test_message_numbers_continue_after_initial_ones(units: UnitsOfWork, me: Owner) -> None:
     conversation = a_conversation()
     async with units.open(me, "write") as uow:
         await uow.conversations.add(conversation, messages=3)
         assert await uow.conversations.next_seq(conversation.id, uow.now) == 4
 
 
-async def test_removing_takes_everything_along_but_the_tasks(units: UnitsOfWork, me: Owner) -> None:
+async def test_deleted_conversation_takes_everything_but_tasks(units: UnitsOfWork, me: Owner) -> None:
     """Those stay, without a conversation; and the token of the conversation is dead."""
     gone, kept = a_conversation(), a_conversation("Kept")
     turns = [a_turn(gone), a_turn(kept)]

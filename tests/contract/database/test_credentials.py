@@ -1,4 +1,4 @@
-"""What a credential opens: an owner everything of their own, a context token what it was minted for, for as long."""
+"""Credentials: an owner has access to all their data, a context token to what it was minted for, until it ends."""
 
 from datetime import timedelta
 
@@ -23,13 +23,13 @@ async def minted(units: UnitsOfWork, owner: Owner, token: ContextToken) -> Token
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_the_owner_opens_everything_of_their_own(units: UnitsOfWork, me: Owner, mode: TransactionMode) -> None:
+async def test_owner_scope_has_all_grants(units: UnitsOfWork, me: Owner, mode: TransactionMode) -> None:
     async with units.open(me, mode) as uow:
         assert uow.scope == Scope(me.user_id, ALL_GRANTS)
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_a_token_opens_what_it_was_minted_for(
+async def test_context_token_scope_is_what_it_was_minted_for(
     units: UnitsOfWork, replica: Replica, me: Owner, mode: TransactionMode
 ) -> None:
     """In every process: nothing about it is kept anywhere but in the database."""
@@ -55,7 +55,9 @@ async def test_a_token_opens_what_it_was_minted_for(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("state", ["expired", "revoked", "expiring this moment"])
-async def test_a_dead_token_opens_nothing(units: UnitsOfWork, me: Owner, state: str, mode: TransactionMode) -> None:
+async def test_expired_or_revoked_token_is_unauthenticated(
+    units: UnitsOfWork, me: Owner, state: str, mode: TransactionMode
+) -> None:
     async with units.open(me, "read") as uow:
         now = uow.now
     states = {
@@ -71,7 +73,9 @@ async def test_a_dead_token_opens_nothing(units: UnitsOfWork, me: Owner, state: 
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_forged_tokens_open_nothing(units: UnitsOfWork, me: Owner, you: Owner, mode: TransactionMode) -> None:
+async def test_forged_tokens_are_unauthenticated(
+    units: UnitsOfWork, me: Owner, you: Owner, mode: TransactionMode
+) -> None:
     """The user's part is right and the random part is not, or the other way round, or a character is off."""
     secret = await minted(units, me, a_context_token())
     random_part, user_part = secret.text[:46], secret.text[46:]
@@ -108,14 +112,14 @@ GARBAGE = {
 
 
 @pytest.mark.parametrize("text", GARBAGE.values(), ids=GARBAGE)
-async def test_garbage_opens_nothing(units: UnitsOfWork, text: str) -> None:
+async def test_malformed_tokens_are_unauthenticated(units: UnitsOfWork, text: str) -> None:
     for mode in MODES:
         with pytest.raises(Unauthenticated):
             async with units.open(TokenSecret.parse(text), mode):
                 raise AssertionError
 
 
-async def test_a_token_of_one_user_says_nothing_of_another(units: UnitsOfWork, me: Owner, you: Owner) -> None:
+async def test_context_token_isolation_between_users(units: UnitsOfWork, me: Owner, you: Owner) -> None:
     secret = await minted(units, me, a_context_token())
     task = a_task()
     async with units.open(you, "write") as uow:
@@ -128,7 +132,7 @@ async def test_a_token_of_one_user_says_nothing_of_another(units: UnitsOfWork, m
             await uow.tasks.get(task.id)
 
 
-async def test_a_grant_of_a_later_release_opens_nothing_here(units: UnitsOfWork, me: Owner) -> None:
+async def test_unknown_grant_of_later_release_is_ignored(units: UnitsOfWork, me: Owner) -> None:
     """While a newer release is rolled out beside this one, the token keeps what both know."""
     token = a_context_token(grants=["tasks:read", "moon:land"])
     secret = await minted(units, me, token)
@@ -137,7 +141,7 @@ async def test_a_grant_of_a_later_release_opens_nothing_here(units: UnitsOfWork,
         assert uow.scope.grants == {Grant.TASKS_READ}
 
 
-async def test_a_token_of_a_conversation_sees_that_one_alone(units: UnitsOfWork, me: Owner) -> None:
+async def test_conversation_token_isolation_of_conversations(units: UnitsOfWork, me: Owner) -> None:
     """The transcript of that conversation; but all to-do tasks, which belong to the user."""
     inside, outside = a_conversation("Inside"), a_conversation("Outside")
     turns = {conversation.id: a_turn(conversation) for conversation in (inside, outside)}
@@ -178,7 +182,7 @@ async def test_a_token_of_a_conversation_sees_that_one_alone(units: UnitsOfWork,
                 await write
 
 
-async def test_the_secret_shows_itself_nowhere(units: UnitsOfWork) -> None:
+async def test_token_secret_redaction_in_repr(units: UnitsOfWork) -> None:
     """Not in what is raised, and not where an object of it is printed."""
     secret = TokenSecret.mint(UserId("me"))
     with pytest.raises(Unauthenticated) as refused:

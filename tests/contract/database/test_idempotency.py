@@ -1,4 +1,4 @@
-"""A message sent again under its idempotency key is the same turn: while it runs, and for as long as it is kept."""
+"""Idempotency keys: a message that is sent again with its key is the same turn."""
 
 import asyncio
 from itertools import count
@@ -18,9 +18,9 @@ from latchkey.domain.message import NewMessage
 from latchkey.domain.page import Window
 from latchkey.domain.turn import Idempotency, Turn, TurnId
 from tests.builders import LIMITS, TASK_GRANTS, a_conversation
+from tests.contract.database.cancellation import is_cancelled_at
 from tests.contract.database.conftest import Replica
-from tests.contract.database.course import Course
-from tests.contract.database.interruption import is_cancelled_at
+from tests.contract.database.running_turn import RunningTurn
 
 KEY = Idempotency("8e03978e-40d5-43dd-bc93-6894a57f9324", "0" * 64, "request-1")
 OTHER_BODY = replace(KEY, fingerprint="1" * 64)
@@ -39,19 +39,19 @@ class Sender:
         said = NewMessage("Buy milk", where)
         return await self.apps[on].call(self.owner, start_turn, said, "rehearsal", TASK_GRANTS, terms, key)
 
-    async def begin(self, key: Idempotency = KEY, where: ConversationId | None = None) -> Course:
-        """The course of the turn that is accepted."""
-        course = Course(self.apps, self.owner)
+    async def begin(self, key: Idempotency = KEY, where: ConversationId | None = None) -> RunningTurn:
+        """The running_turn of the turn that is accepted."""
+        running_turn = RunningTurn(self.apps, self.owner)
         sent = await self.send(key, where)
         assert isinstance(sent, StartedTurn)
-        course.accepted = sent
-        return course
+        running_turn.accepted = sent
+        return running_turn
 
     async def conversations(self) -> int:
         return len((await self.apps[0].call(self.owner, list_conversations, Window(200))).items)
 
 
-def assert_duplicate(sent: StartedTurn | Turn, first: Course) -> None:
+def assert_duplicate(sent: StartedTurn | Turn, first: RunningTurn) -> None:
     """What was sent again is answered with the turn that the key started."""
     assert isinstance(sent, Turn)
     assert (sent.id, sent.idempotency) == (first.id, KEY)
@@ -68,7 +68,7 @@ def sender(apps: list[Dispatcher], me: Owner) -> Sender:
 
 
 @pytest.mark.parametrize("on", [0, 1], ids=["here", "on another replica"])
-async def test_while_its_turn_runs_the_same_key_is_told_which_it_is(sender: Sender, on: int) -> None:
+async def test_idempotency_key_of_running_turn_is_conflict_with_turn_id(sender: Sender, on: int) -> None:
     running = await sender.begin()
     with pytest.raises(TurnInProgress) as refused:
         await sender.send(on=on)
@@ -79,7 +79,7 @@ async def test_while_its_turn_runs_the_same_key_is_told_which_it_is(sender: Send
 
 
 @pytest.mark.parametrize("end", ["finish", "cancel", "lapse"])
-async def test_once_its_turn_has_ended_the_same_key_names_it(sender: Sender, end: str) -> None:
+async def test_idempotency_key_of_finished_turn_returns_it(sender: Sender, end: str) -> None:
     """However it ended, on every replica, with the request that was the first; and nothing is added."""
     turn = await sender.begin()
     await getattr(turn, end)()
@@ -93,7 +93,7 @@ async def test_once_its_turn_has_ended_the_same_key_names_it(sender: Sender, end
 
 
 @pytest.mark.parametrize("has_ended", [False, True], ids=["running", "ended"])
-async def test_another_body_under_the_key_is_a_mistake(sender: Sender, *, has_ended: bool) -> None:
+async def test_idempotency_key_with_another_body_is_mismatch(sender: Sender, *, has_ended: bool) -> None:
     turn = await sender.begin()
     if has_ended:
         await turn.finish()
@@ -104,7 +104,7 @@ async def test_another_body_under_the_key_is_a_mistake(sender: Sender, *, has_en
     assert await sender.conversations() == 1
 
 
-async def test_the_key_is_found_before_the_conversation_is_looked_at(sender: Sender) -> None:
+async def test_idempotency_retry_is_answered_while_conversation_is_busy(sender: Sender) -> None:
     """A retry is answered though its conversation has moved on, and has another running turn by now."""
     first = await sender.begin()
     await first.finish()
@@ -115,7 +115,7 @@ async def test_the_key_is_found_before_the_conversation_is_looked_at(sender: Sen
     assert (await second.look()).status == "running"
 
 
-async def test_each_person_has_keys_of_their_own(sender: Sender, apps: list[Dispatcher], you: Owner) -> None:
+async def test_idempotency_key_isolation_between_users(sender: Sender, apps: list[Dispatcher], you: Owner) -> None:
     mine, yours = await sender.begin(), await Sender(apps, you).begin(OTHER_BODY)
     await mine.finish()
 
@@ -125,7 +125,7 @@ async def test_each_person_has_keys_of_their_own(sender: Sender, apps: list[Disp
         await Sender(apps, you).send(OTHER_BODY)
 
 
-async def test_of_fifty_at_once_one_is_a_turn(sender: Sender) -> None:
+async def test_idempotency_concurrent_duplicates_start_one_turn(sender: Sender) -> None:
     """On two replicas; the others are told which."""
     outcomes = await asyncio.gather(*(sender.send(on=n % 2) for n in range(50)), return_exceptions=True)
 
@@ -135,14 +135,14 @@ async def test_of_fifty_at_once_one_is_a_turn(sender: Sender) -> None:
     assert await sender.conversations() == 1
 
 
-async def test_the_key_of_a_deleted_conversation_is_free(sender: Sender) -> None:
+async def test_idempotency_key_of_deleted_conversation_can_be_reused(sender: Sender) -> None:
     gone = await sender.begin()
     await sender.apps[1].call(sender.owner, delete_conversation, gone.accepted.turn.conversation_id)
 
     assert (await sender.begin(OTHER_BODY)).id != gone.id
 
 
-async def test_a_refused_message_leaves_its_key_free(sender: Sender) -> None:
+async def test_idempotency_key_of_refused_message_can_be_reused(sender: Sender) -> None:
     """Whatever it was refused for: a conversation that is not there or is busy, or too many turns."""
     busy = await sender.begin(replace(KEY, key="busy"))
     refused: list[type[Failure]] = []
@@ -159,7 +159,7 @@ async def test_a_refused_message_leaves_its_key_free(sender: Sender) -> None:
     assert isinstance(await sender.send(), StartedTurn)
 
 
-async def test_a_message_whose_sender_left_at_any_moment_is_one_turn(sender: Sender) -> None:
+async def test_idempotency_retry_after_disconnect_at_any_point_is_one_turn(sender: Sender) -> None:
     """Whoever does not know what became of it sends it again: then there is the turn, or there was none."""
     for wait in count(1):
         key = replace(KEY, key=f"{wait}")
@@ -190,7 +190,7 @@ async def _turns(sender: Sender) -> list[TurnId]:
     return found
 
 
-async def test_messages_without_a_key_are_never_the_same(course: Course) -> None:
-    first = course.id
-    await course.begin()
-    assert course.id != first
+async def test_messages_without_idempotency_key_are_never_duplicates(running_turn: RunningTurn) -> None:
+    first = running_turn.id
+    await running_turn.begin()
+    assert running_turn.id != first

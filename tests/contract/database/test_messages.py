@@ -1,4 +1,4 @@
-"""The laws of the messages of a conversation, and of the history that a model is given of them."""
+"""Contract of the message repository, and of the history for the model."""
 
 import pytest
 from msgspec.structs import replace
@@ -9,7 +9,7 @@ from latchkey.domain.message import Message, PastTurn
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitOfWork, UnitsOfWork
 from tests.builders import a_conversation, a_message, a_task, a_tool_call, a_turn
-from tests.contract.database.paging import assert_pages, assert_refuses
+from tests.contract.database.pagination import assert_pages, assert_refuses
 from tests.contract.database.test_tasks import TEXTS
 
 
@@ -50,7 +50,7 @@ async def stored(units: UnitsOfWork, owner: Owner, talk: Talk) -> Talk:
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-async def test_a_message_is_given_back_as_it_was_put_in(units: UnitsOfWork, me: Owner, text: str) -> None:
+async def test_message_round_trip(units: UnitsOfWork, me: Owner, text: str) -> None:
     conversation = a_conversation()
     turn = a_turn(conversation)
     message = a_message(turn, 1, text)
@@ -64,7 +64,7 @@ async def test_a_message_is_given_back_as_it_was_put_in(units: UnitsOfWork, me: 
         assert (await uow.messages.page(conversation.id, Window(), "asc")).items == [message]
 
 
-async def test_messages_are_listed_by_their_number_both_ways(units: UnitsOfWork, me: Owner) -> None:
+async def test_message_pagination_by_seq_in_both_orders(units: UnitsOfWork, me: Owner) -> None:
     """Each answer with the tool calls behind it, in their order; other conversations stay out of it."""
     await stored(units, me, Talk(2))
     talk = await stored(units, me, Talk(3, broken=(2,)))
@@ -75,7 +75,7 @@ async def test_messages_are_listed_by_their_number_both_ways(units: UnitsOfWork,
         await assert_pages(lambda window: uow.messages.page(id, window, "desc"), talk.messages[::-1])
 
 
-async def test_a_cursor_of_another_listing_is_refused(units: UnitsOfWork, me: Owner) -> None:
+async def test_message_cursor_of_another_listing_is_refused(units: UnitsOfWork, me: Owner) -> None:
     talk = await stored(units, me, Talk(1))
     async with units.open(me, "write") as uow:
         for _ in range(2):
@@ -85,14 +85,14 @@ async def test_a_cursor_of_another_listing_is_refused(units: UnitsOfWork, me: Ow
 
 
 @pytest.mark.parametrize("seq", [-1, 0, 2**31, 2**63, 2**64])
-async def test_a_cursor_beyond_all_numbers_is_refused(units: UnitsOfWork, me: Owner, seq: int) -> None:
+async def test_message_cursor_out_of_range_is_refused(units: UnitsOfWork, me: Owner, seq: int) -> None:
     talk = await stored(units, me, Talk(1))
     async with units.open(me, "read") as uow:
         forged = Window(1).to_page([seq, seq], lambda last: ["messages", last]).next_cursor
         await assert_refuses(lambda window: uow.messages.page(talk.conversation.id, window, "desc"), forged)
 
 
-async def test_a_number_is_given_once(units: UnitsOfWork, me: Owner) -> None:
+async def test_message_duplicate_seq_is_refused(units: UnitsOfWork, me: Owner) -> None:
     talk = await stored(units, me, Talk(1))
     with pytest.raises(Exception, match="at the same time"):  # noqa: PT012 # a unit of work is one thing
         async with units.open(me, "write") as uow:
@@ -102,7 +102,7 @@ async def test_a_number_is_given_once(units: UnitsOfWork, me: Owner) -> None:
 
 @pytest.mark.parametrize("turns", [1, 2, 3, 5, 6, 100])
 @pytest.mark.parametrize("broken", [(), (1,), (2, 3), (5,), (1, 2, 3, 4, 5)], ids=str)
-async def test_a_history_is_of_whole_turns(units: UnitsOfWork, me: Owner, turns: int, broken: tuple[int, ...]) -> None:
+async def test_history_contains_whole_turns(units: UnitsOfWork, me: Owner, turns: int, broken: tuple[int, ...]) -> None:
     """The newest ones, oldest first, each with its message, all its tool calls with their results, and its answer."""
     await stored(units, me, Talk(1))
     talk = await stored(units, me, Talk(5, broken=broken))
@@ -111,6 +111,6 @@ async def test_a_history_is_of_whole_turns(units: UnitsOfWork, me: Owner, turns:
         assert await uow.messages.history(talk.conversation.id, turns) == talk.history[-turns:]
 
 
-async def test_what_was_never_said_has_no_history(units: UnitsOfWork, me: Owner) -> None:
+async def test_history_of_empty_conversation_is_empty(units: UnitsOfWork, me: Owner) -> None:
     async with units.open(me, "read") as uow:
         assert await uow.messages.history(a_conversation().id, 10) == []

@@ -1,4 +1,4 @@
-"""A revoke that has answered wins against every call under that token which has not been committed."""
+"""Revocation: after a revoke has returned, no call with that token commits."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -54,7 +54,7 @@ async def count(units: UnitsOfWork, me: Owner) -> int:
 
 @pytest.mark.parametrize("mode", ["write", "exclusive"])
 @pytest.mark.parametrize("revoke", REVOKES.values(), ids=REVOKES)
-async def test_a_revoke_waits_for_the_call_under_way(
+async def test_revoke_waits_for_running_call(
     replica: Replica, me: Owner, token: ContextToken, secret: TokenSecret, revoke: Revoke, mode: TransactionMode
 ) -> None:
     """From another process: it answers only when the call is over, and the call that was first is whole."""
@@ -81,7 +81,7 @@ async def test_a_revoke_waits_for_the_call_under_way(
 
 
 @pytest.mark.parametrize("revoke", REVOKES.values(), ids=REVOKES)
-async def test_after_a_revoke_nothing_opens(
+async def test_revoked_token_is_unauthenticated(
     replica: Replica, me: Owner, token: ContextToken, secret: TokenSecret, revoke: Revoke
 ) -> None:
     here, there = replica(), replica()
@@ -99,7 +99,7 @@ async def test_after_a_revoke_nothing_opens(
 
 @pytest.mark.parametrize("mode", ["write", "exclusive"])
 @pytest.mark.parametrize("revoke", REVOKES.values(), ids=REVOKES)
-async def test_a_call_that_comes_during_a_revoke_waits_and_is_refused(
+async def test_call_during_revoke_waits_and_is_refused(
     replica: Replica, me: Owner, token: ContextToken, secret: TokenSecret, revoke: Revoke, mode: TransactionMode
 ) -> None:
     """It does not slip in under the token as it was before."""
@@ -123,7 +123,7 @@ async def test_a_call_that_comes_during_a_revoke_waits_and_is_refused(
     assert await count(here, me) == 0
 
 
-async def test_a_revoke_that_is_undone_has_never_been(
+async def test_revoke_rollback_leaves_token_valid(
     units: UnitsOfWork, me: Owner, token: ContextToken, secret: TokenSecret
 ) -> None:
     async with units.open(me, "exclusive") as uow:
@@ -133,7 +133,7 @@ async def test_a_revoke_that_is_undone_has_never_been(
         assert uow.scope.token_id == token.id
 
 
-async def test_no_crowd_of_calls_keeps_a_revoke_waiting(
+async def test_revoke_is_not_starved_by_concurrent_calls(
     replica: Replica, me: Owner, token: ContextToken, secret: TokenSecret
 ) -> None:
     """A call that comes after the revoke waits behind it, though the call before the revoke is still under way."""
@@ -165,7 +165,7 @@ async def test_no_crowd_of_calls_keeps_a_revoke_waiting(
     assert await count(here, me) == 100
 
 
-async def test_under_many_callers_no_call_is_answered_after_the_revoke(replica: Replica, me: Owner) -> None:
+async def test_concurrent_calls_none_commits_after_revoke(replica: Replica, me: Owner) -> None:
     """Eight callers in two processes: what they were answered is exactly what is stored, all before the revoke."""
     apps = [Dispatcher(replica(), lambda _call: None) for _ in range(2)]
     answered: list[str] = []
@@ -203,7 +203,7 @@ async def _ids(units: UnitsOfWork, me: Owner) -> set[str]:
     return ids
 
 
-async def test_a_token_keeps_the_moment_of_its_first_revoke(
+async def test_revoke_twice_keeps_first_revoked_at(
     units: UnitsOfWork, me: Owner, token: ContextToken, secret: TokenSecret
 ) -> None:
     async with units.open(me, "exclusive") as uow:
@@ -213,13 +213,13 @@ async def test_a_token_keeps_the_moment_of_its_first_revoke(
         assert (await uow.context_tokens.get(token.id)).revoked_at == NOW
 
 
-async def test_revoking_what_is_not_there_is_not_found(units: UnitsOfWork, me: Owner) -> None:
+async def test_revoke_of_unknown_token_is_not_found(units: UnitsOfWork, me: Owner) -> None:
     with pytest.raises(NotFound, match=r"There is no such context token\."):
         async with units.open(me, "exclusive") as uow:
             await uow.context_tokens.revoke(a_context_token().id, uow.now)
 
 
-async def test_a_token_of_a_turn_lives_on_only_while_it_is_alive(
+async def test_extend_expired_or_revoked_turn_token_changes_nothing(
     units: UnitsOfWork, me: Owner, token: ContextToken, secret: TokenSecret
 ) -> None:
     """A lease is extended, a dead token is not raised from the dead."""

@@ -1,4 +1,4 @@
-"""The laws of the collection of to-do tasks."""
+"""Contract of the task repository."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta, timezone
@@ -14,7 +14,7 @@ from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.task import Task, TaskChanges
 from tests.builders import NOW, a_conversation, a_task
-from tests.contract.database.paging import assert_pages, assert_refuses
+from tests.contract.database.pagination import assert_pages, assert_refuses
 
 TEXTS = {
     "plain": "Buy milk",
@@ -34,7 +34,7 @@ async def add(units: UnitsOfWork, owner: Owner, *tasks: Task) -> None:
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-async def test_a_task_is_given_back_as_it_was_put_in(units: UnitsOfWork, me: Owner, text: str) -> None:
+async def test_task_round_trip(units: UnitsOfWork, me: Owner, text: str) -> None:
     task = a_task(text, description=text, status="completed", version=7, completed_at=NOW, due_at=NOW)
     task = replace(task, conversation_id=a_conversation().id)
     await add(units, me, task)
@@ -53,7 +53,7 @@ async def test_a_task_is_given_back_as_it_was_put_in(units: UnitsOfWork, me: Own
     ],
     ids=["another offset", "long ago", "far ahead"],
 )
-async def test_a_moment_stays_the_same_moment(units: UnitsOfWork, me: Owner, due_at: datetime) -> None:
+async def test_due_at_keeps_the_same_time_in_utc(units: UnitsOfWork, me: Owner, due_at: datetime) -> None:
     """To the microsecond, and in UTC."""
     task = a_task(due_at=due_at)
     await add(units, me, task)
@@ -65,7 +65,7 @@ async def test_a_moment_stays_the_same_moment(units: UnitsOfWork, me: Owner, due
         assert found.utcoffset() == timedelta(0)
 
 
-async def test_tasks_are_listed_newest_first(units: UnitsOfWork, me: Owner) -> None:
+async def test_task_pagination_newest_first(units: UnitsOfWork, me: Owner) -> None:
     """Page after page, complete and without repetition; all of them, or those of one status."""
     made = [a_task(f"{n}", status="completed" if n % 3 else "pending") for n in range(7)]
     await add(units, me, *reversed(made))
@@ -79,9 +79,7 @@ async def test_tasks_are_listed_newest_first(units: UnitsOfWork, me: Owner) -> N
         await assert_pages(lambda window: uow.tasks.page("pending", window), pending)
 
 
-async def test_what_is_added_or_removed_while_one_pages_neither_repeats_nor_hides(
-    units: UnitsOfWork, me: Owner
-) -> None:
+async def test_task_pagination_is_stable_under_concurrent_changes(units: UnitsOfWork, me: Owner) -> None:
     """A new task belongs in front of the first page, and a removed one only leaves its own place empty."""
     made = [a_task(f"{n}") for n in range(6)]
     await add(units, me, *made)
@@ -99,7 +97,7 @@ async def test_what_is_added_or_removed_while_one_pages_neither_repeats_nor_hide
     assert [task.title for task in first.items + rest.items] == ["5", "4", "3", "2", "1"]
 
 
-async def test_a_page_that_is_exactly_full_is_the_last(units: UnitsOfWork, me: Owner) -> None:
+async def test_task_pagination_exactly_full_page_is_last(units: UnitsOfWork, me: Owner) -> None:
     await add(units, me, a_task(), a_task())
 
     async with units.open(me, "read") as uow:
@@ -108,7 +106,7 @@ async def test_a_page_that_is_exactly_full_is_the_last(units: UnitsOfWork, me: O
         assert (await uow.tasks.page("completed", Window(1))).next_cursor is None
 
 
-async def test_a_cursor_of_another_listing_is_refused(units: UnitsOfWork, me: Owner) -> None:
+async def test_task_cursor_of_another_listing_is_refused(units: UnitsOfWork, me: Owner) -> None:
     await add(units, me, a_task())
     async with units.open(me, "write") as uow:
         for _ in range(2):
@@ -117,7 +115,7 @@ async def test_a_cursor_of_another_listing_is_refused(units: UnitsOfWork, me: Ow
         await assert_refuses(lambda window: uow.tasks.page(None, window), foreign)
 
 
-async def test_another_users_cursor_shows_only_my_own(units: UnitsOfWork, me: Owner, you: Owner) -> None:
+async def test_task_cursor_isolation_between_users(units: UnitsOfWork, me: Owner, you: Owner) -> None:
     """A cursor is a place in the order of time; whose listing it is, the scope says."""
     for title, owner in {"mine 1": me, "yours 1": you, "mine 2": me, "yours 2": you}.items():
         await add(units, owner, a_task(title))
@@ -128,7 +126,7 @@ async def test_another_users_cursor_shows_only_my_own(units: UnitsOfWork, me: Ow
         assert [task.title for task in (await uow.tasks.page(None, Window(9, cursor))).items] == ["mine 2", "mine 1"]
 
 
-async def test_of_changes_at_once_none_is_lost(app: Dispatcher, units: UnitsOfWork, me: Owner) -> None:
+async def test_concurrent_task_changes_are_all_stored(app: Dispatcher, units: UnitsOfWork, me: Owner) -> None:
     """Each waits for the one before: twenty changes are twenty versions."""
     task = a_task()
     await add(units, me, task)
@@ -139,7 +137,9 @@ async def test_of_changes_at_once_none_is_lost(app: Dispatcher, units: UnitsOfWo
         assert (await uow.tasks.get(task.id)).version == 21
 
 
-async def test_of_changes_to_one_version_only_the_first_is_made(app: Dispatcher, units: UnitsOfWork, me: Owner) -> None:
+async def test_concurrent_changes_of_same_version_only_first_succeeds(
+    app: Dispatcher, units: UnitsOfWork, me: Owner
+) -> None:
     task = a_task()
     await add(units, me, task)
 
@@ -153,7 +153,7 @@ async def test_of_changes_to_one_version_only_the_first_is_made(app: Dispatcher,
     }
 
 
-async def test_completing_twice_at_once_is_completing_once(app: Dispatcher, units: UnitsOfWork, me: Owner) -> None:
+async def test_concurrent_complete_is_one_change(app: Dispatcher, units: UnitsOfWork, me: Owner) -> None:
     task = a_task()
     await add(units, me, task)
 
@@ -164,7 +164,7 @@ async def test_completing_twice_at_once_is_completing_once(app: Dispatcher, unit
     assert (await app.call(me, list_tasks, "completed")).items == [first]
 
 
-async def test_what_is_removed_is_gone(units: UnitsOfWork, me: Owner) -> None:
+async def test_deleted_task_is_gone(units: UnitsOfWork, me: Owner) -> None:
     task = a_task()
     await add(units, me, task)
     async with units.open(me, "write") as uow:

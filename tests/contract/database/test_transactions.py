@@ -1,4 +1,4 @@
-"""The laws of the unit of work: what is committed stays, and nothing else has ever happened."""
+"""Contract of the unit of work: what is committed stays, everything else is rolled back."""
 
 import asyncio
 from contextlib import suppress
@@ -13,8 +13,8 @@ from latchkey.domain.page import Window
 from latchkey.domain.ports import TransactionMode, UnitsOfWork
 from latchkey.domain.task import Task
 from tests.builders import a_context_token, a_conversation, a_task
+from tests.contract.database.cancellation import is_cancelled_at
 from tests.contract.database.conftest import Replica
-from tests.contract.database.interruption import is_cancelled_at
 
 READ_ONLY = r"read.?only"
 
@@ -40,14 +40,14 @@ async def test_commit_persists(units: UnitsOfWork, replica: Replica, me: Owner) 
 
 
 @pytest.mark.parametrize("mode", ["write", "exclusive"])
-async def test_what_is_not_committed_never_happened(units: UnitsOfWork, me: Owner, mode: TransactionMode) -> None:
+async def test_rollback_without_commit_leaves_nothing(units: UnitsOfWork, me: Owner, mode: TransactionMode) -> None:
     async with units.open(me, mode) as uow:
         await uow.tasks.add(a_task())
 
     assert await titles(units, me) == []
 
 
-async def test_an_error_undoes_the_whole_unit(units: UnitsOfWork, me: Owner) -> None:
+async def test_rollback_after_error_undoes_everything(units: UnitsOfWork, me: Owner) -> None:
     """And it is the error itself that comes out."""
     with pytest.raises(ZeroDivisionError):  # noqa: PT012 # a unit of work is one thing
         async with units.open(me, "write") as uow:
@@ -57,7 +57,7 @@ async def test_an_error_undoes_the_whole_unit(units: UnitsOfWork, me: Owner) -> 
     assert await titles(units, me) == []
 
 
-async def test_a_commit_that_answers_has_persisted(units: UnitsOfWork, me: Owner) -> None:
+async def test_returned_commit_has_persisted(units: UnitsOfWork, me: Owner) -> None:
     """Also where somebody catches a refusal and goes on: the commit either keeps the rest, or says that it cannot."""
     twice, committed = a_task("Twice"), False
     with suppress(Exception):
@@ -72,7 +72,7 @@ async def test_a_commit_that_answers_has_persisted(units: UnitsOfWork, me: Owner
     assert await titles(units, me) == (["Twice"] if committed else [])
 
 
-async def test_others_see_a_unit_only_once_it_is_committed(units: UnitsOfWork, me: Owner) -> None:
+async def test_isolation_uncommitted_writes_are_invisible(units: UnitsOfWork, me: Owner) -> None:
     async with units.open(me, "write") as uow:
         await uow.tasks.add(a_task("Buy milk"))
         before = await titles(units, me)
@@ -82,14 +82,14 @@ async def test_others_see_a_unit_only_once_it_is_committed(units: UnitsOfWork, m
     assert await titles(units, me) == ["Buy milk"]
 
 
-async def test_a_unit_sees_what_it_has_written(units: UnitsOfWork, me: Owner) -> None:
+async def test_unit_of_work_reads_its_own_writes(units: UnitsOfWork, me: Owner) -> None:
     task = a_task()
     async with units.open(me, "write") as uow:
         await uow.tasks.add(task)
         assert await uow.tasks.get(task.id) == task
 
 
-async def test_a_read_unit_cannot_write(units: UnitsOfWork, me: Owner) -> None:
+async def test_read_mode_refuses_writes(units: UnitsOfWork, me: Owner) -> None:
     task = a_task()
     await add(units, me, task)
 
@@ -106,7 +106,7 @@ async def test_a_read_unit_cannot_write(units: UnitsOfWork, me: Owner) -> None:
     assert await titles(units, me) == ["Buy milk"]
 
 
-async def test_taking_a_number_is_writing(units: UnitsOfWork, me: Owner) -> None:
+async def test_read_mode_refuses_message_number(units: UnitsOfWork, me: Owner) -> None:
     conversation = a_conversation()
     async with units.open(me, "write") as uow:
         await uow.conversations.add(conversation)
@@ -118,7 +118,7 @@ async def test_taking_a_number_is_writing(units: UnitsOfWork, me: Owner) -> None
 
 
 @pytest.mark.parametrize("by", ["owner", "token"])
-async def test_a_unit_cancelled_anywhere_leaves_nothing_half_done(units: UnitsOfWork, me: Owner, by: str) -> None:
+async def test_rollback_when_cancelled_at_any_point(units: UnitsOfWork, me: Owner, by: str) -> None:
     """At its first wait, at its second, and so on.
 
     It has happened as a whole or not at all, and the next unit finds everything in working order. (A cancelled
@@ -140,7 +140,7 @@ async def test_a_unit_cancelled_anywhere_leaves_nothing_half_done(units: UnitsOf
     assert wait > 1
 
 
-async def test_cancelled_readers_leave_no_trace(units: UnitsOfWork, me: Owner) -> None:
+async def test_cancelled_reads_leave_pool_usable(units: UnitsOfWork, me: Owner) -> None:
     """More of them than there can be connections."""
     for _ in range(10):
         for wait in count(1):
@@ -153,7 +153,7 @@ async def _read(units: UnitsOfWork, me: Owner) -> None:
     await titles(units, me)
 
 
-async def test_serial_units_of_one_user_run_one_after_another(units: UnitsOfWork, replica: Replica, me: Owner) -> None:
+async def test_exclusive_mode_runs_one_at_a_time_per_user(units: UnitsOfWork, replica: Replica, me: Owner) -> None:
     """In different processes too: the second does not begin before the first has ended."""
     log: list[str] = []
     first_is_in = asyncio.Event()
@@ -177,7 +177,7 @@ async def test_serial_units_of_one_user_run_one_after_another(units: UnitsOfWork
     assert log == ["first ends", "second begins"]
 
 
-async def test_many_serial_units_lose_no_update(units: UnitsOfWork, me: Owner) -> None:
+async def test_concurrent_exclusive_units_lose_no_update(units: UnitsOfWork, me: Owner) -> None:
     """Each reads, thinks and writes; none writes over another's."""
 
     async def count_one_up() -> None:
@@ -190,7 +190,7 @@ async def test_many_serial_units_lose_no_update(units: UnitsOfWork, me: Owner) -
     assert sorted(map(int, await titles(units, me))) == list(range(1, 26))
 
 
-async def test_later_ids_sort_after_earlier_ones(units: UnitsOfWork, me: Owner) -> None:
+async def test_new_ids_sort_in_order(units: UnitsOfWork, me: Owner) -> None:
     async with units.open(me, "read") as one, units.open(me, "read") as other:
         ids = [uow.new_id() for _ in range(500) for uow in (one, other)]
 
@@ -198,7 +198,7 @@ async def test_later_ids_sort_after_earlier_ones(units: UnitsOfWork, me: Owner) 
     assert {id.version for id in ids} == {7}
 
 
-async def test_now_is_aware_and_stands_still_within_a_unit(units: UnitsOfWork, me: Owner) -> None:
+async def test_now_has_offset_and_is_constant_in_unit_of_work(units: UnitsOfWork, me: Owner) -> None:
     async with units.open(me, "read") as uow:
         before = uow.now
         await uow.tasks.page(None, Window())
@@ -208,7 +208,7 @@ async def test_now_is_aware_and_stands_still_within_a_unit(units: UnitsOfWork, m
         assert not offset
 
 
-async def test_what_is_not_there_is_not_found(units: UnitsOfWork, me: Owner) -> None:
+async def test_unknown_ids_are_not_found(units: UnitsOfWork, me: Owner) -> None:
     with pytest.raises(NotFound, match="There is no such task"):
         async with units.open(me, "read") as uow:
             await uow.tasks.get(a_task().id)

@@ -1,4 +1,4 @@
-"""The events of a turn are numbered from 1 without gaps and stay in order, whatever is written at the same time."""
+"""The events of a turn are numbered from 1 without gaps and stay in order under concurrent writes."""
 
 import asyncio
 from collections import Counter
@@ -18,8 +18,8 @@ from latchkey.domain.errors import Conflict, NotFound, OffsetConflict, Unauthent
 from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.task import TaskId
 from latchkey.domain.turn_event import MessageDeltaEvent, TurnEvent
-from tests.contract.database.course import Course, a_request
-from tests.contract.database.interruption import is_cancelled_at
+from tests.contract.database.cancellation import is_cancelled_at
+from tests.contract.database.running_turn import RunningTurn, a_request
 from tests.turns import started_turn
 
 
@@ -28,15 +28,15 @@ def body(event: TurnEvent) -> dict[str, Any]:
     return found
 
 
-async def test_a_turn_is_told_in_the_order_in_which_it_happened(course: Course) -> None:
+async def test_turn_events_are_in_order(running_turn: RunningTurn) -> None:
     """A call that failed was completed too, with its error."""
-    await course.tell("Let me ")
-    added = await course.add()
-    await course.execute(complete_task, TaskId(course.id))
-    await course.tell("see.", len("Let me "))
-    ended = await course.finish("Let me see.")
+    await running_turn.tell("Let me ")
+    added = await running_turn.add()
+    await running_turn.execute(complete_task, TaskId(running_turn.id))
+    await running_turn.tell("see.", len("Let me "))
+    ended = await running_turn.finish("Let me see.")
 
-    events = await course.events()
+    events = await running_turn.events()
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     assert [event.name for event in events] == [
         "turn.started",
@@ -54,17 +54,17 @@ async def test_a_turn_is_told_in_the_order_in_which_it_happened(course: Course) 
     assert body(events[7])["message_id"] == str(ended.message.id)
 
 
-async def test_an_artifact_is_told_of_after_the_call_that_saved_it(course: Course) -> None:
-    course.accepted = await started_turn(course.apps[0], course.owner, grants=list(ALL_GRANTS))
-    await course.execute(save_artifact, "Plan", "# Plan")
+async def test_artifact_event_follows_tool_call_event(running_turn: RunningTurn) -> None:
+    running_turn.accepted = await started_turn(running_turn.apps[0], running_turn.owner, grants=list(ALL_GRANTS))
+    await running_turn.execute(save_artifact, "Plan", "# Plan")
 
-    events = await course.events()
+    events = await running_turn.events()
     assert [event.name for event in events[1:]] == ["tool_call.started", "tool_call.completed", "artifact.created"]
     assert body(events[3]) == body(events[2])["result"]
 
 
 @pytest.mark.parametrize("_round", range(4))
-async def test_everything_at_once_leaves_no_gap(course: Course, _round: int) -> None:
+async def test_concurrent_writers_leave_no_gap_in_event_numbers(running_turn: RunningTurn, _round: int) -> None:
     """Text, calls that were announced or were not, on two replicas, and the end in the midst of it.
 
     Each call that was answered is told of once, after it was begun; what came too late is told nowhere.
@@ -73,18 +73,18 @@ async def test_everything_at_once_leaves_no_gap(course: Course, _round: int) -> 
 
     async def talk() -> None:
         for said in count():
-            await course.tell("x", said)
+            await running_turn.tell("x", said)
             if said == 3:
                 talks_for_a_while.set()
 
     async def call(number: int) -> ToolOutcome:
         if number % 2:
-            await announce(course, f"call-{number}", on=number // 2 % 2)
-        return await course.add(call_id=f"call-{number}", on=number % 2)
+            await announce(running_turn, f"call-{number}", on=number // 2 % 2)
+        return await running_turn.add(call_id=f"call-{number}", on=number % 2)
 
     async def finish() -> None:
         await talks_for_a_while.wait()
-        await course.finish("x" * 100)
+        await running_turn.finish("x" * 100)
 
     talking, finishing, *answers = await asyncio.gather(
         talk(), finish(), *(call(number) for number in range(12)), return_exceptions=True
@@ -94,25 +94,25 @@ async def test_everything_at_once_leaves_no_gap(course: Course, _round: int) -> 
     assert {type(answer) for answer in answers} <= {ToolOutcome, Unauthenticated, Conflict}
     answered = [answer for answer in answers if isinstance(answer, ToolOutcome)]
     assert not any(answer.is_error for answer in answered)
-    assert len(await course.titles()) == len(answered)
-    await assert_sound(course, completed=len(answered))
-    assert await course.text() == "x" * 100
+    assert len(await running_turn.titles()) == len(answered)
+    await assert_sound(running_turn, completed=len(answered))
+    assert await running_turn.text() == "x" * 100
 
 
-async def announce(course: Course, call_id: str, on: int) -> None:
+async def announce(running_turn: RunningTurn, call_id: str, on: int) -> None:
     """While others tell too."""
     told = 0
     while True:
         try:
-            await course.tell("", told, a_request(call_id), on)
+            await running_turn.tell("", told, a_request(call_id), on)
         except OffsetConflict as earlier:
             told = earlier.answer_length
         else:
             return
 
 
-async def assert_sound(course: Course, completed: int) -> None:
-    events = await course.events()
+async def assert_sound(running_turn: RunningTurn, completed: int) -> None:
+    events = await running_turn.events()
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     assert events[0].name == "turn.started"
     assert not any(event.is_last for event in events[:-1])
@@ -126,70 +126,74 @@ async def assert_sound(course: Course, completed: int) -> None:
     assert sum(name == "tool_call.completed" for name, _ in seen) == completed
 
 
-async def test_what_is_rolled_back_leaves_no_gap(units: UnitsOfWork, course: Course) -> None:
-    async with units.open(course.owner, "write") as uow:
-        seq = await uow.turns.count_tool_call(course.id, uow.now, 3, 100)
-        await uow.turn_events.add(TurnEvent.of(course.id, seq, MessageDeltaEvent("Never said")))
-    await course.tell("Said")
+async def test_rollback_leaves_no_gap_in_event_numbers(units: UnitsOfWork, running_turn: RunningTurn) -> None:
+    async with units.open(running_turn.owner, "write") as uow:
+        seq = await uow.turns.count_tool_call(running_turn.id, uow.now, 3, 100)
+        await uow.turn_events.add(TurnEvent.of(running_turn.id, seq, MessageDeltaEvent("Never said")))
+    await running_turn.tell("Said")
 
-    assert [(event.seq, event.name) for event in await course.events()] == [(1, "turn.started"), (2, "message.delta")]
+    assert [(event.seq, event.name) for event in await running_turn.events()] == [
+        (1, "turn.started"),
+        (2, "message.delta"),
+    ]
 
 
 @pytest.mark.parametrize("announced", [False, True], ids=["new", "announced"])
-async def test_a_call_cancelled_anywhere_has_happened_as_a_whole_or_not_at_all(
-    course: Course, *, announced: bool
-) -> None:
+async def test_call_cancelled_at_any_point_is_atomic(running_turn: RunningTurn, *, announced: bool) -> None:
     """Its effect, its row in the ledger and its events. Made again under its id, it has happened once."""
     for wait in count(1):
         call_id = f"call-{wait}"
         if announced:
-            await course.announce(call_id)
-        broke_off = await is_cancelled_at(wait, _add(course, call_id))
-        effects = (await course.titles()).count(call_id)
-        assert effects == await _recorded(course, call_id) == await _told(course, call_id)
+            await running_turn.announce(call_id)
+        broke_off = await is_cancelled_at(wait, _add(running_turn, call_id))
+        effects = (await running_turn.titles()).count(call_id)
+        assert effects == await _recorded(running_turn, call_id) == await _told(running_turn, call_id)
         assert effects == 1 or broke_off
-        await _add(course, call_id)
-        assert (await course.titles()).count(call_id) == await _told(course, call_id) == 1
+        await _add(running_turn, call_id)
+        assert (await running_turn.titles()).count(call_id) == await _told(running_turn, call_id) == 1
         if not broke_off:
             break
     assert wait > 2
-    await assert_sound(course, completed=wait)
+    await assert_sound(running_turn, completed=wait)
 
 
-async def _add(course: Course, title: str) -> None:
-    await course.add(title, call_id=title)
+async def _add(running_turn: RunningTurn, title: str) -> None:
+    await running_turn.add(title, call_id=title)
 
 
-async def _recorded(course: Course, title: str) -> int:
+async def _recorded(running_turn: RunningTurn, title: str) -> int:
     """How many calls have a result with that task."""
-    return sum(b'"%s"' % title.encode() in bytes(call.result) for call in (await course.look()).tool_calls)
+    return sum(b'"%s"' % title.encode() in bytes(call.result) for call in (await running_turn.look()).tool_calls)
 
 
-async def _told(course: Course, title: str) -> int:
-    completed = [event for event in await course.events() if event.name == "tool_call.completed"]
+async def _told(running_turn: RunningTurn, title: str) -> int:
+    completed = [event for event in await running_turn.events() if event.name == "tool_call.completed"]
     return sum(body(event)["result"]["title"] == title for event in completed)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7, 50])
-async def test_whatever_was_seen_already_is_left_out(units: UnitsOfWork, course: Course, limit: int) -> None:
+async def test_list_after_leaves_out_earlier_events(units: UnitsOfWork, running_turn: RunningTurn, limit: int) -> None:
     for said in range(6):
-        await course.tell("x", said)
-    everything = await course.events()
+        await running_turn.tell("x", said)
+    everything = await running_turn.events()
 
-    async with units.open(course.owner, "read") as uow:
+    async with units.open(running_turn.owner, "read") as uow:
         for after in range(9):
-            page = await uow.turn_events.list_after(course.id, after, limit, PAGE_CHARACTERS)
+            page = await uow.turn_events.list_after(running_turn.id, after, limit, PAGE_CHARACTERS)
             assert page == everything[after:][:limit]
 
 
-async def test_a_long_log_is_read_a_few_events_at_a_time(course: Course) -> None:
+async def test_event_pagination_by_count(running_turn: RunningTurn) -> None:
     """And is over after its last event, not before."""
     number = 2 * PAGE_EVENTS - 2
     for said in range(number):
-        await course.tell("x", said)
-    await course.finish("x" * number)
+        await running_turn.tell("x", said)
+    await running_turn.finish("x" * number)
 
-    logs = [await course.apps[1].call(course.owner, read_events, course.id, after * PAGE_EVENTS) for after in range(3)]
+    logs = [
+        await running_turn.apps[1].call(running_turn.owner, read_events, running_turn.id, after * PAGE_EVENTS)
+        for after in range(3)
+    ]
     assert [(len(log.events), log.is_over) for log in logs] == [
         (PAGE_EVENTS, False),
         (PAGE_EVENTS, True),
@@ -197,14 +201,14 @@ async def test_a_long_log_is_read_a_few_events_at_a_time(course: Course) -> None
     ]
 
 
-async def test_long_events_are_read_fewer_at_a_time(course: Course) -> None:
+async def test_event_pagination_by_characters(running_turn: RunningTurn) -> None:
     """However long one is, it is read; none begins after so many characters of others, and nothing is left out."""
     lengths = [10, PAGE_CHARACTERS, 3 * PAGE_CHARACTERS, 10, 10]
     for nth, length in enumerate(lengths):
-        await course.tell("x" * length, sum(lengths[:nth]))
+        await running_turn.tell("x" * length, sum(lengths[:nth]))
     read, times = list[TurnEvent](), 0
     while True:
-        log = await course.apps[1].call(course.owner, read_events, course.id, len(read))
+        log = await running_turn.apps[1].call(running_turn.owner, read_events, running_turn.id, len(read))
         assert sum(len(event.body) for event in log.events[:-1]) < PAGE_CHARACTERS
         read += log.events
         times += 1
@@ -215,37 +219,37 @@ async def test_long_events_are_read_fewer_at_a_time(course: Course) -> None:
     assert times == 3
 
 
-async def test_the_log_of_a_running_turn_is_not_over(course: Course) -> None:
-    log = await course.apps[1].call(course.owner, read_events, course.id, 1)
+async def test_event_page_of_running_turn_is_not_over(running_turn: RunningTurn) -> None:
+    log = await running_turn.apps[1].call(running_turn.owner, read_events, running_turn.id, 1)
     assert (log.events, log.is_over) == ([], False)
 
 
-async def test_the_events_of_another_are_not_there(units: UnitsOfWork, course: Course, you: Owner) -> None:
+async def test_turn_events_isolation_between_users(units: UnitsOfWork, running_turn: RunningTurn, you: Owner) -> None:
     """Neither to be read nor to be added to, by whoever knows the turn's id."""
     with pytest.raises(NotFound, match="There is no such turn"):
-        await course.apps[0].call(you, read_events, course.id, 0)
+        await running_turn.apps[0].call(you, read_events, running_turn.id, 0)
     async with units.open(you, "write") as uow:
-        assert await uow.turn_events.list_after(course.id, 0, 10, PAGE_CHARACTERS) == []
+        assert await uow.turn_events.list_after(running_turn.id, 0, 10, PAGE_CHARACTERS) == []
         with pytest.raises(Conflict):
-            await uow.turns.count_tool_call(course.id, uow.now, 1, 100)
-    assert await course.names() == ["turn.started"]
+            await uow.turns.count_tool_call(running_turn.id, uow.now, 1, 100)
+    assert await running_turn.names() == ["turn.started"]
 
 
-async def test_each_turn_has_its_own_events(course: Course) -> None:
-    await course.tell("First")
-    first = await course.events()
-    await course.begin()
-    await course.tell("Second")
+async def test_turn_events_isolation_between_turns(running_turn: RunningTurn) -> None:
+    await running_turn.tell("First")
+    first = await running_turn.events()
+    await running_turn.begin()
+    await running_turn.tell("Second")
 
-    assert await course.text() == "Second"
-    assert not set(first) & set(await course.events())
+    assert await running_turn.text() == "Second"
+    assert not set(first) & set(await running_turn.events())
 
 
-async def test_with_a_conversation_go_its_events(units: UnitsOfWork, course: Course) -> None:
-    await course.tell("Said")
-    await course.apps[0].call(course.owner, delete_conversation, course.accepted.turn.conversation_id)
+async def test_deleted_conversation_takes_turn_events(units: UnitsOfWork, running_turn: RunningTurn) -> None:
+    await running_turn.tell("Said")
+    await running_turn.apps[0].call(running_turn.owner, delete_conversation, running_turn.accepted.turn.conversation_id)
 
     with pytest.raises(NotFound):
-        await course.apps[0].call(course.owner, read_events, course.id, 0)
-    async with units.open(course.owner, "read") as uow:
-        assert await uow.turn_events.list_after(course.id, 0, 10, PAGE_CHARACTERS) == []
+        await running_turn.apps[0].call(running_turn.owner, read_events, running_turn.id, 0)
+    async with units.open(running_turn.owner, "read") as uow:
+        assert await uow.turn_events.list_after(running_turn.id, 0, 10, PAGE_CHARACTERS) == []

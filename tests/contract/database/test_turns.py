@@ -1,4 +1,4 @@
-"""The laws of the collection of turns, and of the ledger of their tool calls."""
+"""Contract of the turn repository, and of the repository of tool calls."""
 
 import asyncio
 from datetime import timedelta
@@ -15,7 +15,7 @@ from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.turn import Turn, TurnError, TurnId, TurnStatus, Usage
 from tests.builders import NOW, a_conversation, a_task, a_tool_call, a_turn
 from tests.contract.database.conftest import Replica
-from tests.contract.database.paging import assert_pages, assert_refuses
+from tests.contract.database.pagination import assert_pages, assert_refuses
 
 ENDED: list[TurnStatus] = ["completed", "failed", "cancelled", "interrupted"]
 
@@ -37,9 +37,7 @@ async def add(units: UnitsOfWork, owner: Owner, *turns: Turn) -> None:
 
 
 @pytest.mark.parametrize("status", ENDED)
-async def test_a_turn_is_given_back_as_it_was_put_in(
-    units: UnitsOfWork, me: Owner, conversation: Conversation, status: TurnStatus
-) -> None:
+async def test_turn_round_trip(units: UnitsOfWork, me: Owner, conversation: Conversation, status: TurnStatus) -> None:
     running = a_turn(conversation)
     ended = replace(
         running,
@@ -58,7 +56,7 @@ async def test_a_turn_is_given_back_as_it_was_put_in(
         assert await uow.turns.list_running() == []
 
 
-async def test_turns_are_listed_newest_first(units: UnitsOfWork, me: Owner, conversation: Conversation) -> None:
+async def test_turn_pagination_newest_first(units: UnitsOfWork, me: Owner, conversation: Conversation) -> None:
     other = a_conversation()
     made = [a_turn(conversation, status="completed") for _ in range(5)]
     async with units.open(me, "write") as uow:
@@ -70,7 +68,7 @@ async def test_turns_are_listed_newest_first(units: UnitsOfWork, me: Owner, conv
         await assert_pages(lambda window: uow.turns.page(conversation.id, window), made[::-1])
 
 
-async def test_a_cursor_of_another_listing_is_refused(
+async def test_turn_cursor_of_another_listing_is_refused(
     units: UnitsOfWork, me: Owner, conversation: Conversation
 ) -> None:
     """Though both name the last item by its id."""
@@ -82,7 +80,7 @@ async def test_a_cursor_of_another_listing_is_refused(
         await assert_refuses(lambda window: uow.turns.page(conversation.id, window), foreign)
 
 
-async def test_the_unfinished_turns_are_those_stored_as_running(units: UnitsOfWork, me: Owner) -> None:
+async def test_list_running_returns_turns_stored_as_running(units: UnitsOfWork, me: Owner) -> None:
     """Whether or not their lease has passed: that is for the caller to see."""
     conversations = [a_conversation() for _ in range(3)]
     running, expired = a_turn(conversations[0]), a_turn(conversations[1], lease_until=NOW)
@@ -97,7 +95,9 @@ async def test_the_unfinished_turns_are_those_stored_as_running(units: UnitsOfWo
         assert sorted(unfinished, key=lambda turn: turn.id) == [running, expired]
 
 
-async def test_a_conversation_has_one_running_turn(units: UnitsOfWork, me: Owner, conversation: Conversation) -> None:
+async def test_second_running_turn_of_conversation_is_refused(
+    units: UnitsOfWork, me: Owner, conversation: Conversation
+) -> None:
     """And any number that have ended."""
     first = a_turn(conversation)
     await add(units, me, first, a_turn(conversation, status="completed"), a_turn(conversation, status="failed"))
@@ -111,7 +111,9 @@ async def test_a_conversation_has_one_running_turn(units: UnitsOfWork, me: Owner
         await uow.commit()
 
 
-async def test_of_two_turns_at_once_one_runs(replica: Replica, me: Owner, conversation: Conversation) -> None:
+async def test_concurrent_turns_of_conversation_only_one_runs(
+    replica: Replica, me: Owner, conversation: Conversation
+) -> None:
     """Even where nobody has looked before: the data itself admits no second."""
     processes = [replica(), replica()]
 
@@ -133,7 +135,7 @@ EXACT = {
 
 
 @pytest.mark.parametrize("json", EXACT.values(), ids=EXACT)
-async def test_the_ledger_keeps_every_byte(
+async def test_tool_call_round_trip_keeps_every_byte(
     units: UnitsOfWork, me: Owner, conversation: Conversation, json: bytes
 ) -> None:
     turn, call = a_turn(conversation), a_tool_call("🛠", arguments=Raw(json), result=Raw(json), is_error=True)
@@ -148,7 +150,7 @@ async def test_the_ledger_keeps_every_byte(
         assert replace(found, arguments=call.arguments, result=call.result) == call
 
 
-async def test_the_ledger_is_oldest_first_within_each_turn(
+async def test_tool_calls_are_oldest_first_within_turn(
     units: UnitsOfWork, me: Owner, conversation: Conversation
 ) -> None:
     turns = [a_turn(conversation, status="completed") for _ in range(3)]
@@ -167,7 +169,7 @@ async def test_the_ledger_is_oldest_first_within_each_turn(
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 8, 9, 40, 200])
-async def test_the_ledger_is_read_for_any_number_of_turns(
+async def test_list_by_turn_takes_any_number_of_turns(
     units: UnitsOfWork, me: Owner, conversation: Conversation, number: int
 ) -> None:
     turns = [a_turn(conversation, status="completed") for _ in range(number)]

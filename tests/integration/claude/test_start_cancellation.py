@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from latchkey.infrastructure.agents.claude.process import ClaudeProcess
-from tests.contract.database.interruption import is_cancelled_at
+from tests.contract.database.cancellation import is_cancelled_at
 from tests.polling import wait_until
 
 

@@ -17,7 +17,7 @@ from latchkey.domain.task import NewTask
 from latchkey.domain.turn import Usage
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
-from tests.contract.database.course import Course
+from tests.contract.database.running_turn import RunningTurn
 
 ME, YOU = Owner(UserId("me")), Owner(UserId("you"))
 SLOW = timedelta(minutes=3)
@@ -25,11 +25,11 @@ SLOW = timedelta(minutes=3)
 
 
 class Replicas:
-    """`slow` is behind, and `course` is that of a turn which it runs, and which is lost by the other's clock."""
+    """`slow` is behind, and `running_turn` is that of a turn which it runs, and which is lost by the other's clock."""
 
     def __init__(self, slow: SqlUnitsOfWork, right: SqlUnitsOfWork) -> None:
         self.slow = slow
-        self.course = Course([Dispatcher(units, lambda _call: None) for units in (slow, right)], ME)
+        self.running_turn = RunningTurn([Dispatcher(units, lambda _call: None) for units in (slow, right)], ME)
 
 
 @pytest.fixture
@@ -37,9 +37,9 @@ async def replicas(database_url: str) -> AsyncIterator[Replicas]:
     engines = [create_engine(database_url) for _ in range(2)]
     slow = SqlUnitsOfWork(engines[0], now=lambda: datetime.now(UTC) - SLOW)
     replicas = Replicas(slow, SqlUnitsOfWork(engines[1]))
-    await replicas.course.begin()
+    await replicas.running_turn.begin()
     # Both are connected, and neither is late for that.
-    await replicas.course.apps[1].call(YOU, expire_turns)
+    await replicas.running_turn.apps[1].call(YOU, expire_turns)
     yield replicas
     for engine in engines:
         await engine.dispose()
@@ -47,10 +47,10 @@ async def replicas(database_url: str) -> AsyncIterator[Replicas]:
 
 async def test_what_is_being_written_when_a_turn_is_found_lost_comes_before_its_end(replicas: Replicas) -> None:
     """Whoever looks waits for it; the events have no gap, and whoever looked is answered."""
-    course = replicas.course
+    running_turn = replicas.running_turn
     async with replicas.slow.open(ME, "write") as uow:
-        await append_events(uow, course.id, EventBatch(0, "Late", Usage(1, 2, 3)))
-        looking = asyncio.create_task(course.look(on=1))
+        await append_events(uow, running_turn.id, EventBatch(0, "Late", Usage(1, 2, 3)))
+        looking = asyncio.create_task(running_turn.look(on=1))
         # Each of these is an exchange with the database: time enough for a look that would not wait.
         for _ in range(200):
             await uow.tasks.page(None, Window())
@@ -58,21 +58,21 @@ async def test_what_is_being_written_when_a_turn_is_found_lost_comes_before_its_
     found = await looking
 
     assert (found.status, found.usage) == ("interrupted", Usage(1, 2, 3))
-    assert await course.names() == ["turn.started", "message.delta", "turn.interrupted"]
-    assert [event.seq for event in await course.events()] == [1, 2, 3]
+    assert await running_turn.names() == ["turn.started", "message.delta", "turn.interrupted"]
+    assert [event.seq for event in await running_turn.events()] == [1, 2, 3]
 
 
 async def test_a_turn_that_was_found_lost_is_over_for_the_replica_that_is_behind(replicas: Replicas) -> None:
     """Its token is dead there too, and nothing is written."""
-    course = replicas.course
-    await course.look(on=1)
+    running_turn = replicas.running_turn
+    await running_turn.look(on=1)
 
     with pytest.raises(Unauthenticated):
-        await course.add()
+        await running_turn.add()
     with pytest.raises(Unauthenticated):
-        await course.apps[0].call(course.accepted.secret, add_task, NewTask("Too late"))
-    for attempt in (course.tell("Late"), course.renew(timedelta(minutes=1)), course.finish()):
+        await running_turn.apps[0].call(running_turn.accepted.secret, add_task, NewTask("Too late"))
+    for attempt in (running_turn.tell("Late"), running_turn.renew(timedelta(minutes=1)), running_turn.finish()):
         with pytest.raises(Conflict):
             await attempt
-    assert await course.names() == ["turn.started", "turn.interrupted"]
-    assert await course.titles() == []
+    assert await running_turn.names() == ["turn.started", "turn.interrupted"]
+    assert await running_turn.titles() == []

@@ -1,4 +1,4 @@
-"""The feed on PostgreSQL when the connection that it listens on is lost, falls silent, or leads to a pooler."""
+"""The feed on PostgreSQL when the connection that it wait_listening on is lost, falls silent, or leads to a pooler."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.turn_event import TurnEvent
 from latchkey.infrastructure.database.events import postgresql as feeds
 from latchkey.infrastructure.database.events.postgresql import PostgreSQLEventBus
-from tests.contract.database.line import Line, Process, a_process, listens, news
+from tests.contract.database.event_bus_pair import BusPair, Process, next_events, run_process, wait_listening
 from tests.integration.database.conftest import say_async
 from tests.integration.database.wire import wire_to
 from tests.polling import TIMEOUT_S
@@ -32,31 +32,31 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def line(postgresql_url: str) -> AsyncIterator[Line]:
+async def line(postgresql_url: str) -> AsyncIterator[BusPair]:
     """From one process to another."""
-    async with a_process(postgresql_url) as speaker, a_process(postgresql_url) as listener:
-        line = Line(speaker, listener, ME)
+    async with run_process(postgresql_url) as speaker, run_process(postgresql_url) as listener:
+        line = BusPair(speaker, listener, ME)
         await line.begin()
         yield line
 
 
 async def test_when_its_connection_is_killed_everybody_looks_and_then_hears_again(
-    line: Line, superuser_url: str
+    line: BusPair, superuser_url: str
 ) -> None:
     """What was committed meanwhile is found by looking: nobody waits for it in vain."""
-    course = line.course
+    running_turn = line.running_turn
     for said in range(3):
-        with line.listener.event_bus.subscribe(course.owner, course.id) as subscription:
-            waiting = asyncio.create_task(news(subscription))
+        with line.listener.event_bus.subscribe(running_turn.owner, running_turn.id) as subscription:
+            waiting = asyncio.create_task(next_events(subscription))
             assert len(await say_async(superuser_url, KILL_LISTENERS)) == 2
             assert await waiting == []
             for process in (line.speaker, line.listener):
-                await listens(process.event_bus)
-        with line.listener.event_bus.subscribe(course.owner, course.id) as subscription:
-            waiting = asyncio.create_task(news(subscription))
+                await wait_listening(process.event_bus)
+        with line.listener.event_bus.subscribe(running_turn.owner, running_turn.id) as subscription:
+            waiting = asyncio.create_task(next_events(subscription))
             await line.carries()
             assert not waiting.done()
-            await course.tell("x", said)
+            await running_turn.tell("x", said)
             assert await waiting == []
 
 
@@ -65,60 +65,60 @@ async def test_what_could_not_be_said_is_said_when_the_connection_is_back(postgr
     port = make_url(postgresql_url).port or 5432
     async with wire_to(port) as wire:
         through_it = make_url(postgresql_url).set(port=wire.port).render_as_string(hide_password=False)
-        async with a_process(postgresql_url, through_it) as speaker, a_process(postgresql_url) as listener:
-            line = Line(speaker, listener, ME)
+        async with run_process(postgresql_url, through_it) as speaker, run_process(postgresql_url) as listener:
+            line = BusPair(speaker, listener, ME)
             await line.begin()
             await line.carries()
-            with listener.event_bus.subscribe(ME, line.course.id) as subscription:
-                waiting = asyncio.create_task(news(subscription))
+            with listener.event_bus.subscribe(ME, line.running_turn.id) as subscription:
+                waiting = asyncio.create_task(next_events(subscription))
                 wire.silence()
-                await line.course.tell("Said")
-                await listens(speaker.event_bus, hears=False)
+                await line.running_turn.tell("Said")
+                await wait_listening(speaker.event_bus, is_listening=False)
                 await wire.cut()
                 assert not waiting.done()
                 await wire.mend()
                 assert await waiting == []
-            await listens(speaker.event_bus)
+            await wait_listening(speaker.event_bus)
 
 
 async def test_when_the_connection_is_lost_for_long_everybody_looks_at_once(postgresql_url: str) -> None:
     """Without waiting until there is another."""
     async with wire_to(make_url(postgresql_url).port or 5432) as wire:
         through_it = make_url(postgresql_url).set(port=wire.port).render_as_string(hide_password=False)
-        async with a_process(postgresql_url, through_it) as process:
-            line = Line(process, process, ME)
+        async with run_process(postgresql_url, through_it) as process:
+            line = BusPair(process, process, ME)
             await line.begin()
-            with process.event_bus.subscribe(ME, line.course.id) as subscription:
-                waiting = asyncio.create_task(news(subscription))
+            with process.event_bus.subscribe(ME, line.running_turn.id) as subscription:
+                waiting = asyncio.create_task(next_events(subscription))
                 await asyncio.sleep(0)
                 await wire.cut()
                 assert await waiting == []
-            await listens(process.event_bus, hears=False)
+            await wait_listening(process.event_bus, is_listening=False)
 
 
 async def test_the_last_words_of_a_process_are_heard(postgresql_url: str) -> None:
     """As those of a turn that ends with it."""
-    async with a_process(postgresql_url) as listener, AsyncExitStack() as ending:
-        speaker = await ending.enter_async_context(a_process(postgresql_url))
-        line = Line(speaker, listener, ME)
+    async with run_process(postgresql_url) as listener, AsyncExitStack() as ending:
+        speaker = await ending.enter_async_context(run_process(postgresql_url))
+        line = BusPair(speaker, listener, ME)
         await line.begin()
         await line.carries()
-        with listener.event_bus.subscribe(ME, line.course.id) as subscription:
-            waiting = asyncio.create_task(news(subscription))
-            await line.course.finish("", "interrupted")
+        with listener.event_bus.subscribe(ME, line.running_turn.id) as subscription:
+            waiting = asyncio.create_task(next_events(subscription))
+            await line.running_turn.finish("", "interrupted")
             await ending.aclose()
             assert await waiting == []
 
 
 async def test_whoever_cannot_listen_looks_every_second(postgresql_url: str) -> None:
-    """And hears what their own process says at once, as ever."""
-    async with a_process(postgresql_url, "postgresql://nobody@127.0.0.1:1/nothing", hears=False) as process:
-        line = Line(process, process, ME)
+    """And is_listening what their own process says at once, as ever."""
+    async with run_process(postgresql_url, "postgresql://nobody@127.0.0.1:1/nothing", is_listening=False) as process:
+        line = BusPair(process, process, ME)
         await line.begin()
-        with process.event_bus.subscribe(ME, line.course.id) as subscription:
-            await line.course.tell("Said")
-            assert await news(subscription) == (await line.course.events())[1:]
-            assert await news(subscription) == []
+        with process.event_bus.subscribe(ME, line.running_turn.id) as subscription:
+            await line.running_turn.tell("Said")
+            assert await next_events(subscription) == (await line.running_turn.events())[1:]
+            assert await next_events(subscription) == []
 
 
 async def test_behind_a_transaction_pooler_the_log_is_looked_at_every_second(
@@ -128,26 +128,26 @@ async def test_behind_a_transaction_pooler_the_log_is_looked_at_every_second(
     # Its own statements would bring some along, by whichever of the pooler's connections they take.
     monkeypatch.setattr(feeds, "_CHECK_S", 10 * TIMEOUT_S)
     url = f"{pgbouncer_url}?statement_cache_size=0"
-    async with a_process(url, hears=False) as speaker, a_process(url, hears=False) as listener:
-        line = Line(speaker, listener, ME)
-        await line.course.begin()
-        with listener.event_bus.subscribe(ME, line.course.id) as subscription:
+    async with run_process(url, is_listening=False) as speaker, run_process(url, is_listening=False) as listener:
+        line = BusPair(speaker, listener, ME)
+        await line.running_turn.begin()
+        with listener.event_bus.subscribe(ME, line.running_turn.id) as subscription:
             for _ in range(3):  # once or twice because it has just found out that it is deaf
-                assert await news(subscription) == []
+                assert await next_events(subscription) == []
         watched = asyncio.create_task(subscriptions(listener, line))
-        await line.course.tell("Let me")
-        await line.course.add()
-        await line.course.finish("Let me see.")
+        await line.running_turn.tell("Let me")
+        await line.running_turn.add()
+        await line.running_turn.finish("Let me see.")
 
-        assert await watched == await line.course.events()
+        assert await watched == await line.running_turn.events()
         for process in (speaker, listener):
             assert isinstance(process.event_bus, PostgreSQLEventBus)
             assert not process.event_bus._is_listening
 
 
-async def subscriptions(process: Process, line: Line) -> list[TurnEvent]:
+async def subscriptions(process: Process, line: BusPair) -> list[TurnEvent]:
     seen: list[TurnEvent] = []
     async with asyncio.timeout(TIMEOUT_S):
-        async for events in TurnSubscriptions(process.app, process.event_bus).follow(ME, line.course.id, 0):
+        async for events in TurnSubscriptions(process.app, process.event_bus).follow(ME, line.running_turn.id, 0):
             seen += events
     return seen

@@ -1,4 +1,4 @@
-"""Cancelling a piece of work at exactly one of the places where it waits."""
+"""Cancels a coroutine at exactly one of its await points."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator

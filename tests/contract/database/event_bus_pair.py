@@ -1,4 +1,4 @@
-"""A line of news: where something is committed to turns, and the feed where it is heard."""
+"""Two processes of the service for tests of the event bus: one publishes, one subscribes."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,7 +15,7 @@ from latchkey.infrastructure.database.events.local import LocalEventBus
 from latchkey.infrastructure.database.events.postgresql import PostgreSQLEventBus
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
-from tests.contract.database.course import Course
+from tests.contract.database.running_turn import RunningTurn
 from tests.polling import TIMEOUT_S, wait_until
 
 
@@ -29,38 +29,38 @@ class Process:
 
 
 @asynccontextmanager
-async def a_process(url: str, listens_at: str | None = None, *, hears: bool = True) -> AsyncIterator[Process]:
-    """One that hears what others say as soon as it is here, unless it cannot."""
+async def run_process(url: str, listens_at: str | None = None, *, is_listening: bool = True) -> AsyncIterator[Process]:
+    """One that is_listening what others say as soon as it is here, unless it cannot."""
     engine = create_engine(url)
     event_bus = PostgreSQLEventBus(listens_at or url) if engine.dialect.name == "postgresql" else LocalEventBus()
     try:
         async with event_bus.run():
-            await listens(event_bus, hears=hears)
+            await wait_listening(event_bus, is_listening=is_listening)
             yield Process(SqlUnitsOfWork(engine, event_bus), event_bus)
     finally:
         await engine.dispose()
 
 
-async def listens(event_bus: LocalEventBus, *, hears: bool = True) -> None:
-    """Returns once the feed hears other processes, or no longer does."""
+async def wait_listening(event_bus: LocalEventBus, *, is_listening: bool = True) -> None:
+    """Returns once the feed is_listening other processes, or no longer does."""
 
     async def is_so() -> bool:
-        return not isinstance(event_bus, PostgreSQLEventBus) or event_bus._is_listening == hears
+        return not isinstance(event_bus, PostgreSQLEventBus) or event_bus._is_listening == is_listening
 
     await wait_until(is_so)
 
 
-class Line:
-    """`course` is that of a turn in the speaker's process."""
+class BusPair:
+    """`running_turn` is that of a turn in the speaker's process."""
 
     def __init__(self, speaker: Process, listener: Process, owner: Owner) -> None:
         self.speaker = speaker
         self.listener = listener
-        self.course = Course([speaker.app, listener.app], owner)
+        self.running_turn = RunningTurn([speaker.app, listener.app], owner)
 
     async def begin(self) -> None:
-        """Whoever follows the turn now hears of nothing before that."""
-        await self.course.begin()
+        """Whoever follows the turn now is_listening of nothing before that."""
+        await self.running_turn.begin()
         await self.carries()
 
     async def carries(self) -> None:
@@ -72,12 +72,14 @@ class Line:
 
     async def _carry_one(self) -> None:
         nowhere = TurnId(uuid7())
-        with self.listener.event_bus.subscribe(self.course.owner, nowhere) as subscription:
-            self.speaker.event_bus.publish(self.course.owner.user_id, [TurnEvent.of(nowhere, 1, TurnCancelledEvent())])
-            await news(subscription)
+        with self.listener.event_bus.subscribe(self.running_turn.owner, nowhere) as subscription:
+            self.speaker.event_bus.publish(
+                self.running_turn.owner.user_id, [TurnEvent.of(nowhere, 1, TurnCancelledEvent())]
+            )
+            await next_events(subscription)
 
 
-async def news(subscription: Subscription) -> list[TurnEvent]:
+async def next_events(subscription: Subscription) -> list[TurnEvent]:
     """What comes within the patience of a test. Raises `TimeoutError` if nothing does."""
     async with asyncio.timeout(TIMEOUT_S):
         return await subscription.next_events(2 * TIMEOUT_S)

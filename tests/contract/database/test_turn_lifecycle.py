@@ -1,4 +1,4 @@
-"""A turn through the door: accepted, renewed and ended, whatever happens at the same time."""
+"""The life cycle of turns through the dispatcher: start, renewal and end, with concurrent operations."""
 
 import asyncio
 from datetime import timedelta
@@ -62,7 +62,7 @@ def person(app: Dispatcher, me: Owner) -> Person:
     return Person(app, me)
 
 
-async def test_a_turn_is_remembered_with_its_tool_calls(person: Person, app: Dispatcher, me: Owner) -> None:
+async def test_history_contains_turn_with_tool_calls(person: Person, app: Dispatcher, me: Owner) -> None:
     """The next turn is given what was said, what was done and what was answered."""
     first = await person.says("Buy milk")
     new = NewTask("Milk")
@@ -98,7 +98,7 @@ async def test_a_turn_is_remembered_with_its_tool_calls(person: Person, app: Dis
     ],
     ids=["all", "two turns", "as many characters as two have", "one character less", "one character"],
 )
-async def test_a_history_that_is_too_long_loses_its_oldest_turns_whole(
+async def test_history_too_long_drops_oldest_whole_turns(
     person: Person, terms: AcceptanceLimits, kept: list[str]
 ) -> None:
     where = None
@@ -110,7 +110,7 @@ async def test_a_history_that_is_too_long_loses_its_oldest_turns_whole(
     assert [past.message[0] for past in (await person.says("And?", where, terms)).history] == kept
 
 
-async def test_a_conversation_has_one_running_turn(person: Person) -> None:
+async def test_second_running_turn_of_conversation_is_refused(person: Person) -> None:
     """The second is told which, and leaves nothing behind."""
     running = await person.says("Go")
     with pytest.raises(TurnInProgress) as refused:
@@ -124,7 +124,7 @@ async def test_a_conversation_has_one_running_turn(person: Person) -> None:
     assert len(messages.items) == 1
 
 
-async def test_of_many_who_speak_at_once_one_is_accepted(replica: Replica, me: Owner, person: Person) -> None:
+async def test_concurrent_messages_start_one_turn_per_conversation(replica: Replica, me: Owner, person: Person) -> None:
     """In two processes; what the others said is not stored."""
     started = await person.says("Start")
     await person.is_answered(started)
@@ -138,7 +138,7 @@ async def test_of_many_who_speak_at_once_one_is_accepted(replica: Replica, me: O
     assert [message.seq for message in messages.items] == [1, 2, 3]
 
 
-async def test_a_person_has_only_so_many_turns_running(replica: Replica, person: Person, me: Owner) -> None:
+async def test_running_turns_limit_per_user(replica: Replica, person: Person, me: Owner) -> None:
     """However many come at once, in two processes; when one has ended there is room for another."""
     people = [Person(Dispatcher(replica(), lambda _call: None), me) for _ in range(2)]
 
@@ -152,7 +152,7 @@ async def test_a_person_has_only_so_many_turns_running(replica: Replica, person:
     assert (await person.says("Now")).turn.status == "running"
 
 
-async def test_a_turn_whose_lease_has_passed_runs_no_more(person: Person, app: Dispatcher, me: Owner) -> None:
+async def test_expired_lease_ends_turn_and_token(person: Person, app: Dispatcher, me: Owner) -> None:
     """It counts for nothing, its token is dead, it can be neither renewed nor ended; who looks finds it interrupted."""
     lost = await person.says("Lost", None, PASSED)
 
@@ -174,7 +174,7 @@ async def test_a_turn_whose_lease_has_passed_runs_no_more(person: Person, app: D
     assert (found.status, found.finished_at) == ("interrupted", lost.turn.lease_until)
 
 
-async def test_a_renewed_turn_lives_on_with_its_token(person: Person, app: Dispatcher, me: Owner) -> None:
+async def test_renewed_lease_keeps_turn_and_token_alive(person: Person, app: Dispatcher, me: Owner) -> None:
     running = await person.says("Go", None, replace(LIMITS, lease=timedelta(minutes=1)))
     await app.call(me, renew_turn, running.turn.id, timedelta(hours=1))
     await app.call(running.secret, add_task, NewTask("Still at it"))
@@ -186,7 +186,7 @@ async def test_a_renewed_turn_lives_on_with_its_token(person: Person, app: Dispa
         await app.call(running.secret, list_tasks)
 
 
-async def test_a_turn_ends_once(replica: Replica, person: Person, app: Dispatcher, me: Owner) -> None:
+async def test_concurrent_finish_ends_turn_once(replica: Replica, person: Person, app: Dispatcher, me: Owner) -> None:
     """Of two who end it at once one does, and says what is stored; its token is dead from then on."""
     running = await person.says("Go")
     people = [Person(Dispatcher(replica(), lambda _call: None), me) for _ in range(2)]
@@ -204,7 +204,7 @@ async def test_a_turn_ends_once(replica: Replica, person: Person, app: Dispatche
         await app.call(running.secret, list_tasks)
 
 
-async def test_a_deleted_conversation_leaves_its_tasks(person: Person, app: Dispatcher, me: Owner) -> None:
+async def test_deleted_conversation_keeps_its_tasks(person: Person, app: Dispatcher, me: Owner) -> None:
     """Also while its turn runs, whose token is dead with it."""
     running = await person.says("Go")
     task = await app.call(running.secret, add_task, NewTask("Milk"))
@@ -224,7 +224,7 @@ async def test_a_deleted_conversation_leaves_its_tasks(person: Person, app: Disp
             await gone
 
 
-async def test_whatever_happens_at_once_nothing_gets_stuck(replica: Replica, me: Owner) -> None:
+async def test_concurrent_operations_do_not_deadlock(replica: Replica, me: Owner) -> None:
     """Turns of one conversation are told of, called under, renewed, ended and followed, and it is deleted, all at once.
 
     Each is answered, by success or by what the others have made of it; the database never has to part two of them.

@@ -1,4 +1,4 @@
-"""The ledger recognises a call that is repeated under its id: it has one effect, and the first answer again."""
+"""Duplicate tool calls: a call that repeats an id has no second effect and gets the first result."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -76,7 +76,7 @@ async def turn(replica: Replica, me: Owner) -> Turn:
 
 @pytest.mark.parametrize("again", [MILK, LIKEWISE], ids=["byte for byte", "in another order"])
 @pytest.mark.parametrize("process", [0, 1], ids=["here", "in another process"])
-async def test_a_repeated_call_has_one_effect_and_the_first_answer(turn: Turn, again: bytes, process: int) -> None:
+async def test_duplicate_call_has_one_effect_and_first_result(turn: Turn, again: bytes, process: int) -> None:
     first = await turn.add()
     repeated = await turn.add(again, process=process)
 
@@ -87,7 +87,7 @@ async def test_a_repeated_call_has_one_effect_and_the_first_answer(turn: Turn, a
     assert await turn.recorded() == 1
 
 
-async def test_the_first_answer_is_given_whatever_has_happened_since(turn: Turn) -> None:
+async def test_duplicate_call_returns_first_result_after_later_changes(turn: Turn) -> None:
     """It says what the call did, not what is there now."""
     first = await turn.add()
     task_id = TaskId(first.content.id)
@@ -99,7 +99,7 @@ async def test_the_first_answer_is_given_whatever_has_happened_since(turn: Turn)
     assert await turn.titles() == []
 
 
-async def test_a_repeated_deletion_is_answered_with_what_was_deleted(turn: Turn) -> None:
+async def test_duplicate_delete_returns_deleted_task(turn: Turn) -> None:
     """Not that there is no such task, though now there is none."""
     task_id = TaskId((await turn.add(call_id="make")).content.id)
     arguments = msgspec.json.encode({"task_id": task_id})
@@ -111,7 +111,7 @@ async def test_a_repeated_deletion_is_answered_with_what_was_deleted(turn: Turn)
     assert await turn.recorded() == 2
 
 
-async def test_a_repeated_save_makes_no_second_artifact(turn: Turn) -> None:
+async def test_duplicate_save_makes_no_second_artifact(turn: Turn) -> None:
     arguments = b'{"title":"Plan","content_markdown":"#"}'
     first, repeated = [await turn.call(save_artifact, "Plan", "#", arguments=arguments) for _ in range(2)]
 
@@ -119,7 +119,7 @@ async def test_a_repeated_save_makes_no_second_artifact(turn: Turn) -> None:
     assert [(one.id, one.version) for one in (await turn.published()).artifacts] == [(first.content.id, 1)]
 
 
-async def test_a_call_that_failed_is_answered_by_the_same_failure(turn: Turn) -> None:
+async def test_duplicate_of_failed_call_returns_same_failure(turn: Turn) -> None:
     """Also where it would by now succeed."""
     task_id = TaskId(uuid4())
     first, repeated = [await turn.call(complete_task, task_id, arguments=b"{}") for _ in range(2)]
@@ -130,7 +130,7 @@ async def test_a_call_that_failed_is_answered_by_the_same_failure(turn: Turn) ->
     assert await turn.recorded() == 1
 
 
-async def test_arguments_that_were_refused_are_refused_alike(turn: Turn) -> None:
+async def test_duplicate_of_invalid_arguments_returns_same_failure(turn: Turn) -> None:
     """Before any tool is called. To mend them is another call, which needs an id of its own."""
     first, repeated = [await turn.refuse(Invalid.at("$.title", detail), b'{"title":5}') for detail in ("1st", "2nd")]
     mended = await turn.add()
@@ -143,7 +143,7 @@ async def test_arguments_that_were_refused_are_refused_alike(turn: Turn) -> None
 
 
 @pytest.mark.parametrize("tool", ["add", "delete", "fail"])
-async def test_of_one_call_made_many_times_at_once_one_has_an_effect(turn: Turn, tool: str) -> None:
+async def test_concurrent_duplicate_calls_have_one_effect(turn: Turn, tool: str) -> None:
     """In two processes, and all are answered alike."""
     task_id = TaskId((await turn.add(call_id="make")).content.id) if tool == "delete" else TaskId(uuid4())
 
@@ -164,7 +164,7 @@ async def test_of_one_call_made_many_times_at_once_one_has_an_effect(turn: Turn,
     [b'{"title":"Oats","description":"two"}', b'{"title":"Milk"}', b'{"title":"Milk","description":null}'],
     ids=["another value", "one left out", "one cleared"],
 )
-async def test_other_arguments_under_the_same_id_are_a_mistake(turn: Turn, arguments: bytes) -> None:
+async def test_duplicate_call_id_with_other_arguments_is_conflict(turn: Turn, arguments: bytes) -> None:
     """The model is told so, and nothing happens."""
     first = await turn.add()
     other = await turn.add(arguments)
@@ -176,14 +176,14 @@ async def test_other_arguments_under_the_same_id_are_a_mistake(turn: Turn, argum
     assert await turn.recorded() == 1
 
 
-async def test_values_that_only_look_alike_are_other_arguments(turn: Turn) -> None:
+async def test_duplicate_call_id_with_similar_values_is_conflict(turn: Turn) -> None:
     await turn.call(list_tasks, arguments=b'{"limit":1}')
 
     for arguments in (b'{"limit":true}', b'{"limit":1.0}', b'{"limit":"1"}'):
         assert (await turn.call(list_tasks, arguments=arguments)).json == ANOTHER
 
 
-async def test_another_tool_under_the_same_id_is_a_mistake(turn: Turn) -> None:
+async def test_duplicate_call_id_of_another_tool_is_conflict(turn: Turn) -> None:
     first = await turn.add()
     other = await turn.call(delete_task, TaskId(first.content.id))
 
@@ -192,7 +192,7 @@ async def test_another_tool_under_the_same_id_is_a_mistake(turn: Turn) -> None:
     assert await turn.recorded() == 1
 
 
-async def test_in_another_turn_the_same_id_is_another_call(turn: Turn) -> None:
+async def test_same_call_id_in_another_turn_is_another_call(turn: Turn) -> None:
     """Also of the same person."""
     first = await turn.add()
     await turn.begin()
@@ -203,7 +203,7 @@ async def test_in_another_turn_the_same_id_is_another_call(turn: Turn) -> None:
     assert await turn.recorded() == 1
 
 
-async def test_without_an_id_nothing_is_recognised(turn: Turn) -> None:
+async def test_calls_without_id_are_never_duplicates(turn: Turn) -> None:
     """Two calls alike are two tasks: perhaps that is what was wanted."""
     answers = [await turn.add(call_id=None) for _ in range(2)]
 
@@ -212,7 +212,7 @@ async def test_without_an_id_nothing_is_recognised(turn: Turn) -> None:
     assert await turn.recorded() == 2
 
 
-async def test_outside_a_turn_there_is_no_ledger_to_recognise_anything_by(turn: Turn) -> None:
+async def test_calls_outside_turn_are_never_duplicates(turn: Turn) -> None:
     ledger, invocation = ToolCallExecutor(turn.apps[0]), ToolInvocation("add_task", MILK, "call-1")
     for _ in range(2):
         assert not (await ledger.execute(turn.owner, invocation, add_task, NewTask("Milk"))).is_error

@@ -1,4 +1,4 @@
-"""What a person has used is one account for all processes, and nobody else's."""
+"""Quota usage per user: one row that all processes share."""
 
 import asyncio
 from datetime import datetime, timedelta
@@ -37,7 +37,7 @@ async def size(units: UnitsOfWork, owner: Owner) -> int:
         return await uow.quota_usage.measure_storage()
 
 
-async def test_processes_share_what_there_is(replica: Replica, me: Owner) -> None:
+async def test_rate_limit_is_shared_by_processes(replica: Replica, me: Owner) -> None:
     """Of a minute's 120 requests two processes get 120, however they ask, and the first time at once."""
     here, there = replica(), replica()
 
@@ -47,20 +47,20 @@ async def test_processes_share_what_there_is(replica: Replica, me: Owner) -> Non
     assert 120 <= taken <= 122  # one more has grown in each half second since
 
 
-async def test_what_somebody_uses_is_nobody_elses_loss(units: UnitsOfWork, me: Owner, you: Owner) -> None:
+async def test_quota_usage_isolation_between_users(units: UnitsOfWork, me: Owner, you: Owner) -> None:
     assert (await drawn(units, me, 120)).requests == 120
     assert (await drawn(units, you, 120)).requests == 120
 
 
 @pytest.mark.parametrize(("later", "taken"), [(0, 0), (0.4, 0), (0.5, 1), (10, 20), (59, 118), (60, 120), (3_600, 120)])
-def test_requests_grow_back_evenly_for_a_minute_at_most(later: float, taken: int) -> None:
+def test_rate_limit_refills_evenly_up_to_one_minute(later: float, taken: int) -> None:
     spent, first = AT_REST.take(QUOTA, 500, NOW)
 
     assert first == 120
     assert spent.take(QUOTA, 500, NOW + timedelta(seconds=later))[1] == taken
 
 
-def test_who_has_none_left_is_told_when_there_will_be_one() -> None:
+def test_rate_limit_reached_reports_wait_seconds() -> None:
     slow = Quota(requests_per_minute=2)
     spent, _ = AT_REST.take(slow, 2, NOW)
 
@@ -69,7 +69,7 @@ def test_who_has_none_left_is_told_when_there_will_be_one() -> None:
     assert spent.take(slow, 1, NOW + timedelta(seconds=30))[1] == 1
 
 
-def test_a_clock_that_was_ahead_costs_a_minute_at_most() -> None:
+def test_rate_limit_clock_skew_costs_at_most_one_minute() -> None:
     spent, _ = AT_REST.take(QUOTA, 120, NOW + timedelta(hours=1))
 
     now, taken = spent.take(QUOTA, 1, NOW)
@@ -78,25 +78,21 @@ def test_a_clock_that_was_ahead_costs_a_minute_at_most() -> None:
     assert now.take(QUOTA, 500, NOW + timedelta(minutes=1))[1] == 120
 
 
-async def test_a_token_of_any_grant_draws_on_its_persons_account(
-    units: UnitsOfWork, app: Dispatcher, me: Owner
-) -> None:
+async def test_token_of_any_grant_uses_quota_of_its_user(units: UnitsOfWork, app: Dispatcher, me: Owner) -> None:
     token = await app.call(me, mint_context_token, NewContextToken([Grant.ARTIFACTS_READ]))
 
     assert (await drawn(units, token.secret, 100)).requests == 100
     assert (await drawn(units, me, 100)).requests < 25
 
 
-async def test_a_token_that_was_never_minted_takes_nothing(units: UnitsOfWork, me: Owner) -> None:
+async def test_unknown_token_uses_no_quota(units: UnitsOfWork, me: Owner) -> None:
     with pytest.raises(Unauthenticated):
         await drawn(units, TokenSecret.mint(me.user_id), 100)
 
     assert (await drawn(units, me, 120)).requests == 120
 
 
-async def test_everything_that_is_stored_of_somebody_counts_and_nothing_of_others(
-    units: UnitsOfWork, me: Owner, you: Owner
-) -> None:
+async def test_measured_storage_counts_all_rows_of_user_only(units: UnitsOfWork, me: Owner, you: Owner) -> None:
     """Each row, and each byte of a text, whatever script it is in."""
     assert await size(units, me) == 0
     await UserData().store(units, me)
@@ -111,7 +107,7 @@ async def test_everything_that_is_stored_of_somebody_counts_and_nothing_of_other
     assert await size(units, me) - before == len(SCRIPTS.encode()) + ROW_BYTES
 
 
-async def test_a_unit_of_work_knows_how_much_it_stored(units: UnitsOfWork, me: Owner) -> None:
+async def test_unit_of_work_counts_written_bytes(units: UnitsOfWork, me: Owner) -> None:
     """No less than is counted afterwards; reading stores nothing."""
     async with units.open(me, "write") as uow:
         await uow.tasks.page(None, Window())
@@ -123,7 +119,7 @@ async def test_a_unit_of_work_knows_how_much_it_stored(units: UnitsOfWork, me: O
     assert written >= await size(units, me) >= len(SCRIPTS.encode())
 
 
-async def test_what_is_deleted_is_noticed_when_it_is_counted_again(replica: Replica, me: Owner) -> None:
+async def test_storage_quota_deleted_bytes_are_free_after_recount(replica: Replica, me: Owner) -> None:
     """Whoever stores too much is counted anew, but not at each request, whichever process they ask."""
     units, plan = replica(), an_artifact()
     async with units.open(me, "write") as uow:
@@ -141,7 +137,7 @@ async def test_what_is_deleted_is_noticed_when_it_is_counted_again(replica: Repl
     assert (await drawn(units, me, 0)).stored_bytes <= 3 * ROW_BYTES
 
 
-async def test_a_count_of_the_future_is_no_reason_to_wait_for_it(replica: Replica, me: Owner) -> None:
+async def test_storage_quota_recount_time_in_future_is_recounted(replica: Replica, me: Owner) -> None:
     """A process whose clock was ahead has made it."""
     units = replica()
     assert await may_store(units, me)
@@ -169,7 +165,7 @@ async def counted_at(units: UnitsOfWork, owner: Owner, *, earlier_by: timedelta)
         await uow.commit()
 
 
-async def test_what_was_written_since_is_added(units: UnitsOfWork, me: Owner) -> None:
+async def test_storage_quota_adds_bytes_written_since_recount(units: UnitsOfWork, me: Owner) -> None:
     first = await drawn(units, me, 0)
     second = await drawn(units, me, 0, written=500)
     third = await drawn(units, me, 0, written=70)

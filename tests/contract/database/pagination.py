@@ -1,4 +1,4 @@
-"""The laws of a listing, whatever it lists."""
+"""Assertions that hold for every listing with cursors."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar

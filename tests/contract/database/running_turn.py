@@ -1,4 +1,4 @@
-"""The course of a turn on two replicas, as a test directs it."""
+"""A running turn on two replicas, for tests."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -33,7 +33,7 @@ def a_request(call_id: str, arguments: bytes = MILK) -> ToolRequest:
     return ToolRequest(call_id, "add_task", Raw(arguments))
 
 
-class Course:
+class RunningTurn:
     """Everything is done on the first replica unless `on` names the other one."""
 
     def __init__(self, apps: list[Dispatcher], owner: Owner) -> None:

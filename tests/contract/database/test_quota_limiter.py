@@ -1,4 +1,4 @@
-"""Who is let in, and what is stored of them, decided by each process from what all of them share."""
+"""Rate limits and storage quota: each process decides by the usage that all processes share."""
 
 import asyncio
 
@@ -38,9 +38,7 @@ async def refused(app: Dispatcher, credential: Owner | TokenSecret) -> Exhausted
     return refusal.value
 
 
-async def test_a_person_has_one_number_of_requests_whichever_process_they_ask(
-    replica: Replica, me: Owner, you: Owner
-) -> None:
+async def test_rate_limit_is_one_for_all_processes(replica: Replica, me: Owner, you: Owner) -> None:
     """The refusal says how many there are, and when to come again; others do not notice."""
     here, there = service(replica(), FEW), service(replica(), FEW)
     await here.acquire(me)
@@ -53,7 +51,7 @@ async def test_a_person_has_one_number_of_requests_whichever_process_they_ask(
     await here.acquire(you)
 
 
-async def test_a_thousand_requests_at_once_are_let_in_by_the_number(units: UnitsOfWork, me: Owner) -> None:
+async def test_rate_limit_concurrent_requests_admits_exact_number(units: UnitsOfWork, me: Owner) -> None:
     app = service(units, Quota(requests_per_minute=60))
 
     outcomes = await asyncio.gather(*(app.acquire(me) for _ in range(100)), return_exceptions=True)
@@ -62,7 +60,7 @@ async def test_a_thousand_requests_at_once_are_let_in_by_the_number(units: Units
     assert all(isinstance(outcome, Exhausted) for outcome in outcomes if outcome is not None)
 
 
-async def test_a_tokens_requests_are_its_persons(units: UnitsOfWork, me: Owner) -> None:
+async def test_rate_limit_token_requests_count_for_its_user(units: UnitsOfWork, me: Owner) -> None:
     app = service(units, FEW)
     token = (await app.call(me, mint_context_token, NewContextToken([Grant.TASKS_READ]))).secret
     for _ in range(2):
@@ -73,9 +71,7 @@ async def test_a_tokens_requests_are_its_persons(units: UnitsOfWork, me: Owner) 
     await refused(app, me)
 
 
-async def test_requests_that_are_counted_late_are_no_reason_to_refuse_what_there_is(
-    units: UnitsOfWork, me: Owner
-) -> None:
+async def test_rate_limit_late_counted_requests_do_not_refuse_early(units: UnitsOfWork, me: Owner) -> None:
     """Of sixty, three at once under a token have been used when the person comes."""
     app = service(units, Quota(requests_per_minute=60))
     token = (await app.call(me, mint_context_token, NewContextToken([Grant.TASKS_READ]))).secret
@@ -86,9 +82,7 @@ async def test_requests_that_are_counted_late_are_no_reason_to_refuse_what_there
     await app.acquire(me)
 
 
-async def test_who_makes_up_tokens_neither_uses_up_anybodys_requests_nor_learns_of_them(
-    units: UnitsOfWork, me: Owner
-) -> None:
+async def test_rate_limit_forged_token_uses_no_requests_and_learns_nothing(units: UnitsOfWork, me: Owner) -> None:
     """As long as somebody has requests left, a made-up token gets as far as its look-up; then it is looked up here."""
     app, forged = service(units, FEW), TokenSecret.mint(me.user_id)
     with pytest.raises(Unauthenticated):
@@ -100,7 +94,7 @@ async def test_who_makes_up_tokens_neither_uses_up_anybodys_requests_nor_learns_
         await app.acquire(forged)
 
 
-async def test_who_stores_too_much_may_still_read_and_delete(units: UnitsOfWork, me: Owner, you: Owner) -> None:
+async def test_storage_quota_reached_allows_read_and_delete(units: UnitsOfWork, me: Owner, you: Owner) -> None:
     app = service(units, LITTLE)
     task = await app.call(me, add_task, MILK)
     plan = await app.call(me, add_artifact, NewArtifact("Plan", LONG))
@@ -120,7 +114,7 @@ async def test_who_stores_too_much_may_still_read_and_delete(units: UnitsOfWork,
     await app.call(you, add_task, MILK)
 
 
-async def test_another_process_learns_how_much_is_stored(replica: Replica, me: Owner) -> None:
+async def test_storage_quota_is_shared_by_processes(replica: Replica, me: Owner) -> None:
     here, there = service(replica(), LITTLE), service(replica(), LITTLE)
     await here.call(me, add_artifact, NewArtifact("Plan", LONG))
 
@@ -129,7 +123,7 @@ async def test_another_process_learns_how_much_is_stored(replica: Replica, me: O
             await app.call(me, add_task, MILK)
 
 
-async def test_a_turn_ends_however_much_is_stored(units: UnitsOfWork, me: Owner) -> None:
+async def test_storage_quota_reached_does_not_stop_turn_end(units: UnitsOfWork, me: Owner) -> None:
     """Its tools answer that there is no room, which is recorded, and what it says last is kept."""
     app = service(units, LITTLE)
     turn = await started_turn(app, me)
@@ -146,7 +140,7 @@ async def test_a_turn_ends_however_much_is_stored(units: UnitsOfWork, me: Owner)
     assert ended.message.content == LONG
 
 
-async def test_a_turn_calls_no_more_tools_than_it_may(replica: Replica, me: Owner) -> None:
+async def test_tool_call_limit_of_turn_is_shared_by_processes(replica: Replica, me: Owner) -> None:
     """Wherever they are called, and whether they work or not; what is too much has no effect and leaves no row."""
     apps = [service(replica(), Quota()) for _ in range(2)]
     ledgers = [ToolCallExecutor(app, max_calls=3) for app in apps]
@@ -166,7 +160,7 @@ async def test_a_turn_calls_no_more_tools_than_it_may(replica: Replica, me: Owne
     assert len(ended.turn.tool_calls) == 3
 
 
-async def test_a_call_that_is_repeated_at_the_limit_is_answered_as_the_first_time(replica: Replica, me: Owner) -> None:
+async def test_tool_call_limit_duplicate_call_returns_first_result(replica: Replica, me: Owner) -> None:
     app = service(replica(), Quota())
     ledger, turn = ToolCallExecutor(app, max_calls=2), await started_turn(app, me)
     calls = [ToolInvocation("add_task", b'{"title":"Milk"}', f"call-{number}") for number in range(3)]
@@ -179,7 +173,7 @@ async def test_a_call_that_is_repeated_at_the_limit_is_answered_as_the_first_tim
     assert len((await app.call(me, list_tasks)).items) == 2
 
 
-async def test_one_person_follows_only_so_many_streams_at_once(
+async def test_subscription_limit_per_user(
     units: UnitsOfWork, me: Owner, you: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next one is told so, and let in once another has left; nobody else notices."""

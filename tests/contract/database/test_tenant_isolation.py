@@ -1,4 +1,4 @@
-"""What lies outside the scope does not exist: not to be read, changed, removed, counted or told from what never was."""
+"""Tenant isolation: rows outside the scope cannot be read, changed, deleted, counted or told from missing ones."""
 
 from collections.abc import Awaitable, Callable
 
@@ -48,7 +48,7 @@ async def refusal(units: UnitsOfWork, owner: Owner, attempt: Attempt, belongings
 
 
 @pytest.mark.parametrize("attempt", ATTEMPTS.values(), ids=ATTEMPTS)
-async def test_what_is_mine_is_for_you_as_if_it_had_never_been(
+async def test_tenant_isolation_other_users_rows_are_not_found(
     units: UnitsOfWork, me: Owner, you: Owner, attempt: Attempt
 ) -> None:
     """The same refusal, word for word, as for what is nowhere; and mine is afterwards as it was."""
@@ -60,7 +60,7 @@ async def test_what_is_mine_is_for_you_as_if_it_had_never_been(
     assert await mine.read_all(units, me) == before
 
 
-async def test_pages_and_counts_hold_nothing_of_others(units: UnitsOfWork, me: Owner, you: Owner) -> None:
+async def test_tenant_isolation_of_pages_and_counts(units: UnitsOfWork, me: Owner, you: Owner) -> None:
     mine, yours = UserData(), UserData()
     await mine.store(units, me)
     alone = await mine.read_all(units, me)
@@ -71,7 +71,7 @@ async def test_pages_and_counts_hold_nothing_of_others(units: UnitsOfWork, me: O
     assert await yours.read_all(units, Owner(UserId("nobody"))) == []
 
 
-async def test_nobody_can_end_anothers_turn_tokens(units: UnitsOfWork, me: Owner, you: Owner) -> None:
+async def test_tenant_isolation_of_revoke_and_extend(units: UnitsOfWork, me: Owner, you: Owner) -> None:
     """By the turn's id there is nothing to find, and so nothing to refuse; the token lives on."""
     mine = UserData()
     secret = TokenSecret.mint(me.user_id)
@@ -89,7 +89,7 @@ async def test_nobody_can_end_anothers_turn_tokens(units: UnitsOfWork, me: Owner
         assert uow.scope.turn_id == mine.turn.id
 
 
-async def test_two_people_may_have_things_with_the_same_id(units: UnitsOfWork, me: Owner, you: Owner) -> None:
+async def test_tenant_isolation_allows_same_id_for_two_users(units: UnitsOfWork, me: Owner, you: Owner) -> None:
     """So that not even a clash of ids tells one of the other."""
     same = UserData()
     await same.store(units, me)
@@ -105,9 +105,7 @@ async def test_two_people_may_have_things_with_the_same_id(units: UnitsOfWork, m
 
 
 @pytest.mark.parametrize("part", ["turn", "message", "artifact", "turn's artifact", "tool call", "event", "token"])
-async def test_nothing_of_yours_can_hang_on_anything_of_mine(
-    units: UnitsOfWork, me: Owner, you: Owner, part: str
-) -> None:
+async def test_tenant_isolation_of_foreign_keys(units: UnitsOfWork, me: Owner, you: Owner, part: str) -> None:
     """A turn in another's conversation, a message in another's turn: there is no such thing to hang it on."""
     mine = UserData()
     await mine.store(units, me)
@@ -135,7 +133,7 @@ async def test_nothing_of_yours_can_hang_on_anything_of_mine(
 
 
 @pytest.mark.parametrize("name", ["a'b", "a;b", "a\\b", "", ".", "x" * 129, "a b", "a\x00b", "é"])
-async def test_what_is_no_user_id_opens_nothing(units: UnitsOfWork, name: str) -> None:
+async def test_invalid_user_id_is_unauthenticated(units: UnitsOfWork, name: str) -> None:
     """Whoever let it get this far."""
     with pytest.raises(Unauthenticated):  # noqa: PT012 # a unit of work is one thing
         async with units.open(Owner(UserId(name)), "write") as uow:
@@ -144,7 +142,7 @@ async def test_what_is_no_user_id_opens_nothing(units: UnitsOfWork, name: str) -
 
 
 @pytest.mark.parametrize("name", ["A-Za-z0-9._~:@|-", "x" * 128, "auth0|123", "..."])
-async def test_every_user_id_opens_its_own_door(units: UnitsOfWork, name: str) -> None:
+async def test_every_valid_user_id_opens_its_own_scope(units: UnitsOfWork, name: str) -> None:
     async with units.open(Owner(UserId(name)), "exclusive") as uow:
         await uow.tasks.add(a_task())
         await uow.commit()

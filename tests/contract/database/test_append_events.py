@@ -1,0 +1,168 @@
+"""Appending events: written once, whatever the writer learns of it, and only while the turn runs."""
+
+import asyncio
+from datetime import timedelta
+from itertools import count
+from typing import NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from latchkey.application.turns.record import EventBatch, append_events
+from latchkey.domain.credentials import Owner
+from latchkey.domain.errors import Conflict, NotFound, OffsetConflict
+from latchkey.domain.turn import Usage
+from tests.contract.database.cancellation import is_cancelled_at
+from tests.contract.database.running_turn import SPENT, RunningTurn, a_request
+
+
+async def test_append_events_retry_after_lost_confirmation_is_offset_conflict(running_turn: RunningTurn) -> None:
+    """Who tries again, never having heard of it, is told how far it came; the call announced with it stays one."""
+    await running_turn.tell("Let me see. 🛒", 0, a_request("call-1"))
+    before = await running_turn.events()
+
+    with pytest.raises(OffsetConflict) as refused:
+        await running_turn.tell("Let me see. 🛒 And", 0, a_request("call-1"))
+    assert refused.value.answer_length == len("Let me see. 🛒")
+    await running_turn.tell("", len("Let me see. 🛒"), a_request("call-1"), on=1)
+
+    assert await running_turn.events() == before
+    assert len((await running_turn.look()).tool_calls) == 1
+
+
+async def test_append_events_beyond_recorded_length_is_offset_conflict(running_turn: RunningTurn) -> None:
+    with pytest.raises(OffsetConflict) as refused:
+        await running_turn.tell("the end", 5)
+
+    assert refused.value.answer_length == 0
+    assert await running_turn.names() == ["turn.started"]
+
+
+async def test_append_events_concurrent_same_offset_only_one_succeeds(running_turn: RunningTurn) -> None:
+    outcomes = await asyncio.gather(*(running_turn.tell("Once", on=n % 2) for n in range(6)), return_exceptions=True)
+
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["NoneType"] + ["OffsetConflict"] * 5
+    assert await running_turn.text() == "Once"
+
+
+async def test_usage_of_running_turn_is_stored(running_turn: RunningTurn) -> None:
+    await running_turn.tell("Said")
+    assert (await running_turn.look()).usage == SPENT
+
+
+@pytest.mark.parametrize("end", ["finish", "cancel", "lapse"])
+@pytest.mark.parametrize("text", ["text", ""], ids=["text", "a call alone"])
+async def test_append_events_to_finished_turn_is_conflict(running_turn: RunningTurn, end: str, text: str) -> None:
+    """Nor one whose lease has passed, though nobody has said so: by nobody, on no replica."""
+    await running_turn.tell("Said")
+    await getattr(running_turn, end)()
+
+    for on in (0, 1):
+        with pytest.raises(Conflict, match="has ended, or its lease has passed") as refused:
+            await running_turn.tell(text, len("Said"), a_request("call-1"), on)
+        assert not isinstance(refused.value, OffsetConflict)
+        with pytest.raises(Conflict):
+            await running_turn.renew(timedelta(minutes=1), on)
+    assert (await running_turn.look()).tool_calls == []
+    assert (await running_turn.names())[1] == "message.delta"
+    assert len(await running_turn.names()) == 3 + (end == "finish")
+
+
+async def test_append_events_isolation_between_users(running_turn: RunningTurn, you: Owner) -> None:
+    with pytest.raises(NotFound, match="There is no such turn"):
+        await running_turn.apps[0].call(you, append_events, running_turn.id, EventBatch(0, "Mine now", Usage()))
+    assert await running_turn.names() == ["turn.started"]
+
+
+async def test_finish_appends_exactly_the_unwritten_text(running_turn: RunningTurn) -> None:
+    await running_turn.tell("Do")
+    ended = await running_turn.finish("Done. 🎉")
+
+    assert ended.message
+    assert ended.message.content == await running_turn.text() == "Done. 🎉"
+    assert await running_turn.names() == ["turn.started", "message.delta", "message.delta", "turn.completed"]
+
+
+@pytest.mark.parametrize("told", ["", "Done."], ids=["nothing said", "all of it told"])
+async def test_finish_without_unwritten_text_appends_no_delta(running_turn: RunningTurn, told: str) -> None:
+    if told:
+        await running_turn.tell(told)
+    await running_turn.finish(told, "completed" if told else "interrupted")
+
+    assert await running_turn.text() == told
+    assert (await running_turn.names()).count("message.delta") == bool(told)
+
+
+async def test_append_events_cancelled_at_any_point_can_be_retried(running_turn: RunningTurn) -> None:
+    """As a writer does who does not know whether the first attempt was committed."""
+    for told in count():
+        request = a_request(f"call-{told}")
+        broke_off = await is_cancelled_at(told + 1, running_turn.tell("x", told, request))
+        try:
+            await running_turn.tell("x", told, request)
+        except OffsetConflict as earlier:
+            await running_turn.tell("x"[earlier.answer_length - told :], earlier.answer_length, request)
+        if not broke_off:
+            break
+
+    assert told > 2
+    assert await running_turn.text() == "x" * (told + 1)
+    assert await running_turn.names() == ["turn.started", *["message.delta", "tool_call.started"] * (told + 1)]
+
+
+class Step(NamedTuple):
+    """A writer gathers some text, may ask for a tool, and may not hear that it was written."""
+
+    text: str
+    asks: bool
+    is_listening: bool
+    on: int
+
+
+STEPS = st.lists(st.builds(Step, st.text("aé🛒\n", max_size=4), st.booleans(), st.booleans(), st.integers(0, 1)))
+
+
+class Writer:
+    """One who tries until it is written, as the scribe of a turn does."""
+
+    def __init__(self, running_turn: RunningTurn) -> None:
+        self.running_turn = running_turn
+        self.text = ""
+        self.written = 0
+        self.asked = 0
+
+    async def take(self, step: Step) -> None:
+        self.text += step.text
+        self.asked += step.asks
+        if step.text or step.asks:
+            await self.write(step)
+            if not step.is_listening:
+                await self.write(step)
+            self.written = len(self.text)
+
+    async def write(self, step: Step) -> None:
+        request = a_request(f"call-{self.asked}") if step.asks else None
+        written = self.written
+        try:
+            await self.running_turn.tell(self.text[written:], written, request, step.on)
+        except OffsetConflict as earlier:
+            await self.running_turn.tell(self.text[earlier.answer_length :], earlier.answer_length, request, step.on)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS, unwritten=st.text("aé🛒", max_size=3))
+async def test_deltas_joined_are_answer_after_retries(
+    running_turn: RunningTurn, steps: list[Step], unwritten: str
+) -> None:
+    await running_turn.begin()
+    writer = Writer(running_turn)
+    for step in steps:
+        await writer.take(step)
+    ended = await running_turn.finish(writer.text + unwritten)
+
+    assert ended.message
+    assert ended.message.content == await running_turn.text() == writer.text + unwritten
+    names = await running_turn.names()
+    assert names.count("tool_call.started") == len(ended.turn.tool_calls) == writer.asked
+    assert [event.seq for event in await running_turn.events()] == list(range(1, len(names) + 1))
