@@ -91,6 +91,8 @@ def create_app(services: HttpServices, lifespan: Sequence[Lifespan] = ()) -> Lit
 
 
 def _provide(value: T) -> Provide:
+    """Return a dependency that is the same for all requests."""
+
     def provide() -> T:
         return value
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from importlib.metadata import version
-from inspect import getdoc
+from inspect import cleandoc, getdoc
 from typing import Any
 
 import msgspec
@@ -36,6 +36,7 @@ FailureType = type[Failure]
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _CONSTRAINTS = {"ge": "minimum", "le": "maximum", "max_length": "maxLength"}
 _GENERIC_PAGE = re.compile(rb'\bPage_(\w+)_"')
+_SENTENCE_END = re.compile(r"\.(?:\s|$)")
 _MAX_SHARED_FAILURES = 2
 """A response for more failures than this stands in its operation, not among the shared components."""
 
@@ -53,7 +54,7 @@ _OF_IF_MATCH: tuple[FailureType, ...] = (errors.Malformed, errors.StaleVersion)
 
 _REQUEST_ID_REFERENCE = {"X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"}}
 _REQUEST_ID = {
-    "description": "The id under which the request is logged: the one that it was sent with, or a new one.",
+    "description": "The id under which the request is logged: the value that the client sent, or a new one.",
     "schema": {"type": "string"},
 }
 _USER_ID = {
@@ -83,7 +84,7 @@ class Components:
         generated = msgspec.json.schema_components((type,), ref_template="#/components/schemas/{name}")
         renamed = _GENERIC_PAGE.sub(rb'\1Page"', msgspec.json.encode(generated))
         ((schema,), schemas) = msgspec.json.decode(renamed)
-        self.schemas |= schemas
+        self.schemas |= _with_clean_descriptions(schemas)
         return dict(schema)
 
     def response(self, name: str, response: dict[str, Any]) -> dict[str, Any]:
@@ -216,7 +217,10 @@ def _failure_response(failures: list[FailureType], components: Components) -> di
     if errors.Unauthenticated in failures:
         headers["WWW-Authenticate"] = {"description": "`Bearer` (RFC 6750).", "schema": {"type": "string"}}
     if any(failure("").retry_after is not None for failure in failures):
-        headers["Retry-After"] = {"description": "In seconds.", "schema": {"type": "integer"}}
+        headers["Retry-After"] = {
+            "description": "How long to wait before the next attempt, in seconds.",
+            "schema": {"type": "integer"},
+        }
     response = {
         "description": "\n\n".join(f"`{failure.code}`: {_first_sentence(failure)}" for failure in failures),
         "headers": headers,
@@ -229,4 +233,13 @@ def _failure_response(failures: list[FailureType], components: Components) -> di
 
 def _first_sentence(failure: FailureType) -> str:
     """Return the first sentence of a failure's docstring, which is published."""
-    return (getdoc(failure) or "").partition(".")[0] + "."
+    return _SENTENCE_END.split(getdoc(failure) or "", maxsplit=1)[0] + "."
+
+
+def _with_clean_descriptions(schema: Any) -> Any:
+    """Remove the indentation of docstrings, which msgspec publishes as it is."""
+    if isinstance(schema, dict):
+        return {name: _with_clean_descriptions(value) for name, value in schema.items()}
+    if isinstance(schema, list):
+        return [_with_clean_descriptions(item) for item in schema]
+    return cleandoc(schema) if isinstance(schema, str) and "\n" in schema else schema

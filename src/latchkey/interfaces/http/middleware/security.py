@@ -40,7 +40,7 @@ class SecurityMiddleware:
     - `hosts`, `origins`: allowed `Host` and `Origin` values; without a port, a value allows each of its ports.
     - `runner`: while it drains, each response closes its connection, so that the client's next request reaches
       another process.
-    - `by_https`: clients use https, and are told to use nothing else (RFC 6797).
+    - `by_https`: clients reach the service by https, and responses instruct them to keep to it (RFC 6797).
     """
 
     def __init__(

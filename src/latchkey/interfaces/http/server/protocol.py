@@ -136,7 +136,7 @@ class HttpProtocol(HttpToolsProtocol):
         """End the connection because of the current request.
 
         An incomplete head is answered with the status, after the responses to earlier requests. Once the head is
-        complete, the application answers: it has done so already, or it is told that the client has disconnected.
+        complete, the application answers: it has done so already, or it receives `http.disconnect`.
         """
         self._discards_input = True
         self._hold(0)
