@@ -1,21 +1,21 @@
-"""The test servers are what the tests take them for."""
+"""The PostgreSQL and PgBouncer servers of the tests have the properties that the tests rely on."""
 
 import asyncpg
 
 from tests.postgresql import PostgreSQL
 
 
-async def test_the_owner_of_a_test_database_is_such_as_neon_makes_them(empty_postgresql_url: str) -> None:
-    """No superuser, but one whom row-level security does not bind by itself, and who may make roles."""
+async def test_owner_of_test_database_has_the_role_attributes_of_neon(empty_postgresql_url: str) -> None:
+    """Not a superuser, but with BYPASSRLS, so that row-level security does not apply to it, and with CREATEROLE."""
     connection = await asyncpg.connect(empty_postgresql_url)
-    powers = await connection.fetchrow(
+    attributes = await connection.fetchrow(
         "SELECT rolsuper, rolbypassrls, rolcreaterole, datdba = pg_roles.oid AS owns_the_database"
         " FROM pg_roles, pg_database WHERE rolname = current_user AND datname = current_database()",
     )
     await connection.close()
 
-    assert powers is not None
-    assert dict(powers) == {
+    assert attributes is not None
+    assert dict(attributes) == {
         "rolsuper": False,
         "rolbypassrls": True,
         "rolcreaterole": True,
@@ -23,15 +23,15 @@ async def test_the_owner_of_a_test_database_is_such_as_neon_makes_them(empty_pos
     }
 
 
-async def test_pgbouncer_gives_a_connection_back_at_the_end_of_each_transaction(
+async def test_pgbouncer_releases_a_connection_after_each_transaction(
     pgbouncer_server: PostgreSQL,
     empty_postgresql_url: str,
 ) -> None:
-    """Five clients are served by the two connections it has, which only transaction mode can do."""
+    """Two server connections serve five clients, which is only possible in transaction mode."""
     url = pgbouncer_server.url(empty_postgresql_url.rpartition("/")[2])
     clients = [await asyncpg.connect(url, statement_cache_size=0) for _ in range(5)]
-    served_by = {await client.fetchval("SELECT pg_backend_pid()") for client in clients}
+    server_pids = {await client.fetchval("SELECT pg_backend_pid()") for client in clients}
     for client in clients:
         await client.close()
 
-    assert 1 <= len(served_by) <= 2
+    assert 1 <= len(server_pids) <= 2

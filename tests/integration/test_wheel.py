@@ -1,4 +1,4 @@
-"""The wheel works where nothing of the source tree is."""
+"""The wheel works without the source tree."""
 
 import subprocess
 import sys
@@ -15,14 +15,14 @@ ENVIRONMENT = {"LATCHKEY_AUTH_SECRET": "a secret of thirty-two bytes or more", "
 
 
 def run(*command: str | Path, cwd: Path) -> str:
-    done = subprocess.run(command, cwd=cwd, env=ENVIRONMENT, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    process = subprocess.run(command, cwd=cwd, env=ENVIRONMENT, check=False, capture_output=True, text=True)
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from the source distribution, so that this is known to be complete too."""
+    """Build the wheel from the source distribution, so that this is tested too."""
     folder = tmp_path_factory.mktemp("dist")
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
     return next(folder.glob("*.whl"))
@@ -30,10 +30,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of an environment into which the wheel was installed, and nothing else.
+    """Install the wheel into a new environment and return the folder of its programs.
 
-    Its dependencies are those of the environment that runs the tests, found through a .pth file, so that no
-    network is needed. The source tree is not among them: a .pth file in a folder so found is not read.
+    A .pth file adds the dependencies from the environment of the tests, so that no network is needed. It does not add
+    the source tree, because .pth files in a folder that is added this way are not read.
     """
     environment = tmp_path_factory.mktemp("environment")
     run(sys.executable, "-m", "venv", "--without-pip", environment, cwd=environment)
@@ -44,15 +44,15 @@ def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python.parent
 
 
-def test_the_program_is_the_installed_one(programs: Path, tmp_path: Path) -> None:
-    """Otherwise the tests below would prove nothing."""
-    found = run(programs / "python", "-c", "import latchkey; print(latchkey.__file__)", cwd=tmp_path)
+def test_wheel_program_is_the_installed_one(programs: Path, tmp_path: Path) -> None:
+    """Otherwise the next test would prove nothing."""
+    path = run(programs / "python", "-c", "import latchkey; print(latchkey.__file__)", cwd=tmp_path)
 
-    assert Path(found).is_relative_to(programs.parent)
+    assert Path(path).is_relative_to(programs.parent)
 
 
-def test_it_migrates_and_serves_from_an_empty_folder(programs: Path, tmp_path: Path) -> None:
-    """Ready means that the schema is at the head of the history that the wheel brought along."""
+def test_wheel_migrates_and_serves_from_an_empty_folder(programs: Path, tmp_path: Path) -> None:
+    """Ready means that the database has the newest schema of the migrations in the wheel."""
     folder, port = tmp_path / "empty", free_port()
     folder.mkdir()
     run(programs / "latchkey", "migrate", cwd=folder)
@@ -60,6 +60,6 @@ def test_it_migrates_and_serves_from_an_empty_folder(programs: Path, tmp_path: P
     serve = ["env", *settings, str(programs / "latchkey"), "serve", "--port", str(port)]
 
     with supervised(serve, folder, tmp_path / "log", ready=f":{port}", signal="TERM", account=Account()):
-        answer = httpx2.get(f"http://127.0.0.1:{port}/health/ready")
+        response = httpx2.get(f"http://127.0.0.1:{port}/health/ready")
 
-    assert answer.status_code == httpx2.codes.OK, answer.text
+    assert response.status_code == httpx2.codes.OK, response.text

@@ -66,7 +66,7 @@ async def test_revoked_expired_or_invalid_token_is_401_for_every_request(
 ) -> None:
     token = await invalid_token(service, kind, database_url)
     async with service.http() as http:
-        responses = [await post(http, protocol, sent, token) for sent in requests_of_all_methods(protocol)]
+        responses = [await post(http, protocol, request, token) for request in requests_of_all_methods(protocol)]
         responses.append(await post(http, protocol, call(protocol, "add_task"), token, body=b"not JSON"))
 
     assert [response.status_code for response in responses] == [401] * len(responses)
@@ -142,9 +142,9 @@ async def test_credential_is_verified_once_per_request(service: McpService, prot
     await service.dispatcher.acquire(ME)
     opened = []
     async with service.http() as http:
-        for sent in requests_of_all_methods(protocol):
+        for request in requests_of_all_methods(protocol):
             service.units.opened.clear()
-            response = await post(http, protocol, sent, secret.text)
+            response = await post(http, protocol, request, secret.text)
             opened.append((response.status_code == 401, list(service.units.opened)))
 
     assert opened == [(False, [secret])] * len(requests_of_all_methods(protocol))

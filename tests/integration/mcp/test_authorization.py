@@ -43,13 +43,13 @@ async def service(sqlite_url: str, provider: JwksProvider) -> AsyncIterator[Serv
 
 
 async def list_tools(
-    service: Service, authorization: str | None, protocol: str = "current", **given: Any
+    service: Service, authorization: str | None, protocol: str = "current", **options: Any
 ) -> httpx2.Response:
     """Send `tools/list` with this header."""
-    sent = message(protocol, "tools/list")
-    told = headers(protocol, sent, None) | ({} if authorization is None else {"authorization": authorization})
+    request = message(protocol, "tools/list")
+    fields = headers(protocol, request, None) | ({} if authorization is None else {"authorization": authorization})
     return await service.client.post(
-        given.pop("path", "/mcp"), json=sent, headers=told | given.pop("headers", {}), **given
+        options.pop("path", "/mcp"), json=request, headers=fields | options.pop("headers", {}), **options
     )
 
 
@@ -101,11 +101,11 @@ async def test_tool_without_grant_is_no_challenge(service: Service, protocol: st
     """Not 403 `insufficient_scope`: a client would then ask for a user token, which grants everything."""
     ada = ApiUser("ada", token(), service.client)
     smaller = (await ada.create("context-tokens", grants=["tasks:read"]))["token"]
-    sent = call(protocol, "add_task", {"title": "Buy milk"})
-    answer = await service.client.post("/mcp", json=sent, headers=headers(protocol, sent, smaller))
+    request = call(protocol, "add_task", {"title": "Buy milk"})
+    response = await service.client.post("/mcp", json=request, headers=headers(protocol, request, smaller))
 
-    assert "www-authenticate" not in answer.headers
-    assert answer.json()["error"] == {"code": -32602, "message": "Unknown tool: add_task"}
+    assert "www-authenticate" not in response.headers
+    assert response.json()["error"] == {"code": -32602, "message": "Unknown tool: add_task"}
     assert await ada.list_items("tasks") == []
 
 
@@ -153,12 +153,15 @@ async def test_token_outside_the_authorization_header_is_not_read(service: Servi
 
 @pytest.mark.parametrize("authorization", [None, "right"])
 async def test_method_other_than_post_is_405_with_or_without_token(service: Service, authorization: str | None) -> None:
-    given = {"authorization": f"Bearer {token()}"} if authorization else {}
+    fields = {"authorization": f"Bearer {token()}"} if authorization else {}
     methods = ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
-    answers = {method: await service.client.request(method, "/mcp", headers=given) for method in methods}
-    said = {method: (one.status_code, one.headers.get("allow"), one.content) for method, one in answers.items()}
+    responses = {method: await service.client.request(method, "/mcp", headers=fields) for method in methods}
+    results = {
+        method: (response.status_code, response.headers.get("allow"), response.content)
+        for method, response in responses.items()
+    }
 
-    assert said == dict.fromkeys(methods, (405, "POST", b""))
+    assert results == dict.fromkeys(methods, (405, "POST", b""))
 
 
 async def test_foreign_origin_or_host_is_refused_before_the_token_is_verified(
@@ -168,9 +171,11 @@ async def test_foreign_origin_or_host_is_refused_before_the_token_is_verified(
     pages = ["https://evil.example", "null", "http://127.0.0.1.evil.example", f"{BASE_URL}.evil.example"]
     names = ["evil.example", "127.0.0.1.evil.example:8000", ""]
     for path in ("/mcp", "/mcp/"):
-        given = [{"origin": page} for page in pages] + [{"host": name} for name in names]
-        refused = [await list_tools(service, f"Bearer {token()}", path=path, headers=one) for one in given]
-        assert [one.status_code for one in refused] == [403] * len(pages) + [421] * len(names)
+        headers_of_requests = [{"origin": page} for page in pages] + [{"host": name} for name in names]
+        responses = [
+            await list_tools(service, f"Bearer {token()}", path=path, headers=fields) for fields in headers_of_requests
+        ]
+        assert [response.status_code for response in responses] == [403] * len(pages) + [421] * len(names)
 
     assert provider.fetches == 0
 
@@ -178,8 +183,8 @@ async def test_foreign_origin_or_host_is_refused_before_the_token_is_verified(
 async def test_cors_allowed_origin_may_read_challenge_and_metadata(service: Service) -> None:
     """A browser first asks for permission for each header of the protocol (preflight request)."""
     header_names = "authorization,content-type,mcp-protocol-version,mcp-method,mcp-name"
-    asked = {"access-control-request-method": "POST", "access-control-request-headers": header_names}
-    preflight = await service.client.options("/mcp", headers={"origin": PAGE, **asked})
+    fields = {"access-control-request-method": "POST", "access-control-request-headers": header_names}
+    preflight = await service.client.options("/mcp", headers={"origin": PAGE, **fields})
     refused = await list_tools(service, None, headers={"origin": PAGE})
     metadata = await service.client.get(METADATA_URL, headers={"origin": PAGE})
 
@@ -187,7 +192,7 @@ async def test_cors_allowed_origin_may_read_challenge_and_metadata(service: Serv
     assert set(header_names.split(",")) <= set(preflight.headers["access-control-allow-headers"].split(", "))
     assert refused.status_code == 401
     assert "www-authenticate" in refused.headers["access-control-expose-headers"]
-    assert {one.headers["access-control-allow-origin"] for one in (preflight, refused, metadata)} == {PAGE}
+    assert {response.headers["access-control-allow-origin"] for response in (preflight, refused, metadata)} == {PAGE}
 
 
 class Upload:
@@ -207,8 +212,8 @@ async def test_body_is_read_up_to_the_limit_only(
 ) -> None:
     """And not at all before the token is verified."""
     upload = Upload()
-    told = headers(protocol, message(protocol, "tools/list"), bearer)
-    refused = await service.client.post("/mcp", content=upload, headers=told)
+    fields = headers(protocol, message(protocol, "tools/list"), bearer)
+    refused = await service.client.post("/mcp", content=upload, headers=fields)
 
     assert refused.status_code == status
     assert upload.taken <= most
@@ -244,15 +249,16 @@ async def test_user_token_is_never_passed_on(sqlite_url: str) -> None:
     """Neither to the model nor to the identity provider; the agent has its own token."""
     async with JwksProvider(KEY) as provider, model_server() as model:
         model.script += [calls(("add_task", '{"title": "Buy milk"}')), says("Done.")]
-        given = {**provider.variables, **model_variables(model)}
-        async with run_service(settings_for(sqlite_url, **given)) as service:
+        variables = {**provider.variables, **model_variables(model)}
+        async with run_service(settings_for(sqlite_url, **variables)) as service:
             ada = ApiUser("ada", token(), service.client)
-            said = await ada.chat("Buy milk, please")
+            turn = await ada.chat("Buy milk, please")
             async with service.mcp_client(ada.token) as client:
                 await client.list_tools()
 
-    assert [one["name"] for one in said["tool_calls"]] == ["add_task"]
-    left = [f"{asked.headers} {asked.raw!r}" for asked in model.requests] + [str(asked) for asked in provider.requests]
+    assert [call["name"] for call in turn["tool_calls"]] == ["add_task"]
+    sent = [f"{request.headers} {request.raw!r}" for request in model.requests]
+    sent += [str(request) for request in provider.requests]
     assert (len(model.requests), len(provider.requests)) == (2, 1)
-    assert [text for text in left if any(part in text for part in (*ada.token.split("."), "lk_"))] == []
-    assert [asked for asked in provider.requests if b"authorization" in asked.lower()] == []
+    assert [text for text in sent if any(part in text for part in (*ada.token.split("."), "lk_"))] == []
+    assert [request for request in provider.requests if b"authorization" in request.lower()] == []

@@ -72,13 +72,19 @@ async def test_invalid_arguments_are_refused_and_nothing_is_stored(
             responses[name] = await post(http, protocol, call(protocol, tool), service.jwt(), body=body)
 
     assert len(responses) > 20
-    assert {name: one.status_code for name, one in responses.items() if one.status_code not in {200, 400, 413}} == {}
     assert {
-        name: error_of(one)[0]
-        for name, one in responses.items()
-        if error_of(one)[0] not in {"invalid", "error", "too-large"}
+        name: response.status_code
+        for name, response in responses.items()
+        if response.status_code not in {200, 400, 413}
     } == {}
-    assert [name for name, one in responses.items() if not error_of(one)[1] or "Internal" in error_of(one)[1]] == []
+    assert {
+        name: error_of(response)[0]
+        for name, response in responses.items()
+        if error_of(response)[0] not in {"invalid", "error", "too-large"}
+    } == {}
+    assert [
+        name for name, response in responses.items() if not error_of(response)[1] or "Internal" in error_of(response)[1]
+    ] == []
     assert await stored(service) == before
 
 
@@ -96,13 +102,13 @@ def invalid_messages(protocol: str) -> dict[str, Any]:
     members: dict[str, list[Any]] = {"id": IDS, "method": METHODS, "params": PARAMS, "jsonrpc": VERSIONS}
     inner: dict[str, list[Any]] = {"name": [None, 5, [], {}, "", "\x00"], "_meta": [5, "x", [], [1]]}
     return {
-        **{f"{name} {one!r:.30}": {**good, name: one} for name, wrong in members.items() for one in wrong},
+        **{f"{name} {value!r:.30}": {**good, name: value} for name, values in members.items() for value in values},
         **{
-            f"{name} {one!r:.30}": {**good, "params": {**good["params"], name: one}}
-            for name, wrong in inner.items()
-            for one in wrong
+            f"{name} {value!r:.30}": {**good, "params": {**good["params"], name: value}}
+            for name, values in inner.items()
+            for value in values
         },
-        **{f"message {one!r:.30}": one for one in MESSAGES},
+        **{f"message {value!r:.30}": value for value in MESSAGES},
         "no jsonrpc": {name: value for name, value in good.items() if name != "jsonrpc"},
         "a batch": [good, good],
     }
@@ -111,16 +117,18 @@ def invalid_messages(protocol: str) -> dict[str, Any]:
 async def test_invalid_messages_are_refused_and_nothing_is_stored(service: McpService, protocol: str) -> None:
     responses = {}
     async with service.http() as http:
-        for name, one in invalid_messages(protocol).items():
+        for name, invalid in invalid_messages(protocol).items():
             responses[name] = await post(
-                http, protocol, call(protocol, "add_task"), service.jwt(), body=json.dumps(one).encode()
+                http, protocol, call(protocol, "add_task"), service.jwt(), body=json.dumps(invalid).encode()
             )
         alive = await post(http, protocol, message(protocol, "tools/list"), service.jwt())
 
-    assert {name: one.status_code for name, one in responses.items() if one.status_code >= 500} == {}
-    refused = {name: one for name, one in responses.items() if one.content}
-    assert {name: one.text for name, one in refused.items() if error_of(one)[0] != "error"} == {}
-    assert {name: one.text for name, one in refused.items() if one.json()["error"]["code"] == -32603} == {}
+    assert {name: response.status_code for name, response in responses.items() if response.status_code >= 500} == {}
+    refused = {name: response for name, response in responses.items() if response.content}
+    assert {name: response.text for name, response in refused.items() if error_of(response)[0] != "error"} == {}
+    assert {
+        name: response.text for name, response in refused.items() if response.json()["error"]["code"] == -32603
+    } == {}
     assert await stored(service) == []
     assert len(alive.json()["result"]["tools"]) == len(TOOLS)
 
@@ -132,7 +140,7 @@ async def test_response_repeats_the_request_id(service: McpService, protocol: st
             await post(http, protocol, {**call(protocol, "list_tasks"), "id": id}, service.jwt()) for id in ids
         ]
 
-    assert [(one.status_code, one.json()["id"]) for one in responses] == [(200, id) for id in ids]
+    assert [(response.status_code, response.json()["id"]) for response in responses] == [(200, id) for id in ids]
 
 
 async def test_resources_list_invalid_cursor_is_invalid_params(service: McpService, protocol: str) -> None:
@@ -143,7 +151,7 @@ async def test_resources_list_invalid_cursor_is_invalid_params(service: McpServi
             for cursor in cursors
         ]
 
-    assert [one.json()["error"]["code"] for one in responses] == [-32602] * len(cursors)
+    assert [response.json()["error"]["code"] for response in responses] == [-32602] * len(cursors)
 
 
 async def test_resources_read_invalid_uri_is_an_error(service: McpService, protocol: str) -> None:
@@ -167,21 +175,23 @@ async def test_resources_read_invalid_uri_is_an_error(service: McpService, proto
     async with service.http() as http:
         responses = []
         for uri in wrong:
-            sent = message(protocol, "resources/read", {"uri": uri})
+            request = message(protocol, "resources/read", {"uri": uri})
             named = uri if uri.isprintable() else known
-            given = headers(protocol, message(protocol, "resources/read", {"uri": named}), service.jwt())
-            responses.append(await http.post(MCP_URL, json=sent, headers=given))
+            fields = headers(protocol, message(protocol, "resources/read", {"uri": named}), service.jwt())
+            responses.append(await http.post(MCP_URL, json=request, headers=fields))
 
-    assert [(one.text[:200]) for one in responses if "error" not in one.json() or one.status_code >= 500] == []
+    assert [
+        (response.text[:200]) for response in responses if "error" not in response.json() or response.status_code >= 500
+    ] == []
 
 
 async def test_body_of_another_content_type_is_refused(service: McpService, protocol: str) -> None:
-    sent = call(protocol, "add_task", {"title": "x"})
+    request = call(protocol, "add_task", {"title": "x"})
     kinds = ["", "text/plain", "application/x-www-form-urlencoded", "application/xml"]
     async with service.http() as http:
         responses = [
             await http.post(
-                MCP_URL, json=sent, headers={**headers(protocol, sent, service.jwt()), "content-type": kind}
+                MCP_URL, json=request, headers={**headers(protocol, request, service.jwt()), "content-type": kind}
             )
             for kind in kinds
         ]

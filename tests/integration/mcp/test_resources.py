@@ -62,13 +62,15 @@ async def test_resources_list_pagination_shows_artifacts_then_conversations(serv
     async with in_process(service, await service.secret(*Grant)) as client:
         pages = await all_pages(client)
     listed = [resource for page in pages for resource in page]
-    expected: list[tuple[str, str, Any]] = [("artifacts", "text/markdown", one) for one in reversed(artifacts)]
-    expected += [("conversations", "application/json", one) for one in reversed(conversations)]
+    expected: list[tuple[str, str, Any]] = [
+        ("artifacts", "text/markdown", artifact) for artifact in reversed(artifacts)
+    ]
+    expected += [("conversations", "application/json", conversation) for conversation in reversed(conversations)]
 
     assert [len(page) for page in pages] == [DEFAULT_LIMIT, 1, DEFAULT_LIMIT, 1]
-    assert [(str(one.uri), one.mime_type, one.name, one.title) for one in listed] == [
-        (f"latchkey://{collection}/{one.id}", media_type, one.title, one.title)
-        for collection, media_type, one in expected
+    assert [(str(item.uri), item.mime_type, item.name, item.title) for item in listed] == [
+        (f"latchkey://{collection}/{item.id}", media_type, item.title, item.title)
+        for collection, media_type, item in expected
     ]
 
 
@@ -88,7 +90,9 @@ async def test_resource_of_conversation_is_its_transcript(service: McpService, o
 
     assert media_type == "application/json"
     assert transcript["conversation"]["id"] == id
-    assert [(one["seq"], one["role"], one["content"]) for one in transcript["messages"]] == [(1, "user", "Buy milk")]
+    assert [(item["seq"], item["role"], item["content"]) for item in transcript["messages"]] == [
+        (1, "user", "Buy milk")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +108,7 @@ async def test_resources_require_the_grant_of_their_collection(
     }
     granted = [grant for grant in uries if grant in grants]
     async with open_client(service, await service.secret(*grants)) as client:
-        listed = [str(one.uri) for page in await all_pages(client) for one in page]
+        listed = [str(item.uri) for page in await all_pages(client) for item in page]
         templates = (await client.list_resource_templates()).resource_templates
         for grant in granted:
             await read(client, uries[grant])
@@ -113,7 +117,7 @@ async def test_resources_require_the_grant_of_their_collection(
                 await client.read_resource(uries[grant])
 
     assert listed == [uries[grant] for grant in granted]
-    assert [one.uri_template for one in templates] == [TEMPLATES[grant] for grant in granted]
+    assert [template.uri_template for template in templates] == [TEMPLATES[grant] for grant in granted]
 
 
 @pytest.mark.parametrize("collection", ["artifacts", "conversations"])
@@ -154,7 +158,7 @@ async def test_token_bound_to_conversation_reads_resources_of_that_conversation_
         f"latchkey://conversations/{there.id}",
     ]
     async with open_client(service, await service.secret(ARTIFACTS, CONVERSATIONS, conversation_id=here.id)) as client:
-        listed = [str(one.uri) for page in await all_pages(client) for one in page]
+        listed = [str(item.uri) for page in await all_pages(client) for item in page]
         for uri in inside:
             await read(client, uri)
         for uri in outside:

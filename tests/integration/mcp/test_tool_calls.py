@@ -129,10 +129,10 @@ async def test_update_task_with_stale_version_is_an_error_without_effect(
         task = await tools.call("add_task", title="Buy milk")
         await tools.call("update_task", task_id=task["id"], title="Buy oat milk")
         error = await tools.call_error("update_task", task_id=task["id"], title="Buy soy milk", version=1)
-        (left,) = (await tools.call("list_tasks"))["items"]
+        (task,) = (await tools.call("list_tasks"))["items"]
 
     assert error["code"] == "stale-version"
-    assert left["title"] == "Buy oat milk"
+    assert task["title"] == "Buy oat milk"
 
 
 async def test_task_of_another_user_responds_like_unknown_task_isolation(
