@@ -5,37 +5,37 @@ from collections.abc import Callable, Coroutine, Generator
 from itertools import count
 from typing import Any
 
-Work = Coroutine[Any, Any, None]
+Operation = Coroutine[Any, Any, None]
 
 
 class CancelledAt:
-    """Awaits the work, and cancels whoever does so when it waits for the so-manieth time."""
+    """Awaits a coroutine, and cancels the awaiting task at the await point with this number."""
 
-    def __init__(self, wait: int, uow: Work) -> None:
+    def __init__(self, wait: int, operation: Operation) -> None:
         self._wait = wait
-        self._work = uow
+        self._operation = operation
 
     def __await__(self) -> Generator[Any, Any, None]:
-        step: Callable[[Any], Any] = self._work.send
-        given: Any = None
+        step: Callable[[Any], Any] = self._operation.send
+        value: Any = None
         for wait in count(1):
             try:
-                waiting_for = step(given)
+                waiting_for = step(value)
             except StopIteration:
                 return
             if wait == self._wait and (task := asyncio.current_task()):
                 task.cancel()
             try:
-                given, step = (yield waiting_for), self._work.send
-            except BaseException as error:  # noqa: BLE001 # the work's own to handle
-                given, step = error, self._work.throw
+                value, step = (yield waiting_for), self._operation.send
+            except BaseException as error:  # noqa: BLE001 # the coroutine handles it
+                value, step = error, self._operation.throw
 
 
-async def is_cancelled_at(wait: int, uow: Work) -> bool:
-    """Whether the work waited so often; if so, it was cancelled there and has ended as cancelled."""
+async def is_cancelled_at(wait: int, operation: Operation) -> bool:
+    """Whether the coroutine reached the await point with this number; if so, it was cancelled there."""
 
     async def run() -> None:
-        await CancelledAt(wait, uow)
+        await CancelledAt(wait, operation)
 
     (outcome,) = await asyncio.gather(asyncio.create_task(run()), return_exceptions=True)
     if outcome is not None and not isinstance(outcome, asyncio.CancelledError):

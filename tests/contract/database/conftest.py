@@ -1,7 +1,7 @@
-"""What an adapter of `UnitsOfWork` supplies to be judged by these laws: `replica`. The rest follows from it.
+"""Fixtures of the contract suite of `UnitsOfWork`: an adapter supplies `replica`, the other fixtures build on it.
 
-To judge another adapter, run these tests with a `replica` of its own in the place of this one. They may share one
-database, because each has people of its own.
+To check another adapter, run these tests with its own `replica` fixture. The replicas may share one database, because
+each test has users of its own.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -22,7 +22,7 @@ Replica = Callable[[], UnitsOfWork]
 
 @pytest.fixture
 async def replica(shared_database_url: str) -> AsyncIterator[Replica]:
-    """Each call gives units of work on the same data, as another process of the service has them."""
+    """Return a factory: each call makes the units of work of another process on the same database."""
     async with AsyncExitStack() as closing:
 
         def new_replica() -> UnitsOfWork:
@@ -39,13 +39,13 @@ def units(replica: Replica) -> UnitsOfWork:
 
 
 @pytest.fixture
-def app(units: UnitsOfWork) -> Dispatcher:
+def dispatcher(units: UnitsOfWork) -> Dispatcher:
     return Dispatcher(units, lambda _call: None)
 
 
 @pytest.fixture
 async def running_turn(replica: Replica, me: Owner) -> RunningTurn:
-    """Of a turn that runs."""
+    """A started turn on two replicas."""
     running_turn = RunningTurn([Dispatcher(replica(), lambda _call: None) for _ in range(2)], me)
     await running_turn.begin()
     return running_turn
@@ -58,5 +58,5 @@ def me() -> Owner:
 
 @pytest.fixture
 def you() -> Owner:
-    """Somebody else."""
+    """Another user."""
     return Owner(UserId(f"you-{uuid4().hex}"))

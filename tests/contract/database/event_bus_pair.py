@@ -20,17 +20,17 @@ from tests.polling import TIMEOUT_S, wait_until
 
 
 class Process:
-    """One process of the service: its feed, and the units of work that it is told of."""
+    """One process of the service: its event bus, and the units of work that publish to it."""
 
     def __init__(self, units: SqlUnitsOfWork, event_bus: LocalEventBus) -> None:
         self.units = units
         self.event_bus = event_bus
-        self.app = Dispatcher(units, lambda _call: None)
+        self.dispatcher = Dispatcher(units, lambda _call: None)
 
 
 @asynccontextmanager
 async def run_process(url: str, listens_at: str | None = None, *, is_listening: bool = True) -> AsyncIterator[Process]:
-    """One that is_listening what others say as soon as it is here, unless it cannot."""
+    """Run a process, which receives the notifications of others unless `is_listening` is false."""
     engine = create_engine(url)
     event_bus = PostgreSQLEventBus(listens_at or url) if engine.dialect.name == "postgresql" else LocalEventBus()
     try:
@@ -42,7 +42,7 @@ async def run_process(url: str, listens_at: str | None = None, *, is_listening: 
 
 
 async def wait_listening(event_bus: LocalEventBus, *, is_listening: bool = True) -> None:
-    """Returns once the feed is_listening other processes, or no longer does."""
+    """Return once the event bus receives notifications of other processes, or no longer does."""
 
     async def is_so() -> bool:
         return not isinstance(event_bus, PostgreSQLEventBus) or event_bus._is_listening == is_listening
@@ -51,35 +51,35 @@ async def wait_listening(event_bus: LocalEventBus, *, is_listening: bool = True)
 
 
 class BusPair:
-    """`running_turn` is that of a turn in the speaker's process."""
+    """A publisher and a subscriber; `running_turn` is a turn in the publisher's process."""
 
-    def __init__(self, speaker: Process, listener: Process, owner: Owner) -> None:
-        self.speaker = speaker
-        self.listener = listener
-        self.running_turn = RunningTurn([speaker.app, listener.app], owner)
+    def __init__(self, publisher: Process, subscriber: Process, owner: Owner) -> None:
+        self.publisher = publisher
+        self.subscriber = subscriber
+        self.running_turn = RunningTurn([publisher.dispatcher, subscriber.dispatcher], owner)
 
     async def begin(self) -> None:
-        """Whoever follows the turn now is_listening of nothing before that."""
+        """Start the turn; a subscription made after this receives nothing of the start."""
         await self.running_turn.begin()
-        await self.carries()
+        await self.flush()
 
-    async def carries(self) -> None:
-        """Returns once all that was said before is heard."""
-        for _ in range(2):  # what is said together comes in any order
-            await self._carry_one()
-        for _ in range(5):  # and whoever heard it has had their turn
+    async def flush(self) -> None:
+        """Return once everything published before has been delivered."""
+        for _ in range(2):  # concurrent notifications arrive in any order
+            await self._flush_one()
+        for _ in range(5):  # let the tasks that were woken run
             await asyncio.sleep(0)
 
-    async def _carry_one(self) -> None:
+    async def _flush_one(self) -> None:
         nowhere = TurnId(uuid7())
-        with self.listener.event_bus.subscribe(self.running_turn.owner, nowhere) as subscription:
-            self.speaker.event_bus.publish(
+        with self.subscriber.event_bus.subscribe(self.running_turn.owner, nowhere) as subscription:
+            self.publisher.event_bus.publish(
                 self.running_turn.owner.user_id, [TurnEvent.of(nowhere, 1, TurnCancelledEvent())]
             )
             await next_events(subscription)
 
 
 async def next_events(subscription: Subscription) -> list[TurnEvent]:
-    """What comes within the patience of a test. Raises `TimeoutError` if nothing does."""
+    """Return the next events. Raises `TimeoutError` if none arrive."""
     async with asyncio.timeout(TIMEOUT_S):
         return await subscription.next_events(2 * TIMEOUT_S)

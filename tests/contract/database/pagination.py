@@ -24,28 +24,28 @@ FORGERIES = {
 
 
 async def walk(listing: Listing[T], limit: int) -> list[T]:
-    """All of it, page after page; every page but the last one is full."""
-    found: list[T] = []
+    """Return all items, page after page; every page but the last must be full."""
+    items: list[T] = []
     cursor = None
     while True:
         page = await listing(Window(limit, cursor))
-        found += page.items
+        items += page.items
         if page.next_cursor is None:
-            return found
+            return items
         assert len(page.items) == limit
         assert page.next_cursor != cursor
         cursor = page.next_cursor
 
 
 async def assert_pages(listing: Listing[T], expected: list[T]) -> None:
-    """In the expected order, complete and without repetition, for pages of every size."""
+    """Assert that all items come in this order, without gaps or duplicates, with every page size."""
     assert expected
     for limit in range(1, len(expected) + 2):
         assert await walk(listing, limit) == expected
 
 
 async def assert_refuses(listing: Listing[T], *of_other_listings: str | None) -> None:
-    """Cursors that this listing has never given."""
+    """Assert that the listing refuses malformed cursors and those of other listings."""
     for cursor in (*FORGERIES.values(), *of_other_listings):
         assert cursor is not None
         with pytest.raises(Invalid, match="cursor: is not a `next_cursor` of this listing"):

@@ -26,7 +26,7 @@ from tests.turns import started_turn
 
 SPENT = Usage(2, 30, 4)
 MILK = b'{"title":"Milk"}'
-LAPSED = timedelta(seconds=-1)
+PAST_LEASE = timedelta(seconds=-1)
 
 
 def a_request(call_id: str, arguments: bytes = MILK) -> ToolRequest:
@@ -34,78 +34,78 @@ def a_request(call_id: str, arguments: bytes = MILK) -> ToolRequest:
 
 
 class RunningTurn:
-    """Everything is done on the first replica unless `on` names the other one."""
+    """Operations on one turn. `on` is the index of the replica."""
 
-    def __init__(self, apps: list[Dispatcher], owner: Owner) -> None:
-        self.apps = apps
+    def __init__(self, dispatchers: list[Dispatcher], owner: Owner) -> None:
+        self.dispatchers = dispatchers
         self.owner = owner
-        self.accepted: StartedTurn
+        self.started: StartedTurn
 
     @property
     def id(self) -> TurnId:
-        return self.accepted.turn.id
+        return self.started.turn.id
 
     async def begin(self, where: ConversationId | None = None, terms: AcceptanceLimits = LIMITS) -> None:
-        self.accepted = await started_turn(self.apps[0], self.owner, "Go", where, limits=terms)
+        self.started = await started_turn(self.dispatchers[0], self.owner, "Go", where, limits=terms)
 
-    async def tell(self, text: str, before: int = 0, request: ToolRequest | None = None, on: int = 0) -> None:
-        await self.apps[on].call(self.owner, append_events, self.id, EventBatch(before, text, SPENT, request))
+    async def append_text(self, text: str, offset: int = 0, request: ToolRequest | None = None, on: int = 0) -> None:
+        await self.dispatchers[on].call(self.owner, append_events, self.id, EventBatch(offset, text, SPENT, request))
 
     async def announce(self, call_id: str, on: int = 0) -> None:
-        """Before anything else is told."""
-        await self.tell("", 0, a_request(call_id), on)
+        """Announce a call offset any text is written."""
+        await self.append_text("", 0, a_request(call_id), on)
 
     async def execute(
-        self, use_case: Callable[..., Awaitable[object]], *given: Any, call_id: str | None = None, on: int = 0
+        self, use_case: Callable[..., Awaitable[object]], *args: Any, call_id: str | None = None, on: int = 0
     ) -> ToolOutcome:
-        invocation = ToolInvocation(use_case.__name__, msgspec.json.encode(given), call_id)
-        return await ToolCallExecutor(self.apps[on], max_calls=10_000).execute(
-            self.accepted.secret, invocation, use_case, *given
+        invocation = ToolInvocation(use_case.__name__, msgspec.json.encode(args), call_id)
+        return await ToolCallExecutor(self.dispatchers[on], max_calls=10_000).execute(
+            self.started.secret, invocation, use_case, *args
         )
 
     async def add(self, title: str = "Milk", call_id: str | None = None, on: int = 0) -> ToolOutcome:
-        """A task, by the turn's tool."""
+        """Add a task by a tool call of the turn."""
         return await self.execute(add_task, NewTask(title), call_id=call_id, on=on)
 
-    async def finish(self, told: str = "Done.", status: TurnStatus = "completed", on: int = 0) -> TurnResult:
-        return await self.apps[on].call(self.owner, finish_turn, self.id, TurnOutcome(status, SPENT, told))
+    async def finish(self, answer: str = "Done.", status: TurnStatus = "completed", on: int = 0) -> TurnResult:
+        return await self.dispatchers[on].call(self.owner, finish_turn, self.id, TurnOutcome(status, SPENT, answer))
 
     async def cancel(self, on: int = 0) -> PublishedTurn:
-        return await self.apps[on].call(self.owner, cancel_turn, self.id)
+        return await self.dispatchers[on].call(self.owner, cancel_turn, self.id)
 
     async def renew(self, lease: timedelta, on: int = 0) -> None:
-        await self.apps[on].call(self.owner, renew_turn, self.id, lease)
+        await self.dispatchers[on].call(self.owner, renew_turn, self.id, lease)
 
-    async def lapse(self) -> None:
-        """Its lease passes, as when its process has died."""
-        await self.renew(LAPSED)
+    async def expire_lease(self) -> None:
+        """Let the lease pass, as if the process had died."""
+        await self.renew(PAST_LEASE)
 
-    async def look(self, on: int = 0) -> PublishedTurn:
-        return await with_expiry(self.apps[on], self.owner, get_turn, self.id)
+    async def read(self, on: int = 0) -> PublishedTurn:
+        return await with_expiry(self.dispatchers[on], self.owner, get_turn, self.id)
 
     async def events(self, after: int = 0) -> list[TurnEvent]:
-        """All of its log that follows."""
-        found: list[TurnEvent] = []
-        while log := (await self.apps[0].call(self.owner, read_events, self.id, after)).events:
-            found += log
+        """Return all events after this number."""
+        events: list[TurnEvent] = []
+        while log := (await self.dispatchers[0].call(self.owner, read_events, self.id, after)).events:
+            events += log
             after = log[-1].seq
-        return found
+        return events
 
-    async def names(self) -> list[str]:
+    async def event_names(self) -> list[str]:
         return [event.name for event in await self.events()]
 
     async def text(self) -> str:
-        """Its deltas, joined."""
+        """Return the answer in the event log: the deltas, joined."""
         deltas = [event.body for event in await self.events() if event.name == "message.delta"]
         return "".join(msgspec.json.decode(body)["text"] for body in deltas)
 
-    async def titles(self) -> list[str]:
-        """Of all the tasks that there are, the oldest first."""
-        found: list[str] = []
+    async def task_titles(self) -> list[str]:
+        """Return the titles of all tasks, oldest first."""
+        titles: list[str] = []
         cursor: str | None = None
         while True:
-            page = await self.apps[0].call(self.owner, list_tasks, None, 200, cursor)
-            found += [task.title for task in page.items]
+            page = await self.dispatchers[0].call(self.owner, list_tasks, None, 200, cursor)
+            titles += [task.title for task in page.items]
             cursor = page.next_cursor
             if cursor is None:
-                return found[::-1]
+                return titles[::-1]

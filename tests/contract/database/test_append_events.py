@@ -18,101 +18,103 @@ from tests.contract.database.running_turn import SPENT, RunningTurn, a_request
 
 
 async def test_append_events_retry_after_lost_confirmation_is_offset_conflict(running_turn: RunningTurn) -> None:
-    """Who tries again, never having heard of it, is told how far it came; the call announced with it stays one."""
-    await running_turn.tell("Let me see. 🛒", 0, a_request("call-1"))
+    """A retry after a lost confirmation learns the recorded length; the announced call is not duplicated."""
+    await running_turn.append_text("Let me see. 🛒", 0, a_request("call-1"))
     before = await running_turn.events()
 
     with pytest.raises(OffsetConflict) as refused:
-        await running_turn.tell("Let me see. 🛒 And", 0, a_request("call-1"))
+        await running_turn.append_text("Let me see. 🛒 And", 0, a_request("call-1"))
     assert refused.value.answer_length == len("Let me see. 🛒")
-    await running_turn.tell("", len("Let me see. 🛒"), a_request("call-1"), on=1)
+    await running_turn.append_text("", len("Let me see. 🛒"), a_request("call-1"), on=1)
 
     assert await running_turn.events() == before
-    assert len((await running_turn.look()).tool_calls) == 1
+    assert len((await running_turn.read()).tool_calls) == 1
 
 
 async def test_append_events_beyond_recorded_length_is_offset_conflict(running_turn: RunningTurn) -> None:
     with pytest.raises(OffsetConflict) as refused:
-        await running_turn.tell("the end", 5)
+        await running_turn.append_text("the end", 5)
 
     assert refused.value.answer_length == 0
-    assert await running_turn.names() == ["turn.started"]
+    assert await running_turn.event_names() == ["turn.started"]
 
 
 async def test_append_events_concurrent_same_offset_only_one_succeeds(running_turn: RunningTurn) -> None:
-    outcomes = await asyncio.gather(*(running_turn.tell("Once", on=n % 2) for n in range(6)), return_exceptions=True)
+    outcomes = await asyncio.gather(
+        *(running_turn.append_text("Once", on=n % 2) for n in range(6)), return_exceptions=True
+    )
 
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["NoneType"] + ["OffsetConflict"] * 5
     assert await running_turn.text() == "Once"
 
 
 async def test_usage_of_running_turn_is_stored(running_turn: RunningTurn) -> None:
-    await running_turn.tell("Said")
-    assert (await running_turn.look()).usage == SPENT
+    await running_turn.append_text("Said")
+    assert (await running_turn.read()).usage == SPENT
 
 
-@pytest.mark.parametrize("end", ["finish", "cancel", "lapse"])
+@pytest.mark.parametrize("end", ["finish", "cancel", "expire_lease"])
 @pytest.mark.parametrize("text", ["text", ""], ids=["text", "a call alone"])
 async def test_append_events_to_finished_turn_is_conflict(running_turn: RunningTurn, end: str, text: str) -> None:
-    """Nor one whose lease has passed, though nobody has said so: by nobody, on no replica."""
-    await running_turn.tell("Said")
+    """On every replica, also if the lease has passed and the turn is not stored as interrupted yet."""
+    await running_turn.append_text("Said")
     await getattr(running_turn, end)()
 
     for on in (0, 1):
         with pytest.raises(Conflict, match="has ended, or its lease has passed") as refused:
-            await running_turn.tell(text, len("Said"), a_request("call-1"), on)
+            await running_turn.append_text(text, len("Said"), a_request("call-1"), on)
         assert not isinstance(refused.value, OffsetConflict)
         with pytest.raises(Conflict):
             await running_turn.renew(timedelta(minutes=1), on)
-    assert (await running_turn.look()).tool_calls == []
-    assert (await running_turn.names())[1] == "message.delta"
-    assert len(await running_turn.names()) == 3 + (end == "finish")
+    assert (await running_turn.read()).tool_calls == []
+    assert (await running_turn.event_names())[1] == "message.delta"
+    assert len(await running_turn.event_names()) == 3 + (end == "finish")
 
 
 async def test_append_events_isolation_between_users(running_turn: RunningTurn, you: Owner) -> None:
     with pytest.raises(NotFound, match="There is no such turn"):
-        await running_turn.apps[0].call(you, append_events, running_turn.id, EventBatch(0, "Mine now", Usage()))
-    assert await running_turn.names() == ["turn.started"]
+        await running_turn.dispatchers[0].call(you, append_events, running_turn.id, EventBatch(0, "Mine now", Usage()))
+    assert await running_turn.event_names() == ["turn.started"]
 
 
 async def test_finish_appends_exactly_the_unwritten_text(running_turn: RunningTurn) -> None:
-    await running_turn.tell("Do")
+    await running_turn.append_text("Do")
     ended = await running_turn.finish("Done. 🎉")
 
     assert ended.message
     assert ended.message.content == await running_turn.text() == "Done. 🎉"
-    assert await running_turn.names() == ["turn.started", "message.delta", "message.delta", "turn.completed"]
+    assert await running_turn.event_names() == ["turn.started", "message.delta", "message.delta", "turn.completed"]
 
 
-@pytest.mark.parametrize("told", ["", "Done."], ids=["nothing said", "all of it told"])
-async def test_finish_without_unwritten_text_appends_no_delta(running_turn: RunningTurn, told: str) -> None:
-    if told:
-        await running_turn.tell(told)
-    await running_turn.finish(told, "completed" if told else "interrupted")
+@pytest.mark.parametrize("text", ["", "Done."], ids=["nothing said", "all of it text"])
+async def test_finish_without_unwritten_text_appends_no_delta(running_turn: RunningTurn, text: str) -> None:
+    if text:
+        await running_turn.append_text(text)
+    await running_turn.finish(text, "completed" if text else "interrupted")
 
-    assert await running_turn.text() == told
-    assert (await running_turn.names()).count("message.delta") == bool(told)
+    assert await running_turn.text() == text
+    assert (await running_turn.event_names()).count("message.delta") == bool(text)
 
 
 async def test_append_events_cancelled_at_any_point_can_be_retried(running_turn: RunningTurn) -> None:
-    """As a writer does who does not know whether the first attempt was committed."""
-    for told in count():
-        request = a_request(f"call-{told}")
-        broke_off = await is_cancelled_at(told + 1, running_turn.tell("x", told, request))
+    """The writer does not know whether the cancelled attempt was committed."""
+    for length in count():
+        request = a_request(f"call-{length}")
+        broke_off = await is_cancelled_at(length + 1, running_turn.append_text("x", length, request))
         try:
-            await running_turn.tell("x", told, request)
+            await running_turn.append_text("x", length, request)
         except OffsetConflict as earlier:
-            await running_turn.tell("x"[earlier.answer_length - told :], earlier.answer_length, request)
+            await running_turn.append_text("x"[earlier.answer_length - length :], earlier.answer_length, request)
         if not broke_off:
             break
 
-    assert told > 2
-    assert await running_turn.text() == "x" * (told + 1)
-    assert await running_turn.names() == ["turn.started", *["message.delta", "tool_call.started"] * (told + 1)]
+    assert length > 2
+    assert await running_turn.text() == "x" * (length + 1)
+    assert await running_turn.event_names() == ["turn.started", *["message.delta", "tool_call.started"] * (length + 1)]
 
 
 class Step(NamedTuple):
-    """A writer gathers some text, may ask for a tool, and may not hear that it was written."""
+    """A writer collects text, may request a tool, and may lose the confirmation of a write."""
 
     text: str
     asks: bool
@@ -124,17 +126,17 @@ STEPS = st.lists(st.builds(Step, st.text("aé🛒\n", max_size=4), st.booleans()
 
 
 class Writer:
-    """One who tries until it is written, as the scribe of a turn does."""
+    """Retries until the text is written, like `TurnEventWriter`."""
 
     def __init__(self, running_turn: RunningTurn) -> None:
         self.running_turn = running_turn
         self.text = ""
         self.written = 0
-        self.asked = 0
+        self.requests = 0
 
     async def take(self, step: Step) -> None:
         self.text += step.text
-        self.asked += step.asks
+        self.requests += step.asks
         if step.text or step.asks:
             await self.write(step)
             if not step.is_listening:
@@ -142,12 +144,14 @@ class Writer:
             self.written = len(self.text)
 
     async def write(self, step: Step) -> None:
-        request = a_request(f"call-{self.asked}") if step.asks else None
+        request = a_request(f"call-{self.requests}") if step.asks else None
         written = self.written
         try:
-            await self.running_turn.tell(self.text[written:], written, request, step.on)
+            await self.running_turn.append_text(self.text[written:], written, request, step.on)
         except OffsetConflict as earlier:
-            await self.running_turn.tell(self.text[earlier.answer_length :], earlier.answer_length, request, step.on)
+            await self.running_turn.append_text(
+                self.text[earlier.answer_length :], earlier.answer_length, request, step.on
+            )
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -163,6 +167,6 @@ async def test_deltas_joined_are_answer_after_retries(
 
     assert ended.message
     assert ended.message.content == await running_turn.text() == writer.text + unwritten
-    names = await running_turn.names()
-    assert names.count("tool_call.started") == len(ended.turn.tool_calls) == writer.asked
+    names = await running_turn.event_names()
+    assert names.count("tool_call.started") == len(ended.turn.tool_calls) == writer.requests
     assert [event.seq for event in await running_turn.events()] == list(range(1, len(names) + 1))

@@ -29,18 +29,18 @@ async def add(units: UnitsOfWork, owner: Owner, *artifacts: Artifact) -> None:
         await uow.commit()
 
 
-async def numbers(app: Dispatcher, owner: Owner, id: ArtifactId) -> list[int]:
-    return [version.version for version in (await app.call(owner, list_versions, id, EVERY)).items]
+async def numbers(dispatcher: Dispatcher, owner: Owner, id: ArtifactId) -> list[int]:
+    return [version.version for version in (await dispatcher.call(owner, list_versions, id, EVERY)).items]
 
 
-async def versions(app: Dispatcher, owner: Owner, id: ArtifactId) -> list[ArtifactWithContent]:
-    """The versions with their contents, the newest first."""
-    return [await app.call(owner, get_artifact, id, number) for number in await numbers(app, owner, id)]
+async def versions(dispatcher: Dispatcher, owner: Owner, id: ArtifactId) -> list[ArtifactWithContent]:
+    """Return the versions with their contents, newest first."""
+    return [await dispatcher.call(owner, get_artifact, id, number) for number in await numbers(dispatcher, owner, id)]
 
 
 @pytest.mark.parametrize("text", [*TEXTS.values(), ""], ids=[*TEXTS, "nothing"])
 async def test_artifact_round_trip_preserves_content(units: UnitsOfWork, me: Owner, text: str) -> None:
-    """Byte for byte, by every way of reading."""
+    """Byte for byte, with every method that reads it."""
     conversation = a_conversation()
     turn = a_turn(conversation)
     artifact = an_artifact(text or "Empty", conversation_id=conversation.id, turn_id=turn.id)
@@ -59,7 +59,7 @@ async def test_artifact_round_trip_preserves_content(units: UnitsOfWork, me: Own
 
 
 async def test_artifact_earlier_versions_stay_unchanged(units: UnitsOfWork, me: Owner) -> None:
-    """With its title, its moment and its content of then."""
+    """Each version keeps its title, time and content."""
     first = an_artifact("Plan")
     second = replace(first, title="Plan B", version=2, updated_at=NOW + timedelta(seconds=1))
     await add(units, me, first)
@@ -79,35 +79,41 @@ async def test_artifact_earlier_versions_stay_unchanged(units: UnitsOfWork, me: 
                 await uow.artifacts.get_content(first.id, absent)
 
 
-async def test_artifact_revision_without_title_keeps_title(app: Dispatcher, me: Owner) -> None:
-    made = await app.call(me, add_artifact, NewArtifact("Plan", "1"))
-    kept = await app.call(me, revise_artifact, made.id, ArtifactRevision("2"))
-    changed = await app.call(me, revise_artifact, made.id, ArtifactRevision("3", "Plan B"))
+async def test_artifact_revision_without_title_keeps_title(dispatcher: Dispatcher, me: Owner) -> None:
+    made = await dispatcher.call(me, add_artifact, NewArtifact("Plan", "1"))
+    kept = await dispatcher.call(me, revise_artifact, made.id, ArtifactRevision("2"))
+    changed = await dispatcher.call(me, revise_artifact, made.id, ArtifactRevision("3", "Plan B"))
 
     assert [one.title for one in (made, kept, changed)] == ["Plan", "Plan", "Plan B"]
-    assert await app.call(me, get_artifact, made.id) == changed
-    assert await app.call(me, get_artifact, made.id, 1) == made
+    assert await dispatcher.call(me, get_artifact, made.id) == changed
+    assert await dispatcher.call(me, get_artifact, made.id, 1) == made
 
 
 async def test_concurrent_revisions_are_all_stored(replica: Replica, me: Owner) -> None:
-    """In two processes: each is a version of its own, and their numbers have no gap."""
-    apps = [Dispatcher(replica(), lambda _call: None) for _ in range(2)]
-    made = await apps[0].call(me, add_artifact, NewArtifact("Plan", "0"))
+    """In two processes: each revision is a version, and the numbers have no gap."""
+    dispatchers = [Dispatcher(replica(), lambda _call: None) for _ in range(2)]
+    made = await dispatchers[0].call(me, add_artifact, NewArtifact("Plan", "0"))
 
     revised = await asyncio.gather(
-        *(apps[n % 2].call(me, revise_artifact, made.id, ArtifactRevision(f"{n}", f"Plan {n}")) for n in range(20))
+        *(
+            dispatchers[n % 2].call(me, revise_artifact, made.id, ArtifactRevision(f"{n}", f"Plan {n}"))
+            for n in range(20)
+        )
     )
 
-    assert await numbers(apps[0], me, made.id) == list(range(21, 0, -1))
-    assert [await apps[1].call(me, get_artifact, made.id, one.version) for one in revised] == revised
+    assert await numbers(dispatchers[0], me, made.id) == list(range(21, 0, -1))
+    assert [await dispatchers[1].call(me, get_artifact, made.id, one.version) for one in revised] == revised
     assert {one.content_markdown for one in revised} == {f"{n}" for n in range(20)}
 
 
 async def test_concurrent_revisions_of_same_version_only_first_succeeds(replica: Replica, me: Owner) -> None:
-    apps = [Dispatcher(replica(), lambda _call: None) for _ in range(2)]
-    made = await apps[0].call(me, add_artifact, NewArtifact("Plan", "0"))
+    dispatchers = [Dispatcher(replica(), lambda _call: None) for _ in range(2)]
+    made = await dispatchers[0].call(me, add_artifact, NewArtifact("Plan", "0"))
     outcomes = await asyncio.gather(
-        *(apps[n % 2].call(me, revise_artifact, made.id, ArtifactRevision(f"{n}"), version=1) for n in range(10)),
+        *(
+            dispatchers[n % 2].call(me, revise_artifact, made.id, ArtifactRevision(f"{n}"), version=1)
+            for n in range(10)
+        ),
         return_exceptions=True,
     )
     (won,) = [one for one in outcomes if not isinstance(one, StaleVersion)]
@@ -115,11 +121,11 @@ async def test_concurrent_revisions_of_same_version_only_first_succeeds(replica:
     assert {one.detail for one in outcomes if isinstance(one, StaleVersion)} == {
         "The artifact is at version 2, not 1: read it again."
     }
-    assert await versions(apps[0], me, made.id) == [won, made]
+    assert await versions(dispatchers[0], me, made.id) == [won, made]
 
 
 async def test_artifact_pagination_newest_activity_first(units: UnitsOfWork, me: Owner) -> None:
-    """All, or those of a conversation, of a type, or of both; page after page, complete and without repetition."""
+    """All artifacts, and those filtered by conversation, type or both."""
     conversation = a_conversation()
     made = [
         an_artifact(
@@ -147,19 +153,23 @@ async def test_artifact_pagination_newest_activity_first(units: UnitsOfWork, me:
         assert (await page(a_conversation().id, None, EVERY)).items == []
 
 
-async def test_artifact_revision_moves_it_to_front_of_list(app: Dispatcher, units: UnitsOfWork, me: Owner) -> None:
+async def test_artifact_revision_moves_it_to_front_of_list(
+    dispatcher: Dispatcher, units: UnitsOfWork, me: Owner
+) -> None:
     old, new = an_artifact("Old"), an_artifact("New")
     await add(units, me, old, new)
-    await app.call(me, revise_artifact, old.id, ArtifactRevision("Again"))
+    await dispatcher.call(me, revise_artifact, old.id, ArtifactRevision("Again"))
 
     async with units.open(me, "read") as uow:
         assert [one.title for one in (await uow.artifacts.page(None, None, EVERY)).items] == ["Old", "New"]
 
 
-async def test_artifact_cursor_of_another_listing_is_refused(app: Dispatcher, units: UnitsOfWork, me: Owner) -> None:
-    """Also one of the versions for the artifacts, and the other way round."""
-    made = [await app.call(me, add_artifact, NewArtifact("Plan", "")) for _ in range(2)]
-    await app.call(me, revise_artifact, made[0].id, ArtifactRevision("Again"))
+async def test_artifact_cursor_of_another_listing_is_refused(
+    dispatcher: Dispatcher, units: UnitsOfWork, me: Owner
+) -> None:
+    """Including a cursor of the versions for the artifacts, and the reverse."""
+    made = [await dispatcher.call(me, add_artifact, NewArtifact("Plan", "")) for _ in range(2)]
+    await dispatcher.call(me, revise_artifact, made[0].id, ArtifactRevision("Again"))
     async with units.open(me, "write") as uow:
         for _ in range(2):
             await uow.tasks.add(a_task())
@@ -217,22 +227,24 @@ async def test_conversation_token_isolation_of_artifacts(units: UnitsOfWork, me:
 
 
 @pytest.mark.parametrize("content", LARGEST.values(), ids=LARGEST)
-async def test_artifact_larger_than_one_mebibyte_is_too_large(app: Dispatcher, me: Owner, content: str) -> None:
-    """However few characters that are; with one byte more it is refused, and the limit is named."""
-    made = await app.call(me, add_artifact, NewArtifact("Largest", content))
+async def test_artifact_larger_than_one_mebibyte_is_too_large(dispatcher: Dispatcher, me: Owner, content: str) -> None:
+    """The limit counts bytes, not characters; the failure names it."""
+    made = await dispatcher.call(me, add_artifact, NewArtifact("Largest", content))
     with pytest.raises(TooLarge, match="1048577 bytes in UTF-8: the limit is 1048576 bytes"):
-        await app.call(me, add_artifact, NewArtifact("Too large", content + "a"))
+        await dispatcher.call(me, add_artifact, NewArtifact("Too large", content + "a"))
     with pytest.raises(TooLarge, match="1048576"):
-        await app.call(me, revise_artifact, made.id, ArtifactRevision(content + "a"))
+        await dispatcher.call(me, revise_artifact, made.id, ArtifactRevision(content + "a"))
 
-    assert await versions(app, me, made.id) == [made]
-    assert (await app.call(me, get_artifact, made.id)).content_markdown == content
+    assert await versions(dispatcher, me, made.id) == [made]
+    assert (await dispatcher.call(me, get_artifact, made.id)).content_markdown == content
 
 
-async def test_deleted_artifact_is_gone_with_all_versions(app: Dispatcher, units: UnitsOfWork, me: Owner) -> None:
+async def test_deleted_artifact_is_gone_with_all_versions(
+    dispatcher: Dispatcher, units: UnitsOfWork, me: Owner
+) -> None:
     artifact = an_artifact()
     await add(units, me, artifact)
-    await app.call(me, revise_artifact, artifact.id, ArtifactRevision("Again"))
+    await dispatcher.call(me, revise_artifact, artifact.id, ArtifactRevision("Again"))
     async with units.open(me, "write") as uow:
         await uow.artifacts.delete(artifact.id)
         await uow.commit()

@@ -36,14 +36,14 @@ async def test_conversation_round_trip(units: UnitsOfWork, me: Owner, title: str
 
 
 async def test_conversation_pagination_newest_activity_first(units: UnitsOfWork, me: Owner) -> None:
-    """And those of the same moment newest first, so that every order is one."""
+    """With equal times the newest id comes first, so the order is total."""
     ages = [3, 1, 1, 1, 2, 0, 0]
     made = [a_conversation(updated_at=NOW - timedelta(microseconds=age)) for age in ages]
     await add(units, me, *made)
 
     async with units.open(me, "read") as uow:
         await assert_pages(
-            uow.conversations.page, sorted(made, key=lambda found: (found.updated_at, found.id), reverse=True)
+            uow.conversations.page, sorted(made, key=lambda item: (item.updated_at, item.id), reverse=True)
         )
 
 
@@ -55,7 +55,7 @@ async def test_conversation_activity_moves_it_to_front_of_list(units: UnitsOfWor
         await uow.commit()
 
     async with units.open(me, "read") as uow:
-        assert [found.title for found in (await uow.conversations.page(Window())).items] == ["Old", "New"]
+        assert [item.title for item in (await uow.conversations.page(Window())).items] == ["Old", "New"]
         assert (await uow.conversations.get(old.id)).updated_at == NOW + timedelta(seconds=1)
 
 
@@ -68,7 +68,7 @@ async def test_conversation_cursor_of_another_listing_is_refused(units: UnitsOfW
 
 
 async def test_concurrent_message_numbers_have_no_gaps(replica: Replica, me: Owner) -> None:
-    """By many at once in two processes, though every third gives its number back."""
+    """Many writers in two processes, of which every third rolls back."""
     processes = [replica(), replica()]
     conversation = a_conversation()
     await add(processes[0], me, conversation)
@@ -93,7 +93,7 @@ async def test_message_numbers_continue_after_initial_ones(units: UnitsOfWork, m
 
 
 async def test_deleted_conversation_takes_everything_but_tasks(units: UnitsOfWork, me: Owner) -> None:
-    """Those stay, without a conversation; and the token of the conversation is dead."""
+    """The tasks stay, without a conversation; the token of the conversation is revoked."""
     gone, kept = a_conversation(), a_conversation("Kept")
     turns = [a_turn(gone), a_turn(kept)]
     task = a_task(conversation_id=gone.id)

@@ -32,7 +32,7 @@ async def test_owner_scope_has_all_grants(units: UnitsOfWork, me: Owner, mode: T
 async def test_context_token_scope_is_what_it_was_minted_for(
     units: UnitsOfWork, replica: Replica, me: Owner, mode: TransactionMode
 ) -> None:
-    """In every process: nothing about it is kept anywhere but in the database."""
+    """In every process: tokens are stored only in the database."""
     conversation = a_conversation()
     turn = a_turn(conversation)
     async with units.open(me, "write") as uow:
@@ -76,7 +76,7 @@ async def test_expired_or_revoked_token_is_unauthenticated(
 async def test_forged_tokens_are_unauthenticated(
     units: UnitsOfWork, me: Owner, you: Owner, mode: TransactionMode
 ) -> None:
-    """The user's part is right and the random part is not, or the other way round, or a character is off."""
+    """Only the user part is right, or only the random part, or one character differs."""
     secret = await minted(units, me, a_context_token())
     random_part, user_part = secret.text[:46], secret.text[46:]
     yours = TokenSecret.mint(you.user_id)
@@ -133,7 +133,7 @@ async def test_context_token_isolation_between_users(units: UnitsOfWork, me: Own
 
 
 async def test_unknown_grant_of_later_release_is_ignored(units: UnitsOfWork, me: Owner) -> None:
-    """While a newer release is rolled out beside this one, the token keeps what both know."""
+    """During a rolling upgrade the token keeps the grants that both releases know."""
     token = a_context_token(grants=["tasks:read", "moon:land"])
     secret = await minted(units, me, token)
 
@@ -142,7 +142,7 @@ async def test_unknown_grant_of_later_release_is_ignored(units: UnitsOfWork, me:
 
 
 async def test_conversation_token_isolation_of_conversations(units: UnitsOfWork, me: Owner) -> None:
-    """The transcript of that conversation; but all to-do tasks, which belong to the user."""
+    """It reads only that conversation, but all to-do tasks: those belong to the user."""
     inside, outside = a_conversation("Inside"), a_conversation("Outside")
     turns = {conversation.id: a_turn(conversation) for conversation in (inside, outside)}
     task = a_task(conversation_id=outside.id)
@@ -183,7 +183,7 @@ async def test_conversation_token_isolation_of_conversations(units: UnitsOfWork,
 
 
 async def test_token_secret_redaction_in_repr(units: UnitsOfWork) -> None:
-    """Not in what is raised, and not where an object of it is printed."""
+    """Neither in error texts nor in the `repr` of objects that hold it."""
     secret = TokenSecret.mint(UserId("me"))
     with pytest.raises(Unauthenticated) as refused:
         async with units.open(secret, "write"):

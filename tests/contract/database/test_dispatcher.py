@@ -39,9 +39,9 @@ async def test_decorated_or_partial_use_case_runs_with_its_permission(
     assert [task.title for task in (await dispatcher.call(me, list_tasks)).items] == ["Oats"]
 
 
-async def test_function_without_permission_does_not_run(app: Dispatcher, me: Owner) -> None:
+async def test_function_without_permission_does_not_run(dispatcher: Dispatcher, me: Owner) -> None:
     async def delete_everything(_: Any) -> None:
         raise AssertionError
 
     with pytest.raises(TypeError, match="declares no permission"):
-        await app.call(me, delete_everything)
+        await dispatcher.call(me, delete_everything)

@@ -21,33 +21,35 @@ from tests.contract.database.conftest import Replica
 from tests.turns import started_turn
 
 MILK = b'{"title":"Milk","description":"two"}'
-LIKEWISE = b'{ "description": "two", "title": "Milk" }'
-ANOTHER = msgspec.json.encode(
+MILK_REORDERED = b'{ "description": "two", "title": "Milk" }'
+ID_CONFLICT = msgspec.json.encode(
     {"code": "conflict", "detail": "Another call was made with this id: give each call its own id."}
 )
 
 
 class Turn:
-    """A turn of a person, whose tools may be called in several processes."""
+    """A turn of a user, whose tools can be called in two processes."""
 
     def __init__(self, replica: Replica, owner: Owner) -> None:
-        self.apps = [Dispatcher(replica(), lambda _call: None) for _ in range(2)]
+        self.dispatchers = [Dispatcher(replica(), lambda _call: None) for _ in range(2)]
         self.owner = owner
-        self.accepted: StartedTurn
+        self.started: StartedTurn
 
     async def begin(self) -> None:
-        self.accepted = await started_turn(self.apps[0], self.owner, grants=list(ALL_GRANTS))
+        self.started = await started_turn(self.dispatchers[0], self.owner, grants=list(ALL_GRANTS))
 
     async def call(
         self,
         use_case: Callable[..., Awaitable[object]],
-        *given: Any,
+        *args: Any,
         arguments: bytes = MILK,
         call_id: str | None = "call-1",
         process: int = 0,
     ) -> ToolOutcome:
         invocation = ToolInvocation(use_case.__name__, arguments, call_id)
-        return await ToolCallExecutor(self.apps[process]).execute(self.accepted.secret, invocation, use_case, *given)
+        return await ToolCallExecutor(self.dispatchers[process]).execute(
+            self.started.secret, invocation, use_case, *args
+        )
 
     async def add(self, arguments: bytes = MILK, call_id: str | None = "call-1", process: int = 0) -> ToolOutcome:
         new = msgspec.json.decode(arguments, type=NewTask)
@@ -55,13 +57,15 @@ class Turn:
 
     async def refuse(self, failure: Failure, arguments: bytes) -> ToolOutcome:
         invocation = ToolInvocation("add_task", arguments, "call-1")
-        return await ToolCallExecutor(self.apps[0]).record_failure(self.accepted.secret, invocation, add_task, failure)
+        return await ToolCallExecutor(self.dispatchers[0]).record_failure(
+            self.started.secret, invocation, add_task, failure
+        )
 
-    async def titles(self) -> list[str]:
-        return [task.title for task in (await self.apps[0].call(self.owner, list_tasks)).items]
+    async def task_titles(self) -> list[str]:
+        return [task.title for task in (await self.dispatchers[0].call(self.owner, list_tasks)).items]
 
     async def published(self) -> PublishedTurn:
-        return await self.apps[0].call(self.owner, get_turn, self.accepted.turn.id)
+        return await self.dispatchers[0].call(self.owner, get_turn, self.started.turn.id)
 
     async def recorded(self) -> int:
         return len((await self.published()).tool_calls)
@@ -74,7 +78,7 @@ async def turn(replica: Replica, me: Owner) -> Turn:
     return turn
 
 
-@pytest.mark.parametrize("again", [MILK, LIKEWISE], ids=["byte for byte", "in another order"])
+@pytest.mark.parametrize("again", [MILK, MILK_REORDERED], ids=["same bytes", "other member order"])
 @pytest.mark.parametrize("process", [0, 1], ids=["here", "in another process"])
 async def test_duplicate_call_has_one_effect_and_first_result(turn: Turn, again: bytes, process: int) -> None:
     first = await turn.add()
@@ -83,12 +87,12 @@ async def test_duplicate_call_has_one_effect_and_first_result(turn: Turn, again:
     assert repeated.json == first.json
     assert repeated.content == msgspec.json.decode(first.json)
     assert (first.is_error, repeated.is_error) == (False, False)
-    assert await turn.titles() == ["Milk"]
+    assert await turn.task_titles() == ["Milk"]
     assert await turn.recorded() == 1
 
 
 async def test_duplicate_call_returns_first_result_after_later_changes(turn: Turn) -> None:
-    """It says what the call did, not what is there now."""
+    """The result tells what the call did, not the current state."""
     first = await turn.add()
     task_id = TaskId(first.content.id)
     await turn.call(complete_task, task_id, arguments=b"{}", call_id="call-2")
@@ -96,11 +100,11 @@ async def test_duplicate_call_returns_first_result_after_later_changes(turn: Tur
     assert (await turn.add()).json == first.json
     await turn.call(delete_task, task_id, arguments=b"{}", call_id="call-3")
     assert (await turn.add()).json == first.json
-    assert await turn.titles() == []
+    assert await turn.task_titles() == []
 
 
 async def test_duplicate_delete_returns_deleted_task(turn: Turn) -> None:
-    """Not that there is no such task, though now there is none."""
+    """Not with `NotFound`, although the task is gone."""
     task_id = TaskId((await turn.add(call_id="make")).content.id)
     arguments = msgspec.json.encode({"task_id": task_id})
     first, repeated = [await turn.call(delete_task, task_id, arguments=arguments) for _ in range(2)]
@@ -120,7 +124,7 @@ async def test_duplicate_save_makes_no_second_artifact(turn: Turn) -> None:
 
 
 async def test_duplicate_of_failed_call_returns_same_failure(turn: Turn) -> None:
-    """Also where it would by now succeed."""
+    """Also if the call would succeed now."""
     task_id = TaskId(uuid4())
     first, repeated = [await turn.call(complete_task, task_id, arguments=b"{}") for _ in range(2)]
 
@@ -131,20 +135,20 @@ async def test_duplicate_of_failed_call_returns_same_failure(turn: Turn) -> None
 
 
 async def test_duplicate_of_invalid_arguments_returns_same_failure(turn: Turn) -> None:
-    """Before any tool is called. To mend them is another call, which needs an id of its own."""
+    """Arguments are validated before the tool runs. A corrected call is another call and needs its own id."""
     first, repeated = [await turn.refuse(Invalid.at("$.title", detail), b'{"title":5}') for detail in ("1st", "2nd")]
     mended = await turn.add()
 
     assert first == repeated
     assert first.content == {"code": "invalid", "detail": "$.title: 1st"}
-    assert (mended.json, mended.is_error) == (ANOTHER, True)
+    assert (mended.json, mended.is_error) == (ID_CONFLICT, True)
     assert await turn.recorded() == 1
-    assert await turn.titles() == []
+    assert await turn.task_titles() == []
 
 
 @pytest.mark.parametrize("tool", ["add", "delete", "fail"])
 async def test_concurrent_duplicate_calls_have_one_effect(turn: Turn, tool: str) -> None:
-    """In two processes, and all are answered alike."""
+    """In two processes; all get the same result."""
     task_id = TaskId((await turn.add(call_id="make")).content.id) if tool == "delete" else TaskId(uuid4())
 
     async def call(process: int) -> ToolOutcome:
@@ -155,7 +159,7 @@ async def test_concurrent_duplicate_calls_have_one_effect(turn: Turn, tool: str)
     answers = await asyncio.gather(*(call(number % 2) for number in range(8)))
 
     assert {(answer.json, answer.is_error) for answer in answers} == {(answers[0].json, tool == "fail")}
-    assert await turn.titles() == (["Milk"] if tool == "add" else [])
+    assert await turn.task_titles() == (["Milk"] if tool == "add" else [])
     assert await turn.recorded() == (2 if tool == "delete" else 1)
 
 
@@ -165,13 +169,13 @@ async def test_concurrent_duplicate_calls_have_one_effect(turn: Turn, tool: str)
     ids=["another value", "one left out", "one cleared"],
 )
 async def test_duplicate_call_id_with_other_arguments_is_conflict(turn: Turn, arguments: bytes) -> None:
-    """The model is told so, and nothing happens."""
+    """The model gets an error, and nothing is changed."""
     first = await turn.add()
     other = await turn.add(arguments)
 
-    assert (other.json, other.is_error) == (ANOTHER, True)
-    assert other.content == msgspec.json.decode(ANOTHER)
-    assert await turn.titles() == ["Milk"]
+    assert (other.json, other.is_error) == (ID_CONFLICT, True)
+    assert other.content == msgspec.json.decode(ID_CONFLICT)
+    assert await turn.task_titles() == ["Milk"]
     assert (await turn.add()).json == first.json
     assert await turn.recorded() == 1
 
@@ -180,42 +184,42 @@ async def test_duplicate_call_id_with_similar_values_is_conflict(turn: Turn) -> 
     await turn.call(list_tasks, arguments=b'{"limit":1}')
 
     for arguments in (b'{"limit":true}', b'{"limit":1.0}', b'{"limit":"1"}'):
-        assert (await turn.call(list_tasks, arguments=arguments)).json == ANOTHER
+        assert (await turn.call(list_tasks, arguments=arguments)).json == ID_CONFLICT
 
 
 async def test_duplicate_call_id_of_another_tool_is_conflict(turn: Turn) -> None:
     first = await turn.add()
     other = await turn.call(delete_task, TaskId(first.content.id))
 
-    assert (other.json, other.is_error) == (ANOTHER, True)
-    assert await turn.titles() == ["Milk"]
+    assert (other.json, other.is_error) == (ID_CONFLICT, True)
+    assert await turn.task_titles() == ["Milk"]
     assert await turn.recorded() == 1
 
 
 async def test_same_call_id_in_another_turn_is_another_call(turn: Turn) -> None:
-    """Also of the same person."""
+    """Also for the same user."""
     first = await turn.add()
     await turn.begin()
     second = await turn.add()
 
     assert second.content.id != first.content.id
-    assert await turn.titles() == ["Milk", "Milk"]
+    assert await turn.task_titles() == ["Milk", "Milk"]
     assert await turn.recorded() == 1
 
 
 async def test_calls_without_id_are_never_duplicates(turn: Turn) -> None:
-    """Two calls alike are two tasks: perhaps that is what was wanted."""
+    """Two equal calls without an id are two tasks: that may be intended."""
     answers = [await turn.add(call_id=None) for _ in range(2)]
 
     assert answers[0].json != answers[1].json
-    assert await turn.titles() == ["Milk", "Milk"]
+    assert await turn.task_titles() == ["Milk", "Milk"]
     assert await turn.recorded() == 2
 
 
 async def test_calls_outside_turn_are_never_duplicates(turn: Turn) -> None:
-    ledger, invocation = ToolCallExecutor(turn.apps[0]), ToolInvocation("add_task", MILK, "call-1")
+    ledger, invocation = ToolCallExecutor(turn.dispatchers[0]), ToolInvocation("add_task", MILK, "call-1")
     for _ in range(2):
         assert not (await ledger.execute(turn.owner, invocation, add_task, NewTask("Milk"))).is_error
 
-    assert await turn.titles() == ["Milk", "Milk"]
+    assert await turn.task_titles() == ["Milk", "Milk"]
     assert await turn.recorded() == 0

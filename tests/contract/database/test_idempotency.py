@@ -27,44 +27,44 @@ OTHER_BODY = replace(KEY, fingerprint="1" * 64)
 
 
 class Sender:
-    """Somebody whose messages carry a key."""
+    """A client that sends messages with an idempotency key."""
 
-    def __init__(self, apps: list[Dispatcher], owner: Owner) -> None:
-        self.apps = apps
+    def __init__(self, dispatchers: list[Dispatcher], owner: Owner) -> None:
+        self.dispatchers = dispatchers
         self.owner = owner
 
     async def send(
         self, key: Idempotency = KEY, where: ConversationId | None = None, on: int = 0, terms: AcceptanceLimits = LIMITS
     ) -> StartedTurn | Turn:
-        said = NewMessage("Buy milk", where)
-        return await self.apps[on].call(self.owner, start_turn, said, "rehearsal", TASK_GRANTS, terms, key)
+        message = NewMessage("Buy milk", where)
+        return await self.dispatchers[on].call(self.owner, start_turn, message, "rehearsal", TASK_GRANTS, terms, key)
 
     async def begin(self, key: Idempotency = KEY, where: ConversationId | None = None) -> RunningTurn:
-        """The running_turn of the turn that is accepted."""
-        running_turn = RunningTurn(self.apps, self.owner)
+        """Send a message and return its turn."""
+        running_turn = RunningTurn(self.dispatchers, self.owner)
         sent = await self.send(key, where)
         assert isinstance(sent, StartedTurn)
-        running_turn.accepted = sent
+        running_turn.started = sent
         return running_turn
 
     async def conversations(self) -> int:
-        return len((await self.apps[0].call(self.owner, list_conversations, Window(200))).items)
+        return len((await self.dispatchers[0].call(self.owner, list_conversations, Window(200))).items)
 
 
 def assert_duplicate(sent: StartedTurn | Turn, first: RunningTurn) -> None:
-    """What was sent again is answered with the turn that the key started."""
+    """Assert that the repeated message returns the first turn."""
     assert isinstance(sent, Turn)
     assert (sent.id, sent.idempotency) == (first.id, KEY)
 
 
 @pytest.fixture
-def apps(replica: Replica) -> list[Dispatcher]:
+def dispatchers(replica: Replica) -> list[Dispatcher]:
     return [Dispatcher(replica(), lambda _call: None) for _ in range(2)]
 
 
 @pytest.fixture
-def sender(apps: list[Dispatcher], me: Owner) -> Sender:
-    return Sender(apps, me)
+def sender(dispatchers: list[Dispatcher], me: Owner) -> Sender:
+    return Sender(dispatchers, me)
 
 
 @pytest.mark.parametrize("on", [0, 1], ids=["here", "on another replica"])
@@ -73,14 +73,14 @@ async def test_idempotency_key_of_running_turn_is_conflict_with_turn_id(sender: 
     with pytest.raises(TurnInProgress) as refused:
         await sender.send(on=on)
 
-    where = running.accepted.turn.conversation_id
+    where = running.started.turn.conversation_id
     assert refused.value.members == {"turn_id": running.id, "conversation_id": where}
     assert await sender.conversations() == 1
 
 
-@pytest.mark.parametrize("end", ["finish", "cancel", "lapse"])
+@pytest.mark.parametrize("end", ["finish", "cancel", "expire_lease"])
 async def test_idempotency_key_of_finished_turn_returns_it(sender: Sender, end: str) -> None:
-    """However it ended, on every replica, with the request that was the first; and nothing is added."""
+    """However it ended, on every replica, with the id of the first request; nothing is added."""
     turn = await sender.begin()
     await getattr(turn, end)()
 
@@ -88,8 +88,8 @@ async def test_idempotency_key_of_finished_turn_returns_it(sender: Sender, end: 
     for on in (0, 1, 0):
         assert_duplicate(await sender.send(again, on=on), turn)
     assert await sender.conversations() == 1
-    ended = await sender.apps[1].call(sender.owner, get_turn_result, turn.id)
-    assert ended.turn.status == {"finish": "completed", "cancel": "cancelled", "lapse": "interrupted"}[end]
+    ended = await sender.dispatchers[1].call(sender.owner, get_turn_result, turn.id)
+    assert ended.turn.status == {"finish": "completed", "cancel": "cancelled", "expire_lease": "interrupted"}[end]
 
 
 @pytest.mark.parametrize("has_ended", [False, True], ids=["running", "ended"])
@@ -105,28 +105,30 @@ async def test_idempotency_key_with_another_body_is_mismatch(sender: Sender, *, 
 
 
 async def test_idempotency_retry_is_answered_while_conversation_is_busy(sender: Sender) -> None:
-    """A retry is answered though its conversation has moved on, and has another running turn by now."""
+    """The key is looked up before the conversation, which has another running turn by now."""
     first = await sender.begin()
     await first.finish()
-    where = first.accepted.turn.conversation_id
+    where = first.started.turn.conversation_id
     second = await sender.begin(replace(KEY, key="another"), where)
 
     assert_duplicate(await sender.send(), first)
-    assert (await second.look()).status == "running"
+    assert (await second.read()).status == "running"
 
 
-async def test_idempotency_key_isolation_between_users(sender: Sender, apps: list[Dispatcher], you: Owner) -> None:
-    mine, yours = await sender.begin(), await Sender(apps, you).begin(OTHER_BODY)
+async def test_idempotency_key_isolation_between_users(
+    sender: Sender, dispatchers: list[Dispatcher], you: Owner
+) -> None:
+    mine, yours = await sender.begin(), await Sender(dispatchers, you).begin(OTHER_BODY)
     await mine.finish()
 
     assert mine.id != yours.id
     assert_duplicate(await sender.send(), mine)
     with pytest.raises(TurnInProgress):
-        await Sender(apps, you).send(OTHER_BODY)
+        await Sender(dispatchers, you).send(OTHER_BODY)
 
 
 async def test_idempotency_concurrent_duplicates_start_one_turn(sender: Sender) -> None:
-    """On two replicas; the others are told which."""
+    """On two replicas; the others get the id of the running turn."""
     outcomes = await asyncio.gather(*(sender.send(on=n % 2) for n in range(50)), return_exceptions=True)
 
     (accepted,) = [outcome for outcome in outcomes if isinstance(outcome, StartedTurn)]
@@ -137,18 +139,18 @@ async def test_idempotency_concurrent_duplicates_start_one_turn(sender: Sender) 
 
 async def test_idempotency_key_of_deleted_conversation_can_be_reused(sender: Sender) -> None:
     gone = await sender.begin()
-    await sender.apps[1].call(sender.owner, delete_conversation, gone.accepted.turn.conversation_id)
+    await sender.dispatchers[1].call(sender.owner, delete_conversation, gone.started.turn.conversation_id)
 
     assert (await sender.begin(OTHER_BODY)).id != gone.id
 
 
 async def test_idempotency_key_of_refused_message_can_be_reused(sender: Sender) -> None:
-    """Whatever it was refused for: a conversation that is not there or is busy, or too many turns."""
+    """Refused because the conversation is missing or busy, or because of too many turns."""
     busy = await sender.begin(replace(KEY, key="busy"))
     refused: list[type[Failure]] = []
     for where, terms in (
         (a_conversation().id, LIMITS),
-        (busy.accepted.turn.conversation_id, LIMITS),
+        (busy.started.turn.conversation_id, LIMITS),
         (None, replace(LIMITS, turns_per_user=1)),
     ):
         with pytest.raises(Failure) as failure:
@@ -160,7 +162,7 @@ async def test_idempotency_key_of_refused_message_can_be_reused(sender: Sender) 
 
 
 async def test_idempotency_retry_after_disconnect_at_any_point_is_one_turn(sender: Sender) -> None:
-    """Whoever does not know what became of it sends it again: then there is the turn, or there was none."""
+    """The retry either finds the turn or starts it."""
     for wait in count(1):
         key = replace(KEY, key=f"{wait}")
         broke_off = await is_cancelled_at(wait, _send(sender, key))
@@ -182,12 +184,14 @@ async def _send(sender: Sender, key: Idempotency) -> None:
 
 
 async def _turns(sender: Sender) -> list[TurnId]:
-    """Those that there are, which are then deleted."""
-    app, found = sender.apps[0], list[TurnId]()
-    for conversation in (await app.call(sender.owner, list_conversations, Window())).items:
-        found += [turn.id for turn in (await app.call(sender.owner, list_turns, conversation.id, Window())).items]
-        await app.call(sender.owner, delete_conversation, conversation.id)
-    return found
+    """Count the conversations, and delete them."""
+    dispatcher, turn_ids = sender.dispatchers[0], list[TurnId]()
+    for conversation in (await dispatcher.call(sender.owner, list_conversations, Window())).items:
+        turn_ids += [
+            turn.id for turn in (await dispatcher.call(sender.owner, list_turns, conversation.id, Window())).items
+        ]
+        await dispatcher.call(sender.owner, delete_conversation, conversation.id)
+    return turn_ids
 
 
 async def test_messages_without_idempotency_key_are_never_duplicates(running_turn: RunningTurn) -> None:

@@ -14,7 +14,7 @@ from tests.contract.database.test_tasks import TEXTS
 
 
 class Talk:
-    """A conversation of some turns; those named as broken have no answer."""
+    """A conversation with turns; those listed in `broken` have no answer."""
 
     def __init__(self, turns: int, *, broken: tuple[int, ...] = (), calls: int = 2) -> None:
         self.conversation: Conversation = a_conversation()
@@ -65,7 +65,7 @@ async def test_message_round_trip(units: UnitsOfWork, me: Owner, text: str) -> N
 
 
 async def test_message_pagination_by_seq_in_both_orders(units: UnitsOfWork, me: Owner) -> None:
-    """Each answer with the tool calls behind it, in their order; other conversations stay out of it."""
+    """Each answer has its tool calls in order; other conversations are not included."""
     await stored(units, me, Talk(2))
     talk = await stored(units, me, Talk(3, broken=(2,)))
 
@@ -103,7 +103,7 @@ async def test_message_duplicate_seq_is_refused(units: UnitsOfWork, me: Owner) -
 @pytest.mark.parametrize("turns", [1, 2, 3, 5, 6, 100])
 @pytest.mark.parametrize("broken", [(), (1,), (2, 3), (5,), (1, 2, 3, 4, 5)], ids=str)
 async def test_history_contains_whole_turns(units: UnitsOfWork, me: Owner, turns: int, broken: tuple[int, ...]) -> None:
-    """The newest ones, oldest first, each with its message, all its tool calls with their results, and its answer."""
+    """The newest turns, oldest first, each with its message, its tool calls with results, and its answer."""
     await stored(units, me, Talk(1))
     talk = await stored(units, me, Talk(5, broken=broken))
 

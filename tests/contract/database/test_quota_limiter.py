@@ -22,8 +22,8 @@ from latchkey.infrastructure.database.events.local import LocalEventBus
 from tests.contract.database.conftest import Replica
 from tests.turns import started_turn
 
-FEW = Quota(requests_per_minute=2)
-LITTLE = Quota(stored_bytes=5_000)
+TWO_REQUESTS = Quota(requests_per_minute=2)
+SMALL_STORAGE = Quota(stored_bytes=5_000)
 MILK = NewTask("Milk")
 LONG = "x" * 6_000
 
@@ -32,15 +32,15 @@ def service(units: UnitsOfWork, quota: Quota) -> Dispatcher:
     return Dispatcher(units, lambda _call: None, quota)
 
 
-async def refused(app: Dispatcher, credential: Owner | TokenSecret) -> Exhausted:
+async def refused(dispatcher: Dispatcher, credential: Owner | TokenSecret) -> Exhausted:
     with pytest.raises(Exhausted) as refusal:
-        await app.acquire(credential)
+        await dispatcher.acquire(credential)
     return refusal.value
 
 
 async def test_rate_limit_is_one_for_all_processes(replica: Replica, me: Owner, you: Owner) -> None:
-    """The refusal says how many there are, and when to come again; others do not notice."""
-    here, there = service(replica(), FEW), service(replica(), FEW)
+    """The refusal names the limit and when to retry; other users are not affected."""
+    here, there = service(replica(), TWO_REQUESTS), service(replica(), TWO_REQUESTS)
     await here.acquire(me)
     await there.acquire(me)
 
@@ -52,87 +52,87 @@ async def test_rate_limit_is_one_for_all_processes(replica: Replica, me: Owner, 
 
 
 async def test_rate_limit_concurrent_requests_admits_exact_number(units: UnitsOfWork, me: Owner) -> None:
-    app = service(units, Quota(requests_per_minute=60))
+    dispatcher = service(units, Quota(requests_per_minute=60))
 
-    outcomes = await asyncio.gather(*(app.acquire(me) for _ in range(100)), return_exceptions=True)
+    outcomes = await asyncio.gather(*(dispatcher.acquire(me) for _ in range(100)), return_exceptions=True)
 
-    assert 60 <= outcomes.count(None) <= 62  # a new one grows each second
+    assert 60 <= outcomes.count(None) <= 62  # one more is allowed each second
     assert all(isinstance(outcome, Exhausted) for outcome in outcomes if outcome is not None)
 
 
 async def test_rate_limit_token_requests_count_for_its_user(units: UnitsOfWork, me: Owner) -> None:
-    app = service(units, FEW)
-    token = (await app.call(me, mint_context_token, NewContextToken([Grant.TASKS_READ]))).secret
+    dispatcher = service(units, TWO_REQUESTS)
+    token = (await dispatcher.call(me, mint_context_token, NewContextToken([Grant.TASKS_READ]))).secret
     for _ in range(2):
-        await app.acquire(token)
-        app.consume(token)
+        await dispatcher.acquire(token)
+        dispatcher.consume(token)
 
-    await refused(app, token)
-    await refused(app, me)
+    await refused(dispatcher, token)
+    await refused(dispatcher, me)
 
 
 async def test_rate_limit_late_counted_requests_do_not_refuse_early(units: UnitsOfWork, me: Owner) -> None:
-    """Of sixty, three at once under a token have been used when the person comes."""
-    app = service(units, Quota(requests_per_minute=60))
-    token = (await app.call(me, mint_context_token, NewContextToken([Grant.TASKS_READ]))).secret
-    await asyncio.gather(*(app.acquire(token) for _ in range(3)))
+    """Three of sixty requests have been used by a token when the user sends theirs."""
+    dispatcher = service(units, Quota(requests_per_minute=60))
+    token = (await dispatcher.call(me, mint_context_token, NewContextToken([Grant.TASKS_READ]))).secret
+    await asyncio.gather(*(dispatcher.acquire(token) for _ in range(3)))
     for _ in range(3):
-        app.consume(token)
+        dispatcher.consume(token)
 
-    await app.acquire(me)
+    await dispatcher.acquire(me)
 
 
 async def test_rate_limit_forged_token_uses_no_requests_and_learns_nothing(units: UnitsOfWork, me: Owner) -> None:
-    """As long as somebody has requests left, a made-up token gets as far as its look-up; then it is looked up here."""
-    app, forged = service(units, FEW), TokenSecret.mint(me.user_id)
+    """A forged token is rejected by its look-up, whether or not the user has requests left."""
+    dispatcher, forged = service(units, TWO_REQUESTS), TokenSecret.mint(me.user_id)
     with pytest.raises(Unauthenticated):
-        await app.acquire(forged)
-    await app.acquire(me)
-    await app.acquire(me)
+        await dispatcher.acquire(forged)
+    await dispatcher.acquire(me)
+    await dispatcher.acquire(me)
 
     with pytest.raises(Unauthenticated):
-        await app.acquire(forged)
+        await dispatcher.acquire(forged)
 
 
 async def test_storage_quota_reached_allows_read_and_delete(units: UnitsOfWork, me: Owner, you: Owner) -> None:
-    app = service(units, LITTLE)
-    task = await app.call(me, add_task, MILK)
-    plan = await app.call(me, add_artifact, NewArtifact("Plan", LONG))
+    dispatcher = service(units, SMALL_STORAGE)
+    task = await dispatcher.call(me, add_task, MILK)
+    plan = await dispatcher.call(me, add_artifact, NewArtifact("Plan", LONG))
 
     for attempt in (
-        app.call(me, add_task, MILK),
-        app.call(me, add_artifact, NewArtifact("Plan", "Short")),
-        app.call(me, revise_artifact, plan.id, ArtifactRevision("Short")),
-        started_turn(app, me),
+        dispatcher.call(me, add_task, MILK),
+        dispatcher.call(me, add_artifact, NewArtifact("Plan", "Short")),
+        dispatcher.call(me, revise_artifact, plan.id, ArtifactRevision("Short")),
+        started_turn(dispatcher, me),
     ):
         with pytest.raises(Exhausted, match="Storage quota of 5000 bytes reached"):
             await attempt
 
-    assert [task.title for task in (await app.call(me, list_tasks)).items] == ["Milk"]
-    await app.call(me, complete_task, task.id)
-    await app.call(me, delete_artifact, plan.id)
-    await app.call(you, add_task, MILK)
+    assert [task.title for task in (await dispatcher.call(me, list_tasks)).items] == ["Milk"]
+    await dispatcher.call(me, complete_task, task.id)
+    await dispatcher.call(me, delete_artifact, plan.id)
+    await dispatcher.call(you, add_task, MILK)
 
 
 async def test_storage_quota_is_shared_by_processes(replica: Replica, me: Owner) -> None:
-    here, there = service(replica(), LITTLE), service(replica(), LITTLE)
+    here, there = service(replica(), SMALL_STORAGE), service(replica(), SMALL_STORAGE)
     await here.call(me, add_artifact, NewArtifact("Plan", LONG))
 
-    for app in (here, there):
+    for dispatcher in (here, there):
         with pytest.raises(Exhausted):
-            await app.call(me, add_task, MILK)
+            await dispatcher.call(me, add_task, MILK)
 
 
 async def test_storage_quota_reached_does_not_stop_turn_end(units: UnitsOfWork, me: Owner) -> None:
-    """Its tools answer that there is no room, which is recorded, and what it says last is kept."""
-    app = service(units, LITTLE)
-    turn = await started_turn(app, me)
-    await app.call(me, add_artifact, NewArtifact("Plan", LONG))
+    """Its tools return the quota error, which is recorded, and its answer is stored."""
+    dispatcher = service(units, SMALL_STORAGE)
+    turn = await started_turn(dispatcher, me)
+    await dispatcher.call(me, add_artifact, NewArtifact("Plan", LONG))
 
-    outcome = await ToolCallExecutor(app).execute(
+    outcome = await ToolCallExecutor(dispatcher).execute(
         turn.secret, ToolInvocation("add_task", b'{"title":"Milk"}'), add_task, MILK
     )
-    ended = await app.call(me, finish_turn, turn.turn.id, TurnOutcome("completed", Usage(), LONG))
+    ended = await dispatcher.call(me, finish_turn, turn.turn.id, TurnOutcome("completed", Usage(), LONG))
 
     assert (outcome.is_error, outcome.content["code"]) == (True, "exhausted")
     assert [call.name for call in ended.turn.tool_calls] == ["add_task"]
@@ -141,10 +141,10 @@ async def test_storage_quota_reached_does_not_stop_turn_end(units: UnitsOfWork, 
 
 
 async def test_tool_call_limit_of_turn_is_shared_by_processes(replica: Replica, me: Owner) -> None:
-    """Wherever they are called, and whether they work or not; what is too much has no effect and leaves no row."""
-    apps = [service(replica(), Quota()) for _ in range(2)]
-    ledgers = [ToolCallExecutor(app, max_calls=3) for app in apps]
-    turn = await started_turn(apps[0], me)
+    """In any process, failed calls included; a call over the limit has no effect and is not recorded."""
+    dispatchers = [service(replica(), Quota()) for _ in range(2)]
+    ledgers = [ToolCallExecutor(dispatcher, max_calls=3) for dispatcher in dispatchers]
+    turn = await started_turn(dispatchers[0], me)
     milk = ToolInvocation("add_task", b'{"title":"Milk"}')
 
     outcomes = [await ledgers[number % 2].execute(turn.secret, milk, add_task, MILK) for number in range(3)]
@@ -154,15 +154,15 @@ async def test_tool_call_limit_of_turn_is_shared_by_processes(replica: Replica, 
     assert [outcome.is_error for outcome in outcomes] == [False, False, False]
     assert late.content == refusal.content
     assert (late.is_error, late.content["code"]) == (True, "exhausted")
-    assert "called 3 tools" in late.content["detail"]
-    assert len((await apps[0].call(me, list_tasks)).items) == 3
-    ended = await apps[0].call(me, finish_turn, turn.turn.id, TurnOutcome("completed", Usage(), "Done."))
+    assert "Limit of 3 tool calls" in late.content["detail"]
+    assert len((await dispatchers[0].call(me, list_tasks)).items) == 3
+    ended = await dispatchers[0].call(me, finish_turn, turn.turn.id, TurnOutcome("completed", Usage(), "Done."))
     assert len(ended.turn.tool_calls) == 3
 
 
 async def test_tool_call_limit_duplicate_call_returns_first_result(replica: Replica, me: Owner) -> None:
-    app = service(replica(), Quota())
-    ledger, turn = ToolCallExecutor(app, max_calls=2), await started_turn(app, me)
+    dispatcher = service(replica(), Quota())
+    ledger, turn = ToolCallExecutor(dispatcher, max_calls=2), await started_turn(dispatcher, me)
     calls = [ToolInvocation("add_task", b'{"title":"Milk"}', f"call-{number}") for number in range(3)]
 
     first, last, late = [await ledger.execute(turn.secret, call, add_task, MILK) for call in calls]
@@ -170,16 +170,16 @@ async def test_tool_call_limit_duplicate_call_returns_first_result(replica: Repl
 
     assert [outcome.is_error for outcome in (first, last, late)] == [False, False, True]
     assert [outcome.json for outcome in repeated] == [outcome.json for outcome in (first, last, late)]
-    assert len((await app.call(me, list_tasks)).items) == 2
+    assert len((await dispatcher.call(me, list_tasks)).items) == 2
 
 
 async def test_subscription_limit_per_user(
     units: UnitsOfWork, me: Owner, you: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next one is told so, and let in once another has left; nobody else notices."""
+    """The next subscription is refused until another is closed; other users are not affected."""
     monkeypatch.setattr(watching, "MAX_SUBSCRIPTIONS_PER_USER", 2)
-    app = service(units, Quota())
-    subscriptions, turn = watching.TurnSubscriptions(app, LocalEventBus()), await started_turn(app, me)
+    dispatcher = service(units, Quota())
+    subscriptions, turn = watching.TurnSubscriptions(dispatcher, LocalEventBus()), await started_turn(dispatcher, me)
     streams = [subscriptions.follow(me, turn.turn.id, 0) for _ in range(2)]
     for stream in streams:
         assert await anext(stream)

@@ -38,13 +38,13 @@ async def size(units: UnitsOfWork, owner: Owner) -> int:
 
 
 async def test_rate_limit_is_shared_by_processes(replica: Replica, me: Owner) -> None:
-    """Of a minute's 120 requests two processes get 120, however they ask, and the first time at once."""
+    """Two processes together get the 120 requests of one minute, at once the first time."""
     here, there = replica(), replica()
 
     drafts = await asyncio.gather(*(drawn(units, me, 30) for units in (here, there) for _ in range(4)))
 
     taken = sum(draft.requests for draft in drafts)
-    assert 120 <= taken <= 122  # one more has grown in each half second since
+    assert 120 <= taken <= 122  # one more is allowed each half second
 
 
 async def test_quota_usage_isolation_between_users(units: UnitsOfWork, me: Owner, you: Owner) -> None:
@@ -78,8 +78,8 @@ def test_rate_limit_clock_skew_costs_at_most_one_minute() -> None:
     assert now.take(QUOTA, 500, NOW + timedelta(minutes=1))[1] == 120
 
 
-async def test_token_of_any_grant_uses_quota_of_its_user(units: UnitsOfWork, app: Dispatcher, me: Owner) -> None:
-    token = await app.call(me, mint_context_token, NewContextToken([Grant.ARTIFACTS_READ]))
+async def test_token_of_any_grant_uses_quota_of_its_user(units: UnitsOfWork, dispatcher: Dispatcher, me: Owner) -> None:
+    token = await dispatcher.call(me, mint_context_token, NewContextToken([Grant.ARTIFACTS_READ]))
 
     assert (await drawn(units, token.secret, 100)).requests == 100
     assert (await drawn(units, me, 100)).requests < 25
@@ -93,7 +93,7 @@ async def test_unknown_token_uses_no_quota(units: UnitsOfWork, me: Owner) -> Non
 
 
 async def test_measured_storage_counts_all_rows_of_user_only(units: UnitsOfWork, me: Owner, you: Owner) -> None:
-    """Each row, and each byte of a text, whatever script it is in."""
+    """Each row, and each byte of text in any script."""
     assert await size(units, me) == 0
     await UserData().store(units, me)
     await UserData().store(units, you)
@@ -108,7 +108,7 @@ async def test_measured_storage_counts_all_rows_of_user_only(units: UnitsOfWork,
 
 
 async def test_unit_of_work_counts_written_bytes(units: UnitsOfWork, me: Owner) -> None:
-    """No less than is counted afterwards; reading stores nothing."""
+    """At least what a measurement finds afterwards; reading counts nothing."""
     async with units.open(me, "write") as uow:
         await uow.tasks.page(None, Window())
         assert uow.written == 0
@@ -120,7 +120,7 @@ async def test_unit_of_work_counts_written_bytes(units: UnitsOfWork, me: Owner) 
 
 
 async def test_storage_quota_deleted_bytes_are_free_after_recount(replica: Replica, me: Owner) -> None:
-    """Whoever stores too much is counted anew, but not at each request, whichever process they ask."""
+    """A full quota is measured again, but not at each request, in any process."""
     units, plan = replica(), an_artifact()
     async with units.open(me, "write") as uow:
         await uow.artifacts.add(plan, "x" * 20_000)
@@ -138,7 +138,7 @@ async def test_storage_quota_deleted_bytes_are_free_after_recount(replica: Repli
 
 
 async def test_storage_quota_recount_time_in_future_is_recounted(replica: Replica, me: Owner) -> None:
-    """A process whose clock was ahead has made it."""
+    """A process whose clock was ahead has written it."""
     units = replica()
     assert await may_store(units, me)
     assert (await drawn(units, me, 0, written=20_000)).is_recount_due is False
@@ -148,9 +148,9 @@ async def test_storage_quota_recount_time_in_future_is_recounted(replica: Replic
 
 
 async def may_store(units: UnitsOfWork, owner: Owner) -> bool:
-    app = Dispatcher(units, lambda _call: None, QUOTA)
+    dispatcher = Dispatcher(units, lambda _call: None, QUOTA)
     try:
-        await app.call(owner, add_task, NewTask("Milk"))
+        await dispatcher.call(owner, add_task, NewTask("Milk"))
     except Exhausted:
         return False
     return True

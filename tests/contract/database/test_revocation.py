@@ -28,7 +28,7 @@ REVOKES: dict[str, Revoke] = {
 
 @pytest.fixture
 async def token(units: UnitsOfWork, me: Owner) -> ContextToken:
-    """Of a turn in a conversation."""
+    """A token of a turn in a conversation."""
     conversation = a_conversation()
     turn = a_turn(conversation)
     async with units.open(me, "write") as uow:
@@ -57,7 +57,7 @@ async def count(units: UnitsOfWork, me: Owner) -> int:
 async def test_revoke_waits_for_running_call(
     replica: Replica, me: Owner, token: ContextToken, secret: TokenSecret, revoke: Revoke, mode: TransactionMode
 ) -> None:
-    """From another process: it answers only when the call is over, and the call that was first is whole."""
+    """From another process: the revoke returns only after the call has ended, and the call is complete."""
     here, there = replica(), replica()
     log: list[str] = []
 
@@ -69,7 +69,7 @@ async def test_revoke_waits_for_running_call(
 
     async with here.open(secret, "write") as uow:
         other = asyncio.create_task(revoking())
-        # Each of these is an exchange with the database: time enough for a revoke that would not wait.
+        # Each of these is a round trip: time enough for a revoke that would not wait.
         for title in range(50):
             await uow.tasks.add(a_task(f"{title}"))
         log.append("still under way")
@@ -102,7 +102,7 @@ async def test_revoked_token_is_unauthenticated(
 async def test_call_during_revoke_waits_and_is_refused(
     replica: Replica, me: Owner, token: ContextToken, secret: TokenSecret, revoke: Revoke, mode: TransactionMode
 ) -> None:
-    """It does not slip in under the token as it was before."""
+    """It does not run with the state of the token before the revoke."""
     here, there = replica(), replica()
 
     async def calling() -> None:
@@ -136,7 +136,7 @@ async def test_revoke_rollback_leaves_token_valid(
 async def test_revoke_is_not_starved_by_concurrent_calls(
     replica: Replica, me: Owner, token: ContextToken, secret: TokenSecret
 ) -> None:
-    """A call that comes after the revoke waits behind it, though the call before the revoke is still under way."""
+    """A call that starts after the revoke waits behind it, although an earlier call is still running."""
     here, there = replica(), replica()
     waiting: list[asyncio.Task[None]] = []
 
@@ -155,7 +155,7 @@ async def test_revoke_is_not_starved_by_concurrent_calls(
             waiting.append(asyncio.create_task(waiter()))
             for title in range(50):
                 await uow.tasks.add(a_task(f"{title}"))
-                # Each a round trip, during which whoever waits gets as far as they can.
+                # Each is a round trip, in which the waiting calls get as far as they can.
                 await uow.tasks.page(None, Window(1))
         assert not any(task.done() for task in waiting)
         await uow.commit()
@@ -166,25 +166,25 @@ async def test_revoke_is_not_starved_by_concurrent_calls(
 
 
 async def test_concurrent_calls_none_commits_after_revoke(replica: Replica, me: Owner) -> None:
-    """Eight callers in two processes: what they were answered is exactly what is stored, all before the revoke."""
-    apps = [Dispatcher(replica(), lambda _call: None) for _ in range(2)]
+    """Eight callers in two processes: the calls that returned a result are exactly those that are stored."""
+    dispatchers = [Dispatcher(replica(), lambda _call: None) for _ in range(2)]
     answered: list[str] = []
 
     async def caller(name: int, secret: TokenSecret, started: asyncio.Event) -> None:
         while True:
             try:
-                task = await apps[name % 2].call(secret, add_task, NewTask(f"{name}"))
+                task = await dispatchers[name % 2].call(secret, add_task, NewTask(f"{name}"))
             except Unauthenticated:
                 return
             answered.append(str(task.id))
             started.set()
 
     for _ in range(3):
-        minted = await apps[0].call(me, mint_context_token, NewContextToken([Grant.TASKS_WRITE]))
+        minted = await dispatchers[0].call(me, mint_context_token, NewContextToken([Grant.TASKS_WRITE]))
         started = [asyncio.Event() for _ in range(8)]
         callers = [asyncio.create_task(caller(name, minted.secret, started[name])) for name in range(8)]
         await asyncio.gather(*(event.wait() for event in started))
-        await apps[1].call(me, revoke_context_token, minted.token.id)
+        await dispatchers[1].call(me, revoke_context_token, minted.token.id)
         stored = await _ids(replica(), me)
         await asyncio.gather(*callers)
 
@@ -222,7 +222,7 @@ async def test_revoke_of_unknown_token_is_not_found(units: UnitsOfWork, me: Owne
 async def test_extend_expired_or_revoked_turn_token_changes_nothing(
     units: UnitsOfWork, me: Owner, token: ContextToken, secret: TokenSecret
 ) -> None:
-    """A lease is extended, a dead token is not raised from the dead."""
+    """Extending a lease does not make an expired or revoked token valid again."""
     later = NOW + timedelta(days=20_000)
     assert token.turn_id
     async with units.open(me, "exclusive") as uow:

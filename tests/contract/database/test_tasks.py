@@ -54,19 +54,19 @@ async def test_task_round_trip(units: UnitsOfWork, me: Owner, text: str) -> None
     ids=["another offset", "long ago", "far ahead"],
 )
 async def test_due_at_keeps_the_same_time_in_utc(units: UnitsOfWork, me: Owner, due_at: datetime) -> None:
-    """To the microsecond, and in UTC."""
+    """With microseconds, and in UTC."""
     task = a_task(due_at=due_at)
     await add(units, me, task)
 
     async with units.open(me, "read") as uow:
-        found = (await uow.tasks.get(task.id)).due_at
-        assert found == due_at
-        assert found is not None
-        assert found.utcoffset() == timedelta(0)
+        stored_due_at = (await uow.tasks.get(task.id)).due_at
+        assert stored_due_at == due_at
+        assert stored_due_at is not None
+        assert stored_due_at.utcoffset() == timedelta(0)
 
 
 async def test_task_pagination_newest_first(units: UnitsOfWork, me: Owner) -> None:
-    """Page after page, complete and without repetition; all of them, or those of one status."""
+    """All tasks, and those of one status."""
     made = [a_task(f"{n}", status="completed" if n % 3 else "pending") for n in range(7)]
     await add(units, me, *reversed(made))
     newest_first = list(reversed(made))
@@ -80,7 +80,7 @@ async def test_task_pagination_newest_first(units: UnitsOfWork, me: Owner) -> No
 
 
 async def test_task_pagination_is_stable_under_concurrent_changes(units: UnitsOfWork, me: Owner) -> None:
-    """A new task belongs in front of the first page, and a removed one only leaves its own place empty."""
+    """A new task belongs before the first page, and a deleted one is only left out."""
     made = [a_task(f"{n}") for n in range(6)]
     await add(units, me, *made)
     async with units.open(me, "read") as uow:
@@ -116,7 +116,7 @@ async def test_task_cursor_of_another_listing_is_refused(units: UnitsOfWork, me:
 
 
 async def test_task_cursor_isolation_between_users(units: UnitsOfWork, me: Owner, you: Owner) -> None:
-    """A cursor is a place in the order of time; whose listing it is, the scope says."""
+    """A cursor is a position in time; the scope decides which user's tasks are listed."""
     for title, owner in {"mine 1": me, "yours 1": you, "mine 2": me, "yours 2": you}.items():
         await add(units, owner, a_task(title))
     async with units.open(you, "read") as uow:
@@ -126,25 +126,26 @@ async def test_task_cursor_isolation_between_users(units: UnitsOfWork, me: Owner
         assert [task.title for task in (await uow.tasks.page(None, Window(9, cursor))).items] == ["mine 2", "mine 1"]
 
 
-async def test_concurrent_task_changes_are_all_stored(app: Dispatcher, units: UnitsOfWork, me: Owner) -> None:
-    """Each waits for the one before: twenty changes are twenty versions."""
+async def test_concurrent_task_changes_are_all_stored(dispatcher: Dispatcher, units: UnitsOfWork, me: Owner) -> None:
+    """Each waits for the previous one: twenty changes are twenty versions."""
     task = a_task()
     await add(units, me, task)
 
-    await asyncio.gather(*(app.call(me, update_task, task.id, TaskChanges(title=f"{n}")) for n in range(20)))
+    await asyncio.gather(*(dispatcher.call(me, update_task, task.id, TaskChanges(title=f"{n}")) for n in range(20)))
 
     async with units.open(me, "read") as uow:
         assert (await uow.tasks.get(task.id)).version == 21
 
 
 async def test_concurrent_changes_of_same_version_only_first_succeeds(
-    app: Dispatcher, units: UnitsOfWork, me: Owner
+    dispatcher: Dispatcher, units: UnitsOfWork, me: Owner
 ) -> None:
     task = a_task()
     await add(units, me, task)
 
     outcomes = await asyncio.gather(
-        *(app.call(me, update_task, task.id, TaskChanges(title=f"{n}"), 1) for n in range(10)), return_exceptions=True
+        *(dispatcher.call(me, update_task, task.id, TaskChanges(title=f"{n}"), 1) for n in range(10)),
+        return_exceptions=True,
     )
 
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["StaleVersion"] * 9 + ["Task"]
@@ -153,15 +154,15 @@ async def test_concurrent_changes_of_same_version_only_first_succeeds(
     }
 
 
-async def test_concurrent_complete_is_one_change(app: Dispatcher, units: UnitsOfWork, me: Owner) -> None:
+async def test_concurrent_complete_is_one_change(dispatcher: Dispatcher, units: UnitsOfWork, me: Owner) -> None:
     task = a_task()
     await add(units, me, task)
 
-    first, second = await asyncio.gather(*(app.call(me, complete_task, task.id) for _ in range(2)))
+    first, second = await asyncio.gather(*(dispatcher.call(me, complete_task, task.id) for _ in range(2)))
 
     assert first == second
     assert first.version == 2
-    assert (await app.call(me, list_tasks, "completed")).items == [first]
+    assert (await dispatcher.call(me, list_tasks, "completed")).items == [first]
 
 
 async def test_deleted_task_is_gone(units: UnitsOfWork, me: Owner) -> None:

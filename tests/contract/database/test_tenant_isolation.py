@@ -17,7 +17,7 @@ Attempt = Callable[[UnitOfWork, UserData], Awaitable[object]]
 ATTEMPTS: dict[str, Attempt] = {
     "get conversation": lambda uow, of: uow.conversations.get(of.conversation.id),
     "lock conversation": lambda uow, of: uow.conversations.get(of.conversation.id, for_update=True),
-    "replace conversation": lambda uow, of: uow.conversations.update(replace(of.conversation, title="Mine now")),
+    "replace conversation": lambda uow, of: uow.conversations.update(replace(of.conversation, title="Taken over")),
     "number conversation": lambda uow, of: uow.conversations.next_seq(of.conversation.id, NOW),
     "remove conversation": lambda uow, of: uow.conversations.delete(of.conversation.id),
     "get turn": lambda uow, of: uow.turns.get(of.turn.id),
@@ -25,14 +25,14 @@ ATTEMPTS: dict[str, Attempt] = {
     "replace turn": lambda uow, of: uow.turns.update(replace(of.turn, status="cancelled")),
     "get task": lambda uow, of: uow.tasks.get(of.task.id),
     "lock task": lambda uow, of: uow.tasks.get(of.task.id, for_update=True),
-    "replace task": lambda uow, of: uow.tasks.update(replace(of.task, title="Mine now")),
+    "replace task": lambda uow, of: uow.tasks.update(replace(of.task, title="Taken over")),
     "remove task": lambda uow, of: uow.tasks.delete(of.task.id),
     "get artifact": lambda uow, of: uow.artifacts.get(of.artifact.id),
     "lock artifact": lambda uow, of: uow.artifacts.get(of.artifact.id, for_update=True),
     "read artifact": lambda uow, of: uow.artifacts.get_content(of.artifact.id, None),
     "read artifact version": lambda uow, of: uow.artifacts.get_content(of.artifact.id, 1),
     "list artifact versions": lambda uow, of: uow.artifacts.list_versions(of.artifact.id, Window()),
-    "revise artifact": lambda uow, of: uow.artifacts.add_version(replace(of.artifact, version=2), "Mine now"),
+    "revise artifact": lambda uow, of: uow.artifacts.add_version(replace(of.artifact, version=2), "Taken over"),
     "remove artifact": lambda uow, of: uow.artifacts.delete(of.artifact.id),
     "get token": lambda uow, of: uow.context_tokens.get(of.token.id),
     "revoke token": lambda uow, of: uow.context_tokens.revoke(of.token.id, NOW),
@@ -51,7 +51,7 @@ async def refusal(units: UnitsOfWork, owner: Owner, attempt: Attempt, belongings
 async def test_tenant_isolation_other_users_rows_are_not_found(
     units: UnitsOfWork, me: Owner, you: Owner, attempt: Attempt
 ) -> None:
-    """The same refusal, word for word, as for what is nowhere; and mine is afterwards as it was."""
+    """The error is the same, word for word, as for rows that do not exist; nothing is changed."""
     mine, nowhere = UserData(), UserData()
     await mine.store(units, me)
     before = await mine.read_all(units, me)
@@ -72,7 +72,7 @@ async def test_tenant_isolation_of_pages_and_counts(units: UnitsOfWork, me: Owne
 
 
 async def test_tenant_isolation_of_revoke_and_extend(units: UnitsOfWork, me: Owner, you: Owner) -> None:
-    """By the turn's id there is nothing to find, and so nothing to refuse; the token lives on."""
+    """Another user's turn id matches no token, so nothing is raised and the token stays valid."""
     mine = UserData()
     secret = TokenSecret.mint(me.user_id)
     await mine.store(units, me)
@@ -90,7 +90,7 @@ async def test_tenant_isolation_of_revoke_and_extend(units: UnitsOfWork, me: Own
 
 
 async def test_tenant_isolation_allows_same_id_for_two_users(units: UnitsOfWork, me: Owner, you: Owner) -> None:
-    """So that not even a clash of ids tells one of the other."""
+    """So that not even an id conflict tells one user about the other."""
     same = UserData()
     await same.store(units, me)
     await same.store(units, you)
@@ -106,7 +106,7 @@ async def test_tenant_isolation_allows_same_id_for_two_users(units: UnitsOfWork,
 
 @pytest.mark.parametrize("part", ["turn", "message", "artifact", "turn's artifact", "tool call", "event", "token"])
 async def test_tenant_isolation_of_foreign_keys(units: UnitsOfWork, me: Owner, you: Owner, part: str) -> None:
-    """A turn in another's conversation, a message in another's turn: there is no such thing to hang it on."""
+    """A turn in another user's conversation, a message in another user's turn: the parent is not found."""
     mine = UserData()
     await mine.store(units, me)
     before = await mine.read_all(units, me)
@@ -134,7 +134,7 @@ async def test_tenant_isolation_of_foreign_keys(units: UnitsOfWork, me: Owner, y
 
 @pytest.mark.parametrize("name", ["a'b", "a;b", "a\\b", "", ".", "x" * 129, "a b", "a\x00b", "é"])
 async def test_invalid_user_id_is_unauthenticated(units: UnitsOfWork, name: str) -> None:
-    """Whoever let it get this far."""
+    """Even if an identity provider accepted it."""
     with pytest.raises(Unauthenticated):  # noqa: PT012 # a unit of work is one thing
         async with units.open(Owner(UserId(name)), "write") as uow:
             await uow.tasks.add(a_task())

@@ -32,7 +32,7 @@ async def add(units: UnitsOfWork, credential: Credential, *tasks: Task) -> None:
 
 
 async def test_commit_persists(units: UnitsOfWork, replica: Replica, me: Owner) -> None:
-    """Also for every other process."""
+    """For every process."""
     await add(units, me, a_task("Buy milk"))
 
     assert await titles(units, me) == ["Buy milk"]
@@ -48,7 +48,7 @@ async def test_rollback_without_commit_leaves_nothing(units: UnitsOfWork, me: Ow
 
 
 async def test_rollback_after_error_undoes_everything(units: UnitsOfWork, me: Owner) -> None:
-    """And it is the error itself that comes out."""
+    """The caller gets the error itself."""
     with pytest.raises(ZeroDivisionError):  # noqa: PT012 # a unit of work is one thing
         async with units.open(me, "write") as uow:
             await uow.tasks.add(a_task())
@@ -58,7 +58,7 @@ async def test_rollback_after_error_undoes_everything(units: UnitsOfWork, me: Ow
 
 
 async def test_returned_commit_has_persisted(units: UnitsOfWork, me: Owner) -> None:
-    """Also where somebody catches a refusal and goes on: the commit either keeps the rest, or says that it cannot."""
+    """Also if a use case catches a refused statement: the commit either keeps the rest or raises."""
     twice, committed = a_task("Twice"), False
     with suppress(Exception):
         async with units.open(me, "write") as uow:
@@ -141,7 +141,7 @@ async def test_rollback_when_cancelled_at_any_point(units: UnitsOfWork, me: Owne
 
 
 async def test_cancelled_reads_leave_pool_usable(units: UnitsOfWork, me: Owner) -> None:
-    """More of them than there can be connections."""
+    """With more of them than connections in the pool."""
     for _ in range(10):
         for wait in count(1):
             if not await is_cancelled_at(wait, _read(units, me)):
@@ -154,7 +154,7 @@ async def _read(units: UnitsOfWork, me: Owner) -> None:
 
 
 async def test_exclusive_mode_runs_one_at_a_time_per_user(units: UnitsOfWork, replica: Replica, me: Owner) -> None:
-    """In different processes too: the second does not begin before the first has ended."""
+    """In different processes too: the second does not start before the first has ended."""
     log: list[str] = []
     first_is_in = asyncio.Event()
 
@@ -178,7 +178,7 @@ async def test_exclusive_mode_runs_one_at_a_time_per_user(units: UnitsOfWork, re
 
 
 async def test_concurrent_exclusive_units_lose_no_update(units: UnitsOfWork, me: Owner) -> None:
-    """Each reads, thinks and writes; none writes over another's."""
+    """Each reads, waits and writes; none overwrites another's update."""
 
     async def count_one_up() -> None:
         async with units.open(me, "exclusive") as uow:

@@ -26,36 +26,36 @@ from tests.contract.database.running_turn import SPENT, RunningTurn
 
 
 async def assert_is_dead(running_turn: RunningTurn) -> None:
-    """Nobody adds to it any more, on no replica: not by its token, and not whoever ran it."""
+    """On every replica: neither its token nor the process that ran it can write to it."""
     before = await running_turn.events()
     written = await running_turn.text()
     await assert_refuses_everything(running_turn, len(written))
     assert await running_turn.events() == before
 
 
-async def assert_refuses_everything(running_turn: RunningTurn, told: int) -> None:
+async def assert_refuses_everything(running_turn: RunningTurn, length: int) -> None:
     for on in (0, 1):
         for attempt in (
             running_turn.add(on=on),
-            running_turn.tell("And", told, on=on),
+            running_turn.append_text("And", length, on=on),
             running_turn.renew(timedelta(minutes=1), on=on),
             running_turn.finish("And this", on=on),
         ):
             with pytest.raises((Conflict, Unauthenticated)):
                 await attempt
-    assert await running_turn.titles() == []
+    assert await running_turn.task_titles() == []
 
 
 @pytest.mark.parametrize("on", [0, 1], ids=["here", "from another replica"])
 async def test_cancelled_turn_stops_tool_calls_and_events(running_turn: RunningTurn, on: int) -> None:
-    await running_turn.tell("Let me")
+    await running_turn.append_text("Let me")
     cancelled = await running_turn.cancel(on)
 
     assert cancelled.status == "cancelled"
     assert cancelled.finished_at
-    assert cancelled == await running_turn.look()
+    assert cancelled == await running_turn.read()
     assert cancelled.usage == SPENT
-    assert await running_turn.names() == ["turn.started", "message.delta", "turn.cancelled"]
+    assert await running_turn.event_names() == ["turn.started", "message.delta", "turn.cancelled"]
     assert (await running_turn.events())[-1].body == b"{}"
     await assert_is_dead(running_turn)
 
@@ -65,7 +65,7 @@ async def test_cancel_twice_changes_nothing(running_turn: RunningTurn) -> None:
     outcomes = await asyncio.gather(*(running_turn.cancel(on=n % 2) for n in range(6)))
 
     assert outcomes == [first] * 6
-    assert await running_turn.names() == ["turn.started", "turn.cancelled"]
+    assert await running_turn.event_names() == ["turn.started", "turn.cancelled"]
 
 
 @pytest.mark.parametrize("status", ["completed", "interrupted"])
@@ -73,35 +73,35 @@ async def test_cancel_of_finished_turn_changes_nothing(running_turn: RunningTurn
     ended = await running_turn.finish("Done.", status)
 
     assert await running_turn.cancel(on=1) == ended.turn
-    assert (await running_turn.look()).status == status
-    assert (await running_turn.names())[-1] == f"turn.{status}"
+    assert (await running_turn.read()).status == status
+    assert (await running_turn.event_names())[-1] == f"turn.{status}"
 
 
 async def test_cancel_of_lost_turn_stores_it_as_interrupted(running_turn: RunningTurn) -> None:
-    await running_turn.lapse()
+    await running_turn.expire_lease()
 
     assert (await running_turn.cancel(on=1)).status == "interrupted"
-    assert await running_turn.names() == ["turn.started", "turn.interrupted"]
+    assert await running_turn.event_names() == ["turn.started", "turn.interrupted"]
 
 
 async def test_cancel_isolation_between_users(running_turn: RunningTurn, you: Owner) -> None:
     with pytest.raises(NotFound, match="There is no such turn"):
-        await running_turn.apps[0].call(you, cancel_turn, running_turn.id)
+        await running_turn.dispatchers[0].call(you, cancel_turn, running_turn.id)
 
-    assert (await running_turn.look()).status == "running"
+    assert (await running_turn.read()).status == "running"
     assert not (await running_turn.add()).is_error
 
 
 async def test_turn_result_failure_tells_why_there_is_no_answer(running_turn: RunningTurn) -> None:
-    where = running_turn.accepted.turn.conversation_id
+    where = running_turn.started.turn.conversation_id
     await running_turn.cancel()
-    cancelled = (await running_turn.apps[1].call(running_turn.owner, get_turn_result, running_turn.id)).failure
+    cancelled = (await running_turn.dispatchers[1].call(running_turn.owner, get_turn_result, running_turn.id)).failure
     await running_turn.begin(where)
-    await running_turn.lapse()
+    await running_turn.expire_lease()
     with pytest.raises(TurnLost):
-        await running_turn.apps[1].call(running_turn.owner, get_turn_result, running_turn.id)
-    await running_turn.look()
-    interrupted = (await running_turn.apps[1].call(running_turn.owner, get_turn_result, running_turn.id)).failure
+        await running_turn.dispatchers[1].call(running_turn.owner, get_turn_result, running_turn.id)
+    await running_turn.read()
+    interrupted = (await running_turn.dispatchers[1].call(running_turn.owner, get_turn_result, running_turn.id)).failure
 
     assert (type(cancelled), type(interrupted)) == (TurnCancelled, TurnInterrupted)
     assert interrupted
@@ -110,12 +110,12 @@ async def test_turn_result_failure_tells_why_there_is_no_answer(running_turn: Ru
 
 async def test_result_of_running_turn_is_conflict(running_turn: RunningTurn) -> None:
     with pytest.raises(Conflict, match="still running"):
-        await running_turn.apps[0].call(running_turn.owner, get_turn_result, running_turn.id)
+        await running_turn.dispatchers[0].call(running_turn.owner, get_turn_result, running_turn.id)
 
 
 @pytest.mark.parametrize("_round", range(4))
 async def test_concurrent_calls_none_commits_after_cancel(running_turn: RunningTurn, _round: int) -> None:
-    """Eight callers on two replicas: what was there when it answered is all that there will ever be."""
+    """Eight callers on two replicas: nothing is added after the cancel has returned."""
     calling = [asyncio.Event() for _ in range(8)]
 
     async def caller(number: int) -> int:
@@ -130,19 +130,19 @@ async def test_concurrent_calls_none_commits_after_cancel(running_turn: RunningT
     callers = [asyncio.create_task(caller(number)) for number in range(8)]
     await asyncio.gather(*(event.wait() for event in calling))
     cancelled = await running_turn.cancel(on=1)
-    effects, events = len(await running_turn.titles()), await running_turn.events()
+    effects, events = len(await running_turn.task_titles()), await running_turn.events()
     answered = sum(await asyncio.gather(*callers))
 
-    assert effects == len(await running_turn.titles()) == answered == len(cancelled.tool_calls)
+    assert effects == len(await running_turn.task_titles()) == answered == len(cancelled.tool_calls)
     assert events == await running_turn.events()
     assert events[-1].name == "turn.cancelled"
 
 
 @pytest.mark.parametrize("_round", range(4))
 async def test_concurrent_finish_and_cancel_end_turn_once(running_turn: RunningTurn, _round: int) -> None:
-    """It is finished, cancelled and told of, on two replicas: there is one last event, and all agree on it."""
+    """Finish, cancel and append on two replicas: there is one final event, and all results agree with it."""
     outcomes = await asyncio.gather(
-        running_turn.tell("Do"),
+        running_turn.append_text("Do"),
         *(running_turn.finish("Done.", on=n % 2) for n in range(2)),
         *(running_turn.cancel(on=n % 2) for n in range(3)),
         running_turn.add(on=1),
@@ -150,20 +150,20 @@ async def test_concurrent_finish_and_cancel_end_turn_once(running_turn: RunningT
     )
 
     assert {type(outcome) for outcome in outcomes if isinstance(outcome, Exception)} <= {Conflict, Unauthenticated}
-    found = await running_turn.look()
+    published = await running_turn.read()
     events = await running_turn.events()
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
-    assert [event.name for event in events if event.is_last] == [f"turn.{found.status}"] == [events[-1].name]
-    assert {status.status for status in outcomes[3:6]} == {found.status}  # type: ignore[union-attr]
-    assert await running_turn.text() in (("Done.",) if found.status == "completed" else ("", "Do"))
+    assert [event.name for event in events if event.is_last] == [f"turn.{published.status}"] == [events[-1].name]
+    assert {status.status for status in outcomes[3:6]} == {published.status}  # type: ignore[union-attr]
+    assert await running_turn.text() in (("Done.",) if published.status == "completed" else ("", "Do"))
 
 
 async def test_expired_lease_stores_turn_as_interrupted(units: UnitsOfWork, running_turn: RunningTurn) -> None:
-    """Nowhere is it seen as running; its end is that of its lease, its token is revoked, its conversation free."""
-    where = running_turn.accepted.turn.conversation_id
-    await running_turn.tell("Let me")
-    await running_turn.lapse()
-    there = running_turn.apps[1]
+    """No read shows it as running; it ended with its lease, its token is revoked, its conversation is free."""
+    where = running_turn.started.turn.conversation_id
+    await running_turn.append_text("Let me")
+    await running_turn.expire_lease()
+    there = running_turn.dispatchers[1]
     for look in (
         there.call(running_turn.owner, get_turn, running_turn.id),
         there.call(running_turn.owner, get_turn_result, running_turn.id),
@@ -173,40 +173,40 @@ async def test_expired_lease_stores_turn_as_interrupted(units: UnitsOfWork, runn
         with pytest.raises(TurnLost):
             await look
 
-    found = await running_turn.look(on=1)
+    published = await running_turn.read(on=1)
 
     async with units.open(running_turn.owner, "read") as uow:
         stored = await uow.turns.get(running_turn.id)
         (token,) = (await uow.context_tokens.page(Window())).items
-    assert (found.status, found.usage, found.error) == ("interrupted", SPENT, None)
-    assert found.finished_at == stored.lease_until
+    assert (published.status, published.usage, published.error) == ("interrupted", SPENT, None)
+    assert published.finished_at == stored.lease_until
     assert token.revoked_at
-    assert await running_turn.names() == ["turn.started", "message.delta", "turn.interrupted"]
+    assert await running_turn.event_names() == ["turn.started", "message.delta", "turn.interrupted"]
     assert (await running_turn.events())[-1].body == b"{}"
     await assert_is_dead(running_turn)
     await running_turn.begin(where)
 
 
 async def test_expired_lease_stops_turn_before_it_is_read(running_turn: RunningTurn) -> None:
-    await running_turn.lapse()
+    await running_turn.expire_lease()
     await assert_refuses_everything(running_turn, 0)
     assert await stored_names(running_turn) == ["turn.started"]
 
 
 @pytest.mark.parametrize("_round", range(4))
 async def test_concurrent_expiry_of_lost_turn_appends_one_event(running_turn: RunningTurn, _round: int) -> None:
-    """They look, cancel, settle, go on with the conversation and come back from the dead, on two replicas at once."""
-    where = running_turn.accepted.turn.conversation_id
-    await running_turn.lapse()
-    lost = RunningTurn(running_turn.apps, running_turn.owner)
-    lost.accepted = running_turn.accepted
+    """Reads, cancels, expiry, new turns and the old process, concurrently on two replicas."""
+    where = running_turn.started.turn.conversation_id
+    await running_turn.expire_lease()
+    lost = RunningTurn(running_turn.dispatchers, running_turn.owner)
+    lost.started = running_turn.started
 
     outcomes = await asyncio.gather(
-        *(lost.look(on=n % 2) for n in range(4)),
+        *(lost.read(on=n % 2) for n in range(4)),
         *(lost.cancel(on=n % 2) for n in range(2)),
-        *(running_turn.apps[n % 2].call(running_turn.owner, expire_turns) for n in range(4)),
+        *(running_turn.dispatchers[n % 2].call(running_turn.owner, expire_turns) for n in range(4)),
         lost.finish("And"),
-        lost.tell("And", on=1),
+        lost.append_text("And", on=1),
         running_turn.begin(where),
         return_exceptions=True,
     )
@@ -214,21 +214,21 @@ async def test_concurrent_expiry_of_lost_turn_appends_one_event(running_turn: Ru
     *others, finishing, batch, beginning = outcomes
     assert [outcome for outcome in others if isinstance(outcome, BaseException)] == []
     assert (type(finishing), type(batch), beginning) == (Conflict, Conflict, None)
-    assert await lost.names() == ["turn.started", "turn.interrupted"]
-    assert (await running_turn.look()).status == "running"
+    assert await lost.event_names() == ["turn.started", "turn.interrupted"]
+    assert (await running_turn.read()).status == "running"
 
 
 async def test_expire_turns_expires_only_lost_turns_of_user(running_turn: RunningTurn, you: Owner) -> None:
-    """A look at one settles them all; those that run go on, and those of others are not looked at."""
+    """Reading one expires them all; running turns continue, and other users' turns are not touched."""
     lost, running, yours = [
-        RunningTurn(running_turn.apps, owner) for owner in (running_turn.owner, running_turn.owner, you)
+        RunningTurn(running_turn.dispatchers, owner) for owner in (running_turn.owner, running_turn.owner, you)
     ]
     for other in (lost, running, yours):
         await other.begin()
     for other in (running_turn, lost, yours):
-        await other.lapse()
+        await other.expire_lease()
 
-    await running_turn.look()
+    await running_turn.read()
 
     for other, last in ((running_turn, "interrupted"), (lost, "interrupted"), (running, "started"), (yours, "started")):
         assert (await stored_names(other))[-1] == f"turn.{last}"
@@ -237,23 +237,23 @@ async def test_expire_turns_expires_only_lost_turns_of_user(running_turn: Runnin
 
 async def stored_names(running_turn: RunningTurn) -> list[str]:
     """Whether or not the turn is lost."""
-    log = await running_turn.apps[0].call(running_turn.owner, read_events, running_turn.id, 0)
+    log = await running_turn.dispatchers[0].call(running_turn.owner, read_events, running_turn.id, 0)
     return [event.name for event in log.events]
 
 
 async def test_expired_turns_do_not_count_as_running(running_turn: RunningTurn) -> None:
-    """Whoever has as many as may run, and lost them all, begins another at once."""
+    """A user whose running turns are all lost can start another at once."""
     lost = [
         running_turn,
-        *(RunningTurn(running_turn.apps, running_turn.owner) for _ in range(LIMITS.turns_per_user - 1)),
+        *(RunningTurn(running_turn.dispatchers, running_turn.owner) for _ in range(LIMITS.turns_per_user - 1)),
     ]
     for other in lost[1:]:
         await other.begin()
     with pytest.raises(TooManyTurns):
-        await RunningTurn(running_turn.apps, running_turn.owner).begin()
+        await RunningTurn(running_turn.dispatchers, running_turn.owner).begin()
     for other in lost:
-        await other.lapse()
+        await other.expire_lease()
 
-    await RunningTurn(running_turn.apps, running_turn.owner).begin()
+    await RunningTurn(running_turn.dispatchers, running_turn.owner).begin()
 
-    assert [await other.names() for other in lost] == [["turn.started", "turn.interrupted"]] * len(lost)
+    assert [await other.event_names() for other in lost] == [["turn.started", "turn.interrupted"]] * len(lost)

@@ -24,16 +24,16 @@ from tests.turns import started_turn
 
 
 def body(event: TurnEvent) -> dict[str, Any]:
-    found: dict[str, Any] = msgspec.json.decode(event.body)
-    return found
+    data: dict[str, Any] = msgspec.json.decode(event.body)
+    return data
 
 
 async def test_turn_events_are_in_order(running_turn: RunningTurn) -> None:
-    """A call that failed was completed too, with its error."""
-    await running_turn.tell("Let me ")
+    """A failed call has a completed event too, with its error."""
+    await running_turn.append_text("Let me ")
     added = await running_turn.add()
     await running_turn.execute(complete_task, TaskId(running_turn.id))
-    await running_turn.tell("see.", len("Let me "))
+    await running_turn.append_text("see.", len("Let me "))
     ended = await running_turn.finish("Let me see.")
 
     events = await running_turn.events()
@@ -49,13 +49,13 @@ async def test_turn_events_are_in_order(running_turn: RunningTurn) -> None:
     assert [body(event)["id"] for event in events[2:6]] == [str(call.id) for call in calls for _ in range(2)]
     assert body(events[0]) == {"conversation_id": str(ended.turn.conversation_id), "agent": "rehearsal"}
     assert body(events[3])["result"] == msgspec.json.decode(added.json)
-    assert (body(events[5])["is_error"], body(events[5])["result"]["code"]) == (True, "not-found")
+    assert (body(events[5])["is_error"], body(events[5])["result"]["code"]) == (True, "not-data")
     assert ended.message
     assert body(events[7])["message_id"] == str(ended.message.id)
 
 
 async def test_artifact_event_follows_tool_call_event(running_turn: RunningTurn) -> None:
-    running_turn.accepted = await started_turn(running_turn.apps[0], running_turn.owner, grants=list(ALL_GRANTS))
+    running_turn.started = await started_turn(running_turn.dispatchers[0], running_turn.owner, grants=list(ALL_GRANTS))
     await running_turn.execute(save_artifact, "Plan", "# Plan")
 
     events = await running_turn.events()
@@ -73,7 +73,7 @@ async def test_concurrent_writers_leave_no_gap_in_event_numbers(running_turn: Ru
 
     async def talk() -> None:
         for said in count():
-            await running_turn.tell("x", said)
+            await running_turn.append_text("x", said)
             if said == 3:
                 talks_for_a_while.set()
 
@@ -94,17 +94,17 @@ async def test_concurrent_writers_leave_no_gap_in_event_numbers(running_turn: Ru
     assert {type(answer) for answer in answers} <= {ToolOutcome, Unauthenticated, Conflict}
     answered = [answer for answer in answers if isinstance(answer, ToolOutcome)]
     assert not any(answer.is_error for answer in answered)
-    assert len(await running_turn.titles()) == len(answered)
+    assert len(await running_turn.task_titles()) == len(answered)
     await assert_sound(running_turn, completed=len(answered))
     assert await running_turn.text() == "x" * 100
 
 
 async def announce(running_turn: RunningTurn, call_id: str, on: int) -> None:
-    """While others tell too."""
+    """While others write too."""
     told = 0
     while True:
         try:
-            await running_turn.tell("", told, a_request(call_id), on)
+            await running_turn.append_text("", told, a_request(call_id), on)
         except OffsetConflict as earlier:
             told = earlier.answer_length
         else:
@@ -130,7 +130,7 @@ async def test_rollback_leaves_no_gap_in_event_numbers(units: UnitsOfWork, runni
     async with units.open(running_turn.owner, "write") as uow:
         seq = await uow.turns.count_tool_call(running_turn.id, uow.now, 3, 100)
         await uow.turn_events.add(TurnEvent.of(running_turn.id, seq, MessageDeltaEvent("Never said")))
-    await running_turn.tell("Said")
+    await running_turn.append_text("Said")
 
     assert [(event.seq, event.name) for event in await running_turn.events()] == [
         (1, "turn.started"),
@@ -140,17 +140,17 @@ async def test_rollback_leaves_no_gap_in_event_numbers(units: UnitsOfWork, runni
 
 @pytest.mark.parametrize("announced", [False, True], ids=["new", "announced"])
 async def test_call_cancelled_at_any_point_is_atomic(running_turn: RunningTurn, *, announced: bool) -> None:
-    """Its effect, its row in the ledger and its events. Made again under its id, it has happened once."""
+    """Effect, record and events happen together; a retry with the same id leaves one call."""
     for wait in count(1):
         call_id = f"call-{wait}"
         if announced:
             await running_turn.announce(call_id)
         broke_off = await is_cancelled_at(wait, _add(running_turn, call_id))
-        effects = (await running_turn.titles()).count(call_id)
+        effects = (await running_turn.task_titles()).count(call_id)
         assert effects == await _recorded(running_turn, call_id) == await _told(running_turn, call_id)
         assert effects == 1 or broke_off
         await _add(running_turn, call_id)
-        assert (await running_turn.titles()).count(call_id) == await _told(running_turn, call_id) == 1
+        assert (await running_turn.task_titles()).count(call_id) == await _told(running_turn, call_id) == 1
         if not broke_off:
             break
     assert wait > 2
@@ -162,8 +162,8 @@ async def _add(running_turn: RunningTurn, title: str) -> None:
 
 
 async def _recorded(running_turn: RunningTurn, title: str) -> int:
-    """How many calls have a result with that task."""
-    return sum(b'"%s"' % title.encode() in bytes(call.result) for call in (await running_turn.look()).tool_calls)
+    """Count the calls whose result is that task."""
+    return sum(b'"%s"' % title.encode() in bytes(call.result) for call in (await running_turn.read()).tool_calls)
 
 
 async def _told(running_turn: RunningTurn, title: str) -> int:
@@ -174,7 +174,7 @@ async def _told(running_turn: RunningTurn, title: str) -> int:
 @pytest.mark.parametrize("limit", [1, 2, 7, 50])
 async def test_list_after_leaves_out_earlier_events(units: UnitsOfWork, running_turn: RunningTurn, limit: int) -> None:
     for said in range(6):
-        await running_turn.tell("x", said)
+        await running_turn.append_text("x", said)
     everything = await running_turn.events()
 
     async with units.open(running_turn.owner, "read") as uow:
@@ -184,14 +184,14 @@ async def test_list_after_leaves_out_earlier_events(units: UnitsOfWork, running_
 
 
 async def test_event_pagination_by_count(running_turn: RunningTurn) -> None:
-    """And is over after its last event, not before."""
+    """The log is over after the final event, not before."""
     number = 2 * PAGE_EVENTS - 2
     for said in range(number):
-        await running_turn.tell("x", said)
+        await running_turn.append_text("x", said)
     await running_turn.finish("x" * number)
 
     logs = [
-        await running_turn.apps[1].call(running_turn.owner, read_events, running_turn.id, after * PAGE_EVENTS)
+        await running_turn.dispatchers[1].call(running_turn.owner, read_events, running_turn.id, after * PAGE_EVENTS)
         for after in range(3)
     ]
     assert [(len(log.events), log.is_over) for log in logs] == [
@@ -202,13 +202,13 @@ async def test_event_pagination_by_count(running_turn: RunningTurn) -> None:
 
 
 async def test_event_pagination_by_characters(running_turn: RunningTurn) -> None:
-    """However long one is, it is read; none begins after so many characters of others, and nothing is left out."""
+    """An event of any length is returned; a page ends once it has this many characters; nothing is left out."""
     lengths = [10, PAGE_CHARACTERS, 3 * PAGE_CHARACTERS, 10, 10]
     for nth, length in enumerate(lengths):
-        await running_turn.tell("x" * length, sum(lengths[:nth]))
+        await running_turn.append_text("x" * length, sum(lengths[:nth]))
     read, times = list[TurnEvent](), 0
     while True:
-        log = await running_turn.apps[1].call(running_turn.owner, read_events, running_turn.id, len(read))
+        log = await running_turn.dispatchers[1].call(running_turn.owner, read_events, running_turn.id, len(read))
         assert sum(len(event.body) for event in log.events[:-1]) < PAGE_CHARACTERS
         read += log.events
         times += 1
@@ -220,36 +220,38 @@ async def test_event_pagination_by_characters(running_turn: RunningTurn) -> None
 
 
 async def test_event_page_of_running_turn_is_not_over(running_turn: RunningTurn) -> None:
-    log = await running_turn.apps[1].call(running_turn.owner, read_events, running_turn.id, 1)
+    log = await running_turn.dispatchers[1].call(running_turn.owner, read_events, running_turn.id, 1)
     assert (log.events, log.is_over) == ([], False)
 
 
 async def test_turn_events_isolation_between_users(units: UnitsOfWork, running_turn: RunningTurn, you: Owner) -> None:
-    """Neither to be read nor to be added to, by whoever knows the turn's id."""
+    """A user who knows the id of another user's turn can neither read nor append its events."""
     with pytest.raises(NotFound, match="There is no such turn"):
-        await running_turn.apps[0].call(you, read_events, running_turn.id, 0)
+        await running_turn.dispatchers[0].call(you, read_events, running_turn.id, 0)
     async with units.open(you, "write") as uow:
         assert await uow.turn_events.list_after(running_turn.id, 0, 10, PAGE_CHARACTERS) == []
         with pytest.raises(Conflict):
             await uow.turns.count_tool_call(running_turn.id, uow.now, 1, 100)
-    assert await running_turn.names() == ["turn.started"]
+    assert await running_turn.event_names() == ["turn.started"]
 
 
 async def test_turn_events_isolation_between_turns(running_turn: RunningTurn) -> None:
-    await running_turn.tell("First")
+    await running_turn.append_text("First")
     first = await running_turn.events()
     await running_turn.begin()
-    await running_turn.tell("Second")
+    await running_turn.append_text("Second")
 
     assert await running_turn.text() == "Second"
     assert not set(first) & set(await running_turn.events())
 
 
 async def test_deleted_conversation_takes_turn_events(units: UnitsOfWork, running_turn: RunningTurn) -> None:
-    await running_turn.tell("Said")
-    await running_turn.apps[0].call(running_turn.owner, delete_conversation, running_turn.accepted.turn.conversation_id)
+    await running_turn.append_text("Said")
+    await running_turn.dispatchers[0].call(
+        running_turn.owner, delete_conversation, running_turn.started.turn.conversation_id
+    )
 
     with pytest.raises(NotFound):
-        await running_turn.apps[0].call(running_turn.owner, read_events, running_turn.id, 0)
+        await running_turn.dispatchers[0].call(running_turn.owner, read_events, running_turn.id, 0)
     async with units.open(running_turn.owner, "read") as uow:
         assert await uow.turn_events.list_after(running_turn.id, 0, 10, PAGE_CHARACTERS) == []

@@ -42,31 +42,31 @@ PASSED = replace(LIMITS, lease=timedelta(seconds=-1))
 
 
 class Person:
-    """Somebody who talks to the service."""
+    """A user of the service."""
 
-    def __init__(self, app: Dispatcher, owner: Owner) -> None:
-        self.app = app
+    def __init__(self, dispatcher: Dispatcher, owner: Owner) -> None:
+        self.dispatcher = dispatcher
         self.owner = owner
 
     async def says(
         self, text: str, where: ConversationId | None = None, terms: AcceptanceLimits = LIMITS
     ) -> StartedTurn:
-        return await started_turn(self.app, self.owner, text, where, limits=terms)
+        return await started_turn(self.dispatcher, self.owner, text, where, limits=terms)
 
     async def is_answered(self, accepted: StartedTurn, ending: TurnOutcome = DONE) -> None:
-        await self.app.call(self.owner, finish_turn, accepted.turn.id, ending)
+        await self.dispatcher.call(self.owner, finish_turn, accepted.turn.id, ending)
 
 
 @pytest.fixture
-def person(app: Dispatcher, me: Owner) -> Person:
-    return Person(app, me)
+def person(dispatcher: Dispatcher, me: Owner) -> Person:
+    return Person(dispatcher, me)
 
 
-async def test_history_contains_turn_with_tool_calls(person: Person, app: Dispatcher, me: Owner) -> None:
-    """The next turn is given what was said, what was done and what was answered."""
+async def test_history_contains_turn_with_tool_calls(person: Person, dispatcher: Dispatcher, me: Owner) -> None:
+    """The next turn gets the message, the tool calls and the answer."""
     first = await person.says("Buy milk")
     new = NewTask("Milk")
-    outcome = await ToolCallExecutor(app).execute(
+    outcome = await ToolCallExecutor(dispatcher).execute(
         first.secret, ToolInvocation("add_task", b'{"title":"Milk"}'), add_task, new
     )
     await person.is_answered(first)
@@ -78,7 +78,7 @@ async def test_history_contains_turn_with_tool_calls(person: Person, app: Dispat
     assert [(call.name, bytes(call.arguments), bytes(call.result)) for call in past.tool_calls] == [
         ("add_task", b'{"title":"Milk"}', outcome.json)
     ]
-    messages = (await app.call(me, list_messages, first.turn.conversation_id, Window())).items
+    messages = (await dispatcher.call(me, list_messages, first.turn.conversation_id, Window())).items
     assert [(message.seq, message.role, message.content) for message in messages] == [
         (1, "user", "Buy milk"),
         (2, "assistant", "Done."),
@@ -111,7 +111,7 @@ async def test_history_too_long_drops_oldest_whole_turns(
 
 
 async def test_second_running_turn_of_conversation_is_refused(person: Person) -> None:
-    """The second is told which, and leaves nothing behind."""
+    """The second message gets the running turn's id and is not stored."""
     running = await person.says("Go")
     with pytest.raises(TurnInProgress) as refused:
         await person.says("Again", running.turn.conversation_id)
@@ -120,12 +120,12 @@ async def test_second_running_turn_of_conversation_is_refused(person: Person) ->
         "turn_id": running.turn.id,
         "conversation_id": running.turn.conversation_id,
     }
-    messages = await person.app.call(person.owner, list_messages, running.turn.conversation_id, Window())
+    messages = await person.dispatcher.call(person.owner, list_messages, running.turn.conversation_id, Window())
     assert len(messages.items) == 1
 
 
 async def test_concurrent_messages_start_one_turn_per_conversation(replica: Replica, me: Owner, person: Person) -> None:
-    """In two processes; what the others said is not stored."""
+    """In two processes; the other messages are not stored."""
     started = await person.says("Start")
     await person.is_answered(started)
     where = started.turn.conversation_id
@@ -134,12 +134,12 @@ async def test_concurrent_messages_start_one_turn_per_conversation(replica: Repl
     outcomes = await asyncio.gather(*(people[n % 2].says(f"{n}", where) for n in range(10)), return_exceptions=True)
 
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["StartedTurn"] + ["TurnInProgress"] * 9
-    messages = await person.app.call(me, list_messages, where, Window())
+    messages = await person.dispatcher.call(me, list_messages, where, Window())
     assert [message.seq for message in messages.items] == [1, 2, 3]
 
 
 async def test_running_turns_limit_per_user(replica: Replica, person: Person, me: Owner) -> None:
-    """However many come at once, in two processes; when one has ended there is room for another."""
+    """With concurrent messages in two processes; after one has ended another can start."""
     people = [Person(Dispatcher(replica(), lambda _call: None), me) for _ in range(2)]
 
     outcomes = await asyncio.gather(*(people[n % 2].says(f"{n}") for n in range(10)), return_exceptions=True)
@@ -147,47 +147,49 @@ async def test_running_turns_limit_per_user(replica: Replica, person: Person, me
     accepted = [outcome for outcome in outcomes if isinstance(outcome, StartedTurn)]
     assert len(accepted) == LIMITS.turns_per_user
     assert {type(outcome) for outcome in outcomes} == {StartedTurn, TooManyTurns}
-    assert len((await person.app.call(me, list_conversations, Window())).items) == LIMITS.turns_per_user
+    assert len((await person.dispatcher.call(me, list_conversations, Window())).items) == LIMITS.turns_per_user
     await person.is_answered(accepted[0])
     assert (await person.says("Now")).turn.status == "running"
 
 
-async def test_expired_lease_ends_turn_and_token(person: Person, app: Dispatcher, me: Owner) -> None:
-    """It counts for nothing, its token is dead, it can be neither renewed nor ended; who looks finds it interrupted."""
+async def test_expired_lease_ends_turn_and_token(person: Person, dispatcher: Dispatcher, me: Owner) -> None:
+    """It does not count as running, its token is expired, it can be neither renewed nor finished; reads expire it."""
     lost = await person.says("Lost", None, PASSED)
 
     with pytest.raises(Unauthenticated):
-        await app.call(lost.secret, list_tasks)
+        await dispatcher.call(lost.secret, list_tasks)
     with pytest.raises(Conflict, match="its lease has passed"):
-        await app.call(me, renew_turn, lost.turn.id, timedelta(minutes=1))
+        await dispatcher.call(me, renew_turn, lost.turn.id, timedelta(minutes=1))
     with pytest.raises(Conflict, match="its lease has passed"):
         await person.is_answered(lost)
     with pytest.raises(Unauthenticated):
-        await app.call(lost.secret, list_tasks)
+        await dispatcher.call(lost.secret, list_tasks)
     with pytest.raises(TurnLost):
-        await app.call(me, get_turn, lost.turn.id)
-    assert (await with_expiry(app, me, get_turn, lost.turn.id)).status == "interrupted"
+        await dispatcher.call(me, get_turn, lost.turn.id)
+    assert (await with_expiry(dispatcher, me, get_turn, lost.turn.id)).status == "interrupted"
 
     subscription = await person.says("Again", lost.turn.conversation_id)
     assert subscription.history == [PastTurn("Lost", [], None)]
-    found = await app.call(me, get_turn, lost.turn.id)
+    found = await dispatcher.call(me, get_turn, lost.turn.id)
     assert (found.status, found.finished_at) == ("interrupted", lost.turn.lease_until)
 
 
-async def test_renewed_lease_keeps_turn_and_token_alive(person: Person, app: Dispatcher, me: Owner) -> None:
+async def test_renewed_lease_keeps_turn_and_token_alive(person: Person, dispatcher: Dispatcher, me: Owner) -> None:
     running = await person.says("Go", None, replace(LIMITS, lease=timedelta(minutes=1)))
-    await app.call(me, renew_turn, running.turn.id, timedelta(hours=1))
-    await app.call(running.secret, add_task, NewTask("Still at it"))
+    await dispatcher.call(me, renew_turn, running.turn.id, timedelta(hours=1))
+    await dispatcher.call(running.secret, add_task, NewTask("Still at it"))
     with pytest.raises(TurnInProgress):
         await person.says("Again", running.turn.conversation_id)
 
-    await app.call(me, renew_turn, running.turn.id, timedelta(seconds=-1))
+    await dispatcher.call(me, renew_turn, running.turn.id, timedelta(seconds=-1))
     with pytest.raises(Unauthenticated):
-        await app.call(running.secret, list_tasks)
+        await dispatcher.call(running.secret, list_tasks)
 
 
-async def test_concurrent_finish_ends_turn_once(replica: Replica, person: Person, app: Dispatcher, me: Owner) -> None:
-    """Of two who end it at once one does, and says what is stored; its token is dead from then on."""
+async def test_concurrent_finish_ends_turn_once(
+    replica: Replica, person: Person, dispatcher: Dispatcher, me: Owner
+) -> None:
+    """One of two concurrent finishes wins and returns what is stored; the token is revoked."""
     running = await person.says("Go")
     people = [Person(Dispatcher(replica(), lambda _call: None), me) for _ in range(2)]
     failed = TurnOutcome("failed", Usage(1, 1, 1), error=TurnError("deadline", "Too slow."))
@@ -197,27 +199,27 @@ async def test_concurrent_finish_ends_turn_once(replica: Replica, person: Person
     )
 
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Conflict", "NoneType"]
-    found = await app.call(me, get_turn, running.turn.id)
+    found = await dispatcher.call(me, get_turn, running.turn.id)
     assert found.status == ("completed" if outcomes[0] is None else "failed")
     assert found.usage == (DONE.usage if outcomes[0] is None else failed.usage)
     with pytest.raises(Unauthenticated):
-        await app.call(running.secret, list_tasks)
+        await dispatcher.call(running.secret, list_tasks)
 
 
-async def test_deleted_conversation_keeps_its_tasks(person: Person, app: Dispatcher, me: Owner) -> None:
-    """Also while its turn runs, whose token is dead with it."""
+async def test_deleted_conversation_keeps_its_tasks(person: Person, dispatcher: Dispatcher, me: Owner) -> None:
+    """Also while its turn runs, whose token is deleted with it."""
     running = await person.says("Go")
-    task = await app.call(running.secret, add_task, NewTask("Milk"))
+    task = await dispatcher.call(running.secret, add_task, NewTask("Milk"))
     assert task.conversation_id == running.turn.conversation_id
 
-    await app.call(me, delete_conversation, running.turn.conversation_id)
+    await dispatcher.call(me, delete_conversation, running.turn.conversation_id)
 
-    assert (await app.call(me, list_tasks)).items == [replace(task, conversation_id=None)]
+    assert (await dispatcher.call(me, list_tasks)).items == [replace(task, conversation_id=None)]
     with pytest.raises(Unauthenticated):
-        await app.call(running.secret, list_tasks)
+        await dispatcher.call(running.secret, list_tasks)
     for gone in (
-        app.call(me, get_turn, running.turn.id),
-        app.call(me, list_messages, running.turn.conversation_id, Window()),
+        dispatcher.call(me, get_turn, running.turn.id),
+        dispatcher.call(me, list_messages, running.turn.conversation_id, Window()),
         person.is_answered(running),
     ):
         with pytest.raises(NotFound):
@@ -229,15 +231,18 @@ async def test_concurrent_operations_do_not_deadlock(replica: Replica, me: Owner
 
     Each is answered, by success or by what the others have made of it; the database never has to part two of them.
     """
-    apps = [Dispatcher(replica(), lambda _call: None) for _ in range(2)]
+    dispatchers = [Dispatcher(replica(), lambda _call: None) for _ in range(2)]
     answers: list[object] = []
     for n in range(12):
-        here, there = apps[n % 2], apps[(n + 1) % 2]
+        here, there = dispatchers[n % 2], dispatchers[(n + 1) % 2]
         lost = await Person(here, me).says("Go", None, PASSED if n % 3 == 0 else LIMITS)
         where = lost.turn.conversation_id
         answers += await asyncio.gather(
             *(there.call(lost.secret, add_task, NewTask("Milk")) for _ in range(3)),
-            *(app.call(me, append_events, lost.turn.id, EventBatch(0, "Said", Usage(), MILK)) for app in apps),
+            *(
+                dispatcher.call(me, append_events, lost.turn.id, EventBatch(0, "Said", Usage(), MILK))
+                for dispatcher in dispatchers
+            ),
             here.call(me, renew_turn, lost.turn.id, timedelta(minutes=1)),
             there.call(me, cancel_turn, lost.turn.id),
             here.call(me, finish_turn, lost.turn.id, DONE),

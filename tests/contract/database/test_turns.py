@@ -71,7 +71,7 @@ async def test_turn_pagination_newest_first(units: UnitsOfWork, me: Owner, conve
 async def test_turn_cursor_of_another_listing_is_refused(
     units: UnitsOfWork, me: Owner, conversation: Conversation
 ) -> None:
-    """Though both name the last item by its id."""
+    """Although both cursors hold an id."""
     await add(units, me, a_turn(conversation))
     async with units.open(me, "write") as uow:
         for _ in range(2):
@@ -81,7 +81,7 @@ async def test_turn_cursor_of_another_listing_is_refused(
 
 
 async def test_list_running_returns_turns_stored_as_running(units: UnitsOfWork, me: Owner) -> None:
-    """Whether or not their lease has passed: that is for the caller to see."""
+    """Whether or not their lease has passed: the caller checks that."""
     conversations = [a_conversation() for _ in range(3)]
     running, expired = a_turn(conversations[0]), a_turn(conversations[1], lease_until=NOW)
     async with units.open(me, "write") as uow:
@@ -98,7 +98,7 @@ async def test_list_running_returns_turns_stored_as_running(units: UnitsOfWork, 
 async def test_second_running_turn_of_conversation_is_refused(
     units: UnitsOfWork, me: Owner, conversation: Conversation
 ) -> None:
-    """And any number that have ended."""
+    """Beside any number of finished turns."""
     first = a_turn(conversation)
     await add(units, me, first, a_turn(conversation, status="completed"), a_turn(conversation, status="failed"))
 
@@ -114,7 +114,7 @@ async def test_second_running_turn_of_conversation_is_refused(
 async def test_concurrent_turns_of_conversation_only_one_runs(
     replica: Replica, me: Owner, conversation: Conversation
 ) -> None:
-    """Even where nobody has looked before: the data itself admits no second."""
+    """Without a check before: the database refuses the second."""
     processes = [replica(), replica()]
 
     outcomes = await asyncio.gather(

@@ -39,7 +39,7 @@ async def replicas(database_url: str) -> AsyncIterator[Replicas]:
     replicas = Replicas(slow, SqlUnitsOfWork(engines[1]))
     await replicas.running_turn.begin()
     # Both are connected, and neither is late for that.
-    await replicas.running_turn.apps[1].call(YOU, expire_turns)
+    await replicas.running_turn.dispatchers[1].call(YOU, expire_turns)
     yield replicas
     for engine in engines:
         await engine.dispose()
@@ -50,7 +50,7 @@ async def test_what_is_being_written_when_a_turn_is_found_lost_comes_before_its_
     running_turn = replicas.running_turn
     async with replicas.slow.open(ME, "write") as uow:
         await append_events(uow, running_turn.id, EventBatch(0, "Late", Usage(1, 2, 3)))
-        looking = asyncio.create_task(running_turn.look(on=1))
+        looking = asyncio.create_task(running_turn.read(on=1))
         # Each of these is an exchange with the database: time enough for a look that would not wait.
         for _ in range(200):
             await uow.tasks.page(None, Window())
@@ -58,21 +58,21 @@ async def test_what_is_being_written_when_a_turn_is_found_lost_comes_before_its_
     found = await looking
 
     assert (found.status, found.usage) == ("interrupted", Usage(1, 2, 3))
-    assert await running_turn.names() == ["turn.started", "message.delta", "turn.interrupted"]
+    assert await running_turn.event_names() == ["turn.started", "message.delta", "turn.interrupted"]
     assert [event.seq for event in await running_turn.events()] == [1, 2, 3]
 
 
 async def test_a_turn_that_was_found_lost_is_over_for_the_replica_that_is_behind(replicas: Replicas) -> None:
     """Its token is dead there too, and nothing is written."""
     running_turn = replicas.running_turn
-    await running_turn.look(on=1)
+    await running_turn.read(on=1)
 
     with pytest.raises(Unauthenticated):
         await running_turn.add()
     with pytest.raises(Unauthenticated):
-        await running_turn.apps[0].call(running_turn.accepted.secret, add_task, NewTask("Too late"))
-    for attempt in (running_turn.tell("Late"), running_turn.renew(timedelta(minutes=1)), running_turn.finish()):
+        await running_turn.dispatchers[0].call(running_turn.started.secret, add_task, NewTask("Too late"))
+    for attempt in (running_turn.append_text("Late"), running_turn.renew(timedelta(minutes=1)), running_turn.finish()):
         with pytest.raises(Conflict):
             await attempt
-    assert await running_turn.names() == ["turn.started", "turn.interrupted"]
-    assert await running_turn.titles() == []
+    assert await running_turn.event_names() == ["turn.started", "turn.interrupted"]
+    assert await running_turn.task_titles() == []

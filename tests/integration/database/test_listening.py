@@ -32,31 +32,31 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def line(postgresql_url: str) -> AsyncIterator[BusPair]:
+async def pair(postgresql_url: str) -> AsyncIterator[BusPair]:
     """From one process to another."""
-    async with run_process(postgresql_url) as speaker, run_process(postgresql_url) as listener:
-        line = BusPair(speaker, listener, ME)
-        await line.begin()
-        yield line
+    async with run_process(postgresql_url) as publisher, run_process(postgresql_url) as subscriber:
+        pair = BusPair(publisher, subscriber, ME)
+        await pair.begin()
+        yield pair
 
 
 async def test_when_its_connection_is_killed_everybody_looks_and_then_hears_again(
-    line: BusPair, superuser_url: str
+    pair: BusPair, superuser_url: str
 ) -> None:
     """What was committed meanwhile is found by looking: nobody waits for it in vain."""
-    running_turn = line.running_turn
+    running_turn = pair.running_turn
     for said in range(3):
-        with line.listener.event_bus.subscribe(running_turn.owner, running_turn.id) as subscription:
+        with pair.subscriber.event_bus.subscribe(running_turn.owner, running_turn.id) as subscription:
             waiting = asyncio.create_task(next_events(subscription))
             assert len(await say_async(superuser_url, KILL_LISTENERS)) == 2
             assert await waiting == []
-            for process in (line.speaker, line.listener):
+            for process in (pair.publisher, pair.subscriber):
                 await wait_listening(process.event_bus)
-        with line.listener.event_bus.subscribe(running_turn.owner, running_turn.id) as subscription:
+        with pair.subscriber.event_bus.subscribe(running_turn.owner, running_turn.id) as subscription:
             waiting = asyncio.create_task(next_events(subscription))
-            await line.carries()
+            await pair.flush()
             assert not waiting.done()
-            await running_turn.tell("x", said)
+            await running_turn.append_text("x", said)
             assert await waiting == []
 
 
@@ -65,20 +65,20 @@ async def test_what_could_not_be_said_is_said_when_the_connection_is_back(postgr
     port = make_url(postgresql_url).port or 5432
     async with wire_to(port) as wire:
         through_it = make_url(postgresql_url).set(port=wire.port).render_as_string(hide_password=False)
-        async with run_process(postgresql_url, through_it) as speaker, run_process(postgresql_url) as listener:
-            line = BusPair(speaker, listener, ME)
-            await line.begin()
-            await line.carries()
-            with listener.event_bus.subscribe(ME, line.running_turn.id) as subscription:
+        async with run_process(postgresql_url, through_it) as publisher, run_process(postgresql_url) as subscriber:
+            pair = BusPair(publisher, subscriber, ME)
+            await pair.begin()
+            await pair.flush()
+            with subscriber.event_bus.subscribe(ME, pair.running_turn.id) as subscription:
                 waiting = asyncio.create_task(next_events(subscription))
                 wire.silence()
-                await line.running_turn.tell("Said")
-                await wait_listening(speaker.event_bus, is_listening=False)
+                await pair.running_turn.append_text("Said")
+                await wait_listening(publisher.event_bus, is_listening=False)
                 await wire.cut()
                 assert not waiting.done()
                 await wire.mend()
                 assert await waiting == []
-            await wait_listening(speaker.event_bus)
+            await wait_listening(publisher.event_bus)
 
 
 async def test_when_the_connection_is_lost_for_long_everybody_looks_at_once(postgresql_url: str) -> None:
@@ -86,9 +86,9 @@ async def test_when_the_connection_is_lost_for_long_everybody_looks_at_once(post
     async with wire_to(make_url(postgresql_url).port or 5432) as wire:
         through_it = make_url(postgresql_url).set(port=wire.port).render_as_string(hide_password=False)
         async with run_process(postgresql_url, through_it) as process:
-            line = BusPair(process, process, ME)
-            await line.begin()
-            with process.event_bus.subscribe(ME, line.running_turn.id) as subscription:
+            pair = BusPair(process, process, ME)
+            await pair.begin()
+            with process.event_bus.subscribe(ME, pair.running_turn.id) as subscription:
                 waiting = asyncio.create_task(next_events(subscription))
                 await asyncio.sleep(0)
                 await wire.cut()
@@ -98,14 +98,14 @@ async def test_when_the_connection_is_lost_for_long_everybody_looks_at_once(post
 
 async def test_the_last_words_of_a_process_are_heard(postgresql_url: str) -> None:
     """As those of a turn that ends with it."""
-    async with run_process(postgresql_url) as listener, AsyncExitStack() as ending:
-        speaker = await ending.enter_async_context(run_process(postgresql_url))
-        line = BusPair(speaker, listener, ME)
-        await line.begin()
-        await line.carries()
-        with listener.event_bus.subscribe(ME, line.running_turn.id) as subscription:
+    async with run_process(postgresql_url) as subscriber, AsyncExitStack() as ending:
+        publisher = await ending.enter_async_context(run_process(postgresql_url))
+        pair = BusPair(publisher, subscriber, ME)
+        await pair.begin()
+        await pair.flush()
+        with subscriber.event_bus.subscribe(ME, pair.running_turn.id) as subscription:
             waiting = asyncio.create_task(next_events(subscription))
-            await line.running_turn.finish("", "interrupted")
+            await pair.running_turn.finish("", "interrupted")
             await ending.aclose()
             assert await waiting == []
 
@@ -113,11 +113,11 @@ async def test_the_last_words_of_a_process_are_heard(postgresql_url: str) -> Non
 async def test_whoever_cannot_listen_looks_every_second(postgresql_url: str) -> None:
     """And is_listening what their own process says at once, as ever."""
     async with run_process(postgresql_url, "postgresql://nobody@127.0.0.1:1/nothing", is_listening=False) as process:
-        line = BusPair(process, process, ME)
-        await line.begin()
-        with process.event_bus.subscribe(ME, line.running_turn.id) as subscription:
-            await line.running_turn.tell("Said")
-            assert await next_events(subscription) == (await line.running_turn.events())[1:]
+        pair = BusPair(process, process, ME)
+        await pair.begin()
+        with process.event_bus.subscribe(ME, pair.running_turn.id) as subscription:
+            await pair.running_turn.append_text("Said")
+            assert await next_events(subscription) == (await pair.running_turn.events())[1:]
             assert await next_events(subscription) == []
 
 
@@ -128,26 +128,28 @@ async def test_behind_a_transaction_pooler_the_log_is_looked_at_every_second(
     # Its own statements would bring some along, by whichever of the pooler's connections they take.
     monkeypatch.setattr(feeds, "_CHECK_S", 10 * TIMEOUT_S)
     url = f"{pgbouncer_url}?statement_cache_size=0"
-    async with run_process(url, is_listening=False) as speaker, run_process(url, is_listening=False) as listener:
-        line = BusPair(speaker, listener, ME)
-        await line.running_turn.begin()
-        with listener.event_bus.subscribe(ME, line.running_turn.id) as subscription:
+    async with run_process(url, is_listening=False) as publisher, run_process(url, is_listening=False) as subscriber:
+        pair = BusPair(publisher, subscriber, ME)
+        await pair.running_turn.begin()
+        with subscriber.event_bus.subscribe(ME, pair.running_turn.id) as subscription:
             for _ in range(3):  # once or twice because it has just found out that it is deaf
                 assert await next_events(subscription) == []
-        watched = asyncio.create_task(subscriptions(listener, line))
-        await line.running_turn.tell("Let me")
-        await line.running_turn.add()
-        await line.running_turn.finish("Let me see.")
+        watched = asyncio.create_task(subscriptions(subscriber, pair))
+        await pair.running_turn.append_text("Let me")
+        await pair.running_turn.add()
+        await pair.running_turn.finish("Let me see.")
 
-        assert await watched == await line.running_turn.events()
-        for process in (speaker, listener):
+        assert await watched == await pair.running_turn.events()
+        for process in (publisher, subscriber):
             assert isinstance(process.event_bus, PostgreSQLEventBus)
             assert not process.event_bus._is_listening
 
 
-async def subscriptions(process: Process, line: BusPair) -> list[TurnEvent]:
+async def subscriptions(process: Process, pair: BusPair) -> list[TurnEvent]:
     seen: list[TurnEvent] = []
     async with asyncio.timeout(TIMEOUT_S):
-        async for events in TurnSubscriptions(process.app, process.event_bus).follow(ME, line.running_turn.id, 0):
+        async for events in TurnSubscriptions(process.dispatcher, process.event_bus).follow(
+            ME, pair.running_turn.id, 0
+        ):
             seen += events
     return seen
