@@ -160,7 +160,7 @@ async def test_stored_text_reaches_the_model_as_data_and_never_as_instructions(
 
     assert roles == ["system", "user", "call", "result", "assistant", "user"]
     assert UNTRUSTED_CONTENT in instructions
-    assert "data that somebody has stored" in UNTRUSTED_CONTENT
+    assert "data that was stored earlier" in UNTRUSTED_CONTENT
     assert "STORED" not in instructions
     assert not any("tool_result" in tool[1] for tool in model.requests[-1].tools)
 

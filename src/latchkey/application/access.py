@@ -22,7 +22,7 @@ _ARTIFACT_CREATORS: set[str] = set()
 class Permission(Struct, frozen=True):
     """The requirements of a use case.
 
-    - `grant`: the grant that a context token must carry; None means that only the user in person may run it.
+    - `grant`: the grant that a context token needs; None means that only the user's own credential may run it.
     - `mode`: the transaction mode of its unit of work.
     - `stores`: it adds stored bytes, so it is refused once the user's storage quota is reached.
     - `creates_artifact`: it returns an `ArtifactReference`; a turn reports the artifact as its own.
@@ -48,14 +48,14 @@ def requires(grant: Grant, *, stores: bool = False, creates_artifact: bool = Fal
 
 
 def owner_only(mode: TransactionMode, *, stores: bool = False) -> Callable[[UseCase], UseCase]:
-    """Declare that only the user in person may run the use case."""
+    """Declare that only the user's own credential may run the use case."""
     return _declare(Permission(None, mode, stores))
 
 
 def permission_of(use_case: Callable[..., Any]) -> Permission:
     """Return the declared permission, also of a `functools.partial` or a decorated function that uses `wraps`.
 
-    Raises `TypeError` for a function that declares none: nobody may run it.
+    Raises `TypeError` for a function that declares none.
     """
     permission = getattr(_function_of(use_case), _PERMISSION, None)
     if not isinstance(permission, Permission):
