@@ -216,14 +216,16 @@ async def test_turn_ended_during_call_does_not_block_conversation(running_turn: 
     where = running_turn.started.turn.conversation_id
     await running_turn.announce("call-1")
     await (running_turn.finish("", "interrupted") if end == "finish" else getattr(running_turn, end)())
-    broken = (await running_turn.read()).tool_calls
-    assert [(call.has_result, bytes(call.result), call.is_error) for call in broken] == [(False, b"null", True)]
+    interrupted_calls = (await running_turn.read()).tool_calls
+    assert [(call.has_result, bytes(call.result), call.is_error) for call in interrupted_calls] == [
+        (False, b"null", True)
+    ]
     ended = await running_turn.dispatchers[1].call(running_turn.owner, get_turn_result, running_turn.id)
-    assert (ended.turn.tool_calls, ended.message) == (broken, None)
+    assert (ended.turn.tool_calls, ended.message) == (interrupted_calls, None)
 
     await running_turn.begin(where)
     (past,) = running_turn.started.history
-    assert (past.tool_calls, past.answer) == (broken, None)
+    assert (past.tool_calls, past.answer) == (interrupted_calls, None)
     await running_turn.finish("Here I am again.")
     messages = await running_turn.dispatchers[0].call(running_turn.owner, list_messages, where, Window())
     assert [message.content for message in messages.items] == ["Go", "Go", "Here I am again."]

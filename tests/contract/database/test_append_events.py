@@ -86,7 +86,7 @@ async def test_finish_appends_exactly_the_unwritten_text(running_turn: RunningTu
     assert await running_turn.event_names() == ["turn.started", "message.delta", "message.delta", "turn.completed"]
 
 
-@pytest.mark.parametrize("text", ["", "Done."], ids=["nothing said", "all of it text"])
+@pytest.mark.parametrize("text", ["", "Done."], ids=["no text", "all of it text"])
 async def test_finish_without_unwritten_text_appends_no_delta(running_turn: RunningTurn, text: str) -> None:
     if text:
         await running_turn.append_text(text)

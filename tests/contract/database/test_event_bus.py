@@ -100,9 +100,9 @@ async def test_event_bus_isolation_between_turns_and_users(pair: BusPair, you: O
     await pair.flush()
     with (
         event_bus.subscribe(running_turn.owner, first) as another_turn,
-        event_bus.subscribe(you, running_turn.id) as another_person,
+        event_bus.subscribe(you, running_turn.id) as another_user,
     ):
-        waiting = [asyncio.create_task(next_events(one)) for one in (another_turn, another_person)]
+        waiting = [asyncio.create_task(next_events(one)) for one in (another_turn, another_user)]
         await running_turn.append_text("Said")
         await pair.flush()
         assert not any(task.done() for task in waiting)
@@ -168,7 +168,7 @@ async def test_event_bus_local_delivery_has_no_duplicate(local_pair: BusPair) ->
 
 @pytest.mark.parametrize("size", [100, MOST_BYTES // 3, MOST_BYTES])
 async def test_event_bus_buffer_of_slow_subscriber_is_limited(local_pair: BusPair, size: int) -> None:
-    """After an overflow the subscriber is told to read the log, and then receives events again."""
+    """After an overflow the subscriber gets a hint to read the log, and then receives events again."""
     running_turn, length = local_pair.running_turn, 0
     with local_pair.subscriber.event_bus.subscribe(running_turn.owner, running_turn.id) as subscription:
         for _ in range(5):

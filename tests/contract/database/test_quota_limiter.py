@@ -143,13 +143,13 @@ async def test_storage_quota_reached_does_not_stop_turn_end(units: UnitsOfWork, 
 async def test_tool_call_limit_of_turn_is_shared_by_processes(replica: Replica, me: Owner) -> None:
     """In any process, failed calls included; a call over the limit has no effect and is not recorded."""
     dispatchers = [service(replica(), Quota()) for _ in range(2)]
-    ledgers = [ToolCallExecutor(dispatcher, max_calls=3) for dispatcher in dispatchers]
+    executors = [ToolCallExecutor(dispatcher, max_calls=3) for dispatcher in dispatchers]
     turn = await started_turn(dispatchers[0], me)
     milk = ToolInvocation("add_task", b'{"title":"Milk"}')
 
-    outcomes = [await ledgers[number % 2].execute(turn.secret, milk, add_task, MILK) for number in range(3)]
-    late = await ledgers[1].execute(turn.secret, milk, add_task, MILK)
-    refusal = await ledgers[0].record_failure(turn.secret, milk, add_task, Exhausted("No."))
+    outcomes = [await executors[number % 2].execute(turn.secret, milk, add_task, MILK) for number in range(3)]
+    late = await executors[1].execute(turn.secret, milk, add_task, MILK)
+    refusal = await executors[0].record_failure(turn.secret, milk, add_task, Exhausted("No."))
 
     assert [outcome.is_error for outcome in outcomes] == [False, False, False]
     assert late.content == refusal.content
@@ -162,11 +162,11 @@ async def test_tool_call_limit_of_turn_is_shared_by_processes(replica: Replica, 
 
 async def test_tool_call_limit_duplicate_call_returns_first_result(replica: Replica, me: Owner) -> None:
     dispatcher = service(replica(), Quota())
-    ledger, turn = ToolCallExecutor(dispatcher, max_calls=2), await started_turn(dispatcher, me)
+    executor, turn = ToolCallExecutor(dispatcher, max_calls=2), await started_turn(dispatcher, me)
     calls = [ToolInvocation("add_task", b'{"title":"Milk"}', f"call-{number}") for number in range(3)]
 
-    first, last, late = [await ledger.execute(turn.secret, call, add_task, MILK) for call in calls]
-    repeated = [await ledger.execute(turn.secret, call, add_task, MILK) for call in calls]
+    first, last, late = [await executor.execute(turn.secret, call, add_task, MILK) for call in calls]
+    repeated = [await executor.execute(turn.secret, call, add_task, MILK) for call in calls]
 
     assert [outcome.is_error for outcome in (first, last, late)] == [False, False, True]
     assert [outcome.json for outcome in repeated] == [outcome.json for outcome in (first, last, late)]

@@ -65,17 +65,17 @@ async def test_artifact_event_follows_tool_call_event(running_turn: RunningTurn)
 
 @pytest.mark.parametrize("_round", range(4))
 async def test_concurrent_writers_leave_no_gap_in_event_numbers(running_turn: RunningTurn, _round: int) -> None:
-    """Text, calls that were announced or were not, on two replicas, and the end in the midst of it.
+    """Text and tool calls, announced or not, on two replicas, while the turn ends.
 
-    Each call that was answered is told of once, after it was begun; what came too late is told nowhere.
+    Each call with a result has one completed event, after its started event; late writes have no event.
     """
-    talks_for_a_while = asyncio.Event()
+    has_written = asyncio.Event()
 
-    async def talk() -> None:
-        for said in count():
-            await running_turn.append_text("x", said)
-            if said == 3:
-                talks_for_a_while.set()
+    async def write_text() -> None:
+        for length in count():
+            await running_turn.append_text("x", length)
+            if length == 3:
+                has_written.set()
 
     async def call(number: int) -> ToolOutcome:
         if number % 2:
@@ -83,35 +83,35 @@ async def test_concurrent_writers_leave_no_gap_in_event_numbers(running_turn: Ru
         return await running_turn.add(call_id=f"call-{number}", on=number % 2)
 
     async def finish() -> None:
-        await talks_for_a_while.wait()
+        await has_written.wait()
         await running_turn.finish("x" * 100)
 
-    talking, finishing, *answers = await asyncio.gather(
-        talk(), finish(), *(call(number) for number in range(12)), return_exceptions=True
+    writing, finishing, *answers = await asyncio.gather(
+        write_text(), finish(), *(call(number) for number in range(12)), return_exceptions=True
     )
 
-    assert (type(talking), finishing) == (Conflict, None)
+    assert (type(writing), finishing) == (Conflict, None)
     assert {type(answer) for answer in answers} <= {ToolOutcome, Unauthenticated, Conflict}
     answered = [answer for answer in answers if isinstance(answer, ToolOutcome)]
     assert not any(answer.is_error for answer in answered)
     assert len(await running_turn.task_titles()) == len(answered)
-    await assert_sound(running_turn, completed=len(answered))
+    await assert_events_are_consistent(running_turn, completed=len(answered))
     assert await running_turn.text() == "x" * 100
 
 
 async def announce(running_turn: RunningTurn, call_id: str, on: int) -> None:
     """While others write too."""
-    told = 0
+    length = 0
     while True:
         try:
-            await running_turn.append_text("", told, a_request(call_id), on)
+            await running_turn.append_text("", length, a_request(call_id), on)
         except OffsetConflict as earlier:
-            told = earlier.answer_length
+            length = earlier.answer_length
         else:
             return
 
 
-async def assert_sound(running_turn: RunningTurn, completed: int) -> None:
+async def assert_events_are_consistent(running_turn: RunningTurn, completed: int) -> None:
     events = await running_turn.events()
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     assert events[0].name == "turn.started"
@@ -129,7 +129,7 @@ async def assert_sound(running_turn: RunningTurn, completed: int) -> None:
 async def test_rollback_leaves_no_gap_in_event_numbers(units: UnitsOfWork, running_turn: RunningTurn) -> None:
     async with units.open(running_turn.owner, "write") as uow:
         seq = await uow.turns.count_tool_call(running_turn.id, uow.now, 3, 100)
-        await uow.turn_events.add(TurnEvent.of(running_turn.id, seq, MessageDeltaEvent("Never said")))
+        await uow.turn_events.add(TurnEvent.of(running_turn.id, seq, MessageDeltaEvent("Rolled back")))
     await running_turn.append_text("Said")
 
     assert [(event.seq, event.name) for event in await running_turn.events()] == [
@@ -154,7 +154,7 @@ async def test_call_cancelled_at_any_point_is_atomic(running_turn: RunningTurn, 
         if not broke_off:
             break
     assert wait > 2
-    await assert_sound(running_turn, completed=wait)
+    await assert_events_are_consistent(running_turn, completed=wait)
 
 
 async def _add(running_turn: RunningTurn, title: str) -> None:
@@ -173,8 +173,8 @@ async def _told(running_turn: RunningTurn, title: str) -> int:
 
 @pytest.mark.parametrize("limit", [1, 2, 7, 50])
 async def test_list_after_leaves_out_earlier_events(units: UnitsOfWork, running_turn: RunningTurn, limit: int) -> None:
-    for said in range(6):
-        await running_turn.append_text("x", said)
+    for length in range(6):
+        await running_turn.append_text("x", length)
     everything = await running_turn.events()
 
     async with units.open(running_turn.owner, "read") as uow:
@@ -186,8 +186,8 @@ async def test_list_after_leaves_out_earlier_events(units: UnitsOfWork, running_
 async def test_event_pagination_by_count(running_turn: RunningTurn) -> None:
     """The log is over after the final event, not before."""
     number = 2 * PAGE_EVENTS - 2
-    for said in range(number):
-        await running_turn.append_text("x", said)
+    for length in range(number):
+        await running_turn.append_text("x", length)
     await running_turn.finish("x" * number)
 
     logs = [

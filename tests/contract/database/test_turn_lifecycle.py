@@ -41,36 +41,36 @@ MILK = ToolRequest("call-1", "add_task", Raw(b"{}"))
 PASSED = replace(LIMITS, lease=timedelta(seconds=-1))
 
 
-class Person:
+class Client:
     """A user of the service."""
 
     def __init__(self, dispatcher: Dispatcher, owner: Owner) -> None:
         self.dispatcher = dispatcher
         self.owner = owner
 
-    async def says(
+    async def start_turn(
         self, text: str, where: ConversationId | None = None, terms: AcceptanceLimits = LIMITS
     ) -> StartedTurn:
         return await started_turn(self.dispatcher, self.owner, text, where, limits=terms)
 
-    async def is_answered(self, accepted: StartedTurn, ending: TurnOutcome = DONE) -> None:
+    async def finish(self, accepted: StartedTurn, ending: TurnOutcome = DONE) -> None:
         await self.dispatcher.call(self.owner, finish_turn, accepted.turn.id, ending)
 
 
 @pytest.fixture
-def person(dispatcher: Dispatcher, me: Owner) -> Person:
-    return Person(dispatcher, me)
+def client(dispatcher: Dispatcher, me: Owner) -> Client:
+    return Client(dispatcher, me)
 
 
-async def test_history_contains_turn_with_tool_calls(person: Person, dispatcher: Dispatcher, me: Owner) -> None:
+async def test_history_contains_turn_with_tool_calls(client: Client, dispatcher: Dispatcher, me: Owner) -> None:
     """The next turn gets the message, the tool calls and the answer."""
-    first = await person.says("Buy milk")
+    first = await client.start_turn("Buy milk")
     new = NewTask("Milk")
     outcome = await ToolCallExecutor(dispatcher).execute(
         first.secret, ToolInvocation("add_task", b'{"title":"Milk"}'), add_task, new
     )
-    await person.is_answered(first)
-    second = await person.says("And?", first.turn.conversation_id)
+    await client.finish(first)
+    second = await client.start_turn("And?", first.turn.conversation_id)
 
     assert first.history == []
     (past,) = second.history
@@ -99,87 +99,89 @@ async def test_history_contains_turn_with_tool_calls(person: Person, dispatcher:
     ids=["all", "two turns", "as many characters as two have", "one character less", "one character"],
 )
 async def test_history_too_long_drops_oldest_whole_turns(
-    person: Person, terms: AcceptanceLimits, kept: list[str]
+    client: Client, terms: AcceptanceLimits, kept: list[str]
 ) -> None:
     where = None
     for text in "123":
-        accepted = await person.says(text * 100, where)
-        await person.is_answered(accepted)
+        accepted = await client.start_turn(text * 100, where)
+        await client.finish(accepted)
         where = accepted.turn.conversation_id
 
-    assert [past.message[0] for past in (await person.says("And?", where, terms)).history] == kept
+    assert [past.message[0] for past in (await client.start_turn("And?", where, terms)).history] == kept
 
 
-async def test_second_running_turn_of_conversation_is_refused(person: Person) -> None:
+async def test_second_running_turn_of_conversation_is_refused(client: Client) -> None:
     """The second message gets the running turn's id and is not stored."""
-    running = await person.says("Go")
+    running = await client.start_turn("Go")
     with pytest.raises(TurnInProgress) as refused:
-        await person.says("Again", running.turn.conversation_id)
+        await client.start_turn("Again", running.turn.conversation_id)
 
     assert refused.value.members == {
         "turn_id": running.turn.id,
         "conversation_id": running.turn.conversation_id,
     }
-    messages = await person.dispatcher.call(person.owner, list_messages, running.turn.conversation_id, Window())
+    messages = await client.dispatcher.call(client.owner, list_messages, running.turn.conversation_id, Window())
     assert len(messages.items) == 1
 
 
-async def test_concurrent_messages_start_one_turn_per_conversation(replica: Replica, me: Owner, person: Person) -> None:
+async def test_concurrent_messages_start_one_turn_per_conversation(replica: Replica, me: Owner, client: Client) -> None:
     """In two processes; the other messages are not stored."""
-    started = await person.says("Start")
-    await person.is_answered(started)
+    started = await client.start_turn("Start")
+    await client.finish(started)
     where = started.turn.conversation_id
-    people = [Person(Dispatcher(replica(), lambda _call: None), me) for _ in range(2)]
+    people = [Client(Dispatcher(replica(), lambda _call: None), me) for _ in range(2)]
 
-    outcomes = await asyncio.gather(*(people[n % 2].says(f"{n}", where) for n in range(10)), return_exceptions=True)
+    outcomes = await asyncio.gather(
+        *(people[n % 2].start_turn(f"{n}", where) for n in range(10)), return_exceptions=True
+    )
 
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["StartedTurn"] + ["TurnInProgress"] * 9
-    messages = await person.dispatcher.call(me, list_messages, where, Window())
+    messages = await client.dispatcher.call(me, list_messages, where, Window())
     assert [message.seq for message in messages.items] == [1, 2, 3]
 
 
-async def test_running_turns_limit_per_user(replica: Replica, person: Person, me: Owner) -> None:
+async def test_running_turns_limit_per_user(replica: Replica, client: Client, me: Owner) -> None:
     """With concurrent messages in two processes; after one has ended another can start."""
-    people = [Person(Dispatcher(replica(), lambda _call: None), me) for _ in range(2)]
+    people = [Client(Dispatcher(replica(), lambda _call: None), me) for _ in range(2)]
 
-    outcomes = await asyncio.gather(*(people[n % 2].says(f"{n}") for n in range(10)), return_exceptions=True)
+    outcomes = await asyncio.gather(*(people[n % 2].start_turn(f"{n}") for n in range(10)), return_exceptions=True)
 
     accepted = [outcome for outcome in outcomes if isinstance(outcome, StartedTurn)]
     assert len(accepted) == LIMITS.turns_per_user
     assert {type(outcome) for outcome in outcomes} == {StartedTurn, TooManyTurns}
-    assert len((await person.dispatcher.call(me, list_conversations, Window())).items) == LIMITS.turns_per_user
-    await person.is_answered(accepted[0])
-    assert (await person.says("Now")).turn.status == "running"
+    assert len((await client.dispatcher.call(me, list_conversations, Window())).items) == LIMITS.turns_per_user
+    await client.finish(accepted[0])
+    assert (await client.start_turn("Now")).turn.status == "running"
 
 
-async def test_expired_lease_ends_turn_and_token(person: Person, dispatcher: Dispatcher, me: Owner) -> None:
+async def test_expired_lease_ends_turn_and_token(client: Client, dispatcher: Dispatcher, me: Owner) -> None:
     """It does not count as running, its token is expired, it can be neither renewed nor finished; reads expire it."""
-    lost = await person.says("Lost", None, PASSED)
+    lost = await client.start_turn("Lost", None, PASSED)
 
     with pytest.raises(Unauthenticated):
         await dispatcher.call(lost.secret, list_tasks)
     with pytest.raises(Conflict, match="its lease has passed"):
         await dispatcher.call(me, renew_turn, lost.turn.id, timedelta(minutes=1))
     with pytest.raises(Conflict, match="its lease has passed"):
-        await person.is_answered(lost)
+        await client.finish(lost)
     with pytest.raises(Unauthenticated):
         await dispatcher.call(lost.secret, list_tasks)
     with pytest.raises(TurnLost):
         await dispatcher.call(me, get_turn, lost.turn.id)
     assert (await with_expiry(dispatcher, me, get_turn, lost.turn.id)).status == "interrupted"
 
-    subscription = await person.says("Again", lost.turn.conversation_id)
+    subscription = await client.start_turn("Again", lost.turn.conversation_id)
     assert subscription.history == [PastTurn("Lost", [], None)]
     found = await dispatcher.call(me, get_turn, lost.turn.id)
     assert (found.status, found.finished_at) == ("interrupted", lost.turn.lease_until)
 
 
-async def test_renewed_lease_keeps_turn_and_token_alive(person: Person, dispatcher: Dispatcher, me: Owner) -> None:
-    running = await person.says("Go", None, replace(LIMITS, lease=timedelta(minutes=1)))
+async def test_renewed_lease_keeps_turn_and_token_alive(client: Client, dispatcher: Dispatcher, me: Owner) -> None:
+    running = await client.start_turn("Go", None, replace(LIMITS, lease=timedelta(minutes=1)))
     await dispatcher.call(me, renew_turn, running.turn.id, timedelta(hours=1))
     await dispatcher.call(running.secret, add_task, NewTask("Still at it"))
     with pytest.raises(TurnInProgress):
-        await person.says("Again", running.turn.conversation_id)
+        await client.start_turn("Again", running.turn.conversation_id)
 
     await dispatcher.call(me, renew_turn, running.turn.id, timedelta(seconds=-1))
     with pytest.raises(Unauthenticated):
@@ -187,15 +189,15 @@ async def test_renewed_lease_keeps_turn_and_token_alive(person: Person, dispatch
 
 
 async def test_concurrent_finish_ends_turn_once(
-    replica: Replica, person: Person, dispatcher: Dispatcher, me: Owner
+    replica: Replica, client: Client, dispatcher: Dispatcher, me: Owner
 ) -> None:
     """One of two concurrent finishes wins and returns what is stored; the token is revoked."""
-    running = await person.says("Go")
-    people = [Person(Dispatcher(replica(), lambda _call: None), me) for _ in range(2)]
+    running = await client.start_turn("Go")
+    people = [Client(Dispatcher(replica(), lambda _call: None), me) for _ in range(2)]
     failed = TurnOutcome("failed", Usage(1, 1, 1), error=TurnError("deadline", "Too slow."))
 
     outcomes = await asyncio.gather(
-        people[0].is_answered(running), people[1].is_answered(running, failed), return_exceptions=True
+        people[0].finish(running), people[1].finish(running, failed), return_exceptions=True
     )
 
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Conflict", "NoneType"]
@@ -206,9 +208,9 @@ async def test_concurrent_finish_ends_turn_once(
         await dispatcher.call(running.secret, list_tasks)
 
 
-async def test_deleted_conversation_keeps_its_tasks(person: Person, dispatcher: Dispatcher, me: Owner) -> None:
+async def test_deleted_conversation_keeps_its_tasks(client: Client, dispatcher: Dispatcher, me: Owner) -> None:
     """Also while its turn runs, whose token is deleted with it."""
-    running = await person.says("Go")
+    running = await client.start_turn("Go")
     task = await dispatcher.call(running.secret, add_task, NewTask("Milk"))
     assert task.conversation_id == running.turn.conversation_id
 
@@ -220,22 +222,22 @@ async def test_deleted_conversation_keeps_its_tasks(person: Person, dispatcher: 
     for gone in (
         dispatcher.call(me, get_turn, running.turn.id),
         dispatcher.call(me, list_messages, running.turn.conversation_id, Window()),
-        person.is_answered(running),
+        client.finish(running),
     ):
         with pytest.raises(NotFound):
             await gone
 
 
 async def test_concurrent_operations_do_not_deadlock(replica: Replica, me: Owner) -> None:
-    """Turns of one conversation are told of, called under, renewed, ended and followed, and it is deleted, all at once.
+    """Append, call, renew, finish, subscribe and delete the conversation, all concurrently.
 
-    Each is answered, by success or by what the others have made of it; the database never has to part two of them.
+    Each operation succeeds or fails because of another one; the database finds no deadlock.
     """
     dispatchers = [Dispatcher(replica(), lambda _call: None) for _ in range(2)]
     answers: list[object] = []
     for n in range(12):
         here, there = dispatchers[n % 2], dispatchers[(n + 1) % 2]
-        lost = await Person(here, me).says("Go", None, PASSED if n % 3 == 0 else LIMITS)
+        lost = await Client(here, me).start_turn("Go", None, PASSED if n % 3 == 0 else LIMITS)
         where = lost.turn.conversation_id
         answers += await asyncio.gather(
             *(there.call(lost.secret, add_task, NewTask("Milk")) for _ in range(3)),
@@ -247,7 +249,7 @@ async def test_concurrent_operations_do_not_deadlock(replica: Replica, me: Owner
             there.call(me, cancel_turn, lost.turn.id),
             here.call(me, finish_turn, lost.turn.id, DONE),
             there.call(me, delete_conversation, where),
-            Person(there, me).says("And?", where),
+            Client(there, me).start_turn("And?", where),
             return_exceptions=True,
         )
 
