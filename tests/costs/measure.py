@@ -23,8 +23,8 @@ from latchkey.domain.credentials import UserId
 from latchkey.infrastructure.identity.shared_secret import SharedSecret
 from latchkey.infrastructure.telemetry import logging as telemetry
 from tests.costs.operations import HISTORY_TURNS, OPERATIONS, AsgiUser, Operation
-from tests.integration.database.talk import Count
-from tests.integration.database.wire import wire_to
+from tests.integration.database.postgresql_traffic import Count
+from tests.integration.database.tcp_proxy import proxy_to
 from tests.support.service import run_lifespan
 
 SECRET = "a secret of thirty-two bytes or more"
@@ -85,8 +85,8 @@ async def _counting(url: str) -> AsyncIterator[tuple[str, Counter]]:
         yield url, lambda: _count(statements)
         event.remove(Pool, *listener)
     else:
-        async with wire_to(make_url(url).port or 5432) as wire:
-            yield make_url(url).set(port=wire.port).render_as_string(hide_password=False), lambda: wire.count
+        async with proxy_to(make_url(url).port or 5432) as proxy:
+            yield make_url(url).set(port=proxy.port).render_as_string(hide_password=False), lambda: proxy.count
 
 
 def _trace_into(statements: list[str]) -> Callable[[Any], Any]:

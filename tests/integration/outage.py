@@ -12,7 +12,7 @@ from sqlalchemy import make_url
 
 from tests.fakes.model_script import Answer, Step
 from tests.fakes.model_server import ModelServer
-from tests.integration.database.wire import Wire
+from tests.integration.database.tcp_proxy import TcpProxy
 from tests.polling import wait_until
 from tests.support.service import ApiUser, Service, model_variables, run_service, settings_for
 
@@ -38,8 +38,8 @@ async def thinking(url: str, model: ModelServer, **variables: str) -> AsyncItera
         yield service
 
 
-def through(wire: Wire, url: str) -> str:
-    return make_url(url).set(port=wire.port).render_as_string(hide_password=False)
+def through(proxy: TcpProxy, url: str) -> str:
+    return make_url(url).set(port=proxy.port).render_as_string(hide_password=False)
 
 
 async def events_of(person: ApiUser, turn_id: str) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""PostgreSQL goes away: who asks is told to come again, turns end as a whole, and nothing has to be restarted."""
+"""Outages of PostgreSQL: requests are 503, turns stay consistent, and no restart is needed."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.builders import a_task
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer, model_server
-from tests.integration.database.wire import CHUNK, Wire
+from tests.integration.database.tcp_proxy import CHUNK, TcpProxy
 from tests.integration.outage import (
     MILK,
     TwoSteps,
@@ -52,31 +52,31 @@ WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type 
 OTHERS = KILL.replace("pg_terminate_backend(pid)", "pid")
 
 
-class Scissors(Wire):
-    """Cuts a connection behind a COMMIT: the server has it, and nobody hears what came of it."""
+class CommitInterrupter(TcpProxy):
+    """Disconnects right after a COMMIT: the server commits, and the client gets no response."""
 
     def __init__(self, server_port: int) -> None:
         super().__init__(server_port)
         self._commits_left = 0
-        self.cuts = 0
+        self.interruptions = 0
 
-    def cut_after(self, commits: int) -> None:
-        """At that commit from now on."""
+    def interrupt_after(self, commits: int) -> None:
+        """Interrupt that commit, counted from now on."""
         self._commits_left = commits
 
-    async def _pass(self, source: StreamReader, sink: StreamWriter, *, by_server: bool) -> None:
-        if by_server:
-            await super()._pass(source, sink, by_server=True)
+    async def _forward(self, source: StreamReader, sink: StreamWriter, *, from_server: bool) -> None:
+        if from_server:
+            await super()._forward(source, sink, from_server=True)
             return
         try:
             while chunk := await source.read(CHUNK):
                 await self._flowing.wait()
-                if b"COMMIT\0" in chunk and self._is_the_one():
-                    self.cuts += 1
-                    for end in self._ends:
-                        if end is not sink:
-                            end.transport.abort()
-                    self._ends = {sink}
+                if b"COMMIT\0" in chunk and self._is_to_interrupt():
+                    self.interruptions += 1
+                    for writer in self._writers:
+                        if writer is not sink:
+                            writer.transport.abort()
+                    self._writers = {sink}
                 sink.write(chunk)
                 await sink.drain()
         except ConnectionError:
@@ -84,28 +84,28 @@ class Scissors(Wire):
         finally:
             sink.close()
 
-    def _is_the_one(self) -> bool:
+    def _is_to_interrupt(self) -> bool:
         self._commits_left -= 1
         return self._commits_left == 0
 
 
-async def is_told(url: str, text: str) -> bool:
-    """Whether so much of an answer is stored in the events of the one turn."""
+async def is_recorded(url: str, text: str) -> bool:
+    """Return whether this much of the answer is stored in the only turn."""
     connection = await asyncpg.connect(url)
-    told = await connection.fetchval("SELECT max(told) FROM turns")
+    answer_length = await connection.fetchval("SELECT max(told) FROM turns")
     await connection.close()
-    return bool(told == len(text))
+    return bool(answer_length == len(text))
 
 
 @asynccontextmanager
-async def scissors_to(url: str) -> AsyncIterator[Scissors]:
-    wire = Scissors(make_url(url).port or 5432)
-    await wire.mend()
+async def commit_interrupter_to(url: str) -> AsyncIterator[CommitInterrupter]:
+    proxy = CommitInterrupter(make_url(url).port or 5432)
+    await proxy.restore()
     try:
-        yield wire
+        yield proxy
     finally:
-        await wire.mend()
-        await wire.cut()
+        await proxy.restore()
+        await proxy.disconnect()
 
 
 @pytest.fixture
@@ -115,8 +115,8 @@ async def model() -> AsyncIterator[ModelServer]:
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight connections, and a second to wait for one or for an answer."""
+def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight connections, and timeouts of one second for a connection and for a statement."""
     for name, value in {"POOL_SIZE": 8, "POOL_TIMEOUT_S": 1, "STATEMENT_TIMEOUT_S": 1}.items():
         monkeypatch.setattr(engines, name, value)
     for name, value in {"POOL_SIZE": 8, "POOL_TIMEOUT_S": 1}.items():
@@ -125,7 +125,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[PostgreSQL]:
-    """One that nobody else uses, so that it may crash."""
+    """A server of this test alone, so that it may crash."""
     with _throw_away(tmp_path / "postgresql.log") as server:
         yield server
 
@@ -153,9 +153,7 @@ async def ask_everything(person: ApiUser) -> list[httpx2.Response]:
     unprivileged_account().user is None and os.environ.get("TEST_DATABASE_URL") is not None,
     reason="the server that was given is somebody else's",
 )
-async def test_a_server_that_crashes_in_the_middle_of_a_turn_costs_it_nothing(
-    own_server: PostgreSQL, model: ModelServer
-) -> None:
+async def test_server_crash_during_turn_loses_nothing(own_server: PostgreSQL, model: ModelServer) -> None:
     """Nor those who follow it on another replica."""
     url = own_server.superuser_url("postgres")
     await execute(url, "ALTER DATABASE postgres SET synchronous_commit = on")  # what is committed outlives the crash
@@ -184,7 +182,7 @@ async def test_a_server_that_crashes_in_the_middle_of_a_turn_costs_it_nothing(
     assert kept == effects(ended)
 
 
-async def test_connections_killed_at_any_moment_leave_every_turn_whole(
+async def test_connections_killed_at_any_moment_keep_turns_consistent(
     postgresql_url: str, postgresql_server: PostgreSQL, model: ModelServer
 ) -> None:
     model.script = TwoSteps(model, calls(MILK, saying=("Well, ",)), says("all ", "done."))
@@ -226,24 +224,27 @@ async def turns_of(person: ApiUser) -> list[str]:
     return [turn["id"] for listing in listings for turn in await person.list_items(listing)]
 
 
-async def test_a_network_that_freezes_is_unavailable_in_bounded_time_until_it_thaws(
-    postgresql_url: str, model: ModelServer, impatient: None
+async def test_frozen_network_is_unavailable_after_timeout(
+    postgresql_url: str, model: ModelServer, short_timeouts: None
 ) -> None:
     """Also with a pool full of connections that nobody has found out about yet."""
     rest = Event()
     model.script += [calls(MILK), says("All ", "done.").held(rest)]
-    async with scissors_to(postgresql_url) as wire, thinking(through(wire, postgresql_url), model) as service:
+    async with (
+        commit_interrupter_to(postgresql_url) as proxy,
+        thinking(through(proxy, postgresql_url), model) as service,
+    ):
         ada = service.user()
         turn = asyncio.create_task(ada.post("chat", json={"message": "milk"}))
         await model.wait_for_requests(2)
         await asyncio.gather(*(service.user().get("tasks") for _ in range(20)))
-        wire.silence()
+        proxy.freeze()
         begun = time.monotonic()
         frozen = [await service.user().get("tasks")]
         took = time.monotonic() - begun
         frozen += await ask_everything(service.user())
         rest.set()
-        await wire.mend()
+        await proxy.restore()
         answer = await turn
         ended = await sound_turn(ada, answer.json()["turn_id"])
         await recovered(ada)
@@ -255,8 +256,8 @@ async def test_a_network_that_freezes_is_unavailable_in_bounded_time_until_it_th
     assert kept == effects(ended)
 
 
-async def test_when_every_connection_is_taken_others_are_unavailable(
-    postgresql_url: str, postgresql_server: PostgreSQL, model: ModelServer, impatient: None
+async def test_server_without_free_connections_is_unavailable(
+    postgresql_url: str, postgresql_server: PostgreSQL, model: ModelServer, short_timeouts: None
 ) -> None:
     superuser_url = postgresql_server.superuser_url(postgresql_url.rpartition("/")[2])
     async with thinking(postgresql_url, model) as service:
@@ -272,8 +273,8 @@ async def test_when_every_connection_is_taken_others_are_unavailable(
     assert [is_unavailable(one) for one in refused] == [True] * 30
 
 
-async def test_a_user_whose_lock_somebody_keeps_is_unavailable_in_bounded_time_and_nobody_else_is(
-    postgresql_url: str, model: ModelServer, impatient: None
+async def test_held_user_lock_is_unavailable_after_timeout_for_that_user_only(
+    postgresql_url: str, model: ModelServer, short_timeouts: None
 ) -> None:
     """As a replica does that hangs with it. To wait is not to have lost a connection: it is done once."""
     async with thinking(postgresql_url, model) as service:
@@ -293,9 +294,7 @@ async def test_a_user_whose_lock_somebody_keeps_is_unavailable_in_bounded_time_a
     assert (answered["response"], back["response"]) == ("Hello, Bob.", "Hello, Ada.")
 
 
-async def test_a_process_that_hangs_in_a_transaction_has_lost_it_when_it_comes_back(
-    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_process_frozen_in_transaction_loses_it(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgresql, "IDLE_IN_TRANSACTION_TIMEOUT", "100ms")
     engine, ada = create_engine(postgresql_url), Owner(UserId("ada"))
     units = SqlUnitsOfWork(engine)
@@ -324,15 +323,18 @@ async def others_are_gone(url: str) -> None:
 
 
 @pytest.mark.parametrize("commit", range(1, 6))
-async def test_a_turn_whose_commit_is_cut_off_is_whole_and_happens_once(
+async def test_turn_with_interrupted_commit_is_consistent_and_runs_once(
     postgresql_url: str, model: ModelServer, commit: int
 ) -> None:
     """Whichever commit it is, and whatever came of it. The client sends its message again as it is told."""
     model.script = TwoSteps(model, calls(MILK, saying=("Well, ",)), says("all ", "done."))
     lease = {"LATCHKEY_TURN_LEASE_S": "2"}
-    async with scissors_to(postgresql_url) as wire, thinking(through(wire, postgresql_url), model, **lease) as service:
+    async with (
+        commit_interrupter_to(postgresql_url) as proxy,
+        thinking(through(proxy, postgresql_url), model, **lease) as service,
+    ):
         ada = service.user()
-        wire.cut_after(commit)
+        proxy.interrupt_after(commit)
         answer = await insistently(ada)
         (turn_id,) = await turns_of(ada)
         ended, kept = await sound_turn(ada, turn_id), await tasks_of(ada)
@@ -340,7 +342,7 @@ async def test_a_turn_whose_commit_is_cut_off_is_whole_and_happens_once(
     assert ended["status"] in {"completed", "failed", "interrupted"}
     assert (answer.status_code == 200) == (ended["status"] == "completed"), answer.text
     assert kept == effects(ended)
-    assert wire.cuts == 1
+    assert proxy.interruptions == 1
 
 
 async def insistently(person: ApiUser) -> httpx2.Response:
@@ -353,21 +355,24 @@ async def insistently(person: ApiUser) -> httpx2.Response:
             await asyncio.sleep(0.1)
 
 
-async def test_the_end_of_a_turn_is_stored_once_though_nobody_heard_so(postgresql_url: str, model: ModelServer) -> None:
+async def test_turn_finish_with_lost_commit_response_is_stored_once(postgresql_url: str, model: ModelServer) -> None:
     """Whoever waits is answered with what is stored."""
     rest = Event()
     model.script.append(says("All done.").held(rest))
-    async with scissors_to(postgresql_url) as wire, thinking(through(wire, postgresql_url), model) as service:
+    async with (
+        commit_interrupter_to(postgresql_url) as proxy,
+        thinking(through(proxy, postgresql_url), model) as service,
+    ):
         ada = service.user()
         turn = asyncio.create_task(ada.post("chat", json={"message": "milk"}))
         await model.wait_for_requests(1)
         (conversation,) = await ada.list_items("conversations")
         (found,) = await ada.list_items(f"conversations/{conversation['id']}/turns")
-        await wait_until(lambda: is_told(postgresql_url, "All done."))
-        wire.cut_after(1)
+        await wait_until(lambda: is_recorded(postgresql_url, "All done."))
+        proxy.interrupt_after(1)
         rest.set()
         answer = await turn
         ended = await sound_turn(ada, found["id"])
 
     assert (answer.status_code, answer.json()["response"]) == (200, "All done.")
-    assert (ended["status"], wire.cuts) == ("completed", 1)
+    assert (ended["status"], proxy.interruptions) == ("completed", 1)

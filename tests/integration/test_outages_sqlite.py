@@ -99,7 +99,7 @@ async def add(ada: ApiUser, size: int = 1) -> Any:
     return await ada.post("tasks", json={"title": "Buy oats", "description": "x" * size})
 
 
-async def test_a_file_that_somebody_holds_is_unavailable_to_writers_and_a_turn_waits_for_it(
+async def test_locked_file_is_unavailable_to_writers_and_turn_retries(
     sqlite_url: str, path: str, model: ModelServer, impatient: None
 ) -> None:
     """The turn is answered once the file is free: its end is stored for as long as its lease lasts."""
@@ -123,7 +123,7 @@ async def test_a_file_that_somebody_holds_is_unavailable_to_writers_and_a_turn_w
     assert kept == effects(ended)
 
 
-async def test_a_crowd_of_writers_does_not_wait_for_one_another_for_ever(
+async def test_concurrent_writers_time_out(
     sqlite_url: str, path: str, model: ModelServer, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of them waits for the file in vain; the last one does not wait for all of them."""
@@ -140,7 +140,7 @@ async def test_a_crowd_of_writers_does_not_wait_for_one_another_for_ever(
     assert took < 4
 
 
-async def test_a_turn_whose_lease_passes_meanwhile_is_interrupted_as_a_whole(
+async def test_turn_with_expired_lease_during_outage_is_interrupted(
     sqlite_url: str, path: str, model: ModelServer, impatient: None
 ) -> None:
     """And its conversation goes on."""
@@ -164,7 +164,7 @@ async def test_a_turn_whose_lease_passes_meanwhile_is_interrupted_as_a_whole(
 
 
 @pytest.mark.parametrize("trouble", [Troubles.fill_the_disk, Troubles.forbid_writing], ids=["disk full", "read-only"])
-async def test_what_cannot_be_written_is_unavailable_until_it_can(
+async def test_failed_writes_are_unavailable_until_the_disk_recovers(
     sqlite_url: str, troubles: Troubles, trouble: Callable[[Troubles], None], model: ModelServer
 ) -> None:
     """A turn that is under way keeps what it has, and is answered if there is room in time."""
@@ -196,7 +196,7 @@ async def test_what_cannot_be_written_is_unavailable_until_it_can(
 
 
 @pytest.mark.parametrize("trouble", [Troubles.fill_the_disk, Troubles.forbid_writing], ids=["disk full", "read-only"])
-async def test_a_turn_that_cannot_write_down_its_call_makes_none(
+async def test_tool_call_that_cannot_be_recorded_is_not_run(
     sqlite_url: str, troubles: Troubles, trouble: Callable[[Troubles], None], model: ModelServer
 ) -> None:
     rest = Event()

@@ -14,21 +14,21 @@ from latchkey.domain.turn import Usage
 from latchkey.infrastructure.database.events.local import LocalEventBus
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
-from tests.integration.database.wire import wire_to
+from tests.integration.database.tcp_proxy import proxy_to
 from tests.integration.outage import through
 from tests.turns import started_turn
 
 ADA = Owner(UserId("ada"))
 
 
-async def test_a_follower_hears_that_there_is_nothing_while_the_database_is_frozen(
+async def test_stream_sends_keepalives_while_database_is_frozen(
     postgresql_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While it waits for the answer to a look into the log, not only afterwards."""
     monkeypatch.setattr(watching, "KEEPALIVE_S", 0.05)
     monkeypatch.setattr(watching, "LEASE_CHECK_S", 0.05)
-    async with wire_to(make_url(postgresql_url).port or 5432) as wire:
-        frozen, elsewhere = create_engine(through(wire, postgresql_url)), create_engine(postgresql_url)
+    async with proxy_to(make_url(postgresql_url).port or 5432) as proxy:
+        frozen, elsewhere = create_engine(through(proxy, postgresql_url)), create_engine(postgresql_url)
         app = Dispatcher(SqlUnitsOfWork(elsewhere), lambda _call: None)
         event_bus = LocalEventBus()
         looks: list[UseCaseCall] = []
@@ -38,12 +38,12 @@ async def test_a_follower_hears_that_there_is_nothing_while_the_database_is_froz
         turn_id = (await started_turn(app, ADA)).turn.id
         batches = subscriptions.follow(ADA, turn_id, 0)
         heard: list[Any] = [await anext(batches)]
-        wire.silence()
+        proxy.freeze()
         before = len(looks)
         quiet = [await anext(batches) for _ in range(5)]
         looked = len(looks) - before
         await app.call(ADA, finish_turn, turn_id, TurnOutcome("completed", Usage(), "Done."))
-        await wire.mend()
+        await proxy.restore()
         heard += [batch async for batch in batches]
         await frozen.dispose()
         await elsewhere.dispose()

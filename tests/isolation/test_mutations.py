@@ -15,12 +15,12 @@ from tests.postgresql import PostgreSQL
 
 ROOT = Path(__file__).parents[2]
 
-STATEMENTS = "tests/unit/database/test_guard.py::test_all_our_own_statements_pass"
-REFUSED = "tests/unit/database/test_guard.py::test_what_is_not_pinned_is_refused"
-PREPARED = "tests/integration/database/test_guarded_engines.py::test_what_repositories_run_goes_through_it_too"
-START = "tests/integration/database/test_isolation.py::test_a_migrated_database_keeps_users_apart"
-ROWS = "tests/integration/database/test_row_security.py::test_the_rows_of_others_are_not_there"
-ROLE = "tests/integration/database/test_row_security.py::test_a_unit_works_in_a_role_without_power"
+STATEMENTS = "tests/unit/database/test_tenant_guard.py::test_every_statement_of_the_repositories_passes"
+REFUSED = "tests/unit/database/test_tenant_guard.py::test_unpinned_statement_is_refused"
+PREPARED = "tests/integration/database/test_statement_guard.py::test_session_refuses_unscoped_statement"
+START = "tests/integration/database/test_startup_checks.py::test_migrated_database_passes_isolation_checks"
+ROWS = "tests/integration/database/test_row_level_security.py::test_row_level_security_hides_rows_of_other_users"
+ROLE = "tests/integration/database/test_row_level_security.py::test_unit_of_work_runs_in_unprivileged_role"
 COUNTED = "tests/contract/database/test_tenant_isolation.py::test_tenant_isolation_of_pages_and_counts"
 DEAD = "tests/contract/database/test_credentials.py::test_expired_or_revoked_token_is_unauthenticated"
 HTTP_TOKENS = "tests/integration/http/test_context_tokens.py"

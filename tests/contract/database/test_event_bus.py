@@ -9,7 +9,7 @@ import pytest
 from latchkey.application.turns.read import PAGE_CHARACTERS
 from latchkey.domain.credentials import Owner
 from latchkey.domain.turn_event import MessageDeltaEvent, TurnEvent
-from latchkey.infrastructure.database.events.local import MOST_BYTES
+from latchkey.infrastructure.database.events.local import MAX_BUFFERED_BYTES
 from tests.builders import a_task
 from tests.contract.database.event_bus_pair import BusPair, next_events, run_process
 
@@ -166,7 +166,7 @@ async def test_event_bus_local_delivery_has_no_duplicate(local_pair: BusPair) ->
         waiting.cancel()
 
 
-@pytest.mark.parametrize("size", [100, MOST_BYTES // 3, MOST_BYTES])
+@pytest.mark.parametrize("size", [100, MAX_BUFFERED_BYTES // 3, MAX_BUFFERED_BYTES])
 async def test_event_bus_buffer_of_slow_subscriber_is_limited(local_pair: BusPair, size: int) -> None:
     """After an overflow the subscriber gets a hint to read the log, and then receives events again."""
     running_turn, length = local_pair.running_turn, 0
@@ -174,9 +174,9 @@ async def test_event_bus_buffer_of_slow_subscriber_is_limited(local_pair: BusPai
         for _ in range(5):
             await running_turn.append_text("x" * size, length)
             length += size
-            assert sum(len(event.body) for event in subscription._events) <= MOST_BYTES
+            assert sum(len(event.body) for event in subscription._events) <= MAX_BUFFERED_BYTES
         missed = (await running_turn.events())[1:]
-        assert await next_events(subscription) == (missed if 5 * size < MOST_BYTES else [])
+        assert await next_events(subscription) == (missed if 5 * size < MAX_BUFFERED_BYTES else [])
 
         await running_turn.append_text("And", length)
         assert await next_events(subscription) == (await running_turn.events())[6:]
@@ -189,4 +189,4 @@ async def test_event_bus_unsubscribe_releases_subscription(pair: BusPair) -> Non
         event_bus.subscribe(running_turn.owner, running_turn.id),
     ):
         await running_turn.append_text("Said")
-    assert event_bus._listeners == {}
+    assert event_bus._subscriptions == {}

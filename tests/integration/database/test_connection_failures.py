@@ -27,7 +27,7 @@ from latchkey.infrastructure.database.sql.postgresql import PostgreSQLPool
 from latchkey.infrastructure.database.sql.sqlite import SQLite, SQLitePool
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.builders import a_task
-from tests.integration.database.wire import Wire, wire_to
+from tests.integration.database.tcp_proxy import TcpProxy, proxy_to
 from tests.polling import TIMEOUT_S
 
 ME = Owner(UserId("me"))
@@ -171,14 +171,14 @@ async def test_exhausted_pool_is_unavailable_after_timeout(postgresql_url: str, 
 async def test_server_down_is_unavailable_until_it_is_back(postgresql_url: str, short_timeouts: None) -> None:
     """No restart is needed, and no connection is leaked."""
     server_port = make_url(postgresql_url).port or 5432
-    async with wire_to(server_port) as wire, database(through(wire, postgresql_url)) as (engine, units):
+    async with proxy_to(server_port) as proxy, database(through(proxy, postgresql_url)) as (engine, units):
         for _ in range(3):
             await fill_pool(engine, units, size=2)
-            await wire.cut()
+            await proxy.disconnect()
             for _ in range(4):
                 with pytest.raises(Unavailable):
                     await add(units)
-            await wire.mend()
+            await proxy.restore()
             await asyncio.gather(*(add(units) for _ in range(10)))
         assert pool_of(engine).checkedout() == 0
 
@@ -186,21 +186,21 @@ async def test_server_down_is_unavailable_until_it_is_back(postgresql_url: str, 
 async def test_server_without_response_is_unavailable_after_timeout(postgresql_url: str, short_timeouts: None) -> None:
     """In the middle of a unit of work, and at the beginning of the next."""
     server_port = make_url(postgresql_url).port or 5432
-    async with wire_to(server_port) as wire, database(through(wire, postgresql_url)) as (engine, units):
+    async with proxy_to(server_port) as proxy, database(through(proxy, postgresql_url)) as (engine, units):
         await add(units)
         with pytest.raises(Unavailable):  # noqa: PT012 # the unit of work is one block
             async with units.open(ME, "write") as uow:
-                wire.silence()
+                proxy.freeze()
                 await uow.tasks.page(None, Window())
         with pytest.raises(Unavailable):
             await add(units)
-        await wire.mend()
+        await proxy.restore()
         await add(units)
         assert pool_of(engine).checkedout() == 0
 
 
-def through(wire: Wire, url: str) -> str:
-    return make_url(url).set(port=wire.port).render_as_string(hide_password=False)
+def through(proxy: TcpProxy, url: str) -> str:
+    return make_url(url).set(port=proxy.port).render_as_string(hide_password=False)
 
 
 async def test_unreachable_server_is_unavailable(short_timeouts: None) -> None:

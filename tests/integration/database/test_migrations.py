@@ -56,16 +56,16 @@ async def _verify(url: str) -> None:
     await engine.dispose()
 
 
-def test_the_head_that_is_told_without_alembic_is_the_one_that_alembic_finds() -> None:
+def test_head_read_without_alembic_equals_alembic_head() -> None:
     assert head() == REVISIONS[-1]
 
 
-def test_the_history_makes_the_tables_that_the_code_has(database_url: str) -> None:
+def test_migrations_create_the_tables_of_the_schema(database_url: str) -> None:
     check(database_url)
     assert tables(database_url) == {*metadata.tables, "alembic_version"}
 
 
-def test_every_step_can_be_taken_back_and_again(empty_database_url: str) -> None:
+def test_every_migration_upgrades_downgrades_and_upgrades_again(empty_database_url: str) -> None:
     """The stairway: up, down and up again, one revision at a time."""
     for before, revision in zip(["base", *REVISIONS], REVISIONS, strict=False):
         upgrade(empty_database_url, revision)
@@ -88,7 +88,7 @@ INSERT INTO tool_calls (user_id, turn_id, id, name, arguments, result, is_error,
 """
 
 
-def test_what_an_earlier_release_has_stored_is_there_after_every_step(empty_database_url: str) -> None:
+def test_rows_of_first_release_survive_upgrade_and_downgrade(empty_database_url: str) -> None:
     """Up to the newest and back."""
     upgrade(empty_database_url, REVISIONS[0])
     _say(empty_database_url, A_TURN_OF_THE_FIRST_RELEASE)
@@ -136,7 +136,7 @@ def seen(url: str, query: str) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in asyncio.run(_rows(url, query))]
 
 
-def test_turns_survive_the_step_to_those_that_survive(empty_database_url: str) -> None:
+def test_turns_survive_upgrade_to_0004_and_downgrade(empty_database_url: str) -> None:
     """They have no events and no key. Back again, a call without a result has the null that it was shown with."""
     url = empty_database_url
     upgrade(url, "0003")
@@ -157,15 +157,15 @@ def test_turns_survive_the_step_to_those_that_survive(empty_database_url: str) -
     assert "turn_events" not in tables(url)
 
 
-def test_the_history_has_one_end() -> None:
+def test_migrations_have_one_head() -> None:
     assert ScriptDirectory(str(migrations_folder())).get_heads() == REVISIONS[-1:]
 
 
-def test_the_history_lies_at_the_top_of_the_repository() -> None:
+def test_migrations_folder_is_at_the_top_of_the_repository() -> None:
     assert migrations_folder() == Path(__file__).parents[3] / "migrations"
 
 
-def test_migrating_again_changes_nothing(database_url: str) -> None:
+def test_repeated_upgrade_changes_nothing(database_url: str) -> None:
     upgrade(database_url)
     check(database_url)
 
@@ -180,7 +180,7 @@ def test_tables_of_other_programs_are_left_alone(empty_database_url: str) -> Non
     assert tables(empty_database_url) == {"alembic_version", "notes_of_another_program"}
 
 
-def test_only_the_newest_schema_is_at_head(empty_database_url: str) -> None:
+def test_only_newest_schema_is_at_head(empty_database_url: str) -> None:
     """Not an empty database, not one that was taken back, and not that of another release."""
     assert not at_head(empty_database_url)
     upgrade(empty_database_url)
@@ -205,7 +205,7 @@ def _say(url: str, script: str) -> None:
     file.close()
 
 
-def test_a_migration_that_fails_leaves_nothing_behind(empty_database_url: str) -> None:
+def test_failed_migration_is_rolled_back(empty_database_url: str) -> None:
     """Here, because somebody's own table is in the way of the last one."""
     _say(empty_database_url, "CREATE TABLE context_tokens (somebody TEXT)")
 

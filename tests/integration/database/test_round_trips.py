@@ -25,7 +25,7 @@ from latchkey.domain.turn import Usage
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.builders import LIMITS
-from tests.integration.database.wire import Wire, wire_to
+from tests.integration.database.tcp_proxy import TcpProxy, proxy_to
 from tests.turns import started_turn
 
 ME = Owner(UserId("me"))
@@ -38,17 +38,17 @@ OPEN, WRITES, COMMIT = 1, 1, 1
 class Counted:
     """A service on one connection, whose exchanges with the database are counted."""
 
-    def __init__(self, app: Dispatcher, wire: Wire) -> None:
+    def __init__(self, app: Dispatcher, proxy: TcpProxy) -> None:
         self.app = app
         self.ledger = ToolCallExecutor(app)
-        self._wire = wire
+        self._proxy = proxy
 
     async def round_trips(self, uow: Callable[[], Awaitable[object]]) -> int:
         """Of the second time: the first one also prepares the statements."""
         await uow()
-        before = self._wire.round_trips
+        before = self._proxy.round_trips
         await uow()
-        return self._wire.round_trips - before
+        return self._proxy.round_trips - before
 
     async def says(self, where: ConversationId | None = None) -> StartedTurn:
         return await started_turn(self.app, ME, conversation_id=where)
@@ -57,13 +57,13 @@ class Counted:
 @pytest.fixture
 async def service(postgresql_url: str) -> AsyncIterator[Counted]:
     url = make_url(postgresql_url)
-    async with wire_to(url.port or 5432) as wire:
-        engine = create_engine(url.set(port=wire.port).render_as_string(hide_password=False))
-        yield Counted(Dispatcher(SqlUnitsOfWork(engine), lambda _call: None), wire)
+    async with proxy_to(url.port or 5432) as proxy:
+        engine = create_engine(url.set(port=proxy.port).render_as_string(hide_password=False))
+        yield Counted(Dispatcher(SqlUnitsOfWork(engine), lambda _call: None), proxy)
         await engine.dispose()
 
 
-async def test_a_unit_opens_and_ends_with_one_round_trip_each(service: Counted) -> None:
+async def test_begin_and_commit_take_one_round_trip_each(service: Counted) -> None:
     """Beginning, role, user and, for a serial unit, its turn in the queue are one message."""
     app = service.app
     task = await app.call(ME, add_task, MILK)
@@ -73,7 +73,7 @@ async def test_a_unit_opens_and_ends_with_one_round_trip_each(service: Counted) 
     assert await service.round_trips(lambda: app.call(ME, complete_task, task.id)) == 3
 
 
-async def test_a_content_comes_and_goes_with_what_it_belongs_to(service: Counted) -> None:
+async def test_artifact_round_trips(service: Counted) -> None:
     """Reading an artifact is one query, as reading a task is; a new one and its first version are two rows."""
     app = service.app
     new, revision = NewArtifact("Plan", "# Plan"), ArtifactRevision("Other")
@@ -86,7 +86,7 @@ async def test_a_content_comes_and_goes_with_what_it_belongs_to(service: Counted
     assert await service.round_trips(lambda: app.call(ME, revise_artifact, made.id, revision)) == 5
 
 
-async def test_a_repeated_call_costs_a_second_unit(service: Counted) -> None:
+async def test_duplicate_tool_call_round_trips(service: Counted) -> None:
     """The first finds that it repeats, and is rolled back; the second reads the answer."""
     accepted = await service.says()
     call = ToolInvocation("add_task", b"{}", "call-1")
@@ -95,7 +95,7 @@ async def test_a_repeated_call_costs_a_second_unit(service: Counted) -> None:
     assert await service.round_trips(lambda: service.ledger.execute(accepted.secret, call, add_task, MILK)) == 8
 
 
-async def test_a_token_costs_one_more(service: Counted) -> None:
+async def test_context_token_takes_one_more_round_trip(service: Counted) -> None:
     app = service.app
     secret = (await app.call(ME, mint_context_token, NewContextToken([Grant.TASKS_READ, Grant.TASKS_WRITE]))).secret
 
@@ -104,7 +104,7 @@ async def test_a_token_costs_one_more(service: Counted) -> None:
 
 
 @pytest.mark.parametrize("history", [False, True], ids=["new", "with a history"])
-async def test_a_turn_is_accepted_and_ends(service: Counted, *, history: bool) -> None:
+async def test_turn_start_and_finish_round_trips(service: Counted, *, history: bool) -> None:
     """Its message, its token and its first event when it begins; its answer and its last events when it ends."""
     app = service.app
     accepted = await service.says()
@@ -125,7 +125,7 @@ async def test_a_turn_is_accepted_and_ends(service: Counted, *, history: bool) -
     assert await service.round_trips(lambda: again(DONE)) == ending + accepting
 
 
-async def test_a_turn_on_its_way(service: Counted) -> None:
+async def test_running_turn_round_trips(service: Counted) -> None:
     """A lease renewed, a delta, and one that comes with the announcement of a call, whose row is added with it."""
     app = service.app
     turn = (await service.says()).turn
@@ -168,7 +168,7 @@ async def test_tool_call_of_turn_costs_no_round_trip_more_than_its_effect(servic
     assert await service.round_trips(calls("announced-1", "announced-2")) == call + found + row + WRITES
 
 
-async def test_a_page_of_messages_looks_into_the_ledger_only_for_tool_calls(service: Counted) -> None:
+async def test_message_page_queries_tool_calls_only_if_there_are_some(service: Counted) -> None:
     app = service.app
     accepted = await service.says()
     listing = lambda: app.call(ME, list_messages, accepted.turn.conversation_id, Window())  # noqa: E731

@@ -79,7 +79,7 @@ turns = Table(
     _time("finished_at", nullable=True),
     _time("lease_until"),
     Column("last_event", Integer(), nullable=False, server_default="0"),
-    # Columns with a `key` keep their first name in the database: a rename would break a rolling upgrade.
+    # A column with a `key` keeps its first name in the database: a rename would break a rolling upgrade.
     Column("told", Integer(), key="answer_length", nullable=False, server_default="0"),
     Column("calls", Integer(), nullable=False, server_default="0"),
     Column("retry_after", Integer()),
@@ -88,7 +88,7 @@ turns = Table(
     Column("request_id", String(64)),
     PrimaryKeyConstraint("user_id", "id"),
     Index("ix_turns_of_conversation", "user_id", "conversation_id", "id"),
-    # At most one running turn per conversation, and few rows to look through for all of a user's.
+    # At most one running turn per conversation. Also finds the running turns of a user quickly.
     Index(
         "uq_turns_running",
         "user_id",
@@ -114,7 +114,7 @@ turn_events = Table(
     *_of_turn(),
     Column("seq", Integer(), nullable=False),
     Column("name", String(32), nullable=False),
-    # JSON as text, as it is sent, but for the turn and the number.
+    # JSON as it is sent to clients, without the turn id and the sequence number.
     Column("body", Text(), nullable=False),
     PrimaryKeyConstraint("user_id", "turn_id", "seq"),
 )
@@ -129,7 +129,7 @@ messages = Table(
     Column("seq", Integer(), nullable=False),
     Column("role", String(32), nullable=False),
     Column("content", Text(), nullable=False),
-    # How many tool calls stand behind this answer: a page without any needs no look into the ledger.
+    # The number of tool calls of this answer: a page without any needs no query for them.
     Column("call_count", Integer(), nullable=False),
     _time("created_at"),
     PrimaryKeyConstraint("user_id", "id"),
@@ -202,12 +202,12 @@ tool_calls = Table(
     _owner(),
     *_of_turn(),
     Column("id", Uuid(), nullable=False),
-    # The caller's own name of the call: under one of them, a turn has one call.
+    # The id that the caller has chosen: unique within a turn.
     Column("call_id", Text()),
     Column("name", Text(), nullable=False),
-    # JSON as text: what was said, byte for byte; nothing ever looks inside.
+    # JSON as it was received, byte for byte. It is never searched.
     Column("arguments", Text(), nullable=False),
-    # None while the call is only announced.
+    # NULL while the call is announced and has no result.
     Column("result", Text()),
     Column("is_error", Boolean(), nullable=False),
     _time("started_at"),

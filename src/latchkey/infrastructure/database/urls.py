@@ -1,4 +1,4 @@
-"""Database URLs as people have them, made into what the drivers take."""
+"""Parses database URLs in their usual forms into the arguments of the drivers."""
 
 import ssl
 from collections.abc import Callable
@@ -24,28 +24,28 @@ _VERIFIED = ("verify-ca", "verify-full")
 
 
 class UnusableUrl(Invalid):
-    """The database URL cannot be used; the text says why, without its password."""
+    """The database URL cannot be used. The text says why and does not contain the password."""
 
 
 def parse(text: str) -> tuple[URL, dict[str, Any]]:
-    """The SQLAlchemy URL and the driver's `connect_args`. Raises `UnusableUrl`."""
+    """Return the SQLAlchemy URL and the driver's `connect_args`. Raises `UnusableUrl`."""
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
-        # Not chained: what could not be read may be a piece of the password.
-        raise UnusableUrl("it is not a URL: write postgresql://USER:PASSWORD@HOST/DATABASE or sqlite:///PATH") from None
+        # Not chained: the original text may contain a part of the password.
+        raise UnusableUrl("not a URL: write postgresql://USER:PASSWORD@HOST/DATABASE or sqlite:///PATH") from None
     driver = _SCHEMES.get(url.drivername)
     if driver is None:
         raise UnusableUrl(f"{url.drivername}:// is not supported: write postgresql:// or sqlite:///")
     if driver == POSTGRESQL:
         return url.set(drivername=driver, query={}), _asyncpg_arguments(url)
     if url.database in (None, "", ":memory:"):
-        raise UnusableUrl("SQLite must be a file, which several connections share: write sqlite:///PATH")
+        raise UnusableUrl("an in-memory SQLite database cannot be shared by connections: write sqlite:///PATH")
     return url.set(drivername=driver), {}
 
 
 def session_arguments(text: str) -> dict[str, Any]:
-    """What `asyncpg.connect` takes for a session of its own. Neon's pooled hosts have twins that give one."""
+    """Return the arguments of `asyncpg.connect` for a session. Neon's pooled hosts are replaced by direct ones."""
     url, arguments = parse(text)
     arguments.pop("prepared_statement_cache_size", None)
     host = (url.host or "").replace("-pooler.", ".") or None
@@ -54,15 +54,14 @@ def session_arguments(text: str) -> dict[str, Any]:
 
 
 def _asyncpg_arguments(url: URL) -> dict[str, Any]:
-    """libpq's parameters in asyncpg's words.
+    """Translate libpq's parameters to asyncpg's.
 
-    A pooler in transaction mode (PgBouncer, Neon's `-pooler` hosts) hands each transaction another
-    connection, so nothing may be prepared for longer than one. SQLAlchemy keeps prepared statements too,
-    but asyncpg then makes them without a name, and sends their text again each time.
+    A pooler in transaction mode (PgBouncer, Neon's `-pooler` hosts) may use another connection for each
+    transaction, so prepared statements must not outlive a transaction: asyncpg's statement cache is turned off.
     """
     unknown = sorted(url.query.keys() - _PARAMETERS.keys())
     if unknown:
-        raise UnusableUrl(f"the parameter {unknown[0]} is not known: use {', '.join(sorted(_PARAMETERS))}")
+        raise UnusableUrl(f"unknown parameter {unknown[0]}: use {', '.join(sorted(_PARAMETERS))}")
     arguments: dict[str, Any] = {}
     for name, translate in _PARAMETERS.items():
         if name in url.query:
@@ -83,15 +82,15 @@ def _sslmode(name: str, value: str) -> dict[str, Any]:
 
 
 def _channel_binding(name: str, value: str) -> dict[str, Any]:
-    """asyncpg cannot bind channels; a verified certificate gives what `require` is for."""
+    """asyncpg has no channel binding. A verified certificate gives the protection that `require` asks for."""
     if value not in ("disable", "prefer", "require"):
         raise UnusableUrl(f"{name} must be disable, prefer or require")
     return _sslmode("sslmode", "verify-full") if value == "require" else {}
 
 
-def _whole(name: str, value: str) -> dict[str, Any]:
+def _integer(name: str, value: str) -> dict[str, Any]:
     if not value.isdecimal():
-        raise UnusableUrl(f"{name} must be a whole number")
+        raise UnusableUrl(f"{name} must be an integer")
     return {_ASYNCPG_NAMES.get(name, name): int(value)}
 
 
@@ -100,10 +99,10 @@ _ASYNCPG_NAMES = {"connect_timeout": "timeout"}
 _PARAMETERS: dict[str, Callable[[str, str], dict[str, Any]]] = {
     "sslmode": _sslmode,
     "ssl": _sslmode,
-    "channel_binding": _channel_binding,  # after the two, to be stronger than they are
-    "connect_timeout": _whole,
-    "statement_cache_size": _whole,
-    "prepared_statement_cache_size": _whole,
+    "channel_binding": _channel_binding,  # last, so that it overrides sslmode and ssl
+    "connect_timeout": _integer,
+    "statement_cache_size": _integer,
+    "prepared_statement_cache_size": _integer,
     "application_name": lambda _, value: {"server_settings": {"application_name": value}},
     "host": lambda _, value: {"host": value},
 }

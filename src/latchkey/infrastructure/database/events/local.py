@@ -1,4 +1,4 @@
-"""The news of turns: told at once within the process, and to other processes as far as the database carries it."""
+"""The event bus of one process: delivers the events of committed units of work to subscribers in the same process."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -10,77 +10,77 @@ from latchkey.domain.turn_event import TurnEvent
 
 Key = tuple[UserId, TurnId]
 
-MOST_BYTES = 64 * 1024
-"""What is kept for a follower who does not take it. One who has missed something reads the log."""
+MAX_BUFFERED_BYTES = 64 * 1024
+"""A subscriber that falls further behind is only woken, and reads the events from the database."""
 
 
 class LocalSubscription:
-    """One follower of one turn, who waits for `news`."""
+    """One subscriber of one turn, and the events that it has not read yet."""
 
-    def __init__(self, timeout_s: Callable[[float], float]) -> None:
-        self._timeout_s = timeout_s
+    def __init__(self, limit_timeout: Callable[[float], float]) -> None:
+        self._limit_timeout = limit_timeout
         self._events: list[TurnEvent] = []
         self._bytes = 0
-        self._is_told = asyncio.Event()
+        self._woken = asyncio.Event()
 
     def deliver(self, events: list[TurnEvent]) -> None:
-        """These were committed; without any, some may have been."""
+        """Buffer committed events and wake the subscriber. An empty list says that some may have been committed."""
         self._bytes += sum(len(event.body) for event in events)
-        if events and self._bytes <= MOST_BYTES:
+        if events and self._bytes <= MAX_BUFFERED_BYTES:
             self._events += events
         else:
             self._events.clear()
-            self._bytes = MOST_BYTES
-        self._is_told.set()
+            self._bytes = MAX_BUFFERED_BYTES
+        self._woken.set()
 
     async def next_events(self, timeout_s: float) -> list[TurnEvent]:
         try:
-            async with asyncio.timeout(self._timeout_s(timeout_s)):
-                await self._is_told.wait()
+            async with asyncio.timeout(self._limit_timeout(timeout_s)):
+                await self._woken.wait()
         except TimeoutError:
             return []
-        self._is_told.clear()
+        self._woken.clear()
         events, self._events, self._bytes = self._events, [], 0
         return events
 
 
 class LocalEventBus:
-    """Within one process: all there is to it on SQLite."""
+    """Serves one process. SQLite needs no other, because it is used by one process."""
 
     def __init__(self) -> None:
-        self._listeners: dict[Key, set[LocalSubscription]] = {}
+        self._subscriptions: dict[Key, set[LocalSubscription]] = {}
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
-        """While this is open, the feed carries as far as it can."""
+        """Connect to the event buses of other processes, if there can be any, until the context is left."""
         yield
 
     @contextmanager
     def subscribe(self, owner: Owner, turn_id: TurnId) -> Iterator[LocalSubscription]:
-        key, listener = (owner.user_id, turn_id), LocalSubscription(self._timeout_s)
-        self._listeners.setdefault(key, set()).add(listener)
+        key, subscription = (owner.user_id, turn_id), LocalSubscription(self._limit_timeout)
+        self._subscriptions.setdefault(key, set()).add(subscription)
         try:
-            yield listener
+            yield subscription
         finally:
-            self._listeners[key].discard(listener)
-            if not self._listeners[key]:
-                del self._listeners[key]
+            self._subscriptions[key].discard(subscription)
+            if not self._subscriptions[key]:
+                del self._subscriptions[key]
 
     def wake_all(self) -> None:
-        for key in list(self._listeners):
-            self._notify(key, [])
+        for key in list(self._subscriptions):
+            self._deliver(key, [])
 
     def publish(self, user_id: UserId, events: Iterable[TurnEvent]) -> None:
-        """These were committed, in this order."""
+        """Deliver events that were committed in this order."""
         by_turn: dict[TurnId, list[TurnEvent]] = {}
         for event in events:
             by_turn.setdefault(event.turn_id, []).append(event)
-        for turn_id, happened in by_turn.items():
-            self._notify((user_id, turn_id), happened)
+        for turn_id, of_turn in by_turn.items():
+            self._deliver((user_id, turn_id), of_turn)
 
-    def _notify(self, key: Key, events: list[TurnEvent]) -> None:
-        for listener in self._listeners.get(key, ()):
-            listener.deliver(events)
+    def _deliver(self, key: Key, events: list[TurnEvent]) -> None:
+        for subscription in self._subscriptions.get(key, ()):
+            subscription.deliver(events)
 
-    def _timeout_s(self, wanted: float) -> float:
-        return wanted
+    def _limit_timeout(self, timeout_s: float) -> float:
+        return timeout_s

@@ -1,4 +1,4 @@
-"""Who may have how many units of work open at once: a crowd of one caller's waits, and nobody else's."""
+"""Concurrency limits per user: many concurrent calls of one user do not delay those of others."""
 
 import asyncio
 from collections import OrderedDict
@@ -9,20 +9,19 @@ from weakref import WeakValueDictionary
 from latchkey.domain.credentials import Credential, TokenSecret, UserId
 
 SLOTS_PER_CALLER = 2
-"""Of a process's connections. More of them do not make one caller faster: the processor is what they share."""
+"""Of a process's connections. More would not make one user faster: the processor is the bottleneck."""
 
 UNVERIFIED_SLOTS = 5
-_REMEMBERED = 10_000
+_MAX_VERIFIED_TOKENS = 10_000
 
 QUEUE_S = 10
-"""Whoever has not come to the front of a queue by then is told that the database is not available."""
+"""Waiting longer than this raises `TimeoutError`, which becomes `Unavailable`."""
 
 
 class ConcurrencyLimiter:
-    """A person has theirs, and all their tokens have theirs, once each was found alive.
+    """Each user has slots for their own units of work, and slots for those under their verified tokens.
 
-    A made-up token names whom it likes, and must not stand in their way: all that nobody has met share a few places,
-    so that a flood of them is a crowd of one.
+    An unverified token can claim any user, so it must not use that user's slots. All unverified tokens share a few.
     """
 
     def __init__(self) -> None:
@@ -31,7 +30,7 @@ class ConcurrencyLimiter:
         self._verified: OrderedDict[TokenSecret, None] = OrderedDict()
 
     def slot(self, credential: Credential) -> AbstractAsyncContextManager[None]:
-        """Held while a unit of work is open. Raises `TimeoutError` if it takes too long to get one."""
+        """Hold a slot while a unit of work is open. Raises `TimeoutError` if none becomes free."""
         if isinstance(credential, TokenSecret) and credential not in self._verified:
             return acquire_in_time(self._unverified)
         caller = (type(credential), credential.user_id)
@@ -41,20 +40,20 @@ class ConcurrencyLimiter:
         return acquire_in_time(slots)
 
     def mark_verified(self, secret: TokenSecret) -> None:
-        """It was found alive once, or made here, and so is no stranger, whatever becomes of it."""
+        """Remember that the token was valid once or was created here. It stays so after its revocation."""
         if secret not in self._verified:
             self._verified[secret] = None
-            if len(self._verified) > _REMEMBERED:
+            if len(self._verified) > _MAX_VERIFIED_TOKENS:
                 self._verified.popitem(last=False)
 
 
 def acquire_in_time(lock: asyncio.Lock | asyncio.Semaphore) -> AbstractAsyncContextManager[None]:
-    """Raises `TimeoutError` if whoever has it keeps it too long: where each waits in vain, the last waits for all."""
-    return _acquire_or_time_out(lock) if lock.locked() else lock
+    """Acquire the lock. Raises `TimeoutError` after `QUEUE_S`, because waiting times would add up in a queue."""
+    return _acquire_with_timeout(lock) if lock.locked() else lock
 
 
 @asynccontextmanager
-async def _acquire_or_time_out(lock: asyncio.Lock | asyncio.Semaphore) -> AsyncIterator[None]:
+async def _acquire_with_timeout(lock: asyncio.Lock | asyncio.Semaphore) -> AsyncIterator[None]:
     async with asyncio.timeout(QUEUE_S):
         await lock.acquire()
     try:

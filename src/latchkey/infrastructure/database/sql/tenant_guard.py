@@ -1,4 +1,7 @@
-"""The statement guard: no statement reaches a tenant's table without pinning `user_id` to one user."""
+"""The tenant guard: refuses statements on a tenant's table that do not pin `user_id` to the scope's user.
+
+No other module uses private names of SQLAlchemy. A test fails if one of them goes.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -27,53 +30,53 @@ from sqlalchemy.sql.elements import BinaryExpression
 from sqlalchemy.sql.selectable import AliasedReturnsRows
 
 USER = "scope_user"
-"""The bound parameter that holds the user of the scope."""
+"""The name of the bound parameter that holds the user of the scope."""
 
 _DO_NOTHING = (postgresql.dml.OnConflictDoNothing, sqlite.dml.OnConflictDoNothing)
 _TEXTS = ("_prefixes", "_suffixes", "_hints", "_statement_hints")
-_known: WeakSet[ClauseElement] = WeakSet()
+_checked: WeakSet[ClauseElement] = WeakSet()
 
 
 class UnscopedStatement(Exception):
-    """A bug of ours: a statement that could touch another user's rows. It was not sent."""
+    """A bug of ours: a statement that could reach another user's rows. It was not sent."""
 
 
 def install_tenant_guard(engine: Engine) -> None:
-    """From now on this engine refuses every statement that `check` refuses, and to bind another user to one."""
+    """Make the engine refuse statements that `check_statement` refuses, and parameters that bind another user."""
 
     @event.listens_for(engine, "before_execute")
-    def before_execute(_: Any, statement: Any, many: Any, one: Any, _options: Any) -> None:
+    def before_execute(_: Any, statement: Any, multiparams: Any, params: Any, _options: Any) -> None:
         check_statement(statement)
-        for parameters in many or [one]:
+        for parameters in multiparams or [params]:
             if not parameters.get(USER) or "user_id" in parameters:
-                raise UnscopedStatement(f"the user of the scope alone must be bound: {statement}")
+                raise UnscopedStatement(f"only the user of the scope may be bound: {statement}")
 
 
 def check_statement(statement: ClauseElement) -> None:
-    """Raises `UnscopedStatement` unless each table in it is pinned to the bound user."""
-    if statement in _known:
+    """Raises `UnscopedStatement` unless the statement pins each of its tables to the bound user."""
+    if statement in _checked:
         return
     if not isinstance(statement, Select | Insert | Update | Delete):
         raise UnscopedStatement(f"only Core statements can be checked, not {type(statement).__name__}: {statement}")
     for element in visitors.iterate(statement):
         for fault in _faults(element):
             raise UnscopedStatement(f"{fault}: {statement}")
-    _known.add(statement)
+    _checked.add(statement)
 
 
 def _faults(element: Any) -> Iterator[str]:
     if _holds_text(element):
-        yield "text cannot be checked"
+        yield "literal SQL text cannot be checked"
     elif isinstance(element, Insert):
-        if not _inserts_mine(element):
-            yield f"{element.table} is not given the user of the scope"
+        if not _inserts_for_user(element):
+            yield f"{element.table} is not inserted for the user of the scope"
     elif isinstance(element, Select | Update | Delete):
         pinned = {column.table for column in _pinned_columns(element.whereclause)}
         for source in _sources(element):
             if source not in pinned:
                 yield f"{source} is not pinned to the user of the scope"
-    if isinstance(element, Update) and "user_id" in (element._values or {}):  # noqa: SLF001 # no other way to them
-        yield f"a row of {element.table} would be given away"
+    if isinstance(element, Update) and "user_id" in (element._values or {}):  # noqa: SLF001 # there is no public access
+        yield f"the update of {element.table} would change a row's user"
 
 
 def _holds_text(element: Any) -> bool:
@@ -82,22 +85,22 @@ def _holds_text(element: Any) -> bool:
     return isinstance(element, TextClause) or any(getattr(element, part, ()) for part in _TEXTS)
 
 
-def _inserts_mine(insert: Insert) -> bool:
-    """Whether it makes a single row, of the bound user, and changes none that is there."""
-    values: Any = insert._values  # noqa: SLF001 # no other way to them
-    rows, conflict = insert._multi_values, insert._post_values_clause  # noqa: SLF001 # the same
+def _inserts_for_user(insert: Insert) -> bool:
+    """Return whether it inserts a single row of the bound user and changes no existing row."""
+    values: Any = insert._values  # noqa: SLF001 # there is no public access
+    rows, conflict = insert._multi_values, insert._post_values_clause  # noqa: SLF001 # likewise
     plain = insert.select is None and not rows and (conflict is None or isinstance(conflict, _DO_NOTHING))
-    return plain and values is not None and _is_the_user(values.get("user_id"))
+    return plain and values is not None and _is_scope_user(values.get("user_id"))
 
 
 def _sources(element: Select[Any] | Update | Delete) -> Iterator[FromClause]:
-    """What it reads from or writes to. A query in there is an element of its own."""
+    """Return the tables that it reads or writes. A subquery is checked as an element of its own."""
     if isinstance(element, Select):
-        found = list(element.get_final_froms())
+        sources = list(element.get_final_froms())
     else:
         parts = [element.table, element.whereclause, *(getattr(element, "_values", None) or {}).values()]
-        found = [source for part in parts if part is not None for source in part._from_objects]  # noqa: SLF001
-    for source in found:
+        sources = [source for part in parts if part is not None for source in part._from_objects]  # noqa: SLF001
+    for source in sources:
         yield from _tables_of(source)
 
 
@@ -110,7 +113,7 @@ def _tables_of(source: FromClause) -> Iterator[FromClause]:
 
 
 def _pinned_columns(clause: Any) -> Iterator[Column[Any]]:
-    """The `user_id` columns that a conjunct of the clause compares with the bound user."""
+    """Return the `user_id` columns that the clause requires to equal the bound user."""
     is_and = isinstance(clause, BooleanClauseList) and clause.operator is operators.and_
     for conjunct in clause.clauses if is_and else [clause]:
         if (
@@ -118,10 +121,10 @@ def _pinned_columns(clause: Any) -> Iterator[Column[Any]]:
             and conjunct.operator is operators.eq
             and isinstance(conjunct.left, Column)
             and conjunct.left.name == "user_id"
-            and _is_the_user(conjunct.right)
+            and _is_scope_user(conjunct.right)
         ):
             yield conjunct.left
 
 
-def _is_the_user(value: Any) -> bool:
+def _is_scope_user(value: Any) -> bool:
     return isinstance(value, BindParameter) and value.key == USER

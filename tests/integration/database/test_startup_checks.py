@@ -87,17 +87,19 @@ def verdict(url: str, engine: AsyncEngine | None = None) -> str:
     return asyncio.run(look())
 
 
-def test_a_migrated_database_keeps_users_apart(database_url: str) -> None:
+def test_migrated_database_passes_isolation_checks(database_url: str) -> None:
     assert verdict(database_url) == ""
 
 
-def test_also_for_a_superuser_and_through_a_pooler(superuser_url: str, pgbouncer_url: str) -> None:
+def test_superuser_and_pooler_pass_isolation_checks(superuser_url: str, pgbouncer_url: str) -> None:
     assert verdict(superuser_url) == ""
     assert verdict(f"{pgbouncer_url}?statement_cache_size=0") == ""
 
 
 @pytest.mark.parametrize(("statement", "complaint"), SPOILT.values(), ids=SPOILT)
-def test_a_spoilt_database_is_refused(postgresql_url: str, superuser_url: str, statement: str, complaint: str) -> None:
+def test_weakened_row_level_security_is_refused(
+    postgresql_url: str, superuser_url: str, statement: str, complaint: str
+) -> None:
     assert verdict(postgresql_url) == ""
     say(superuser_url, *statement.split(";\n"))
 
@@ -105,7 +107,9 @@ def test_a_spoilt_database_is_refused(postgresql_url: str, superuser_url: str, s
 
 
 @pytest.mark.parametrize(("spoil", "mend", "complaint"), SPOILT_ROLE.values(), ids=SPOILT_ROLE)
-def test_a_spoilt_role_is_refused(own_server: PostgreSQL, spoil: list[str], mend: list[str], complaint: str) -> None:
+def test_runtime_role_with_privileges_is_refused(
+    own_server: PostgreSQL, spoil: list[str], mend: list[str], complaint: str
+) -> None:
     name = f"latchkey_test_{uuid4().hex[:12]}"
     url = own_server.create_database(name)
     upgrade(url)
@@ -119,7 +123,7 @@ def test_a_spoilt_role_is_refused(own_server: PostgreSQL, spoil: list[str], mend
         own_server.drop_database(name)
 
 
-def test_a_role_that_is_a_member_of_the_owner_is_refused(own_server: PostgreSQL) -> None:
+def test_runtime_role_that_is_member_of_owner_is_refused(own_server: PostgreSQL) -> None:
     """Whose tables are then its own."""
     name = f"latchkey_test_{uuid4().hex[:12]}"
     upgrade(own_server.create_database(name))
@@ -135,7 +139,7 @@ def test_a_role_that_is_a_member_of_the_owner_is_refused(own_server: PostgreSQL)
     own_server.execute(f"DROP ROLE {owner}")
 
 
-def test_all_faults_are_told_together(postgresql_url: str, superuser_url: str) -> None:
+def test_all_isolation_faults_are_reported_together(postgresql_url: str, superuser_url: str) -> None:
     say(superuser_url, SPOILT["row-level security off"][0], SPOILT["no policy"][0])
 
     found = verdict(postgresql_url)
@@ -144,23 +148,23 @@ def test_all_faults_are_told_together(postgresql_url: str, superuser_url: str) -
     assert SPOILT["no policy"][1] in found
 
 
-def test_a_database_that_was_never_migrated_is_refused(own_server: PostgreSQL) -> None:
+def test_database_without_migration_is_refused(own_server: PostgreSQL) -> None:
     name = f"latchkey_test_{uuid4().hex[:12]}"
     assert "run `latchkey migrate`" in verdict(own_server.create_database(name))
     own_server.drop_database(name)
 
 
-def test_looking_leaves_nothing_behind(postgresql_url: str, superuser_url: str) -> None:
+def test_isolation_checks_leave_no_rows(postgresql_url: str, superuser_url: str) -> None:
     assert verdict(postgresql_url) == ""
     assert say(superuser_url, "SELECT * FROM conversations") == []
 
 
-def test_an_engine_without_the_guard_is_refused(database_url: str) -> None:
+def test_engine_without_tenant_guard_is_refused(database_url: str) -> None:
     url, connect_args = parse(database_url)
     assert "no statement guard" in verdict("", create_async_engine(url, connect_args=connect_args))
 
 
-def test_sqlite_without_its_manners_is_refused(sqlite_url: str, sqlite_path: Path) -> None:
+def test_sqlite_without_required_pragmas_is_refused(sqlite_url: str, sqlite_path: Path) -> None:
     """Foreign keys are a connection's own affair, the journal is the file's."""
     with sqlite3.connect(sqlite_path) as file:
         file.execute("PRAGMA journal_mode=DELETE")

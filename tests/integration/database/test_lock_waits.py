@@ -48,7 +48,7 @@ async def processes(postgresql_url: str) -> AsyncIterator[list[Process]]:
         await engine.dispose()
 
 
-async def test_whoever_hangs_in_a_transaction_loses_it(processes: list[Process]) -> None:
+async def test_idle_transaction_times_out_and_releases_its_locks(processes: list[Process]) -> None:
     """Its locks too: those of the same person who wait for them in another process go on after a few seconds."""
     here, there = processes
     hanging = await started_turn(here.app, ME)
@@ -65,7 +65,7 @@ async def test_whoever_hangs_in_a_transaction_loses_it(processes: list[Process])
     assert here.connections == 0
 
 
-async def test_a_crowd_of_one_person_holds_one_connection_while_it_waits(processes: list[Process]) -> None:
+async def test_waiting_exclusive_units_of_work_of_one_user_hold_one_connection(processes: list[Process]) -> None:
     """Ten times as many as there are connections; others are served as if it were not there."""
     here, there = processes
     await here.app.call(ME, add_task, NewTask("Known here"))
@@ -81,7 +81,7 @@ async def test_a_crowd_of_one_person_holds_one_connection_while_it_waits(process
     assert here.connections == 0
 
 
-async def test_the_crowds_of_several_people_do_not_wait_for_one_another(processes: list[Process]) -> None:
+async def test_concurrent_turn_starts_of_several_users_do_not_block_each_other(processes: list[Process]) -> None:
     here, there = processes
     async with there.units.open(ME, "exclusive"):
         mine = [asyncio.create_task(started_turn(here.app, ME)) for _ in range(LIMITS.turns_per_user)]

@@ -45,7 +45,7 @@ async def replicas(database_url: str) -> AsyncIterator[Replicas]:
         await engine.dispose()
 
 
-async def test_what_is_being_written_when_a_turn_is_found_lost_comes_before_its_end(replicas: Replicas) -> None:
+async def test_event_written_while_turn_expires_precedes_its_end(replicas: Replicas) -> None:
     """Whoever looks waits for it; the events have no gap, and whoever looked is answered."""
     running_turn = replicas.running_turn
     async with replicas.slow.open(ME, "write") as uow:
@@ -62,7 +62,7 @@ async def test_what_is_being_written_when_a_turn_is_found_lost_comes_before_its_
     assert [event.seq for event in await running_turn.events()] == [1, 2, 3]
 
 
-async def test_a_turn_that_was_found_lost_is_over_for_the_replica_that_is_behind(replicas: Replicas) -> None:
+async def test_expired_turn_has_ended_for_replica_with_slow_clock(replicas: Replicas) -> None:
     """Its token is dead there too, and nothing is written."""
     running_turn = replicas.running_turn
     await running_turn.read(on=1)

@@ -31,7 +31,7 @@ class Thoughtful:
         """There is nothing to release."""
 
 
-async def test_a_turn_that_is_accepted_after_the_runner_was_closed_is_interrupted_at_once(sqlite_url: str) -> None:
+async def test_turn_started_after_runner_close_is_interrupted(sqlite_url: str) -> None:
     """The message waits behind a writer, the runner is closed, and then the writer lets it through."""
     engine = create_engine(sqlite_url)
     event_bus = LocalEventBus()

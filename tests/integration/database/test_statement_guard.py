@@ -44,7 +44,7 @@ async def connection(database_url: str) -> AsyncIterator[AsyncConnection]:
 
 
 @pytest.mark.parametrize(("statement", "parameters"), REFUSED.values(), ids=REFUSED)
-async def test_it_is_refused_before_it_is_sent(
+async def test_engine_refuses_unscoped_statement_before_sending(
     connection: AsyncConnection, statement: ClauseElement, parameters: Any
 ) -> None:
     with pytest.raises(UnscopedStatement):
@@ -64,9 +64,7 @@ async def test_it_is_refused_before_it_is_sent(
     ],
     ids=["not pinned", "pinned to another", "given away", "text"],
 )
-async def test_what_repositories_run_goes_through_it_too(
-    database_url: str, statement: Any, values: dict[str, Any]
-) -> None:
+async def test_session_refuses_unscoped_statement(database_url: str, statement: Any, values: dict[str, Any]) -> None:
     """Though their statements go past the engine: none is prepared that the guard refuses."""
     engine = create_engine(database_url)
     units = SqlUnitsOfWork(engine)
@@ -78,7 +76,7 @@ async def test_what_repositories_run_goes_through_it_too(
     await engine.dispose()
 
 
-async def test_a_repository_cannot_bind_another_user(database_url: str) -> None:
+async def test_session_cannot_bind_another_user(database_url: str) -> None:
     """Not even by the parameter's own name: the scope's user is filled in last."""
     engine = create_engine(database_url)
     units = SqlUnitsOfWork(engine)
@@ -92,7 +90,7 @@ async def test_a_repository_cannot_bind_another_user(database_url: str) -> None:
     await engine.dispose()
 
 
-async def test_the_guard_alone_keeps_users_apart(connection: AsyncConnection) -> None:
+async def test_tenant_guard_isolates_users_without_row_level_security(connection: AsyncConnection) -> None:
     """On PostgreSQL too: this connection has logged in as an owner whom row-level security does not bind."""
     found = await connection.execute(select(tasks.c.user_id).where(owned_by_user(tasks)), {USER: "me"})
 

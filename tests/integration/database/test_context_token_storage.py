@@ -51,7 +51,7 @@ def use_elsewhere(url: str, secret: TokenSecret) -> str:
     return done.stdout.strip()
 
 
-async def test_a_token_works_in_another_process_until_it_is_revoked(database_url: str) -> None:
+async def test_context_token_is_valid_in_other_process_until_revoked(database_url: str) -> None:
     """Nothing about it is held in memory: that process has met neither the person nor the one that minted it."""
     engine = create_engine(database_url)
     app = Dispatcher(SqlUnitsOfWork(engine), lambda _call: None)
@@ -79,7 +79,7 @@ async def everything_stored(url: str) -> str:
     return "\n".join(row[0] for row in rows)
 
 
-async def test_only_a_digest_of_the_secret_is_stored(database_url: str) -> None:
+async def test_context_token_is_stored_only_as_digest(database_url: str) -> None:
     """Not the secret, nor a piece of its random part; the digest is there, so this looks in the right place."""
     engine = create_engine(database_url)
     app = Dispatcher(SqlUnitsOfWork(engine), lambda _call: None)

@@ -36,7 +36,7 @@ async def statements_left(url: str) -> int:
     return sum(left)
 
 
-async def test_many_people_share_few_connections_and_stay_apart(url: str) -> None:
+async def test_users_on_pooled_connections_are_isolated(url: str) -> None:
     """Sixty at once by the two connections there are; and no statement stays behind on them."""
     engine = create_engine(url)
     units = SqlUnitsOfWork(engine)
@@ -51,7 +51,7 @@ async def test_many_people_share_few_connections_and_stay_apart(url: str) -> Non
     await engine.dispose()
 
 
-async def test_a_revoke_wins_there_too(url: str) -> None:
+async def test_revoked_token_is_refused_behind_pooler(url: str) -> None:
     engine = create_engine(url)
     app = Dispatcher(SqlUnitsOfWork(engine), lambda _call: None)
     me = Owner(UserId("me"))
@@ -65,6 +65,6 @@ async def test_a_revoke_wins_there_too(url: str) -> None:
     await engine.dispose()
 
 
-def test_the_schema_can_be_migrated_through_it(url: str) -> None:
+def test_upgrade_through_pooler_succeeds(url: str) -> None:
     upgrade(url)
     check(url)

@@ -53,7 +53,7 @@ async def alter(url: str, statement: str) -> None:
         file.execute(statement)
 
 
-async def test_no_listing_loads_a_content(app: Dispatcher, database_url: str) -> None:
+async def test_artifact_listings_do_not_read_content(app: Dispatcher, database_url: str) -> None:
     """They all work where there is no such column, and only what shows a content misses it."""
     made = await app.call(ME, add_artifact, NewArtifact("Plan", "1"))
     revised = await app.call(ME, revise_artifact, made.id, ArtifactRevision("2"))
@@ -69,7 +69,7 @@ async def test_no_listing_loads_a_content(app: Dispatcher, database_url: str) ->
         await app.call(ME, get_artifact, made.id)
 
 
-async def test_a_type_of_a_newer_release_is_read_on_every_path(app: Dispatcher, database_url: str) -> None:
+async def test_artifact_type_of_newer_release_is_read(app: Dispatcher, database_url: str) -> None:
     """And kept by a write of this release, which knows nothing of it."""
     made = await app.call(ME, add_artifact, NewArtifact("Plan", "1"))
     await alter(database_url, FROM_A_NEWER_RELEASE)
@@ -84,7 +84,7 @@ async def test_a_type_of_a_newer_release_is_read_on_every_path(app: Dispatcher, 
     assert (await app.call(ME, find_artifacts, None, "generated_file", Window())).items == []
 
 
-async def test_a_turn_of_a_newer_release_tells_of_its_artifacts(app: Dispatcher, units: SqlUnitsOfWork) -> None:
+async def test_turn_of_newer_release_lists_its_artifacts(app: Dispatcher, units: SqlUnitsOfWork) -> None:
     """Also where its tool answered more than this release knows of."""
     turn = (await started_turn(app, ME)).turn
     made = await app.call(ME, add_artifact, NewArtifact("Plan", ""))

@@ -63,14 +63,14 @@ async def users_in(connection: Connection, table: str) -> set[str]:
     return {row["user_id"] for row in await connection.fetch(f"SELECT DISTINCT user_id FROM {table}")}
 
 
-async def test_outside_a_unit_these_logins_see_everybody(connection: Connection) -> None:
+async def test_logins_outside_unit_of_work_see_all_users(connection: Connection) -> None:
     """So what the other tests here find hidden, the unit's opening has hidden."""
     for table in TABLES:
         assert await users_in(connection, table) == {"me", "you"}
 
 
 @pytest.mark.parametrize("mode", ["read", "write", "exclusive"])
-async def test_a_unit_works_in_a_role_without_power(connection: Connection, mode: TransactionMode) -> None:
+async def test_unit_of_work_runs_in_unprivileged_role(connection: Connection, mode: TransactionMode) -> None:
     async with opened(connection, ME, mode):
         powers = await connection.fetchrow(
             "SELECT rolname, rolsuper, rolbypassrls, rolcanlogin FROM pg_roles WHERE rolname = current_user"
@@ -80,7 +80,7 @@ async def test_a_unit_works_in_a_role_without_power(connection: Connection, mode
     assert await connection.fetchval("SELECT current_user = session_user")
 
 
-async def test_the_rows_of_others_are_not_there(connection: Connection) -> None:
+async def test_row_level_security_hides_rows_of_other_users(connection: Connection) -> None:
     """Not to be seen, changed or deleted, in any table, by statements that forget the user altogether."""
     for table in TABLES:
         async with opened(connection, ME):
@@ -92,7 +92,7 @@ async def test_the_rows_of_others_are_not_there(connection: Connection) -> None:
             assert await users_in(connection, table) == {"you"}
 
 
-async def test_no_row_can_be_made_anothers(connection: Connection) -> None:
+async def test_row_level_security_refuses_rows_of_other_users(connection: Connection) -> None:
     """Neither a new one nor one's own."""
     for table in TABLES:
         columns = ", ".join(column.name for column in metadata.tables[table].c if column.name != "user_id")
@@ -105,7 +105,7 @@ async def test_no_row_can_be_made_anothers(connection: Connection) -> None:
                     await connection.execute(statement)
 
 
-async def test_a_table_cannot_be_emptied_or_changed(connection: Connection) -> None:
+async def test_runtime_role_cannot_truncate_or_alter_tables(connection: Connection) -> None:
     for table in TABLES:
         for statement in (
             f"TRUNCATE {table} CASCADE",
@@ -119,7 +119,7 @@ async def test_a_table_cannot_be_emptied_or_changed(connection: Connection) -> N
                     await connection.execute(statement)
 
 
-async def test_without_a_user_every_statement_fails_loudly(connection: Connection) -> None:
+async def test_statement_without_user_setting_fails(connection: Connection) -> None:
     for table in TABLES:
         for statement in (f"SELECT FROM {table}", f"UPDATE {table} SET user_id = 'me'", f"DELETE FROM {table}"):
             async with nobody(connection):
@@ -127,7 +127,7 @@ async def test_without_a_user_every_statement_fails_loudly(connection: Connectio
                     await connection.execute(statement)
 
 
-async def test_a_used_connection_keeps_neither_role_nor_user(connection: Connection) -> None:
+async def test_role_and_user_setting_end_with_the_transaction(connection: Connection) -> None:
     """However the transaction ends. PostgreSQL then takes the setting for empty, which is nobody's id."""
     for end in ("COMMIT", "ROLLBACK"):
         await connection.execute(begin_sql(ME, "write"))
@@ -138,7 +138,7 @@ async def test_a_used_connection_keeps_neither_role_nor_user(connection: Connect
                 assert await users_in(connection, table) == set()
 
 
-async def test_a_foreign_key_does_not_tell_of_another(connection: Connection) -> None:
+async def test_foreign_key_does_not_reveal_rows_of_other_users(connection: Connection) -> None:
     """Foreign-key checks look past the policies: so every key leads with the user."""
     yours = await connection.fetchval("SELECT id FROM conversations WHERE user_id = 'you'")
     async with opened(connection, ME):
@@ -146,7 +146,7 @@ async def test_a_foreign_key_does_not_tell_of_another(connection: Connection) ->
             await connection.execute("UPDATE turns SET conversation_id = $1", yours)
 
 
-def test_every_key_leads_with_the_user() -> None:
+def test_every_key_begins_with_user_id() -> None:
     """Primary, unique and foreign, and every index."""
     for table in metadata.sorted_tables:
         keys: list[list[Column[Any]]] = [
@@ -160,7 +160,7 @@ def test_every_key_leads_with_the_user() -> None:
             assert key.elements[0].column.name == "user_id"
 
 
-async def test_units_at_once_on_few_connections_stay_apart(postgresql_url: str) -> None:
+async def test_concurrent_units_of_work_on_shared_connections_are_isolated(postgresql_url: str) -> None:
     """Each connection serves many people in turn, and none sees what the last one saw."""
     engine = create_engine(postgresql_url)
     units = SqlUnitsOfWork(engine)

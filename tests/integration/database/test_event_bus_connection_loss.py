@@ -14,7 +14,7 @@ from latchkey.infrastructure.database.events import postgresql as feeds
 from latchkey.infrastructure.database.events.postgresql import PostgreSQLEventBus
 from tests.contract.database.event_bus_pair import BusPair, Process, next_events, run_process, wait_listening
 from tests.integration.database.conftest import say_async
-from tests.integration.database.wire import wire_to
+from tests.integration.database.tcp_proxy import proxy_to
 from tests.polling import TIMEOUT_S
 
 ME = Owner(UserId("me"))
@@ -27,7 +27,7 @@ WHERE datname = current_database() AND pid <> pg_backend_pid() AND query ~ 'pg_n
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lost connections are missed and made again sooner than in earnest."""
-    for name, value in {"_CHECK_S": 0.2, "_TRIAL_S": 1.0, "_AGAIN_S": 0.1}.items():
+    for name, value in {"_KEEPALIVE_S": 0.2, "_CONNECT_TIMEOUT_S": 1.0, "_RECONNECT_S": 0.1}.items():
         monkeypatch.setattr(feeds, name, value)
 
 
@@ -40,9 +40,7 @@ async def pair(postgresql_url: str) -> AsyncIterator[BusPair]:
         yield pair
 
 
-async def test_when_its_connection_is_killed_everybody_looks_and_then_hears_again(
-    pair: BusPair, superuser_url: str
-) -> None:
+async def test_lost_listener_connection_wakes_subscribers_and_reconnects(pair: BusPair, superuser_url: str) -> None:
     """What was committed meanwhile is found by looking: nobody waits for it in vain."""
     running_turn = pair.running_turn
     for said in range(3):
@@ -60,43 +58,43 @@ async def test_when_its_connection_is_killed_everybody_looks_and_then_hears_agai
             assert await waiting == []
 
 
-async def test_what_could_not_be_said_is_said_when_the_connection_is_back(postgresql_url: str) -> None:
+async def test_pending_notifications_are_sent_after_reconnect(postgresql_url: str) -> None:
     """To those who listened all the time, and would not look for long."""
     port = make_url(postgresql_url).port or 5432
-    async with wire_to(port) as wire:
-        through_it = make_url(postgresql_url).set(port=wire.port).render_as_string(hide_password=False)
+    async with proxy_to(port) as proxy:
+        through_it = make_url(postgresql_url).set(port=proxy.port).render_as_string(hide_password=False)
         async with run_process(postgresql_url, through_it) as publisher, run_process(postgresql_url) as subscriber:
             pair = BusPair(publisher, subscriber, ME)
             await pair.begin()
             await pair.flush()
             with subscriber.event_bus.subscribe(ME, pair.running_turn.id) as subscription:
                 waiting = asyncio.create_task(next_events(subscription))
-                wire.silence()
+                proxy.freeze()
                 await pair.running_turn.append_text("Said")
                 await wait_listening(publisher.event_bus, is_listening=False)
-                await wire.cut()
+                await proxy.disconnect()
                 assert not waiting.done()
-                await wire.mend()
+                await proxy.restore()
                 assert await waiting == []
             await wait_listening(publisher.event_bus)
 
 
-async def test_when_the_connection_is_lost_for_long_everybody_looks_at_once(postgresql_url: str) -> None:
+async def test_listener_connection_lost_for_long_wakes_subscribers(postgresql_url: str) -> None:
     """Without waiting until there is another."""
-    async with wire_to(make_url(postgresql_url).port or 5432) as wire:
-        through_it = make_url(postgresql_url).set(port=wire.port).render_as_string(hide_password=False)
+    async with proxy_to(make_url(postgresql_url).port or 5432) as proxy:
+        through_it = make_url(postgresql_url).set(port=proxy.port).render_as_string(hide_password=False)
         async with run_process(postgresql_url, through_it) as process:
             pair = BusPair(process, process, ME)
             await pair.begin()
             with process.event_bus.subscribe(ME, pair.running_turn.id) as subscription:
                 waiting = asyncio.create_task(next_events(subscription))
                 await asyncio.sleep(0)
-                await wire.cut()
+                await proxy.disconnect()
                 assert await waiting == []
             await wait_listening(process.event_bus, is_listening=False)
 
 
-async def test_the_last_words_of_a_process_are_heard(postgresql_url: str) -> None:
+async def test_pending_notifications_are_sent_at_shutdown(postgresql_url: str) -> None:
     """As those of a turn that ends with it."""
     async with run_process(postgresql_url) as subscriber, AsyncExitStack() as ending:
         publisher = await ending.enter_async_context(run_process(postgresql_url))
@@ -110,7 +108,7 @@ async def test_the_last_words_of_a_process_are_heard(postgresql_url: str) -> Non
             assert await waiting == []
 
 
-async def test_whoever_cannot_listen_looks_every_second(postgresql_url: str) -> None:
+async def test_subscribers_poll_while_listener_is_disconnected(postgresql_url: str) -> None:
     """And is_listening what their own process says at once, as ever."""
     async with run_process(postgresql_url, "postgresql://nobody@127.0.0.1:1/nothing", is_listening=False) as process:
         pair = BusPair(process, process, ME)
@@ -121,12 +119,10 @@ async def test_whoever_cannot_listen_looks_every_second(postgresql_url: str) -> 
             assert await next_events(subscription) == []
 
 
-async def test_behind_a_transaction_pooler_the_log_is_looked_at_every_second(
-    pgbouncer_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_subscribers_poll_behind_transaction_pooler(pgbouncer_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where notifications do not come through, a turn is followed from another process all the same, to its end."""
     # Its own statements would bring some along, by whichever of the pooler's connections they take.
-    monkeypatch.setattr(feeds, "_CHECK_S", 10 * TIMEOUT_S)
+    monkeypatch.setattr(feeds, "_KEEPALIVE_S", 10 * TIMEOUT_S)
     url = f"{pgbouncer_url}?statement_cache_size=0"
     async with run_process(url, is_listening=False) as publisher, run_process(url, is_listening=False) as subscriber:
         pair = BusPair(publisher, subscriber, ME)

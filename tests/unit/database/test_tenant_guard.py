@@ -1,7 +1,9 @@
-"""The statement guard lets through what is pinned to the user of the scope, and nothing else."""
+"""The tenant guard passes statements that are pinned to the user of the scope, and no others."""
 
+import ast
 import importlib
 import pkgutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,6 +41,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 import latchkey.infrastructure.database
 from latchkey.infrastructure.database.schema import conversations, tasks, turns
+from latchkey.infrastructure.database.sql import tenant_guard
 from latchkey.infrastructure.database.sql.session import insert_for_user, owned_by_user
 from latchkey.infrastructure.database.sql.tenant_guard import USER, UnscopedStatement, check_statement
 
@@ -154,28 +157,28 @@ UNPINNED: dict[str, ClauseElement] = {
 
 
 @pytest.mark.parametrize("statement", PINNED.values(), ids=PINNED)
-def test_what_is_pinned_passes(statement: ClauseElement) -> None:
-    """Again and again."""
+def test_pinned_statement_passes(statement: ClauseElement) -> None:
+    """Also when it is checked again."""
     check_statement(statement)
     check_statement(statement)
 
 
 @pytest.mark.filterwarnings("ignore:Column.*is marked as a member of the primary key")
 @pytest.mark.parametrize("statement", UNPINNED.values(), ids=UNPINNED)
-def test_what_is_not_pinned_is_refused(statement: ClauseElement) -> None:
-    """Again and again."""
+def test_unpinned_statement_is_refused(statement: ClauseElement) -> None:
+    """Also when it is checked again."""
     for _ in range(2):
         with pytest.raises(UnscopedStatement):
             check_statement(statement)
 
 
-def test_a_refusal_names_the_table_that_is_not_pinned() -> None:
+def test_refusal_names_the_unpinned_table() -> None:
     with pytest.raises(UnscopedStatement, match="conversations is not pinned to the user of the scope: SELECT"):
         check_statement(a_task.where(same))
 
 
 def statements() -> dict[str, Any]:
-    """Every statement that stands ready in our modules."""
+    """Every prepared statement of our modules."""
     package = latchkey.infrastructure.database
     names = [module.name for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]
     return {
@@ -187,9 +190,31 @@ def statements() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("statement", statements().values(), ids=statements())
-def test_all_our_own_statements_pass(statement: ClauseElement) -> None:
+def test_every_statement_of_the_repositories_passes(statement: ClauseElement) -> None:
     check_statement(statement)
 
 
-def test_our_own_statements_were_found() -> None:
+def test_statements_of_the_repositories_are_found() -> None:
     assert len(statements()) > 30
+
+
+def test_private_names_of_sqlalchemy_exist() -> None:
+    """The guard cannot do without them. Some are read with a default, so that a missing one would go unnoticed."""
+    owners: dict[str, list[Any]] = {
+        "_values": [insert(tasks).values(title="x"), update(tasks).values(title="x")],
+        "_multi_values": [insert(tasks)],
+        "_post_values_clause": [insert(tasks)],
+        "_from_objects": [tasks, tasks.c.id],
+        "_prefixes": [select(tasks), insert(tasks)],
+        "_suffixes": [select(tasks)],
+        "_hints": [select(tasks)],
+        "_statement_hints": [select(tasks)],
+    }
+    tree = ast.parse(Path(tenant_guard.__file__).read_text())
+    attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    used = {name for name in attributes if name.startswith("_") and not name.startswith("__")}
+
+    assert {*used, *tenant_guard._TEXTS} == owners.keys()
+    for name, objects in owners.items():
+        for owner in objects:
+            assert hasattr(owner, name), f"SQLAlchemy no longer has {type(owner).__name__}.{name}"

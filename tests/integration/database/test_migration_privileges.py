@@ -82,13 +82,13 @@ def as_new_owner(server: PostgreSQL, database: str, powers: str) -> str:
     return make_url(server.url(database)).set(username=name).render_as_string(hide_password=False)
 
 
-def test_several_processes_migrate_one_database_at_once(empty_database_url: str) -> None:
+def test_concurrent_upgrades_of_one_database_succeed(empty_database_url: str) -> None:
     """One does it, the rest wait, and all succeed."""
     assert migrate_at_once(*[empty_database_url] * 4) == [(0, "")] * 4
     check(empty_database_url)
 
 
-def test_two_databases_of_one_server_are_migrated_at_once(
+def test_concurrent_upgrades_of_two_databases_of_one_server_succeed(
     own_server: PostgreSQL, database: str, another_database: str
 ) -> None:
     """They share the role, and each thinks that it makes it."""
@@ -99,13 +99,13 @@ def test_two_databases_of_one_server_are_migrated_at_once(
         asyncio.run(serve(url))
 
 
-def test_the_owner_needs_no_more_than_to_make_roles(own_server: PostgreSQL, database: str) -> None:
+def test_owner_with_createrole_can_migrate_and_serve(own_server: PostgreSQL, database: str) -> None:
     url = as_new_owner(own_server, database, "NOSUPERUSER CREATEROLE NOBYPASSRLS")
     upgrade(url)
     asyncio.run(serve(url))
 
 
-def test_the_owner_can_go_back_over_rows_that_they_may_not_see(own_server: PostgreSQL, database: str) -> None:
+def test_downgrade_updates_rows_hidden_by_row_level_security(own_server: PostgreSQL, database: str) -> None:
     """Row-level security binds them outside of a unit, and the step touches every row all the same."""
     url = as_new_owner(own_server, database, "NOSUPERUSER CREATEROLE NOBYPASSRLS")
     upgrade(url)
@@ -127,12 +127,12 @@ async def isolated(url: str) -> None:
     await engine.dispose()
 
 
-def test_a_superuser_can_migrate_and_serve_too(own_server: PostgreSQL, database: str) -> None:
+def test_superuser_can_migrate_and_serve(own_server: PostgreSQL, database: str) -> None:
     upgrade(own_server.superuser_url(database))
     asyncio.run(serve(own_server.superuser_url(database)))
 
 
-def test_where_the_role_exists_already_its_maker_migrates_another_database(
+def test_creator_of_role_can_migrate_another_database(
     own_server: PostgreSQL, database: str, another_database: str
 ) -> None:
     for name in (database, another_database):
@@ -140,7 +140,7 @@ def test_where_the_role_exists_already_its_maker_migrates_another_database(
         asyncio.run(serve(own_server.url(name)))
 
 
-def test_another_owner_migrates_where_the_role_is_anothers(
+def test_other_owner_can_migrate_after_grant_of_role(
     own_server: PostgreSQL, database: str, another_database: str
 ) -> None:
     """From PostgreSQL 16 on only after it was given the role, which the refusal says."""
@@ -157,7 +157,7 @@ def test_another_owner_migrates_where_the_role_is_anothers(
     asyncio.run(serve(url))
 
 
-def test_an_owner_without_the_right_to_make_roles_is_told(own_server: PostgreSQL, database: str) -> None:
+def test_owner_without_createrole_is_refused_until_granted_the_role(own_server: PostgreSQL, database: str) -> None:
     """And can migrate once somebody has made the role and given it."""
     url = as_new_owner(own_server, database, "NOCREATEROLE")
     owner = make_url(url).username
