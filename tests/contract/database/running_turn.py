@@ -52,7 +52,7 @@ class RunningTurn:
         await self.dispatchers[on].call(self.owner, append_events, self.id, EventBatch(offset, text, SPENT, request))
 
     async def announce(self, call_id: str, on: int = 0) -> None:
-        """Announce a call offset any text is written."""
+        """Announce a call before any text is written."""
         await self.append_text("", 0, a_request(call_id), on)
 
     async def execute(

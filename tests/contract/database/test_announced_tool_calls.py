@@ -93,7 +93,7 @@ async def test_duplicate_announcements_are_one_call(running_turn: RunningTurn) -
 
 @pytest.mark.parametrize("text", ["", "Let me see. "], ids=["alone", "with text"])
 async def test_announced_call_runs_use_case_once(running_turn: RunningTurn, text: str) -> None:
-    """The announcement is result before the use case runs, so that nothing is rolled back and run again."""
+    """The announcement is found before the use case runs, so that nothing is rolled back and run again."""
     runs = 0
 
     @requires(Grant.TASKS_WRITE)

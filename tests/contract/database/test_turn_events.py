@@ -49,7 +49,7 @@ async def test_turn_events_are_in_order(running_turn: RunningTurn) -> None:
     assert [body(event)["id"] for event in events[2:6]] == [str(call.id) for call in calls for _ in range(2)]
     assert body(events[0]) == {"conversation_id": str(ended.turn.conversation_id), "agent": "rehearsal"}
     assert body(events[3])["result"] == msgspec.json.decode(added.json)
-    assert (body(events[5])["is_error"], body(events[5])["result"]["code"]) == (True, "not-data")
+    assert (body(events[5])["is_error"], body(events[5])["result"]["code"]) == (True, "not-found")
     assert ended.message
     assert body(events[7])["message_id"] == str(ended.message.id)
 
