@@ -45,8 +45,8 @@ def test_pattern_accepts_the_same_characters_in_python_and_javascript(pattern: s
 def test_pattern_is_valid_for_utf_8_engines(document: str) -> None:
     """Generated clients and model servers with structured output use such engines."""
     published = set(patterns(json.loads((DOCS / document).read_text())))
-    validators = {one: jsonschema_rs.validator_for({"type": "string", "pattern": one}) for one in published}
+    validators = {pattern: jsonschema_rs.validator_for({"type": "string", "pattern": pattern}) for pattern in published}
 
     assert published >= {PLAIN, VISIBLE}
-    assert [one for one in (PLAIN, VISIBLE) if not validators[one].is_valid("Buy 🥛\U0010ffff")] == []
-    assert [one for one, validator in validators.items() if validator.is_valid("a\x00b")] == []
+    assert [pattern for pattern in (PLAIN, VISIBLE) if not validators[pattern].is_valid("Buy 🥛\U0010ffff")] == []
+    assert [pattern for pattern, validator in validators.items() if validator.is_valid("a\x00b")] == []

@@ -61,7 +61,11 @@ class Operation:
     def parameters(self, location: str) -> dict[str, dict[str, Any]]:
         """The schemas of its parameters in `path`, `query` or `header`, without the user id."""
         declared = [resolve(parameter, DOCUMENT) for parameter in self.definition.get("parameters", [])]
-        return {one["name"]: one["schema"] for one in declared if one["in"] == location and one["name"] != "user_id"}
+        return {
+            parameter["name"]: parameter["schema"]
+            for parameter in declared
+            if parameter["in"] == location and parameter["name"] != "user_id"
+        }
 
     def path_with(self, ids: Mapping[str, str]) -> str:
         """The path with these ids, and with new ids where `ids` has none."""

@@ -27,12 +27,12 @@ async def replicas(shared_database_url: str, shared_model: ModelServer) -> Async
     settings = settings_for(
         shared_database_url, LATCHKEY_TURN_LEASE_S="600", LATCHKEY_TURN_MAX_CALLS="500", **model_variables(shared_model)
     )
-    async with run_service(settings, on_socket=True) as one:
+    async with run_service(settings, on_socket=True) as first:
         if shared_database_url.startswith("sqlite"):
-            yield one, one
+            yield first, first
         else:
-            async with run_service(settings, on_socket=True) as other:
-                yield one, other
+            async with run_service(settings, on_socket=True) as second:
+                yield first, second
 
 
 @pytest.fixture

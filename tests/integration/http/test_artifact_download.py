@@ -98,7 +98,7 @@ async def test_download_of_an_earlier_version_has_its_title_of_that_time(ada: Ap
     await ada.put(path, json={"title": "Plan B", "content_markdown": "2"})
     newest, earlier = await ada.get(f"{path}/content"), await ada.get(f"{path}/content", params={"version": 1})
 
-    assert [(one.text, one.headers["etag"], names(one)[1]) for one in (newest, earlier)] == [
+    assert [(response.text, response.headers["etag"], names(response)[1]) for response in (newest, earlier)] == [
         ("2", '"2"', "Plan B.md"),
         ("1", '"1"', "Plan.md"),
     ]

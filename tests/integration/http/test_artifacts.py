@@ -100,7 +100,7 @@ async def test_artifact_revision_creates_a_version(ada: ApiUser, headers: dict[s
     assert revised == {**created, "version": 2, "content_markdown": "Other", "updated_at": revised["updated_at"]}
     assert revised["updated_at"] > created["updated_at"]
     assert (renamed.json()["title"], renamed.json()["content_markdown"]) == ("Plan B", "")
-    versions = [without_content(one) for one in (renamed.json(), revised, created)]
+    versions = [without_content(version) for version in (renamed.json(), revised, created)]
     assert await ada.list_items(f"{path}/versions") == versions
     first = (await ada.get(f"{path}/versions", params={"limit": 1})).json()
     assert first["items"] + await ada.list_items(f"{path}/versions", cursor=first["next_cursor"]) == versions
@@ -120,7 +120,7 @@ async def test_artifact_write_with_stale_etag_is_a_conflict(ada: ApiUser, tag: s
         await ada.delete(path, headers=headers),
     ]
 
-    assert [(one.status_code, one.json()["code"]) for one in refused] == [(412, "stale-version")] * 2
+    assert [(response.status_code, response.json()["code"]) for response in refused] == [(412, "stale-version")] * 2
     assert (await ada.get(path)).json() == created
     assert len(await ada.list_items(f"{path}/versions")) == 1
 
@@ -130,7 +130,7 @@ async def test_artifact_concurrent_writes_with_the_same_etag_accept_one(ada: Api
     answers = await asyncio.gather(
         *(ada.put(path, json={"content_markdown": text}, headers={"if-match": '"1"'}) for text in ("one", "two"))
     )
-    won, lost = sorted(answers, key=lambda one: one.status_code)
+    won, lost = sorted(answers, key=lambda response: response.status_code)
 
     assert (won.status_code, lost.status_code) == (200, 412)
     assert (await ada.get(path)).content == won.content
@@ -143,7 +143,7 @@ async def test_artifact_delete_removes_all_versions(ada: ApiUser) -> None:
     gone = [path, f"{path}/versions", f"{path}/content", f"{path}/content?version=1"]
 
     assert (deleted.status_code, deleted.content) == (204, b"")
-    assert [(await ada.get(one)).status_code for one in gone] == [404] * 4
+    assert [(await ada.get(path)).status_code for path in gone] == [404] * 4
     assert await ada.list_items("artifacts") == []
 
 
@@ -169,8 +169,8 @@ async def test_artifact_content_limit_is_one_mebibyte_of_utf_8(ada: ApiUser, let
         await ada.put(path, json={"content_markdown": largest + "a"}),
     ]
 
-    assert [(one.status_code, one.json()["code"]) for one in refused] == [(413, "too-large")] * 2
-    assert all(f"{MEBIBYTE}" in one.json()["detail"] for one in refused)
+    assert [(response.status_code, response.json()["code"]) for response in refused] == [(413, "too-large")] * 2
+    assert all(f"{MEBIBYTE}" in response.json()["detail"] for response in refused)
     assert (await ada.get(f"{path}/content")).content == largest.encode()
     assert await ada.list_items("artifacts") == [without_content(created)]
 

@@ -36,7 +36,7 @@ async def test_concurrent_turn_in_the_same_conversation_is_a_conflict(ada: ApiUs
 
     assert (refused.status_code, refused.json()["code"]) == (409, "turn-in-progress")
     assert refused.json()["turn_id"] == answer["turn_id"]
-    assert [one["content"] for one in await ada.list_items(f"conversations/{conversation['id']}/messages")] == [
+    assert [item["content"] for item in await ada.list_items(f"conversations/{conversation['id']}/messages")] == [
         "one",
         "One.",
         "two",
@@ -55,7 +55,7 @@ async def test_concurrent_turns_in_one_conversation_accept_exactly_one(ada: ApiU
     release.set()
     answers = await asyncio.gather(*racing)
 
-    assert sorted(one.status_code for one in answers) == [200, 409, 409, 409, 409]
+    assert sorted(response.status_code for response in answers) == [200, 409, 409, 409, 409]
     assert len(await ada.list_items(f"conversations/{conversation['id']}/messages")) == 2
 
 

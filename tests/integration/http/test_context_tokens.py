@@ -26,7 +26,7 @@ async def test_context_token_secret_is_returned_only_when_minted(ada: ApiUser) -
 
 async def test_context_token_expires_after_an_hour_by_default(ada: ApiUser) -> None:
     tokens = [await ada.create("context-tokens", grants=TASKS, **ttl) for ttl in ({}, {"ttl_s": 60}, {"ttl_s": 86_400})]
-    lives = [datetime.fromisoformat(one["expires_at"]) - datetime.fromisoformat(one["created_at"]) for one in tokens]
+    lives = [datetime.fromisoformat(item["expires_at"]) - datetime.fromisoformat(item["created_at"]) for item in tokens]
 
     assert lives == [timedelta(hours=1), timedelta(minutes=1), timedelta(days=1)]
 
@@ -64,7 +64,7 @@ async def test_context_token_is_limited_to_mcp_and_its_grants(service: Service, 
 
     assert tools == ["list_tasks"]
     assert [item["title"] for item in listing.structured_content["items"]] == ["Buy milk"]
-    assert [(one.status_code, one.json()["code"]) for one in refused] == [(401, "unauthenticated")] * 2
+    assert [(response.status_code, response.json()["code"]) for response in refused] == [(401, "unauthenticated")] * 2
 
 
 async def test_context_token_revoke_takes_effect_at_once(service: Service, ada: ApiUser) -> None:

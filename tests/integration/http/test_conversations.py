@@ -22,12 +22,12 @@ async def test_conversation_title_is_optional(ada: ApiUser, body: dict[str, None
 
 async def test_conversation_listing_is_ordered_by_last_activity(ada: ApiUser) -> None:
     old, new = await ada.create("conversations", title="old"), await ada.create("conversations", title="new")
-    before = [one["id"] for one in await ada.list_items("conversations")]
+    before = [item["id"] for item in await ada.list_items("conversations")]
     await ada.chat("hello", conversation_id=old["id"])
     after = await ada.list_items("conversations")
 
     assert before == [new["id"], old["id"]]
-    assert [one["id"] for one in after] == [old["id"], new["id"]]
+    assert [item["id"] for item in after] == [old["id"], new["id"]]
     assert after[0]["updated_at"] > old["updated_at"]
     assert after[1] == new
 
@@ -37,7 +37,7 @@ async def test_conversation_pagination_returns_each_item_once(ada: ApiUser) -> N
     first = (await ada.get("conversations", params={"limit": 3})).json()
     rest = (await ada.get("conversations", params={"limit": 3, "cursor": first["next_cursor"]})).json()
 
-    assert [one["id"] for one in first["items"] + rest["items"]] == ids[::-1]
+    assert [item["id"] for item in first["items"] + rest["items"]] == ids[::-1]
     assert rest["next_cursor"] is None
 
 
@@ -47,7 +47,7 @@ async def test_conversation_patch_changes_clears_or_keeps_the_title(ada: ApiUser
     changed = (await ada.patch(path, json={"title": "Shopping"})).json()
     cleared = (await ada.patch(path, json={"title": None})).json()
 
-    assert [one["title"] for one in (left, changed, cleared)] == ["Groceries", "Shopping", None]
+    assert [item["title"] for item in (left, changed, cleared)] == ["Groceries", "Shopping", None]
     assert (await ada.get(path)).json() == cleared
 
 
@@ -58,7 +58,7 @@ async def test_conversation_delete_removes_messages_and_turns_and_keeps_tasks(ad
     gone = [path, f"{path}/messages", f"{path}/turns", f"turns/{answer['turn_id']}"]
 
     assert (deleted.status_code, deleted.content) == (204, b"")
-    assert [(await ada.get(one)).status_code for one in gone] == [404] * 4
+    assert [(await ada.get(path)).status_code for path in gone] == [404] * 4
     assert [(task["title"], task["conversation_id"]) for task in await ada.list_items("tasks")] == [("Buy milk", None)]
 
 

@@ -86,8 +86,8 @@ async def test_cache_control_of_user_data_is_no_store(ada: ApiUser) -> None:
         await ApiUser("bob", ada.token, ada.client).get("tasks"),
     ]
 
-    assert [one.status_code for one in answers] == [200, 201, 404, 403]
-    assert [one.headers.get_list("cache-control") for one in answers] == [["no-store"]] * 4
+    assert [response.status_code for response in answers] == [200, 201, 404, 403]
+    assert [response.headers.get_list("cache-control") for response in answers] == [["no-store"]] * 4
 
 
 async def test_problem_details_contain_all_members(ada: ApiUser) -> None:
@@ -132,8 +132,8 @@ async def test_options_request_requires_authentication(ada: ApiUser) -> None:
         await ada.client.options(ada.path("tasks")),
     ]
 
-    assert [one.status_code for one in answers] == [204, 204, 401]
-    assert ["OPTIONS" in one.headers.get("allow", "") for one in answers] == [True, True, False]
+    assert [response.status_code for response in answers] == [204, 204, 401]
+    assert ["OPTIONS" in response.headers.get("allow", "") for response in answers] == [True, True, False]
 
 
 @pytest.mark.parametrize("path", ["/", "/api", "/api/me", "/api/me/nothing", "/schema", "/schema/x", "/docs", "/%00"])
@@ -180,7 +180,10 @@ async def test_authorization_scheme_is_case_insensitive(ada: ApiUser) -> None:
 async def test_health_endpoints_report_live_and_ready(service: Service) -> None:
     answers = [await service.client.get(f"/health/{name}") for name in ("live", "ready")]
 
-    assert [(one.status_code, one.json()) for one in answers] == [(200, {"status": "live"}), (200, {"status": "ready"})]
+    assert [(response.status_code, response.json()) for response in answers] == [
+        (200, {"status": "live"}),
+        (200, {"status": "ready"}),
+    ]
 
 
 async def test_disconnect_during_the_body_is_not_logged_as_an_error(

@@ -92,7 +92,7 @@ async def test_expired_lease_shows_the_turn_as_interrupted_in_every_request(
     assert [(event.seq, event.name) for event in events] == [(1, "turn.started"), (2, "turn.interrupted")]
     assert events[-1].payload == {}
     assert shown["finished_at"] is not None
-    assert [one["content"] for one in await ada.list_items(f"conversations/{turn['conversation_id']}/messages")] == [
+    assert [item["content"] for item in await ada.list_items(f"conversations/{turn['conversation_id']}/messages")] == [
         "Hello"
     ]
 

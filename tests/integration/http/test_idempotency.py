@@ -31,8 +31,8 @@ async def test_idempotency_retry_gets_the_same_bytes(ada: ApiUser, ada_elsewhere
 
     assert first.status_code == 200
     assert "idempotency-replayed" not in first.headers
-    assert {(one.status_code, one.content) for one in again} == {(200, first.content)}
-    assert [one.headers["idempotency-replayed"] for one in again] == ["true"] * 3
+    assert {(response.status_code, response.content) for response in again} == {(200, first.content)}
+    assert [response.headers["idempotency-replayed"] for response in again] == ["true"] * 3
     assert len(model.requests) == 2
     assert len(await ada.list_items("tasks")) == 1
 
@@ -76,10 +76,10 @@ async def test_idempotency_retry_during_the_turn_is_in_progress(
         refused = [await send(ada), await send(ada_elsewhere), await send(ada_elsewhere, headers=EVENTS)]
         release.set()
         await source.rest()
-    problems = [one.json() for one in refused]
+    problems = [response.json() for response in refused]
 
-    assert [(one.status_code, one.json()["code"]) for one in refused] == [(409, "turn-in-progress")] * 3
-    assert {(one["turn_id"], one["conversation_id"]) for one in problems} == {
+    assert [(response.status_code, response.json()["code"]) for response in refused] == [(409, "turn-in-progress")] * 3
+    assert {(item["turn_id"], item["conversation_id"]) for item in problems} == {
         (started.data["turn_id"], started.data["conversation_id"])
     }
     assert (await send(ada_elsewhere)).json()["response"] == "Hel"
@@ -127,14 +127,14 @@ async def test_idempotency_200_concurrent_requests_start_one_turn(
     await wait_until(lambda: answered(posts, 100))
     release.set()
     answers = await asyncio.gather(*posts)
-    taken = [one for one in answers if one.status_code == 200]
-    refused = [one.json() for one in answers if one.status_code == 409]
+    taken = [response for response in answers if response.status_code == 200]
+    refused = [response.json() for response in answers if response.status_code == 409]
     (conversation,) = await ada.list_items("conversations")
 
     assert len(taken) + len(refused) == 200
-    assert len({one.content for one in taken}) == 1
-    assert len([one for one in taken if "idempotency-replayed" not in one.headers]) == 1
-    assert {(one["code"], one["turn_id"]) for one in refused} == {("turn-in-progress", taken[0].json()["turn_id"])}
+    assert len({response.content for response in taken}) == 1
+    assert len([response for response in taken if "idempotency-replayed" not in response.headers]) == 1
+    assert {(item["code"], item["turn_id"]) for item in refused} == {("turn-in-progress", taken[0].json()["turn_id"])}
     assert len(await ada.list_items(f"conversations/{conversation['id']}/messages")) == 2
     assert len(await ada.list_items(f"conversations/{conversation['id']}/turns")) == 1
     assert len(await ada.list_items("tasks")) == 1

@@ -45,8 +45,8 @@ async def test_idempotency_retry_of_a_failed_turn_gets_the_same_failure(
         streamed = await source.rest()
 
     assert "idempotency-replayed" not in first.headers
-    assert [essentials(one) for one in again] == [essentials(first)] * 2
-    assert [one.headers["idempotency-replayed"] for one in again] == ["true"] * 2
+    assert [essentials(response) for response in again] == [essentials(first)] * 2
+    assert [response.headers["idempotency-replayed"] for response in again] == ["true"] * 2
     assert first.json()["request_id"] == first.headers["x-request-id"] != again[0].headers["x-request-id"]
     assert raw_bytes(streamed) == raw_bytes(events)
     assert source.response.headers["idempotency-replayed"] == "true"

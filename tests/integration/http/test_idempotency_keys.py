@@ -44,7 +44,9 @@ async def test_idempotency_key_with_another_message_is_a_mismatch(
         await source.rest()
     refused = [meanwhile, await ada.post("chat", json=body, headers={**KEY, **EVENTS})]
 
-    assert [(one.status_code, one.json()["code"]) for one in refused] == [(422, "idempotency-mismatch")] * 2
+    assert [(response.status_code, response.json()["code"]) for response in refused] == [
+        (422, "idempotency-mismatch")
+    ] * 2
     assert len(await ada.list_items("conversations")) == len(model.requests) == 1
 
 
@@ -77,7 +79,7 @@ async def test_idempotency_key_may_be_quoted_or_bare(ada: ApiUser, model: ModelS
     model.script += [says("Once.")]
     sent = [await send(ada, headers={"idempotency-key": form}) for form in (*forms, *forms)]
 
-    assert {(one.status_code, one.content) for one in sent} == {(200, sent[0].content)}
+    assert {(response.status_code, response.content) for response in sent} == {(200, sent[0].content)}
     assert len(model.requests) == 1
 
 

@@ -58,7 +58,7 @@ def has_explanation(refused: httpx2.Response) -> bool:
     return bool(problem["detail"]) and all(fault["path"] and fault["message"] for fault in problem.get("errors", []))
 
 
-@each_operation(lambda one: one.body_schema)
+@each_operation(lambda operation: operation.body_schema)
 async def test_invalid_body_is_refused_and_stores_nothing(
     service: Service, shared_database_url: str, ada: ApiUser, operation: Operation
 ) -> None:
@@ -70,13 +70,15 @@ async def test_invalid_body_is_refused_and_stores_nothing(
     }
 
     assert len(answers) > 50
-    assert {name: one.status_code for name, one in answers.items() if one.status_code not in {400, 413, 422}} == {}
-    assert [name for name, one in answers.items() if not has_explanation(one)] == []
+    assert {
+        name: response.status_code for name, response in answers.items() if response.status_code not in {400, 413, 422}
+    } == {}
+    assert [name for name, response in answers.items() if not has_explanation(response)] == []
     assert await rows_of(shared_database_url, ada) == before
     assert (await service.client.get("/health/ready")).status_code == 200
 
 
-@each_operation(lambda one: one.body_schema)
+@each_operation(lambda operation: operation.body_schema)
 async def test_content_type_that_is_wrong_or_duplicate_is_refused(
     shared_database_url: str, ada: ApiUser, operation: Operation
 ) -> None:
@@ -95,7 +97,9 @@ async def test_content_type_that_is_wrong_or_duplicate_is_refused(
 
     assert [answer.status_code for answer in answers] == [415] * len(kinds)
     assert all("application/" in answer.json()["detail"] for answer in answers)
-    assert [(one.status_code, one.json()["errors"][0]["path"]) for one in twice] == [(422, "content-type")] * 2
+    assert [(response.status_code, response.json()["errors"][0]["path"]) for response in twice] == [
+        (422, "content-type")
+    ] * 2
     assert await rows_of(shared_database_url, ada) == before
 
 
@@ -107,7 +111,7 @@ INVALID_NUMBERS = [
 def invalid_queries(operation: Operation) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """The name of the invalid parameter, and the query."""
     for name, schema in operation.parameters("query").items():
-        wrong = [one for one in invalid_values(schema, DOCUMENT) if isinstance(one, str) and len(one) < 1000]
+        wrong = [text for text in invalid_values(schema, DOCUMENT) if isinstance(text, str) and len(text) < 1000]
         if schema.get("type") == "integer":
             wrong = [*INVALID_NUMBERS, str(schema["minimum"] - 1), str(schema["maximum"] + 1)]
         for value in (*wrong, "", "\x00", "\ud7ff", "NULL"):
@@ -131,8 +135,10 @@ async def test_invalid_or_duplicate_query_parameter_is_refused_by_name(
     queries = list(invalid_queries(operation))
     answers = [(name, query, await send(ada, operation, path, params=query)) for name, query in queries]
 
-    assert [(query, one.status_code) for _, query, one in answers if one.status_code != 422] == []
-    assert [query for name, query, one in answers if not name.startswith(one.json()["errors"][0]["path"])] == []
+    assert [(query, response.status_code) for _, query, response in answers if response.status_code != 422] == []
+    assert [
+        query for name, query, response in answers if not name.startswith(response.json()["errors"][0]["path"])
+    ] == []
     assert await rows_of(shared_database_url, ada) == before
 
 
@@ -145,7 +151,7 @@ INVALID_HEADERS = {
 TWICE = {"If-Match": '"1"', "Idempotency-Key": "key", "Last-Event-ID": "1"}
 
 
-@each_operation(lambda one: one.parameters("header"))
+@each_operation(lambda operation: operation.parameters("header"))
 async def test_invalid_or_duplicate_header_is_refused_by_name(
     shared_database_url: str, ada: ApiUser, operation: Operation
 ) -> None:
@@ -159,12 +165,15 @@ async def test_invalid_or_duplicate_header_is_refused_by_name(
         twice = await send(ada, operation, path, added=[(name, TWICE[name])] * 2)
 
         assert {answer.status_code for answer in wrong} <= {400, 412, 422}
-        assert all(name.lower().replace("-", "") in one.text.lower().replace("-", "").replace("_", "") for one in wrong)
+        assert all(
+            name.lower().replace("-", "") in response.text.lower().replace("-", "").replace("_", "")
+            for response in wrong
+        )
         assert (twice.status_code, twice.json()["errors"][0]["path"]) == (422, name.lower())
     assert await rows_of(shared_database_url, ada) == before
 
 
-@each_operation(lambda one: one.parameters("path"))
+@each_operation(lambda operation: operation.parameters("path"))
 async def test_invalid_path_id_is_not_found(shared_database_url: str, ada: ApiUser, operation: Operation) -> None:
     """Also if it is the id of an existing entity in another notation."""
     ids = await create_one_of_each(ada)
@@ -175,10 +184,10 @@ async def test_invalid_path_id_is_not_found(shared_database_url: str, ada: ApiUs
         strangers = ["01a1f88f-b877-457a-8488-188f3c989d6d", "*", "me", "%7B%7B7*7%7D%7D", "'%20OR%201=1--"]
         answers = {
             id: await send(ada, operation, operation.path_with({**ids, name: id}))
-            for id in [*others, *odd, *strangers, *(one for one in INVALID_IDS if one)]
+            for id in [*others, *odd, *strangers, *(invalid for invalid in INVALID_IDS if invalid)]
         }
-        assert {id: one.status_code for id, one in answers.items() if one.status_code != 404} == {}
-        assert {one.json()["code"] for one in answers.values()} == {"not-found"}
+        assert {id: response.status_code for id, response in answers.items() if response.status_code != 404} == {}
+        assert {response.json()["code"] for response in answers.values()} == {"not-found"}
     assert await rows_of(shared_database_url, ada) == before
 
 
@@ -197,16 +206,22 @@ async def test_invalid_user_id_in_the_path_reaches_no_data(
         headers = {**operation.headers, "authorization": f"Bearer {ada.token}"}
         answers[whose] = await ada.client.request(operation.method, url, headers=headers, content=operation.content)
 
-    assert {whose: one.status_code for whose, one in answers.items() if one.status_code not in {403, 404, 405}} == {}
-    assert {one.json()["code"] for one in answers.values()} <= {"wrong-user", "not-found", "invalid"}
+    assert {
+        whose: response.status_code
+        for whose, response in answers.items()
+        if response.status_code not in {403, 404, 405}
+    } == {}
+    assert {response.json()["code"] for response in answers.values()} <= {"wrong-user", "not-found", "invalid"}
     assert await rows_of(shared_database_url, ada) == before
 
 
-@pytest.mark.parametrize("path", sorted({one.path for one in OPERATIONS.values()}))
+@pytest.mark.parametrize("path", sorted({operation.path for operation in OPERATIONS.values()}))
 async def test_method_not_allowed_names_the_allowed_methods(shared_database_url: str, ada: ApiUser, path: str) -> None:
     """A method override header is ignored. `OPTIONS` names all allowed methods."""
-    allowed = {one.method for one in OPERATIONS.values() if one.path == path}
-    path = next(one for one in OPERATIONS.values() if one.path == path).path_with(await create_one_of_each(ada))
+    allowed = {operation.method for operation in OPERATIONS.values() if operation.path == path}
+    path = next(operation for operation in OPERATIONS.values() if operation.path == path).path_with(
+        await create_one_of_each(ada)
+    )
     headers = {"authorization": f"Bearer {ada.token}", "content-type": "application/json"}
     before = await rows_of(shared_database_url, ada)
     for method in METHODS:
@@ -232,7 +247,7 @@ async def test_duplicate_authorization_header_is_unauthenticated(
     path = operation.path_with(await create_one_of_each(ada))
     before = await rows_of(shared_database_url, ada)
     others = [bob.token, ada.token, "x"]
-    answers = [await send(ada, operation, path, added=[("authorization", f"Bearer {one}")]) for one in others]
+    answers = [await send(ada, operation, path, added=[("authorization", f"Bearer {token}")]) for token in others]
 
     assert [answer.status_code for answer in answers] == [401] * 3
     assert await rows_of(shared_database_url, ada) == before

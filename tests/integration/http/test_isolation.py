@@ -33,10 +33,12 @@ def cases_of(operation: Operation) -> list[Case]:
     """One case per id that the operation takes, and one per integer query parameter of an operation on an entity."""
     cases = [Case(operation, body_id=name) for name in operation.body_properties if name.endswith("_id")]
     if operation.parameters("path"):
-        integers = {name: one for name, one in operation.parameters("query").items() if one.get("type") == "integer"}
+        integers = {
+            name: schema for name, schema in operation.parameters("query").items() if schema.get("type") == "integer"
+        }
         cases += [
             Case(operation),
-            *(Case(operation, query=(name, example(one, DOCUMENT))) for name, one in integers.items()),
+            *(Case(operation, query=(name, example(schema, DOCUMENT))) for name, schema in integers.items()),
         ]
     return cases
 
@@ -67,14 +69,19 @@ def without_request_id(response: httpx2.Response) -> tuple[int, dict[str, Any], 
 async def data_of(user: ApiUser) -> dict[str, Any]:
     """All that the user's listings show, and the messages of each conversation."""
     listings = {listing: await user.list_items(listing) for listing in LISTINGS}
-    messages = [await user.list_items(f"conversations/{one['id']}/messages") for one in listings["conversations"]]
+    messages = [
+        await user.list_items(f"conversations/{conversation['id']}/messages")
+        for conversation in listings["conversations"]
+    ]
     return {**listings, "messages": messages}
 
 
 def creates_readable_entity(operation: Operation) -> bool:
     """Whether it adds to a collection whose entities can be read one by one."""
     entity = re.compile(re.escape(operation.path) + r"/{\w+}")
-    readable = [one for one in OPERATIONS.values() if one.method == "GET" and entity.fullmatch(one.path)]
+    readable = [
+        operation for operation in OPERATIONS.values() if operation.method == "GET" and entity.fullmatch(operation.path)
+    ]
     return operation.method == "POST" and bool(readable)
 
 

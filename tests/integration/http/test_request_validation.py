@@ -204,4 +204,4 @@ async def test_query_parameter_unknown_or_duplicate_is_invalid(
 async def test_path_id_that_is_not_a_uuid_is_not_found(ada: ApiUser, id: str) -> None:
     responses = [await ada.get(f"tasks/{id}"), await ada.delete(f"tasks/{id}")]
 
-    assert [(one.status_code, one.json()["code"]) for one in responses] == [(404, "not-found")] * 2
+    assert [(response.status_code, response.json()["code"]) for response in responses] == [(404, "not-found")] * 2

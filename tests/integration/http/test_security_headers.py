@@ -96,7 +96,11 @@ async def test_security_headers_on_every_successful_operation(
     called = [f"{answer.request.method.lower()} {answer.request.url.path}" for answer in answers]
     published = [f"{method} {path}" for path, methods in DOCUMENT["paths"].items() for method in methods]
 
-    assert [one for one in published if not any(re.fullmatch(_ID.sub("[^/]+", one), path) for path in called)] == []
+    assert [
+        operation
+        for operation in published
+        if not any(re.fullmatch(_ID.sub("[^/]+", operation), path) for path in called)
+    ] == []
     assert without_security_headers([*responses, *metadata]) == []
 
 
@@ -130,7 +134,7 @@ async def test_security_headers_on_responses_outside_of_operations(service: Serv
         await ada.post("tasks", content=b" " * 9_000_000, headers={"content-type": "application/json"}),
     ]
 
-    assert [one.status_code for one in answers] == [404, 404, 405, 421, 403, 204, 400, 413]
+    assert [response.status_code for response in answers] == [404, 404, 405, 421, 403, 204, 400, 413]
     assert without_security_headers(answers) == []
 
 

@@ -72,8 +72,10 @@ async def test_database_outage_is_unavailable(postgresql_url: str, postgresql_se
         await _as_superuser(postgresql_server, f"ALTER DATABASE {name} CONNECTION LIMIT -1")
         back = await ada.list_items("tasks")
 
-    assert [(one.status_code, one.json()["code"]) for one in [*gone, ready]] == [(503, "unavailable")] * 3
-    assert [one.headers["retry-after"] for one in gone] == ["5", "5"]
+    assert [(response.status_code, response.json()["code"]) for response in [*gone, ready]] == [
+        (503, "unavailable")
+    ] * 3
+    assert [response.headers["retry-after"] for response in gone] == ["5", "5"]
     assert [task["title"] for task in back] == ["Buy milk"]
 
 

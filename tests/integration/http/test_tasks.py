@@ -129,7 +129,7 @@ async def test_task_write_with_stale_etag_is_a_conflict(ada: ApiUser, tag: str) 
         await ada.delete(path, headers=headers),
     ]
 
-    assert [(one.status_code, one.json()["code"]) for one in refused] == [(412, "stale-version")] * 3
+    assert [(response.status_code, response.json()["code"]) for response in refused] == [(412, "stale-version")] * 3
     assert (await ada.get(path)).json() == task
 
 

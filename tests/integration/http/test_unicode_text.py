@@ -94,8 +94,8 @@ def texts_of(operation: Operation) -> list[str]:
     if operation.body_schema is None:
         return []
     properties = resolve(operation.body_schema, DOCUMENT)["properties"]
-    kinds = {name: one.get("anyOf", [one])[0] for name, one in properties.items()}
-    return [name for name, one in kinds.items() if one.get("type") == "string" and "format" not in one]
+    kinds = {name: schema.get("anyOf", [schema])[0] for name, schema in properties.items()}
+    return [name for name, schema in kinds.items() if schema.get("type") == "string" and "format" not in schema]
 
 
 @each_operation(texts_of)
@@ -121,8 +121,8 @@ async def test_text_of_an_artifact_is_unchanged_in_each_version(ada: ApiUser, te
     versions = await ada.list_items(f"artifacts/{artifact['id']}/versions")
 
     assert (revised.json()["title"], revised.json()["content_markdown"]) == (text, text + "2")
-    assert [one.content for one in downloads] == [(text * 20).encode(), (text + "2").encode()]
-    assert [one["title"] for one in versions] == [text, text]
+    assert [response.content for response in downloads] == [(text * 20).encode(), (text + "2").encode()]
+    assert [item["title"] for item in versions] == [text, text]
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)

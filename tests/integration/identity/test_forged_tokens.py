@@ -67,9 +67,11 @@ async def test_forged_token_is_unauthenticated_on_every_endpoint(service: Servic
     answers = {name: await send(service.client, bearer(token)) for name, token in tokens.items()}
     assert (await send(service.client, bearer(KEY.sign(claims())))).status_code == 200
 
-    assert {name: one.status_code for name, one in answers.items() if one.status_code != 401} == {}
-    assert [name for name, one in answers.items() if not CHALLENGE.fullmatch(one.headers["www-authenticate"])] == []
-    assert [name for name, one in answers.items() if _repeats(one, tokens[name])] == []
+    assert {name: response.status_code for name, response in answers.items() if response.status_code != 401} == {}
+    assert [
+        name for name, response in answers.items() if not CHALLENGE.fullmatch(response.headers["www-authenticate"])
+    ] == []
+    assert [name for name, response in answers.items() if _repeats(response, tokens[name])] == []
 
 
 @pytest.mark.parametrize("send", ENDPOINTS.values(), ids=ENDPOINTS)
@@ -78,7 +80,9 @@ async def test_forged_signature_gets_the_same_response_whatever_the_claims(servi
     guesses = [claims(), claims(sub="nobody"), claims(iss="x"), claims(aud="x"), claims(exp=1), claims(sub="/")]
     for name, forge in INVALID_SIGNATURE.items():
         answers = [await send(service.client, bearer(forge(KEY, guess))) for guess in guesses]
-        responses = {(one.status_code, one.headers["www-authenticate"], _body(one)) for one in answers}
+        responses = {
+            (response.status_code, response.headers["www-authenticate"], _body(response)) for response in answers
+        }
         assert len(responses) == 1, name
 
 

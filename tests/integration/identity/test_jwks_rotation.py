@@ -55,7 +55,7 @@ async def test_jwks_outage_is_unavailable_only_for_a_service_without_cached_keys
         cold = await stack.enter_async_context(run_service(settings))
         with_cached_keys = [await ApiUser(ada.user_id, token, warm.client).get("tasks") for token in (used, unused)]
         refused = await ApiUser(ada.user_id, used, cold.client).get("tasks")
-        by_mcp = [await status_by_mcp(one, used) for one in (warm, cold)]
+        by_mcp = [await status_by_mcp(service, used) for service in (warm, cold)]
 
     assert [answer.status_code for answer in with_cached_keys] == [200, 200]
     assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")

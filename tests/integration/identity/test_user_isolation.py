@@ -53,7 +53,7 @@ async def test_isolation_path_of_another_user_is_forbidden(
         answers += [await target.post("chat", json={"message": ADD_MILK})]
         answers += [await target.post("tasks", json={"title": "x"})]
 
-    assert {(one.status_code, one.json()["code"], one.json()["detail"]) for one in answers} == {
+    assert {(response.status_code, response.json()["code"], response.json()["detail"]) for response in answers} == {
         (403, "wrong-user", "The path names another user than the bearer token.")
     }
     assert [task["title"] for task in await theirs.list_items("tasks")] == ["Bob's own"]
