@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import signal
-from asyncio import StreamReader, StreamReaderProtocol, StreamWriter
+from asyncio import ReadTransport, StreamReader, StreamReaderProtocol, StreamWriter
 from contextlib import suppress
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
@@ -23,10 +23,13 @@ NICE = 10
 class ClaudeProcess:
     """A process in a group of its own. The code that starts it must end it."""
 
-    def __init__(self, process: Popen[bytes], stdin: StreamWriter, stdout: StreamReader) -> None:
+    def __init__(
+        self, process: Popen[bytes], stdin: StreamWriter, stdout: StreamReader, stdout_transport: ReadTransport
+    ) -> None:
         self._process = process
         self._stdin = stdin
         self._stdout = stdout
+        self._stdout_transport = stdout_transport
         self._output_bytes = 0
 
     @classmethod
@@ -81,22 +84,32 @@ class ClaudeProcess:
             await self.kill()
 
     async def kill(self) -> None:
-        """Send SIGKILL to the whole group and wait for the process: the quickest end if the output is complete."""
+        """Send SIGKILL to the whole group, wait for the process and close its pipes.
+
+        This is the quickest end if the output is complete.
+        """
         _send_signal(self._process, signal.SIGKILL)
         await asyncio.to_thread(self._process.wait)
-        self._stdin.close()
+        if not self._stdin.is_closing():
+            self._stdin.transport.abort()  # `close` would wait until all input is written
+        self._stdout_transport.close()
+        with suppress(ConnectionError):
+            await self._stdin.wait_closed()
+        await self._stdout.read()  # returns once the transport is closed
 
 
-async def _connect_pipes(process: Popen[bytes]) -> tuple[StreamWriter, StreamReader]:
+async def _connect_pipes(process: Popen[bytes]) -> tuple[StreamWriter, StreamReader, ReadTransport]:
     """The process's pipes as streams of the running event loop.
 
     The writer's protocol has a reader as well, because asyncio has no public protocol for writing alone.
     """
     loop = asyncio.get_running_loop()
     stdout, unused = StreamReader(MAX_LINE_BYTES, loop), StreamReader(loop=loop)
-    await loop.connect_read_pipe(lambda: StreamReaderProtocol(stdout, loop=loop), process.stdout)
-    transport, protocol = await loop.connect_write_pipe(lambda: StreamReaderProtocol(unused, loop=loop), process.stdin)
-    return StreamWriter(transport, protocol, unused, loop), stdout
+    stdout_transport, _ = await loop.connect_read_pipe(lambda: StreamReaderProtocol(stdout, loop=loop), process.stdout)
+    stdin_transport, protocol = await loop.connect_write_pipe(
+        lambda: StreamReaderProtocol(unused, loop=loop), process.stdin
+    )
+    return StreamWriter(stdin_transport, protocol, unused, loop), stdout, stdout_transport
 
 
 def _send_signal(process: Popen[bytes], number: signal.Signals) -> None:
