@@ -47,7 +47,7 @@ def dispatcher(units: UnitsOfWork) -> Dispatcher:
 async def running_turn(replica: Replica, me: Owner) -> RunningTurn:
     """A started turn on two replicas."""
     running_turn = RunningTurn([Dispatcher(replica(), lambda _call: None) for _ in range(2)], me)
-    await running_turn.begin()
+    await running_turn.start()
     return running_turn
 
 

@@ -58,9 +58,9 @@ class BusPair:
         self.subscriber = subscriber
         self.running_turn = RunningTurn([publisher.dispatcher, subscriber.dispatcher], owner)
 
-    async def begin(self) -> None:
+    async def start(self) -> None:
         """Start the turn; a subscription made after this receives nothing of the start."""
-        await self.running_turn.begin()
+        await self.running_turn.start()
         await self.flush()
 
     async def flush(self) -> None:

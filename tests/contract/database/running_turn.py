@@ -45,7 +45,7 @@ class RunningTurn:
     def id(self) -> TurnId:
         return self.started.turn.id
 
-    async def begin(self, where: ConversationId | None = None, terms: AcceptanceLimits = LIMITS) -> None:
+    async def start(self, where: ConversationId | None = None, terms: AcceptanceLimits = LIMITS) -> None:
         self.started = await started_turn(self.dispatchers[0], self.owner, "Go", where, limits=terms)
 
     async def append_text(self, text: str, offset: int = 0, request: ToolRequest | None = None, on: int = 0) -> None:

@@ -223,7 +223,7 @@ async def test_turn_ended_during_call_does_not_block_conversation(running_turn: 
     ended = await running_turn.dispatchers[1].call(running_turn.owner, get_turn_result, running_turn.id)
     assert (ended.turn.tool_calls, ended.message) == (interrupted_calls, None)
 
-    await running_turn.begin(where)
+    await running_turn.start(where)
     (past,) = running_turn.started.history
     assert (past.tool_calls, past.answer) == (interrupted_calls, None)
     await running_turn.finish("Here I am again.")
@@ -238,7 +238,7 @@ async def test_completed_call_keeps_result_when_turn_expires(running_turn: Runni
     answer = await running_turn.add(call_id="call-1")
     await running_turn.announce("call-2")
     await running_turn.expire_lease()
-    await running_turn.begin(where)
+    await running_turn.start(where)
 
     (past,) = running_turn.started.history
     assert [call.result for call in past.tool_calls] == [Raw(answer.json), Raw(b"null")]

@@ -73,7 +73,9 @@ async def test_append_events_to_finished_turn_is_conflict(running_turn: RunningT
 
 async def test_append_events_isolation_between_users(running_turn: RunningTurn, you: Owner) -> None:
     with pytest.raises(NotFound, match="There is no such turn"):
-        await running_turn.dispatchers[0].call(you, append_events, running_turn.id, EventBatch(0, "Mine now", Usage()))
+        await running_turn.dispatchers[0].call(
+            you, append_events, running_turn.id, EventBatch(0, "Taken over", Usage())
+        )
     assert await running_turn.event_names() == ["turn.started"]
 
 
@@ -100,12 +102,12 @@ async def test_append_events_cancelled_at_any_point_can_be_retried(running_turn:
     """The writer does not know whether the cancelled attempt was committed."""
     for length in count():
         request = a_request(f"call-{length}")
-        broke_off = await is_cancelled_at(length + 1, running_turn.append_text("x", length, request))
+        was_cancelled = await is_cancelled_at(length + 1, running_turn.append_text("x", length, request))
         try:
             await running_turn.append_text("x", length, request)
-        except OffsetConflict as earlier:
-            await running_turn.append_text("x"[earlier.answer_length - length :], earlier.answer_length, request)
-        if not broke_off:
+        except OffsetConflict as conflict:
+            await running_turn.append_text("x"[conflict.answer_length - length :], conflict.answer_length, request)
+        if not was_cancelled:
             break
 
     assert length > 2
@@ -117,8 +119,8 @@ class Step(NamedTuple):
     """A writer collects text, may request a tool, and may lose the confirmation of a write."""
 
     text: str
-    asks: bool
-    is_listening: bool
+    requests_tool: bool
+    is_confirmed: bool
     on: int
 
 
@@ -134,23 +136,23 @@ class Writer:
         self.written = 0
         self.requests = 0
 
-    async def take(self, step: Step) -> None:
+    async def apply(self, step: Step) -> None:
         self.text += step.text
-        self.requests += step.asks
-        if step.text or step.asks:
+        self.requests += step.requests_tool
+        if step.text or step.requests_tool:
             await self.write(step)
-            if not step.is_listening:
+            if not step.is_confirmed:
                 await self.write(step)
             self.written = len(self.text)
 
     async def write(self, step: Step) -> None:
-        request = a_request(f"call-{self.requests}") if step.asks else None
+        request = a_request(f"call-{self.requests}") if step.requests_tool else None
         written = self.written
         try:
             await self.running_turn.append_text(self.text[written:], written, request, step.on)
-        except OffsetConflict as earlier:
+        except OffsetConflict as conflict:
             await self.running_turn.append_text(
-                self.text[earlier.answer_length :], earlier.answer_length, request, step.on
+                self.text[conflict.answer_length :], conflict.answer_length, request, step.on
             )
 
 
@@ -159,10 +161,10 @@ class Writer:
 async def test_deltas_joined_are_answer_after_retries(
     running_turn: RunningTurn, steps: list[Step], unwritten: str
 ) -> None:
-    await running_turn.begin()
+    await running_turn.start()
     writer = Writer(running_turn)
     for step in steps:
-        await writer.take(step)
+        await writer.apply(step)
     ended = await running_turn.finish(writer.text + unwritten)
 
     assert ended.message

@@ -35,7 +35,7 @@ class Turn:
         self.owner = owner
         self.started: StartedTurn
 
-    async def begin(self) -> None:
+    async def start(self) -> None:
         self.started = await started_turn(self.dispatchers[0], self.owner, grants=list(ALL_GRANTS))
 
     async def call(
@@ -74,7 +74,7 @@ class Turn:
 @pytest.fixture
 async def turn(replica: Replica, me: Owner) -> Turn:
     turn = Turn(replica, me)
-    await turn.begin()
+    await turn.start()
     return turn
 
 
@@ -199,7 +199,7 @@ async def test_duplicate_call_id_of_another_tool_is_conflict(turn: Turn) -> None
 async def test_same_call_id_in_another_turn_is_another_call(turn: Turn) -> None:
     """Also for the same user."""
     first = await turn.add()
-    await turn.begin()
+    await turn.start()
     second = await turn.add()
 
     assert second.content.id != first.content.id

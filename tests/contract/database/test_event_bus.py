@@ -28,7 +28,7 @@ async def pair(place: tuple[str, bool], me: Owner) -> AsyncIterator[BusPair]:
         publisher = await processes.enter_async_context(run_process(url))
         subscriber = await processes.enter_async_context(run_process(url)) if two else publisher
         pair = BusPair(publisher, subscriber, me)
-        await pair.begin()
+        await pair.start()
         yield pair
 
 
@@ -37,7 +37,7 @@ async def local_pair(shared_database_url: str, me: Owner) -> AsyncIterator[BusPa
     """Publisher and subscriber in the same process."""
     async with run_process(shared_database_url) as process:
         pair = BusPair(process, process, me)
-        await pair.begin()
+        await pair.start()
         yield pair
 
 
@@ -64,7 +64,7 @@ async def test_event_bus_rollback_delivers_nothing(pair: BusPair) -> None:
     with pair.subscriber.event_bus.subscribe(running_turn.owner, running_turn.id) as subscription:
         waiting = asyncio.create_task(next_events(subscription))
         async with pair.publisher.units.open(running_turn.owner, "write") as uow:
-            await uow.turn_events.add(TurnEvent.of(running_turn.id, 2, MessageDeltaEvent("Never length")))
+            await uow.turn_events.add(TurnEvent.of(running_turn.id, 2, MessageDeltaEvent("Rolled back")))
         await pair.flush()
         assert not waiting.done()
         await running_turn.append_text("Said")
@@ -96,7 +96,7 @@ async def test_event_bus_isolation_between_turns_and_users(pair: BusPair, you: O
     """Including a turn of another user with the same id."""
     running_turn, event_bus = pair.running_turn, pair.subscriber.event_bus
     first = running_turn.id
-    await running_turn.begin()
+    await running_turn.start()
     await pair.flush()
     with (
         event_bus.subscribe(running_turn.owner, first) as another_turn,

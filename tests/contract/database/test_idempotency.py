@@ -39,7 +39,7 @@ class Sender:
         message = NewMessage("Buy milk", where)
         return await self.dispatchers[on].call(self.owner, start_turn, message, "rehearsal", TASK_GRANTS, terms, key)
 
-    async def begin(self, key: Idempotency = KEY, where: ConversationId | None = None) -> RunningTurn:
+    async def start(self, key: Idempotency = KEY, where: ConversationId | None = None) -> RunningTurn:
         """Send a message and return its turn."""
         running_turn = RunningTurn(self.dispatchers, self.owner)
         sent = await self.send(key, where)
@@ -69,7 +69,7 @@ def sender(dispatchers: list[Dispatcher], me: Owner) -> Sender:
 
 @pytest.mark.parametrize("on", [0, 1], ids=["here", "on another replica"])
 async def test_idempotency_key_of_running_turn_is_conflict_with_turn_id(sender: Sender, on: int) -> None:
-    running = await sender.begin()
+    running = await sender.start()
     with pytest.raises(TurnInProgress) as refused:
         await sender.send(on=on)
 
@@ -81,7 +81,7 @@ async def test_idempotency_key_of_running_turn_is_conflict_with_turn_id(sender: 
 @pytest.mark.parametrize("end", ["finish", "cancel", "expire_lease"])
 async def test_idempotency_key_of_finished_turn_returns_it(sender: Sender, end: str) -> None:
     """However it ended, on every replica, with the id of the first request; nothing is added."""
-    turn = await sender.begin()
+    turn = await sender.start()
     await getattr(turn, end)()
 
     again = replace(KEY, request_id="request-2")
@@ -94,7 +94,7 @@ async def test_idempotency_key_of_finished_turn_returns_it(sender: Sender, end: 
 
 @pytest.mark.parametrize("has_ended", [False, True], ids=["running", "ended"])
 async def test_idempotency_key_with_another_body_is_mismatch(sender: Sender, *, has_ended: bool) -> None:
-    turn = await sender.begin()
+    turn = await sender.start()
     if has_ended:
         await turn.finish()
 
@@ -106,10 +106,10 @@ async def test_idempotency_key_with_another_body_is_mismatch(sender: Sender, *, 
 
 async def test_idempotency_retry_is_answered_while_conversation_is_busy(sender: Sender) -> None:
     """The key is looked up before the conversation, which has another running turn by now."""
-    first = await sender.begin()
+    first = await sender.start()
     await first.finish()
     where = first.started.turn.conversation_id
-    second = await sender.begin(replace(KEY, key="another"), where)
+    second = await sender.start(replace(KEY, key="another"), where)
 
     assert_duplicate(await sender.send(), first)
     assert (await second.read()).status == "running"
@@ -118,7 +118,7 @@ async def test_idempotency_retry_is_answered_while_conversation_is_busy(sender: 
 async def test_idempotency_key_isolation_between_users(
     sender: Sender, dispatchers: list[Dispatcher], you: Owner
 ) -> None:
-    mine, yours = await sender.begin(), await Sender(dispatchers, you).begin(OTHER_BODY)
+    mine, yours = await sender.start(), await Sender(dispatchers, you).start(OTHER_BODY)
     await mine.finish()
 
     assert mine.id != yours.id
@@ -138,15 +138,15 @@ async def test_idempotency_concurrent_duplicates_start_one_turn(sender: Sender) 
 
 
 async def test_idempotency_key_of_deleted_conversation_can_be_reused(sender: Sender) -> None:
-    gone = await sender.begin()
+    gone = await sender.start()
     await sender.dispatchers[1].call(sender.owner, delete_conversation, gone.started.turn.conversation_id)
 
-    assert (await sender.begin(OTHER_BODY)).id != gone.id
+    assert (await sender.start(OTHER_BODY)).id != gone.id
 
 
 async def test_idempotency_key_of_refused_message_can_be_reused(sender: Sender) -> None:
     """Refused because the conversation is missing or busy, or because of too many turns."""
-    busy = await sender.begin(replace(KEY, key="busy"))
+    busy = await sender.start(replace(KEY, key="busy"))
     refused: list[type[Failure]] = []
     for where, terms in (
         (a_conversation().id, LIMITS),
@@ -196,5 +196,5 @@ async def _turns(sender: Sender) -> list[TurnId]:
 
 async def test_messages_without_idempotency_key_are_never_duplicates(running_turn: RunningTurn) -> None:
     first = running_turn.id
-    await running_turn.begin()
+    await running_turn.start()
     assert running_turn.id != first

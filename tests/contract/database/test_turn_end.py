@@ -25,7 +25,7 @@ from tests.builders import LIMITS
 from tests.contract.database.running_turn import SPENT, RunningTurn
 
 
-async def assert_is_dead(running_turn: RunningTurn) -> None:
+async def assert_accepts_no_writes(running_turn: RunningTurn) -> None:
     """On every replica: neither its token nor the process that ran it can write to it."""
     before = await running_turn.events()
     written = await running_turn.text()
@@ -57,7 +57,7 @@ async def test_cancelled_turn_stops_tool_calls_and_events(running_turn: RunningT
     assert cancelled.usage == SPENT
     assert await running_turn.event_names() == ["turn.started", "message.delta", "turn.cancelled"]
     assert (await running_turn.events())[-1].body == b"{}"
-    await assert_is_dead(running_turn)
+    await assert_accepts_no_writes(running_turn)
 
 
 async def test_cancel_twice_changes_nothing(running_turn: RunningTurn) -> None:
@@ -96,7 +96,7 @@ async def test_turn_result_failure_tells_why_there_is_no_answer(running_turn: Ru
     where = running_turn.started.turn.conversation_id
     await running_turn.cancel()
     cancelled = (await running_turn.dispatchers[1].call(running_turn.owner, get_turn_result, running_turn.id)).failure
-    await running_turn.begin(where)
+    await running_turn.start(where)
     await running_turn.expire_lease()
     with pytest.raises(TurnLost):
         await running_turn.dispatchers[1].call(running_turn.owner, get_turn_result, running_turn.id)
@@ -183,8 +183,8 @@ async def test_expired_lease_stores_turn_as_interrupted(units: UnitsOfWork, runn
     assert token.revoked_at
     assert await running_turn.event_names() == ["turn.started", "message.delta", "turn.interrupted"]
     assert (await running_turn.events())[-1].body == b"{}"
-    await assert_is_dead(running_turn)
-    await running_turn.begin(where)
+    await assert_accepts_no_writes(running_turn)
+    await running_turn.start(where)
 
 
 async def test_expired_lease_stops_turn_before_it_is_read(running_turn: RunningTurn) -> None:
@@ -207,7 +207,7 @@ async def test_concurrent_expiry_of_lost_turn_appends_one_event(running_turn: Ru
         *(running_turn.dispatchers[n % 2].call(running_turn.owner, expire_turns) for n in range(4)),
         lost.finish("And"),
         lost.append_text("And", on=1),
-        running_turn.begin(where),
+        running_turn.start(where),
         return_exceptions=True,
     )
 
@@ -224,7 +224,7 @@ async def test_expire_turns_expires_only_lost_turns_of_user(running_turn: Runnin
         RunningTurn(running_turn.dispatchers, owner) for owner in (running_turn.owner, running_turn.owner, you)
     ]
     for other in (lost, running, yours):
-        await other.begin()
+        await other.start()
     for other in (running_turn, lost, yours):
         await other.expire_lease()
 
@@ -236,7 +236,7 @@ async def test_expire_turns_expires_only_lost_turns_of_user(running_turn: Runnin
 
 
 async def stored_names(running_turn: RunningTurn) -> list[str]:
-    """Whether or not the turn is lost."""
+    """Return the stored event names, without expiring a lost turn."""
     log = await running_turn.dispatchers[0].call(running_turn.owner, read_events, running_turn.id, 0)
     return [event.name for event in log.events]
 
@@ -248,12 +248,12 @@ async def test_expired_turns_do_not_count_as_running(running_turn: RunningTurn) 
         *(RunningTurn(running_turn.dispatchers, running_turn.owner) for _ in range(LIMITS.turns_per_user - 1)),
     ]
     for other in lost[1:]:
-        await other.begin()
+        await other.start()
     with pytest.raises(TooManyTurns):
-        await RunningTurn(running_turn.dispatchers, running_turn.owner).begin()
+        await RunningTurn(running_turn.dispatchers, running_turn.owner).start()
     for other in lost:
         await other.expire_lease()
 
-    await RunningTurn(running_turn.dispatchers, running_turn.owner).begin()
+    await RunningTurn(running_turn.dispatchers, running_turn.owner).start()
 
     assert [await other.event_names() for other in lost] == [["turn.started", "turn.interrupted"]] * len(lost)

@@ -238,7 +238,7 @@ async def test_turn_events_isolation_between_users(units: UnitsOfWork, running_t
 async def test_turn_events_isolation_between_turns(running_turn: RunningTurn) -> None:
     await running_turn.append_text("First")
     first = await running_turn.events()
-    await running_turn.begin()
+    await running_turn.start()
     await running_turn.append_text("Second")
 
     assert await running_turn.text() == "Second"

@@ -170,10 +170,10 @@ async def test_expired_lease_ends_turn_and_token(client: Client, dispatcher: Dis
         await dispatcher.call(me, get_turn, lost.turn.id)
     assert (await with_expiry(dispatcher, me, get_turn, lost.turn.id)).status == "interrupted"
 
-    subscription = await client.start_turn("Again", lost.turn.conversation_id)
-    assert subscription.history == [PastTurn("Lost", [], None)]
-    found = await dispatcher.call(me, get_turn, lost.turn.id)
-    assert (found.status, found.finished_at) == ("interrupted", lost.turn.lease_until)
+    next_turn = await client.start_turn("Again", lost.turn.conversation_id)
+    assert next_turn.history == [PastTurn("Lost", [], None)]
+    published = await dispatcher.call(me, get_turn, lost.turn.id)
+    assert (published.status, published.finished_at) == ("interrupted", lost.turn.lease_until)
 
 
 async def test_renewed_lease_keeps_turn_and_token_alive(client: Client, dispatcher: Dispatcher, me: Owner) -> None:
@@ -201,9 +201,9 @@ async def test_concurrent_finish_ends_turn_once(
     )
 
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Conflict", "NoneType"]
-    found = await dispatcher.call(me, get_turn, running.turn.id)
-    assert found.status == ("completed" if outcomes[0] is None else "failed")
-    assert found.usage == (DONE.usage if outcomes[0] is None else failed.usage)
+    published = await dispatcher.call(me, get_turn, running.turn.id)
+    assert published.status == ("completed" if outcomes[0] is None else "failed")
+    assert published.usage == (DONE.usage if outcomes[0] is None else failed.usage)
     with pytest.raises(Unauthenticated):
         await dispatcher.call(running.secret, list_tasks)
 

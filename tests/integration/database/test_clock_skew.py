@@ -37,7 +37,7 @@ async def replicas(database_url: str) -> AsyncIterator[Replicas]:
     engines = [create_engine(database_url) for _ in range(2)]
     slow = SqlUnitsOfWork(engines[0], now=lambda: datetime.now(UTC) - SLOW)
     replicas = Replicas(slow, SqlUnitsOfWork(engines[1]))
-    await replicas.running_turn.begin()
+    await replicas.running_turn.start()
     # Both are connected, and neither is late for that.
     await replicas.running_turn.dispatchers[1].call(YOU, expire_turns)
     yield replicas

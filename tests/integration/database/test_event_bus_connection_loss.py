@@ -36,7 +36,7 @@ async def pair(postgresql_url: str) -> AsyncIterator[BusPair]:
     """From one process to another."""
     async with run_process(postgresql_url) as publisher, run_process(postgresql_url) as subscriber:
         pair = BusPair(publisher, subscriber, ME)
-        await pair.begin()
+        await pair.start()
         yield pair
 
 
@@ -65,7 +65,7 @@ async def test_pending_notifications_are_sent_after_reconnect(postgresql_url: st
         through_it = make_url(postgresql_url).set(port=proxy.port).render_as_string(hide_password=False)
         async with run_process(postgresql_url, through_it) as publisher, run_process(postgresql_url) as subscriber:
             pair = BusPair(publisher, subscriber, ME)
-            await pair.begin()
+            await pair.start()
             await pair.flush()
             with subscriber.event_bus.subscribe(ME, pair.running_turn.id) as subscription:
                 waiting = asyncio.create_task(next_events(subscription))
@@ -85,7 +85,7 @@ async def test_listener_connection_lost_for_long_wakes_subscribers(postgresql_ur
         through_it = make_url(postgresql_url).set(port=proxy.port).render_as_string(hide_password=False)
         async with run_process(postgresql_url, through_it) as process:
             pair = BusPair(process, process, ME)
-            await pair.begin()
+            await pair.start()
             with process.event_bus.subscribe(ME, pair.running_turn.id) as subscription:
                 waiting = asyncio.create_task(next_events(subscription))
                 await asyncio.sleep(0)
@@ -99,7 +99,7 @@ async def test_pending_notifications_are_sent_at_shutdown(postgresql_url: str) -
     async with run_process(postgresql_url) as subscriber, AsyncExitStack() as ending:
         publisher = await ending.enter_async_context(run_process(postgresql_url))
         pair = BusPair(publisher, subscriber, ME)
-        await pair.begin()
+        await pair.start()
         await pair.flush()
         with subscriber.event_bus.subscribe(ME, pair.running_turn.id) as subscription:
             waiting = asyncio.create_task(next_events(subscription))
@@ -112,7 +112,7 @@ async def test_subscribers_poll_while_listener_is_disconnected(postgresql_url: s
     """And is_listening what their own process says at once, as ever."""
     async with run_process(postgresql_url, "postgresql://nobody@127.0.0.1:1/nothing", is_listening=False) as process:
         pair = BusPair(process, process, ME)
-        await pair.begin()
+        await pair.start()
         with process.event_bus.subscribe(ME, pair.running_turn.id) as subscription:
             await pair.running_turn.append_text("Said")
             assert await next_events(subscription) == (await pair.running_turn.events())[1:]
@@ -126,7 +126,7 @@ async def test_subscribers_poll_behind_transaction_pooler(pgbouncer_url: str, mo
     url = f"{pgbouncer_url}?statement_cache_size=0"
     async with run_process(url, is_listening=False) as publisher, run_process(url, is_listening=False) as subscriber:
         pair = BusPair(publisher, subscriber, ME)
-        await pair.running_turn.begin()
+        await pair.running_turn.start()
         with subscriber.event_bus.subscribe(ME, pair.running_turn.id) as subscription:
             for _ in range(3):  # once or twice because it has just found out that it is deaf
                 assert await next_events(subscription) == []
