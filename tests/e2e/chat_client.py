@@ -1,4 +1,4 @@
-"""Somebody who talks to replicas while things happen to them, and a scripted model that can be made to wait."""
+"""An async client of a replica for the user `ada`, and functions that wait for states of replicas and models."""
 
 import json
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ ACCEPT_EVENTS = {"accept": "text/event-stream"}
 
 @dataclass(frozen=True)
 class Event:
-    """One server-sent event as it was read."""
+    """One server-sent event."""
 
     seq: int
     name: str
@@ -26,26 +26,26 @@ class Event:
 
 @dataclass(frozen=True)
 class ChatClient:
-    """The user `ada` at one replica. Paths are below `/api/ada`."""
+    """A client of one replica for the user `ada`. Paths are relative to `/api/ada/`."""
 
     replica: Replica
     client: httpx2.AsyncClient
 
-    async def request(self, method: str, below: str, **given: Any) -> httpx2.Response:
-        return await self.client.request(method, f"/api/ada/{below}", **given)
+    async def request(self, method: str, below: str, **options: Any) -> httpx2.Response:
+        return await self.client.request(method, f"/api/ada/{below}", **options)
 
-    async def send(self, message: str = "hello", **given: Any) -> httpx2.Response:
-        return await self.request("POST", "chat", json={"message": message}, **given)
+    async def send(self, message: str = "hello", **options: Any) -> httpx2.Response:
+        return await self.request("POST", "chat", json={"message": message}, **options)
 
     async def send_streaming(self, message: str = "hello") -> list[Event]:
-        """The events of the turn, up to the end of the stream."""
+        """Send a message and return the events up to the end of the stream."""
         log_text = self.client.stream("POST", "/api/ada/chat", json={"message": message}, headers=ACCEPT_EVENTS)
         async with log_text as response:
             assert response.status_code == 200
             return [event async for event in read_events(response)]
 
     async def follow_turn(self, turn_id: str, after: int = 0, into: list[Event] | None = None) -> list[Event]:
-        """The events after that one, up to the end of the stream; in that list, each as it comes."""
+        """The events after number `after`, up to the end of the stream. Each is appended to `into` as it arrives."""
         events = [] if into is None else into
         async with self.client.stream("GET", f"/api/ada/turns/{turn_id}/events?after={after}") as response:
             assert response.status_code == 200
@@ -54,11 +54,11 @@ class ChatClient:
         return events
 
     async def items(self, listing: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = (await self.request("GET", listing)).json()["items"]
-        return found
+        items: list[dict[str, Any]] = (await self.request("GET", listing)).json()["items"]
+        return items
 
     async def only_turn(self) -> dict[str, Any]:
-        """As it is now, once there is one."""
+        """Wait for the first turn and return it."""
         await wait_until(self._has_turn)
         (conversation,) = await self.items("conversations")
         (turn,) = await self.items(f"conversations/{conversation['id']}/turns")
@@ -76,7 +76,7 @@ async def chat_client(replica: Replica, token: str) -> AsyncIterator[ChatClient]
 
 
 async def read_events(response: httpx2.Response) -> AsyncIterator[Event]:
-    """Each as soon as it is whole; comments are passed over."""
+    """Yield each event as soon as it is complete; skip comments."""
     fields: dict[str, str] = {}
     async for line in response.aiter_lines():
         name, _, value = line.partition(": ")
@@ -89,13 +89,13 @@ async def read_events(response: httpx2.Response) -> AsyncIterator[Event]:
 
 
 def openai_settings(model: ModelServer, environment: Environment, **variables: str) -> Environment:
-    """The environment of a service that asks that model."""
+    """The settings of a service that uses that model."""
     agent = {"LATCHKEY_AGENT": "openai", "LATCHKEY_MODEL": "x", "OPENAI_BASE_URL": model.base_url}
     return {**environment, **agent, **variables}
 
 
 async def wait_for_drain(replica: Replica) -> None:
-    """Wait until it says that it was told to stop."""
+    """Wait until the log of the replica says that it is draining."""
 
     async def is_draining() -> bool:
         return "draining" in replica.log_text
@@ -111,7 +111,7 @@ async def wait_for_requests(model: ModelServer, times: int = 1) -> None:
 
 
 async def wait_for_exit(replica: Replica) -> int | None:
-    """Its exit code, once it has one."""
+    """Wait for the end of the process and return its exit code."""
 
     async def has_ended() -> bool:
         return replica.process.exitcode is not None

@@ -1,4 +1,4 @@
-"""Where files are made: a service, the Claude CLI that it starts, and a scripted model for that to ask."""
+"""A service whose file agent is the Claude CLI, with a scripted model for the CLI."""
 
 import asyncio
 import json
@@ -19,28 +19,28 @@ from tests.integration.claude.claude_harness import processes_in
 API_KEY = "sk-ant-very-secret"
 PLAN = {"title": 'The "plan" | one', "content_markdown": "# Plan\n\nBuy milk. 計画"}
 MESSAGE = f"/save_artifact {json.dumps(PLAN)}"
-"""What the rehearsal agent does by itself; a scripted model does as it is told."""
+"""The rehearsal agent executes this command; a scripted model ignores it."""
 
 
 @dataclass(frozen=True)
 class ClaudeService:
-    """A replica as its user `ada` sees it, and as whoever looks at the machine does."""
+    """A replica with its user `ada`, and a view of its processes and files."""
 
     replica: Replica
     token: str
     folder: Path
 
-    def request(self, method: str, below: str, **given: Any) -> httpx2.Response:
-        return self.replica.request(method, f"/api/ada/{below}", self.token, **given)
+    def request(self, method: str, below: str, **options: Any) -> httpx2.Response:
+        return self.replica.request(method, f"/api/ada/{below}", self.token, **options)
 
-    async def file_turn(self, message: str = MESSAGE, **given: Any) -> httpx2.Response:
+    async def file_turn(self, message: str = MESSAGE, **options: Any) -> httpx2.Response:
         body = {"message": message, "artifact_generation": True}
-        return await asyncio.to_thread(self.request, "POST", "chat", json=body, **given)
+        return await asyncio.to_thread(self.request, "POST", "chat", json=body, **options)
 
     async def items(self, listing: str) -> list[dict[str, Any]]:
         page = await asyncio.to_thread(self.request, "GET", listing)
-        found: list[dict[str, Any]] = page.json()["items"]
-        return found
+        items: list[dict[str, Any]] = page.json()["items"]
+        return items
 
     @property
     def processes(self) -> list[int]:
@@ -48,11 +48,11 @@ class ClaudeService:
 
     @property
     def command_lines(self) -> bytes:
-        """The arguments of those processes, which everybody on the machine can see."""
+        """The command lines of those processes, which every user of the machine can read."""
         return b"".join(Path(f"/proc/{process}/cmdline").read_bytes() for process in self.processes)
 
     def revoke_tokens(self) -> None:
-        """Take every token away."""
+        """Revoke all context tokens."""
         for token in self.request("GET", "context-tokens").json()["items"]:
             assert self.request("DELETE", f"context-tokens/{token['id']}").status_code == 204
 
@@ -62,12 +62,12 @@ class ClaudeService:
 
     @property
     def file_contents(self) -> bytes:
-        """All that is in files there now."""
+        """The contents of all files below the folder."""
         return b"".join(path.read_bytes() for path in self.folder.rglob("*") if path.is_file())
 
 
 class ConcurrentScript(deque[Step]):
-    """A script for turns side by side: one answer to whoever has no result of a call yet, and another to the rest."""
+    """A script for concurrent turns: `first` answers a request without tool results, `then` answers all others."""
 
     def __init__(self, model: ModelServer, first: Answer, then: Answer) -> None:
         super().__init__([first])
@@ -78,17 +78,17 @@ class ConcurrentScript(deque[Step]):
 
 
 class InterruptingScript(deque[Step]):
-    """A script with something that happens while the model thinks about its second answer."""
+    """A script that calls a function before its second answer."""
 
-    def __init__(self, surprise: Callable[[], None], steps: list[Step]) -> None:
+    def __init__(self, interrupt: Callable[[], None], steps: list[Step]) -> None:
         super().__init__(steps)
-        self._surprise = surprise
-        self._asked = 0
+        self._interrupt = interrupt
+        self._requests = 0
 
     def popleft(self) -> Step:
-        self._asked += 1
-        if self._asked == 2:
-            self._surprise()
+        self._requests += 1
+        if self._requests == 2:
+            self._interrupt()
         return super().popleft()
 
 
@@ -101,7 +101,7 @@ def claude_service(home: Path, environment: Environment, token: str) -> Iterator
 
 
 def claude_settings(model: ModelServer) -> dict[str, str]:
-    """The variables by which files, and nothing else, are made by the CLI: it is there and has a key."""
+    """The settings with which the CLI makes files, and nothing else: a key and the model."""
     return {
         "ANTHROPIC_API_KEY": API_KEY,
         "ANTHROPIC_BASE_URL": model.base_url.removesuffix("/v1"),

@@ -1,4 +1,4 @@
-"""Where the program is started: an empty folder, with a database of each kind that it might be told of."""
+"""Fixtures for the program: an empty working folder, the settings with a migrated database, and a token."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tests.e2e.service_process import BASE_SETTINGS, Environment, run_command
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """An empty folder. What programs say is kept beside it."""
+    """An empty working folder. The output of programs is written to its parent."""
     folder = tmp_path / "home"
     folder.mkdir()
     return folder
@@ -17,11 +17,11 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def configured(database_url: str) -> Environment:
-    """All that a service must be told, with a migrated database of each kind in turn."""
+    """The settings of a service, with a migrated database of each kind in turn."""
     return {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": database_url}
 
 
 @pytest.fixture
 def token(home: Path, configured: Environment) -> str:
-    """Of the user `ada`."""
+    """A JWT of the user `ada`."""
     return run_command("token", "ada", home=home, environment=configured).stdout.strip()

@@ -1,4 +1,4 @@
-"""The commands beside `serve`."""
+"""The commands `token`, `migrate`, `doctor` and `mcp`."""
 
 import json
 from base64 import urlsafe_b64decode
@@ -14,21 +14,21 @@ from tests.integration.claude.claude_harness import fake_cli
 
 def claims(token: str) -> dict[str, object]:
     body = token.split(".")[1]
-    found: dict[str, object] = json.loads(urlsafe_b64decode(body + "=" * (-len(body) % 4)))
-    return found
+    payload: dict[str, object] = json.loads(urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    return payload
 
 
 @pytest.mark.parametrize(("ttl", "seconds"), [([], 3600), (["--ttl", "30s"], 30), (["--ttl", "7d"], 7 * 86_400)])
-def test_a_token_stands_alone_on_standard_output(home: Path, ttl: list[str], seconds: int) -> None:
-    done = run_command("token", "auth0|ada", *ttl, home=home, environment=BASE_SETTINGS)
-    issued = claims(done.stdout.strip())
+def test_token_command_prints_only_the_token(home: Path, ttl: list[str], seconds: int) -> None:
+    result = run_command("token", "auth0|ada", *ttl, home=home, environment=BASE_SETTINGS)
+    issued = claims(result.stdout.strip())
 
-    assert (done.exit_code, done.stderr, done.stdout.count("\n")) == (0, "", 1)
+    assert (result.exit_code, result.stderr, result.stdout.count("\n")) == (0, "", 1)
     assert (issued["sub"], issued["iss"], issued["aud"]) == ("auth0|ada", "latchkey", "latchkey")
     assert int(str(issued["exp"])) - int(str(issued["iat"])) == seconds
 
 
-def test_there_is_no_token_to_print_where_a_provider_signs(home: Path) -> None:
+def test_token_command_with_jwks_provider_fails(home: Path) -> None:
     provider = dict.fromkeys(("LATCHKEY_AUTH_ISSUER", "LATCHKEY_AUTH_AUDIENCE"), "https://auth.example")
     environment = {"LATCHKEY_AUTH_JWKS_URL": "https://auth.example/jwks", **provider}
     refused = run_command("token", "ada", home=home, environment=environment)
@@ -37,7 +37,7 @@ def test_there_is_no_token_to_print_where_a_provider_signs(home: Path) -> None:
     assert "LATCHKEY_AUTH_JWKS_URL" in refused.stderr
 
 
-def test_migrating_twice_is_migrating_once(home: Path, empty_database_url: str) -> None:
+def test_migrate_twice_is_idempotent(home: Path, empty_database_url: str) -> None:
     environment = {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": empty_database_url}
     before = run_command("doctor", home=home, environment=environment)
     codes = [run_command("migrate", home=home, environment=environment).exit_code for _ in range(2)]
@@ -49,13 +49,13 @@ def test_migrating_twice_is_migrating_once(home: Path, empty_database_url: str) 
     assert "FAIL" not in after.stdout
 
 
-def test_a_service_may_migrate_before_it_serves(home: Path, empty_database_url: str) -> None:
+def test_serve_with_migrate_option_migrates_first(home: Path, empty_database_url: str) -> None:
     environment = {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": empty_database_url}
     with running_service("--migrate", home=home, environment=environment) as replica:
         assert replica.request("GET", "/health/ready").json() == {"status": "ready"}
 
 
-def test_a_doctor_says_check_by_check_what_is_missing(home: Path, sqlite_url: str) -> None:
+def test_doctor_reports_each_failed_check(home: Path, sqlite_url: str) -> None:
     examined = run_command("doctor", home=home, environment={"LATCHKEY_DATABASE_URL": sqlite_url})
     marks = {line.split(":")[0] for line in examined.stdout.splitlines()}
 
@@ -64,8 +64,8 @@ def test_a_doctor_says_check_by_check_what_is_missing(home: Path, sqlite_url: st
     assert "LATCHKEY_AUTH_SECRET" in examined.stdout
 
 
-def test_a_doctor_says_who_makes_files_and_with_which_cli(home: Path, sqlite_url: str) -> None:
-    """One of another version than the tested one is worth a note; one that is needed and does not run, a refusal."""
+def test_doctor_reports_file_agent_and_cli_version(home: Path, sqlite_url: str) -> None:
+    """Another version than the tested one is a note. A CLI that is needed and does not run is a failure."""
     old = fake_cli(home, "print('2.0.0 (Claude Code)')")
     configured = {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": sqlite_url, "ANTHROPIC_API_KEY": "sk-very-secret"}
     environments = [configured, {**configured, "LATCHKEY_CLAUDE_CLI": str(old)}]
@@ -86,7 +86,7 @@ def test_a_doctor_says_who_makes_files_and_with_which_cli(home: Path, sqlite_url
     [{"LATCHKEY_AGENT": "claude"}, {"LATCHKEY_FILE_AGENT": "claude"}, {"LATCHKEY_CLAUDE_CLI": "/does/not/exist"}],
     ids=str,
 )
-def test_a_doctor_fails_an_agent_that_could_not_work(home: Path, sqlite_url: str, agent: Environment) -> None:
+def test_doctor_fails_for_unusable_agent(home: Path, sqlite_url: str, agent: Environment) -> None:
     examined = run_command(
         "doctor", home=home, environment={**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": sqlite_url, **agent}
     )
@@ -95,7 +95,7 @@ def test_a_doctor_fails_an_agent_that_could_not_work(home: Path, sqlite_url: str
     assert "FAIL agent" in examined.stdout
 
 
-def test_a_doctor_names_no_secret(home: Path, postgresql_url: str) -> None:
+def test_doctor_output_contains_no_secret(home: Path, postgresql_url: str) -> None:
     environment = {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": postgresql_url, "OPENAI_API_KEY": "sk-very-secret"}
     examined = run_command("doctor", home=home, environment=environment)
 
@@ -103,10 +103,10 @@ def test_a_doctor_names_no_secret(home: Path, postgresql_url: str) -> None:
     assert not any(one in examined.stdout for one in (BASE_SETTINGS["LATCHKEY_AUTH_SECRET"], "sk-very", "owner@"))
 
 
-async def test_the_tools_are_reached_over_stdio_with_a_token_that_a_service_has_minted(
+async def test_mcp_stdio_with_context_token_of_service_calls_tools(
     home: Path, configured: Environment, token: str
 ) -> None:
-    """In another process, which knows the database and the token, and nobody's identity."""
+    """The MCP process has only the database URL and the context token, and no identity settings."""
     with running_service(home=home, environment=configured) as replica:
         asked = {"grants": ["tasks:read", "tasks:write"]}
         minted = replica.request("POST", "/api/ada/context-tokens", token, json=asked).json()

@@ -1,4 +1,4 @@
-"""A replica that is told to stop: it begins nothing new, finishes what it can, and tells those whom it leaves."""
+"""Drain on SIGTERM: no new turns, running turns finish or are interrupted, clients are notified."""
 
 import asyncio
 import os
@@ -42,7 +42,7 @@ async def model() -> AsyncIterator[ModelServer]:
 
 @pytest.fixture
 def on_sqlite(sqlite_url: str) -> Environment:
-    """For what does not depend on the kind of database."""
+    """For tests that do not depend on the database."""
     return {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": sqlite_url}
 
 
@@ -53,12 +53,12 @@ def on_postgresql(postgresql_url: str) -> Environment:
 
 @pytest.fixture
 def ada(home: Path) -> str:
-    """Her token."""
+    """A JWT of the user `ada`."""
     return issue_token("ada", home, BASE_SETTINGS)
 
 
-def leaves(answer: httpx2.Response) -> tuple[int, str]:
-    """What is answered, and what becomes of the connection."""
+def status_and_connection(answer: httpx2.Response) -> tuple[int, str]:
+    """Status and `Connection` header of a response."""
     return answer.status_code, answer.headers.get("connection", "")
 
 
@@ -70,33 +70,35 @@ def gapless(events: list[TurnEvent]) -> bool:
     return [event.seq for event in events] == list(range(1, len(events) + 1))
 
 
-async def test_from_the_signal_on_nothing_new_is_begun_and_all_else_is_served(
+async def test_draining_replica_refuses_new_turns_and_serves_other_requests(
     home: Path, on_sqlite: Environment, ada: str, model: ModelServer
 ) -> None:
     model.script.append(says("Half ", "done.").held(Event()))
     with running_service(home=home, environment=openai_settings(model, on_sqlite)) as replica:
-        async with chat_client(replica, ada) as talk:
-            waiting = asyncio.create_task(talk.send())
+        async with chat_client(replica, ada) as client:
+            pending = asyncio.create_task(client.send())
             await wait_for_requests(model)
-            turn = await talk.only_turn()
+            turn = await client.only_turn()
             replica.process.terminate()
             await wait_for_drain(replica)
 
-            ready = await talk.client.get("/health/ready")
-            refused = [await talk.send(), await talk.send(headers={"accept": "text/event-stream"})]
-            live = await talk.client.get("/health/live")
-            task = await talk.request("POST", "tasks", json={"title": "Buy milk"})
-            seen = await talk.request("GET", f"turns/{turn['id']}")
-            following = asyncio.create_task(talk.follow_turn(turn["id"]))
-            conversations = await talk.items("conversations")
+            ready = await client.client.get("/health/ready")
+            refused = [await client.send(), await client.send(headers={"accept": "text/event-stream"})]
+            live = await client.client.get("/health/live")
+            task = await client.request("POST", "tasks", json={"title": "Buy milk"})
+            seen = await client.request("GET", f"turns/{turn['id']}")
+            following = asyncio.create_task(client.follow_turn(turn["id"]))
+            conversations = await client.items("conversations")
             still_running = replica.process.exitcode
-            cancelled = await talk.request("POST", f"turns/{turn['id']}/cancel")
-            events, answer = await following, await waiting
+            cancelled = await client.request("POST", f"turns/{turn['id']}/cancel")
+            events, answer = await following, await pending
             code = await wait_for_exit(replica)
 
     assert [refusal(one) for one in [ready, *refused]] == [(503, "draining", True)] * 3
-    assert [leaves(one) for one in (ready, *refused)] == [(503, "close")] * 3
-    assert [leaves(one) for one in (live, seen, cancelled, task)] == [(200, "close")] * 3 + [(201, "close")]
+    assert [status_and_connection(one) for one in (ready, *refused)] == [(503, "close")] * 3
+    assert [status_and_connection(one) for one in (live, seen, cancelled, task)] == [(200, "close")] * 3 + [
+        (201, "close")
+    ]
     assert (seen.json()["status"], cancelled.json()["status"]) == ("running", "cancelled")
     assert len(conversations) == 1
     assert (events[-1].name, gapless(events)) == ("turn.cancelled", True)
@@ -104,39 +106,39 @@ async def test_from_the_signal_on_nothing_new_is_begun_and_all_else_is_served(
     assert (still_running, code) == (None, 0)
 
 
-async def test_whoever_waited_for_an_answer_is_asked_to_connect_anew_with_it(
+async def test_drain_closes_connection_after_pending_response(
     home: Path, on_sqlite: Environment, ada: str, model: ModelServer
 ) -> None:
-    """The next request over that connection would meet its end."""
-    rest = Event()
-    model.script.append(says("Done.").held(rest))
+    """Otherwise the next request on that connection would fail."""
+    release = Event()
+    model.script.append(says("Done.").held(release))
     with running_service(home=home, environment=openai_settings(model, on_sqlite)) as replica:
-        async with chat_client(replica, ada) as talk:
-            waiting = asyncio.create_task(talk.send())
+        async with chat_client(replica, ada) as client:
+            pending = asyncio.create_task(client.send())
             await wait_for_requests(model)
             replica.process.terminate()
             await wait_for_drain(replica)
-            rest.set()
+            release.set()
 
-            assert leaves(await waiting) == (200, "close")
+            assert status_and_connection(await pending) == (200, "close")
 
 
-async def test_a_turn_that_ends_in_time_is_answered_and_then_the_process_ends_by_itself(
+async def test_drain_waits_for_running_turns_then_exits(
     home: Path, configured: Environment, ada: str, model: ModelServer
 ) -> None:
-    """Whoever waits for the answer has it, and whoever follows the turn its last event."""
-    rest = Event()
-    model.script += [says("All ", "done.").held(rest)] * 2
+    """The client of the turn receives the response, and the subscriber receives the last event."""
+    release = Event()
+    model.script += [says("All ", "done.").held(release)] * 2
     with running_service(home=home, environment=openai_settings(model, configured)) as replica:
-        async with chat_client(replica, ada) as talk:
-            waiting = asyncio.create_task(talk.send())
-            following = asyncio.create_task(talk.send_streaming())
+        async with chat_client(replica, ada) as client:
+            pending = asyncio.create_task(client.send())
+            following = asyncio.create_task(client.send_streaming())
             await wait_for_requests(model, 2)
             replica.process.terminate()
             await wait_for_drain(replica)
-            rest.set()
+            release.set()
             released = time.monotonic()
-            answer, events = await waiting, await following
+            answer, events = await pending, await following
             code = await wait_for_exit(replica)
             took = time.monotonic() - released
 
@@ -145,27 +147,28 @@ async def test_a_turn_that_ends_in_time_is_answered_and_then_the_process_ends_by
     assert (code, took < PROMPTLY_S) == (0, True)
 
 
-async def test_a_turn_that_does_not_is_interrupted_and_everybody_is_told_so(
+async def test_drain_timeout_interrupts_running_turns(
     home: Path, configured: Environment, ada: str, model: ModelServer
 ) -> None:
     model.script += [says("Half ", "done.").held(Event())] * 2
-    given = openai_settings(model, configured, LATCHKEY_DRAIN_S="1")
-    with running_service(home=home, environment=given) as replica:
-        async with chat_client(replica, ada) as talk:
-            waiting = asyncio.create_task(talk.send())
-            following = asyncio.create_task(talk.send_streaming())
+    settings = openai_settings(model, configured, LATCHKEY_DRAIN_S="1")
+    with running_service(home=home, environment=settings) as replica:
+        async with chat_client(replica, ada) as client:
+            pending = asyncio.create_task(client.send())
+            following = asyncio.create_task(client.send_streaming())
             await wait_for_requests(model, 2)
-            begun = time.monotonic()
+            started_at = time.monotonic()
             replica.process.terminate()
-            answer, events = await waiting, await following
+            answer, events = await pending, await following
             code = await wait_for_exit(replica)
-            took = time.monotonic() - begun
-    with running_service(home=home, environment=given) as again:
-        async with chat_client(again, ada) as talk:
+            took = time.monotonic() - started_at
+    with running_service(home=home, environment=settings) as again:
+        async with chat_client(again, ada) as client:
             turns = [
-                (await talk.request("GET", f"turns/{id}")).json() for id in (answer.json()["turn_id"], turn_of(events))
+                (await client.request("GET", f"turns/{id}")).json()
+                for id in (answer.json()["turn_id"], turn_of(events))
             ]
-            stored = await talk.follow_turn(turn_of(events))
+            stored = await client.follow_turn(turn_of(events))
 
     assert refusal(answer) == (503, "turn-interrupted", True)
     assert (events[-1].name, gapless(events)) == ("turn.interrupted", True)
@@ -174,16 +177,19 @@ async def test_a_turn_that_does_not_is_interrupted_and_everybody_is_told_so(
     assert (code, 1 <= took < 1 + PROMPTLY_S) == (0, True)
 
 
-async def test_whoever_follows_the_turn_of_another_replica_goes_on_there(
+async def test_drain_ends_stream_of_foreign_turn_and_client_resumes_elsewhere(
     home: Path, on_postgresql: Environment, ada: str, model: ModelServer
 ) -> None:
-    """Their stream is closed without a last event, because there was none."""
-    rest = Event()
-    model.script.append(says("All ", "done.").held(rest))
-    given = openai_settings(model, on_postgresql)
-    with running_service(home=home, environment=given) as one, running_service(home=home, environment=given) as other:
+    """The stream ends without a last event, because the turn still runs."""
+    release = Event()
+    model.script.append(says("All ", "done.").held(release))
+    settings = openai_settings(model, on_postgresql)
+    with (
+        running_service(home=home, environment=settings) as one,
+        running_service(home=home, environment=settings) as other,
+    ):
         async with chat_client(one, ada) as here, chat_client(other, ada) as there:
-            waiting = asyncio.create_task(here.send())
+            pending = asyncio.create_task(here.send())
             await wait_for_requests(model)
             turn = await here.only_turn()
             first: list[TurnEvent] = []
@@ -193,8 +199,8 @@ async def test_whoever_follows_the_turn_of_another_replica_goes_on_there(
             await following
             code = await wait_for_exit(other)
             going_on = asyncio.create_task(here.follow_turn(turn["id"], first[-1].seq))
-            rest.set()
-            then, answer = await going_on, await waiting
+            release.set()
+            then, answer = await going_on, await pending
 
     assert (code, answer.status_code) == (0, 200)
     assert [event.name for event in first] == ["turn.started", *["message.delta"] * (len(first) - 1)]
@@ -202,44 +208,44 @@ async def test_whoever_follows_the_turn_of_another_replica_goes_on_there(
     assert text_of([*first, *then]) == "All done."
 
 
-async def test_interrupted_twice_at_a_terminal_it_waits_for_nothing(
+async def test_second_sigint_ends_drain_at_once(
     home: Path, on_sqlite: Environment, ada: str, model: ModelServer
 ) -> None:
-    """And still says how its turns ended."""
+    """The clients still receive the outcome of their turns."""
     model.script += [says("Half ", "done.").held(Event())] * 2
-    given = openai_settings(model, on_sqlite, LATCHKEY_DRAIN_S="30")
-    with running_service(home=home, environment=given) as replica:
-        async with chat_client(replica, ada) as talk:
-            waiting = asyncio.create_task(talk.send())
-            following = asyncio.create_task(talk.send_streaming())
+    settings = openai_settings(model, on_sqlite, LATCHKEY_DRAIN_S="30")
+    with running_service(home=home, environment=settings) as replica:
+        async with chat_client(replica, ada) as client:
+            pending = asyncio.create_task(client.send())
+            following = asyncio.create_task(client.send_streaming())
             await wait_for_requests(model, 2)
             interrupt(replica)
             await wait_for_drain(replica)
-            begun = time.monotonic()
+            started_at = time.monotonic()
             interrupt(replica)
-            answer, events = await waiting, await following
+            answer, events = await pending, await following
             code = await wait_for_exit(replica)
-            took = time.monotonic() - begun
+            took = time.monotonic() - started_at
 
     assert refusal(answer) == (503, "turn-interrupted", True)
     assert events[-1].name == "turn.interrupted"
     assert (code, took < PROMPTLY_S) == (0, True)
 
 
-async def test_several_workers_drain_like_one(
+async def test_drain_with_two_workers_finishes_all_turns(
     home: Path, on_postgresql: Environment, ada: str, model: ModelServer
 ) -> None:
-    rest = Event()
-    model.script += [says("All ", "done.").held(rest)] * 4
+    release = Event()
+    model.script += [says("All ", "done.").held(release)] * 4
     with running_service("--workers", "2", home=home, environment=openai_settings(model, on_postgresql)) as replica:
-        async with chat_client(replica, ada) as talk:
-            waiting = [asyncio.create_task(talk.send()) for _ in range(4)]
+        async with chat_client(replica, ada) as client:
+            pending = [asyncio.create_task(client.send()) for _ in range(4)]
             await wait_for_requests(model, 4)
             replica.process.terminate()
             await wait_until(lambda: both_drain(replica))
-            refused = await talk.send()
-            rest.set()
-            answers = await asyncio.gather(*waiting)
+            refused = await client.send()
+            release.set()
+            answers = await asyncio.gather(*pending)
             code = await wait_for_exit(replica)
 
     assert refusal(refused) == (503, "draining", True)
@@ -247,19 +253,19 @@ async def test_several_workers_drain_like_one(
     assert code == 0
 
 
-async def test_no_process_of_a_turn_is_left_behind(
+async def test_drain_leaves_no_cli_process_behind(
     home: Path, on_sqlite: Environment, ada: str, model: ModelServer
 ) -> None:
     model.script += [save_artifact_step(), says("Here ", "it is.").held(Event())]
-    given = {**on_sqlite, **claude_settings(model), "LATCHKEY_DRAIN_S": "1"}
-    with claude_service(home, given, ada) as desk:
-        waiting = asyncio.create_task(desk.file_turn())
+    settings = {**on_sqlite, **claude_settings(model), "LATCHKEY_DRAIN_S": "1"}
+    with claude_service(home, settings, ada) as service:
+        pending = asyncio.create_task(service.file_turn())
         await wait_for_requests(model, 2)
-        at_work = len(desk.processes)
-        desk.replica.process.terminate()
-        answer = await waiting
-        code = await wait_for_exit(desk.replica)
-        left = [desk.processes, desk.workspaces]
+        at_work = len(service.processes)
+        service.replica.process.terminate()
+        answer = await pending
+        code = await wait_for_exit(service.replica)
+        left = [service.processes, service.workspaces]
 
     assert at_work > 0
     assert refusal(answer) == (503, "turn-interrupted", True)
@@ -288,8 +294,8 @@ async def both_drain(replica: Replica) -> bool:
     return replica.log_text.count("draining") == 2
 
 
-async def test_a_slow_reader_is_told_the_end_of_a_turn_that_ended_in_time(sqlite_url: str) -> None:
-    """They are still at an earlier event when the turn and the waiting end."""
+async def test_drain_slow_subscriber_receives_last_event(sqlite_url: str) -> None:
+    """The subscriber has read only an earlier event when the turn and the drain end."""
     engine, event_bus, owner = create_engine(sqlite_url), LocalEventBus(), Owner(UserId("ada"))
     app = Dispatcher(SqlUnitsOfWork(engine, event_bus), log_call)
     turn_id, subscriptions = (await started_turn(app, owner)).turn.id, TurnSubscriptions(app, event_bus)
@@ -303,28 +309,28 @@ async def test_a_slow_reader_is_told_the_end_of_a_turn_that_ended_in_time(sqlite
     assert read == ["turn.started", "message.delta", "turn.completed"]
 
 
-async def test_a_turn_that_was_being_accepted_at_the_signal_is_waited_for_too(sqlite_url: str) -> None:
-    """It was let in, and so it is one of those that are running."""
+async def test_drain_waits_for_turn_that_is_being_started(sqlite_url: str) -> None:
+    """Its request was accepted before the drain, so the drain waits for it."""
     async with run_service(settings_for(sqlite_url)) as service:
         ada, runner = service.user(), service.asgi._runner
         await ada.create("tasks", title="Known here")
         holder = await asyncio.to_thread(sqlite3.connect, sqlite_url.partition(":///")[2], check_same_thread=False)
         await asyncio.to_thread(holder.execute, "BEGIN IMMEDIATE")
-        waiting = asyncio.create_task(ada.post("chat", json={"message": "hello"}))
-        await wait_until(lambda: is_waited_for(waiting))
+        pending = asyncio.create_task(ada.post("chat", json={"message": "hello"}))
+        await wait_until(lambda: is_waiting(pending))
         draining = asyncio.create_task(runner.drain())
         await asyncio.wait([draining], timeout=0.2)
         has_drained_before = draining.done()
         await asyncio.to_thread(holder.execute, "ROLLBACK")
         holder.close()
-        answer = await waiting
+        answer = await pending
         await draining
 
     assert (has_drained_before, answer.status_code) == (False, 200)
 
 
-async def is_waited_for(request: asyncio.Task[httpx2.Response]) -> bool:
-    """Whether it has come as far as it can."""
+async def is_waiting(request: asyncio.Task[httpx2.Response]) -> bool:
+    """Whether the request still waits after the event loop has run many times."""
     for _ in range(1000):
         await asyncio.sleep(0)
     return not request.done()

@@ -1,4 +1,4 @@
-"""Two replicas on one database: whichever is asked, it is the same service."""
+"""Two replicas with one database behave like one service."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,14 +24,12 @@ def replicas(home: Path, postgresql_url: str) -> Iterator[tuple[Replica, Replica
 
 
 def call(replica: Replica, bearer: str) -> tuple[int, Any]:
-    """`list_tasks` over MCP, without an MCP client: the two replicas share no session."""
+    """Call `list_tasks` over MCP without a session, which the replicas could not share."""
     answer = replica.request("POST", "/mcp", bearer, json=CALL, headers=HEADERS)
     return answer.status_code, answer.json()
 
 
-def test_a_token_that_one_has_minted_works_at_the_other_until_either_revokes_it(
-    home: Path, replicas: tuple[Replica, Replica]
-) -> None:
+def test_token_works_on_all_replicas_until_revoked(home: Path, replicas: tuple[Replica, Replica]) -> None:
     one, other = replicas
     ada = issue_token("ada", home, BASE_SETTINGS)
     minted = one.request("POST", "/api/ada/context-tokens", ada, json={"grants": ["tasks:read"]}).json()
@@ -43,7 +41,7 @@ def test_a_token_that_one_has_minted_works_at_the_other_until_either_revokes_it(
     assert after == [401, 401]
 
 
-def test_a_conversation_goes_on_at_the_other(home: Path, replicas: tuple[Replica, Replica]) -> None:
+def test_conversation_continues_on_another_replica(home: Path, replicas: tuple[Replica, Replica]) -> None:
     one, other = replicas
     ada = issue_token("ada", home, BASE_SETTINGS)
     first = one.request("POST", "/api/ada/chat", ada, json={"message": '/add_task {"title": "Buy milk"}'}).json()
@@ -54,18 +52,18 @@ def test_a_conversation_goes_on_at_the_other(home: Path, replicas: tuple[Replica
     assert second["tool_calls"][0]["result"]["items"] == [first["tool_calls"][0]["result"]]
 
 
-def test_both_at_once_number_the_messages_of_a_conversation_without_gaps(
+def test_concurrent_turns_on_two_replicas_number_messages_without_gaps(
     home: Path, replicas: tuple[Replica, Replica]
 ) -> None:
     ada = issue_token("ada", home, BASE_SETTINGS)
     conversation = replicas[0].request("POST", "/api/ada/conversations", ada, json={}).json()["id"]
 
-    def say(number: int) -> int:
+    def send(number: int) -> int:
         body = {"message": f"number {number}", "conversation_id": conversation}
         return replicas[number % 2].request("POST", "/api/ada/chat", ada, json=body).status_code
 
-    with ThreadPoolExecutor(8) as talkers:
-        codes = list(talkers.map(say, range(24)))
+    with ThreadPoolExecutor(8) as executor:
+        codes = list(executor.map(send, range(24)))
     listing = f"/api/ada/conversations/{conversation}/messages?limit=200"
     messages = replicas[1].request("GET", listing, ada).json()["items"]
 
@@ -74,25 +72,27 @@ def test_both_at_once_number_the_messages_of_a_conversation_without_gaps(
     assert [message["role"] for message in messages] == ["user", "assistant"] * codes.count(200)
 
 
-def test_of_several_that_migrate_at_once_one_does_and_the_rest_wait(home: Path, empty_postgresql_url: str) -> None:
+def test_concurrent_migrate_runs_once(home: Path, empty_postgresql_url: str) -> None:
     environment = {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": empty_postgresql_url}
-    with ThreadPoolExecutor(4) as starters:
-        done = list(starters.map(lambda _: run_command("migrate", home=home, environment=environment), range(4)))
+    with ThreadPoolExecutor(4) as executor:
+        results = list(executor.map(lambda _: run_command("migrate", home=home, environment=environment), range(4)))
 
-    assert [(one.exit_code, one.stderr) for one in done if one.exit_code] == []
+    assert [(one.exit_code, one.stderr) for one in results if one.exit_code] == []
     assert run_command("doctor", home=home, environment=environment).exit_code == 0
 
 
-def test_several_workers_share_one_port(home: Path, postgresql_url: str) -> None:
+def test_two_workers_share_one_port(home: Path, postgresql_url: str) -> None:
     environment = {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": postgresql_url}
     ada = issue_token("ada", home, BASE_SETTINGS)
     with running_service("--workers", "2", home=home, environment=environment) as replica:
-        made = [replica.request("POST", "/api/ada/tasks", ada, json={"title": f"{n}"}).status_code for n in range(10)]
-        found = replica.request("GET", "/api/ada/tasks", ada).json()["items"]
+        statuses = [
+            replica.request("POST", "/api/ada/tasks", ada, json={"title": f"{n}"}).status_code for n in range(10)
+        ]
+        tasks = replica.request("GET", "/api/ada/tasks", ada).json()["items"]
         replica.process.terminate()
         replica.process.join(30)
         code = replica.process.exitcode
 
-    assert made == [201] * 10
-    assert len(found) == 10
+    assert statuses == [201] * 10
+    assert len(tasks) == 10
     assert code == 0

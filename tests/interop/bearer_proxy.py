@@ -1,4 +1,4 @@
-"""A way in for a program that cannot send a header: each request goes on as it came, with a bearer."""
+"""A proxy that adds a bearer token to each request, for programs that cannot send headers."""
 
 import asyncio
 from asyncio import StreamReader, StreamWriter
@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 
 
 @asynccontextmanager
-async def adding_bearer(url: str, bearer: str) -> AsyncIterator[str]:
-    """The same address on another port of loopback. `Host`, `Origin` and all the rest stay as the client wrote them."""
+async def add_bearer(url: str, bearer: str) -> AsyncIterator[str]:
+    """Run the proxy and return its URL. `Host`, `Origin` and all other headers stay unchanged."""
     target = urlsplit(url)
-    # One request a connection: then whatever follows the first head is its body, and need not be understood.
+    # One request per connection: everything after the head is its body and need not be parsed.
     added = f"connection: close\r\nauthorization: Bearer {bearer}\r\n".encode()
 
     async def carry(reader: StreamReader, writer: StreamWriter) -> None:
@@ -31,7 +31,7 @@ async def adding_bearer(url: str, bearer: str) -> AsyncIterator[str]:
 
 
 async def _head(reader: StreamReader) -> AsyncIterator[bytes]:
-    """Up to the empty line, and with it."""
+    """The lines up to and including the empty one."""
     line = b""
     while line not in {b"\r\n", b"\n"} and (line := await reader.readline()):
         yield line

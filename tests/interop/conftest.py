@@ -1,4 +1,4 @@
-"""A service for the clients to come to, and a count of what they were seen to do there."""
+"""A service for the clients, and a count of the checks per client."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.place import Place, a_place
-from tests.interop.tally import Checks, Tally
+from tests.interop.check_counter import CheckCounter, Checks
+from tests.interop.service import InteropService, interop_service
 
 FOLDER = Path(__file__).parent
-FEWEST = {
+MINIMUM_CHECKS = {
     "Claude CLI": 30,
     "Inspector CLI": 60,
     "OpenAI Agents SDK": 32,
@@ -22,31 +22,31 @@ FEWEST = {
     "examples of docs/mcp-clients.md": 14,
     "fastmcp": 96,
 }
-"""Checks that a whole run makes. Fewer, and something was left out without anybody saying so."""
+"""The number of checks in a complete run. With fewer, some were silently skipped."""
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """These take programs from npm and minutes: they run for whoever names them, and not for `pytest` alone."""
-    return None if _asked_for(config) else True
+    """These tests need npm packages and minutes, so they run only if the command line names them."""
+    return None if _is_requested(config) else True
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if _asked_for(config) and not hasattr(config, "workerinput"):
-        everything = not config.option.keyword and [Path(one).resolve() for one in config.args] == [FOLDER]
-        config.pluginmanager.register(Tally(FEWEST if everything else {}, Counter()))
+    if _is_requested(config) and not hasattr(config, "workerinput"):
+        is_complete = not config.option.keyword and [Path(one).resolve() for one in config.args] == [FOLDER]
+        config.pluginmanager.register(CheckCounter(MINIMUM_CHECKS if is_complete else {}, Counter()))
 
 
-def _asked_for(config: pytest.Config) -> bool:
-    named = [Path(argument.split("::")[0]).resolve() for argument in config.args]
-    return any(path.is_relative_to(FOLDER) for path in named)
+def _is_requested(config: pytest.Config) -> bool:
+    paths = [Path(argument.split("::")[0]).resolve() for argument in config.args]
+    return any(path.is_relative_to(FOLDER) for path in paths)
 
 
 @pytest.fixture(scope="session")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InteropService]:
     home = tmp_path_factory.mktemp("interop") / "home"
     home.mkdir()
-    with a_place(home) as place:
-        yield place
+    with interop_service(home) as service:
+        yield service
 
 
 @pytest.fixture

@@ -1,30 +1,30 @@
-"""The official conformance suite finds nothing wrong with what the service offers."""
+"""The official MCP conformance suite finds no unexpected failure."""
 
 import asyncio
 from pathlib import Path
 
 import pytest
 
-from tests.interop.bearer_proxy import adding_bearer
-from tests.interop.place import Place
-from tests.interop.suite import baseline_of, conformance, expected_failures
-from tests.interop.tally import Checks
-from tests.interop.ways import CURRENT, OLDER
+from tests.interop.bearer_proxy import add_bearer
+from tests.interop.check_counter import Checks
+from tests.interop.client_matrix import CURRENT, OLDER
+from tests.interop.conformance_suite import baseline_of, conformance, expected_failures
+from tests.interop.service import InteropService
 
 
 @pytest.mark.parametrize("version", [OLDER, CURRENT])
-async def test_every_check_passes_but_those_of_what_is_not_offered(
-    version: str, place: Place, checks: Checks, tmp_path: Path
+async def test_conformance_suite_has_only_expected_failures(
+    version: str, service: InteropService, checks: Checks, tmp_path: Path
 ) -> None:
-    """What is expected to fail does fail, check by check, so that nothing hides behind an expectation."""
+    """Every expected failure must occur, so that an outdated expectation is found."""
     baseline = baseline_of(version)
-    person = await asyncio.to_thread(place.person)
-    await asyncio.to_thread(person.shelve)
+    user = await asyncio.to_thread(service.new_user)
+    await asyncio.to_thread(user.create_resources)
 
-    async with adding_bearer(f"{place.replica.url}/mcp", person.token) as url:
+    async with add_bearer(f"{service.replica.url}/mcp", user.token) as url:
         run = await conformance(url, version, baseline, tmp_path)
 
-    assert run.code == 0, run.said
+    assert run.code == 0, run.output
     failed = run.checks["FAILURE"] + run.checks["WARNING"]
     assert sorted(failed) == sorted(expected_failures(baseline))
     checks.passed(f"conformance suite, {version}", len(run.checks["SUCCESS"]))

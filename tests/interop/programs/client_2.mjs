@@ -1,4 +1,4 @@
-// The TypeScript SDK's second edition: `@modelcontextprotocol/client` 2.x, which speaks both eras of the protocol.
+// Version 2 of the TypeScript SDK, `@modelcontextprotocol/client` 2.x, which supports both eras of the protocol.
 
 import { Client, StreamableHTTPClientTransport } from "@modelcontextprotocol/client";
 import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";

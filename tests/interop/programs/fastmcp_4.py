@@ -1,4 +1,4 @@
-"""fastmcp's client, in an environment of its own: a command a line in, its answer a line out."""
+"""fastmcp's client, in a separate environment. It reads one command per line and writes one reply per line."""
 
 import asyncio
 import json
@@ -14,45 +14,45 @@ from fastmcp.client.transports import (  # type: ignore[import-not-found]
 
 
 async def main() -> None:
-    door = json.loads(os.environ["DOOR"])
-    mode = {"modern": "2026-07-28"}.get(door["era"], door["era"])
+    endpoint = json.loads(os.environ["ENDPOINT"])
+    mode = {"modern": "2026-07-28"}.get(endpoint["era"], endpoint["era"])
     try:
-        async with Client(_transport(door), mode=mode) as client:
-            _say(ok=client.protocol_version)
+        async with Client(_transport(endpoint), mode=mode) as client:
+            _reply(ok=client.protocol_version)
             for line in sys.stdin:
-                await _obey(client, json.loads(line))
-    except Exception as error:  # noqa: BLE001  # whatever it is, the test hears of it
-        _say(refused=str(error))
+                await _execute(client, json.loads(line))
+    except Exception as error:  # noqa: BLE001  # every error is reported to the test
+        _reply(refused=str(error))
 
 
-def _transport(door: dict[str, Any]) -> Any:
-    if "url" in door:
-        return StreamableHttpTransport(door["url"], headers={"Authorization": f"Bearer {door['bearer']}"})
-    return StdioTransport(door["command"], door["args"], env=door["env"], keep_alive=False)
+def _transport(endpoint: dict[str, Any]) -> Any:
+    if "url" in endpoint:
+        return StreamableHttpTransport(endpoint["url"], headers={"Authorization": f"Bearer {endpoint['bearer']}"})
+    return StdioTransport(endpoint["command"], endpoint["args"], env=endpoint["env"], keep_alive=False)
 
 
-async def _obey(client: Any, given: dict[str, Any]) -> None:
+async def _execute(client: Any, command_line: dict[str, Any]) -> None:
     try:
-        _say(ok=await _done(client, given))
+        _reply(ok=await _run(client, command_line))
     except Exception as error:  # noqa: BLE001
-        _say(refused=str(error))
+        _reply(refused=str(error))
 
 
-async def _done(client: Any, given: dict[str, Any]) -> Any:
-    match given["command"]:
+async def _run(client: Any, command_line: dict[str, Any]) -> Any:
+    match command_line["command"]:
         case "tools":
             return [tool.name for tool in await client.list_tools()]
         case "resources":
             return [str(one.uri) for one in await client.list_resources()]
         case "read":
-            return (await client.read_resource(given["uri"]))[0].text
+            return (await client.read_resource(command_line["uri"]))[0].text
         case _:
-            result = await client.call_tool(given["name"], given["arguments"], raise_on_error=False)
-            said = result.content[0].text
-            return {"content": result.structured_content, "text": said, "is_error": result.is_error}
+            result = await client.call_tool(command_line["name"], command_line["arguments"], raise_on_error=False)
+            text = result.content[0].text
+            return {"content": result.structured_content, "text": text, "is_error": result.is_error}
 
 
-def _say(**line: Any) -> None:
+def _reply(**line: Any) -> None:
     sys.stdout.write(f"{json.dumps(line)}\n")
     sys.stdout.flush()
 

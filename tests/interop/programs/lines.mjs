@@ -1,25 +1,25 @@
-// How a test drives a client that lives in another process: a command a line in, its answer a line out.
+// Controls a client in another process: reads one command per line and writes one reply per line.
 
 import { createInterface } from "node:readline";
 
-const say = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
+const reply = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
 
-/** Connect to the door that the environment describes, then do as told until standard input ends. */
+/** Connect to the endpoint in the environment, then execute commands until standard input ends. */
 export async function serve(connect) {
   let client;
   try {
-    client = await connect(JSON.parse(process.env.DOOR));
-    say({ ok: client.getNegotiatedProtocolVersion?.() ?? null });
+    client = await connect(JSON.parse(process.env.ENDPOINT));
+    reply({ ok: client.getNegotiatedProtocolVersion?.() ?? null });
   } catch (error) {
-    say({ refused: String(error.message ?? error) });
+    reply({ refused: String(error.message ?? error) });
     process.exit(0);
   }
   for await (const line of createInterface({ input: process.stdin })) {
-    const { command, ...given } = JSON.parse(line);
+    const { command, ...options } = JSON.parse(line);
     try {
-      say({ ok: await COMMANDS[command](client, given) });
+      reply({ ok: await COMMANDS[command](client, options) });
     } catch (error) {
-      say({ refused: String(error.message ?? error) });
+      reply({ refused: String(error.message ?? error) });
     }
   }
   await client.close();
@@ -30,19 +30,19 @@ const COMMANDS = {
   tools: async (client) => (await pages((page) => client.listTools(page), "tools")).map((tool) => tool.name),
   resources: async (client) => (await pages((page) => client.listResources(page), "resources")).map((one) => one.uri),
   read: async (client, { uri }) => (await client.readResource({ uri })).contents[0].text,
-  call: async (client, { name, arguments: given }) => {
-    const { content, structuredContent, isError } = await client.callTool({ name, arguments: given });
+  call: async (client, { name, arguments: options }) => {
+    const { content, structuredContent, isError } = await client.callTool({ name, arguments: options });
     return { content: structuredContent ?? null, text: content[0].text, is_error: Boolean(isError) };
   },
 };
 
 async function pages(list, noun) {
-  const found = [];
+  const items = [];
   let cursor;
   do {
     const page = await list(cursor === undefined ? {} : { cursor });
-    found.push(...page[noun]);
+    items.push(...page[noun]);
     cursor = page.nextCursor;
   } while (cursor !== undefined);
-  return found;
+  return items;
 }

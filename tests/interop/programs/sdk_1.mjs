@@ -1,4 +1,4 @@
-// The TypeScript SDK as most programs have it: `@modelcontextprotocol/sdk` 1.x.
+// Version 1 of the TypeScript SDK, which most programs use: `@modelcontextprotocol/sdk` 1.x.
 
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";

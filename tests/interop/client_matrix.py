@@ -1,24 +1,24 @@
-"""Each client, and each way that it can come in by."""
+"""All combinations of client, transport and protocol era."""
 
 from dataclasses import dataclass
 
-from tests.interop.guest import Entry, Era
-from tests.interop.guests.agents_sdk import agents_sdk
-from tests.interop.guests.claude import claude
-from tests.interop.guests.driven import fastmcp, typescript
-from tests.interop.guests.inspector import inspector
-from tests.interop.guests.python_sdk import python_sdk
+from tests.interop.client import Connect, Era
+from tests.interop.clients.agents_sdk import agents_sdk
+from tests.interop.clients.claude import claude
+from tests.interop.clients.inspector import inspector
+from tests.interop.clients.python_sdk import python_sdk
+from tests.interop.clients.subprocess_client import fastmcp, typescript
 
 OLDER, CURRENT = "2025-11-25", "2026-07-28"
 VERSIONS: dict[Era, str] = {"legacy": OLDER, "auto": CURRENT, "modern": CURRENT}
 
 
 @dataclass(frozen=True)
-class Way:
-    """The protocol's version is agreed upon by handshake, looked up, or taken for granted: legacy, auto, modern."""
+class ClientConfiguration:
+    """`era` is how the client chooses the protocol version: handshake (legacy), look-up (auto) or fixed (modern)."""
 
     client: str
-    enter: Entry
+    connect: Connect
     transport: str
     era: Era
 
@@ -31,8 +31,8 @@ class Way:
 
 
 _ALL: tuple[Era, ...] = ("legacy", "auto", "modern")
-_CLIENTS: dict[str, tuple[Entry, tuple[Era, ...], tuple[Era, ...]]] = {
-    # Over stdio each thing that it does starts the service anew: once in the era that it chooses itself is enough.
+_CLIENTS: dict[str, tuple[Connect, tuple[Era, ...], tuple[Era, ...]]] = {
+    # Over stdio each request starts the service again, so one era is enough.
     "Inspector CLI": (inspector, _ALL, ("legacy",)),
     "TypeScript SDK 1": (typescript("sdk_1.mjs"), ("legacy",), ("legacy",)),
     "TypeScript SDK 2": (typescript("client_2.mjs"), _ALL, _ALL),
@@ -42,8 +42,8 @@ _CLIENTS: dict[str, tuple[Entry, tuple[Era, ...], tuple[Era, ...]]] = {
     "Claude CLI": (claude, ("auto",), ("auto",)),
 }
 
-WAYS = [
-    Way(client, enter, transport, era)
+CLIENT_MATRIX = [
+    ClientConfiguration(client, enter, transport, era)
     for client, (enter, over_http, over_stdio) in _CLIENTS.items()
     for transport, eras in (("http", over_http), ("stdio", over_stdio))
     for era in eras

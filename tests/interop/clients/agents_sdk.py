@@ -9,8 +9,8 @@ from agents.exceptions import UserError
 from agents.mcp import MCPServerStdio, MCPServerStreamableHttp
 from mcp_types import ListResourcesResult
 
-from tests.interop.guest import Answer, Door, Era, HttpDoor, TurnedAway
-from tests.interop.guests.python_sdk import answer_of, heard, text_of
+from tests.interop.client import Endpoint, Era, HttpEndpoint, Refused, ToolResult
+from tests.interop.clients.python_sdk import converted_errors, text_of, tool_result
 
 
 @dataclass(frozen=True)
@@ -22,45 +22,46 @@ class AgentsSdk:
         return self.server.session.protocol_version if self.server.session else None
 
     async def tools(self) -> list[str]:
-        with heard():
+        with converted_errors():
             return [tool.name for tool in await self.server.list_tools()]
 
-    async def call(self, name: str, arguments: dict[str, Any]) -> Answer:
-        with heard():
-            return answer_of(await self.server.call_tool(name, arguments))
+    async def call(self, name: str, arguments: dict[str, Any]) -> ToolResult:
+        with converted_errors():
+            return tool_result(await self.server.call_tool(name, arguments))
 
     async def resources(self) -> list[str]:
-        found: list[str] = []
+        items: list[str] = []
         page: ListResourcesResult | None = None
-        with heard():
+        with converted_errors():
             while page is None or page.next_cursor:
                 page = await self.server.list_resources(page.next_cursor if page else None)
-                found += [str(one.uri) for one in page.resources]
-        return found
+                items += [str(one.uri) for one in page.resources]
+        return items
 
     async def read(self, uri: str) -> str:
-        with heard():
+        with converted_errors():
             return text_of(await self.server.read_resource(uri))
 
 
 @asynccontextmanager
-async def agents_sdk(door: Door, _: Era) -> AsyncIterator[AgentsSdk]:
-    server = _server(door)
+async def agents_sdk(endpoint: Endpoint, _: Era) -> AsyncIterator[AgentsSdk]:
+    server = _server(endpoint)
     try:
-        with heard():
+        with converted_errors():
             await server.connect()  # type: ignore[no-untyped-call]
     except UserError as error:
-        raise TurnedAway(str(error)) from error
+        raise Refused(str(error)) from error
     try:
         yield AgentsSdk(server)
     finally:
         await server.cleanup()  # type: ignore[no-untyped-call]
 
 
-def _server(door: Door) -> MCPServerStreamableHttp | MCPServerStdio:
-    if isinstance(door, HttpDoor):
-        headers = {"Authorization": f"Bearer {door.bearer}"}
-        return MCPServerStreamableHttp(params={"url": door.url, "headers": headers})
+def _server(endpoint: Endpoint) -> MCPServerStreamableHttp | MCPServerStdio:
+    if isinstance(endpoint, HttpEndpoint):
+        headers = {"Authorization": f"Bearer {endpoint.bearer}"}
+        return MCPServerStreamableHttp(params={"url": endpoint.url, "headers": headers})
     return MCPServerStdio(
-        params={"command": door.command, "args": door.args, "env": door.env}, client_session_timeout_seconds=30
+        params={"command": endpoint.command, "args": endpoint.args, "env": endpoint.env},
+        client_session_timeout_seconds=30,
     )

@@ -1,4 +1,4 @@
-"""What the doctor warns of: the service would serve like that, and somebody might be sorry."""
+"""Warnings of `latchkey doctor`: valid but risky settings."""
 
 import asyncio
 import os
@@ -17,30 +17,30 @@ WEAK = "change me, change me, change me, change me"
 
 
 def examined(home: Path, environment: Environment) -> dict[str, tuple[str, str]]:
-    """What was found of each thing: how it is marked, and what is said. The service could serve all the same."""
-    done = run_command("doctor", home=home, environment=environment)
-    assert done.exit_code == 0, done.stdout + done.stderr
-    assert WEAK not in done.stdout + done.stderr
-    found = (line.partition(": ") for line in done.stdout.splitlines())
-    return {head[5:]: (head[:5].strip(), text) for head, _, text in found}
+    """Mark and text of each check, by its name. No check may fail."""
+    result = run_command("doctor", home=home, environment=environment)
+    assert result.exit_code == 0, result.stdout + result.stderr
+    assert WEAK not in result.stdout + result.stderr
+    checks = (line.partition(": ") for line in result.stdout.splitlines())
+    return {head[5:]: (head[:5].strip(), text) for head, _, text in checks}
 
 
 @pytest.fixture
-def careful(sqlite_url: str) -> Environment:
-    """Nothing to be said against it."""
+def safe_settings(sqlite_url: str) -> Environment:
+    """Settings without any warning."""
     Path(sqlite_url.partition("///")[2]).chmod(0o600)
     return {**RANDOM, "LATCHKEY_DATABASE_URL": sqlite_url}
 
 
-def test_whoever_is_careful_is_warned_of_nothing(home: Path, careful: Environment) -> None:
-    found = examined(home, careful)
+def test_doctor_with_safe_settings_warns_of_nothing(home: Path, safe_settings: Environment) -> None:
+    checks = examined(home, safe_settings)
     precautions = {"secret", "urls", "origins", "database encryption", "files", "limits"}
 
-    assert {name: found[name][0] for name in precautions} == dict.fromkeys(precautions, "ok")
-    assert found["account"][0] == ("note" if os.geteuid() == 0 else "ok")
+    assert {name: checks[name][0] for name in precautions} == dict.fromkeys(precautions, "ok")
+    assert checks["account"][0] == ("note" if os.geteuid() == 0 else "ok")
 
 
-LAX = {
+RISKY_SETTINGS = {
     "a secret of few different characters": ({"LATCHKEY_AUTH_SECRET": WEAK}, "secret", "openssl rand -hex 32"),
     "a public address without TLS": (
         {"LATCHKEY_PUBLIC_URL": "http://latchkey.example"},
@@ -75,35 +75,35 @@ LAX = {
 }
 
 
-@pytest.mark.parametrize("lax", LAX)
-def test_whoever_is_not_is_told_what_to_mend(home: Path, careful: Environment, lax: str) -> None:
-    settings, name, said = LAX[lax]
-    found = examined(home, {**careful, **settings})
+@pytest.mark.parametrize("case", RISKY_SETTINGS)
+def test_doctor_warns_of_risky_setting(home: Path, safe_settings: Environment, case: str) -> None:
+    settings, name, expected_text = RISKY_SETTINGS[case]
+    checks = examined(home, {**safe_settings, **settings})
 
-    assert found[name][0] == "note"
-    assert said in found[name][1]
-    assert [other for other, (mark, _) in found.items() if mark == "note" and other not in {name, "account"}] == []
+    assert checks[name][0] == "note"
+    assert expected_text in checks[name][1]
+    assert [other for other, (mark, _) in checks.items() if mark == "note" and other not in {name, "account"}] == []
 
 
-def test_files_that_others_may_read_or_write(home: Path, careful: Environment) -> None:
-    """The database with everybody's data, a key, an environment file; and instructions that others could rewrite."""
-    database = Path(careful["LATCHKEY_DATABASE_URL"].partition("///")[2])
+def test_doctor_warns_of_files_with_open_permissions(home: Path, safe_settings: Environment) -> None:
+    """Readable: the database, a key and an environment file. Writable: the instructions of the agent."""
+    database = Path(safe_settings["LATCHKEY_DATABASE_URL"].partition("///")[2])
     (home / "var").mkdir()
-    loose = [home / "var" / "signing.key", home / ".env", database, home / "instructions.txt"]
-    for path in loose[:2] + loose[3:]:
+    open_files = [home / "var" / "signing.key", home / ".env", database, home / "instructions.txt"]
+    for path in open_files[:2] + open_files[3:]:
         path.write_text("You are kind.")
-    for path, mode in zip(loose, (0o644, 0o640, 0o604, 0o666), strict=True):
+    for path, mode in zip(open_files, (0o644, 0o640, 0o604, 0o666), strict=True):
         path.chmod(mode)
-    mark, text = examined(home, {**careful, "LATCHKEY_INSTRUCTIONS": str(loose[3])})["files"]
+    mark, text = examined(home, {**safe_settings, "LATCHKEY_INSTRUCTIONS": str(open_files[3])})["files"]
 
     assert mark == "note"
     assert [f"chmod 600 {path}" in text for path in ("var/signing.key", ".env", database)] == [True] * 3
-    assert f"chmod go-w {loose[3]}" in text
+    assert f"chmod go-w {open_files[3]}" in text
 
 
 @pytest.mark.parametrize("options", ["", "?sslmode=prefer"])
-def test_a_database_elsewhere_that_may_be_talked_to_in_the_clear(home: Path, options: str) -> None:
-    """It is not there at all, which is another finding, and the one that stops the service."""
+def test_doctor_warns_of_unencrypted_database_connection(home: Path, options: str) -> None:
+    """The database is also unreachable, which is a separate failure."""
     environment = {**RANDOM, "LATCHKEY_DATABASE_URL": f"postgresql://ada:{WEAK}@db.invalid/latchkey{options}"}
     clear = run_command("doctor", home=home, environment=environment)
     verified = {**environment, "LATCHKEY_DATABASE_URL": "postgresql://ada:x@db.invalid/latchkey?sslmode=verify-full"}
@@ -115,8 +115,8 @@ def test_a_database_elsewhere_that_may_be_talked_to_in_the_clear(home: Path, opt
     assert WEAK not in clear.stdout + clear.stderr
 
 
-def test_what_the_service_makes_itself_needs_no_warning(home: Path) -> None:
-    """Its folder, database and key are its owner's alone, whatever the account lets others do."""
+def test_files_created_by_the_service_are_private(home: Path) -> None:
+    """Folder, database and key are private even with a permissive umask."""
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-m", "latchkey", "migrate"]
     subprocess.run(command, cwd=home, env=environment, umask=0o022, check=True)
@@ -130,8 +130,8 @@ def test_what_the_service_makes_itself_needs_no_warning(home: Path) -> None:
     assert examined(home, RANDOM)["files"][0] == "ok"
 
 
-async def test_the_provider_is_asked_for_its_keys(home: Path, sqlite_url: str) -> None:
-    """As the service would: without any, it could let nobody in."""
+async def test_doctor_fetches_jwks_of_provider(home: Path, sqlite_url: str) -> None:
+    """Without keys the service could verify no token, so their absence is a failure."""
     async with JwksProvider(SigningKey("one"), SigningKey("two")) as provider:
         environment = {"LATCHKEY_DATABASE_URL": sqlite_url, **provider.variables}
         healthy = await asyncio.to_thread(run_command, "doctor", home=home, environment=environment)

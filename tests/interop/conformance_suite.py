@@ -1,4 +1,4 @@
-"""The official conformance suite: a run of it over a server, and what it is expected to find there."""
+"""Runs the official MCP conformance suite, and reads the baseline of expected failures."""
 
 import asyncio
 import json
@@ -18,10 +18,10 @@ _LINE = re.compile(r"  - (?P<check>\S+:\S+)  # \S.*")
 
 @dataclass(frozen=True)
 class Run:
-    """How it ended, what it said, and each check as `scenario:check` under the status it got."""
+    """Exit code, output, and the checks as `scenario:check` by status."""
 
     code: int | None
-    said: str
+    output: str
     checks: dict[str, list[str]]
 
 
@@ -30,18 +30,18 @@ def baseline_of(version: str) -> Path:
 
 
 def expected_failures(baseline: Path) -> list[str]:
-    """What is missing by intent, as `scenario:check`. Every line has its reason, or it is refused."""
-    found = []
+    """The expected failures, as `scenario:check`. Raises `AssertionError` for a line without a reason."""
+    items = []
     for line in baseline.read_text().splitlines():
         if line and not line.startswith("#") and line != "server:":
             entry = _LINE.fullmatch(line)
             assert entry, f"{baseline.name}: expected `  - scenario:check  # reason`, found {line!r}"
-            found.append(entry["check"])
-    return found
+            items.append(entry["check"])
+    return items
 
 
 async def conformance(url: str, version: str, baseline: Path, results: Path) -> Run:
-    """Every scenario of that version, fixtures or not."""
+    """Run every scenario of that protocol version."""
     await asyncio.to_thread(installed, FOLDER)
     process = await asyncio.create_subprocess_exec(
         *(node(), FOLDER / _PROGRAM, "server", "--url", url, "--suite", "all", "--spec-version", version),
@@ -50,13 +50,13 @@ async def conformance(url: str, version: str, baseline: Path, results: Path) -> 
         stderr=STDOUT,
         env=environment(),
     )
-    said, _ = await process.communicate()
+    output, _ = await process.communicate()
     scenarios = await asyncio.to_thread(_read, results)
-    return Run(process.returncode, said.decode(), _by_status(scenarios))
+    return Run(process.returncode, output.decode(), _by_status(scenarios))
 
 
 def _read(results: Path) -> dict[str, list[dict[str, str]]]:
-    """The checks of each scenario."""
+    """The checks by scenario."""
     read = {}
     for file in results.glob("*/checks.json"):
         name = _FOLDER_NAME.fullmatch(file.parent.name)
@@ -66,8 +66,8 @@ def _read(results: Path) -> dict[str, list[dict[str, str]]]:
 
 
 def _by_status(scenarios: dict[str, list[dict[str, str]]]) -> dict[str, list[str]]:
-    found = defaultdict(list)
+    items = defaultdict(list)
     for scenario, checks in scenarios.items():
         for check in checks:
-            found[check["status"]].append(f"{scenario}:{check['id']}")
-    return dict(found)
+            items[check["status"]].append(f"{scenario}:{check['id']}")
+    return dict(items)

@@ -1,4 +1,4 @@
-"""The Claude CLI, and a scripted model that has it call tools."""
+"""The Claude CLI, with a scripted model that makes it call tools."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from latchkey.infrastructure.agents.claude.cli import find_cli
 from tests.fakes.anthropic_events import TOOL_PREFIX, anthropic_events
 from tests.fakes.model_script import Reply, Step, calls, says
 from tests.fakes.model_server import ModelServer, model_server
-from tests.interop.guest import Answer, Door, Era, HttpDoor, TurnedAway
+from tests.interop.client import Endpoint, Era, HttpEndpoint, Refused, ToolResult
 from tests.polling import TIMEOUT_S
 
 _LINE_LIMIT = 2**22
@@ -33,38 +33,38 @@ class Claude:
     version: None = None
 
     async def tools(self) -> list[str]:
-        init = await self._talk()
+        init = await self._run_turn()
         return [tool.removeprefix(TOOL_PREFIX) for tool in init["tools"] if tool.startswith(TOOL_PREFIX)]
 
-    async def call(self, name: str, arguments: dict[str, Any]) -> Answer:
-        return await self._use(calls((name, json.dumps(arguments))))
+    async def call(self, name: str, arguments: dict[str, Any]) -> ToolResult:
+        return await self._call(calls((name, json.dumps(arguments))))
 
     async def resources(self) -> list[str]:
-        listed = await self._use(_own_tool("ListMcpResourcesTool", server="latchkey"))
+        listed = await self._call(_own_tool("ListMcpResourcesTool", server="latchkey"))
         nothing = listed.text.startswith("No resources found")
         return [] if nothing else [one["uri"] for one in listed.content]
 
     async def read(self, uri: str) -> str:
-        found = await self._use(_own_tool("ReadMcpResourceTool", server="latchkey", uri=uri))
-        return str(found.content["contents"][0]["text"])
+        items = await self._call(_own_tool("ReadMcpResourceTool", server="latchkey", uri=uri))
+        return str(items.content["contents"][0]["text"])
 
     async def connect(self) -> None:
-        """Raises `TurnedAway` if it says that it is not connected: it would go on without the tools."""
-        ((name, status),) = [(one["name"], one["status"]) for one in (await self._talk())["mcp_servers"]]
+        """Raises `Refused` if the CLI reports no connection: it would continue without the tools."""
+        ((name, status),) = [(one["name"], one["status"]) for one in (await self._run_turn())["mcp_servers"]]
         if status != "connected":
-            raise TurnedAway(f"{name}: {status}")
+            raise Refused(f"{name}: {status}")
 
-    async def _use(self, step: Step) -> Answer:
-        """Have the model ask for that, and take what it is then told."""
+    async def _call(self, step: Step) -> ToolResult:
+        """Let the model call the tool, and return the result that it receives."""
         self.model.script.append(step)
-        await self._talk()
+        await self._run_turn()
         (block,) = self.model.requests[-1].body["messages"][-1]["content"]
         if str(block["content"]).startswith("<tool_use_error>"):
-            raise TurnedAway(block["content"])
-        return Answer(block["content"], block.get("is_error", False))
+            raise Refused(block["content"])
+        return ToolResult(block["content"], block.get("is_error", False))
 
-    async def _talk(self) -> Any:
-        """A turn. Answers how it began: with a list of what there is."""
+    async def _run_turn(self) -> Any:
+        """Run a turn. Returns its init message, which lists tools and servers."""
         self.model.script.append(says("Done."))
         assert self.process.stdin
         message = {"type": "user", "message": {"role": "user", "content": "Go on."}}
@@ -77,19 +77,19 @@ class Claude:
         assert self.process.stdout
         async with asyncio.timeout(TIMEOUT_S):
             while line := await self.process.stdout.readline():
-                said = json.loads(line)
-                if said.get("subtype") == subtype:
-                    return said
-        raise TurnedAway(f"It ended before it said {subtype}.")
+                output = json.loads(line)
+                if output.get("subtype") == subtype:
+                    return output
+        raise Refused(f"The CLI ended before its message {subtype}.")
 
 
 @asynccontextmanager
-async def claude(door: Door, _: Era) -> AsyncIterator[Claude]:
+async def claude(endpoint: Endpoint, _: Era) -> AsyncIterator[Claude]:
     cli = find_cli()
     assert cli, "The set-up for development brings the Claude CLI."
     async with model_server() as model:
         with TemporaryDirectory() as home:
-            _furnish(Path(home), door)
+            _write_config(Path(home), endpoint)
             process = await asyncio.create_subprocess_exec(
                 *(cli, *_ARGUMENTS),
                 cwd=home,
@@ -100,28 +100,28 @@ async def claude(door: Door, _: Era) -> AsyncIterator[Claude]:
                 limit=_LINE_LIMIT,
             )
             try:
-                guest = Claude(process, model)
-                await guest.connect()
-                yield guest
+                client = Claude(process, model)
+                await client.connect()
+                yield client
             finally:
                 process.terminate()
                 await process.wait()
 
 
-def _furnish(home: Path, door: Door) -> None:
-    (home / "mcp.json").write_text(json.dumps({"mcpServers": {"latchkey": _server(door)}}))
+def _write_config(home: Path, endpoint: Endpoint) -> None:
+    (home / "mcp.json").write_text(json.dumps({"mcpServers": {"latchkey": _server(endpoint)}}))
 
 
-def _server(door: Door) -> dict[str, Any]:
-    if isinstance(door, HttpDoor):
-        return {"type": "http", "url": door.url, "headers": {"Authorization": f"Bearer {door.bearer}"}}
-    return {"command": door.command, "args": door.args, "env": door.env}
+def _server(endpoint: Endpoint) -> dict[str, Any]:
+    if isinstance(endpoint, HttpEndpoint):
+        return {"type": "http", "url": endpoint.url, "headers": {"Authorization": f"Bearer {endpoint.bearer}"}}
+    return {"command": endpoint.command, "args": endpoint.args, "env": endpoint.env}
 
 
 def _own_tool(name: str, **arguments: str) -> Step:
-    """A call of one of the CLI's own tools, whose name has no prefix."""
-    said, end = anthropic_events(calls((name, json.dumps(arguments))))
-    return Reply(body=b"".join([*said, *end]).replace(TOOL_PREFIX.encode(), b""), media_type="text/event-stream")
+    """A call of a built-in tool of the CLI, whose name has no prefix."""
+    events, end = anthropic_events(calls((name, json.dumps(arguments))))
+    return Reply(body=b"".join([*events, *end]).replace(TOOL_PREFIX.encode(), b""), media_type="text/event-stream")
 
 
 def _environment(home: str, model: ModelServer) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What somebody sees who has just got it: one command, and one line to paste."""
+"""`latchkey serve --dev`: the first experience of a new user, with one command and one printed curl command."""
 
 import json
 import stat
@@ -24,7 +24,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def dev(home: Path) -> Iterator[Replica]:
-    """Started in an empty folder, with nothing in the environment."""
+    """Started in an empty folder with an empty environment."""
     with running_service("--dev", home=home, environment={}, ready="curl -s") as replica:
         yield replica
 
@@ -36,22 +36,20 @@ def token(dev: Replica) -> str:
 
 @pytest.fixture(scope="module")
 def answer(dev: Replica) -> dict[str, Any]:
-    """What the printed line answers when it is pasted into a shell."""
-    pasted = match_line(dev.log_text, r"^(curl .*)$")
-    done = subprocess.run(["bash", "-c", pasted], check=True, capture_output=True, text=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    """The response to the printed curl command."""
+    command = match_line(dev.log_text, r"^(curl .*)$")
+    result = subprocess.run(["bash", "-c", command], check=True, capture_output=True, text=True)
+    body: dict[str, Any] = json.loads(result.stdout)
+    return body
 
 
-def test_it_says_where_it_is_and_who_you_are(dev: Replica, token: str) -> None:
+def test_dev_mode_prints_url_and_token(dev: Replica, token: str) -> None:
     assert match_line(dev.log_text, r"^Latchkey is at (\S+)$") == dev.url
     assert dev.request("GET", "/api/me/tasks", token).status_code == 200
     assert token in match_line(dev.log_text, r"^(curl .*)$")
 
 
-def test_the_pasted_line_is_answered_by_a_turn_that_made_a_task(
-    dev: Replica, token: str, answer: dict[str, Any]
-) -> None:
+def test_dev_mode_printed_curl_command_creates_a_task(dev: Replica, token: str, answer: dict[str, Any]) -> None:
     (call,) = answer["tool_calls"]
     tasks = dev.request("GET", "/api/me/tasks", token).json()["items"]
 
@@ -60,7 +58,7 @@ def test_the_pasted_line_is_answered_by_a_turn_that_made_a_task(
     assert tasks == [call["result"]]
 
 
-async def test_an_mcp_client_sees_the_same_task(dev: Replica, token: str, answer: dict[str, Any]) -> None:
+async def test_dev_mode_mcp_client_lists_the_task(dev: Replica, token: str, answer: dict[str, Any]) -> None:
     authorization = {"authorization": f"Bearer {token}"}
     async with (
         httpx2.AsyncClient(headers=authorization) as http,
@@ -72,8 +70,8 @@ async def test_an_mcp_client_sees_the_same_task(dev: Replica, token: str, answer
     assert listed.structured_content["items"] == [answer["tool_calls"][0]["result"]]
 
 
-def test_somebody_else_sees_nothing_of_it(home: Path, dev: Replica, answer: dict[str, Any]) -> None:
-    """And cannot find out that it exists: what is another's is answered like what is not there."""
+def test_dev_mode_other_user_sees_no_data(home: Path, dev: Replica, answer: dict[str, Any]) -> None:
+    """The other user cannot find out that the data exist: a foreign id is answered like an absent one."""
     stranger = issue_token("stranger", home, {})
     things = [f"turns/{answer['turn_id']}", f"conversations/{answer['conversation_id']}"]
 
@@ -82,7 +80,7 @@ def test_somebody_else_sees_nothing_of_it(home: Path, dev: Replica, answer: dict
     assert [dev.request("GET", f"/api/{user}/tasks", stranger).status_code for user in ("me", "nobody")] == [403, 403]
 
 
-def test_what_it_keeps_is_below_var_and_the_key_is_for_its_owner_alone(home: Path, dev: Replica) -> None:
+def test_dev_mode_files_are_below_var_and_key_is_private(home: Path, dev: Replica) -> None:
     key = home / "var" / "signing.key"
 
     assert [path.name for path in home.iterdir()] == ["var"]
@@ -92,8 +90,8 @@ def test_what_it_keeps_is_below_var_and_the_key_is_for_its_owner_alone(home: Pat
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
-def test_it_is_for_this_machine_alone(tmp_path: Path, host: str) -> None:
-    """Its key and its agent are not for others."""
+def test_dev_mode_refuses_non_loopback_host(tmp_path: Path, host: str) -> None:
+    """Its signing key and its agent are not meant for other machines."""
     home = tmp_path / "home"
     home.mkdir()
     refused = run_command("serve", "--dev", "--host", host, home=home, environment={})

@@ -1,4 +1,4 @@
-"""What docs/mcp-clients.md tells people to do connects them."""
+"""The examples in docs/mcp-clients.md connect to the service."""
 
 import re
 import subprocess
@@ -9,9 +9,9 @@ import pytest
 
 from latchkey.infrastructure.agents.claude.cli import find_cli
 from tests.e2e.service_process import LATCHKEY
-from tests.interop.guests.driven import FASTMCP, FOLDER
-from tests.interop.place import Place
-from tests.interop.tally import Checks
+from tests.interop.check_counter import Checks
+from tests.interop.clients.subprocess_client import FASTMCP, FOLDER
+from tests.interop.service import InteropService
 from tests.node import environment, installed, node
 
 PAGE = (FOLDER.parents[1] / "docs/mcp-clients.md").read_text()
@@ -28,8 +28,8 @@ RUNNERS = {
 
 
 @pytest.fixture(scope="session")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder like the one that the page speaks of, in which npm programs were installed too."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as the page describes it, with the npm programs installed."""
     folder = tmp_path_factory.mktemp("desk")
     for name, target in {".venv/bin/latchkey": LATCHKEY, "bin/claude": find_cli()}.items():
         path = folder / name
@@ -42,29 +42,29 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def surroundings(place: Place, desk: Path) -> dict[str, str]:
-    """The environment after the page's first block, which is run as well; but the database is that of this service."""
-    path = f"{desk / 'bin'}:{FOLDER / 'node_modules/.bin'}:{environment()['PATH']}"
-    given = {**place.environment, "PATH": path, "HOME": str(desk), "DISABLE_AUTOUPDATER": "1"}
-    _, text = block_in(INTRODUCTION, place)
-    said = subprocess.run(
-        ["/bin/sh", "-eu"], input=f"{text}env -0", cwd=desk, env=given, capture_output=True, text=True, check=True
+def shell_environment(service: InteropService, folder: Path) -> dict[str, str]:
+    """The environment after the first block of the page was run, with the database of this service."""
+    path = f"{folder / 'bin'}:{FOLDER / 'node_modules/.bin'}:{environment()['PATH']}"
+    options = {**service.environment, "PATH": path, "HOME": str(folder), "DISABLE_AUTOUPDATER": "1"}
+    _, text = block_in(INTRODUCTION, service)
+    output = subprocess.run(
+        ["/bin/sh", "-eu"], input=f"{text}env -0", cwd=folder, env=options, capture_output=True, text=True, check=True
     ).stdout
-    exported = dict(line.split("=", 1) for line in said.split("\0") if line)
+    exported = dict(line.split("=", 1) for line in output.split("\0") if line)
     assert exported["LATCHKEY_CONTEXT_TOKEN"].startswith("lk_"), exported
-    return {**exported, "LATCHKEY_DATABASE_URL": place.environment["LATCHKEY_DATABASE_URL"]}
+    return {**exported, "LATCHKEY_DATABASE_URL": service.environment["LATCHKEY_DATABASE_URL"]}
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.splitlines()[0])
-def test_an_example_comes_in_over_both_transports(
-    section: str, place: Place, desk: Path, surroundings: dict[str, str], checks: Checks
+def test_documentation_example_connects_over_both_transports(
+    section: str, service: InteropService, folder: Path, shell_environment: dict[str, str], checks: Checks
 ) -> None:
-    kind, text = block_in(section, place)
+    kind, text = block_in(section, service)
     done = subprocess.run(
         RUNNERS[kind],
         input=text,
-        cwd=desk,
-        env=surroundings,
+        cwd=folder,
+        env=shell_environment,
         capture_output=True,
         text=True,
         timeout=120,
@@ -76,8 +76,8 @@ def test_an_example_comes_in_over_both_transports(
     checks.passed("examples of docs/mcp-clients.md", 2)
 
 
-def block_in(section: str, place: Place) -> tuple[str, str]:
-    """What kind of program it is, and the program, sent to this service."""
+def block_in(section: str, service: InteropService) -> tuple[str, str]:
+    """The language of the block, and its text with the URL of this service."""
     block = BLOCK.search(section)
     assert block, section
-    return block["kind"], block["text"].replace("http://127.0.0.1:8000", place.replica.url)
+    return block["kind"], block["text"].replace("http://127.0.0.1:8000", service.replica.url)
