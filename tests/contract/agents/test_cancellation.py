@@ -26,7 +26,7 @@ async def wait_for_no_new_tasks(before: set[asyncio.Task[object]]) -> None:
 
 async def test_close_during_an_answer_disconnects_from_the_model(harness: AgentHarness) -> None:
     before = all_tasks()
-    harness.model.script += [says("One, ", "two").held(Event()), says("Never said.")]
+    harness.model.script += [says("One, ", "two").held(Event()), says("Never sent.")]
     turn = run(harness)
     assert await anext(turn) == TextDelta("One, ")
 
@@ -40,7 +40,7 @@ async def test_close_during_an_answer_disconnects_from_the_model(harness: AgentH
 
 async def test_close_between_steps_sends_no_further_model_request(harness: AgentHarness) -> None:
     before = all_tasks()
-    harness.model.script += [calls(("note", '{"text":"milk"}'), saying=("Well, ",)), says("Never said.").held(Event())]
+    harness.model.script += [calls(("note", '{"text":"milk"}'), saying=("Well, ",)), says("Never sent.").held(Event())]
     turn = run(harness)
     assert await anext(turn) == TextDelta("Well, ")
 
@@ -55,7 +55,7 @@ async def test_cancel_during_a_tool_call_stops_the_turn(harness: AgentHarness) -
     """As in a cancelled turn: the consumer is waiting for the tool when it is cancelled."""
     before = all_tasks()
     harness.tools.held_until = Event()
-    harness.model.script += [calls(("note", '{"text":"milk"}')), says("Never said.")]
+    harness.model.script += [calls(("note", '{"text":"milk"}')), says("Never sent.")]
     consumer = asyncio.ensure_future(harness.run_turn())
     await wait_for(harness.tools.reached.wait(), TIMEOUT_S)
 

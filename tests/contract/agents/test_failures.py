@@ -20,7 +20,7 @@ ERROR_EVENT = Reply(
 
 
 async def test_rate_limit_with_long_retry_after_is_not_retried(harness: AgentHarness) -> None:
-    outcome = await harness.run_turn(fails(429, retry_after="17"), says("Never said."))
+    outcome = await harness.run_turn(fails(429, retry_after="17"), says("Never sent."))
 
     assert isinstance(outcome.failure, RateLimited)
     assert 17 <= outcome.failure.retry_after <= 24
@@ -126,7 +126,7 @@ NO_ANSWERS = pytest.mark.parametrize(
 @NO_ANSWERS
 async def test_incomplete_or_malformed_answer_is_bad_response(harness: AgentHarness, step: Step) -> None:
     """It does not count as an answer, and no other answer replaces it."""
-    outcome = await harness.run_turn(step, says("Never said."))
+    outcome = await harness.run_turn(step, says("Never sent."))
 
     assert isinstance(outcome.failure, ModelBadResponse), outcome
     assert "Never" not in outcome.text
@@ -137,7 +137,7 @@ async def test_incomplete_or_malformed_answer_is_not_retried_and_calls_no_tool(
     direct_harness: AgentHarness, step: Step
 ) -> None:
     """For agents that send the model's requests themselves."""
-    await direct_harness.run_turn(step, says("Never said."))
+    await direct_harness.run_turn(step, says("Never sent."))
 
     assert len(direct_harness.model.requests) == 1
     assert direct_harness.tools.calls == []
@@ -145,7 +145,7 @@ async def test_incomplete_or_malformed_answer_is_not_retried_and_calls_no_tool(
 
 async def test_disconnect_after_streamed_text_is_bad_response(harness: AgentHarness) -> None:
     disconnect = Event()
-    harness.model.script += [says("Half ", "an ").broken().held(disconnect), says("Never said.")]
+    harness.model.script += [says("Half ", "an ").broken().held(disconnect), says("Never sent.")]
     events = aiter(harness.agent.run(harness.agent_run()))
 
     assert await anext(events) == TextDelta("Half ")
@@ -155,7 +155,7 @@ async def test_disconnect_after_streamed_text_is_bad_response(harness: AgentHarn
 
 
 async def test_disconnect_during_an_answer_is_not_retried(direct_harness: AgentHarness) -> None:
-    outcome = await direct_harness.run_turn(says("Half an ").broken(), says("Never said."))
+    outcome = await direct_harness.run_turn(says("Half an ").broken(), says("Never sent."))
 
     assert isinstance(outcome.failure, ModelBadResponse)
     assert len(direct_harness.model.requests) == 1

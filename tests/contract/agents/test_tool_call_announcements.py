@@ -121,7 +121,7 @@ async def test_running_call_has_no_return_event(harness: AgentHarness) -> None:
 
 
 async def test_call_with_unknown_effect_has_no_return_event(harness: AgentHarness) -> None:
-    outcome = await harness.run_turn(calls(("crash", "{}")), says("Never said."))
+    outcome = await harness.run_turn(calls(("crash", "{}")), says("Never sent."))
 
     assert len(outcome.requests) == 1
     assert not [event for event in outcome.events if isinstance(event, ToolReturned)]
@@ -212,7 +212,7 @@ UNENCODABLE = {
 @pytest.mark.parametrize("arguments", UNENCODABLE.values(), ids=UNENCODABLE)
 async def test_arguments_that_cannot_be_encoded_are_bad_response(direct_harness: AgentHarness, arguments: str) -> None:
     """No tool is called. The failure blames the model, and is not an internal error."""
-    outcome = await direct_harness.run_turn(calls(("note", arguments)), says("Never said."))
+    outcome = await direct_harness.run_turn(calls(("note", arguments)), says("Never sent."))
 
     assert isinstance(outcome.failure, ModelBadResponse)
     assert (outcome.requests, direct_harness.tools.calls) == ([], [])
@@ -222,7 +222,7 @@ async def test_turn_closed_before_request_is_processed_calls_no_tool(
     direct_harness: AgentHarness,
 ) -> None:
     before = asyncio.all_tasks()
-    direct_harness.model.script += [calls(NOTE), says("Never said.")]
+    direct_harness.model.script += [calls(NOTE), says("Never sent.")]
     turn = direct_harness.agent.run(direct_harness.agent_run())
     await first_request(turn)
     await run_other_tasks()
@@ -242,7 +242,7 @@ async def test_turn_cancelled_while_request_is_stored_ends_cancelled(
 ) -> None:
     """The consumer is waiting for a database."""
     before = asyncio.all_tasks()
-    harness.model.script += [calls(NOTE), says("Never said.")]
+    harness.model.script += [calls(NOTE), says("Never sent.")]
     is_storing = Event()
 
     async def consume() -> None:

@@ -123,7 +123,7 @@ async def test_max_steps_limits_a_model_that_calls_tools_endlessly(harness: Agen
 
 async def test_rejected_context_token_fails_the_turn_before_any_model_request(harness: AgentHarness) -> None:
     harness.tools.refuses = True
-    outcome = await harness.run_turn(says("Never said."))
+    outcome = await harness.run_turn(says("Never sent."))
 
     assert isinstance(outcome.failure, ToolsUnavailable)
     assert harness.model.requests == []
@@ -132,7 +132,7 @@ async def test_rejected_context_token_fails_the_turn_before_any_model_request(ha
 
 async def test_call_with_unknown_effect_fails_the_turn(harness: AgentHarness) -> None:
     """The tool may have done its work: the call is not repeated, and no further text of the model is published."""
-    outcome = await harness.run_turn(calls(("crash", "{}")), says("Never said."))
+    outcome = await harness.run_turn(calls(("crash", "{}")), says("Never sent."))
 
     assert isinstance(outcome.failure, ToolsUnavailable)
     assert outcome.text == ""
@@ -142,7 +142,7 @@ async def test_call_with_unknown_effect_fails_the_turn(harness: AgentHarness) ->
 
 
 async def test_call_with_unknown_effect_is_not_reported_to_the_model(direct_harness: AgentHarness) -> None:
-    await direct_harness.run_turn(calls(("crash", "{}")), says("Never said."))
+    await direct_harness.run_turn(calls(("crash", "{}")), says("Never sent."))
 
     assert len(direct_harness.model.requests) == 1
 
@@ -150,7 +150,7 @@ async def test_call_with_unknown_effect_is_not_reported_to_the_model(direct_harn
 async def test_disconnect_of_tools_during_a_call_fails_the_turn(harness: AgentHarness) -> None:
     harness.tools.held_until = Event()
     turn = asyncio.ensure_future(
-        harness.run_turn(calls(("note", '{"text":"milk"}'), saying=("Well,",)), says("Never said."))
+        harness.run_turn(calls(("note", '{"text":"milk"}'), saying=("Well,",)), says("Never sent."))
     )
     await harness.tools.reached.wait()
     harness.tools.dropped.set()

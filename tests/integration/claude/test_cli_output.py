@@ -69,7 +69,7 @@ async def test_thinking_is_not_published(harness: ClaudeHarness) -> None:
 
 async def test_truncated_answer_is_bad_response_and_counts_usage(harness: ClaudeHarness) -> None:
     truncated = altered(says("Once upon"), lambda text: text.replace(b'"end_turn"', b'"max_tokens"'))
-    outcome = await harness.run_turn(truncated, says("Never said."))
+    outcome = await harness.run_turn(truncated, says("Never sent."))
 
     assert isinstance(outcome.failure, ModelBadResponse)
     assert outcome.usage == Usage(1, 10, 5)
@@ -79,7 +79,7 @@ async def test_truncated_answer_is_bad_response_and_counts_usage(harness: Claude
 async def test_call_with_incomplete_arguments_is_not_made(harness: ClaudeHarness) -> None:
     stop = b"event: content_block_stop"
     incomplete = altered(calls(("note", '{"text":"milk"}')), lambda text: text.partition(stop)[0])
-    outcome = await harness.run_turn(incomplete, says("Never said."))
+    outcome = await harness.run_turn(incomplete, says("Never sent."))
 
     assert isinstance(outcome.failure, ModelBadResponse)
     assert harness.tools.calls == []

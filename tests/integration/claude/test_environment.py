@@ -32,7 +32,7 @@ pathlib.Path(%r).write_text(json.dumps(seen))
 SERVICE_ENVIRONMENT = {
     "LATCHKEY_DATABASE_URL": "postgresql://latchkey:secret@db/latchkey",
     "LATCHKEY_AUTH_SECRET": "not-for-a-subprocess-of-any-kind",
-    "OPENAI_API_KEY": "sk-of-somebody-else",
+    "OPENAI_API_KEY": "sk-of-another-service",
     "ANTHROPIC_AUTH_TOKEN": "another-way-in",
     "NODE_OPTIONS": "--require=/tmp/evil.js",
 }

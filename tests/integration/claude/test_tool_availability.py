@@ -17,7 +17,7 @@ from tests.integration.claude.claude_harness import ClaudeHarness, cli_for
 
 async def test_turn_fails_if_endpoint_rejects_the_token(harness: ClaudeHarness) -> None:
     harness.endpoint.refuses = True
-    outcome = await harness.run_turn(says("Never said."))
+    outcome = await harness.run_turn(says("Never sent."))
 
     assert isinstance(outcome.failure, ToolsUnavailable)
     assert outcome.events == []
@@ -39,7 +39,7 @@ async def expect_failure(harness: ClaudeHarness, granted: ToolServer, available:
             granted.connect, cli_for(harness.model), mcp_url=endpoint.url, workspace_parent=harness.folder
         )
         harness.agent = agent
-        outcome = await harness.run_turn(says("Never said."))
+        outcome = await harness.run_turn(says("Never sent."))
         await agent.aclose()
 
     assert isinstance(outcome.failure, ToolsUnavailable)
@@ -51,7 +51,7 @@ async def test_turn_fails_if_endpoint_is_unreachable(harness: ClaudeHarness, fol
         harness.tools.connect, cli_for(harness.model), mcp_url="http://127.0.0.1:9/mcp", workspace_parent=folder
     )
     harness.agent = agent
-    outcome = await harness.run_turn(says("Never said."))
+    outcome = await harness.run_turn(says("Never sent."))
     await agent.aclose()
 
     assert isinstance(outcome.failure, ToolsUnavailable)
@@ -63,7 +63,7 @@ async def test_turn_fails_if_its_token_is_revoked_between_calls(harness: ClaudeH
     harness.model.script += [
         calls(("note", '{"text":"milk"}'), saying=("Well,",)),
         calls(("note", '{"text":"tea"}'), saying=("and",)).held(revoked),
-        says("Never said."),
+        says("Never sent."),
     ]
 
     async def revoke_between_the_calls() -> None:

@@ -15,7 +15,7 @@ async def test_turn_fails_before_any_model_request_if_tools_are_unreachable(
 ) -> None:
     """Without tools, the CLI would answer and report success."""
     async with model_server() as model:
-        model.script.append(says("Never said."))
+        model.script.append(says("Never sent."))
         settings = settings_for(sqlite_url, **claude_settings(model), LATCHKEY_AGENT="claude")
         async with run_service(settings, port=free_port()) as service:
             ada = service.user()

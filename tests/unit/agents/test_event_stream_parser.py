@@ -11,7 +11,7 @@ from latchkey.infrastructure.agents.openai.sse import EventStreamParser
 STREAM = """\
 : a comment
 event: greeting
-data: {"said": "grüezi"}
+data: {"text": "grüezi"}
 
 id: 7
 retry: 10
@@ -27,7 +27,7 @@ database: no field of ours
 data: [DONE]
 
 """
-EVENTS = ['{"said": "grüezi"}', "without a space\n two of them, and a second line", "[DONE]"]
+EVENTS = ['{"text": "grüezi"}', "without a space\n two of them, and a second line", "[DONE]"]
 
 
 def parse(body: bytes, chunk_size: int) -> list[str]:
