@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 
 class Dispatcher:
-    """Runs use cases. Nothing else opens a unit of work."""
+    """Runs use cases, each in one unit of work, within the user's quota."""
 
     def __init__(self, units: UnitsOfWork, call_log: CallLog, quota: Quota = Quota()) -> None:  # noqa: B008 - frozen
         self._units = units

@@ -32,7 +32,7 @@ _ATTEMPTS = 5
 only text that the agent writes at the same time can collide with them."""
 
 _SLOW_S = ANNOUNCE_AFTER_S / 2
-"""A call that took longer may have been announced while it ran."""
+"""A use case that took longer may have been announced while it ran."""
 
 _encode = msgspec.json.Encoder().encode
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
@@ -139,11 +139,15 @@ class ToolCallExecutor:
         execution: _Execution,
     ) -> ToolOutcome:
         async with self._dispatcher.unit_of_work(credential, permission, invocation.name) as uow:
+            opened = perf_counter()
             announced = await _find_announced(uow, invocation)
             if announced and announced.has_result:
                 return _outcome_of(announced, invocation)
             outcome = await execution.run(uow)
-            await self._record(uow, invocation, outcome, execution.started, is_announced=announced is not None)
+            is_slow = perf_counter() - opened > _SLOW_S
+            duration_ms = round((perf_counter() - execution.started) * 1000)
+            call = _call(uow, invocation, outcome, duration_ms)
+            await self._record(uow, call, invocation.call_id, is_announced=announced is not None, is_slow=is_slow)
             await uow.commit()
         return outcome
 
@@ -159,22 +163,15 @@ class ToolCallExecutor:
         return _outcome_of(call, invocation) if call and call.has_result else None
 
     async def _record(
-        self, uow: Transaction, invocation: ToolInvocation, outcome: ToolOutcome, started: float, *, is_announced: bool
+        self, uow: Transaction, call: ToolCall, call_id: str | None, *, is_announced: bool, is_slow: bool
     ) -> None:
-        """Record the call of a turn, and append its events to the turn's log."""
+        """Record the call of a turn, and append its events to the turn's log.
+
+        A slow call may have been announced meanwhile, and text may have been written: it looks for both.
+        """
         if uow.scope.turn_id is None:
             return
-        turn_id, call_id, duration_s = uow.scope.turn_id, invocation.call_id, perf_counter() - started
-        call = ToolCall(
-            id=ToolCallId(uow.new_id()),
-            name=invocation.name,
-            arguments=Raw(invocation.arguments),
-            result=Raw(outcome.json),
-            is_error=outcome.is_error,
-            started_at=uow.now,
-            duration_ms=round(duration_s * 1000),
-        )
-        is_slow = duration_s > _SLOW_S
+        turn_id = uow.scope.turn_id
         if call_id and is_slow and not is_announced:
             is_announced = not await uow.tool_calls.add_if_absent(call, turn_id, call_id)
         elif not is_announced:
@@ -190,6 +187,18 @@ class ToolCallExecutor:
             await uow.turns.lock(turn_id)
         first_seq = await uow.turns.count_tool_call(turn_id, uow.now, len(events), self._max_calls)
         await uow.turn_events.add(*numbered(turn_id, first_seq - 1, *events))
+
+
+def _call(uow: UnitOfWork, invocation: ToolInvocation, outcome: ToolOutcome, duration_ms: int) -> ToolCall:
+    return ToolCall(
+        id=ToolCallId(uow.new_id()),
+        name=invocation.name,
+        arguments=Raw(invocation.arguments),
+        result=Raw(outcome.json),
+        is_error=outcome.is_error,
+        started_at=uow.now,
+        duration_ms=duration_ms,
+    )
 
 
 def _recording(permission: Permission, credential: Credential, attempt: int) -> Permission:

@@ -117,12 +117,13 @@ async def test_call_announced_while_it_runs_runs_use_case_once(
 
     PostgreSQL commits the announcement while the call runs; SQLite has one writer, so it commits the call first.
     """
-    runs, started = 0, perf_counter()
+    runs = 0
 
     @requires(Grant.TASKS_WRITE)
     async def run_slowly(_: UnitOfWork) -> int:
         nonlocal runs
         runs += 1
+        started = perf_counter()
 
         async def is_slow() -> bool:
             is_committed = announcement.done() or shared_database_url.startswith("sqlite")
@@ -146,12 +147,13 @@ async def test_slow_call_concurrent_text_runs_use_case_once(
     running_turn: RunningTurn, shared_database_url: str
 ) -> None:
     """A slow call reads the turn's state again under lock, so its events follow text that was written meanwhile."""
-    runs, started = 0, perf_counter()
+    runs = 0
 
     @requires(Grant.TASKS_WRITE)
     async def run_slowly(_: UnitOfWork) -> int:
         nonlocal runs
         runs += 1
+        started = perf_counter()
 
         async def is_slow() -> bool:
             is_committed = text.done() or shared_database_url.startswith("sqlite")

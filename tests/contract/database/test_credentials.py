@@ -95,6 +95,13 @@ async def test_forged_tokens_are_unauthenticated(
                 raise AssertionError
 
 
+def test_token_secret_parse_reads_the_minted_text() -> None:
+    minted_secret = TokenSecret.mint(UserId("auth0|ada"))
+
+    assert TokenSecret.parse(minted_secret.text) == minted_secret
+    assert minted_secret.user_id == "auth0|ada"
+
+
 RANDOM = "A" * 43
 GARBAGE = {
     "nothing": "",
