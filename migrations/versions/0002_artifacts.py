@@ -1,7 +1,7 @@
-"""Artifacts and their versions, and the ids under which tool calls are recognised.
+"""Artifacts and their versions, and the ids by which duplicate tool calls are recognised.
 
-`artifact_type` is plain text: another type needs no change here, and reading one from a newer release does not
-fail. The first is `brd`.
+`artifact_type` is plain text: a new type needs no migration, and an older release can read a row of a newer one.
+The first type is `brd`.
 """
 
 import sqlalchemy as sa
@@ -33,7 +33,7 @@ def downgrade() -> None:
     op.drop_table("artifacts")
 
 
-def _belongs(table: str, column: str, parents: str) -> sa.ForeignKeyConstraint:
+def _belongs_to(table: str, column: str, parents: str) -> sa.ForeignKeyConstraint:
     return sa.ForeignKeyConstraint(
         ["user_id", column],
         [f"{parents}.user_id", f"{parents}.id"],
@@ -54,8 +54,8 @@ def _create_artifacts() -> None:
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("created_at", DateTimeUTC(timezone=True), nullable=False),
         sa.Column("updated_at", DateTimeUTC(timezone=True), nullable=False),
-        _belongs("artifacts", "conversation_id", "conversations"),
-        _belongs("artifacts", "turn_id", "turns"),
+        _belongs_to("artifacts", "conversation_id", "conversations"),
+        _belongs_to("artifacts", "turn_id", "turns"),
         sa.PrimaryKeyConstraint("user_id", "id", name="pk_artifacts"),
     )
     op.create_index("ix_artifacts_activity", "artifacts", ["user_id", "updated_at", "id"])
@@ -73,15 +73,15 @@ def _create_versions() -> None:
         sa.Column("content", sa.Text(), nullable=False),
         sa.Column("turn_id", sa.Uuid()),
         sa.Column("created_at", DateTimeUTC(timezone=True), nullable=False),
-        _belongs("artifact_versions", "artifact_id", "artifacts"),
-        _belongs("artifact_versions", "turn_id", "turns"),
+        _belongs_to("artifact_versions", "artifact_id", "artifacts"),
+        _belongs_to("artifact_versions", "turn_id", "turns"),
         sa.PrimaryKeyConstraint("user_id", "artifact_id", "version", name="pk_artifact_versions"),
     )
     op.create_index("ix_artifact_versions_of_turn", "artifact_versions", ["user_id", "turn_id"])
 
 
 def _secure(table: str) -> None:
-    """As for the first tables: a row is there for the user of the transaction alone."""
+    """Only the user of the transaction sees and writes a row, as for the first tables."""
     mine = "user_id = current_setting('app.user_id')"
     op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
     op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")

@@ -1,8 +1,8 @@
-"""The type `generated_file` joins `brd`: a checkpoint, for the column is plain text and takes it as it is.
+"""The artifact type `generated_file`. The column is plain text, so the schema does not change.
 
-With PostgreSQL's native enum this would have been `ALTER TYPE artifact_type ADD VALUE 'generated_file'`, which
-cannot be used in the transaction that adds it and cannot be taken back; and replicas of the release before would
-have failed to read the first such row. The history says from which revision on the value may appear.
+A native enum of PostgreSQL would have needed `ALTER TYPE artifact_type ADD VALUE 'generated_file'`. That value cannot
+be used in the transaction that adds it, cannot be removed again, and replicas of the previous release would fail to
+read it. This revision records from when on the value can occur.
 """
 
 revision = "0003"
@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Nothing to do: there is no DDL for a value of a text column."""
+    """Nothing to do: a new value of a text column needs no DDL."""
 
 
 def downgrade() -> None:

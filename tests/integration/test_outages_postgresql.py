@@ -298,7 +298,7 @@ async def test_process_frozen_in_transaction_loses_it(postgresql_url: str, monke
     monkeypatch.setattr(postgresql, "IDLE_IN_TRANSACTION_TIMEOUT", "100ms")
     engine, ada = create_engine(postgresql_url), Owner(UserId("ada"))
     units = SqlUnitsOfWork(engine)
-    with pytest.raises(Unavailable), ThreadPoolExecutor() as others:  # noqa: PT012 # a unit of work is one thing
+    with pytest.raises(Unavailable), ThreadPoolExecutor() as others:  # noqa: PT012 # the unit of work is one block
         async with units.open(ada, "write") as uow:
             await uow.tasks.add(a_task())
             # Nothing of ours runs meanwhile, as when a process is stopped.

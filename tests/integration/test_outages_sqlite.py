@@ -46,13 +46,13 @@ class Troubles:
             file.execute("VACUUM")  # what is free inside the file needs no disk
 
     def fill_the_disk(self) -> None:
-        """To the last page that is in use."""
+        """Allow no more pages than are in use."""
         with closing(sqlite3.connect(self._path)) as file:
             (pages,) = file.execute("PRAGMA page_count").fetchone()
         self._pragmas = [f"max_page_count={pages}"]
 
     def forbid_writing(self) -> None:
-        """As with a file that has become read-only."""
+        """Behave as if the file had become read-only."""
         self._pragmas = ["query_only=ON"]
 
     def end(self) -> None:
@@ -82,7 +82,7 @@ def troubles(path: str, monkeypatch: pytest.MonkeyPatch) -> Troubles:
 
 @asynccontextmanager
 async def locked(path: str) -> AsyncIterator[None]:
-    """Held by somebody else, who writes."""
+    """Lock the file for writing, as another process would."""
     with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as file:
         await asyncio.to_thread(file.execute, "BEGIN IMMEDIATE")
         yield
@@ -90,8 +90,8 @@ async def locked(path: str) -> AsyncIterator[None]:
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits for the file for longer than a tenth of a second."""
+def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for the file at most a tenth of a second."""
     monkeypatch.setattr(sqlite, "PRAGMAS", (*sqlite.PRAGMAS, "busy_timeout=100"))
 
 
@@ -100,9 +100,9 @@ async def add(ada: ApiUser, size: int = 1) -> Any:
 
 
 async def test_locked_file_is_unavailable_to_writers_and_turn_retries(
-    sqlite_url: str, path: str, model: ModelServer, impatient: None
+    sqlite_url: str, path: str, model: ModelServer, short_timeouts: None
 ) -> None:
-    """The turn is answered once the file is free: its end is stored for as long as its lease lasts."""
+    """The turn completes once the file is free: its end is retried while its lease lasts."""
     rest = Event()
     model.script += [calls(MILK), says("All ", "done.").held(rest)]
     async with thinking(sqlite_url, model) as service:
@@ -124,7 +124,7 @@ async def test_locked_file_is_unavailable_to_writers_and_turn_retries(
 
 
 async def test_concurrent_writers_time_out(
-    sqlite_url: str, path: str, model: ModelServer, impatient: None, monkeypatch: pytest.MonkeyPatch
+    sqlite_url: str, path: str, model: ModelServer, short_timeouts: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of them waits for the file in vain; the last one does not wait for all of them."""
     monkeypatch.setattr(shares, "QUEUE_S", 0.5)
@@ -141,7 +141,7 @@ async def test_concurrent_writers_time_out(
 
 
 async def test_turn_with_expired_lease_during_outage_is_interrupted(
-    sqlite_url: str, path: str, model: ModelServer, impatient: None
+    sqlite_url: str, path: str, model: ModelServer, short_timeouts: None
 ) -> None:
     """And its conversation goes on."""
     rest = Event()
@@ -167,7 +167,7 @@ async def test_turn_with_expired_lease_during_outage_is_interrupted(
 async def test_failed_writes_are_unavailable_until_the_disk_recovers(
     sqlite_url: str, troubles: Troubles, trouble: Callable[[Troubles], None], model: ModelServer
 ) -> None:
-    """A turn that is under way keeps what it has, and is answered if there is room in time."""
+    """A running turn keeps its events and completes if the disk recovers in time."""
     rest = Event()
     model.script += [calls(MILK), says("All ", "done." * 2000).held(rest)]
     async with thinking(sqlite_url, model) as service:

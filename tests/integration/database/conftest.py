@@ -1,4 +1,4 @@
-"""A server whose roles a test may spoil, and a way to say plain SQL to a database."""
+"""A PostgreSQL server whose roles a test may change, and plain SQL for tests."""
 
 import asyncio
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from tests.postgresql import PostgreSQL, postgresql
 
 @pytest.fixture(scope="session")
 def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]:
-    """Roles belong to a whole server, and others may be at work on the one that the other tests use."""
+    """Roles belong to a server, and other tests use the shared one at the same time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("TEST_DATABASE_URL", raising=False)
         with postgresql(tmp_path_factory.mktemp("own") / "log") as server:
@@ -21,7 +21,7 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]
 
 @pytest.fixture
 def superuser_url(postgresql_server: PostgreSQL, postgresql_url: str) -> str:
-    """The database of `postgresql_url` as its server's superuser reaches it."""
+    """The URL of the database of `postgresql_url` for the superuser."""
     return postgresql_server.superuser_url(postgresql_url.rpartition("/")[2])
 
 
@@ -30,12 +30,12 @@ def sqlite_path(sqlite_url: str) -> Path:
     return Path(sqlite_url.partition(":///")[2])
 
 
-def say(url: str, *statements: str) -> list[asyncpg.Record]:
-    """The rows of the last statement."""
-    return asyncio.run(say_async(url, *statements))
+def run_sql(url: str, *statements: str) -> list[asyncpg.Record]:
+    """Run the statements and return the rows of the last one."""
+    return asyncio.run(run_sql_async(url, *statements))
 
 
-async def say_async(url: str, *statements: str) -> list[asyncpg.Record]:
+async def run_sql_async(url: str, *statements: str) -> list[asyncpg.Record]:
     connection = await asyncpg.connect(url)
     try:
         return [await connection.fetch(statement) for statement in statements][-1]

@@ -24,7 +24,7 @@ from latchkey.domain.page import Window
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.builders import a_tool_call
-from tests.integration.database.conftest import say_async
+from tests.integration.database.conftest import run_sql_async
 from tests.turns import started_turn
 
 ME = Owner(UserId("me"))
@@ -47,7 +47,7 @@ def app(units: SqlUnitsOfWork) -> Dispatcher:
 async def alter(url: str, statement: str) -> None:
     """Past the service."""
     if not url.startswith("sqlite"):
-        await say_async(url, statement)
+        await run_sql_async(url, statement)
         return
     with closing(sqlite3.connect(Path(url.partition(":///")[2]))) as file, file:
         file.execute(statement)

@@ -11,7 +11,7 @@ from latchkey.domain.credentials import Grant, NewContextToken, Owner, TokenSecr
 from latchkey.infrastructure.database.schema import metadata
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
-from tests.integration.database.conftest import say_async
+from tests.integration.database.conftest import run_sql_async
 from tests.turns import started_turn
 
 ME = Owner(UserId("me"))
@@ -74,7 +74,7 @@ async def everything_stored(url: str) -> str:
     rows = [
         row
         for table in metadata.sorted_tables
-        for row in await say_async(url, f"SELECT t::text FROM {table.name} AS t")
+        for row in await run_sql_async(url, f"SELECT t::text FROM {table.name} AS t")
     ]
     return "\n".join(row[0] for row in rows)
 

@@ -13,7 +13,7 @@ from latchkey.domain.turn_event import TurnEvent
 from latchkey.infrastructure.database.events import postgresql as feeds
 from latchkey.infrastructure.database.events.postgresql import PostgreSQLEventBus
 from tests.contract.database.event_bus_pair import BusPair, Process, next_events, run_process, wait_listening
-from tests.integration.database.conftest import say_async
+from tests.integration.database.conftest import run_sql_async
 from tests.integration.database.tcp_proxy import proxy_to
 from tests.polling import TIMEOUT_S
 
@@ -25,8 +25,8 @@ WHERE datname = current_database() AND pid <> pg_backend_pid() AND query ~ 'pg_n
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lost connections are missed and made again sooner than in earnest."""
+def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Detect lost connections and reconnect sooner than in production."""
     for name, value in {"_KEEPALIVE_S": 0.2, "_CONNECT_TIMEOUT_S": 1.0, "_RECONNECT_S": 0.1}.items():
         monkeypatch.setattr(feeds, name, value)
 
@@ -41,12 +41,12 @@ async def pair(postgresql_url: str) -> AsyncIterator[BusPair]:
 
 
 async def test_lost_listener_connection_wakes_subscribers_and_reconnects(pair: BusPair, superuser_url: str) -> None:
-    """What was committed meanwhile is found by looking: nobody waits for it in vain."""
+    """Woken subscribers read what was committed in the meantime."""
     running_turn = pair.running_turn
     for said in range(3):
         with pair.subscriber.event_bus.subscribe(running_turn.owner, running_turn.id) as subscription:
             waiting = asyncio.create_task(next_events(subscription))
-            assert len(await say_async(superuser_url, KILL_LISTENERS)) == 2
+            assert len(await run_sql_async(superuser_url, KILL_LISTENERS)) == 2
             assert await waiting == []
             for process in (pair.publisher, pair.subscriber):
                 await wait_listening(process.event_bus)
@@ -59,7 +59,7 @@ async def test_lost_listener_connection_wakes_subscribers_and_reconnects(pair: B
 
 
 async def test_pending_notifications_are_sent_after_reconnect(postgresql_url: str) -> None:
-    """To those who listened all the time, and would not look for long."""
+    """A subscriber with a long timeout is woken by them."""
     port = make_url(postgresql_url).port or 5432
     async with proxy_to(port) as proxy:
         through_it = make_url(postgresql_url).set(port=proxy.port).render_as_string(hide_password=False)
@@ -80,7 +80,7 @@ async def test_pending_notifications_are_sent_after_reconnect(postgresql_url: st
 
 
 async def test_listener_connection_lost_for_long_wakes_subscribers(postgresql_url: str) -> None:
-    """Without waiting until there is another."""
+    """At once, before the next connection is open."""
     async with proxy_to(make_url(postgresql_url).port or 5432) as proxy:
         through_it = make_url(postgresql_url).set(port=proxy.port).render_as_string(hide_password=False)
         async with run_process(postgresql_url, through_it) as process:

@@ -1,4 +1,4 @@
-"""Who waits for a user's lock on PostgreSQL: not for ever, and without taking meanwhile what other people need."""
+"""Waits for a user's lock on PostgreSQL end, and do not use up connections of other users."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -31,7 +31,7 @@ class Process(NamedTuple):
 
     @property
     def connections(self) -> int:
-        """How many are in use."""
+        """The number of connections in use."""
         pool = self.engine.sync_engine.pool
         assert isinstance(pool, QueuePool)
         return pool.checkedout()
@@ -49,11 +49,11 @@ async def processes(postgresql_url: str) -> AsyncIterator[list[Process]]:
 
 
 async def test_idle_transaction_times_out_and_releases_its_locks(processes: list[Process]) -> None:
-    """Its locks too: those of the same person who wait for them in another process go on after a few seconds."""
+    """Waiters for its locks in another process continue after a few seconds."""
     here, there = processes
     hanging = await started_turn(here.app, ME)
 
-    with pytest.raises(Unavailable):  # noqa: PT012 # a unit of work is one thing
+    with pytest.raises(Unavailable):  # noqa: PT012 # the unit of work is one block
         async with here.units.open(hanging.secret, "write") as uow:
             await uow.tasks.add(a_task("Never kept"))
             cancelled = await there.app.call(ME, cancel_turn, hanging.turn.id)

@@ -1,4 +1,4 @@
-"""Who may migrate, and how many at once."""
+"""Migrations under different privileges and by concurrent processes."""
 
 import asyncio
 import os
@@ -16,15 +16,15 @@ from latchkey.infrastructure.database.migrations import check, downgrade, upgrad
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.startup_checks import verify
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
-from tests.integration.database.conftest import say
+from tests.integration.database.conftest import run_sql
 from tests.postgresql import PostgreSQL
 from tests.user_data import ROW_COUNT, UserData
 
 MIGRATE = "import sys; from latchkey.infrastructure.database.migrations import upgrade; upgrade(sys.argv[1])"
 
 
-def migrate_at_once(*urls: str) -> list[tuple[int, str]]:
-    """One process for each; how it ended and what it said."""
+def migrate_concurrently(*urls: str) -> list[tuple[int, str]]:
+    """Start one process for each URL. Returns exit codes and stderr."""
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", MIGRATE, url],
@@ -39,7 +39,7 @@ def migrate_at_once(*urls: str) -> list[tuple[int, str]]:
 
 
 async def serve(url: str) -> None:
-    """What a service does on it: look whether it may, then store and read."""
+    """Check the database as the service does at startup, then store and read."""
     engine = create_engine(url)
     try:
         await verify(engine)
@@ -52,7 +52,7 @@ async def serve(url: str) -> None:
 
 @pytest.fixture
 def database(own_server: PostgreSQL) -> Iterator[str]:
-    """The name of an empty database on a server where nobody has ever migrated."""
+    """The name of an empty database on a server without the runtime role."""
     name = f"latchkey_test_{uuid4().hex[:12]}"
     own_server.create_database(name)
     _forget_role(own_server)
@@ -74,27 +74,27 @@ def another_database(own_server: PostgreSQL, database: str) -> Iterator[str]:
 
 
 def as_new_owner(server: PostgreSQL, database: str, powers: str) -> str:
-    """The address of a database for a new role that owns it."""
+    """Create a role that owns the database. Returns the database URL of that role."""
     name = f"owner_{uuid4().hex[:12]}"
     server.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'owner' {powers}")
     server.execute(f"ALTER DATABASE {database} OWNER TO {name}")
-    say(server.superuser_url(database), f"GRANT CREATE ON SCHEMA public TO {name}")
+    run_sql(server.superuser_url(database), f"GRANT CREATE ON SCHEMA public TO {name}")
     return make_url(server.url(database)).set(username=name).render_as_string(hide_password=False)
 
 
 def test_concurrent_upgrades_of_one_database_succeed(empty_database_url: str) -> None:
-    """One does it, the rest wait, and all succeed."""
-    assert migrate_at_once(*[empty_database_url] * 4) == [(0, "")] * 4
+    """One migrates, the others wait, and all succeed."""
+    assert migrate_concurrently(*[empty_database_url] * 4) == [(0, "")] * 4
     check(empty_database_url)
 
 
 def test_concurrent_upgrades_of_two_databases_of_one_server_succeed(
     own_server: PostgreSQL, database: str, another_database: str
 ) -> None:
-    """They share the role, and each thinks that it makes it."""
+    """Both migrations try to create the shared role."""
     urls = [own_server.url(database), own_server.url(another_database)]
 
-    assert migrate_at_once(*urls, *urls) == [(0, "")] * 4
+    assert migrate_concurrently(*urls, *urls) == [(0, "")] * 4
     for url in urls:
         asyncio.run(serve(url))
 
@@ -106,15 +106,15 @@ def test_owner_with_createrole_can_migrate_and_serve(own_server: PostgreSQL, dat
 
 
 def test_downgrade_updates_rows_hidden_by_row_level_security(own_server: PostgreSQL, database: str) -> None:
-    """Row-level security binds them outside of a unit, and the step touches every row all the same."""
+    """Row-level security applies to the owner of the tables too, and the downgrade still updates every row."""
     url = as_new_owner(own_server, database, "NOSUPERUSER CREATEROLE NOBYPASSRLS")
     upgrade(url)
     asyncio.run(serve(url))
-    say(own_server.superuser_url(database), "UPDATE tool_calls SET result = NULL")
+    run_sql(own_server.superuser_url(database), "UPDATE tool_calls SET result = NULL")
 
     downgrade(url, "0003")
 
-    (call,) = say(own_server.superuser_url(database), "SELECT result FROM tool_calls")
+    (call,) = run_sql(own_server.superuser_url(database), "SELECT result FROM tool_calls")
     assert call["result"] == "null"
     upgrade(url)
     check(url)
@@ -143,11 +143,11 @@ def test_creator_of_role_can_migrate_another_database(
 def test_other_owner_can_migrate_after_grant_of_role(
     own_server: PostgreSQL, database: str, another_database: str
 ) -> None:
-    """From PostgreSQL 16 on only after it was given the role, which the refusal says."""
+    """From PostgreSQL 16 on, the owner needs a GRANT of the role first, as the error says."""
     upgrade(own_server.url(database))
     url = as_new_owner(own_server, another_database, "CREATEROLE BYPASSRLS")
     owner = make_url(url).username
-    if say(own_server.superuser_url(database), "SHOW server_version_num")[0][0] >= "160000":
+    if run_sql(own_server.superuser_url(database), "SHOW server_version_num")[0][0] >= "160000":
         with pytest.raises(DBAPIError, match=f"run GRANT latchkey_rt TO {owner}"):
             upgrade(url)
         own_server.execute(f"GRANT latchkey_rt TO {owner}")
@@ -158,7 +158,7 @@ def test_other_owner_can_migrate_after_grant_of_role(
 
 
 def test_owner_without_createrole_is_refused_until_granted_the_role(own_server: PostgreSQL, database: str) -> None:
-    """And can migrate once somebody has made the role and given it."""
+    """The migration succeeds once the role exists and is granted."""
     url = as_new_owner(own_server, database, "NOCREATEROLE")
     owner = make_url(url).username
     with pytest.raises(DBAPIError, match="permission denied to create role"):

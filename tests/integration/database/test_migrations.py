@@ -1,4 +1,4 @@
-"""The schema's history: every step of it up and down, and the tables of the code at its end."""
+"""Migrations: every revision up and down, and the same tables as in the code at the head."""
 
 import asyncio
 import sqlite3
@@ -19,7 +19,7 @@ from latchkey.infrastructure.database.schema import metadata
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.startup_checks import verify
 from latchkey.infrastructure.database.urls import parse
-from tests.integration.database.conftest import say
+from tests.integration.database.conftest import run_sql
 
 REVISIONS = [script.revision for script in reversed([*ScriptDirectory(str(migrations_folder())).walk_revisions()])]
 ID = "019b7c5f0f6e7000800000000000000a"
@@ -66,7 +66,7 @@ def test_migrations_create_the_tables_of_the_schema(database_url: str) -> None:
 
 
 def test_every_migration_upgrades_downgrades_and_upgrades_again(empty_database_url: str) -> None:
-    """The stairway: up, down and up again, one revision at a time."""
+    """One revision at a time."""
     for before, revision in zip(["base", *REVISIONS], REVISIONS, strict=False):
         upgrade(empty_database_url, revision)
         downgrade(empty_database_url, before)
@@ -78,7 +78,7 @@ def test_every_migration_upgrades_downgrades_and_upgrades_again(empty_database_u
     assert tables(empty_database_url) == {"alembic_version"}
 
 
-A_TURN_OF_THE_FIRST_RELEASE = f"""
+TURN_OF_FIRST_RELEASE = f"""
 INSERT INTO conversations (user_id, id, last_seq, created_at, updated_at)
     VALUES ('me', '{ID}', 0, '{MOMENT}', '{MOMENT}');
 INSERT INTO turns (user_id, id, conversation_id, status, agent, requests, input_tokens, output_tokens, started_at,
@@ -89,9 +89,9 @@ INSERT INTO tool_calls (user_id, turn_id, id, name, arguments, result, is_error,
 
 
 def test_rows_of_first_release_survive_upgrade_and_downgrade(empty_database_url: str) -> None:
-    """Up to the newest and back."""
+    """Up to the head and back."""
     upgrade(empty_database_url, REVISIONS[0])
-    _say(empty_database_url, A_TURN_OF_THE_FIRST_RELEASE)
+    _run_sql(empty_database_url, TURN_OF_FIRST_RELEASE)
     for migrate, revision in ((upgrade, REVISIONS[-1]), (downgrade, REVISIONS[0])):
         migrate(empty_database_url, revision)
         (call,) = asyncio.run(_calls(empty_database_url))
@@ -132,28 +132,28 @@ CALLS = "SELECT call_id, result FROM tool_calls ORDER BY call_id"
 MESSAGES = "SELECT seq, content FROM messages"
 
 
-def seen(url: str, query: str) -> list[tuple[Any, ...]]:
+def select(url: str, query: str) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in asyncio.run(_rows(url, query))]
 
 
 def test_turns_survive_upgrade_to_0004_and_downgrade(empty_database_url: str) -> None:
-    """They have no events and no key. Back again, a call without a result has the null that it was shown with."""
+    """They have no events and no key. After the downgrade, a missing result is JSON null."""
     url = empty_database_url
     upgrade(url, "0003")
-    _say(url, TURNS_OF_0003)
+    _run_sql(url, TURNS_OF_0003)
     upgrade(url, "0004")
 
-    assert seen(url, TURN) == [("running", "rehearsal", 1, 2, 3)]
-    assert seen(url, SINCE_0004) == [(0, 0, None, None, None, None)]
-    assert seen(url, CALLS) == [("call-1", "{}")]
-    assert seen(url, MESSAGES) == [(1, "Buy milk")]
+    assert select(url, TURN) == [("running", "rehearsal", 1, 2, 3)]
+    assert select(url, SINCE_0004) == [(0, 0, None, None, None, None)]
+    assert select(url, CALLS) == [("call-1", "{}")]
+    assert select(url, MESSAGES) == [(1, "Buy milk")]
 
-    _say(url, ANNOUNCED)
+    _run_sql(url, ANNOUNCED)
     downgrade(url, "0003")
 
-    assert seen(url, TURN) == [("running", "rehearsal", 1, 2, 3)]
-    assert seen(url, CALLS) == [("call-1", "{}"), ("call-2", "null")]
-    assert seen(url, MESSAGES) == [(1, "Buy milk")]
+    assert select(url, TURN) == [("running", "rehearsal", 1, 2, 3)]
+    assert select(url, CALLS) == [("call-1", "{}"), ("call-2", "null")]
+    assert select(url, MESSAGES) == [(1, "Buy milk")]
     assert "turn_events" not in tables(url)
 
 
@@ -172,7 +172,7 @@ def test_repeated_upgrade_changes_nothing(database_url: str) -> None:
 
 def test_tables_of_other_programs_are_left_alone(empty_database_url: str) -> None:
     upgrade(empty_database_url)
-    _say(empty_database_url, "CREATE TABLE notes_of_another_program (note TEXT)")
+    _run_sql(empty_database_url, "CREATE TABLE notes_of_another_program (note TEXT)")
 
     check(empty_database_url)
     downgrade(empty_database_url, "base")
@@ -181,24 +181,24 @@ def test_tables_of_other_programs_are_left_alone(empty_database_url: str) -> Non
 
 
 def test_only_newest_schema_is_at_head(empty_database_url: str) -> None:
-    """Not an empty database, not one that was taken back, and not that of another release."""
+    """An empty database, a downgraded one and one of another release are not."""
     assert not at_head(empty_database_url)
     upgrade(empty_database_url)
     assert at_head(empty_database_url)
     downgrade(empty_database_url, "base")
     assert not at_head(empty_database_url)
     upgrade(empty_database_url)
-    _pretend(empty_database_url, "9999")
+    _set_revision(empty_database_url, "9999")
     assert not at_head(empty_database_url)
 
 
-def _pretend(url: str, revision: str) -> None:
-    _say(url, f"UPDATE alembic_version SET version_num = '{revision}'")
+def _set_revision(url: str, revision: str) -> None:
+    _run_sql(url, f"UPDATE alembic_version SET version_num = '{revision}'")
 
 
-def _say(url: str, script: str) -> None:
+def _run_sql(url: str, script: str) -> None:
     if url.startswith("postgresql"):
-        say(url, *(statement for statement in script.split(";") if statement.strip()))
+        run_sql(url, *(statement for statement in script.split(";") if statement.strip()))
         return
     with sqlite3.connect(url.partition(":///")[2]) as file:
         file.executescript(script)
@@ -206,8 +206,8 @@ def _say(url: str, script: str) -> None:
 
 
 def test_failed_migration_is_rolled_back(empty_database_url: str) -> None:
-    """Here, because somebody's own table is in the way of the last one."""
-    _say(empty_database_url, "CREATE TABLE context_tokens (somebody TEXT)")
+    """It fails because a table of that name exists."""
+    _run_sql(empty_database_url, "CREATE TABLE context_tokens (note TEXT)")
 
     with pytest.raises(DBAPIError, match="already exists"):
         upgrade(empty_database_url)

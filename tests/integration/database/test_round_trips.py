@@ -1,4 +1,4 @@
-"""How often each use case goes to the database. Once more is a tenth of a request: it must not come by accident."""
+"""Round trips to PostgreSQL per use case. One more costs a tenth of a request."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -37,7 +37,7 @@ OPEN, WRITES, COMMIT = 1, 1, 1
 
 
 class Counted:
-    """A service on one connection, whose exchanges with the database are counted."""
+    """A dispatcher behind a proxy that counts round trips."""
 
     def __init__(self, app: Dispatcher, proxy: TcpProxy) -> None:
         self.app = app
@@ -45,7 +45,7 @@ class Counted:
         self._proxy = proxy
 
     async def round_trips(self, uow: Callable[[], Awaitable[object]]) -> int:
-        """Of the second time: the first one also prepares the statements."""
+        """Return the round trips of the second run: the first one also prepares the statements."""
         await uow()
         before = self._proxy.round_trips
         await uow()
@@ -65,7 +65,7 @@ async def service(postgresql_url: str) -> AsyncIterator[Counted]:
 
 
 async def test_begin_and_commit_take_one_round_trip_each(service: Counted) -> None:
-    """Beginning, role, user and, for a serial unit, its turn in the queue are one message."""
+    """BEGIN, role, user and the lock of an exclusive unit of work are one message."""
     app = service.app
     task = await app.call(ME, add_task, MILK)
 
@@ -75,7 +75,7 @@ async def test_begin_and_commit_take_one_round_trip_each(service: Counted) -> No
 
 
 async def test_artifact_round_trips(service: Counted) -> None:
-    """Reading an artifact is one query, as reading a task is; a new one and its first version are two rows."""
+    """Reading an artifact is one query. A new artifact is two rows: itself and its first version."""
     app = service.app
     new, revision = NewArtifact("Plan", "# Plan"), ArtifactRevision("Other")
     made = await app.call(ME, add_artifact, new)
@@ -88,7 +88,7 @@ async def test_artifact_round_trips(service: Counted) -> None:
 
 
 async def test_duplicate_tool_call_round_trips(service: Counted) -> None:
-    """The first finds that it repeats, and is rolled back; the second reads the answer."""
+    """The first unit of work finds the duplicate and is rolled back; the second reads the result."""
     accepted = await service.says()
     call = ToolInvocation("add_task", b"{}", "call-1")
     await service.ledger.execute(accepted.secret, call, add_task, MILK)
@@ -106,7 +106,7 @@ async def test_context_token_takes_one_more_round_trip(service: Counted) -> None
 
 @pytest.mark.parametrize("history", [False, True], ids=["new", "with a history"])
 async def test_turn_start_and_finish_round_trips(service: Counted, *, history: bool) -> None:
-    """Its message, its token and its first event when it begins; its answer and its last events when it ends."""
+    """The start stores message, token and first event; the finish stores answer and last events."""
     app = service.app
     accepted = await service.says()
     running_turns, history_with_calls, number = 1, 2, 1
@@ -127,7 +127,7 @@ async def test_turn_start_and_finish_round_trips(service: Counted, *, history: b
 
 
 async def test_running_turn_round_trips(service: Counted) -> None:
-    """A lease renewed, a delta, and one that comes with the announcement of a call, whose row is added with it."""
+    """A lease renewal, a text delta, and a text delta with an announced tool call and its row."""
     app = service.app
     turn = (await service.says()).turn
     written, count = 0, 0

@@ -1,4 +1,4 @@
-"""Beneath our repositories: inside a unit's role PostgreSQL itself keeps users apart, whoever has logged in."""
+"""Row-level security: in the role of a unit of work, PostgreSQL isolates users whatever the login may do."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -128,7 +128,7 @@ async def test_statement_without_user_setting_fails(connection: Connection) -> N
 
 
 async def test_role_and_user_setting_end_with_the_transaction(connection: Connection) -> None:
-    """However the transaction ends. PostgreSQL then takes the setting for empty, which is nobody's id."""
+    """However the transaction ends. The setting is then empty, which is no user id."""
     for end in ("COMMIT", "ROLLBACK"):
         await connection.execute(begin_sql(ME, "write"))
         await connection.execute(end)

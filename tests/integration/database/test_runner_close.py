@@ -1,4 +1,4 @@
-"""A runner that is closed while a message is still being taken: its turn does not begin behind closed doors."""
+"""A runner that is closed while a turn is being started: the turn is interrupted."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -18,10 +18,10 @@ from tests.builders import LIMITS
 ADA = Owner(UserId("ada"))
 
 
-class Thoughtful:
-    """An agent that never comes to an answer."""
+class EndlessAgent:
+    """An agent that never completes its answer."""
 
-    name = "thoughtful"
+    name = "endless"
 
     async def run(self, agent_run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
         yield TextDelta("Hm.")
@@ -32,11 +32,11 @@ class Thoughtful:
 
 
 async def test_turn_started_after_runner_close_is_interrupted(sqlite_url: str) -> None:
-    """The message waits behind a writer, the runner is closed, and then the writer lets it through."""
+    """The start waits for a writer, the runner is closed, and then the writer ends."""
     engine = create_engine(sqlite_url)
     event_bus = LocalEventBus()
     units = SqlUnitsOfWork(engine, event_bus)
-    kind = TurnProfile(Thoughtful(), "", CHAT_GRANTS)
+    kind = TurnProfile(EndlessAgent(), "", CHAT_GRANTS)
     limits = TurnLimits(LIMITS, timedelta(minutes=1), 3)
     runner = TurnRunner(Dispatcher(units, lambda _call: None), event_bus, kind, kind, limits)
     async with units.open(ADA, "write"):

@@ -1,4 +1,4 @@
-"""Engines of both kinds let no statement through that is not pinned, and no other user be bound to one."""
+"""The tenant guard on engines and sessions: no unpinned statement, and no other user bound."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -65,11 +65,11 @@ async def test_engine_refuses_unscoped_statement_before_sending(
     ids=["not pinned", "pinned to another", "given away", "text"],
 )
 async def test_session_refuses_unscoped_statement(database_url: str, statement: Any, values: dict[str, Any]) -> None:
-    """Though their statements go past the engine: none is prepared that the guard refuses."""
+    """Sessions bypass the engine, and prepare no statement that the guard refuses."""
     engine = create_engine(database_url)
     units = SqlUnitsOfWork(engine)
     async with units.open(Owner(UserId("me")), "write") as uow:
-        session = uow.tasks._session  # type: ignore[attr-defined] # where the repository's statements go
+        session = uow.tasks._session  # type: ignore[attr-defined] # the session of the repository
         for _ in range(2):
             with pytest.raises(UnscopedStatement):
                 await session.fetch(statement, **values)
@@ -77,13 +77,13 @@ async def test_session_refuses_unscoped_statement(database_url: str, statement: 
 
 
 async def test_session_cannot_bind_another_user(database_url: str) -> None:
-    """Not even by the parameter's own name: the scope's user is filled in last."""
+    """Not even by the name of the parameter: the session sets the scope's user last."""
     engine = create_engine(database_url)
     units = SqlUnitsOfWork(engine)
     for name in ("me", "you"):
         await UserData().store(units, Owner(UserId(name)))
     async with units.open(Owner(UserId("me")), "read") as uow:
-        session = uow.tasks._session  # type: ignore[attr-defined] # where the repository's statements go
+        session = uow.tasks._session  # type: ignore[attr-defined] # the session of the repository
         for _ in range(2):
             found = await session.fetch(select(tasks.c.user_id).where(owned_by_user(tasks)), **{USER: "you"})
             assert [row[0] for row in found] == ["me"]
@@ -91,7 +91,7 @@ async def test_session_cannot_bind_another_user(database_url: str) -> None:
 
 
 async def test_tenant_guard_isolates_users_without_row_level_security(connection: AsyncConnection) -> None:
-    """On PostgreSQL too: this connection has logged in as an owner whom row-level security does not bind."""
+    """On PostgreSQL too: row-level security does not apply to the login of this connection."""
     found = await connection.execute(select(tasks.c.user_id).where(owned_by_user(tasks)), {USER: "me"})
 
     assert list(found.scalars()) == ["me"]

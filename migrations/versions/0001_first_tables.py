@@ -1,4 +1,4 @@
-"""The first tables, and on PostgreSQL the role and the policies that keep users apart."""
+"""The first tables; on PostgreSQL also the runtime role and the row-level security policies."""
 
 import sqlalchemy as sa
 from advanced_alchemy.types import DateTimeUTC
@@ -26,7 +26,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the tables. The role stays: it belongs to the whole server, and other databases may use it."""
+    """Drop the tables. The role is kept: it belongs to the server, and other databases may use it."""
     for table in reversed(TABLES):
         op.drop_table(table)
 
@@ -43,7 +43,7 @@ def _time(name: str, *, nullable: bool = False) -> sa.Column[object]:
     return sa.Column(name, DateTimeUTC(timezone=True), nullable=nullable)
 
 
-def _belongs(table: str, column: str, parents: str) -> sa.ForeignKeyConstraint:
+def _belongs_to(table: str, column: str, parents: str) -> sa.ForeignKeyConstraint:
     return sa.ForeignKeyConstraint(
         ["user_id", column],
         [f"{parents}.user_id", f"{parents}.id"],
@@ -86,7 +86,7 @@ def _create_turns() -> None:
         _time("started_at"),
         _time("finished_at", nullable=True),
         _time("lease_until"),
-        _belongs("turns", "conversation_id", "conversations"),
+        _belongs_to("turns", "conversation_id", "conversations"),
         sa.PrimaryKeyConstraint("user_id", "id", name="pk_turns"),
     )
     op.create_index("ix_turns_of_conversation", "turns", ["user_id", "conversation_id", "id"])
@@ -105,8 +105,8 @@ def _create_messages() -> None:
         sa.Column("content", sa.Text(), nullable=False),
         sa.Column("call_count", sa.Integer(), nullable=False),
         _time("created_at"),
-        _belongs("messages", "conversation_id", "conversations"),
-        _belongs("messages", "turn_id", "turns"),
+        _belongs_to("messages", "conversation_id", "conversations"),
+        _belongs_to("messages", "turn_id", "turns"),
         sa.PrimaryKeyConstraint("user_id", "id", name="pk_messages"),
         sa.UniqueConstraint("user_id", "conversation_id", "seq", name="uq_messages_seq"),
     )
@@ -145,7 +145,7 @@ def _create_tool_calls() -> None:
         sa.Column("is_error", sa.Boolean(), nullable=False),
         _time("started_at"),
         sa.Column("duration_ms", sa.Integer(), nullable=False),
-        _belongs("tool_calls", "turn_id", "turns"),
+        _belongs_to("tool_calls", "turn_id", "turns"),
         sa.PrimaryKeyConstraint("user_id", "turn_id", "id", name="pk_tool_calls"),
     )
 
@@ -162,8 +162,8 @@ def _create_context_tokens() -> None:
         _time("created_at"),
         _time("expires_at"),
         _time("revoked_at", nullable=True),
-        _belongs("context_tokens", "conversation_id", "conversations"),
-        _belongs("context_tokens", "turn_id", "turns"),
+        _belongs_to("context_tokens", "conversation_id", "conversations"),
+        _belongs_to("context_tokens", "turn_id", "turns"),
         sa.PrimaryKeyConstraint("user_id", "id", name="pk_context_tokens"),
         sa.UniqueConstraint("user_id", "digest", name="uq_context_tokens_digest"),
     )
@@ -172,9 +172,9 @@ def _create_context_tokens() -> None:
 
 
 def _create_role() -> None:
-    """A role that owns nothing and may not log in; whoever migrates and serves may switch to it.
+    """Create a role that owns nothing and cannot log in. The login that migrates and serves can switch to it.
 
-    It belongs to the whole server: another database's migration may have made it, or be making it now.
+    It belongs to the server: the migration of another database may have created it, or be creating it now.
     """
     op.execute(
         "DO $$ BEGIN"
@@ -191,14 +191,14 @@ def _create_role() -> None:
         "  EXECUTE 'GRANT latchkey_rt TO CURRENT_USER WITH INHERIT FALSE, SET TRUE';"
         " END IF;"
         " EXCEPTION WHEN insufficient_privilege THEN RAISE EXCEPTION"
-        "  'The role latchkey_rt was made by somebody else: have them or a superuser run GRANT latchkey_rt TO %',"
+        "  'The role latchkey_rt was created by another role: let that role or a superuser run GRANT latchkey_rt TO %',"
         "  current_user USING ERRCODE = 'insufficient_privilege'; END $$"
     )
     op.execute("DO $$ BEGIN EXECUTE format('GRANT USAGE ON SCHEMA %I TO latchkey_rt', current_schema()); END $$")
 
 
 def _secure(table: str) -> None:
-    """A row is there for the user of the transaction alone; without one, any statement fails loudly."""
+    """Only the user of the transaction sees and writes a row. Without a user, every statement fails."""
     mine = "user_id = current_setting('app.user_id')"
     op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
     op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")

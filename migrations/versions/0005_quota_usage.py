@@ -1,4 +1,4 @@
-"""What each person has used of their quota, and how many tools each turn has called."""
+"""The quota usage of each user, and the number of tool calls of each turn."""
 
 import sqlalchemy as sa
 from advanced_alchemy.types import DateTimeUTC
@@ -30,7 +30,7 @@ def downgrade() -> None:
 
 
 def _secure(table: str) -> None:
-    """As for the first tables: a row is there for the user of the transaction alone."""
+    """Only the user of the transaction sees and writes a row, as for the first tables."""
     mine = "user_id = current_setting('app.user_id')"
     op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
     op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")

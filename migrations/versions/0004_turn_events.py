@@ -1,6 +1,6 @@
-"""The events of turns, the idempotency keys that turns are found by, and tool calls that have no result yet.
+"""Turn events, idempotency keys of turns, and tool calls without a result.
 
-Turns of an earlier release have no events.
+Turns of earlier releases have no events.
 """
 
 import sqlalchemy as sa
@@ -31,8 +31,12 @@ def upgrade() -> None:
     for name in ("last_event", "told"):
         op.add_column("turns", sa.Column(name, sa.Integer(), nullable=False, server_default="0"))
     op.add_column("turns", sa.Column("retry_after", sa.Integer()))
-    for name, kind in (("idempotency_key", sa.Text()), ("fingerprint", sa.String(64)), ("request_id", sa.String(64))):
-        op.add_column("turns", sa.Column(name, kind))
+    for name, column_type in (
+        ("idempotency_key", sa.Text()),
+        ("fingerprint", sa.String(64)),
+        ("request_id", sa.String(64)),
+    ):
+        op.add_column("turns", sa.Column(name, column_type))
     op.create_index(
         "uq_turns_idempotency",
         "turns",
@@ -48,9 +52,9 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """A call without a result has a JSON null for one, which is how it is shown."""
+    """A tool call without a result gets JSON null, which is how it was shown."""
     is_postgresql = op.get_bind().dialect.name == "postgresql"
-    if is_postgresql:  # row-level security would bind the owner, whose rows these are not
+    if is_postgresql:  # otherwise row-level security would hide the rows from the owner of the table
         op.execute("ALTER TABLE tool_calls NO FORCE ROW LEVEL SECURITY")
     op.execute("UPDATE tool_calls SET result = 'null' WHERE result IS NULL")
     if is_postgresql:
@@ -64,7 +68,7 @@ def downgrade() -> None:
 
 
 def _secure(table: str) -> None:
-    """As for the first tables: a row is there for the user of the transaction alone."""
+    """Only the user of the transaction sees and writes a row, as for the first tables."""
     mine = "user_id = current_setting('app.user_id')"
     op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
     op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
