@@ -1,4 +1,4 @@
-# On a fresh machine Python 3.11 or newer, git and make are enough: `make run` and `make test` set up the rest.
+# Requires Python 3.11 or newer, git and make. `make run` and `make test` install everything else.
 
 PORT ?= 8000
 KILLS ?= 500
@@ -33,11 +33,11 @@ check: setup
 	$(BIN)/lint-imports
 	$(MAKE) test
 
-# Kills replicas while clients talk, so many on each database, and looks into what became of everything they were told.
+# Fault injection: kills replicas while clients chat, KILLS times per database, then verifies that all data is consistent.
 chaos: setup
 	$(BIN)/python -m tests.chaos --kills $(KILLS) $(ARGS)
 
-# The official conformance suite, and clients that nobody here wrote, against the real service.
+# The official MCP conformance suite and third-party MCP clients against the real service.
 interop: setup .venv/interop/installed
 	$(BIN)/pytest tests/interop --numprocesses 2 --dist worksteal $(ARGS)
 
@@ -46,11 +46,11 @@ interop: setup .venv/interop/installed
 	.venv/interop/bin/python -m pip install --quiet --require-hashes -r requirements/interop.txt
 	touch $@
 
-# What a request costs beside the physical limit; bench/README.md says what else can be asked for.
+# CPU time and latency of requests, compared with a minimal baseline. bench/README.md lists the options.
 bench: setup .venv/bench-installed
 	$(BIN)/python -m bench $(ARGS)
 
-# Where the time goes, as a picture of each operation in docs/pictures.
+# Flame graphs of all operations, in docs/pictures.
 flames: setup .venv/bench-installed
 	$(BIN)/python -m bench.flames $(ARGS)
 
@@ -62,14 +62,14 @@ format: setup
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-# Names, versions and hashes, without addresses. What is locked stays as it is unless pyproject.toml asks for another;
-# `make lock UPGRADE=--upgrade` takes the newest that it allows.
+# Lock files with names, versions and hashes, but no URLs. Locked versions stay unless pyproject.toml requires another one;
+# `make lock UPGRADE=--upgrade` takes the newest allowed versions.
 lock: setup
 	$(BIN)/$(LOCKED) $(UPGRADE) pyproject.toml --output-file requirements/runtime.txt
 	$(BIN)/$(LOCKED) $(UPGRADE) pyproject.toml --group dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
 	$(BIN)/$(LOCKED) $(UPGRADE) --group bench --constraint requirements/dev.txt --output-file requirements/bench.txt
 	$(BIN)/$(LOCKED) $(UPGRADE) --group interop --constraint requirements/dev.txt --output-file requirements/interop.txt
 
-# Written to docs/ from what the service does; a test fails when they differ.
+# Writes the published schemas to docs/. A test fails if they are out of date.
 schemas: setup
 	$(BIN)/python -m tests.schemas

@@ -1,4 +1,4 @@
-"""Latchkey beside the physical limit, in turns on the same machine: what each request costs either of them."""
+"""Compares the CPU time of each request in Latchkey with that of the baseline, alternating on the same machine."""
 
 from contextlib import ExitStack
 from statistics import median
@@ -7,12 +7,12 @@ import click
 import uvloop
 from msgspec import Struct
 
+from bench.environment import DatabaseKind, Server, bench_environment
 from bench.measurement import Load, Result, prime
-from bench.stage import Kind, Server, stage
 
 
 class Plan(Struct, frozen=True):
-    """What to measure, and how long."""
+    """What to measure, and for how long."""
 
     operations: list[str]
     rounds: int
@@ -21,14 +21,14 @@ class Plan(Struct, frozen=True):
 
 
 class Pair(Struct, frozen=True):
-    """One operation in one round."""
+    """The results of one operation in one round."""
 
     limit: Result
     ours: Result
 
 
 class Row(Struct, frozen=True):
-    """Medians of all rounds; times in milliseconds, CPU in milliseconds a request."""
+    """Medians of all rounds. Times in milliseconds; CPU in milliseconds per request."""
 
     limit_cpu: float
     cpu: float
@@ -44,17 +44,17 @@ class Row(Struct, frozen=True):
 
     @property
     def share(self) -> float:
-        """Of the limit's throughput."""
+        """The throughput as a share of that of the baseline."""
         return self.rps / self.limit_rps
 
 
-def compare(kind: Kind, plan: Plan) -> dict[str, Row]:
-    """Round by round, and in each operation by operation, one server after the other, the first of them in turns."""
+def compare(kind: DatabaseKind, plan: Plan) -> dict[str, Row]:
+    """Measure each operation on both servers in every round. The order of the servers alternates."""
     with ExitStack() as open_:
-        on = open_.enter_context(stage(kind))
+        on = open_.enter_context(bench_environment(kind))
         limit, ours = (open_.enter_context(server) for server in (on.limit(), on.latchkey()))
         for server in (limit, ours):
-            server.people()
+            server.seed_users()
             for name in plan.operations:
                 uvloop.run(prime(server.target.operations[name], plan.connections))
         pairs: dict[str, list[Pair]] = {name: [] for name in plan.operations}

@@ -1,7 +1,7 @@
-"""What eight file turns at once cost everybody else: `python -m bench.file_crowd`.
+"""The effect of eight concurrent file turns on other requests: `python -m bench.file_crowd`.
 
-The latency of `GET tasks` from two clients in a process of their own, alone and while eight turns write files, with a
-fake of the Messages API that answers at once: the worst case, because the CLI then does nothing but start.
+Measures the latency of `GET tasks` for two clients in a separate process, first alone and then during eight file turns.
+The fake Messages API answers at once: the worst case, because the CLI then does nothing but start.
 """
 
 import asyncio
@@ -35,31 +35,31 @@ async def main() -> None:
         home.mkdir()
         async with model_server() as model:
             model.script += [save_artifact_step(), says("Here it is.")] * (TURNS + 1)
-            given = {**BASE_SETTINGS, **claude_settings(model), "LATCHKEY_TURNS_PER_USER": str(TURNS)}
-            migrate_database(home, given)
-            with claude_service(home, given, issue_token("ada", home, given)) as desk:
-                await compare(desk)
+            settings = {**BASE_SETTINGS, **claude_settings(model), "LATCHKEY_TURNS_PER_USER": str(TURNS)}
+            migrate_database(home, settings)
+            with claude_service(home, settings, issue_token("ada", home, settings)) as service:
+                await compare(service)
 
 
-async def compare(desk: ClaudeService) -> None:
-    authorization = {"authorization": f"Bearer {desk.token}"}
-    with multiprocessing.Manager() as manager, ProcessPoolExecutor(1) as elsewhere:
-        async with httpx2.AsyncClient(base_url=desk.replica.url, headers=authorization) as client:
+async def compare(service: ClaudeService) -> None:
+    authorization = {"authorization": f"Bearer {service.token}"}
+    with multiprocessing.Manager() as manager, ProcessPoolExecutor(1) as executor:
+        async with httpx2.AsyncClient(base_url=service.replica.url, headers=authorization) as client:
             await file_turn(client)  # warms up
             for turns in (0, TURNS):
                 over, began = manager.Event(), perf_counter()
-                asked = elsewhere.submit(latencies, desk.replica.url, authorization, over)
+                measuring = executor.submit(latencies, service.replica.url, authorization, over)
                 await asyncio.gather(*(file_turn(client) for _ in range(turns)))
                 await asyncio.sleep(0 if turns else ALONE_S)
                 over.set()
-                times = await asyncio.wrap_future(asked)
+                times = await asyncio.wrap_future(measuring)
                 p50, p99 = (times[int(len(times) * share)] * 1000 for share in (0.5, 0.99))
                 took = perf_counter() - began
                 click.echo(f"{turns} file turns, {took:.1f} s: {len(times)} requests, p50 {p50:.2f}, p99 {p99:.2f} ms")
 
 
 def latencies(url: str, headers: dict[str, str], over: Event) -> list[float]:
-    """Of requests made one after the other until that is over, in seconds, sorted."""
+    """Latencies of consecutive requests until `over` is set, in seconds, sorted."""
 
     def ask(_: int) -> list[float]:
         connection = http.client.HTTPConnection(urlsplit(url).netloc)

@@ -1,7 +1,7 @@
-"""What a file turn costs beside the bare start-up of the Claude CLI: `python -m bench.file_turn`.
+"""The duration of a file turn compared with the bare start of the Claude CLI: `python -m bench.file_turn`.
 
-Interleaved, with a fake of the Messages API that answers at once. A file turn asks the model twice, once for the file
-and once for what to say of it; so the CLI on its own is asked two things, and the rest is what the service adds.
+The measurements are interleaved, with a fake Messages API that answers at once. A file turn sends the model two
+requests, so the bare CLI gets two questions. The difference is what the service adds.
 """
 
 import asyncio
@@ -35,11 +35,11 @@ async def main() -> None:
         home = Path(folder) / "home"
         home.mkdir()
         async with model_server() as model:
-            given = {**BASE_SETTINGS, **claude_settings(model)}
-            migrate_database(home, given)
-            with claude_service(home, given, issue_token("ada", home, given)) as desk:
-                authorization = {"authorization": f"Bearer {desk.token}"}
-                async with httpx2.AsyncClient(base_url=desk.replica.url, headers=authorization) as client:
+            settings = {**BASE_SETTINGS, **claude_settings(model)}
+            migrate_database(home, settings)
+            with claude_service(home, settings, issue_token("ada", home, settings)) as service:
+                authorization = {"authorization": f"Bearer {service.token}"}
+                async with httpx2.AsyncClient(base_url=service.replica.url, headers=authorization) as client:
                     await compare(client, model, home)
 
 
@@ -48,9 +48,9 @@ async def compare(client: httpx2.AsyncClient, model: ModelServer, home: Path) ->
     turns: list[float] = []
     for number in range(ROUNDS + 1):
         model.script += [says("Hello."), says("Hello again."), save_artifact_step(), says("Here it is.")]
-        for seconds, taken in ((bare, start_up(model, home)), (turns, file_turn(client))):
+        for seconds, action in ((bare, start_up(model, home)), (turns, file_turn(client))):
             began = perf_counter()
-            await taken
+            await action
             if number:  # the first of each warms up
                 seconds.append(perf_counter() - began)
     click.echo(
@@ -59,7 +59,7 @@ async def compare(client: httpx2.AsyncClient, model: ModelServer, home: Path) ->
 
 
 async def start_up(model: ModelServer, home: Path) -> None:
-    """The CLI on its own, without tools, from its start to its second answer and its end."""
+    """Run the CLI without tools, from its start to its second answer and its end."""
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(home),
@@ -84,8 +84,8 @@ async def start_up(model: ModelServer, home: Path) -> None:
 
 async def file_turn(client: httpx2.AsyncClient) -> None:
     body = {"message": "Write a plan", "artifact_generation": True}
-    answered = await client.post("/api/ada/chat", json=body, timeout=60)
-    answered.raise_for_status()
+    response = await client.post("/api/ada/chat", json=body, timeout=60)
+    response.raise_for_status()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any, get_args
 import click
 import msgspec
 
-from bench.stage import Kind, stage
+from bench.environment import DatabaseKind, bench_environment
 from latchkey.infrastructure.database.migrations import upgrade
 from latchkey.infrastructure.telemetry import logging as telemetry
 from tests.support.service import ApiUser, run_service, settings_for
@@ -94,12 +94,12 @@ async def _trace_request(
 
 
 @click.command()
-@click.option("--database", "kind", default="postgresql", show_default=True, type=click.Choice(get_args(Kind)))
+@click.option("--database", "kind", default="postgresql", show_default=True, type=click.Choice(get_args(DatabaseKind)))
 @click.option("--json", "as_json", is_flag=True, help="Print the files as a JSON object.")
-def main(kind: Kind, *, as_json: bool) -> None:
+def main(kind: DatabaseKind, *, as_json: bool) -> None:
     """List the files that run for `POST /tasks` and for a chat turn with one tool call."""
     telemetry.configure()  # logs go to standard error
-    with stage(kind) as environment, environment.database("latchkey") as url:
+    with bench_environment(kind) as environment, environment.database("latchkey") as url:
         upgrade(url)
         files_by_request = asyncio.run(trace(url, environment.model_url))
     if as_json:

@@ -1,4 +1,4 @@
-"""A flame graph: samples of stacks as a picture in SVG that any browser shows, without a script or a link in it."""
+"""Draws a flame graph of sampled stacks as SVG, without scripts or links."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -8,10 +8,10 @@ from zlib import crc32
 
 WIDTH, ROW, LETTER = 1400, 16, 6.3
 HEAD = 44
-LEAST = 0.003
-"""What is narrower than this share is left out; its time is still in the frame below it."""
+MINIMUM_SHARE = 0.003
+"""Frames with a smaller share are not drawn; their time is included in their caller."""
 
-_OURS = "#f28e2b"
+_LATCHKEY = "#f28e2b"
 _OTHERS = ("#a0cbe8", "#8cd17d", "#d4a6c8", "#f1ce63", "#86bcb6", "#fabfd2", "#b6992d", "#d7b5a6", "#9d7660", "#79b7b2")
 _LEGEND = (
     "From the top down: who called whom. As wide as its share of the time. Orange is Latchkey; other colours are other"
@@ -22,7 +22,7 @@ _SHAPE = ".f{font:11px monospace} text{pointer-events:none} rect:hover{stroke:#0
 
 @dataclass
 class Frame:
-    """A function where it was called from; `samples` are those in which it was running or waited for what it called."""
+    """A function at one place of the call tree. `samples` include those of its callees."""
 
     name: str
     samples: int = 0
@@ -35,8 +35,8 @@ class Box(NamedTuple):
     depth: int
 
 
-def grown(stacks: Iterable[str]) -> Frame:
-    """The tree of stacks, each a line as py-spy writes it: frames from the outermost on, and how often it was seen."""
+def build_tree(stacks: Iterable[str]) -> Frame:
+    """Build the call tree from lines of py-spy: the frames from the outermost one, and the number of samples."""
     root = Frame("all")
     for line in stacks:
         frames, _, count = line.rpartition(" ")
@@ -48,7 +48,7 @@ def grown(stacks: Iterable[str]) -> Frame:
     return root
 
 
-def picture(root: Frame, title: str) -> str:
+def draw(root: Frame, title: str) -> str:
     boxes = list(_boxes(root, Box(root, 0, 0)))
     height = HEAD + ROW * (1 + max(box.depth for box in boxes)) + 8
     parts = [
@@ -56,7 +56,7 @@ def picture(root: Frame, title: str) -> str:
         f'<style>{_SHAPE}</style><rect width="100%" height="100%" fill="#fff"/>',
         f'<text x="8" y="18" style="font:bold 14px sans-serif">{escape(title)}</text>',
         f'<text x="8" y="35" style="font:11px sans-serif">{_LEGEND}</text>',
-        *(_drawn(box, root.samples) for box in boxes),
+        *(_draw_box(box, root.samples) for box in boxes),
         "</svg>\n",
     ]
     return "\n".join(parts)
@@ -66,12 +66,12 @@ def _boxes(root: Frame, box: Box) -> Iterator[Box]:
     yield box
     start = box.start
     for frame in sorted(box.frame.callees.values(), key=lambda callee: -callee.samples):
-        if frame.samples >= LEAST * root.samples:
+        if frame.samples >= MINIMUM_SHARE * root.samples:
             yield from _boxes(root, Box(frame, start, box.depth + 1))
         start += frame.samples
 
 
-def _drawn(box: Box, samples: int) -> str:
+def _draw_box(box: Box, samples: int) -> str:
     scale = WIDTH / samples
     x, y, width = box.start * scale, HEAD + ROW * box.depth, box.frame.samples * scale
     name, share = box.frame.name, box.frame.samples / samples
@@ -83,6 +83,6 @@ def _drawn(box: Box, samples: int) -> str:
 
 
 def _colour(name: str) -> str:
-    """One for each package: what stands before the first slash of `function (package/module.py)`."""
+    """One colour per package: the part before the first slash of `function (package/module.py)`."""
     package = name.rpartition("(")[2].partition("/")[0]
-    return _OURS if package == "latchkey" else _OTHERS[crc32(package.encode()) % len(_OTHERS)]
+    return _LATCHKEY if package == "latchkey" else _OTHERS[crc32(package.encode()) % len(_OTHERS)]

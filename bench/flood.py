@@ -1,7 +1,7 @@
-"""What one person who floods the service costs another: `python -m bench.flood`.
+"""The effect of a flood by one user on another user: `python -m bench.flood`.
 
-The latency of somebody who reads and writes a task now and then, alone and while somebody else sends whatever
-64 connections carry, first within their limit and then past it. SQLite, or what LATCHKEY_DATABASE_URL names.
+Measures the latency of a user who reads and writes tasks, alone and while another user sends as many requests as 64
+connections carry, first within its rate limit and then above it. On SQLite, or the database of LATCHKEY_DATABASE_URL.
 """
 
 import asyncio
@@ -31,31 +31,31 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "home"
         home.mkdir()
-        given = {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": os.environ.get("LATCHKEY_DATABASE_URL", "")}
-        migrate_database(home, given)
+        settings = {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": os.environ.get("LATCHKEY_DATABASE_URL", "")}
+        migrate_database(home, settings)
         for outcome, limit in LIMITS.items():
-            limited = {**given, "LATCHKEY_REQUESTS_PER_MINUTE": limit}
+            limited = {**settings, "LATCHKEY_REQUESTS_PER_MINUTE": limit}
             with running_service(home=home, environment=limited) as replica:
                 compare(replica, outcome)
 
 
 def compare(replica: Replica, outcome: str) -> None:
-    """Whoever is measured is somebody new each half second, so that no limit is theirs."""
+    """The measured requests come from a new user every 50 requests, so that they reach no rate limit."""
     latencies(replica, 1)  # warms up
-    click.echo(f"alone: {told(latencies(replica, SECONDS))}")
+    click.echo(f"alone: {summary(latencies(replica, SECONDS))}")
     for method, path, body in (("GET", "tasks", b""), ("POST", "tasks", b'{"title":"Flood"}')):
         over = multiprocessing.Event()
-        flood = multiprocessing.Process(target=flooding, args=(replica.url, method, path, body, over))
+        flood = multiprocessing.Process(target=run_flood, args=(replica.url, method, path, body, over))
         flood.start()
         sleep(1)
         times = latencies(replica, SECONDS)
         over.set()
         flood.join()
-        click.echo(f"beside {CONNECTIONS} connections of {method} {path}, {outcome}: {told(times)}")
+        click.echo(f"beside {CONNECTIONS} connections of {method} {path}, {outcome}: {summary(times)}")
 
 
 def latencies(replica: Replica, seconds: float) -> list[float]:
-    """Of requests made one after the other, in milliseconds, sorted."""
+    """Latencies of consecutive requests, in milliseconds, sorted."""
     connection = http.client.HTTPConnection(replica.url.removeprefix("http://"))
     times: list[float] = []
     end = perf_counter() + seconds
@@ -63,27 +63,27 @@ def latencies(replica: Replica, seconds: float) -> list[float]:
         user = f"bob-{uuid4().hex}"
         headers = {"authorization": f"Bearer {token(user)}", "content-type": "application/json"}
         for number in range(50):
-            asked = ("POST", json.dumps({"title": "Milk"})) if number % 2 else ("GET", None)
+            request_line = ("POST", json.dumps({"title": "Milk"})) if number % 2 else ("GET", None)
             began = perf_counter()
-            connection.request(asked[0], f"/api/{user}/tasks", asked[1], headers)
+            connection.request(request_line[0], f"/api/{user}/tasks", request_line[1], headers)
             connection.getresponse().read()
             times.append((perf_counter() - began) * 1000)
             sleep(PAUSE_S)
     return sorted(times)
 
 
-def told(times: list[float]) -> str:
+def summary(times: list[float]) -> str:
     p50, p99 = (times[int(len(times) * share)] for share in (0.5, 0.99))
     return f"{len(times)} requests, p50 {p50:.1f}, p99 {p99:.1f} ms"
 
 
-def flooding(url: str, method: str, path: str, body: bytes, over: Event) -> None:
+def run_flood(url: str, method: str, path: str, body: bytes, over: Event) -> None:
     statuses = asyncio.run(flood(url, method, path, body, over))
     click.echo(f"  (the flood: {dict(statuses)})")
 
 
 async def flood(url: str, method: str, path: str, body: bytes, over: Event) -> Counter[str]:
-    """As many requests as fit into that many connections, of one person; how each was answered."""
+    """Send as many requests of one user as the connections carry. Returns the number of responses by status."""
     host, _, port = url.removeprefix("http://").partition(":")
     head = f"{method} /api/ada/{path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token('ada')}\r\n"
     request = f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body

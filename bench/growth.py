@@ -1,8 +1,8 @@
-"""What a request costs as its user's rows and the tables grow: `make bench ARGS=--growth`.
+"""The latency of requests as the rows of a user and the tables grow: `make bench ARGS=--growth`.
 
-One connection, and the least p50 of all rounds, as other work on the machine only ever adds. For users with 10, 1,000
-and 100,000 tasks and messages; first alone, then beside 10,000 other users with 100 tasks each. Pages are of ten items
-and histories of five turns for all of them.
+Uses one connection, and the smallest p50 of all rounds, because other work on the machine only adds time. Users have
+10, 1,000 and 100,000 tasks and messages; first alone, then with 10,000 other users with 100 tasks each. All pages have
+ten items, all histories five turns.
 """
 
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ import click
 import uvloop
 
 from bench.comparison import Plan
+from bench.environment import DatabaseKind, Server, bench_environment
 from bench.measurement import Load
-from bench.stage import Kind, Server, stage
 
 SIZES = (10, 1_000, 100_000)
 OTHERS, ROWS_OF_OTHERS = 10_000, 100
@@ -21,12 +21,12 @@ WRITES = ["rest_add_task", "mcp_add_task", "chat_turn_no_tool", "chat_turn_one_t
 GOAL = 1.2
 
 Curve = dict[str, dict[int, float]]
-"""The least p50 of each operation for each size, in milliseconds."""
+"""The smallest p50 of each operation by size, in milliseconds."""
 
 
-def grow(kind: Kind, plan: Plan) -> Iterator[str]:
-    """As Markdown: in each cell alone and beside the others."""
-    with stage(kind) as on, on.latchkey(LATCHKEY_HISTORY_TURNS="5") as server:
+def grow(kind: DatabaseKind, plan: Plan) -> Iterator[str]:
+    """A Markdown table. Each cell: alone / with the other users."""
+    with bench_environment(kind) as on, on.latchkey(LATCHKEY_HISTORY_TURNS="5") as server:
         alone = _curve(server, "few", plan)
         server.seed("bulk", users=OTHERS, rows=ROWS_OF_OTHERS)
         crowded = _curve(server, "many", plan)
@@ -40,7 +40,7 @@ def grow(kind: Kind, plan: Plan) -> Iterator[str]:
 
 
 def _curve(server: Server, beside: str, plan: Plan) -> Curve:
-    """People of this curve alone, so that each has the rows that it says."""
+    """Uses its own users, so that each has exactly the given number of rows."""
     for size in SIZES:
         for kind in ("reader", "writer"):
             server.seed("user", user=f"{kind}-{beside}-{size}", rows=size)

@@ -43,7 +43,7 @@ class Connection(asyncio.Protocol):
         if self._waiter and not self._waiter.done():
             self._waiter.set_exception(error)
 
-    # what asyncio calls
+    # callbacks of asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("Transport", transport)
@@ -51,7 +51,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
-        except Exception as error:  # noqa: BLE001 - whoever waits is told, whatever it was
+        except Exception as error:  # noqa: BLE001 - every error is passed to the caller
             self._fail(error)
             self.close()
 
@@ -59,7 +59,7 @@ class Connection(asyncio.Protocol):
         self.closed = True
         self._fail(error or ConnectionResetError("closed by the server"))
 
-    # what httptools calls
+    # callbacks of httptools
 
     def on_body(self, body: bytes) -> None:
         self._body.append(body)
@@ -75,7 +75,7 @@ class Connection(asyncio.Protocol):
 
 
 class Pool:
-    """As many connections as are in use at once."""
+    """A pool that opens a new connection if none is idle."""
 
     def __init__(self, host: str, port: int) -> None:
         self._address = host, port

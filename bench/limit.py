@@ -1,7 +1,7 @@
-"""The physical limit: raw ASGI, the database's driver, msgspec, and nothing else.
+"""The baseline: raw ASGI, the database driver, msgspec, and nothing else.
 
-Not a design to copy: no validation messages, no limits, no isolation, no clean errors. It shows what the machine, the
-ASGI server, the driver and the database leave for a service to spend. `DATABASE_URL`, `AUTH_SECRET` and
+Not a design to copy: it has no validation messages, no limits, no isolation and no proper errors. It shows the minimum
+cost of a request with this machine, ASGI server, driver and database. `DATABASE_URL`, `AUTH_SECRET` and
 `OPENAI_BASE_URL` tell it where it is: `uvicorn bench.limit:app`.
 """
 
@@ -112,7 +112,7 @@ async def _call_tool(user: str, name: str, given: dict[str, Any]) -> Any:
 
 
 async def _run(user: str, turn: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
-    """What the model says at last, and the tools that it called on the way."""
+    """Run the tool loop. Returns the final text of the model and the tool calls."""
     calls: list[dict[str, Any]] = []
     asked = {"model": "m", "instructions": "You manage the user's tasks.", "tools": _TOOLS, "stream": False}
     while True:
@@ -191,7 +191,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         more = message.get("more_body")
     try:
         status, payload = await _answered(scope, body)
-    except Exception as error:  # noqa: BLE001 - the load generator reports what it is answered
+    except Exception as error:  # noqa: BLE001 - the load generator reports the error
         status, payload = 500, encode({"error": repr(error)})
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(payload))]
     await send({"type": "http.response.start", "status": status, "headers": headers})

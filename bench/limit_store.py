@@ -1,4 +1,4 @@
-"""Where the limit keeps things: one statement, one round trip, per call, straight through the driver."""
+"""The storage of the baseline: one statement and one round trip per call, through the driver."""
 
 import asyncio
 import sqlite3
@@ -56,7 +56,7 @@ class Postgres:
 
 
 class SQLite:
-    """Called on the event loop: each statement is shorter than a thread switch."""
+    """Runs on the event loop: a statement takes less time than a thread switch."""
 
     def __init__(self, url: str) -> None:
         self._path = urlsplit(url).path[1:]

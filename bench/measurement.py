@@ -1,4 +1,4 @@
-"""One operation under load for a while: how long its answers took, and what CPU its server spent on each."""
+"""Measures one operation under load: latencies, and the CPU time of the server per request."""
 
 import asyncio
 import gc
@@ -19,7 +19,7 @@ TIMEOUT_S = 60.0
 
 
 class Result(Struct, frozen=True):
-    """Times in milliseconds; `cpu` is that of the server for one request."""
+    """Times in milliseconds; `cpu` is the CPU time of the server per request."""
 
     rps: float
     p50: float
@@ -30,7 +30,7 @@ class Result(Struct, frozen=True):
 
 
 class Load:
-    """Connections that each ask again as soon as they are answered. Every answer is checked."""
+    """Connections that send the next request as soon as they have a response. Every response is checked."""
 
     def __init__(self, operation: Operation) -> None:
         self._operation = operation
@@ -67,13 +67,13 @@ class Load:
     def _result(self, spent: float, elapsed: float) -> Result:
         times, count = sorted(self._times), len(self._times)
         if not count:
-            raise RuntimeError(f"{self._operation.name}: nothing was answered as it should be: {self._errors}")
+            raise RuntimeError(f"{self._operation.name}: no correct response: {self._errors}")
         p50, p99 = (times[int(count * share)] * 1000 for share in (0.5, 0.99))
         return Result(count / elapsed, p50, p99, spent * 1000 / count, count, dict(self._errors.most_common(3)))
 
 
 async def prime(operation: Operation, connections: int) -> None:
-    """What must have happened before an operation is measured: itself, so many times for each connection."""
+    """Run an operation `primed` times per connection before it is measured."""
 
     async def ask(worker: int) -> None:
         connection, values = await operation.prepare(worker)
@@ -85,11 +85,11 @@ async def prime(operation: Operation, connections: int) -> None:
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU of a process and of all that it started."""
+    """CPU seconds of a process and its descendants."""
     root = psutil.Process(pid)
     total: float = root.cpu_times().children_user + root.cpu_times().children_system
     for process in (root, *root.children(recursive=True)):
-        with suppress(psutil.NoSuchProcess):  # it ended meanwhile, and is among the children's time
+        with suppress(psutil.NoSuchProcess):  # it has ended and is part of the children's time
             times = process.cpu_times()
             total += times.user + times.system
     return total

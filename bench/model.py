@@ -1,7 +1,7 @@
-"""A fast, scripted model server that speaks the OpenAI Responses wire: `python -m bench.model PORT`.
+"""A fast scripted model server with the OpenAI Responses API: `python -m bench.model PORT`.
 
-What it answers depends only on the last message of the user: "add 1 task" (or N) is answered with so many calls of
-`add_task`, and their results with "Done: 1 tool call(s).". Anything else is answered with "You said: ...".
+The answer depends only on the last user message: for "add 1 task" (or N) it calls `add_task` that many times, and
+answers the results with "Done: 1 tool call(s).". It answers anything else with "You said: ...".
 """
 
 import re
@@ -28,7 +28,7 @@ USAGE = {
 
 
 def items(body: dict[str, Any]) -> list[dict[str, Any]]:
-    """The output: calls, or one message."""
+    """The output items: tool calls, or one message."""
     given = body["input"] if isinstance(body["input"], list) else [{"role": "user", "content": body["input"]}]
     last = max(number for number, item in enumerate(given) if item.get("role") == "user")
     asked, done = _text(given[last]["content"]), sum("output" in item for item in given[last + 1 :])
@@ -42,7 +42,7 @@ def answer(body: dict[str, Any]) -> bytes:
 
 
 def stream(body: dict[str, Any]) -> bytes:
-    """The same, as the events of a stream."""
+    """The answer as server-sent events."""
     return b"".join(
         b"event: %s\ndata: %s\n\n" % (event["type"].encode(), _dumps({**event, "sequence_number": number}))
         for number, event in enumerate(_events(items(body)))
@@ -123,7 +123,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         body += message.get("body", b"")
         more = message.get("more_body")
     request = _loads(body)
-    if request.get("stream"):  # in chunks, as streams are, though all at once
+    if request.get("stream"):  # chunked like a stream, but sent at once
         headers, payload = [(b"content-type", b"text/event-stream")], stream(request)
     else:
         payload = answer(request)

@@ -1,8 +1,8 @@
-"""How fast what a model says reaches those who read along: `python -m bench.streaming`.
+"""The latency of streamed words: `python -m bench.streaming`.
 
-A model that says 20 words a second to each of many turns at once, each word the time at which it was said. Told are
-the delay of the first word of each turn, and the time between two events at the client. SQLite, or the database that
-LATCHKEY_DATABASE_URL names.
+The model sends 20 words per second to each of many concurrent turns; each word is the time at which it was sent. Prints
+the delay of the first word of each turn, and the time between two events at the client. On SQLite, or the database of
+LATCHKEY_DATABASE_URL.
 """
 
 import asyncio
@@ -31,35 +31,35 @@ from tests.process_supervision import free_port
 WORDS = 400
 PAUSE_S = 0.05
 FILLING_S = 8
-"""In which the turns of a crowd begin, one after the other. None ends in the next as many seconds."""
-CROWDS = (50, 200)
+"""The turns start within this time, one after the other. None ends within the same time after that."""
+TURN_COUNTS = (50, 200)
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 
 
 async def main() -> None:
-    with slow_model() as model_url, a_service(model_url) as replica:
-        await crowd(replica, 1)  # warms up
-        for turns in CROWDS:
-            await crowd(replica, turns)
+    with slow_model() as model_url, model_service(model_url) as replica:
+        await measure_turns(replica, 1)  # warms up
+        for turns in TURN_COUNTS:
+            await measure_turns(replica, turns)
 
 
 @contextmanager
-def a_service(model_url: str) -> Iterator[Replica]:
-    """One worker that asks that model."""
+def model_service(model_url: str) -> Iterator[Replica]:
+    """A service with one worker that uses that model."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "home"
         home.mkdir()
-        given = {**BASE_SETTINGS, "LATCHKEY_AGENT": "openai", "LATCHKEY_MODEL": "slow", "OPENAI_BASE_URL": model_url}
+        settings = {**BASE_SETTINGS, "LATCHKEY_AGENT": "openai", "LATCHKEY_MODEL": "slow", "OPENAI_BASE_URL": model_url}
         if url := os.environ.get("LATCHKEY_DATABASE_URL"):
-            given["LATCHKEY_DATABASE_URL"] = url
-        migrate_database(home, given)
-        with running_service(home=home, environment=given) as replica:
+            settings["LATCHKEY_DATABASE_URL"] = url
+        migrate_database(home, settings)
+        with running_service(home=home, environment=settings) as replica:
             yield replica
 
 
-async def crowd(replica: Replica, turns: int) -> None:
-    """So many turns: how soon each begins to speak, and how evenly they do once there are so many."""
+async def measure_turns(replica: Replica, turns: int) -> None:
+    """Run so many turns, and print the delays of their first words and the gaps between events."""
     full = monotonic() + FILLING_S
 
     async def later(number: int) -> tuple[float, list[float]]:
@@ -71,13 +71,13 @@ async def crowd(replica: Replica, turns: int) -> None:
     times = [[time for time in arrived if full <= time <= full + FILLING_S] for _, arrived in followed]
     gaps = sorted(later - sooner for one in times for sooner, later in pairwise(one))
     click.echo(
-        f"{turns} turns: first word after {at(delays, 0.5)} (p50), {at(delays, 0.99)} (p99);"
-        f" {len(gaps)} times between events: {at(gaps, 0.5)}, {at(gaps, 0.99)}"
+        f"{turns} turns: first word after {percentile(delays, 0.5)} (p50), {percentile(delays, 0.99)} (p99);"
+        f" {len(gaps)} times between events: {percentile(gaps, 0.5)}, {percentile(gaps, 0.99)}"
     )
 
 
 async def follow(replica: Replica, user: str) -> tuple[float, list[float]]:
-    """The delay of the first word, and when the events with words arrived, in seconds."""
+    """The delay of the first word, and the arrival times of the deltas, in seconds."""
     host, _, port = replica.url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(request(user, port))
@@ -107,13 +107,13 @@ def token(user: str) -> str:
     return signer.sign(UserId(user), timedelta(hours=1))
 
 
-def at(times: list[float], share: float) -> str:
+def percentile(times: list[float], share: float) -> str:
     return f"{times[int(len(times) * share)] * 1000:.0f} ms"
 
 
 @contextmanager
 def slow_model(pause_s: float = PAUSE_S) -> Iterator[str]:
-    """The base URL of a model in a process of its own."""
+    """Run the model in a separate process. Returns its base URL."""
     port = free_port()
     process = multiprocessing.get_context("spawn").Process(target=_serve, args=(port, pause_s), daemon=True)
     process.start()
@@ -123,17 +123,17 @@ def slow_model(pause_s: float = PAUSE_S) -> Iterator[str]:
 
 def _serve(port: int, pause_s: float) -> None:
     async def listen() -> None:
-        async with await asyncio.start_server(partial(_speak, pause_s), "127.0.0.1", port, backlog=1000) as server:
+        async with await asyncio.start_server(partial(_answer, pause_s), "127.0.0.1", port, backlog=1000) as server:
             await server.serve_forever()
 
     asyncio.run(listen())
 
 
-async def _speak(pause_s: float, reader: StreamReader, writer: StreamWriter) -> None:
+async def _answer(pause_s: float, reader: StreamReader, writer: StreamWriter) -> None:
     await reader.readuntil(b"\r\n\r\n")
-    said, end = responses_events(Answer(("@",) * WORDS))
+    events, end = responses_events(Answer(("@",) * WORDS))
     writer.write(_HEAD)
-    for event in said:
+    for event in events:
         if b'"delta": "@"' in event:
             await asyncio.sleep(pause_s)
             event = event.replace(b'"delta": "@"', f'"delta": "{monotonic()} "'.encode())  # noqa: PLW2901

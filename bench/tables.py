@@ -1,4 +1,4 @@
-"""What was measured beside what is to be reached, as Markdown; times and CPU in milliseconds."""
+"""Formats results and goals as Markdown tables. Times and CPU in milliseconds."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ GOALS = {
     "chat_turn_one_tool": 35,
     "chat_turn_one_tool_history": None,
 }
-"""So many times the CPU of the limit, at most; the last has its goal from the one before."""
+"""The maximum ratio to the CPU time of the baseline. The last goal is relative to the operation before it."""
 
 WITHOUT, HISTORY = list(GOALS)[-2:]
 HISTORY_GOAL = 1.3
@@ -22,7 +22,7 @@ SQLITE_WRITE_P99, SQLITE_SHARE = 50, 0.5
 
 
 def table(rows: dict[str, Row]) -> Iterator[str]:
-    """What a request costs, as a ratio to what it costs the limit."""
+    """CPU time per request, as a ratio to that of the baseline."""
     yield "| operation | limit CPU | CPU | ratio | goal | p50 | p99 | p99 / p50 |"
     yield "|---|--:|--:|--:|--:|--:|--:|--:|"
     for name, row in rows.items():
@@ -35,7 +35,7 @@ def table(rows: dict[str, Row]) -> Iterator[str]:
 
 
 def sqlite_table(rows: dict[str, Row]) -> Iterator[str]:
-    """How many requests there are beside those of the limit, and how long writes wait for one another."""
+    """Throughput as a share of that of the baseline, and the latency of writes."""
     goals = f"share (goal {SQLITE_SHARE}) | p50 | p99 (goal of writes {SQLITE_WRITE_P99})"
     yield f"| operation | limit req/s | req/s | {goals} | CPU ratio |"
     yield "|---|--:|--:|--:|--:|--:|--:|"

@@ -1,4 +1,4 @@
-"""How the load generator talks to a server: operations with their requests and the answers that are right."""
+"""Operations of the load generator: requests and expected responses, read from a TOML file."""
 
 import base64
 import hmac
@@ -16,7 +16,7 @@ import msgspec
 from bench.http1 import Connection, Response
 
 ROWS = 50
-"""Tasks and messages of somebody who reads."""
+"""The number of tasks and messages of a reader."""
 
 Values = dict[str, Any]
 
@@ -25,11 +25,11 @@ _loads = msgspec.json.decode
 
 
 class Wrong(Exception):
-    """An answer that is not the right one."""
+    """A response that is not the expected one."""
 
 
 class Template:
-    """Text with $names. Alone, a $name keeps its value's type."""
+    """Text with $names. A $name alone keeps the type of its value."""
 
     def __init__(self, text: Any) -> None:
         self._text = text
@@ -45,7 +45,7 @@ class Template:
 
 
 class Operation:
-    """A request, with what must be known before it and what must be true of its answer."""
+    """A request with its set-up requests and the expected values of its response."""
 
     def __init__(self, target: "Target", name: str, spec: dict[str, Any]) -> None:
         self.target, self.name = target, name
@@ -90,7 +90,7 @@ class Operation:
             values[name] = _pick(_loads(answer.body), where.removeprefix("body:"))
 
     async def prepare(self, worker: int, **more: Any) -> tuple[Connection, Values]:
-        """A connection of that worker's, and what its requests are filled with."""
+        """Open a connection for that worker. Returns it with the values for its requests."""
         values: Values = {"worker": worker, "rows": ROWS, "listed": ROWS, **more}
         values.setdefault("user", self._user(values))
         values["token"] = self.target.token(values)
@@ -101,7 +101,7 @@ class Operation:
 
 
 class Target:
-    """A server that listens at a base URL and is talked to as the file says."""
+    """A server at a base URL, with the operations of a TOML file."""
 
     def __init__(self, path: Path, base_url: str) -> None:
         self.spec = spec = tomllib.loads(path.read_text())
@@ -124,7 +124,7 @@ def _part(data: bytes) -> bytes:
 
 
 def _pick(document: Any, path: str) -> Any:
-    """'a.0.b' walks into JSON; a last '#' is the length."""
+    """The value at a path such as `a.0.b`; a last `#` is the length."""
     for step in path.split("."):
         if step == "#":
             return len(document)

@@ -1,8 +1,8 @@
-"""What a second worker gives: `make bench ARGS=--workers`.
+"""Compares two workers with one: `make bench ARGS=--workers`.
 
-One worker and two, in turns, on the same machine. The load generator, the model and the database need cores of their
-own: where there are none to spare, requests a second say little, and what two workers would carry is told by what CPU
-a request costs each of them. `capacity` is that: twice the requests, for so many times the CPU each.
+Alternates between one worker and two on the same machine. The load generator, the model and the database also need
+cores. Without spare cores the throughput says little; `capacity` is then the better measure: twice the CPU time per
+request with one worker, divided by that with two.
 """
 
 from collections.abc import Iterator
@@ -13,20 +13,20 @@ import click
 import uvloop
 
 from bench.comparison import Plan
+from bench.environment import Server, bench_environment
 from bench.measurement import Load, Result
-from bench.stage import Server, stage
 
 OPERATIONS = ["rest_add_task", "rest_list_tasks", "mcp_add_task", "chat_turn_one_tool"]
 GOAL = 1.7
 
 
-def multiply(plan: Plan) -> Iterator[str]:
-    """As Markdown; on PostgreSQL, as SQLite is for one process."""
+def compare_workers(plan: Plan) -> Iterator[str]:
+    """A Markdown table. On PostgreSQL, because SQLite supports only one process."""
     with ExitStack() as open_:
-        on = open_.enter_context(stage("postgresql"))
+        on = open_.enter_context(bench_environment("postgresql"))
         services = [open_.enter_context(on.latchkey(workers=number)) for number in (1, 2)]
         for service in services:
-            service.people()
+            service.seed_users()
         yield f"| operation | 1 worker, req/s | 2 workers | ratio | capacity (goal {GOAL}) |"
         yield "|---|--:|--:|--:|--:|"
         for name in plan.operations:
@@ -34,7 +34,7 @@ def multiply(plan: Plan) -> Iterator[str]:
 
 
 def _measured(services: list[Server], name: str, plan: Plan) -> list[list[Result]]:
-    """The results of each service."""
+    """The results by service."""
     results: list[list[Result]] = [[] for _ in services]
     for number in range(plan.rounds):
         for index in (0, 1) if number % 2 == 0 else (1, 0):

@@ -6,7 +6,7 @@ from typing import get_args
 import click
 from msgspec.structs import asdict
 
-from bench.stage import Kind, stage
+from bench.environment import DatabaseKind, bench_environment
 from latchkey.infrastructure.database.migrations import upgrade
 from tests.costs.budget import FILE, HEADER
 from tests.costs.measure import Cost
@@ -14,18 +14,18 @@ from tests.costs.subprocess_measurement import measure_in_subprocess
 
 
 def main() -> None:
-    lines = [line for kind in get_args(Kind) for line in _section(kind, _measure(kind))]
+    lines = [line for kind in get_args(DatabaseKind) for line in _section(kind, _measure(kind))]
     FILE.write_text("\n".join([HEADER, *lines]))
     click.echo(f"Written: {FILE}")
 
 
-def _measure(kind: Kind) -> dict[str, Cost]:
-    with stage(kind) as environment, environment.database("latchkey") as url:
+def _measure(kind: DatabaseKind) -> dict[str, Cost]:
+    with bench_environment(kind) as environment, environment.database("latchkey") as url:
         upgrade(url)
         return measure_in_subprocess(url, environment.model_url, environment.folder / "costs.log")
 
 
-def _section(kind: Kind, costs: dict[str, Cost]) -> Iterator[str]:
+def _section(kind: DatabaseKind, costs: dict[str, Cost]) -> Iterator[str]:
     yield f"[{kind}]"
     for name, cost in costs.items():
         numbers = ", ".join(f"{key} = {number}" for key, number in asdict(cost).items())

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.stage import model
+from bench.environment import run_model
 
 
 @pytest.fixture(scope="session")
 def model_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with model(tmp_path_factory.mktemp("model")) as url:
+    with run_model(tmp_path_factory.mktemp("model")) as url:
         yield url

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench.stage import ROOT
+from bench.environment import ROOT
 from tests.costs.measure import Cost
 
 

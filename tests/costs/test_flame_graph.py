@@ -1,8 +1,8 @@
-"""Where the time goes is drawn as it was seen."""
+"""The flame graph shows the sampled stacks."""
 
 from xml.etree.ElementTree import fromstring
 
-from bench.flame_graph import grown, picture
+from bench.flame_graph import build_tree, draw
 
 STACKS = [
     "run (a/loop.py);ask (latchkey/door.py) 900",
@@ -11,8 +11,8 @@ STACKS = [
 ]
 
 
-def test_a_frame_holds_the_time_of_all_that_it_called() -> None:
-    root = grown(STACKS)
+def test_frame_samples_include_callees() -> None:
+    root = build_tree(STACKS)
     run = root.callees["run (a/loop.py)"]
 
     assert (root.samples, run.samples) == (1000, 1000)
@@ -23,9 +23,9 @@ def test_a_frame_holds_the_time_of_all_that_it_called() -> None:
     }
 
 
-def test_the_picture_names_every_frame_but_those_too_narrow_to_see() -> None:
-    drawn = fromstring(picture(grown(STACKS), "a title"))  # noqa: S314 - it is our own
-    titles = [element.text for element in drawn.iter() if element.tag.endswith("title")]
+def test_flame_graph_draws_all_frames_above_the_minimum_share() -> None:
+    image = fromstring(draw(build_tree(STACKS), "a title"))  # noqa: S314 - it is our own
+    titles = [element.text for element in image.iter() if element.tag.endswith("title")]
 
     assert titles == [
         "all: 100.0%",

@@ -31,7 +31,7 @@ CURSORS = "tests/isolation/test_cursors.py::test_cursor_of_another_list_responds
 KEYS = "tests/isolation/test_idempotency_keys.py::test_foreign_idempotency_key_responds_like_unused_key"
 PATHS = "tests/isolation/test_paths.py::test_foreign_path_responds_like_path_of_unknown_user"
 TOOLS = "tests/isolation/test_grants.py::test_tool_without_grant_responds_like_unknown_tool"
-RESOURCE_LIST = "tests/isolation/test_grants.py::test_resource_without_grant_responds_like_absent_resource"
+RESOURCES = "tests/isolation/test_grants.py::test_resource_without_grant_responds_like_absent_resource"
 RANDOM = "tests/isolation/test_random_operations.py::test_random_operations_leak_nothing"
 
 
@@ -51,7 +51,7 @@ FAILING: dict[str, list[str]] = {
     "filter and tenant guard": [*isolation_tests("sqlite"), f"{KEYS}[sqlite-chat]", f"{RANDOM}[sqlite]"],
     "filter, tenant guard and row-level security": [*isolation_tests("postgresql"), f"{RANDOM}[postgresql]"],
     "filter, tenant guard and role": isolation_tests("postgresql"),
-    "grant check": [f"{TOOLS}[sqlite-tasks:read]", f"{RESOURCE_LIST}[sqlite-tasks:read]"],
+    "grant check": [f"{TOOLS}[sqlite-tasks:read]", f"{RESOURCES}[sqlite-tasks:read]"],
     "tools listed by grant": [f"{TOOLS}[sqlite-tasks:read]"],
     "path check": [f"{PATHS}[sqlite-list_tasks]", f"{PATHS}[sqlite-get_artifact]"],
     "path check, path trusted": [f"{PATHS}[sqlite-list_tasks]", f"{PATHS}[sqlite-get_artifact]"],
@@ -74,7 +74,7 @@ PASSING: dict[str, list[str]] = {
     "row-level security": isolation_tests("postgresql"),
     "role": isolation_tests("postgresql"),
     "filter and tenant guard": isolation_tests("postgresql"),
-    "tools listed by grant": [f"{RESOURCE_LIST}[sqlite-tasks:read]"],
+    "tools listed by grant": [f"{RESOURCES}[sqlite-tasks:read]"],
     "revocation": [f"{DEAD}[sqlite-expired-write]"],
     "expiry": [f"{DEAD}[sqlite-revoked-write]"],
 }

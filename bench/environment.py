@@ -1,6 +1,6 @@
-"""What a measurement needs around it: a database, a model, the limit and Latchkey, each a process of its own.
+"""Runs what a measurement needs: a database, a model, the baseline (`limit`) and Latchkey, each as a process.
 
-Nothing of the caller's environment reaches them, and nothing of them stays behind.
+The processes do not inherit the environment of the caller, and everything is removed at the end.
 """
 
 import os
@@ -26,13 +26,13 @@ from bench.target import ROWS, Target, Template
 from tests.postgresql import PostgreSQL, postgresql
 from tests.process_supervision import free_port
 
-Kind = Literal["postgresql", "sqlite"]
+DatabaseKind = Literal["postgresql", "sqlite"]
 
 ROOT = Path(__file__).parents[1]
 LATCHKEY = Path(sysconfig.get_path("scripts")) / "latchkey"
 SECRET = "bench-secret-bench-secret-bench-secret"
-PEOPLE = 64
-"""Of each kind: readers (w), writers (a), and those in the midst of a conversation (h)."""
+USERS_PER_KIND = 64
+"""Users of each kind: readers (w), writers (a), and users with a conversation (h)."""
 TIMEOUT_S = 30.0
 
 SETTINGS = {
@@ -45,22 +45,22 @@ SETTINGS = {
     "LATCHKEY_BYTES_PER_USER": "100000000000",
     "LATCHKEY_HISTORY_TURNS": "25",
 }
-"""All features are on; the limits of a person are beyond what a load generator in 16 persons does."""
+"""All features are on; the limits per user are higher than the load."""
 
-_SERVED = ["--log-level", "warning", "--no-access-log", "--backlog", "4096", "--timeout-keep-alive", "75"]
-_SETTLED = ("max_wal_size = '4GB'", "checkpoint_timeout = '30min'", "jit = off", "random_page_cost = 1.1")
+_UVICORN_OPTIONS = ["--log-level", "warning", "--no-access-log", "--backlog", "4096", "--timeout-keep-alive", "75"]
+_POSTGRESQL_SETTINGS = ("max_wal_size = '4GB'", "checkpoint_timeout = '30min'", "jit = off", "random_page_cost = 1.1")
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server that listens, with the database that it has to itself."""
+    """A running server with its own database."""
 
     target: Target
     pid: int
     database: str
 
     def seed(self, what: str, **values: object) -> None:
-        """Run one of the target's scripts in its database."""
+        """Run one of the seed scripts of the target in its database."""
         kind = "sqlite" if self.database.startswith("sqlite") else "postgresql"
         sql = Template(self.target.spec["seed"][kind][what].strip())({**values})
         if kind == "sqlite":
@@ -70,9 +70,9 @@ class Server:
         else:
             uvloop.run(_execute(self.database, sql))
 
-    def people(self) -> None:
-        """Readers with 50 tasks and a conversation of 50 messages, and others who begin with nothing."""
-        for number in range(PEOPLE):
+    def seed_users(self) -> None:
+        """Create readers with 50 tasks and a conversation of 50 messages, and users without data."""
+        for number in range(USERS_PER_KIND):
             self.seed("user", user=f"w{number}", rows=ROWS)
             self.seed("user", user=f"a{number}", rows=0)
             self.seed("user", user=f"h{number}", rows=0)
@@ -80,8 +80,8 @@ class Server:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A folder, a model, and a server for databases or None where a database is a file."""
+class BenchEnvironment:
+    """A folder, a model, and a PostgreSQL server (None for SQLite)."""
 
     folder: Path
     model_url: str
@@ -91,24 +91,24 @@ class Stage:
     def limit(self) -> Iterator[Server]:
         with self.database("limit") as url:
             port = free_port()
-            given = {"DATABASE_URL": url, "AUTH_SECRET": SECRET, "OPENAI_BASE_URL": self.model_url}
-            command = [sys.executable, "-m", "uvicorn", "bench.limit:app", "--port", str(port), *_SERVED]
-            with running(command, port, ROOT, self.folder / "limit.log", given) as pid:
+            settings = {"DATABASE_URL": url, "AUTH_SECRET": SECRET, "OPENAI_BASE_URL": self.model_url}
+            command = [sys.executable, "-m", "uvicorn", "bench.limit:app", "--port", str(port), *_UVICORN_OPTIONS]
+            with run_process(command, port, ROOT, self.folder / "limit.log", settings) as pid:
                 yield Server(Target(ROOT / "bench/limit.toml", f"http://127.0.0.1:{port}"), pid, url)
 
     @contextmanager
     def latchkey(self, *, workers: int = 1, **variables: str) -> Iterator[Server]:
-        """As a user starts it; what the variables say, it is told."""
+        """Start Latchkey as a user does, with additional settings."""
         with self.database("latchkey") as url:
             port = free_port()
-            given = {"LATCHKEY_DATABASE_URL": url, "OPENAI_BASE_URL": self.model_url, **SETTINGS, **variables}
+            settings = {"LATCHKEY_DATABASE_URL": url, "OPENAI_BASE_URL": self.model_url, **SETTINGS, **variables}
             command = [str(LATCHKEY), "serve", "--migrate", "--port", str(port), "--workers", str(workers)]
-            with running(command, port, self.folder, self.folder / "latchkey.log", given) as pid:
-                yield Server(Target(ROOT / "bench/ours.toml", f"http://127.0.0.1:{port}"), pid, url)
+            with run_process(command, port, self.folder, self.folder / "latchkey.log", settings) as pid:
+                yield Server(Target(ROOT / "bench/latchkey.toml", f"http://127.0.0.1:{port}"), pid, url)
 
     @contextmanager
     def database(self, name: Literal["latchkey", "limit"]) -> Iterator[str]:
-        """The address of an empty one, as the driver of whoever uses it wants it."""
+        """The URL of an empty database, for the driver of that server."""
         unique = f"bench_{name}_{uuid4().hex[:8]}"
         if self.postgresql is None:
             driver = "+aiosqlite" if name == "latchkey" else ""
@@ -119,36 +119,36 @@ class Stage:
 
 
 @contextmanager
-def stage(kind: Kind) -> Iterator[Stage]:
-    """Ends with everything that stands on it."""
+def bench_environment(kind: DatabaseKind) -> Iterator[BenchEnvironment]:
+    """Start everything, and end it on exit."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
-    with tempfile.TemporaryDirectory(prefix="latchkey-bench-") as place:
-        folder = Path(place)
-        with model(folder) as model_url:
+    with tempfile.TemporaryDirectory(prefix="latchkey-bench-") as path:
+        folder = Path(path)
+        with run_model(folder) as model_url:
             if kind == "sqlite":
-                yield Stage(folder, model_url, None)
+                yield BenchEnvironment(folder, model_url, None)
                 return
             with postgresql(folder / "postgresql.log") as server:
-                for setting in _SETTLED:
+                for setting in _POSTGRESQL_SETTINGS:
                     server.execute(f"ALTER SYSTEM SET {setting}")
                 server.execute("SELECT pg_reload_conf()")
-                yield Stage(folder, model_url, server)
+                yield BenchEnvironment(folder, model_url, server)
 
 
 @contextmanager
-def model(folder: Path) -> Iterator[str]:
-    """The base URL of the scripted model."""
+def run_model(folder: Path) -> Iterator[str]:
+    """Run the scripted model. Returns its base URL."""
     port = free_port()
-    with running([sys.executable, "-m", "bench.model", str(port)], port, ROOT, folder / "model.log", {}):
+    with run_process([sys.executable, "-m", "bench.model", str(port)], port, ROOT, folder / "model.log", {}):
         yield f"http://127.0.0.1:{port}/v1"
 
 
 @contextmanager
-def running(command: list[str], port: int, folder: Path, log: Path, given: dict[str, str]) -> Iterator[int]:
-    """The process, from when it listens on the port until it has ended."""
-    environment = {"PATH": os.environ["PATH"], **given}
-    with log.open("ab") as said:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=said, stderr=said)  # noqa: S603 - ours
+def run_process(command: list[str], port: int, folder: Path, log: Path, settings: dict[str, str]) -> Iterator[int]:
+    """Run a process. Enters when it listens on the port; terminates it on exit."""
+    environment = {"PATH": os.environ["PATH"], **settings}
+    with log.open("ab") as log_file:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log_file, stderr=log_file)  # noqa: S603 - ours
     try:
         until = monotonic() + TIMEOUT_S
         while not _listens(port):
