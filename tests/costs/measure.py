@@ -5,17 +5,19 @@ counted on the connection; on SQLite statements are counted by the driver's trac
 """
 
 import asyncio
+import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
+from unittest import mock
 from uuid import uuid4
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import event, make_url
-from sqlalchemy.pool import Pool
+from sqlalchemy import make_url
 
 from latchkey.bootstrap.composition import create_asgi
 from latchkey.config import Settings
@@ -80,17 +82,19 @@ async def _counting(url: str) -> AsyncIterator[tuple[str, Counter]]:
     """The URL that the service must use, and a function that returns the traffic so far."""
     if url.startswith("sqlite"):
         statements: list[str] = []
-        listener = ("connect", lambda connection, _record: connection.run_async(_trace_into(statements)))
-        event.listen(Pool, *listener)
-        yield url, lambda: _count(statements)
-        event.remove(Pool, *listener)
+        with mock.patch("sqlite3.connect", partial(_connect_traced, sqlite3.connect, statements)):
+            yield url, lambda: _count(statements)
     else:
         async with proxy_to(make_url(url).port or 5432) as proxy:
             yield make_url(url).set(port=proxy.port).render_as_string(hide_password=False), lambda: proxy.count
 
 
-def _trace_into(statements: list[str]) -> Callable[[Any], Any]:
-    return lambda connection: connection.set_trace_callback(statements.append)
+def _connect_traced(
+    connect: Callable[..., sqlite3.Connection], statements: list[str], *args: Any, **options: Any
+) -> sqlite3.Connection:
+    connection = connect(*args, **options)
+    connection.set_trace_callback(statements.append)
+    return connection
 
 
 def _count(trace: list[str]) -> Count:
