@@ -1,4 +1,4 @@
-"""A real PgBouncer in transaction mode in front of the test server, as Neon's pooled hosts are."""
+"""A real PgBouncer in transaction mode in front of the test server, like Neon's pooled hosts."""
 
 import os
 import shutil
@@ -25,12 +25,12 @@ pool_mode = transaction
 default_pool_size = 2
 max_client_conn = 100
 """
-"""Two connections for everybody: what one transaction leaves behind in a connection, another client meets."""
+"""Two shared server connections: state that a transaction leaves behind would reach another client."""
 
 
 @contextmanager
 def pgbouncer(server: PostgreSQL, log: Path) -> Iterator[PostgreSQL]:
-    """The same server as it looks through PgBouncer. Skips the test where there is none."""
+    """Return the URL of the server through PgBouncer. Skips the test if PgBouncer is not installed."""
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
     if program is None:
         pytest.skip("needs the program `pgbouncer`: install your system's package of that name")

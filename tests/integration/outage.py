@@ -1,4 +1,4 @@
-"""A service whose database goes away in the middle of things, and what must be true of every turn afterwards."""
+"""Helpers for tests of database outages, and the check that a turn is consistent afterwards."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ MILK = ("add_task", '{"title":"Buy milk"}')
 
 
 class TwoSteps(deque[Step]):
-    """A script for turns side by side: first a call, and an answer once it has a result."""
+    """A model script for concurrent turns: first a tool call, then an answer once it has a result."""
 
     def __init__(self, model: ModelServer, first: Answer, then: Answer) -> None:
         super().__init__([first])
@@ -32,18 +32,18 @@ class TwoSteps(deque[Step]):
 
 
 @asynccontextmanager
-async def thinking(url: str, model: ModelServer, **variables: str) -> AsyncIterator[Service]:
-    """A replica that asks that model."""
+async def serve_with_model(url: str, model: ModelServer, **variables: str) -> AsyncIterator[Service]:
+    """Serve a replica with this model."""
     async with run_service(settings_for(url, **model_variables(model), **variables)) as service:
         yield service
 
 
-def through(proxy: TcpProxy, url: str) -> str:
+def url_through(proxy: TcpProxy, url: str) -> str:
     return make_url(url).set(port=proxy.port).render_as_string(hide_password=False)
 
 
 async def events_of(person: ApiUser, turn_id: str) -> list[dict[str, Any]]:
-    """What is stored of them, or up to the last one: whoever loses the stream goes on."""
+    """Read the events of the turn to the end, resuming the stream when it is lost."""
     found: list[dict[str, Any]] = []
     while not found or found[-1]["event"] not in {f"turn.{how}" for how in ENDED}:
         after = {"after": found[-1]["seq"]} if found else {}
@@ -62,12 +62,12 @@ def _event(block: str) -> dict[str, Any]:
 
 
 def is_unavailable(response: httpx2.Response) -> bool:
-    """Whether somebody is told to come again later, which is all that an outage may look like."""
+    """Return whether the response is 503 with Retry-After, the only response that an outage may cause."""
     return response.status_code == 503 and "retry-after" in response.headers
 
 
-async def recovered(person: ApiUser) -> None:
-    """Wait until it can be written again. Nothing is restarted."""
+async def wait_until_writable(person: ApiUser) -> None:
+    """Wait until writes succeed again, without a restart."""
 
     async def can_write() -> bool:
         response = await person.post("tasks", json={"title": "Back again"})
@@ -77,8 +77,8 @@ async def recovered(person: ApiUser) -> None:
     await wait_until(can_write)
 
 
-async def sound_turn(person: ApiUser, turn_id: str) -> dict[str, Any]:
-    """The turn once it has ended, found to be whole: events without gaps, and a message if it has been answered."""
+async def consistent_turn(person: ApiUser, turn_id: str) -> dict[str, Any]:
+    """Wait for the end of the turn and check it: events without gaps, and a message if it has an answer."""
 
     async def has_ended() -> bool:
         response = await person.get(f"turns/{turn_id}")
@@ -103,12 +103,12 @@ async def sound_turn(person: ApiUser, turn_id: str) -> dict[str, Any]:
     return turn
 
 
-def effects(*turns: dict[str, Any]) -> list[str]:
-    """The tasks that the ledgers of these turns say were made."""
+def tasks_added_by(*turns: dict[str, Any]) -> list[str]:
+    """Return the titles of the tasks that the tool calls of these turns added."""
     calls = [call for turn in turns for call in turn["tool_calls"] if call["name"] == "add_task"]
     return sorted(call["result"]["id"] for call in calls if not call["is_error"])
 
 
 async def tasks_of(person: ApiUser) -> list[str]:
-    """Those that turns made."""
+    """Return the titles of the tasks that turns added."""
     return sorted(task["id"] for task in await person.list_items("tasks", limit=200) if task["title"] == "Buy milk")

@@ -30,14 +30,14 @@ from tests.integration.database.tcp_proxy import CHUNK, TcpProxy
 from tests.integration.outage import (
     MILK,
     TwoSteps,
-    effects,
+    consistent_turn,
     events_of,
     is_unavailable,
-    recovered,
-    sound_turn,
+    serve_with_model,
+    tasks_added_by,
     tasks_of,
-    thinking,
-    through,
+    url_through,
+    wait_until_writable,
 )
 from tests.polling import TIMEOUT_S, wait_until
 from tests.postgresql import PostgreSQL, _throw_away
@@ -137,7 +137,7 @@ async def execute(url: str, statement: str) -> None:
 
 
 async def crash(server: PostgreSQL) -> None:
-    """The server ends all its connections, recovers, and comes back, as after a restart."""
+    """Crash the server: it closes all connections, recovers and accepts new ones."""
     connection = await asyncpg.connect(server.superuser_url("postgres"))
     os.kill(await connection.fetchval("SELECT pg_backend_pid()"), signal.SIGKILL)
     connection.terminate()
@@ -154,13 +154,13 @@ async def ask_everything(person: ApiUser) -> list[httpx2.Response]:
     reason="the server that was given is somebody else's",
 )
 async def test_server_crash_during_turn_loses_nothing(own_server: PostgreSQL, model: ModelServer) -> None:
-    """Nor those who follow it on another replica."""
+    """Subscribers on another replica lose nothing either."""
     url = own_server.superuser_url("postgres")
     await execute(url, "ALTER DATABASE postgres SET synchronous_commit = on")  # what is committed outlives the crash
     await asyncio.to_thread(upgrade, url)
     rest = Event()
     model.script += [calls(MILK), says("All ", "done.").held(rest)]
-    async with thinking(url, model) as one, thinking(url, model) as other:
+    async with serve_with_model(url, model) as one, serve_with_model(url, model) as other:
         ada = one.user("ada")
         turn = asyncio.create_task(ada.post("chat", json={"message": "milk"}))
         await model.wait_for_requests(2)
@@ -169,17 +169,17 @@ async def test_server_crash_during_turn_loses_nothing(own_server: PostgreSQL, mo
         subscription = asyncio.create_task(events_of(other.user("ada"), found["id"]))
         await crash(own_server)
         during = [await ada.post("tasks", json={"title": "Buy oats"}) for _ in range(3)]
-        await recovered(ada)
+        await wait_until_writable(ada)
         rest.set()
         answer, followed = await turn, await subscription
-        ended = await sound_turn(ada, found["id"])
+        ended = await consistent_turn(ada, found["id"])
         stored, kept = await events_of(ada, found["id"]), await tasks_of(ada)
 
     assert [one for one in during if one.status_code != 201 and not is_unavailable(one)] == []
     assert (answer.status_code, answer.json()["response"], ended["status"]) == (200, "All done.", "completed")
     assert followed == stored
     assert len(kept) == 1
-    assert kept == effects(ended)
+    assert kept == tasks_added_by(ended)
 
 
 async def test_connections_killed_at_any_moment_keep_turns_consistent(
@@ -187,7 +187,7 @@ async def test_connections_killed_at_any_moment_keep_turns_consistent(
 ) -> None:
     model.script = TwoSteps(model, calls(MILK, saying=("Well, ",)), says("all ", "done."))
     superuser_url = postgresql_server.superuser_url(postgresql_url.rpartition("/")[2])
-    async with thinking(postgresql_url, model, LATCHKEY_TURN_LEASE_S="4") as service:
+    async with serve_with_model(postgresql_url, model, LATCHKEY_TURN_LEASE_S="4") as service:
         people = [service.user() for _ in range(6)]
         answers: list[httpx2.Response] = []
 
@@ -204,18 +204,20 @@ async def test_connections_killed_at_any_moment_keep_turns_consistent(
             await asyncio.wait([talking], timeout=0.1)
         await killer.close()
         await talking
-        ended = {person.user_id: [await sound_turn(person, id) for id in await turns_of(person)] for person in people}
+        ended = {
+            person.user_id: [await consistent_turn(person, id) for id in await turns_of(person)] for person in people
+        }
         kept = {person.user_id: await tasks_of(person) for person in people}
 
     assert [one.text for one in answers if one.status_code not in {200, 201, 409, 503}] == []
     assert [one.text for one in answers if one.status_code == 503 and not is_told_when(one)] == []
     assert killed > 0
     assert [one for one in answers if one.status_code == 200]
-    assert {user: effects(*turns) for user, turns in ended.items()} == kept
+    assert {user: tasks_added_by(*turns) for user, turns in ended.items()} == kept
 
 
 def is_told_when(refused: httpx2.Response) -> bool:
-    """To come again; a turn that lost its tools has ended, and is not taken up again."""
+    """Requests are 503. A turn that lost its tool calls has ended and is not resumed."""
     return is_unavailable(refused) or refused.json()["code"] == "tools-unavailable"
 
 
@@ -227,12 +229,12 @@ async def turns_of(person: ApiUser) -> list[str]:
 async def test_frozen_network_is_unavailable_after_timeout(
     postgresql_url: str, model: ModelServer, short_timeouts: None
 ) -> None:
-    """Also with a pool full of connections that nobody has found out about yet."""
+    """Also with a pool full of dead connections."""
     rest = Event()
     model.script += [calls(MILK), says("All ", "done.").held(rest)]
     async with (
         commit_interrupter_to(postgresql_url) as proxy,
-        thinking(through(proxy, postgresql_url), model) as service,
+        serve_with_model(url_through(proxy, postgresql_url), model) as service,
     ):
         ada = service.user()
         turn = asyncio.create_task(ada.post("chat", json={"message": "milk"}))
@@ -246,21 +248,21 @@ async def test_frozen_network_is_unavailable_after_timeout(
         rest.set()
         await proxy.restore()
         answer = await turn
-        ended = await sound_turn(ada, answer.json()["turn_id"])
-        await recovered(ada)
+        ended = await consistent_turn(ada, answer.json()["turn_id"])
+        await wait_until_writable(ada)
         kept = await tasks_of(ada)
 
     assert [is_unavailable(one) for one in frozen] == [True] * 5
     assert took < 5
     assert (answer.status_code, ended["status"]) == (200, "completed")
-    assert kept == effects(ended)
+    assert kept == tasks_added_by(ended)
 
 
 async def test_server_without_free_connections_is_unavailable(
     postgresql_url: str, postgresql_server: PostgreSQL, model: ModelServer, short_timeouts: None
 ) -> None:
     superuser_url = postgresql_server.superuser_url(postgresql_url.rpartition("/")[2])
-    async with thinking(postgresql_url, model) as service:
+    async with serve_with_model(postgresql_url, model) as service:
         ada = service.user()
         holder = await asyncpg.connect(superuser_url)
         await holder.execute("BEGIN; LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE")
@@ -268,7 +270,7 @@ async def test_server_without_free_connections_is_unavailable(
         refused = await asyncio.gather(*blocked)
         await holder.execute("ROLLBACK")
         await holder.close()
-        await recovered(ada)
+        await wait_until_writable(ada)
 
     assert [is_unavailable(one) for one in refused] == [True] * 30
 
@@ -276,8 +278,8 @@ async def test_server_without_free_connections_is_unavailable(
 async def test_held_user_lock_is_unavailable_after_timeout_for_that_user_only(
     postgresql_url: str, model: ModelServer, short_timeouts: None
 ) -> None:
-    """As a replica does that hangs with it. To wait is not to have lost a connection: it is done once."""
-    async with thinking(postgresql_url, model) as service:
+    """As a hanging replica would hold it. A lock wait is not a lost connection, so it is not retried."""
+    async with serve_with_model(postgresql_url, model) as service:
         ada, bob = service.user(), service.user()
         model.script += [says("Hello, Bob."), says("Hello, Ada.")]
         holder = await asyncpg.connect(postgresql_url)
@@ -312,7 +314,7 @@ async def test_process_frozen_in_transaction_loses_it(postgresql_url: str, monke
 
 
 async def others_are_gone(url: str) -> None:
-    """Wait until nobody else is connected."""
+    """Wait until there is no other connection."""
     connection = await asyncpg.connect(url)
 
     async def are_gone() -> bool:
@@ -326,27 +328,27 @@ async def others_are_gone(url: str) -> None:
 async def test_turn_with_interrupted_commit_is_consistent_and_runs_once(
     postgresql_url: str, model: ModelServer, commit: int
 ) -> None:
-    """Whichever commit it is, and whatever came of it. The client sends its message again as it is told."""
+    """Whichever commit is interrupted. The client sends its message again with its idempotency key."""
     model.script = TwoSteps(model, calls(MILK, saying=("Well, ",)), says("all ", "done."))
     lease = {"LATCHKEY_TURN_LEASE_S": "2"}
     async with (
         commit_interrupter_to(postgresql_url) as proxy,
-        thinking(through(proxy, postgresql_url), model, **lease) as service,
+        serve_with_model(url_through(proxy, postgresql_url), model, **lease) as service,
     ):
         ada = service.user()
         proxy.interrupt_after(commit)
         answer = await insistently(ada)
         (turn_id,) = await turns_of(ada)
-        ended, kept = await sound_turn(ada, turn_id), await tasks_of(ada)
+        ended, kept = await consistent_turn(ada, turn_id), await tasks_of(ada)
 
     assert ended["status"] in {"completed", "failed", "interrupted"}
     assert (answer.status_code == 200) == (ended["status"] == "completed"), answer.text
-    assert kept == effects(ended)
+    assert kept == tasks_added_by(ended)
     assert proxy.interruptions == 1
 
 
 async def insistently(person: ApiUser) -> httpx2.Response:
-    """What the message is answered in the end, sent again under its key for as long as that is of use."""
+    """Send the message again under its idempotency key until there is a final response."""
     async with asyncio.timeout(TIMEOUT_S):
         while True:
             answer = await person.post("chat", json={"message": "milk"}, headers={"idempotency-key": "one"})
@@ -356,12 +358,12 @@ async def insistently(person: ApiUser) -> httpx2.Response:
 
 
 async def test_turn_finish_with_lost_commit_response_is_stored_once(postgresql_url: str, model: ModelServer) -> None:
-    """Whoever waits is answered with what is stored."""
+    """The waiting client gets the stored answer."""
     rest = Event()
     model.script.append(says("All done.").held(rest))
     async with (
         commit_interrupter_to(postgresql_url) as proxy,
-        thinking(through(proxy, postgresql_url), model) as service,
+        serve_with_model(url_through(proxy, postgresql_url), model) as service,
     ):
         ada = service.user()
         turn = asyncio.create_task(ada.post("chat", json={"message": "milk"}))
@@ -372,7 +374,7 @@ async def test_turn_finish_with_lost_commit_response_is_stored_once(postgresql_u
         proxy.interrupt_after(1)
         rest.set()
         answer = await turn
-        ended = await sound_turn(ada, found["id"])
+        ended = await consistent_turn(ada, found["id"])
 
     assert (answer.status_code, answer.json()["response"]) == (200, "All done.")
     assert (ended["status"], proxy.interruptions) == ("completed", 1)

@@ -1,4 +1,4 @@
-"""SQLite does not let itself be written: who asks is told to come again, and nothing is half there afterwards."""
+"""SQLite cannot be written: requests are 503, and nothing is stored in part."""
 
 import asyncio
 import sqlite3
@@ -17,12 +17,12 @@ from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer, model_server
 from tests.integration.outage import (
     MILK,
-    effects,
+    consistent_turn,
     is_unavailable,
-    recovered,
-    sound_turn,
+    serve_with_model,
+    tasks_added_by,
     tasks_of,
-    thinking,
+    wait_until_writable,
 )
 from tests.support.service import ApiUser
 
@@ -105,7 +105,7 @@ async def test_locked_file_is_unavailable_to_writers_and_turn_retries(
     """The turn completes once the file is free: its end is retried while its lease lasts."""
     rest = Event()
     model.script += [calls(MILK), says("All ", "done.").held(rest)]
-    async with thinking(sqlite_url, model) as service:
+    async with serve_with_model(sqlite_url, model) as service:
         ada = service.user()
         turn = asyncio.create_task(ada.post("chat", json={"message": "milk"}))
         await model.wait_for_requests(2)
@@ -114,27 +114,27 @@ async def test_locked_file_is_unavailable_to_writers_and_turn_retries(
             refused = await asyncio.gather(*(add(ada) for _ in range(3)), ada.post("chat", json={"message": "Hello?"}))
             read = await ada.get("tasks")
         answer = await turn
-        ended = await sound_turn(ada, answer.json()["turn_id"])
+        ended = await consistent_turn(ada, answer.json()["turn_id"])
         kept = await tasks_of(ada)
 
     assert [is_unavailable(one) for one in refused] == [True] * 4
     assert (read.status_code, answer.status_code) == (200, 200)
     assert (ended["status"], answer.json()["response"]) == ("completed", "All done.")
-    assert kept == effects(ended)
+    assert kept == tasks_added_by(ended)
 
 
 async def test_concurrent_writers_time_out(
     sqlite_url: str, path: str, model: ModelServer, short_timeouts: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each of them waits for the file in vain; the last one does not wait for all of them."""
+    """Their waiting times do not add up."""
     monkeypatch.setattr(shares, "QUEUE_S", 0.5)
-    async with thinking(sqlite_url, model) as service:
+    async with serve_with_model(sqlite_url, model) as service:
         ada = service.user()
         async with locked(path):
             begun = time.monotonic()
             refused = await asyncio.gather(*(add(ada) for _ in range(60)))
             took = time.monotonic() - begun
-        await recovered(ada)
+        await wait_until_writable(ada)
 
     assert [is_unavailable(one) for one in refused] == [True] * 60
     assert took < 4
@@ -143,10 +143,10 @@ async def test_concurrent_writers_time_out(
 async def test_turn_with_expired_lease_during_outage_is_interrupted(
     sqlite_url: str, path: str, model: ModelServer, short_timeouts: None
 ) -> None:
-    """And its conversation goes on."""
+    """Its conversation accepts further messages."""
     rest = Event()
     model.script += [calls(MILK), says("All ", "done.").held(rest), says("Again.")]
-    async with thinking(sqlite_url, model, LATCHKEY_TURN_LEASE_S="1") as service:
+    async with serve_with_model(sqlite_url, model, LATCHKEY_TURN_LEASE_S="1") as service:
         ada = service.user()
         turn = asyncio.create_task(ada.post("chat", json={"message": "milk"}))
         await model.wait_for_requests(2)
@@ -155,7 +155,7 @@ async def test_turn_with_expired_lease_during_outage_is_interrupted(
             answer = await turn
         (conversation,) = await ada.list_items("conversations")
         (found,) = await ada.list_items(f"conversations/{conversation['id']}/turns")
-        ended = await sound_turn(ada, found["id"])
+        ended = await consistent_turn(ada, found["id"])
         again = await ada.chat("Hello?", conversation_id=conversation["id"])
 
     assert is_unavailable(answer)
@@ -170,7 +170,7 @@ async def test_failed_writes_are_unavailable_until_the_disk_recovers(
     """A running turn keeps its events and completes if the disk recovers in time."""
     rest = Event()
     model.script += [calls(MILK), says("All ", "done." * 2000).held(rest)]
-    async with thinking(sqlite_url, model) as service:
+    async with serve_with_model(sqlite_url, model) as service:
         ada = service.user()
         turn = asyncio.create_task(ada.post("chat", json={"message": "milk"}))
         await model.wait_for_requests(2)
@@ -182,15 +182,15 @@ async def test_failed_writes_are_unavailable_until_the_disk_recovers(
         still_waiting = not turn.done()
         troubles.end()
         answer = await turn
-        ended = await sound_turn(ada, answer.json()["turn_id"])
-        await recovered(ada)
+        ended = await consistent_turn(ada, answer.json()["turn_id"])
+        await wait_until_writable(ada)
         kept, oats = await tasks_of(ada), [task["title"] for task in await ada.list_items("tasks")]
         conversations = await ada.list_items("conversations")
 
     assert [is_unavailable(one) for one in refused] == [True] * 5, [one.text for one in refused]
     assert (read.status_code, still_waiting) == (200, True)
     assert (answer.status_code, ended["status"]) == (200, "completed")
-    assert kept == effects(ended)
+    assert kept == tasks_added_by(ended)
     assert "Buy oats" not in oats
     assert len(conversations) == 1
 
@@ -202,7 +202,7 @@ async def test_tool_call_that_cannot_be_recorded_is_not_run(
     rest = Event()
     big = ("add_task", '{"title":"Buy milk","description":"%s"}' % ("x" * 9000))
     model.script.append(calls(big, saying=("Well,",)).held(rest))
-    async with thinking(sqlite_url, model) as service:
+    async with serve_with_model(sqlite_url, model) as service:
         ada = service.user()
         turn = asyncio.create_task(ada.post("chat", json={"message": "milk"}))
         await model.wait_for_requests(1)
@@ -212,10 +212,10 @@ async def test_tool_call_that_cannot_be_recorded_is_not_run(
         # A model that is asked again would have been told of a result.
         troubles.end()
         answer = await turn
-        ended = await sound_turn(ada, answer.json()["turn_id"])
+        ended = await consistent_turn(ada, answer.json()["turn_id"])
         kept = await tasks_of(ada)
 
     assert is_unavailable(refused)
     assert answer.status_code in {502, 503}
     assert ended["status"] == "failed"
-    assert kept == effects(ended)
+    assert kept == tasks_added_by(ended)

@@ -1,4 +1,4 @@
-"""A follower of a turn whose database stops answering: the stream is never silent, and goes on when it thaws."""
+"""An event stream during a database outage: it sends keep-alives, and continues afterwards."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from latchkey.infrastructure.database.events.local import LocalEventBus
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.integration.database.tcp_proxy import proxy_to
-from tests.integration.outage import through
+from tests.integration.outage import url_through
 from tests.turns import started_turn
 
 ADA = Owner(UserId("ada"))
@@ -24,11 +24,11 @@ ADA = Owner(UserId("ada"))
 async def test_stream_sends_keepalives_while_database_is_frozen(
     postgresql_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While it waits for the answer to a look into the log, not only afterwards."""
+    """Also while it waits for the response of the database."""
     monkeypatch.setattr(watching, "KEEPALIVE_S", 0.05)
     monkeypatch.setattr(watching, "LEASE_CHECK_S", 0.05)
     async with proxy_to(make_url(postgresql_url).port or 5432) as proxy:
-        frozen, elsewhere = create_engine(through(proxy, postgresql_url)), create_engine(postgresql_url)
+        frozen, elsewhere = create_engine(url_through(proxy, postgresql_url)), create_engine(postgresql_url)
         app = Dispatcher(SqlUnitsOfWork(elsewhere), lambda _call: None)
         event_bus = LocalEventBus()
         looks: list[UseCaseCall] = []

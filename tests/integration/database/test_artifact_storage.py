@@ -1,4 +1,4 @@
-"""Artifacts in a database that somebody else has had their hands on: a newer release, or one who hides a column."""
+"""Artifacts in a database that a newer release has written, or without the content column."""
 
 import sqlite3
 from collections.abc import AsyncIterator
@@ -45,7 +45,7 @@ def app(units: SqlUnitsOfWork) -> Dispatcher:
 
 
 async def alter(url: str, statement: str) -> None:
-    """Past the service."""
+    """Change the database without the service."""
     if not url.startswith("sqlite"):
         await run_sql_async(url, statement)
         return
@@ -54,7 +54,7 @@ async def alter(url: str, statement: str) -> None:
 
 
 async def test_artifact_listings_do_not_read_content(app: Dispatcher, database_url: str) -> None:
-    """They all work where there is no such column, and only what shows a content misses it."""
+    """Listings work without the content column; only reading a content fails."""
     made = await app.call(ME, add_artifact, NewArtifact("Plan", "1"))
     revised = await app.call(ME, revise_artifact, made.id, ArtifactRevision("2"))
     await alter(database_url, HIDE_CONTENT)
@@ -70,7 +70,7 @@ async def test_artifact_listings_do_not_read_content(app: Dispatcher, database_u
 
 
 async def test_artifact_type_of_newer_release_is_read(app: Dispatcher, database_url: str) -> None:
-    """And kept by a write of this release, which knows nothing of it."""
+    """A write of this release keeps it."""
     made = await app.call(ME, add_artifact, NewArtifact("Plan", "1"))
     await alter(database_url, FROM_A_NEWER_RELEASE)
     revised = await app.call(ME, revise_artifact, made.id, ArtifactRevision("2"))
@@ -85,7 +85,7 @@ async def test_artifact_type_of_newer_release_is_read(app: Dispatcher, database_
 
 
 async def test_turn_of_newer_release_lists_its_artifacts(app: Dispatcher, units: SqlUnitsOfWork) -> None:
-    """Also where its tool answered more than this release knows of."""
+    """Also if the tool's result has fields unknown to this release."""
     turn = (await started_turn(app, ME)).turn
     made = await app.call(ME, add_artifact, NewArtifact("Plan", ""))
     said = b'{"id":"%s","artifact_type":"hologram","title":"Plan","version":1,"depth":3}' % str(made.id).encode()

@@ -1,4 +1,4 @@
-"""Replicas whose clocks differ: one still holds a turn for its own that another has found lost."""
+"""Clock skew: a replica with a slow clock still runs a turn that another replica has expired."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ from tests.contract.database.running_turn import RunningTurn
 
 ME, YOU = Owner(UserId("me")), Owner(UserId("you"))
 SLOW = timedelta(minutes=3)
-"""Longer than a lease."""
+"""The clock skew, longer than a lease."""
 
 
 class Replicas:
@@ -46,7 +46,7 @@ async def replicas(database_url: str) -> AsyncIterator[Replicas]:
 
 
 async def test_event_written_while_turn_expires_precedes_its_end(replicas: Replicas) -> None:
-    """Whoever looks waits for it; the events have no gap, and whoever looked is answered."""
+    """The replica that expires the turn waits for the write; the events have no gap."""
     running_turn = replicas.running_turn
     async with replicas.slow.open(ME, "write") as uow:
         await append_events(uow, running_turn.id, EventBatch(0, "Late", Usage(1, 2, 3)))
@@ -63,7 +63,7 @@ async def test_event_written_while_turn_expires_precedes_its_end(replicas: Repli
 
 
 async def test_expired_turn_has_ended_for_replica_with_slow_clock(replicas: Replicas) -> None:
-    """Its token is dead there too, and nothing is written."""
+    """Its token is invalid there too, and nothing is written."""
     running_turn = replicas.running_turn
     await running_turn.read(on=1)
 

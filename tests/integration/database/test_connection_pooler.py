@@ -1,4 +1,4 @@
-"""Behind PgBouncer in transaction mode, as on Neon's pooled hosts, everything works as it does without."""
+"""Units of work and migrations behind PgBouncer in transaction mode, as on Neon's pooled hosts."""
 
 import asyncio
 
@@ -23,7 +23,7 @@ def url(pgbouncer_url: str) -> str:
 
 
 async def statements_left(url: str) -> int:
-    """How many statements are still prepared on the two connections that PgBouncer has to the server."""
+    """Return the number of prepared statements on PgBouncer's two server connections."""
     clients = [await asyncpg.connect(url.partition("?")[0], statement_cache_size=0) for _ in range(2)]
     for client in clients:
         await client.execute("BEGIN")
@@ -37,7 +37,7 @@ async def statements_left(url: str) -> int:
 
 
 async def test_users_on_pooled_connections_are_isolated(url: str) -> None:
-    """Sixty at once by the two connections there are; and no statement stays behind on them."""
+    """Sixty concurrent users on two connections; no prepared statement is left on them."""
     engine = create_engine(url)
     units = SqlUnitsOfWork(engine)
 

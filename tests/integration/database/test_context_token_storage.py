@@ -1,4 +1,4 @@
-"""What lies in the database of a context token is not enough to use one, and all that is needed to recognise it."""
+"""Stored context tokens: the database has what is needed to recognise a token, and not what is needed to use one."""
 
 import os
 import subprocess
@@ -40,7 +40,7 @@ asyncio.run(main())
 
 
 def use_elsewhere(url: str, secret: TokenSecret) -> str:
-    """What another process of the system answers to the token."""
+    """Return the output of another process that uses the token."""
     done = subprocess.run(
         [sys.executable, "-c", OTHER_PROCESS, url],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TOKEN": secret.text},
@@ -52,7 +52,7 @@ def use_elsewhere(url: str, secret: TokenSecret) -> str:
 
 
 async def test_context_token_is_valid_in_other_process_until_revoked(database_url: str) -> None:
-    """Nothing about it is held in memory: that process has met neither the person nor the one that minted it."""
+    """Nothing about the token is held in memory: the other process has never seen it or its user."""
     engine = create_engine(database_url)
     app = Dispatcher(SqlUnitsOfWork(engine), lambda _call: None)
     minted: MintedToken = await app.call(ME, mint_context_token, NewContextToken([Grant.TASKS_WRITE]))
@@ -67,7 +67,7 @@ async def test_context_token_is_valid_in_other_process_until_revoked(database_ur
 
 
 async def everything_stored(url: str) -> str:
-    """The whole file, its journal too, byte for byte; or every row of every table."""
+    """Return the bytes of the SQLite files, or every row of every PostgreSQL table."""
     if url.startswith("sqlite"):
         path = Path(url.partition(":///")[2])
         return "".join(part.read_bytes().decode("latin-1") for part in path.parent.glob(f"{path.name}*"))
@@ -80,7 +80,7 @@ async def everything_stored(url: str) -> str:
 
 
 async def test_context_token_is_stored_only_as_digest(database_url: str) -> None:
-    """Not the secret, nor a piece of its random part; the digest is there, so this looks in the right place."""
+    """Neither the secret nor a part of it is stored. The digest is, which shows that the search works."""
     engine = create_engine(database_url)
     app = Dispatcher(SqlUnitsOfWork(engine), lambda _call: None)
     minted = await app.call(ME, mint_context_token, NewContextToken([Grant.TASKS_WRITE]))

@@ -1,4 +1,4 @@
-"""The feed on PostgreSQL when the connection that it wait_listening on is lost, falls silent, or leads to a pooler."""
+"""The PostgreSQL event bus when its connection is lost, frozen, or leads to a pooler."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -33,7 +33,7 @@ def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def pair(postgresql_url: str) -> AsyncIterator[BusPair]:
-    """From one process to another."""
+    """Events go from one process to another."""
     async with run_process(postgresql_url) as publisher, run_process(postgresql_url) as subscriber:
         pair = BusPair(publisher, subscriber, ME)
         await pair.start()
@@ -95,7 +95,7 @@ async def test_listener_connection_lost_for_long_wakes_subscribers(postgresql_ur
 
 
 async def test_pending_notifications_are_sent_at_shutdown(postgresql_url: str) -> None:
-    """As those of a turn that ends with it."""
+    """Such as those of a turn that ends at shutdown."""
     async with run_process(postgresql_url) as subscriber, AsyncExitStack() as ending:
         publisher = await ending.enter_async_context(run_process(postgresql_url))
         pair = BusPair(publisher, subscriber, ME)
@@ -109,7 +109,7 @@ async def test_pending_notifications_are_sent_at_shutdown(postgresql_url: str) -
 
 
 async def test_subscribers_poll_while_listener_is_disconnected(postgresql_url: str) -> None:
-    """And is_listening what their own process says at once, as ever."""
+    """Events of their own process still arrive at once."""
     async with run_process(postgresql_url, "postgresql://nobody@127.0.0.1:1/nothing", is_listening=False) as process:
         pair = BusPair(process, process, ME)
         await pair.start()
@@ -120,7 +120,7 @@ async def test_subscribers_poll_while_listener_is_disconnected(postgresql_url: s
 
 
 async def test_subscribers_poll_behind_transaction_pooler(pgbouncer_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where notifications do not come through, a turn is followed from another process all the same, to its end."""
+    """A turn can be followed from another process to its end, without notifications."""
     # Its own statements would bring some along, by whichever of the pooler's connections they take.
     monkeypatch.setattr(feeds, "_KEEPALIVE_S", 10 * TIMEOUT_S)
     url = f"{pgbouncer_url}?statement_cache_size=0"

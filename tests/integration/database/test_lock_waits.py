@@ -66,7 +66,7 @@ async def test_idle_transaction_times_out_and_releases_its_locks(processes: list
 
 
 async def test_waiting_exclusive_units_of_work_of_one_user_hold_one_connection(processes: list[Process]) -> None:
-    """Ten times as many as there are connections; others are served as if it were not there."""
+    """Ten times as many as there are connections; other users are served without delay."""
     here, there = processes
     await here.app.call(ME, add_task, NewTask("Known here"))
     async with there.units.open(ME, "exclusive"):

@@ -1,4 +1,4 @@
-"""Database URLs are taken as people have them."""
+"""Database URLs in their usual forms."""
 
 import ssl
 import traceback
@@ -18,7 +18,7 @@ def arguments(query: str, host: str = "db.example") -> dict[str, Any]:
 
 
 def test_neon_url_is_accepted_unchanged() -> None:
-    """Verified TLS in place of channel binding, and nothing prepared for longer than a transaction."""
+    """It gets verified TLS instead of channel binding, and no statement cache."""
     url, found = parse(POOLED + NEON)
 
     assert url.drivername == "postgresql+asyncpg"
@@ -107,7 +107,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("text", "complaint"), REFUSED.items(), ids=REFUSED)
 def test_unusable_url_is_refused_without_revealing_a_password(text: str, complaint: str) -> None:
-    """Not even in what a traceback shows."""
+    """Not even in the traceback."""
     with pytest.raises(UnusableUrl, match=complaint) as refused:
         parse(text)
 
