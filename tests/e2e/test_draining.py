@@ -17,7 +17,7 @@ from latchkey.application.turns.finish import TurnOutcome, finish_turn
 from latchkey.application.turns.subscription import TurnSubscriptions
 from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.turn import Usage
-from latchkey.infrastructure.database.events.local import LocalEventBus
+from latchkey.infrastructure.database.event_bus import LocalEventBus
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from latchkey.infrastructure.telemetry.logging import log_call

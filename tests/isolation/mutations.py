@@ -24,11 +24,11 @@ from latchkey.domain.page import Window
 from latchkey.infrastructure.database import migrations as migration
 from latchkey.infrastructure.database.schema import metadata
 from latchkey.infrastructure.database.sql import postgresql, session
-from latchkey.infrastructure.database.sql import statements as prepared
+from latchkey.infrastructure.database.sql import session as prepared
 from latchkey.infrastructure.database.sql import tenant_guard as guard
 from latchkey.interfaces.auth import owner_of
 from latchkey.interfaces.http import guards
-from latchkey.interfaces.mcp.tool_schema import ToolBinding
+from latchkey.interfaces.mcp.tools import ToolBinding
 
 Connection = Request[Any, Any, Any]
 

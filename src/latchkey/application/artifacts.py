@@ -1,8 +1,6 @@
 """Use cases on artifacts. The docstrings of those that are MCP tools are the tools' descriptions."""
 
-import msgspec
-
-from latchkey.application.access import creates_artifact, requires
+from latchkey.application.access import requires
 from latchkey.domain.artifact import (
     Artifact,
     ArtifactId,
@@ -19,7 +17,6 @@ from latchkey.domain.conversation import ConversationId
 from latchkey.domain.credentials import Grant
 from latchkey.domain.page import DEFAULT_LIMIT, Cursor, Limit, Page, Window
 from latchkey.domain.ports import UnitOfWork
-from latchkey.domain.tool_call import ToolCall
 from latchkey.domain.values import Title
 
 
@@ -88,16 +85,6 @@ async def delete_artifact(uow: UnitOfWork, artifact_id: ArtifactId, *, version: 
     artifact.check_version(version)
     await uow.artifacts.delete(artifact_id)
     return artifact
-
-
-def created_artifacts(calls: list[ToolCall]) -> list[ArtifactReference]:
-    """Return the artifacts that these tool calls created or revised, in order, each at its last version."""
-    references = [
-        msgspec.json.decode(call.result, type=ArtifactReference)
-        for call in calls
-        if not call.is_error and creates_artifact(call.name)
-    ]
-    return list({artifact.id: artifact for artifact in references}.values())
 
 
 async def _add(uow: UnitOfWork, new: NewArtifact) -> ArtifactWithContent:

@@ -8,9 +8,9 @@ import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
-from latchkey.application.access import Permission, permission_of
-from latchkey.application.artifacts import created_artifacts
+from latchkey.application.access import Permission, creates_artifact, permission_of
 from latchkey.application.dispatcher import Dispatcher
+from latchkey.domain.artifact import ArtifactReference
 from latchkey.domain.credentials import Credential, Owner
 from latchkey.domain.errors import (
     ConcurrentWrite,
@@ -232,3 +232,13 @@ def _failed(failure: Failure) -> ToolOutcome:
 def _canonical(json: bytes | Raw) -> bytes:
     """Encode equal JSON values equally, whatever the order of their members; Python would take `1` for `true`."""
     return _encode_sorted(msgspec.json.decode(json))
+
+
+def created_artifacts(calls: list[ToolCall]) -> list[ArtifactReference]:
+    """Return the artifacts that these tool calls created or revised, in order, each at its last version."""
+    references = [
+        msgspec.json.decode(call.result, type=ArtifactReference)
+        for call in calls
+        if not call.is_error and creates_artifact(call.name)
+    ]
+    return list({artifact.id: artifact for artifact in references}.values())

@@ -30,7 +30,7 @@ from latchkey.interfaces.http.routes.resource_metadata import PATH as METADATA_P
 from latchkey.interfaces.http.routes.resource_metadata import ResourceMetadata
 from latchkey.interfaces.mcp.http.endpoint import McpEndpoint
 from latchkey.interfaces.mcp.http.transport import StatelessTransport
-from latchkey.interfaces.mcp.in_process import connect
+from latchkey.interfaces.mcp.principal import connect
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 

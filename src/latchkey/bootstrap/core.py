@@ -8,8 +8,7 @@ from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tool_calls import ToolCallExecutor
 from latchkey.config import Settings
 from latchkey.domain.quota import Quota
-from latchkey.infrastructure.database.events.local import LocalEventBus
-from latchkey.infrastructure.database.events.postgresql import PostgreSQLEventBus
+from latchkey.infrastructure.database.event_bus import LocalEventBus, PostgreSQLEventBus
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from latchkey.infrastructure.telemetry.logging import log_call

@@ -1,13 +1,10 @@
 """The input of an agent's run of one turn, and the events that the agent yields."""
 
-from typing import Any
-
-import msgspec
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from latchkey.domain.credentials import Scope, TokenSecret
 from latchkey.domain.message import PastTurn
-from latchkey.domain.tool_call import ExternalCallId, encode_arguments
+from latchkey.domain.tool_call import ToolRequest, ToolReturned
 from latchkey.domain.turn import TurnId, Usage
 
 
@@ -28,32 +25,6 @@ class TextDelta(Struct, frozen=True):
 
     text: str
     is_last: bool = False
-
-
-class ToolRequest(Struct, frozen=True):
-    """A tool call requested by the model.
-
-    The agent makes the call, with this id, after the consumer has processed this event.
-    """
-
-    call_id: str
-    name: str
-    arguments: Raw
-
-    @classmethod
-    def create(cls, call_id: str, name: str, arguments: dict[str, Any]) -> "ToolRequest | None":
-        """Make a request; None for an id that cannot be stored, so that the tool call itself reports the failure."""
-        try:
-            msgspec.convert(call_id, ExternalCallId)
-        except (msgspec.ValidationError, UnicodeEncodeError):
-            return None
-        return cls(call_id, name, Raw(encode_arguments(arguments)))
-
-
-class ToolReturned(Struct, frozen=True):
-    """The tool call with this id has returned."""
-
-    call_id: str
 
 
 AgentEvent = TextDelta | Usage | ToolRequest | ToolReturned

@@ -47,6 +47,32 @@ class ToolCall(Struct, frozen=True, kw_only=True):
         return bytes(self.result) not in _NOTHING
 
 
+class ToolRequest(Struct, frozen=True):
+    """A tool call requested by the model.
+
+    The agent makes the call, with this id, after the consumer has processed this event.
+    """
+
+    call_id: str
+    name: str
+    arguments: Raw
+
+    @classmethod
+    def create(cls, call_id: str, name: str, arguments: dict[str, Any]) -> "ToolRequest | None":
+        """Make a request; None for an id that cannot be stored, so that the tool call itself reports the failure."""
+        try:
+            msgspec.convert(call_id, ExternalCallId)
+        except (msgspec.ValidationError, UnicodeEncodeError):
+            return None
+        return cls(call_id, name, Raw(encode_arguments(arguments)))
+
+
+class ToolReturned(Struct, frozen=True):
+    """The tool call with this id has returned."""
+
+    call_id: str
+
+
 def encode_arguments(arguments: dict[str, Any]) -> bytes:
     """Encode arguments as JSON; a lone surrogate becomes U+FFFD, arguments that are nested too deeply become null."""
     try:

@@ -5,11 +5,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from uuid import uuid4
 
-from latchkey.domain.agent import AgentEvent, AgentRun, TextDelta, ToolRequest
+from latchkey.domain.agent import AgentEvent, AgentRun, TextDelta
 from latchkey.domain.credentials import Scope, TokenSecret, UserId
 from latchkey.domain.errors import TurnFailed
 from latchkey.domain.message import PastTurn
 from latchkey.domain.ports import Agent
+from latchkey.domain.tool_call import ToolRequest
 from latchkey.domain.turn import TurnId, Usage
 from latchkey.infrastructure.agents.claude.agent import ClaudeAgent
 from latchkey.infrastructure.agents.claude.cli import ClaudeCli, find_cli

@@ -9,8 +9,9 @@ from collections.abc import AsyncGenerator
 import msgspec
 import pytest
 
-from latchkey.domain.agent import AgentEvent, TextDelta, ToolRequest, ToolReturned
+from latchkey.domain.agent import AgentEvent, TextDelta
 from latchkey.domain.errors import ModelBadResponse
+from latchkey.domain.tool_call import ToolRequest, ToolReturned
 from latchkey.domain.turn import Usage
 from tests.contract.agents.agent_harness import Adapter, AgentHarness, RecordedTurn
 from tests.fakes.model_script import Answer, Reply, calls, says

@@ -11,8 +11,7 @@ from latchkey.domain.credentials import Owner
 from latchkey.domain.ports import Subscription
 from latchkey.domain.turn import TurnId
 from latchkey.domain.turn_event import TurnCancelledEvent, TurnEvent
-from latchkey.infrastructure.database.events.local import LocalEventBus
-from latchkey.infrastructure.database.events.postgresql import PostgreSQLEventBus
+from latchkey.infrastructure.database.event_bus import LocalEventBus, PostgreSQLEventBus
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.contract.database.running_turn import RunningTurn

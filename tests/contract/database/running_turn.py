@@ -12,13 +12,14 @@ from latchkey.application.tasks import add_task, list_tasks
 from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation, ToolOutcome
 from latchkey.application.turns.expire import with_expiry
 from latchkey.application.turns.finish import TurnOutcome, TurnResult, cancel_turn, finish_turn
-from latchkey.application.turns.read import PublishedTurn, get_turn, read_events
+from latchkey.application.turns.finish import PublishedTurn
+from latchkey.application.turns.read import get_turn, read_events
 from latchkey.application.turns.record import EventBatch, append_events, renew_turn
 from latchkey.application.turns.start import AcceptanceLimits, StartedTurn
-from latchkey.domain.agent import ToolRequest
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.credentials import Owner
 from latchkey.domain.task import NewTask
+from latchkey.domain.tool_call import ToolRequest
 from latchkey.domain.turn import TurnId, TurnStatus, Usage
 from latchkey.domain.turn_event import TurnEvent
 from tests.builders import LIMITS

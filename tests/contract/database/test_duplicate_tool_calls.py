@@ -12,7 +12,8 @@ from latchkey.application.artifacts import save_artifact
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tasks import add_task, complete_task, delete_task, list_tasks
 from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation, ToolOutcome
-from latchkey.application.turns.read import PublishedTurn, get_turn
+from latchkey.application.turns.finish import PublishedTurn
+from latchkey.application.turns.read import get_turn
 from latchkey.application.turns.start import StartedTurn
 from latchkey.domain.credentials import ALL_GRANTS, Owner
 from latchkey.domain.errors import Failure, Invalid

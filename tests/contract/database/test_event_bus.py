@@ -9,7 +9,7 @@ import pytest
 from latchkey.application.turns.read import PAGE_CHARACTERS
 from latchkey.domain.credentials import Owner
 from latchkey.domain.turn_event import MessageDeltaEvent, TurnEvent
-from latchkey.infrastructure.database.events.local import MAX_BUFFERED_BYTES
+from latchkey.infrastructure.database.event_bus import MAX_BUFFERED_BYTES
 from tests.builders import a_task
 from tests.contract.database.event_bus_pair import BusPair, next_events, run_process
 

@@ -18,7 +18,7 @@ from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.quota import Quota
 from latchkey.domain.task import NewTask
 from latchkey.domain.turn import Usage
-from latchkey.infrastructure.database.events.local import LocalEventBus
+from latchkey.infrastructure.database.event_bus import LocalEventBus
 from tests.contract.database.conftest import Replica
 from tests.turns import started_turn
 

@@ -16,7 +16,6 @@ from latchkey.application.turns.finish import TurnOutcome, cancel_turn, finish_t
 from latchkey.application.turns.read import get_turn
 from latchkey.application.turns.record import EventBatch, append_events, renew_turn
 from latchkey.application.turns.start import AcceptanceLimits, StartedTurn
-from latchkey.domain.agent import ToolRequest
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import (
@@ -31,6 +30,7 @@ from latchkey.domain.errors import (
 from latchkey.domain.message import PastTurn
 from latchkey.domain.page import Window
 from latchkey.domain.task import NewTask
+from latchkey.domain.tool_call import ToolRequest
 from latchkey.domain.turn import TurnError, Usage
 from tests.builders import LIMITS
 from tests.contract.database.conftest import Replica

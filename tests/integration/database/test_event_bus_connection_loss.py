@@ -10,8 +10,8 @@ from sqlalchemy import make_url
 from latchkey.application.turns.subscription import TurnSubscriptions
 from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.turn_event import TurnEvent
-from latchkey.infrastructure.database.events import postgresql as event_bus
-from latchkey.infrastructure.database.events.postgresql import PostgreSQLEventBus
+from latchkey.infrastructure.database import event_bus
+from latchkey.infrastructure.database.event_bus import PostgreSQLEventBus
 from tests.contract.database.event_bus_pair import BusPair, Process, next_events, run_process, wait_listening
 from tests.integration.database.conftest import run_sql_async
 from tests.integration.database.tcp_proxy import proxy_to

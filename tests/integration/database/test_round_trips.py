@@ -16,12 +16,12 @@ from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation
 from latchkey.application.turns.finish import TurnOutcome, finish_turn
 from latchkey.application.turns.record import EventBatch, append_events, renew_turn
 from latchkey.application.turns.start import StartedTurn
-from latchkey.domain.agent import ToolRequest
 from latchkey.domain.artifact import ArtifactRevision, NewArtifact
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.credentials import Grant, NewContextToken, Owner, UserId
 from latchkey.domain.page import Window
 from latchkey.domain.task import NewTask
+from latchkey.domain.tool_call import ToolRequest
 from latchkey.domain.turn import Usage
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork

@@ -10,7 +10,7 @@ from latchkey.application.turns.runner import CHAT_GRANTS, TurnProfile, TurnRunn
 from latchkey.domain.agent import AgentEvent, AgentRun, TextDelta
 from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.message import NewMessage
-from latchkey.infrastructure.database.events.local import LocalEventBus
+from latchkey.infrastructure.database.event_bus import LocalEventBus
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.builders import LIMITS

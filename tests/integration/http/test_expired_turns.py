@@ -15,7 +15,7 @@ from latchkey.application.turns.start import StartedTurn, start_turn
 from latchkey.bootstrap.core import create_core
 from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.message import NewMessage
-from latchkey.interfaces.http.idempotency import idempotency_of
+from latchkey.interfaces.http.requests import idempotency_of
 from tests.builders import LIMITS, TASK_GRANTS
 from tests.fakes.model_script import says
 from tests.fakes.model_server import ModelServer

@@ -14,8 +14,8 @@ import pytest
 from latchkey.application.turns import subscription
 from latchkey.application.turns.record import EventBatch, append_events
 from latchkey.bootstrap.core import create_core
-from latchkey.domain.agent import ToolRequest
 from latchkey.domain.credentials import Owner, UserId
+from latchkey.domain.tool_call import ToolRequest
 from latchkey.domain.turn import TurnId, Usage
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer

@@ -26,7 +26,7 @@ from latchkey.domain.tool_call import ToolCall
 from latchkey.infrastructure.identity.shared_secret import SharedSecret
 from latchkey.interfaces.mcp.http.endpoint import McpEndpoint, Transport
 from latchkey.interfaces.mcp.http.transport import StatelessTransport
-from latchkey.interfaces.mcp.in_process import connect
+from latchkey.interfaces.mcp.principal import connect
 from latchkey.interfaces.mcp.server import create_server
 from tests.builders import TASK_GRANTS
 from tests.turns import started_turn

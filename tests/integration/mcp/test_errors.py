@@ -13,7 +13,7 @@ from latchkey.domain.ports import Transaction, TransactionMode
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from latchkey.infrastructure.identity.jwks import JwksIdentity
-from latchkey.interfaces.mcp import handlers
+from latchkey.interfaces.mcp import principal as handlers
 from tests.fakes.jwks_provider import AUDIENCE, ISSUER, SigningKey
 from tests.integration.mcp.jsonrpc import PROTOCOLS, call, message, post
 from tests.integration.mcp.mcp_service import ME, McpService, in_process

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latchkey.domain.errors import ModelBadResponse
-from latchkey.infrastructure.agents.openai import sse
-from latchkey.infrastructure.agents.openai.sse import EventStreamParser
+from latchkey.infrastructure.agents.openai import model_client as sse
+from latchkey.infrastructure.agents.openai.model_client import EventStreamParser
 
 STREAM = """\
 : a comment

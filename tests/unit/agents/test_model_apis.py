@@ -9,7 +9,7 @@ from agents.tool_context import ToolContext
 
 from latchkey.domain.turn import Usage
 from latchkey.infrastructure.agents.openai.chat_completions import ChatCompletionsApi
-from latchkey.infrastructure.agents.openai.model_api import CompletedResponse, ModelApi
+from latchkey.infrastructure.agents.openai.model import CompletedResponse, ModelApi
 from latchkey.infrastructure.agents.openai.responses import ResponsesApi
 
 SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}}

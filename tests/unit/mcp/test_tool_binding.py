@@ -13,7 +13,7 @@ from latchkey.domain.credentials import ContextTokenId, Grant, Scope, UserId
 from latchkey.domain.errors import Invalid
 from latchkey.domain.page import Page
 from latchkey.domain.ports import UnitOfWork
-from latchkey.interfaces.mcp.tool_schema import ToolBinding
+from latchkey.interfaces.mcp.tools import ToolBinding
 
 ShelfId = int
 

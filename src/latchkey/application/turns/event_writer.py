@@ -6,10 +6,10 @@ from contextlib import suppress
 
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns.record import EventBatch, append_events
-from latchkey.domain.agent import TextDelta, ToolRequest
+from latchkey.domain.agent import TextDelta
 from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import ConcurrentWrite, Conflict, NotFound, OffsetConflict, ToolsUnavailable, Unavailable
-from latchkey.domain.tool_call import ANNOUNCE_AFTER_S
+from latchkey.domain.tool_call import ANNOUNCE_AFTER_S, ToolRequest
 from latchkey.domain.turn import TurnId, Usage
 
 FLUSH_INTERVAL_S = 0.2

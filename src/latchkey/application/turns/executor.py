@@ -15,7 +15,7 @@ from latchkey.application.turns.expire import with_expiry
 from latchkey.application.turns.finish import TurnOutcome, TurnResult, finish_turn, get_turn_result
 from latchkey.application.turns.record import renew_turn
 from latchkey.application.turns.start import AcceptanceLimits
-from latchkey.domain.agent import AgentRun, TextDelta, ToolRequest, ToolReturned
+from latchkey.domain.agent import AgentRun, TextDelta
 from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import (
     Conflict,
@@ -28,6 +28,7 @@ from latchkey.domain.errors import (
     Unavailable,
 )
 from latchkey.domain.ports import Agent, EventBus, Subscription
+from latchkey.domain.tool_call import ToolRequest, ToolReturned
 from latchkey.domain.turn import TurnError, TurnId, TurnStatus
 
 _RENEWALS_PER_LEASE = 3

@@ -6,11 +6,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from latchkey.application.access import owner_only
-from latchkey.application.turns.read import PublishedTurn
+from latchkey.application.tool_calls import created_artifacts
+from latchkey.domain.artifact import ArtifactReference
+from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import Conflict, Failure, TurnCancelled, TurnFailed, TurnInterrupted
 from latchkey.domain.message import Message, MessageId
 from latchkey.domain.ports import UnitOfWork
 from latchkey.domain.repositories import LockedTurn
+from latchkey.domain.tool_call import ToolCall
 from latchkey.domain.turn import Turn, TurnError, TurnId, TurnStatus, Usage
 from latchkey.domain.turn_event import (
     EventData,
@@ -22,6 +25,7 @@ from latchkey.domain.turn_event import (
     TurnInterruptedEvent,
     numbered,
 )
+from latchkey.domain.values import Instant
 
 _FAILURES: dict[str, type[TurnFailed]] = {kind.code: kind for kind in TurnFailed.__subclasses__()}
 
@@ -33,6 +37,37 @@ class TurnOutcome(Struct, frozen=True):
     usage: Usage
     answer: str = ""
     error: TurnError | None = None
+
+
+class PublishedTurn(Struct, frozen=True, kw_only=True):
+    """A turn as it is published, with its tool calls in order, and the artifacts that they saved."""
+
+    id: TurnId
+    conversation_id: ConversationId
+    status: TurnStatus
+    agent: str
+    error: TurnError | None
+    usage: Usage
+    tool_calls: list[ToolCall]
+    artifacts: list[ArtifactReference]
+    started_at: Instant
+    finished_at: Instant | None
+
+    @classmethod
+    def of(cls, turn: Turn, calls: list[ToolCall]) -> "PublishedTurn":
+        """Combine the stored turn with its tool calls."""
+        return cls(
+            id=turn.id,
+            conversation_id=turn.conversation_id,
+            status=turn.status,
+            agent=turn.agent,
+            error=turn.error,
+            usage=turn.usage,
+            tool_calls=calls,
+            artifacts=created_artifacts(calls),
+            started_at=turn.started_at,
+            finished_at=turn.finished_at,
+        )
 
 
 class TurnResult(Struct, frozen=True):

@@ -6,11 +6,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from latchkey.application.access import owner_only
-from latchkey.domain.agent import ToolRequest
 from latchkey.domain.errors import OffsetConflict
 from latchkey.domain.ports import UnitOfWork
 from latchkey.domain.repositories import AnswerProgress
-from latchkey.domain.tool_call import NO_RESULT, ToolCall, ToolCallId
+from latchkey.domain.tool_call import NO_RESULT, ToolCall, ToolCallId, ToolRequest
 from latchkey.domain.turn import TurnId, Usage
 from latchkey.domain.turn_event import EventData, MessageDeltaEvent, ToolCallStartedEvent, numbered
 

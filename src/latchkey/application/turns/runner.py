@@ -1,13 +1,14 @@
 """Starts turns and runs them in the background: a client that disconnects neither stops nor loses a turn."""
 
 import asyncio
+from datetime import datetime
 
 from msgspec import Struct
 
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns.executor import TurnExecutor, TurnLimits
 from latchkey.application.turns.finish import TurnResult, get_turn_result
-from latchkey.application.turns.prompts import build_instructions
+from latchkey.application.turns.prompts import UNTRUSTED_CONTENT
 from latchkey.application.turns.start import StartedTurn, find_duplicate_turn, start_turn
 from latchkey.domain.agent import AgentRun
 from latchkey.domain.credentials import Grant, Owner
@@ -134,10 +135,15 @@ class TurnRunner:
     def _agent_run(self, profile: TurnProfile, started: StartedTurn, message: NewMessage) -> AgentRun:
         return AgentRun(
             turn_id=started.turn.id,
-            instructions=build_instructions(profile.system_prompt, started.turn.started_at),
+            instructions=_build_instructions(profile.system_prompt, started.turn.started_at),
             history=started.history,
             message=message.message,
             secret=started.secret,
             scope=started.scope,
             max_steps=self._limits.max_steps,
         )
+
+
+def _build_instructions(system_prompt: str, now: datetime) -> str:
+    """Add the rule on untrusted content and the current time, which the model needs for words like "tomorrow"."""
+    return f"{system_prompt}\n\n{UNTRUSTED_CONTENT}\n\nIt is {now:%A, %Y-%m-%d %H:%M} UTC."

@@ -6,7 +6,6 @@ from msgspec import Struct
 
 from latchkey.application.access import owner_only
 from latchkey.application.turns.expire import expire_lost_turns
-from latchkey.application.turns.prompts import fit_history
 from latchkey.domain.conversation import Conversation, ConversationId
 from latchkey.domain.credentials import ContextToken, ContextTokenId, Grant, Scope, TokenSecret
 from latchkey.domain.errors import IdempotencyMismatch, TooManyTurns, TurnInProgress
@@ -74,7 +73,7 @@ async def start_turn(
     await uow.turn_events.add(TurnEvent.of(turn.id, 1, TurnStartedEvent(conversation_id, agent)))
     await uow.messages.add(_user_message(uow, turn, seq, message.message))
     secret, scope = await _mint_token(uow, turn, grants)
-    return StartedTurn(turn, fit_history(history, limits.history_chars), secret, scope)
+    return StartedTurn(turn, _fit_history(history, limits.history_chars), secret, scope)
 
 
 @owner_only("read")
@@ -137,3 +136,19 @@ async def _mint_token(uow: UnitOfWork, turn: Turn, grants: list[Grant]) -> tuple
     secret = TokenSecret.mint(uow.scope.user_id)
     await uow.context_tokens.add(token, secret)
     return secret, token.scope_for(uow.scope.user_id)
+
+
+def _fit_history(turns: list[PastTurn], max_characters: int) -> list[PastTurn]:
+    """Return the newest turns, oldest first, that together have at most this many characters."""
+    first = len(turns)
+    for turn in reversed(turns):
+        max_characters -= _characters(turn)
+        if max_characters < 0:
+            break
+        first -= 1
+    return turns[first:]
+
+
+def _characters(turn: PastTurn) -> int:
+    calls = sum(len(bytes(call.arguments)) + len(bytes(call.result)) for call in turn.tool_calls)
+    return len(turn.message) + len(turn.answer or "") + calls

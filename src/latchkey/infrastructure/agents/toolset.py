@@ -1,4 +1,4 @@
-"""The tools of one turn: an MCP client that calls what the turn's context token grants."""
+"""The tools of a turn, reached over MCP, and how recorded calls are shown to a model."""
 
 import json
 from collections.abc import AsyncIterator, Callable
@@ -18,10 +18,19 @@ from mcp.types import (
     Tool,
 )
 
-from latchkey.domain.agent import AgentRun, ToolRequest, ToolReturned
+from latchkey.domain.agent import AgentRun
 from latchkey.domain.credentials import Scope, TokenSecret
 from latchkey.domain.errors import ToolsUnavailable
+from latchkey.domain.tool_call import ToolCall, ToolRequest, ToolReturned
 from latchkey.infrastructure.agents.turn_tasks import AgentEventStream
+
+_NO_RESULT = "no result recorded"
+
+
+def result_text(call: ToolCall) -> str:
+    """The recorded result as JSON, or a note if the turn ended before the call had a result."""
+    return bytes(call.result).decode() if call.has_result else _NO_RESULT
+
 
 Connect = Callable[[TokenSecret, Scope], AbstractAsyncContextManager[Client]]
 """Connects to the MCP server with a context token of known scope. One task must open and close the connection."""

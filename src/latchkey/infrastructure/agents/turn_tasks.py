@@ -1,12 +1,49 @@
-"""Runs each turn of an agent in a task of its own, and streams its events to the consumer."""
+"""The task of each turn, the stream of events that it publishes, and the text of its answer."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine
+import re
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 
 from anyio import BrokenResourceError, create_memory_object_stream
 from anyio.streams.memory import MemoryObjectSendStream
 
-from latchkey.domain.agent import AgentEvent
+from latchkey.domain.agent import AgentEvent, TextDelta
+from latchkey.domain.errors import ModelBadResponse
+
+MAX_ANSWER_CHARS = 1024 * 1024
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def storable(text: str) -> str:
+    """Replace the characters that PostgreSQL cannot store (NUL and lone surrogates) with U+FFFD."""
+    return _UNSTORABLE.sub("\ufffd", text)
+
+
+class AnswerText:
+    """Turns the text of a model into deltas, and separates the paragraphs of one turn with a blank line."""
+
+    def __init__(self) -> None:
+        self._length = 0
+        self._has_text = False
+        self._needs_paragraph_break = False
+
+    def begin_paragraph(self) -> None:
+        """Put the next text into a paragraph of its own."""
+        self._needs_paragraph_break = True
+
+    def append(self, text: str) -> Iterator[TextDelta]:
+        """Raises `ModelBadResponse` if the answer becomes longer than `MAX_ANSWER_CHARS`."""
+        if not text:
+            return
+        self._length += len(text)
+        if self._length > MAX_ANSWER_CHARS:
+            raise ModelBadResponse(f"The model's answer is longer than {MAX_ANSWER_CHARS} characters.")
+        if self._needs_paragraph_break and self._has_text:
+            yield TextDelta("\n\n")
+        self._has_text, self._needs_paragraph_break = True, False
+        yield TextDelta(storable(text))
+
 
 _MAX_BUFFERED_EVENTS = 16
 

@@ -26,22 +26,18 @@ from latchkey.domain.repositories import (
 )
 from latchkey.domain.turn_event import TurnEvent
 from latchkey.infrastructure.database.errors import mapped_errors
-from latchkey.infrastructure.database.events.local import LocalEventBus
+from latchkey.infrastructure.database.event_bus import LocalEventBus
 from latchkey.infrastructure.database.repositories.artifacts import SqlArtifacts
 from latchkey.infrastructure.database.repositories.context_tokens import SqlContextTokens
-from latchkey.infrastructure.database.repositories.conversations import SqlConversations
-from latchkey.infrastructure.database.repositories.messages import SqlMessages
+from latchkey.infrastructure.database.repositories.conversations import SqlConversations, SqlMessages
 from latchkey.infrastructure.database.repositories.quota_usage import SqlQuotaUsages
 from latchkey.infrastructure.database.repositories.tasks import SqlTasks
 from latchkey.infrastructure.database.repositories.tool_calls import SqlToolCalls
-from latchkey.infrastructure.database.repositories.turn_events import SqlTurnEvents
-from latchkey.infrastructure.database.repositories.turn_state import TurnState
-from latchkey.infrastructure.database.repositories.turns import SqlTurns
+from latchkey.infrastructure.database.repositories.turns import SqlTurnEvents, SqlTurns, TurnState
 from latchkey.infrastructure.database.sql.concurrency import ConcurrencyLimiter
 from latchkey.infrastructure.database.sql.driver import DriverConnection
 from latchkey.infrastructure.database.sql.engine import create_backend
-from latchkey.infrastructure.database.sql.session import Session
-from latchkey.infrastructure.database.sql.statements import StatementCache
+from latchkey.infrastructure.database.sql.session import Session, StatementCache
 
 
 class CommitRefused(Exception):

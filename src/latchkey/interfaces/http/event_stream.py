@@ -34,11 +34,6 @@ def event_stream(batches: AsyncGenerator[list[TurnEvent], None], headers: dict[s
     return Stream(_encode(batches), media_type=MEDIA_TYPE, headers={**_HEADERS, **(headers or {})}, status_code=200)
 
 
-def accepts_events(accept: str | None) -> bool:
-    """Whether the `Accept` header names the media type of server-sent events."""
-    return MEDIA_TYPE in (accept or "").lower()
-
-
 async def _encode(batches: AsyncGenerator[list[TurnEvent], None]) -> AsyncIterator[bytes]:
     async for batch in batches:
         lines = b"".join(map(_encode_event, batch)) or _COMMENT

@@ -15,8 +15,15 @@ from latchkey.domain.conversation import Conversation, ConversationId
 from latchkey.domain.credentials import Grant
 from latchkey.domain.errors import Forbidden, Invalid, NotFound
 from latchkey.domain.page import DEFAULT_LIMIT, Page, Window
-from latchkey.interfaces.mcp.handlers import Context, HandlerError, Result, complete, error_boundary
-from latchkey.interfaces.mcp.principal import PRINCIPAL, Principal
+from latchkey.interfaces.mcp.principal import (
+    PRINCIPAL,
+    Context,
+    HandlerError,
+    Principal,
+    Result,
+    complete,
+    error_boundary,
+)
 
 MARKDOWN = "text/markdown"
 JSON = "application/json"

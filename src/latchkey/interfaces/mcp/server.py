@@ -9,7 +9,7 @@ from mcp_types import CallToolRequestParams, PaginatedRequestParams, ReadResourc
 
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tool_calls import ToolCallExecutor
-from latchkey.interfaces.mcp.handlers import HANDLED_METHODS
+from latchkey.interfaces.mcp.principal import HANDLED_METHODS
 from latchkey.interfaces.mcp.resources import ResourceHandlers
 from latchkey.interfaces.mcp.tools import ToolHandlers
 

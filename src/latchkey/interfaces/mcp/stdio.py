@@ -11,7 +11,7 @@ from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCError, JSONRPCRequest, JSONRPCResponse
 
 from latchkey.domain.credentials import TokenSecret
-from latchkey.interfaces.mcp import handlers
+from latchkey.interfaces.mcp import principal as handlers
 from latchkey.interfaces.mcp.principal import Principal, with_principal
 
 Incoming = SessionMessage | Exception

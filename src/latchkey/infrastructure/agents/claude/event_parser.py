@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from latchkey.domain.agent import AgentEvent, ToolRequest, ToolReturned
+from latchkey.domain.agent import AgentEvent
 from latchkey.domain.errors import ModelBadResponse, ModelUnavailable, ToolsUnavailable, TurnFailed
-from latchkey.infrastructure.agents.answer_text import AnswerText
+from latchkey.domain.tool_call import ToolRequest, ToolReturned
 from latchkey.infrastructure.agents.claude.cli import MCP_SERVER_NAME, cli_tool_name
 from latchkey.infrastructure.agents.claude.protocol import (
     SYNTHETIC,
@@ -37,6 +37,7 @@ from latchkey.infrastructure.agents.model_failures import (
     tools_lost,
     truncated_answer,
 )
+from latchkey.infrastructure.agents.turn_tasks import AnswerText
 
 _CONNECTED = [McpServer(MCP_SERVER_NAME, "connected")]
 _TRUNCATED = {"max_tokens", "model_context_window_exceeded"}

@@ -19,7 +19,7 @@ from latchkey.domain.message import PastTurn
 from latchkey.domain.tool_call import ToolCall
 from latchkey.domain.turn import Usage
 from latchkey.infrastructure.agents.claude.cli import cli_tool_name
-from latchkey.infrastructure.agents.tool_results import result_text
+from latchkey.infrastructure.agents.toolset import result_text
 
 InputLine = dict[str, Any]
 

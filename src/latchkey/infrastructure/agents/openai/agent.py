@@ -3,32 +3,37 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from copy import copy
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import httpx2
 from agents import (
+    Agent,
+    FunctionTool,
     ModelSettings,
     RunConfig,
+    RunContextWrapper,
     Runner,
     ToolExecutionConfig,
+    TResponseInputItem,
     set_trace_processors,
     set_tracing_disabled,
 )
+from agents import Tool as AgentTool
 from agents.exceptions import ModelRefusalError
-from agents.models import get_default_model
+from mcp.types import Tool
 
 from latchkey.domain.agent import AgentEvent, AgentRun
 from latchkey.domain.errors import ModelBadResponse
-from latchkey.infrastructure.agents.openai.agents_sdk import TurnAgent, function_tools
+from latchkey.domain.message import PastTurn
+from latchkey.domain.tool_call import ToolCall
+from latchkey.infrastructure.agents.openai.agents_sdk import ToolContext, get_default_model
 from latchkey.infrastructure.agents.openai.chat_completions import ChatCompletionsApi
-from latchkey.infrastructure.agents.openai.errors import sdk_errors_as_failures
-from latchkey.infrastructure.agents.openai.input_items import input_items
-from latchkey.infrastructure.agents.openai.model_api import ModelApi
-from latchkey.infrastructure.agents.openai.model_client import ModelClient
+from latchkey.infrastructure.agents.openai.model import ModelApi, Publish, StreamingModel
+from latchkey.infrastructure.agents.openai.model_client import ModelClient, sdk_errors_as_failures
 from latchkey.infrastructure.agents.openai.responses import ResponsesApi
-from latchkey.infrastructure.agents.openai.streaming_model import Publish, StreamingModel
-from latchkey.infrastructure.agents.toolset import Connect, Toolset, open_toolset
+from latchkey.infrastructure.agents.toolset import Connect, Toolset, open_toolset, result_text
 from latchkey.infrastructure.agents.turn_tasks import AgentEventStream, TurnTasks
 
 Api = Literal["responses", "chat_completions"]
@@ -37,6 +42,19 @@ _APIS: dict[Api, type[ResponsesApi | ChatCompletionsApi]] = {
     "responses": ResponsesApi,
     "chat_completions": ChatCompletionsApi,
 }
+
+
+@dataclass
+class TurnAgent(Agent[Toolset]):
+    """An agent whose tools are in `turn_tools` instead of `tools`. Its run context is the toolset.
+
+    The SDK computes a key from everything in `tools`, twice in a turn, to compare agents. A turn has only one agent.
+    """
+
+    turn_tools: list[FunctionTool] = field(default_factory=list)
+
+    async def get_all_tools(self, _: RunContextWrapper[Toolset]) -> list[AgentTool]:
+        return [*self.turn_tools]
 
 
 class OpenAIAgent:
@@ -107,3 +125,44 @@ def _disable_tracing() -> None:
     """Prevent the SDK from sending prompts to OpenAI's tracing endpoint: it is switched off and has no processors."""
     set_tracing_disabled(True)
     set_trace_processors([])
+
+
+def function_tools(tools: list[Tool]) -> list[FunctionTool]:
+    return [_function_tool(tool) for tool in tools]
+
+
+def _function_tool(tool: Tool) -> FunctionTool:
+    return FunctionTool(
+        name=tool.name,
+        description=tool.description or "",
+        params_json_schema={"properties": {}, **tool.input_schema},
+        on_invoke_tool=_call_tool,
+        strict_json_schema=False,
+    )
+
+
+async def _call_tool(context: ToolContext[Toolset], arguments: str) -> Any:
+    return await context.context.call(context.tool_call_id, context.tool_name, arguments)
+
+
+def input_items(history: list[PastTurn]) -> list[TResponseInputItem]:
+    """The items of the earlier turns, oldest first."""
+    return [item for turn in history for item in _turn_items(turn)]
+
+
+def _turn_items(turn: PastTurn) -> list[TResponseInputItem]:
+    items: list[TResponseInputItem] = [{"role": "user", "content": turn.message}]
+    for call in turn.tool_calls:
+        items += _call_items(call)
+    if turn.answer is not None:
+        items.append({"role": "assistant", "content": turn.answer})
+    return items
+
+
+def _call_items(call: ToolCall) -> list[TResponseInputItem]:
+    call_id = str(call.id)
+    arguments = bytes(call.arguments).decode() if call.has_arguments else "{}"
+    return [
+        {"type": "function_call", "call_id": call_id, "name": call.name, "arguments": arguments},
+        {"type": "function_call_output", "call_id": call_id, "output": result_text(call)},
+    ]

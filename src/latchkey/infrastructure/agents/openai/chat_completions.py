@@ -17,8 +17,7 @@ from openai.types.responses import Response, ResponseStreamEvent
 from latchkey.domain.turn import Usage
 from latchkey.infrastructure.agents.model_failures import incomplete_answer, truncated_answer
 from latchkey.infrastructure.agents.openai.agents_sdk import FAKE_RESPONSES_ID, ChatCmplStreamHandler, Converter
-from latchkey.infrastructure.agents.openai.errors import error_event
-from latchkey.infrastructure.agents.openai.model_api import (
+from latchkey.infrastructure.agents.openai.model import (
     DONE,
     CompletedResponse,
     ModelEvent,
@@ -27,6 +26,7 @@ from latchkey.infrastructure.agents.openai.model_api import (
     decode_json,
     encode_json,
 )
+from latchkey.infrastructure.agents.openai.model_client import error_event
 
 
 class ChatCompletionsApi:

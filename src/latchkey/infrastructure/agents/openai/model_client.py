@@ -1,17 +1,145 @@
-"""The HTTP client of a model's server: requests, retries, and bounds on what the server sends."""
+"""The HTTP client of a model's server: requests, retries, the event stream, bounds, and the failures of a turn."""
 
+import math
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import anyio
 import httpx2
-from openai import APIConnectionError, APIStatusError, AsyncOpenAI, AsyncStream
+from agents.exceptions import AgentsException, MaxTurnsExceeded, ModelBehaviorError
+from httpx2 import Headers
+from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI, AsyncStream
 
-from latchkey.domain.errors import ModelBadResponse
-from latchkey.infrastructure.agents.model_failures import MAX_RETRY_WAIT_S
-from latchkey.infrastructure.agents.openai.errors import request_failure, timeout
-from latchkey.infrastructure.agents.openai.sse import EventStreamParser
+from latchkey.domain.errors import Failure, ModelBadResponse, ModelUnavailable
+from latchkey.infrastructure.agents.model_failures import (
+    MAX_REPORTED_RETRY_AFTER_S,
+    MAX_RETRY_WAIT_S,
+    TOO_MANY_REQUESTS,
+    error_status,
+    malformed_answer,
+    max_steps_exceeded,
+    rate_limited,
+    tools_lost,
+)
+
+_ADVICE = {
+    400: "check that the model and LATCHKEY_OPENAI_API fit the server",
+    401: "check OPENAI_API_KEY",
+    403: "check what OPENAI_API_KEY may use",
+    404: "check LATCHKEY_MODEL, OPENAI_BASE_URL and LATCHKEY_OPENAI_API",
+    422: "check that the model and LATCHKEY_OPENAI_API fit the server",
+}
+
+_FAILURES: list[tuple[type[Exception], Callable[[], Failure]]] = [
+    (MaxTurnsExceeded, max_steps_exceeded),
+    (ModelBehaviorError, malformed_answer),
+    (AgentsException, tools_lost),
+]
+
+
+@contextmanager
+def sdk_errors_as_failures() -> Iterator[None]:
+    """Raise the failure that an error of the Agents SDK means. Any other error is a bug and passes unchanged."""
+    try:
+        yield
+    except Failure:
+        raise
+    except Exception as error:
+        for error_type, failure in _FAILURES:
+            if isinstance(error, error_type):
+                raise failure() from error
+        raise
+
+
+def request_failure(error: APIConnectionError | APIStatusError) -> Failure:
+    """The model's server sent no answer, or an error instead of one."""
+    if isinstance(error, APIStatusError):
+        return _status_failure(error.status_code, error.response.headers)
+    if isinstance(error, APITimeoutError):
+        return timeout()
+    return ModelUnavailable("The model's server cannot be reached: check OPENAI_BASE_URL.")
+
+
+def timeout() -> Failure:
+    return ModelUnavailable("The model did not answer in time.")
+
+
+def error_event(code: object) -> Failure:
+    """The model's server reported an error with this code inside its answer."""
+    if code == "rate_limit_exceeded":
+        return rate_limited()
+    return ModelUnavailable("The model's server reported an error in the middle of its answer.")
+
+
+def _status_failure(status: int, headers: Headers) -> Failure:
+    if status == TOO_MANY_REQUESTS:
+        return rate_limited(_parse_retry_after(headers.get("retry-after")))
+    return error_status(status, _ADVICE.get(status))
+
+
+def _parse_retry_after(header: str | None) -> int | None:
+    """Whole seconds, or None unless they are a number between 1 and `MAX_REPORTED_RETRY_AFTER_S`."""
+    try:
+        seconds = math.ceil(float(header or ""))
+    except (ValueError, OverflowError):
+        return None
+    return seconds if 0 < seconds <= MAX_REPORTED_RETRY_AFTER_S else None
+
+
+MAX_STREAM_BYTES = 64 * 1024 * 1024
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class EventStreamParser:
+    """Returns the data of the events that each chunk completes, whatever the boundaries of the chunks.
+
+    The parsers of httpx2 and of OpenAI's client return single events. Whether the end of an answer arrived together
+    with its last text decides whether both are stored in one transaction. Both parsers also lose the first event
+    after a byte order mark, and a last event without its blank line.
+    """
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._rest = bytearray()
+        self._has_begun = False
+        self._ends_in_cr = False
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Raises `ModelBadResponse` if the stream becomes longer than `MAX_STREAM_BYTES`."""
+        self._size += len(chunk)
+        if self._size > MAX_STREAM_BYTES:
+            raise ModelBadResponse(f"The model's answer is longer than {MAX_STREAM_BYTES} bytes.")
+        search_from = max(0, len(self._rest) - 1)
+        self._rest += self._normalize_line_ends(chunk)
+        end = self._rest.rfind(b"\n\n", search_from)
+        if end < 0:
+            return []
+        complete, self._rest = bytes(self._rest[:end]), self._rest[end + 2 :]
+        if not self._has_begun:
+            complete, self._has_begun = complete.removeprefix(_BYTE_ORDER_MARK), True
+        return [data for event in complete.split(b"\n\n") if (data := _event_data(event))]
+
+    def end(self) -> list[bytes]:
+        """The events left at the end of the stream: a server may omit the last blank line."""
+        return self.feed(b"\n\n")
+
+    def _normalize_line_ends(self, chunk: bytes) -> bytes:
+        """Replace CR and CRLF by LF, also if a chunk ends between CR and LF."""
+        if self._ends_in_cr:
+            chunk, self._ends_in_cr = chunk.removeprefix(b"\n"), not chunk
+        if b"\r" in chunk:
+            self._ends_in_cr = chunk.endswith(b"\r")
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        return chunk
+
+
+def _event_data(event: bytes) -> bytes:
+    fields = (line.partition(b":") for line in event.split(b"\n"))
+    return b"\n".join(value.removeprefix(b" ") for name, _, value in fields if name == b"data")
+
 
 MAX_RETRIES = 2
 

@@ -15,10 +15,8 @@ from openai.types.responses import (
 )
 
 from latchkey.domain.turn import Usage
-from latchkey.infrastructure.agents.answer_text import storable
 from latchkey.infrastructure.agents.model_failures import truncated_answer
-from latchkey.infrastructure.agents.openai.errors import error_event
-from latchkey.infrastructure.agents.openai.model_api import (
+from latchkey.infrastructure.agents.openai.model import (
     DONE,
     CompletedResponse,
     ModelEvent,
@@ -27,6 +25,8 @@ from latchkey.infrastructure.agents.openai.model_api import (
     decode_json,
     encode_json,
 )
+from latchkey.infrastructure.agents.openai.model_client import error_event
+from latchkey.infrastructure.agents.turn_tasks import storable
 
 _PHASES = ("commentary", "final_answer")
 

@@ -9,7 +9,7 @@ from latchkey.domain.credentials import ContextToken, ContextTokenId, Grant, Sco
 from latchkey.domain.errors import NotFound, Unauthenticated
 from latchkey.domain.page import Page, Window
 from latchkey.domain.turn import TurnId
-from latchkey.infrastructure.database.repositories.turn_state import TURN_STATE, TurnState
+from latchkey.infrastructure.database.repositories.turns import TURN_STATE, TurnState
 from latchkey.infrastructure.database.schema import context_tokens as tokens
 from latchkey.infrastructure.database.sql.driver import Row
 from latchkey.infrastructure.database.sql.session import Session, columns_except, insert_for_user, owned_by_user

@@ -1,22 +1,102 @@
-"""Turns in SQL."""
+"""Repositories of turns and their events, and the state of a turn that is read together with its token."""
 
 from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy import and_, bindparam, literal, select, true, update
+from sqlalchemy import and_, bindparam, exists, func, literal, select, true, update
 
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import Conflict, NotFound, TooManyCalls
 from latchkey.domain.page import Page, Window
 from latchkey.domain.repositories import AnswerProgress, LockedTurn
-from latchkey.domain.turn import Idempotency, Turn, TurnError, TurnId, Usage
+from latchkey.domain.turn import Idempotency, Turn, TurnError, TurnId, TurnStatus, Usage
+from latchkey.domain.turn_event import TurnEvent
 from latchkey.infrastructure.database.repositories.tool_calls import CALLS_OF_TURN, tool_call_from_row
-from latchkey.infrastructure.database.repositories.turn_state import TURN_STATES, TurnState
-from latchkey.infrastructure.database.schema import conversations, turns
+from latchkey.infrastructure.database.schema import conversations, tool_calls, turn_events, turns
 from latchkey.infrastructure.database.sql.driver import Row
 from latchkey.infrastructure.database.sql.session import Session, columns_except, insert_for_user, owned_by_user
+
+
+class TurnState(Struct, frozen=True):
+    """The number of its newest event, the number of its tool calls, and whether some of them have no result yet."""
+
+    id: TurnId
+    status: TurnStatus
+    lease_until: datetime
+    last_event: int
+    calls: int
+    has_announced_calls: bool
+
+    def is_running(self, now: datetime) -> bool:
+        return self.status == "running" and now < self.lease_until
+
+
+# The outer query pins `turns` too; the tenant guard checks each query by itself.
+_HAS_ANNOUNCED_CALLS = exists().where(
+    owned_by_user(tool_calls),
+    owned_by_user(turns),
+    tool_calls.c.turn_id == turns.c.id,
+    tool_calls.c.result.is_(None),
+)
+TURN_STATES = select(
+    turns.c.id,
+    turns.c.status,
+    turns.c.lease_until,
+    turns.c.last_event,
+    turns.c.calls,
+    _HAS_ANNOUNCED_CALLS.label("has_announced_calls"),
+).where(owned_by_user(turns))
+TURN_STATE = TURN_STATES.subquery("turn_state")
+"""For joins with a table that has a turn id."""
+
+
+_INSERT_EVENT = insert_for_user(turn_events)
+_SIZE = func.length(turn_events.c.body)
+_FIRST_EVENTS = (
+    select(
+        turn_events.c.seq,
+        turn_events.c.name,
+        turn_events.c.body,
+        (func.sum(_SIZE).over(order_by=turn_events.c.seq) - _SIZE).label("before"),
+    )
+    .where(
+        owned_by_user(turn_events), turn_events.c.turn_id == bindparam("turn"), turn_events.c.seq > bindparam("after")
+    )
+    .order_by(turn_events.c.seq)
+    .limit(bindparam("limit"))
+    .subquery()
+)
+_FIRST_EVENTS_WITHIN_SIZE = (
+    select(_FIRST_EVENTS.c.seq, _FIRST_EVENTS.c.name, _FIRST_EVENTS.c.body)
+    .where(_FIRST_EVENTS.c.before < bindparam("characters"))
+    .order_by(_FIRST_EVENTS.c.seq)
+)
+
+
+class SqlTurnEvents:
+    """Events in the order of `seq`. Added events are also appended to `added`, for the event bus."""
+
+    def __init__(self, session: Session, added: list[TurnEvent]) -> None:
+        self._session = session
+        self._added = added
+
+    async def add(self, *events: TurnEvent) -> None:
+        for event in events:
+            await self._session.defer(_INSERT_EVENT, **_event_values(event))
+        self._added += events
+
+    async def list_after(self, turn_id: TurnId, seq: int, limit: int, characters: int) -> list[TurnEvent]:
+        rows = await self._session.fetch(
+            _FIRST_EVENTS_WITHIN_SIZE, turn=turn_id, after=seq, limit=limit, characters=characters
+        )
+        return [TurnEvent(turn_id, seq, name, body.encode()) for seq, name, body in rows]
+
+
+def _event_values(event: TurnEvent) -> dict[str, Any]:
+    return {"turn_id": event.turn_id, "seq": event.seq, "name": event.name, "body": event.body.decode()}
+
 
 _SELECT = select(*columns_except(turns, "calls")).where(owned_by_user(turns))
 _HAS_ID = turns.c.id == bindparam("key")

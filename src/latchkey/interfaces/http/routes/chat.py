@@ -13,10 +13,9 @@ from latchkey.domain.conversation import ConversationId
 from latchkey.domain.message import Message, NewMessage
 from latchkey.domain.tool_call import ToolCall
 from latchkey.domain.turn import TurnId, Usage
-from latchkey.interfaces.http.event_stream import accepts_events, event_stream
-from latchkey.interfaces.http.idempotency import REPLAYED, IdempotencyKey, idempotency_of
+from latchkey.interfaces.http.event_stream import MEDIA_TYPE, event_stream
 from latchkey.interfaces.http.problems import problem_response
-from latchkey.interfaces.http.requests import ApiRequest, JsonBody
+from latchkey.interfaces.http.requests import REPLAYED, ApiRequest, IdempotencyKey, JsonBody, idempotency_of
 
 
 class ChatAnswer(Struct, frozen=True):
@@ -74,7 +73,7 @@ async def chat(
     idempotency = idempotency_of(idempotency_key, data, request.request_id)
     turn = await runner.start(request.user, data, idempotency)
     headers = _replay_headers(turn)
-    if accepts_events(request.headers.get("accept")):
+    if MEDIA_TYPE in request.headers.get("accept", "").lower():
         events = subscriptions.follow(request.user, turn.turn_id, 0)
         return event_stream(events, headers)  # type: ignore[return-value]  # the annotation is what is published
     result = await runner.wait(request.user, turn)

@@ -11,7 +11,7 @@ from latchkey.application import conversations
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns import read
 from latchkey.application.turns.expire import with_expiry
-from latchkey.application.turns.read import PublishedTurn
+from latchkey.application.turns.finish import PublishedTurn
 from latchkey.domain.conversation import Conversation, ConversationChanges, ConversationId, NewConversation
 from latchkey.domain.message import Message
 from latchkey.domain.page import DEFAULT_LIMIT, Page, Window

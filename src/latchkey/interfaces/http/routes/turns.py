@@ -11,7 +11,7 @@ from litestar.response import Stream
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns import finish, read
 from latchkey.application.turns.expire import with_expiry
-from latchkey.application.turns.read import PublishedTurn
+from latchkey.application.turns.finish import PublishedTurn
 from latchkey.application.turns.subscription import TurnSubscriptions
 from latchkey.domain.turn import TurnId
 from latchkey.interfaces.http.event_stream import event_stream

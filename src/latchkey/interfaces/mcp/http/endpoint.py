@@ -13,10 +13,9 @@ from latchkey.domain.credentials import TokenSecret
 from latchkey.domain.errors import Failure, Invalid, Unauthenticated, Unavailable
 from latchkey.domain.ports import Identity
 from latchkey.interfaces.auth import credential_of, is_bearer
-from latchkey.interfaces.mcp.handlers import RequestFailure, error_boundary
 from latchkey.interfaces.mcp.http.body import Receive, read_body, read_json
 from latchkey.interfaces.mcp.http.responses import Header, HttpResponse, Send, challenge, error_body, failure_response
-from latchkey.interfaces.mcp.principal import PRINCIPAL, Principal
+from latchkey.interfaces.mcp.principal import PRINCIPAL, Principal, RequestFailure, error_boundary
 
 Scope = Any
 

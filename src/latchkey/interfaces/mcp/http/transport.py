@@ -45,9 +45,9 @@ from msgspec import Struct
 from pydantic import ValidationError
 
 from latchkey.domain.errors import Failure, UnsupportedMediaType
-from latchkey.interfaces.mcp.handlers import HANDLED_METHODS, HandlerError, RequestFailure
 from latchkey.interfaces.mcp.http.endpoint import TransportResult
 from latchkey.interfaces.mcp.http.responses import Header, HttpResponse, failure_response
+from latchkey.interfaces.mcp.principal import HANDLED_METHODS, HandlerError, RequestFailure
 
 _JSON = "application/json"
 _NO_MESSAGE = ErrorData(code=INVALID_REQUEST, message="Send one JSON-RPC request or notification as the body.")

@@ -1,25 +1,95 @@
-"""A model of the Agents SDK that publishes its text and usage while it answers."""
+"""The model of a turn: the port to one of OpenAI's APIs, and the SDK's model that publishes text while it answers."""
 
-from collections.abc import Awaitable, Callable, Iterator
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-from agents import Model, ModelResponse, TResponseInputItem
+import msgspec
+from agents import Model, ModelResponse, Tool, TResponseInputItem
 from agents import Usage as ModelUsage
+from agents.items import TResponseOutputItem
+from msgspec import Struct
 
 from latchkey.domain.agent import AgentEvent, TextDelta
 from latchkey.domain.errors import Failure, ModelBadResponse
 from latchkey.domain.turn import Usage
-from latchkey.infrastructure.agents.answer_text import AnswerText
 from latchkey.infrastructure.agents.model_failures import empty_answer, incomplete_answer
-from latchkey.infrastructure.agents.openai.model_api import (
-    CompletedResponse,
-    ModelApi,
-    ModelEvent,
-    ParagraphBreak,
-    TextEvent,
-)
 from latchkey.infrastructure.agents.openai.model_client import ModelClient
+from latchkey.infrastructure.agents.turn_tasks import AnswerText
+
+Shape = TypeVar("Shape")
+
+DONE = b"[DONE]"
+"""The data of the event that may end a stream."""
+
+
+class TextEvent(Struct, frozen=True):
+    """A piece of the model's text."""
+
+    text: str
+
+
+class ParagraphBreak(Struct, frozen=True):
+    """The text that follows is a paragraph of its own."""
+
+
+class CompletedResponse(Struct, frozen=True):
+    """The whole answer.
+
+    `output` is what the runner of the Agents SDK continues with. `text` is all text of the answer: a server may send
+    it here only, without any `TextEvent`.
+    """
+
+    output: list[TResponseOutputItem]
+    text: str
+
+    @property
+    def calls_tools(self) -> bool:
+        return any(item.type == "function_call" for item in self.output)
+
+
+ModelEvent = TextEvent | ParagraphBreak | Usage | CompletedResponse | Failure
+"""A `Failure` is an event too: the text and the usage that arrived with it are published before it is raised."""
+
+
+class ModelApi(Protocol):
+    """Encodes the requests of one API and decodes its answers. `path` is relative to the server's base URL."""
+
+    path: str
+
+    def encode_request(
+        self, instructions: str | None, conversation: list[TResponseInputItem], tools: list[Tool]
+    ) -> bytes:
+        """The body of a request."""
+        ...
+
+    def decode_events(self, chunks: AsyncIterator[list[bytes]]) -> AsyncGenerator[list[ModelEvent], None]:
+        """Decode the data of server-sent events, one list for each list of events that arrived together.
+
+        Raises the `Failure` of an answer that is not one, and `ValueError`, `TypeError`, `AttributeError` or
+        `LookupError` for data of an unknown shape.
+        """
+        ...
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def decode_json(data: bytes, shape: type[Shape]) -> Shape:
+    try:
+        return msgspec.json.decode(data, type=shape)
+    except msgspec.DecodeError:
+        # The standard library also accepts a lone surrogate, which occurs in a stream that is split anywhere.
+        return msgspec.convert(json.loads(data), shape)
+
+
+def encode_json(value: Any) -> bytes:
+    try:
+        return _encode(value)
+    except UnicodeEncodeError:
+        return json.dumps(value).encode()  # writes a lone surrogate as an escape sequence
+
 
 _MALFORMED = (ValueError, TypeError, AttributeError, LookupError)
 
