@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import pytest_asyncio
+from litestar.types import Receive, Scope, Send
 
 from latchkey.interfaces.http.server import protocol
 from tests.polling import TIMEOUT_S
@@ -109,3 +110,50 @@ async def test_lingering_close_ends_after_a_timeout(
             await send(writer, b" ", times=1_000, pause_s=0.01)
 
     assert response.startswith(b"HTTP/1.1 413 ")
+
+
+class ClosingApp:
+    """Answers its requests after `gate`, and closes their connection, as during a drain."""
+
+    def __init__(self) -> None:
+        self.called, self.gate = asyncio.Event(), asyncio.Event()
+        self.errors: list[RuntimeError] = []
+
+    async def __call__(self, _: Scope, __: Receive, send: Send) -> None:
+        self.called.set()
+        await self.gate.wait()
+        try:
+            await send({"type": "http.response.start", "status": 204, "headers": [(b"connection", b"close")]})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except RuntimeError as error:
+            self.errors.append(error)
+
+
+async def test_last_response_reaches_client_that_has_pipelined_more_requests() -> None:
+    app, request = ClosingApp(), LIVE + b"\r\n"
+    async with serve_on_socket(app) as port, connected(port) as (reader, writer):
+        writer.write(2 * request)
+        await app.called.wait()
+        writer.write(1_000 * request)
+        app.gate.set()
+        response = await reader.read()
+
+    assert response.startswith(b"HTTP/1.1 204 ")
+    assert response.count(b"HTTP/1.1 ") == 1
+
+
+async def test_timeout_of_a_pipelined_request_behind_the_last_response_is_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The end of the stream has been sent with the last response, so no 408 can follow it."""
+    monkeypatch.setattr(protocol, "HEAD_S", 0.1)
+    app = ClosingApp()
+    async with serve_on_socket(app) as port, connected(port) as (reader, writer):
+        writer.write(LIVE + b"\r\n" + LIVE)
+        await asyncio.sleep(4 * protocol.HEAD_S)
+        app.gate.set()
+        response = await reader.read()
+
+    assert app.errors == []
+    assert response.startswith(b"HTTP/1.1 204 ")
+    assert response.count(b"HTTP/1.1 ") == 1

@@ -19,7 +19,7 @@ LINGER_S = 10.0
 """How long input is discarded after the last response of a connection, so that the client can read that response."""
 MAX_HEAD_BYTES = 64 * 1024
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-"""For a whole request. The application refuses smaller bodies; this bounds what is discarded after a refusal."""
+"""For a whole request. The application has a lower limit; this one bounds what is discarded after its refusal."""
 MAX_UNFINISHED_BYTES = 256 * 1024 * 1024
 """For all incomplete requests of a process. Beyond it, large requests are aborted and small ones go on."""
 
@@ -160,7 +160,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _close_after_response(self) -> None:
         """Close the connection after its last response; linger if the client is still sending."""
-        if self._in_request or self._discards_input:
+        if self._in_request or self._discards_input or self.pipeline:
             self._linger()
         else:
             self.transport.close()
@@ -171,6 +171,7 @@ class HttpProtocol(HttpToolsProtocol):
         Closing a socket with unread input resets the connection, and the client loses the response with it.
         """
         self._discards_input = True
+        self._refusal = None  # nothing can be written after the end of the stream
         self.pipeline.clear()
         self._cancel_deadline()
         if not self.transport.is_closing():
