@@ -11,8 +11,7 @@ from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tasks import add_task, list_tasks
 from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation, ToolOutcome
 from latchkey.application.turns.expire import with_expiry
-from latchkey.application.turns.finish import TurnOutcome, TurnResult, cancel_turn, finish_turn
-from latchkey.application.turns.finish import PublishedTurn
+from latchkey.application.turns.finish import PublishedTurn, TurnOutcome, TurnResult, cancel_turn, finish_turn
 from latchkey.application.turns.read import get_turn, read_events
 from latchkey.application.turns.record import EventBatch, append_events, renew_turn
 from latchkey.application.turns.start import AcceptanceLimits, StartedTurn
