@@ -1,4 +1,4 @@
-"""Logging: one line per use-case call, one format for all libraries, and redaction of secrets."""
+"""Logging: one line per event, one format for all libraries, and redaction of secrets."""
 
 import io
 import json
@@ -13,7 +13,8 @@ import structlog
 from latchkey.domain.credentials import UserId
 from latchkey.domain.errors import Failure, NotFound, RateLimited, Unavailable
 from latchkey.domain.ports import UseCaseCall
-from latchkey.infrastructure.telemetry.logging import _FREQUENT_USE_CASES, configure, log_call
+from latchkey.infrastructure.telemetry.logging import _FREQUENT_USE_CASES, configure, log_call, log_event
+from tests.support.captured_log import restored_logging
 
 ROOT = Path(__file__).parents[2]
 ADA = UserId("ada")
@@ -29,17 +30,9 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture(autouse=True)
-def restored_logging() -> Iterator[None]:
-    """Restore the configuration of logging, which is global to the process."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    root.handlers.clear()  # so that `configure` does not close the handlers of the test runner
-    yield
-    logging.captureWarnings(capture=False)
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
+def _restored_logging() -> Iterator[None]:
+    with restored_logging():
+        yield
 
 
 @pytest.fixture
@@ -80,6 +73,25 @@ def test_log_of_use_case_call_is_one_line_with_user_outcome_and_duration(out: io
 def test_log_level_of_unavailable_and_rate_limited_is_warning(code: str, level: str, out: io.StringIO) -> None:
     log_call(UseCaseCall("add_task", None, code, 1))
     assert [line["level"] for line in _lines(out)] == [level]
+
+
+@pytest.mark.parametrize(
+    "fields", [{"n": 1, "none": None, "text": "ü\ud800"}, {"nested": {"a": [1]}, "secret": LK}], ids=["flat", "nested"]
+)
+def test_log_event_is_the_line_that_structlog_writes(out: io.StringIO, fields: dict[str, Any]) -> None:
+    structlog.contextvars.bind_contextvars(request_id="r-1")
+    log_event(logging.WARNING, "odd", fields)
+    structlog.get_logger().warning("odd", **fields)
+    first, second = _lines(out)
+
+    assert {**first, "timestamp": ""} == {**second, "timestamp": ""}
+    assert first["timestamp"][:10] == second["timestamp"][:10]
+    assert LK not in out.getvalue()
+
+
+def test_log_event_below_the_level_is_not_written(out: io.StringIO) -> None:
+    log_event(logging.DEBUG, "quiet", {})
+    assert out.getvalue() == ""
 
 
 def test_log_level_of_frequent_use_cases_is_debug_unless_they_fail(out: io.StringIO) -> None:

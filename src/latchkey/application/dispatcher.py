@@ -6,15 +6,23 @@ from contextlib import asynccontextmanager
 from time import perf_counter
 from typing import Concatenate, ParamSpec, TypeVar
 
+from msgspec import Struct
+
 from latchkey.application.access import Permission, name_of, permission_of
 from latchkey.application.quota import QuotaLimiter
-from latchkey.domain.credentials import Credential, Scope, TokenSecret, UserId
-from latchkey.domain.errors import Failure
-from latchkey.domain.ports import CallLog, Transaction, UnitOfWork, UnitsOfWork, UseCaseCall
+from latchkey.domain.credentials import Credential, Scope, TokenSecret
+from latchkey.domain.errors import Failure, Unavailable, cause_of
+from latchkey.domain.ports import CallLog, Transaction, TurnReport, UnitOfWork, UnitsOfWork, UseCaseCall
 from latchkey.domain.quota import Quota
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class LoggedOutcome(Struct):
+    """How the log shows a unit of work that was committed: a caller that has stored a failure sets its code."""
+
+    code: str = "ok"
 
 
 class Dispatcher:
@@ -59,13 +67,13 @@ class Dispatcher:
 
     @asynccontextmanager
     async def unit_of_work(
-        self, credential: Credential, permission: Permission, name: str
+        self, credential: Credential, permission: Permission, name: str, logged: LoggedOutcome | None = None
     ) -> AsyncIterator[Transaction]:
         """Open one unit of work for a credential that satisfies the permission, and log it as a call of this name.
 
         Raises `Forbidden`; `Exhausted` if it stores bytes and the user's storage quota is reached.
         """
-        started, outcome, user_id = perf_counter(), "internal", None
+        started, outcome, user_id, cause = perf_counter(), "internal", None, None
         try:
             if permission.stores:
                 await self._quota.check_storage(credential)
@@ -74,16 +82,16 @@ class Dispatcher:
                 permission.check(uow.scope)
                 yield uow
             self._quota.add_usage(user_id, uow.written)
-            outcome = "ok"
+            outcome = logged.code if logged else "ok"
         except Failure as failure:
-            outcome = failure.code
+            outcome, cause = failure.code, cause_of(failure) if isinstance(failure, Unavailable) else None
             raise
         except asyncio.CancelledError:
             outcome = "cancelled"
             raise
         finally:
-            self.log_call(name, user_id, started, outcome)
+            self._call_log(UseCaseCall(name, user_id, outcome, (perf_counter() - started) * 1000, cause))
 
-    def log_call(self, name: str, user_id: UserId | None, started: float, outcome: str) -> None:
-        """Log one call with its outcome. `started` is a value of `perf_counter`."""
-        self._call_log(UseCaseCall(name, user_id, outcome, (perf_counter() - started) * 1000))
+    def log_turn(self, report: TurnReport) -> None:
+        """Log one turn that this process has run."""
+        self._call_log(report)

@@ -9,7 +9,7 @@ from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from latchkey.application.access import Permission, creates_artifact, permission_of
-from latchkey.application.dispatcher import Dispatcher
+from latchkey.application.dispatcher import Dispatcher, LoggedOutcome
 from latchkey.domain.artifact import ArtifactReference
 from latchkey.domain.credentials import Credential, Owner
 from latchkey.domain.errors import (
@@ -45,6 +45,11 @@ class ToolOutcome(Struct, frozen=True):
     json: bytes
     is_error: bool = False
 
+    @property
+    def code(self) -> str:
+        """`ok`, or the code of the error."""
+        return str(self.content["code"]) if self.is_error else "ok"
+
 
 class ToolInvocation(Struct, frozen=True):
     """A tool call as received: the tool's name, the JSON of its arguments, and the caller's id of the call.
@@ -58,9 +63,10 @@ class ToolInvocation(Struct, frozen=True):
 
 
 class _Execution(Struct, frozen=True):
-    """What each attempt of a call runs, and when the call came in, by `perf_counter`."""
+    """What each attempt of a call runs, under which name it is logged, and when the call came in, by `perf_counter`."""
 
     run: Callable[[UnitOfWork], Awaitable[ToolOutcome]]
+    name: str
     started: float
 
 
@@ -90,22 +96,33 @@ class ToolCallExecutor:
             return ToolOutcome(result, _encode(result))
 
         try:
-            return await self._with_retries(credential, invocation, permission_of(use_case), _Execution(run, started))
+            execution = _Execution(run, invocation.name, started)
+            return await self._with_retries(credential, invocation, permission_of(use_case), execution)
         except (Unauthenticated, Forbidden, Unavailable):
             raise
         except Failure as failure:
-            return await self.record_failure(credential, invocation, use_case, failure)
+            # The failed attempt has been logged as a call of the tool.
+            return await self._record_failure(credential, invocation, use_case, failure, "record_failure")
 
     async def record_failure(
         self, credential: Credential, invocation: ToolInvocation, use_case: Callable[..., object], failure: Failure
     ) -> ToolOutcome:
-        """Record a call that failed without effect, and return its outcome. Raises what `execute` does."""
+        """Record a call that failed before it was executed, and return its outcome. Raises what `execute` does."""
+        return await self._record_failure(credential, invocation, use_case, failure, invocation.name)
 
+    async def _record_failure(
+        self,
+        credential: Credential,
+        invocation: ToolInvocation,
+        use_case: Callable[..., object],
+        failure: Failure,
+        name: str,
+    ) -> ToolOutcome:
         async def run(_: UnitOfWork) -> ToolOutcome:
             return _failed(failure)
 
         permission = replace(permission_of(use_case), stores=False)
-        return await self._with_retries(credential, invocation, permission, _Execution(run, perf_counter()))
+        return await self._with_retries(credential, invocation, permission, _Execution(run, name, perf_counter()))
 
     async def _with_retries(
         self,
@@ -138,12 +155,16 @@ class ToolCallExecutor:
         permission: Permission,
         execution: _Execution,
     ) -> ToolOutcome:
-        async with self._dispatcher.unit_of_work(credential, permission, invocation.name) as uow:
+        logged = LoggedOutcome()
+        async with self._dispatcher.unit_of_work(credential, permission, execution.name, logged) as uow:
             opened = perf_counter()
             announced = await _find_announced(uow, invocation)
             if announced and announced.has_result:
-                return _outcome_of(announced, invocation)
+                outcome = _outcome_of(announced, invocation)
+                logged.code = outcome.code
+                return outcome
             outcome = await execution.run(uow)
+            logged.code = outcome.code
             is_slow = perf_counter() - opened > _SLOW_S
             duration_ms = round((perf_counter() - execution.started) * 1000)
             call = _call(uow, invocation, outcome, duration_ms)
@@ -156,7 +177,7 @@ class ToolCallExecutor:
     ) -> ToolOutcome | None:
         """Return the recorded outcome of the turn's call with this id; None if there is none yet."""
         permission = _recording(replace(permission, stores=False), credential, attempt=1)
-        async with self._dispatcher.unit_of_work(credential, permission, invocation.name) as uow:
+        async with self._dispatcher.unit_of_work(credential, permission, "find_duplicate_call") as uow:
             if uow.scope.turn_id is None or invocation.call_id is None:
                 return None
             call = await uow.tool_calls.find(uow.scope.turn_id, invocation.call_id)

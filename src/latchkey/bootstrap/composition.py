@@ -24,6 +24,7 @@ from latchkey.config import Settings
 from latchkey.domain.errors import Unavailable
 from latchkey.infrastructure.database.revision import is_at_head
 from latchkey.infrastructure.identity.jwks import JwksIdentity
+from latchkey.infrastructure.telemetry.logging import RequestLog
 from latchkey.interfaces.http.app import HttpServices, create_app
 from latchkey.interfaces.http.middleware.security import SecurityMiddleware
 from latchkey.interfaces.http.routes.resource_metadata import PATH as METADATA_PATH
@@ -77,7 +78,7 @@ def create_asgi(settings: Settings, host: str, port: int) -> ASGIApp:
 
     app = create_app(services, [lifespan])
     is_https = public_url.startswith("https://")
-    return SecurityMiddleware(app, hosts, origins, runner, by_https=is_https)
+    return SecurityMiddleware(app, hosts, origins, runner, RequestLog(), by_https=is_https)
 
 
 def _runner(settings: Settings, core: Core, agents: Agents) -> TurnRunner:

@@ -3,7 +3,12 @@
 Every failure has a published `code`. The interfaces map the general classes, so a new subclass needs no change there.
 """
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import ClassVar
+
+_MAX_CAUSES = 4
+_MAX_CAUSE_CHARS = 200
 
 
 class Failure(Exception):
@@ -219,3 +224,22 @@ class DeadlinePassed(TurnFailed):
     """The turn exceeded its deadline."""
 
     code = "deadline"
+
+
+def cause_of(failure: BaseException) -> str | None:
+    """Return the exceptions that caused a failure, in one short line for the log; None for a failure without a cause.
+
+    Clients never see this text: it can name hosts, files and the words of other servers.
+    """
+    return " <- ".join(map(_in_short, islice(_causes(failure), _MAX_CAUSES))) or None
+
+
+def _causes(failure: BaseException) -> Iterator[BaseException]:
+    while cause := failure.__cause__ or (None if failure.__suppress_context__ else failure.__context__):
+        yield cause
+        failure = cause
+
+
+def _in_short(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:_MAX_CAUSE_CHARS] if text else type(error).__name__

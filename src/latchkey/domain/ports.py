@@ -9,6 +9,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from latchkey.domain.agent import AgentEvent, AgentRun
+from latchkey.domain.conversation import ConversationId
 from latchkey.domain.credentials import Credential, Owner, Scope, UserId
 from latchkey.domain.repositories import (
     Artifacts,
@@ -21,7 +22,7 @@ from latchkey.domain.repositories import (
     TurnEvents,
     Turns,
 )
-from latchkey.domain.turn import TurnId
+from latchkey.domain.turn import TurnId, TurnStatus, Usage
 from latchkey.domain.turn_event import TurnEvent
 
 
@@ -148,13 +149,44 @@ class Identity(Protocol):
 
 
 class UseCaseCall(Struct, frozen=True):
-    """One call of a use case, for the log. `outcome` is `ok`, `cancelled` or the code of a failure."""
+    """One call of a use case, for the log. `outcome` is `ok`, `cancelled` or the code of a failure.
+
+    `cause` is what made a service unavailable.
+    """
 
     use_case: str
     user_id: UserId | None
     outcome: str
     duration_ms: float
+    cause: str | None = None
 
 
-CallLog = Callable[[UseCaseCall], None]
-"""Logs each call of a use case."""
+class TurnReport(Struct, frozen=True, kw_only=True):
+    """One turn that this process has run, for the log.
+
+    - `status`, `code`, `detail`: as stored. The code is None for a completed turn.
+    - `cause`: what made it fail; clients never see it. `bug` is the exception of an internal error.
+    - `is_stored`: False if the end of the turn could not be stored, or the turn was deleted.
+    - `tools`: the number of calls of each tool; `failed_calls` of them failed.
+    - `first_text_ms`: from the start of the run to the first text of the answer.
+    """
+
+    turn_id: TurnId
+    conversation_id: ConversationId | None
+    user_id: UserId
+    agent: str
+    status: TurnStatus
+    code: str | None
+    detail: str | None
+    cause: str | None
+    is_stored: bool
+    usage: Usage
+    tools: dict[str, int]
+    failed_calls: int
+    first_text_ms: float | None
+    duration_ms: float
+    bug: BaseException | None = None
+
+
+CallLog = Callable[[UseCaseCall | TurnReport], None]
+"""Logs each call of a use case, and each turn."""

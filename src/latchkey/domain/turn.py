@@ -38,11 +38,17 @@ class TurnError(Struct, frozen=True, omit_defaults=True):
 
 
 class Idempotency(Struct, frozen=True):
-    """The client's idempotency key, a digest of the request body, and the id of the first request with this key."""
+    """The client's idempotency key, and a digest of the request body."""
 
     key: str
     fingerprint: str
-    request_id: str
+
+
+class ClientRequest(Struct, frozen=True):
+    """The request that starts a turn: its id, under which it is logged, and its idempotency key if it has one."""
+
+    id: str | None = None
+    idempotency: Idempotency | None = None
 
 
 class Turn(Struct, frozen=True, kw_only=True):
@@ -63,7 +69,7 @@ class Turn(Struct, frozen=True, kw_only=True):
     lease_until: Instant
     last_event: int = 0
     answer_length: int = 0
-    idempotency: Idempotency | None = None
+    request: ClientRequest = ClientRequest()
 
     def is_running(self, now: datetime) -> bool:
         """Whether it is stored as running and its lease has not passed."""

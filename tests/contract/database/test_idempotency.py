@@ -16,13 +16,13 @@ from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import Failure, IdempotencyMismatch, NotFound, TooManyTurns, TurnInProgress
 from latchkey.domain.message import NewMessage
 from latchkey.domain.page import Window
-from latchkey.domain.turn import Idempotency, Turn, TurnId
+from latchkey.domain.turn import ClientRequest, Idempotency, Turn, TurnId
 from tests.builders import LIMITS, TASK_GRANTS, a_conversation
 from tests.contract.database.cancellation import is_cancelled_at
 from tests.contract.database.conftest import Replica
 from tests.contract.database.running_turn import RunningTurn
 
-KEY = Idempotency("8e03978e-40d5-43dd-bc93-6894a57f9324", "0" * 64, "request-1")
+KEY = Idempotency("8e03978e-40d5-43dd-bc93-6894a57f9324", "0" * 64)
 OTHER_BODY = replace(KEY, fingerprint="1" * 64)
 
 
@@ -34,10 +34,17 @@ class Sender:
         self.owner = owner
 
     async def send(
-        self, key: Idempotency = KEY, where: ConversationId | None = None, on: int = 0, terms: AcceptanceLimits = LIMITS
+        self,
+        key: Idempotency = KEY,
+        where: ConversationId | None = None,
+        on: int = 0,
+        terms: AcceptanceLimits = LIMITS,
+        request_id: str = "request-1",
     ) -> StartedTurn | Turn:
-        message = NewMessage("Buy milk", where)
-        return await self.dispatchers[on].call(self.owner, start_turn, message, "rehearsal", TASK_GRANTS, terms, key)
+        message, request = NewMessage("Buy milk", where), ClientRequest(request_id, key)
+        return await self.dispatchers[on].call(
+            self.owner, start_turn, message, "rehearsal", TASK_GRANTS, terms, request
+        )
 
     async def start(self, key: Idempotency = KEY, where: ConversationId | None = None) -> RunningTurn:
         """Send a message and return its turn."""
@@ -54,7 +61,7 @@ class Sender:
 def assert_duplicate(sent: StartedTurn | Turn, first: RunningTurn) -> None:
     """Assert that the repeated message returns the first turn."""
     assert isinstance(sent, Turn)
-    assert (sent.id, sent.idempotency) == (first.id, KEY)
+    assert (sent.id, sent.request) == (first.id, ClientRequest("request-1", KEY))
 
 
 @pytest.fixture
@@ -74,7 +81,7 @@ async def test_idempotency_key_of_running_turn_is_conflict_with_turn_id(sender: 
         await sender.send(on=on)
 
     where = running.started.turn.conversation_id
-    assert refused.value.members == {"turn_id": running.id, "conversation_id": where}
+    assert refused.value.members == {"turn_id": running.id, "conversation_id": where, "same_request": True}
     assert await sender.conversations() == 1
 
 
@@ -84,9 +91,8 @@ async def test_idempotency_key_of_finished_turn_returns_it(sender: Sender, end: 
     turn = await sender.start()
     await getattr(turn, end)()
 
-    again = replace(KEY, request_id="request-2")
     for on in (0, 1, 0):
-        assert_duplicate(await sender.send(again, on=on), turn)
+        assert_duplicate(await sender.send(on=on, request_id="request-2"), turn)
     assert await sender.conversations() == 1
     ended = await sender.dispatchers[1].call(sender.owner, get_turn_result, turn.id)
     assert ended.turn.status == {"finish": "completed", "cancel": "cancelled", "expire_lease": "interrupted"}[end]

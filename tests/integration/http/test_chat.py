@@ -1,11 +1,15 @@
 """Chat turns over HTTP with the rehearsal agent."""
 
 import json
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
-from tests.support.service import ApiUser, run_service, settings_for
+from latchkey.domain.credentials import Owner, UserId
+from latchkey.domain.turn import ClientRequest, TurnId
+from latchkey.infrastructure.database.sql.engine import create_engine
+from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
+from tests.support.service import ApiUser, Service, run_service, settings_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -29,6 +33,17 @@ async def test_chat_response_contains_answer_tool_calls_and_usage(ada: ApiUser) 
     assert (turn["status"], turn["usage"]) == ("completed", answer["usage"])
     assert (answer["agent"], answer["artifacts"], answer["usage"]["requests"]) == ("rehearsal", [], 3)
     assert task["conversation_id"] == answer["conversation_id"]
+
+
+async def test_chat_request_id_is_stored_with_its_turn(service: Service, ada: ApiUser) -> None:
+    """Also without an `Idempotency-Key`: an operator finds the log lines of a turn by it."""
+    response = await ada.post("chat", json={"message": "Hello"}, headers={"x-request-id": "r-1"})
+    engine = create_engine(service.settings.database_url)
+    async with SqlUnitsOfWork(engine).open(Owner(UserId(ada.user_id)), "read") as uow:
+        turn = await uow.turns.get(TurnId(UUID(response.json()["turn_id"])))
+    await engine.dispose()
+
+    assert turn.request == ClientRequest("r-1")
 
 
 async def test_chat_without_conversation_id_creates_a_conversation(ada: ApiUser) -> None:

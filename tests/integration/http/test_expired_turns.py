@@ -15,6 +15,7 @@ from latchkey.application.turns.start import StartedTurn, start_turn
 from latchkey.bootstrap.core import create_core
 from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.message import NewMessage
+from latchkey.domain.turn import ClientRequest
 from latchkey.interfaces.http.requests import idempotency_of
 from tests.builders import LIMITS, TASK_GRANTS
 from tests.fakes.model_script import says
@@ -39,9 +40,9 @@ async def lost_turn(service: Service, user: ApiUser, lease: timedelta = GONE) ->
     core = create_core(service.settings)
     new_message = NewMessage("Hello")
     terms = replace(LIMITS, lease=lease)
-    idempotency = idempotency_of("k", new_message, "the-first-request")
+    request = ClientRequest("the-first-request", idempotency_of("k", new_message))
     turn = await core.dispatcher.call(
-        Owner(UserId(user.user_id)), start_turn, new_message, "openai", TASK_GRANTS, terms, idempotency
+        Owner(UserId(user.user_id)), start_turn, new_message, "openai", TASK_GRANTS, terms, request
     )
     await core.engine.dispose()
     assert isinstance(turn, StartedTurn)

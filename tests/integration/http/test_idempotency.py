@@ -10,7 +10,7 @@ from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer
 from tests.integration.http.idempotent_chat import KEY, send, stream
 from tests.polling import wait_until
-from tests.support.event_stream import stream_chat
+from tests.support.event_stream import event_names, raw_bytes, stream_chat
 from tests.support.service import ApiUser, Service, model_variables, run_service, settings_for
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.usefixtures("without_polling")]
@@ -73,16 +73,40 @@ async def test_idempotency_retry_during_the_turn_is_in_progress(
     model.script += [says("Hel").held(release)]
     async with stream_chat(ada, "Buy milk", headers=KEY) as source:
         started = await source.next()
-        refused = [await send(ada), await send(ada_elsewhere), await send(ada_elsewhere, headers=EVENTS)]
+        turn_id, conversation_id = started.data["turn_id"], started.data["conversation_id"]
+        refused = [await send(ada), await send(ada_elsewhere)]
+        body = {"message": "Buy milk", "conversation_id": conversation_id}
+        other = await ada_elsewhere.post("chat", json=body, headers={**EVENTS, "idempotency-key": "another"})
         release.set()
         await source.rest()
-    problems = [response.json() for response in refused]
+    problems = [response.json() for response in (*refused, other)]
 
-    assert [(response.status_code, response.json()["code"]) for response in refused] == [(409, "turn-in-progress")] * 3
-    assert {(item["turn_id"], item["conversation_id"]) for item in problems} == {
-        (started.data["turn_id"], started.data["conversation_id"])
-    }
+    assert [(response.status_code, response.json()["code"]) for response in (*refused, other)] == [
+        (409, "turn-in-progress")
+    ] * 3
+    assert {(item["turn_id"], item["conversation_id"]) for item in problems} == {(turn_id, conversation_id)}
+    assert [item.get("same_request") for item in problems] == [True, True, None]
     assert (await send(ada_elsewhere)).json()["response"] == "Hel"
+
+
+async def test_idempotency_retry_of_a_stream_during_the_turn_joins_it(
+    ada: ApiUser, ada_elsewhere: ApiUser, model: ModelServer
+) -> None:
+    """On both replicas, from the first event to the last."""
+    release = Event()
+    model.script += [MILK, says("It is on the list.").held(release)]
+    async with (
+        stream_chat(ada, "Buy milk", headers=KEY) as first,
+        stream_chat(ada, "Buy milk", headers=KEY) as here,
+        stream_chat(ada_elsewhere, "Buy milk", headers=KEY) as there,
+    ):
+        release.set()
+        streams = [await source.rest() for source in (first, here, there)]
+
+    assert event_names(streams[0])[-1] == "turn.completed"
+    assert len({raw_bytes(events) for events in streams}) == 1
+    assert len(model.requests) == 2
+    assert len(await ada.list_items("conversations")) == 1
 
 
 async def test_idempotency_retry_after_a_restart_gets_the_same_bytes(

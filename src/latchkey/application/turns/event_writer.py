@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from time import perf_counter
 
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns.record import EventBatch, append_events
@@ -33,6 +34,7 @@ class TurnEventWriter:
         self._write_lock = asyncio.Lock()
         self._closed = asyncio.Event()
         self.usage = Usage()
+        self.first_text_at: float | None = None
 
     @property
     def text(self) -> str:
@@ -41,6 +43,8 @@ class TurnEventWriter:
 
     def append_text(self, delta: TextDelta) -> None:
         """Schedule the text to be written. The last text of an answer is left to `finish_turn`."""
+        if self.first_text_at is None:
+            self.first_text_at = perf_counter()
         self._deltas.append(delta.text)
         self._unwritten.append(delta.text)
         if self._text_task is None and not delta.is_last:

@@ -1,10 +1,10 @@
 """Runs one turn: consumes the agent's events, records them, and renews the turn's lease meanwhile."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
-from functools import partial
 from time import perf_counter
 
 from msgspec import Struct
@@ -16,7 +16,7 @@ from latchkey.application.turns.finish import TurnOutcome, TurnResult, finish_tu
 from latchkey.application.turns.record import renew_turn
 from latchkey.application.turns.start import AcceptanceLimits
 from latchkey.domain.agent import AgentRun, TextDelta
-from latchkey.domain.credentials import Owner
+from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.errors import (
     Conflict,
     DeadlinePassed,
@@ -26,13 +26,16 @@ from latchkey.domain.errors import (
     TurnFailed,
     TurnInterrupted,
     Unavailable,
+    cause_of,
 )
-from latchkey.domain.ports import Agent, EventBus, Subscription
+from latchkey.domain.ports import Agent, EventBus, Subscription, TurnReport
 from latchkey.domain.tool_call import ToolRequest, ToolReturned
 from latchkey.domain.turn import TurnError, TurnId, TurnStatus
 
 _RENEWALS_PER_LEASE = 3
 _RETRY_INTERVAL_S = 0.5
+_MAX_DETAIL_CHARS = 500
+_MAX_NAME_CHARS = 64
 
 
 class TurnLimits(Struct, frozen=True):
@@ -61,7 +64,7 @@ class TurnExecutor:
         self._stop_agent()
 
     async def run(self, agent: Agent, agent_run: AgentRun) -> TurnResult:
-        """Run the agent and store the outcome, whatever the agent does.
+        """Run the agent, store the outcome, whatever the agent does, and log the turn.
 
         Raises `NotFound` if the turn was deleted meanwhile, and `Unavailable` if its end cannot be stored.
         """
@@ -69,11 +72,18 @@ class TurnExecutor:
         self._agent_task = asyncio.create_task(self._run_agent(agent, agent_run, writer))
         if self._is_interrupted:
             self._stop_agent()
-        started = perf_counter()
+        record = _RunRecord(self._owner.user_id, agent.name, agent_run, perf_counter())
+        result: TurnResult | None = None
         await asyncio.wait([self._agent_task])
         await writer.close()
-        status, error = self._status_of(self._agent_task, started)
-        return await self._finish(agent_run.turn_id, TurnOutcome(status, writer.usage, writer.text, error))
+        record.first_text_at = writer.first_text_at
+        status, error, record.exception = _end_of(self._agent_task)
+        outcome = TurnOutcome(status, writer.usage, writer.text, error)
+        try:
+            result = await self._finish(agent_run.turn_id, outcome)
+        finally:
+            self._dispatcher.log_turn(_report(record, outcome, result))
+        return result
 
     def _stop_agent(self) -> None:
         """Cancel the agent once: a second cancellation would break into its clean-up."""
@@ -140,23 +150,6 @@ class TurnExecutor:
                 # Mostly the database does not answer; there is time to retry before the lease passes.
                 due = clock() + _RETRY_INTERVAL_S
 
-    def _status_of(self, agent_task: asyncio.Task[None], started: float) -> tuple[TurnStatus, TurnError | None]:
-        """Translate how the agent's task ended into what is stored, and log it."""
-        log = partial(self._dispatcher.log_call, "run_turn", self._owner.user_id, started)
-        try:
-            agent_task.result()
-        except asyncio.CancelledError:
-            log(TurnInterrupted.code)
-            return "interrupted", None
-        except TurnFailed as failure:
-            log(failure.code)
-            return "failed", TurnError(failure.code, failure.detail, failure.retry_after)
-        except Exception:  # noqa: BLE001  # a bug, in the agent or in Latchkey, must end the turn too
-            log(Failure.code)
-            return "failed", TurnError(Failure.code, "Internal error: see the service's log.")
-        log("ok")
-        return "completed", None
-
     async def _finish(self, turn_id: TurnId, outcome: TurnOutcome) -> TurnResult:
         """Store the outcome; if the database does not answer, retry until the lease would have passed."""
         clock = asyncio.get_running_loop().time
@@ -171,3 +164,66 @@ class TurnExecutor:
                 if self._is_interrupted or clock() > retry_until:
                     raise
                 await asyncio.sleep(_RETRY_INTERVAL_S)
+
+
+def _end_of(agent_task: asyncio.Task[None]) -> tuple[TurnStatus, TurnError | None, Exception | None]:
+    """Translate how the agent's task ended into what is stored, and return the exception that it raised."""
+    try:
+        agent_task.result()
+    except asyncio.CancelledError:
+        return "interrupted", None, None
+    except TurnFailed as failure:
+        return "failed", TurnError(failure.code, failure.detail, failure.retry_after), failure
+    except Exception as error:  # noqa: BLE001  # a bug, in the agent or in Latchkey, must end the turn too
+        return "failed", TurnError(Failure.code, "Internal error: see the service's log."), error
+    return "completed", None, None
+
+
+class _RunRecord(Struct):
+    """What is known of a run before its end is stored. Times are values of `perf_counter`.
+
+    `exception` is what the agent raised; None for an answer and for a cancelled agent.
+    """
+
+    user_id: UserId
+    agent: str
+    agent_run: AgentRun
+    started: float
+    first_text_at: float | None = None
+    exception: Exception | None = None
+
+
+def _report(run: _RunRecord, outcome: TurnOutcome, result: TurnResult | None) -> TurnReport:
+    """Report a turn. `result` is the turn as stored, which may have been ended elsewhere; None if that failed."""
+    calls = result.turn.tool_calls if result else []
+    error = result.turn.error if result else outcome.error
+    is_bug = run.exception is not None and not isinstance(run.exception, TurnFailed)
+    return TurnReport(
+        turn_id=run.agent_run.turn_id,
+        conversation_id=run.agent_run.scope.conversation_id,
+        user_id=run.user_id,
+        agent=run.agent,
+        status=result.turn.status if result else outcome.status,
+        code=_code(outcome, result),
+        detail=_detail(error),
+        cause=cause_of(run.exception) if run.exception else None,
+        is_stored=result is not None,
+        usage=outcome.usage,
+        tools=dict(Counter(call.name[:_MAX_NAME_CHARS] for call in calls)),
+        failed_calls=sum(call.is_error for call in calls),
+        first_text_ms=run.first_text_at and (run.first_text_at - run.started) * 1000,
+        duration_ms=(perf_counter() - run.started) * 1000,
+        bug=run.exception if is_bug else None,
+    )
+
+
+def _code(outcome: TurnOutcome, result: TurnResult | None) -> str | None:
+    if result is not None:
+        return result.failure.code if result.failure else None
+    if outcome.error is not None:
+        return outcome.error.code
+    return TurnInterrupted.code if outcome.status == "interrupted" else None
+
+
+def _detail(error: TurnError | None) -> str | None:
+    return error.detail[:_MAX_DETAIL_CHARS] if error else None

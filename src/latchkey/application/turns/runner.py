@@ -15,7 +15,7 @@ from latchkey.domain.credentials import Grant, Owner
 from latchkey.domain.errors import AgentNotConfigured, Draining, Exhausted
 from latchkey.domain.message import NewMessage
 from latchkey.domain.ports import Agent, EventBus
-from latchkey.domain.turn import Idempotency, Turn, TurnId
+from latchkey.domain.turn import ClientRequest, Turn, TurnId
 
 CHAT_GRANTS = [Grant.TASKS_READ, Grant.TASKS_WRITE]
 FILE_GRANTS = [Grant.ARTIFACTS_WRITE]
@@ -35,8 +35,8 @@ class TurnProfile(Struct, frozen=True):
 class TurnHandle(Struct, frozen=True):
     """A turn of a client's message.
 
-    `task` runs it. For a message that repeats an idempotency key, the turn has ended: there is no task, and
-    `original_request_id` is the id of the request that started the turn.
+    `task` runs it. There is none for a message that repeats an idempotency key. If the turn of that key has ended,
+    `original_request_id` is the id of the request that started it.
     """
 
     turn_id: TurnId
@@ -60,13 +60,18 @@ class TurnRunner:
         self.is_draining = False
         self._is_closed = False
 
-    async def start(self, owner: Owner, message: NewMessage, idempotency: Idempotency | None = None) -> TurnHandle:
+    async def start(
+        self,
+        owner: Owner,
+        message: NewMessage,
+        request: ClientRequest = ClientRequest(),  # noqa: B008 - frozen
+    ) -> TurnHandle:
         """Store the message and start a turn for it; return the earlier turn for a repeated idempotency key.
 
         Raises what `start_turn` does, and `AgentNotConfigured` and `Draining` before anything is stored.
         """
         self.check_open()
-        starting = asyncio.create_task(self._start(owner, message, idempotency))
+        starting = asyncio.create_task(self._start(owner, message, request))
         self._starting.add(starting)
         starting.add_done_callback(self._starting.discard)
         return await asyncio.shield(starting)
@@ -102,23 +107,23 @@ class TurnRunner:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    async def _start(self, owner: Owner, message: NewMessage, idempotency: Idempotency | None) -> TurnHandle:
+    async def _start(self, owner: Owner, message: NewMessage, request: ClientRequest) -> TurnHandle:
         profile = self._files if message.artifact_generation else self._chat
         if profile.agent is None:
             raise AgentNotConfigured("No agent is configured for this turn: set LATCHKEY_AGENT or OPENAI_API_KEY.")
         try:
             started = await self._dispatcher.call(
-                owner, start_turn, message, profile.agent.name, profile.grants, self._limits.acceptance, idempotency
+                owner, start_turn, message, profile.agent.name, profile.grants, self._limits.acceptance, request
             )
         except Exhausted:
             # A repeated message is answered even if the user's quota allows no new one.
-            duplicate = await self._dispatcher.call(owner, find_duplicate_turn, idempotency) if idempotency else None
+            key = request.idempotency
+            duplicate = await self._dispatcher.call(owner, find_duplicate_turn, key) if key else None
             if duplicate is None:
                 raise
             started = duplicate
         if isinstance(started, Turn):
-            request_id = started.idempotency.request_id if started.idempotency else None
-            return TurnHandle(started.id, original_request_id=request_id)
+            return TurnHandle(started.id, original_request_id=started.request.id)
         executor = TurnExecutor(self._dispatcher, self._event_bus, owner, self._limits)
         if self._is_closed:
             executor.interrupt()

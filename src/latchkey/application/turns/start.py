@@ -11,7 +11,7 @@ from latchkey.domain.credentials import ContextToken, ContextTokenId, Grant, Sco
 from latchkey.domain.errors import IdempotencyMismatch, TooManyTurns, TurnInProgress
 from latchkey.domain.message import Message, MessageId, NewMessage, PastTurn
 from latchkey.domain.ports import UnitOfWork
-from latchkey.domain.turn import Idempotency, Turn, TurnId
+from latchkey.domain.turn import ClientRequest, Idempotency, Turn, TurnId
 from latchkey.domain.turn_event import TurnEvent, TurnStartedEvent
 
 
@@ -40,7 +40,7 @@ async def start_turn(
     agent: str,
     grants: list[Grant],
     limits: AcceptanceLimits,
-    idempotency: Idempotency | None = None,
+    request: ClientRequest = ClientRequest(),  # noqa: B008 - frozen
 ) -> StartedTurn | Turn:
     """Store the user's message and start a turn for it, with a token of its own.
 
@@ -49,7 +49,7 @@ async def start_turn(
     `TooManyTurns` and `NotFound`.
     """
     running = await expire_lost_turns(uow)
-    if idempotency and (duplicate := await _find_duplicate(uow, idempotency)):
+    if request.idempotency and (duplicate := await _find_duplicate(uow, request.idempotency)):
         return duplicate
     if (conversation_id := message.conversation_id) is None:
         conversation_id, history, seq = await _add_conversation(uow), list[PastTurn](), 1
@@ -67,7 +67,7 @@ async def start_turn(
         started_at=uow.now,
         lease_until=uow.now + limits.lease,
         last_event=1,
-        idempotency=idempotency,
+        request=request,
     )
     await uow.turns.add(turn)
     await uow.turn_events.add(TurnEvent.of(turn.id, 1, TurnStartedEvent(conversation_id, agent)))
@@ -84,14 +84,15 @@ async def find_duplicate_turn(uow: UnitOfWork, idempotency: Idempotency) -> Turn
 
 async def _find_duplicate(uow: UnitOfWork, idempotency: Idempotency) -> Turn | None:
     turn = await uow.turns.find_by_idempotency_key(idempotency.key)
-    if turn is None or turn.idempotency is None:
+    if turn is None or turn.request.idempotency is None:
         return None
-    if turn.idempotency.fingerprint != idempotency.fingerprint:
+    if turn.request.idempotency.fingerprint != idempotency.fingerprint:
         raise IdempotencyMismatch(
             "This Idempotency-Key was used with another body: use a new key for each new message."
         )
     if turn.is_running(uow.now):
-        raise _in_progress("The turn of this Idempotency-Key is running: wait until it has ended.", turn)
+        detail = "The turn of this Idempotency-Key is running: wait until it has ended."
+        raise _in_progress(detail, turn, same_request=True)
     return turn
 
 
@@ -101,8 +102,8 @@ def _check_not_busy(conversation_id: ConversationId, running: list[Turn]) -> Non
             raise _in_progress("This conversation has a running turn: wait until it has ended.", turn)
 
 
-def _in_progress(detail: str, turn: Turn) -> TurnInProgress:
-    return TurnInProgress(detail, turn_id=turn.id, conversation_id=turn.conversation_id)
+def _in_progress(detail: str, turn: Turn, **members: object) -> TurnInProgress:
+    return TurnInProgress(detail, turn_id=turn.id, conversation_id=turn.conversation_id, **members)
 
 
 async def _add_conversation(uow: UnitOfWork) -> ConversationId:

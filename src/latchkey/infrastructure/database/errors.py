@@ -73,7 +73,8 @@ def mapped_errors() -> Iterator[None]:
     except (DBAPIError, EmulatedDBAPIException) as error:
         # SQLAlchemy raises the second type when it opens a connection for its pool.
         if _is_down(error.driver_exception):
-            raise _unavailable() from error
+            # SQLAlchemy's error would put the statement with its parameters into the log.
+            raise _unavailable() from error.driver_exception
         raise
     except (*DEAD_CONNECTION, *_BUSY, sqlite3.Error) as error:
         if _is_down(error):

@@ -57,7 +57,7 @@ class HttpServices(Struct, frozen=True):
 def create_app(services: HttpServices, lifespan: Sequence[Lifespan] = ()) -> Litestar:
     """Return the Litestar application, to be wrapped in `SecurityMiddleware`."""
 
-    @asgi("/mcp", is_mount=False, copy_scope=True)
+    @asgi("/mcp", is_mount=False, copy_scope=False)
     async def mcp(scope: Scope, receive: Receive, send: Send) -> None:
         await services.mcp(scope, receive, send)
 

@@ -48,10 +48,10 @@ async def authenticate(request: Request[Any, Any, Any]) -> None:
     dispatcher: Dispatcher = request.app.state.dispatcher
     authorization = ", ".join(request.headers.getall("authorization", []))
     owner = await owner_of(authorization or None, identity)
+    request.scope["user"] = owner
     await dispatcher.acquire(owner)
     if request.path_params["user_id"] != owner.user_id:
         raise WrongUser("The path names another user than the bearer token.")
-    request.scope["user"] = owner
 
 
 def _allowed_methods(request: Request[Any, Any, Any]) -> Response[None]:

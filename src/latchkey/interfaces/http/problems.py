@@ -33,7 +33,10 @@ class Fault(TypedDict):
 
 
 class Problem(TypedDict):
-    """Problem details (RFC 9457). `code` names the kind of failure, `detail` explains this occurrence."""
+    """Problem details (RFC 9457). `code` names the kind of failure, `detail` explains this occurrence.
+
+    `same_request` is true if the running turn was started with the same `Idempotency-Key` and body.
+    """
 
     type: str
     title: str
@@ -44,6 +47,7 @@ class Problem(TypedDict):
     errors: NotRequired[list[Fault]]
     turn_id: NotRequired[UUID]
     conversation_id: NotRequired[UUID]
+    same_request: NotRequired[bool]
 
 
 def problem_of(failure: Failure, request_id: str) -> tuple[int, dict[str, str], bytes]:
@@ -65,15 +69,25 @@ def problem_of(failure: Failure, request_id: str) -> tuple[int, dict[str, str], 
     return status, headers, _encode({**body, **failure.members})
 
 
-def problem_response(failure: Failure, request_id: str, headers: Mapping[str, str] | None = None) -> Response[bytes]:
-    """Return the response for a failure, with additional headers."""
+def problem_response(
+    request: Request[Any, Any, Any],
+    failure: Failure,
+    request_id: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response[bytes]:
+    """Return the response to the request for a failure, with additional headers. The log line of the request names it.
+
+    `request_id` is that of the problem, if it is not the request's own.
+    """
+    request.scope["failure"] = failure  # type: ignore[typeddict-unknown-key]
+    request_id = request_id or str(request.scope.get("request_id", ""))
     status, problem_headers, body = problem_of(failure, request_id)
     media_type = problem_headers.pop("content-type")
     return Response(body, status_code=status, headers={**problem_headers, **(headers or {})}, media_type=media_type)
 
 
 def _handle_failure(request: Request[Any, Any, Any], failure: Failure) -> Response[bytes]:
-    return problem_response(failure, str(request.scope.get("request_id", "")))
+    return problem_response(request, failure)
 
 
 def _handle_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:

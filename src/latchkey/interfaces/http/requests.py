@@ -171,14 +171,14 @@ _MAX_KEY_CHARS = 255
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
-def idempotency_of(header: str | None, body: Struct, request_id: str) -> Idempotency | None:
+def idempotency_of(header: str | None, body: Struct) -> Idempotency | None:
     """Return the key and the fingerprint of the body, or None without a header.
 
     Bodies that decode to equal values have the same fingerprint. Raises `Malformed` for an invalid key.
     """
     if header is None:
         return None
-    return Idempotency(_parse_key(header.strip()), sha256(_encode(body)).hexdigest(), request_id)
+    return Idempotency(_parse_key(header.strip()), sha256(_encode(body)).hexdigest())
 
 
 def _parse_key(text: str) -> str:

@@ -11,7 +11,7 @@ from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import Conflict, NotFound, TooManyCalls
 from latchkey.domain.page import Page, Window
 from latchkey.domain.repositories import AnswerProgress, LockedTurn
-from latchkey.domain.turn import Idempotency, Turn, TurnError, TurnId, TurnStatus, Usage
+from latchkey.domain.turn import ClientRequest, Idempotency, Turn, TurnError, TurnId, TurnStatus, Usage
 from latchkey.domain.turn_event import TurnEvent
 from latchkey.infrastructure.database.repositories.tool_calls import CALLS_OF_TURN, tool_call_from_row
 from latchkey.infrastructure.database.schema import conversations, tool_calls, turn_events, turns
@@ -256,11 +256,12 @@ def _turn_from_row(row: Row) -> Turn:
         lease_until=lease_until,
         last_event=last_event,
         answer_length=answer_length,
-        idempotency=Idempotency(key, fingerprint, request_id) if key else None,
+        request=ClientRequest(request_id, Idempotency(key, fingerprint) if key else None),
     )
 
 
 def _values(turn: Turn) -> dict[str, Any]:
+    idempotency = turn.request.idempotency
     return {
         "id": turn.id,
         "conversation_id": turn.conversation_id,
@@ -277,7 +278,7 @@ def _values(turn: Turn) -> dict[str, Any]:
         "last_event": turn.last_event,
         "answer_length": turn.answer_length,
         "retry_after": turn.error and turn.error.retry_after,
-        "idempotency_key": turn.idempotency and turn.idempotency.key,
-        "fingerprint": turn.idempotency and turn.idempotency.fingerprint,
-        "request_id": turn.idempotency and turn.idempotency.request_id,
+        "idempotency_key": idempotency and idempotency.key,
+        "fingerprint": idempotency and idempotency.fingerprint,
+        "request_id": turn.request.id,
     }

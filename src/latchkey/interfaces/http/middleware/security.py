@@ -1,16 +1,17 @@
-"""The outermost layer: allowed hosts and origins, the request id, security headers, and the answer to bugs."""
+"""The outermost layer: allowed hosts and origins, request id, security headers, log line, and the answer to bugs."""
 
 import logging
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from time import perf_counter
 
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, reset_contextvars
 from uuid_utils import uuid7
 
 from latchkey.application.turns.runner import TurnRunner
-from latchkey.domain.errors import Failure, Forbidden, Malformed
+from latchkey.domain.errors import Failure, Forbidden, Malformed, cause_of
 from latchkey.interfaces.errors import Misdirected
 from latchkey.interfaces.http.middleware.throttle import RefusalThrottle
 from latchkey.interfaces.http.problems import INTERNAL_ERROR, problem_of
@@ -31,7 +32,13 @@ _SECURITY_HEADERS = [
 _HTTPS_ONLY = (b"strict-transport-security", b"max-age=31536000")
 """For this host and one year. Without `includeSubDomains`: subdomains may belong to other services."""
 _THROTTLED_STATUSES = frozenset({401, 403, 421})
+_MAX_METHOD_CHARS = 16
+_SERVER_ERROR = 500
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
+
+
+LogRequest = Callable[[Mapping[str, object]], None]
+"""Logs one request with these keys."""
 
 
 class SecurityMiddleware:
@@ -49,12 +56,14 @@ class SecurityMiddleware:
         hosts: Iterable[str],
         origins: Iterable[str],
         runner: TurnRunner,
+        log_request: LogRequest,
         *,
         by_https: bool,
     ) -> None:
         self._app = app
         self._throttle = RefusalThrottle()
         self._runner = runner
+        self._log_request = log_request
         self._headers = [*_SECURITY_HEADERS, _HTTPS_ONLY] if by_https else _SECURITY_HEADERS
         self._hosts = frozenset(host.lower() for host in hosts)
         self._origins = frozenset(origin.lower() for origin in origins)
@@ -68,13 +77,14 @@ class SecurityMiddleware:
         headers = dict(raw_headers)
         request_id = _request_id(headers.get(b"x-request-id"))
         scope["request_id"] = request_id  # type: ignore[typeddict-unknown-key]
-        started = False
+        started = perf_counter()
+        status: int | None = None
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal started
+            nonlocal status
             if message["type"] == "http.response.start":
-                started = True
-                if message["status"] in _THROTTLED_STATUSES:
+                status = message["status"]
+                if status in _THROTTLED_STATUSES:
                     await self._throttle.wait()
                 id_header = (b"x-request-id", request_id.encode())
                 close = (_CLOSE,) if self._runner.is_draining else ()
@@ -89,10 +99,12 @@ class SecurityMiddleware:
             failure = error if isinstance(error, Failure) else INTERNAL_ERROR
             if failure is INTERNAL_ERROR:
                 _log.exception("unhandled_exception")
-            if started:
+            scope["failure"] = failure  # type: ignore[typeddict-unknown-key]
+            if status is not None:
                 raise
             await _send_problem(failure, request_id, send_with_headers)
         finally:
+            self._log_request(_log_fields(scope, status, started))
             reset_contextvars(**bound)
 
     def _check_host_and_origin(self, raw_headers: Collection[tuple[bytes, bytes]], headers: dict[bytes, bytes]) -> None:
@@ -108,6 +120,26 @@ class SecurityMiddleware:
         origin = headers.get(b"origin", b"").decode("latin-1").lower()
         if origin and not _is_allowed(self._origins, origin):
             raise Forbidden("Requests from this origin are not allowed: see LATCHKEY_ALLOWED_ORIGINS.")
+
+
+def _log_fields(scope: HTTPScope, status: int | None, started: float) -> dict[str, object]:
+    """Return what the log says about a request; without a status, the client left before the response.
+
+    It has the template of the route, because a path may contain anything, and no query. The application sets `user`
+    once a credential has been verified, and `failure`.
+    """
+    failure, user = scope.get("failure"), scope.get("user")
+    fields: dict[str, object] = {
+        "method": scope["method"][:_MAX_METHOD_CHARS],
+        "route": scope.get("path_template") or None,
+        "status": status,
+        "code": failure.code if isinstance(failure, Failure) else None,
+        "user_id": user.user_id if user else None,
+        "duration_ms": round((perf_counter() - started) * 1000, 2),
+    }
+    if status is not None and status >= _SERVER_ERROR and isinstance(failure, Failure) and (cause := cause_of(failure)):
+        fields["cause"] = cause
+    return fields
 
 
 def _is_allowed(allowed: frozenset[str], value: str) -> bool:

@@ -1,5 +1,7 @@
 """A message to the assistant over HTTP, answered with the whole turn or with its events."""
 
+from uuid import UUID
+
 from litestar import Response, post
 from litestar.di import NamedDependency
 from msgspec import Struct
@@ -12,7 +14,7 @@ from latchkey.domain.artifact import ArtifactReference
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.message import Message, NewMessage
 from latchkey.domain.tool_call import ToolCall
-from latchkey.domain.turn import TurnId, Usage
+from latchkey.domain.turn import ClientRequest, TurnId, Usage
 from latchkey.interfaces.http.event_stream import MEDIA_TYPE, event_stream
 from latchkey.interfaces.http.problems import problem_response
 from latchkey.interfaces.http.requests import REPLAYED, ApiRequest, IdempotencyKey, JsonBody, idempotency_of
@@ -68,19 +70,34 @@ async def chat(
 
     The turn continues if the client disconnects. If it fails, the message and the effects of its tool calls are kept.
     With `Accept: text/event-stream` the response is a stream of the turn's events, which can be read again at
-    `turns/{turn_id}/events`.
+    `turns/{turn_id}/events`. A retry with the same `Idempotency-Key` and body while the turn is running gets the events
+    of that turn from the first one; without a stream it gets 409 with `same_request`.
     """
-    idempotency = idempotency_of(idempotency_key, data, request.request_id)
-    turn = await runner.start(request.user, data, idempotency)
+    is_stream = MEDIA_TYPE in request.headers.get("accept", "").lower()
+    client_request = ClientRequest(request.request_id, idempotency_of(idempotency_key, data))
+    try:
+        turn = await runner.start(request.user, data, client_request)
+    except errors.TurnInProgress as failure:
+        running = _running_turn(failure)
+        if running is None or not is_stream:
+            raise
+        subscriptions.check_limit(request.user)
+        turn = running
     headers = _replay_headers(turn)
-    if MEDIA_TYPE in request.headers.get("accept", "").lower():
+    if is_stream:
         events = subscriptions.follow(request.user, turn.turn_id, 0)
         return event_stream(events, headers)  # type: ignore[return-value]  # the annotation is what is published
     result = await runner.wait(request.user, turn)
     if turn.original_request_id and result.failure:
         # A replayed failure has the id of the request that failed, as it had the first time.
-        return problem_response(result.failure, turn.original_request_id, headers)  # type: ignore[return-value]
+        return problem_response(request, result.failure, turn.original_request_id, headers)  # type: ignore[return-value]
     return Response(_chat_answer(result), headers=headers)
+
+
+def _running_turn(failure: errors.TurnInProgress) -> TurnHandle | None:
+    """Return the running turn if it was started by the same request: same idempotency key, same body."""
+    turn_id = failure.members.get("turn_id")
+    return TurnHandle(TurnId(turn_id)) if failure.members.get("same_request") and isinstance(turn_id, UUID) else None
 
 
 def _replay_headers(turn: TurnHandle) -> dict[str, str]:

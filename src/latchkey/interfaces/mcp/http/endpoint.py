@@ -75,12 +75,13 @@ class McpEndpoint:
             yield
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Serve one request. Sets `user` in the scope once the credential is verified, and `failure`, for the log."""
         if scope["method"] != "POST":
             response: HttpResponse | None = HttpResponse(405, headers=((b"allow", b"POST"),))
         else:
             response = await self._respond(scope, receive)
         if response is not None:
+            scope["failure"] = response.failure
             await response.send(send)
 
     async def _respond(self, scope: Scope, receive: Receive) -> HttpResponse | None:
@@ -100,27 +101,30 @@ class McpEndpoint:
 
     async def _respond_to(self, principal: Principal, scope: Scope, receive: Receive) -> HttpResponse | None:
         """Verify the credential once: before a large body is read, by the handler, or after the message."""
+        if principal.scope is not None:
+            scope["user"] = principal.scope
         await error_boundary(self._dispatcher.acquire(principal.credential))
         if principal.scope is None and not _is_small(scope):
-            principal = await self._verify(principal)
+            principal = await self._verify(principal, scope)
         result = await self._handle(principal, scope, receive)
         if result is None:
             return None
         if result.failure is not None:
             raise RequestFailure(result.failure)
         if principal.scope is None and result.verified:
-            self._consume(principal)
+            self._consume(principal, scope)
         elif principal.scope is None:
-            await self._verify(principal)
+            await self._verify(principal, scope)
         return result.response
 
-    async def _verify(self, principal: Principal) -> Principal:
+    async def _verify(self, principal: Principal, scope: Scope) -> Principal:
         verified = replace(principal, scope=await error_boundary(principal.verify(self._dispatcher)))
-        self._consume(verified)
+        self._consume(verified, scope)
         return verified
 
-    def _consume(self, principal: Principal) -> None:
+    def _consume(self, principal: Principal, scope: Scope) -> None:
         """Count the request of a context token, now that the token is known to be valid."""
+        scope["user"] = principal.credential
         if isinstance(principal.credential, TokenSecret):
             self._dispatcher.consume(principal.credential)
 

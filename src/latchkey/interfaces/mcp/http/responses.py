@@ -20,11 +20,12 @@ _UNQUOTABLE = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")
 
 
 class HttpResponse(Struct, frozen=True):
-    """An HTTP response with a JSON body, or without a body."""
+    """An HTTP response with a JSON body, or without a body. `failure` is the failure that it reports, for the log."""
 
     status: int
     body: bytes = b""
     headers: tuple[Header, ...] = ()
+    failure: Failure | None = None
 
     async def send(self, send: Send) -> None:
         """Send the response to the ASGI server."""
@@ -39,7 +40,8 @@ def failure_response(failure: Failure, *headers: Header) -> HttpResponse:
     seconds = failure.retry_after
     if seconds is not None:
         headers = (*headers, (b"retry-after", str(seconds).encode()))
-    return HttpResponse(status_of(failure), error_body(_code(failure), f"{failure.code}: {failure.detail}"), headers)
+    body = error_body(_code(failure), f"{failure.code}: {failure.detail}")
+    return HttpResponse(status_of(failure), body, headers, failure)
 
 
 def challenge(failure: Failure, metadata_url: str | None, *, has_token: bool) -> Header:
