@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from latchkey.infrastructure.database.urls import parse
 from tests.postgresql import PostgreSQL
+from tests.support.captured_log import captured_log
 from tests.support.service import Service, run_service, settings_for
 
 
@@ -59,6 +60,7 @@ async def test_health_is_live_and_not_ready_if_the_schema_is_outdated(own_servic
 
 
 async def test_database_outage_is_unavailable(postgresql_url: str, postgresql_server: PostgreSQL) -> None:
+    """The log has the cause."""
     async with run_service(settings_for(postgresql_url)) as service:
         ada = service.user()
         await ada.create("tasks", title="Buy milk")
@@ -67,7 +69,8 @@ async def test_database_outage_is_unavailable(postgresql_url: str, postgresql_se
         await _as_superuser(
             postgresql_server, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
         )
-        gone = [await ada.get("tasks"), await ada.post("tasks", json={"title": "Buy oats"})]
+        with captured_log() as log:
+            gone = [await ada.get("tasks"), await ada.post("tasks", json={"title": "Buy oats"})]
         ready = await service.client.get("/health/ready")
         await _as_superuser(postgresql_server, f"ALTER DATABASE {name} CONNECTION LIMIT -1")
         back = await ada.list_items("tasks")
@@ -76,6 +79,10 @@ async def test_database_outage_is_unavailable(postgresql_url: str, postgresql_se
         (503, "unavailable")
     ] * 3
     assert [response.headers["retry-after"] for response in gone] == ["5", "5"]
+    logged = [line["cause"] for event in ("http_request", "use_case_call") for line in log.lines(event)]
+    assert len(logged) == 4
+    assert all("too many connections for database" in cause for cause in logged[1:])
+    assert "oats" not in log.stream.getvalue()
     assert [task["title"] for task in back] == ["Buy milk"]
 
 
