@@ -78,6 +78,17 @@ async def test_cors_preflight_and_request_of_an_allowed_origin_succeed(service: 
     assert "etag" in answer.headers["access-control-expose-headers"]
 
 
+async def test_cors_preflight_of_an_allowed_origin_allows_any_header(service: Service) -> None:
+    """Front-end libraries add headers of their own. A page of another origin gets no permission."""
+    preflight = {"access-control-request-method": "POST", "access-control-request-headers": "x-stainless-os,x-my-app"}
+    allowed = await service.client.options("/api/me/chat", headers={"origin": "http://localhost:5173", **preflight})
+    refused = await service.client.options("/api/me/chat", headers={"origin": "https://evil.example", **preflight})
+
+    assert allowed.status_code == 204
+    assert {"x-stainless-os", "x-my-app"} <= set(allowed.headers["access-control-allow-headers"].split(", "))
+    assert (refused.status_code, "access-control-allow-headers" in refused.headers) == (403, False)
+
+
 async def test_cache_control_of_user_data_is_no_store(ada: ApiUser) -> None:
     answers = [
         await ada.get("tasks"),
