@@ -5,6 +5,7 @@ from msgspec.structs import replace
 
 from latchkey.domain.conversation import Conversation
 from latchkey.domain.credentials import Owner
+from latchkey.domain.errors import Conflict
 from latchkey.domain.message import Message, PastTurn
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitOfWork, UnitsOfWork
@@ -98,7 +99,7 @@ async def test_message_cursor_out_of_range_is_refused(units: UnitsOfWork, me: Ow
 
 async def test_message_duplicate_seq_is_refused(units: UnitsOfWork, me: Owner) -> None:
     stored_conversation = await stored(units, me, StoredConversation(1))
-    with pytest.raises(Exception, match="at the same time"):  # noqa: PT012 # a unit of work is one thing
+    with pytest.raises(Conflict):  # noqa: PT012 # a unit of work is one thing
         async with units.open(me, "write") as uow:
             await uow.messages.add(a_message(stored_conversation.turns[0], 2))
             await uow.commit()
