@@ -38,7 +38,7 @@ _CONSTRAINTS = {"ge": "minimum", "le": "maximum", "max_length": "maxLength"}
 _GENERIC_PAGE = re.compile(rb'\bPage_(\w+)_"')
 _SENTENCE_END = re.compile(r"\.(?:\s|$)")
 _MAX_SHARED_FAILURES = 2
-"""A response for more failures than this stands in its operation, not among the shared components."""
+"""A response for more failures than this is defined in its operation, not among the shared components."""
 
 _OF_ALL: tuple[FailureType, ...] = (errors.Malformed, Misdirected, errors.Forbidden, InternalError)
 _OF_AUTHENTICATED: tuple[FailureType, ...] = (
