@@ -1,6 +1,7 @@
 """Settings: read once from environment variables; all faults are reported together."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,6 +14,22 @@ from msgspec.structs import FieldInfo, fields
 PREFIX = "LATCHKEY_"
 _UNPREFIXED = ("openai_api_key", "openai_base_url", "anthropic_api_key", "anthropic_base_url")
 _MIN_SECRET_BYTES = 32
+
+_IP = r"[0-9A-Fa-f:.]+"
+_PROTOCOL = "tcp|udp|sctp"
+_OF_A_SERVICE = re.compile(
+    rf"""LATCHKEY_(?:[A-Z0-9_]+_)?(?:
+    SERVICE_HOST={_IP}
+    | SERVICE_PORT(?:_[A-Z0-9_]+)?=[0-9]+
+    | PORT(?:_[0-9]+_(?:TCP|UDP|SCTP))?=(?:{_PROTOCOL})://(?:{_IP}|\[{_IP}\]):[0-9]+
+    | PORT_[0-9]+_(?:TCP|UDP|SCTP)_(?:ADDR={_IP}|PORT=[0-9]+|PROTO=(?:{_PROTOCOL}))
+    )""",
+    re.VERBOSE,
+)
+"""`NAME=VALUE` of the variables that Kubernetes sets in every pod for a Service called `latchkey` or `latchkey-…`.
+
+No setting may have a name of this shape.
+"""
 
 NO_IDENTITY = (
     "Authentication is not configured: set LATCHKEY_AUTH_JWKS_URL, LATCHKEY_AUTH_ISSUER and LATCHKEY_AUTH_AUDIENCE"
@@ -137,10 +154,10 @@ class Settings(Struct, frozen=True, kw_only=True, rename=_variable):
         """Read the settings from environment variables. A blank value counts as not set.
 
         Raises `ConfigurationError` with all faults: invalid values, settings that contradict one another and,
-        unless `dev`, unknown `LATCHKEY_` names.
+        unless `dev`, unknown `LATCHKEY_` names. Variables that Kubernetes sets for a Service are ignored.
         """
         texts = {name: text.strip() for name, text in environ.items() if text.strip()}
-        faults = [] if dev else [_unknown(name) for name in texts if name.startswith(PREFIX) and name not in VARIABLES]
+        faults = [] if dev else [_unknown(name) for name, text in texts.items() if _is_unknown(name, text)]
         values: dict[str, object] = {"dev": dev}
         for name in VARIABLES.keys() & texts.keys():
             try:
@@ -221,6 +238,10 @@ class Settings(Struct, frozen=True, kw_only=True, rename=_variable):
 
 VARIABLES: dict[str, FieldInfo] = {field.encode_name: field for field in fields(Settings) if field.name != "dev"}
 """All variables by name."""
+
+
+def _is_unknown(name: str, text: str) -> bool:
+    return name.startswith(PREFIX) and name not in VARIABLES and not _OF_A_SERVICE.fullmatch(f"{name}={text}")
 
 
 def _unknown(name: str) -> str:

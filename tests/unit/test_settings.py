@@ -133,6 +133,49 @@ def test_settings_unknown_name_is_refused_with_a_similar_one_unless_dev() -> Non
     assert Settings.read(environ, dev=True) == Settings(dev=True)
 
 
+KUBERNETES = """
+LATCHKEY_SERVICE_HOST=10.96.0.17
+LATCHKEY_SERVICE_PORT=8000
+LATCHKEY_SERVICE_PORT_HTTP_WEB=8000
+LATCHKEY_PORT=tcp://10.96.0.17:8000
+LATCHKEY_PORT_8000_TCP=tcp://10.96.0.17:8000
+LATCHKEY_PORT_8000_TCP_PROTO=tcp
+LATCHKEY_PORT_8000_TCP_PORT=8000
+LATCHKEY_PORT_8000_TCP_ADDR=10.96.0.17
+LATCHKEY_MODEL_SERVICE_HOST=fd00:10:96::1
+LATCHKEY_MODEL_PORT=tcp://[fd00:10:96::1]:53
+LATCHKEY_MODEL_PORT_53_UDP=udp://[fd00:10:96::1]:53
+LATCHKEY_MODEL_PORT_53_UDP_PROTO=udp
+LATCHKEY_MODEL_PORT_53_UDP_ADDR=fd00:10:96::1
+LATCHKEY_PORT_5000_SCTP_PROTO=sctp
+"""
+"""What Kubernetes sets in every pod for the Services `latchkey` and `latchkey-model`, with IPv4 and IPv6."""
+
+
+def test_settings_ignore_variables_that_kubernetes_sets_for_a_service() -> None:
+    environ = dict(line.split("=") for line in KUBERNETES.split())
+    assert Settings.read(environ) == Settings()
+    assert not environ.keys() & VARIABLES.keys()
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "LATCHKEY_PORT=8000",
+        "LATCHKEY_PORT=tcp://latchkey:8000",
+        "LATCHKEY_SERVICE_PORT=http",
+        "LATCHKEY_SERVICE_HOST=latchkey.example",
+        "LATCHKEY_PORT_8000_TCP_PROTO=http",
+        "LATCHKEY_SERVICE_NAME=latchkey",
+        "LATCHKEY_PORTS=tcp://10.96.0.17:8000",
+    ],
+)
+def test_settings_unknown_name_with_another_value_than_kubernetes_sets_is_refused(variable: str) -> None:
+    name, _, text = variable.partition("=")
+    [fault] = _faults({name: text})
+    assert fault.startswith(f"{name}: there is no such setting")
+
+
 def test_settings_dev_is_not_an_environment_variable() -> None:
     assert "LATCHKEY_DEV: there is no such setting" in _faults({"LATCHKEY_DEV": "true"})[0]
     assert not VARIABLES.keys() & {"LATCHKEY_DEV", "DEV"}
