@@ -27,6 +27,19 @@ async def test_host_header_of_another_host_is_misdirected(service: Service, path
     assert (refused.status_code, refused.json()["code"]) == (421, "forbidden")
 
 
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready"])
+@pytest.mark.parametrize("host", [*OTHER_HOSTS, "10.1.2.3:8155", "[fd00::1]:8000"])
+async def test_health_answers_probes_with_any_host_header(service: Service, path: str, host: str) -> None:
+    """Kubelets and load balancers send the address of the process. A foreign page is refused nevertheless."""
+    headers = {"host": host}
+    probes = [await service.client.request(method, path, headers=headers) for method in ("GET", "HEAD")]
+    refused = await service.client.get(path, headers={**headers, "origin": "https://evil.example"})
+    below = await service.client.get(f"{path}/more", headers=headers)
+
+    assert [response.status_code for response in [*probes, refused, below]] == [200, 200, 403, 421]
+    assert (probes[0].json(), probes[1].content) == ({"status": path.removeprefix("/health/")}, b"")
+
+
 @pytest.mark.parametrize("path", EVERYWHERE)
 @pytest.mark.parametrize("origin", OTHER_ORIGINS)
 async def test_cors_origin_that_is_not_allowed_is_forbidden(service: Service, path: str, origin: str) -> None:
@@ -120,9 +133,9 @@ async def test_problem_details_contain_all_members(ada: ApiUser) -> None:
     [
         ("PUT", "/api/me/tasks", {"GET", "POST"}),
         ("HEAD", "/api/me/tasks", {"GET", "POST"}),
-        ("POST", "/health/live", {"GET"}),
+        ("POST", "/health/live", {"GET", "HEAD"}),
         ("DELETE", "/api/me/chat", {"POST"}),
-        ("TRACE", "/health/live", {"GET"}),
+        ("TRACE", "/health/live", {"GET", "HEAD"}),
         ("GET", "/mcp", {"POST"}),
         ("DELETE", "/mcp", {"POST"}),
     ],

@@ -34,6 +34,8 @@ _HTTPS_ONLY = (b"strict-transport-security", b"max-age=31536000")
 _THROTTLED_STATUSES = frozenset({401, 403, 421})
 _MAX_METHOD_CHARS = 16
 _SERVER_ERROR = 500
+_PROBES = frozenset((method, path) for method in ("GET", "HEAD") for path in ("/health/live", "/health/ready"))
+"""Answered for every host: kubelets and load balancers send the address of the process. The bodies are constant."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
 
 
@@ -93,7 +95,7 @@ class SecurityMiddleware:
 
         bound = bind_contextvars(request_id=request_id)
         try:
-            self._check_host_and_origin(raw_headers, headers)
+            self._check_host_and_origin(scope, raw_headers, headers)
             await self._app(scope, receive, send_with_headers)
         except Exception as error:
             failure = error if isinstance(error, Failure) else INTERNAL_ERROR
@@ -107,7 +109,9 @@ class SecurityMiddleware:
             self._log_request(_log_fields(scope, status, started))
             reset_contextvars(**bound)
 
-    def _check_host_and_origin(self, raw_headers: Collection[tuple[bytes, bytes]], headers: dict[bytes, bytes]) -> None:
+    def _check_host_and_origin(
+        self, scope: HTTPScope, raw_headers: Collection[tuple[bytes, bytes]], headers: dict[bytes, bytes]
+    ) -> None:
         """Prevent DNS rebinding and requests by foreign pages. Raises `Malformed`, `Misdirected` and `Forbidden`."""
         if len(raw_headers) > len(headers):
             names = [name for name, _ in raw_headers]
@@ -115,7 +119,7 @@ class SecurityMiddleware:
                 if names.count(name) > 1:
                     raise Malformed(f"Duplicate {name.decode().title()} header: send it once.")
         host = headers.get(b"host", b"").decode("latin-1").lower()
-        if not _is_allowed(self._hosts, host):
+        if not _is_allowed(self._hosts, host) and (scope["method"], scope["path"]) not in _PROBES:
             raise Misdirected("This service does not serve the requested host: see LATCHKEY_ALLOWED_HOSTS.")
         origin = headers.get(b"origin", b"").decode("latin-1").lower()
         if origin and not _is_allowed(self._origins, origin):

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
-from litestar import Controller, get
+from litestar import Controller, get, head
 from litestar.di import NamedDependency
 from msgspec import Struct
 
@@ -31,3 +31,11 @@ class HealthController(Controller):
         """Check that the service can serve: the database is reachable and its schema is at head."""
         await check_ready()
         return Health("ready")
+
+    @head("/live", include_in_schema=False)
+    async def head_liveness(self) -> None:
+        """Answer probes of load balancers that use HEAD."""
+
+    @head("/ready", include_in_schema=False)
+    async def head_readiness(self, check_ready: NamedDependency[ReadinessCheck]) -> None:
+        await check_ready()
