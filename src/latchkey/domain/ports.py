@@ -29,7 +29,8 @@ from latchkey.domain.turn_event import TurnEvent
 class UnitOfWork(Protocol):
     """One transaction in one scope, with its repositories.
 
-    `now` is the time for everything in it. It is read before the unit of work waits for a lock.
+    `now` is the time for everything in it. It is read after the wait for the user's lock, in an exclusive unit of work,
+    and before waits for rows that other units of work have locked.
     """
 
     scope: Scope

@@ -134,7 +134,10 @@ class Turns(Protocol):
         ...
 
     async def lock(self, id: TurnId) -> None:
-        """Lock the turn until the end of the unit of work, so that the next event number is certain."""
+        """Lock the turn until the end of the unit of work, so that the next event number is certain.
+
+        Raises nothing if there is no such turn: `count_tool_call` does.
+        """
         ...
 
     async def count_tool_call(self, id: TurnId, now: datetime, count: int, most: int) -> int:

@@ -1,6 +1,8 @@
 """Idempotency keys: a message that is sent again with its key is the same turn."""
 
 import asyncio
+from collections.abc import AsyncGenerator
+from datetime import timedelta
 from itertools import count
 
 import pytest
@@ -8,15 +10,20 @@ from msgspec.structs import replace
 
 from latchkey.application.conversations import delete_conversation, list_conversations
 from latchkey.application.dispatcher import Dispatcher
+from latchkey.application.turns.executor import TurnLimits
 from latchkey.application.turns.finish import get_turn_result
 from latchkey.application.turns.read import list_turns
+from latchkey.application.turns.runner import TurnProfile, TurnRunner
 from latchkey.application.turns.start import AcceptanceLimits, StartedTurn, start_turn
+from latchkey.domain.agent import AgentEvent, AgentRun
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import Failure, IdempotencyMismatch, NotFound, TooManyTurns, TurnInProgress
 from latchkey.domain.message import NewMessage
 from latchkey.domain.page import Window
+from latchkey.domain.quota import Quota
 from latchkey.domain.turn import ClientRequest, Idempotency, Turn, TurnId
+from latchkey.infrastructure.database.event_bus import LocalEventBus
 from tests.builders import LIMITS, TASK_GRANTS, a_conversation
 from tests.contract.database.cancellation import is_cancelled_at
 from tests.contract.database.conftest import Replica
@@ -198,6 +205,36 @@ async def _turns(sender: Sender) -> list[TurnId]:
         ]
         await dispatcher.call(sender.owner, delete_conversation, conversation.id)
     return turn_ids
+
+
+class UnusedAgent:
+    """An agent that must not run."""
+
+    name = "rehearsal"
+
+    def run(self, agent_run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
+        raise AssertionError(agent_run.turn_id)
+
+    async def aclose(self) -> None:
+        """There is nothing to release."""
+
+
+async def test_idempotency_retry_of_lost_turn_with_storage_quota_reached_is_interrupted(
+    sender: Sender, replica: Replica
+) -> None:
+    """The retry stores no message, so `start_turn` does not expire the lost turn."""
+    lost = await sender.start()
+    await lost.expire_lease()
+    dispatcher = Dispatcher(replica(), lambda _call: None, Quota(stored_bytes=1))
+    profile = TurnProfile(UnusedAgent(), "", TASK_GRANTS)
+    limits = TurnLimits(LIMITS, timedelta(minutes=1), max_steps=3)
+    runner = TurnRunner(dispatcher, LocalEventBus(), profile, profile, limits)
+
+    handle = await runner.start(sender.owner, NewMessage("Buy milk"), ClientRequest("retry", KEY))
+    result = await runner.wait(sender.owner, handle)
+
+    assert (result.turn.id, result.turn.status) == (lost.id, "interrupted")
+    assert handle.original_request_id == "request-1"
 
 
 async def test_messages_without_idempotency_key_are_never_duplicates(running_turn: RunningTurn) -> None:

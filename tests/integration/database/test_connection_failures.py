@@ -27,6 +27,7 @@ from latchkey.infrastructure.database.sql.postgresql import PostgreSQLPool
 from latchkey.infrastructure.database.sql.sqlite import SQLite, SQLitePool
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.builders import a_task
+from tests.contract.database.cancellation import is_cancelled_at
 from tests.integration.database.tcp_proxy import TcpProxy, proxy_to
 from tests.polling import TIMEOUT_S
 
@@ -117,6 +118,22 @@ async def test_connection_lost_during_unit_of_work_is_unavailable(postgresql_url
         await add(units, "Kept")
         async with units.open(ME, "read") as uow:
             assert [task.title for task in (await uow.tasks.page(None, Window())).items] == ["Kept"]
+        assert pool_of(engine).checkedout() == 0
+
+
+async def test_connection_whose_rollback_was_cancelled_is_not_used_again(postgresql_url: str) -> None:
+    """Its transaction may still be open, and the next unit of work may be that of another user."""
+    async with database(postgresql_url) as (engine, _):
+        pool, backends = PostgreSQLPool(engine), set[int]()
+        for is_cancelled in (True, False):
+            connection = await pool.begin("BEGIN")
+            backends |= {pid for (pid,) in await connection.fetch("SELECT pg_backend_pid()", [])}
+            if is_cancelled:
+                assert await is_cancelled_at(1, connection.roll_back())
+            else:
+                await connection.roll_back()
+
+        assert len(backends) == 2
         assert pool_of(engine).checkedout() == 0
 
 
@@ -218,6 +235,23 @@ async def test_sqlite_file_that_cannot_be_opened_is_unavailable(tmp_path: Path) 
     for thread in started:
         thread.join(TIMEOUT_S)
     assert not any(thread.is_alive() for thread in started)
+
+
+async def test_sqlite_connection_whose_thread_cannot_start_leaves_no_slot_taken(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The operating system limits threads. Later units of work succeed."""
+
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with database(sqlite_url) as (_, units):
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", fail)
+            with pytest.raises(RuntimeError):
+                await add(units)
+        assert sqlite_pool_of(units).in_use == 0
+        await add(units)
 
 
 LOCK = """

@@ -17,7 +17,7 @@ from latchkey.infrastructure.database.schema import tasks
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.sql.session import Session, insert_for_user, owned_by_user
 from latchkey.infrastructure.database.unit_of_work import SqlUnitOfWork, SqlUnitsOfWork
-from tests.builders import LONG, NOW, a_context_token, a_conversation, a_task, a_turn
+from tests.builders import LONG, NOW, a_context_token, a_conversation, a_task, a_turn, an_artifact
 
 OWNER = Owner(UserId("ada"))
 MAX_CALLS = 10
@@ -199,6 +199,21 @@ async def test_conversation_added_and_removed_in_one_unit_of_work_is_not_found(u
     async with units.open(OWNER, "read") as uow:
         with pytest.raises(NotFound):
             await uow.conversations.get(conversation.id)
+
+
+async def test_artifact_version_of_turn_added_in_the_same_unit_of_work(units: SqlUnitsOfWork) -> None:
+    """SQLite checks a foreign key at each statement, so the turn is inserted before the artifact is updated."""
+    conversation, artifact = a_conversation(), an_artifact()
+    turn = a_turn(conversation)
+    async with units.open(OWNER, "write") as uow:
+        await uow.artifacts.add(artifact, "# Groceries")
+        await uow.conversations.add(conversation)
+        await uow.turns.add(turn)
+        await uow.artifacts.add_version(replace(artifact, version=2, turn_id=turn.id), "# More groceries")
+        await uow.commit()
+
+    async with units.open(OWNER, "read") as uow:
+        assert (await uow.artifacts.get(artifact.id)).turn_id == turn.id
 
 
 async def test_quota_usage_added_and_replaced_twice_in_one_unit_of_work(units: SqlUnitsOfWork) -> None:

@@ -102,6 +102,7 @@ REFUSED = {
     "postgresql://user:secret@host/database?statement_cache_size=-1": "statement_cache_size must be an integer",
     "sqlite://": "in-memory SQLite database cannot be shared",
     "sqlite:///:memory:": "in-memory SQLite database cannot be shared",
+    "sqlite:///var/latchkey.db?timeout=30": "a SQLite URL takes no parameters",
 }
 
 

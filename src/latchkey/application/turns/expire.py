@@ -1,4 +1,4 @@
-"""Expiry of lost turns: a turn whose lease has passed is stored as interrupted when it is next read or in the way.
+"""Expiry of lost turns: a turn whose lease has passed is stored as interrupted when it is read or a turn is started.
 
 The process that ran a lost turn is gone. Any process may expire it; no background job is needed.
 """

@@ -151,7 +151,7 @@ async def close_turn(uow: UnitOfWork, turn: Turn, *events: EventData, **changes:
 
 
 async def close_as_interrupted(uow: UnitOfWork, turn: Turn) -> Turn:
-    """Store a turn whose process is gone as interrupted, at the end of its lease. The same conditions apply."""
+    """Store a lost turn as interrupted at the end of its lease. The caller has locked it and revoked its token."""
     return await close_turn(uow, turn, TurnInterruptedEvent(), status="interrupted", finished_at=turn.lease_until)
 
 

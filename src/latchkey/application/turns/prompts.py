@@ -1,4 +1,4 @@
-"""The system prompts of the built-in agents, and the history that fits. A system prompt never contains stored text."""
+"""The system prompts of the built-in agents. A system prompt never contains stored text."""
 
 CHAT_PROMPT = """\
 You are the assistant of one user, and you keep their to-do list.

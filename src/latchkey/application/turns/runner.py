@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns.executor import TurnExecutor, TurnLimits
+from latchkey.application.turns.expire import with_expiry
 from latchkey.application.turns.finish import TurnResult, get_turn_result
 from latchkey.application.turns.prompts import UNTRUSTED_CONTENT
 from latchkey.application.turns.start import StartedTurn, find_duplicate_turn, start_turn
@@ -79,7 +80,7 @@ class TurnRunner:
     async def wait(self, owner: Owner, handle: TurnHandle) -> TurnResult:
         """Wait until the turn has ended, and return its result. Cancelling the wait does not stop the turn."""
         if handle.task is None:
-            return await self._dispatcher.call(owner, get_turn_result, handle.turn_id)
+            return await with_expiry(self._dispatcher, owner, get_turn_result, handle.turn_id)
         return await asyncio.shield(handle.task)
 
     def check_open(self) -> None:

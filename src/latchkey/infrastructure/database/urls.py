@@ -41,6 +41,8 @@ def parse(text: str) -> tuple[URL, dict[str, Any]]:
         return url.set(drivername=driver, query={}), _asyncpg_arguments(url)
     if url.database in (None, "", ":memory:"):
         raise UnusableUrl("an in-memory SQLite database cannot be shared by connections: write sqlite:///PATH")
+    if url.query:
+        raise UnusableUrl("a SQLite URL takes no parameters: write sqlite:///PATH")
     return url.set(drivername=driver), {}
 
 

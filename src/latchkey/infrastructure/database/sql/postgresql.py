@@ -69,7 +69,8 @@ class PostgreSQLConnection:
         except (*DEAD_CONNECTION, asyncpg.PostgresError):
             self.discard()
         except BaseException:
-            self.release()
+            # The transaction may still be open, and the next unit of work may be that of another user.
+            self.discard()
             raise
         else:
             self.release()

@@ -41,6 +41,7 @@ class PreparedStatement:
         expanded = compiled.construct_expanded_state(required)
         self.sql = expanded.statement
         self.writes = not isinstance(statement, Select)
+        self.references = _referenced_tables(statement.table) if isinstance(statement, Update) else frozenset()
         self._constants = {
             name: parameter.value for name, parameter in compiled.binds.items() if not parameter.required
         }
@@ -63,6 +64,11 @@ class PreparedStatement:
         if self._readers is None:
             return row
         return [value if reader is None else reader(value) for value, reader in zip(row, self._readers, strict=True)]
+
+
+def _referenced_tables(table: FromClause) -> frozenset[FromClause]:
+    """Return the tables to which the table has foreign keys."""
+    return frozenset(key.column.table for key in table.foreign_keys)
 
 
 def _result_processors(statement: Statement, dialect: Dialect) -> list[Any] | None:
@@ -96,8 +102,9 @@ class Session:
 
     Writes of one unit of work wait and are sent together. PostgreSQL runs them as one `WITH` statement, whose parts
     do not see each other's rows. So a write that depends on a waiting one sends the waiting ones first:
-    an UPDATE if a write of its table waits, and an INSERT if an UPDATE of its table waits. A DELETE cascades to other
-    tables, so it never waits and always sends the waiting writes first.
+    an UPDATE if a write of its table waits, or an INSERT into a table to which it has a foreign key; an INSERT if an
+    UPDATE of its table waits. A DELETE cascades to other tables, so it never waits and always sends the waiting writes
+    first.
     """
 
     def __init__(self, driver: DriverConnection, statements: StatementCache, scope: Scope, *, read_only: bool) -> None:
@@ -124,7 +131,7 @@ class Session:
     async def execute(self, statement: Statement, **values: Any) -> int:
         """Send the statement now, an UPDATE together with the waiting writes. Returns the number of changed rows."""
         prepared = self._prepare(statement, values)
-        if not isinstance(statement, Update) or self._depends_on_waiting(statement):
+        if not isinstance(statement, Update) or self._depends_on_waiting(statement, prepared):
             await self.flush()
         self._waiting.insert(0, (prepared.sql, prepared.arguments(values)))
         return await self.flush()
@@ -132,7 +139,7 @@ class Session:
     async def defer(self, statement: Insert | Update, **values: Any) -> None:
         """Send the statement later, in one round trip with other writes: at the next read or at the commit."""
         prepared = self._prepare(statement, values)
-        if self._depends_on_waiting(statement):
+        if self._depends_on_waiting(statement, prepared):
             await self.flush()
         self._waiting.append((prepared.sql, prepared.arguments(values)))
         (self._inserted if isinstance(statement, Insert) else self._updated).add(statement.table)
@@ -147,12 +154,12 @@ class Session:
         """Send the waiting writes and commit. Returns False if the database rolled back instead."""
         return await self._driver.commit(self._take_waiting())
 
-    def _depends_on_waiting(self, statement: Statement) -> bool:
+    def _depends_on_waiting(self, statement: Insert | Update, prepared: PreparedStatement) -> bool:
+        if statement.table in self._updated:
+            return True
         if isinstance(statement, Insert):
-            return statement.table in self._updated
-        if isinstance(statement, Update):
-            return statement.table in self._updated or statement.table in self._inserted
-        return True
+            return False
+        return statement.table in self._inserted or not prepared.references.isdisjoint(self._inserted)
 
     def _take_waiting(self) -> list[Write]:
         waiting, self._waiting = self._waiting, []

@@ -36,10 +36,9 @@ class SQLiteWorker:
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._connection: sqlite3.Connection | None = None
         self._thread = Thread(target=self._run_jobs, name="latchkey-sqlite", daemon=True)
-        self._thread.start()
 
     async def open(self, path: str) -> None:
-        """Raises `sqlite3.Error` if the file cannot be opened."""
+        """Raises `sqlite3.Error` if the file cannot be opened, `RuntimeError` if there can be no more threads."""
 
         def connect() -> None:
             # No statement begins a transaction by itself.
@@ -47,6 +46,7 @@ class SQLiteWorker:
             for pragma in PRAGMAS:
                 self._connection.execute(f"PRAGMA {pragma}")
 
+        self._thread.start()
         await self._submit(connect)
 
     async def run(self, function: Callable[[sqlite3.Connection], Result]) -> Result:
