@@ -88,16 +88,16 @@ async def consistent_turn(person: ApiUser, turn_id: str) -> dict[str, Any]:
     await wait_until(has_ended)
     turn: dict[str, Any] = (await person.get(f"turns/{turn_id}")).json()
     events = await events_of(person, turn_id)
-    told = "".join(event["text"] for event in events if event["event"] == "message.delta")
+    streamed = "".join(event["text"] for event in events if event["event"] == "message.delta")
     listing = await person.list_items(f"conversations/{turn['conversation_id']}/messages")
-    answers = [one["content"] for one in listing if one["turn_id"] == turn_id and one["role"] == "assistant"]
+    answers = [item["content"] for item in listing if item["turn_id"] == turn_id and item["role"] == "assistant"]
     started = [event["id"] for event in events if event["event"] == "tool_call.started"]
     answered = [event["id"] for event in events if event["event"] == "tool_call.completed"]
 
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
     assert events[-1]["event"] == f"turn.{turn['status']}"
-    assert answers == ([told] if turn["status"] == "completed" else [])
-    assert [one["seq"] for one in listing] == list(range(1, len(listing) + 1))
+    assert answers == ([streamed] if turn["status"] == "completed" else [])
+    assert [item["seq"] for item in listing] == list(range(1, len(listing) + 1))
     assert started == [call["id"] for call in turn["tool_calls"]]
     assert answered == [call["id"] for call in turn["tool_calls"] if call["result"] is not None]
     return turn

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from latchkey.infrastructure.database.sql import concurrency as shares
-from latchkey.infrastructure.database.sql import sqlite
+from latchkey.infrastructure.database.sql import concurrency, sqlite
 from latchkey.infrastructure.database.sql.driver import Write
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer, model_server
@@ -127,7 +126,7 @@ async def test_concurrent_writers_time_out(
     sqlite_url: str, path: str, model: ModelServer, short_timeouts: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their waiting times do not add up."""
-    monkeypatch.setattr(shares, "QUEUE_S", 0.5)
+    monkeypatch.setattr(concurrency, "QUEUE_S", 0.5)
     async with serve_with_model(sqlite_url, model) as service:
         ada = service.user()
         async with locked(path):

@@ -30,7 +30,7 @@ RUNNERS = {
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as the page describes it, with the npm programs installed."""
-    folder = tmp_path_factory.mktemp("desk")
+    folder = tmp_path_factory.mktemp("documentation")
     for name, target in {".venv/bin/latchkey": LATCHKEY, "bin/claude": find_cli()}.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -21,11 +21,9 @@ from latchkey.application.access import Permission
 from latchkey.domain.credentials import Owner, Scope, UserId
 from latchkey.domain.errors import WrongUser
 from latchkey.domain.page import Window
-from latchkey.infrastructure.database import migrations as migration
+from latchkey.infrastructure.database import migrations
 from latchkey.infrastructure.database.schema import metadata
-from latchkey.infrastructure.database.sql import postgresql, session
-from latchkey.infrastructure.database.sql import session as prepared
-from latchkey.infrastructure.database.sql import tenant_guard as guard
+from latchkey.infrastructure.database.sql import postgresql, session, tenant_guard
 from latchkey.interfaces.auth import owner_of
 from latchkey.interfaces.http import guards
 from latchkey.interfaces.mcp.tools import ToolBinding
@@ -41,26 +39,26 @@ def without_filter() -> None:
 
 
 def without_tenant_guard() -> None:
-    _replace(lambda _: None, "check_statement", guard, prepared)
+    _replace(lambda _: None, "check_statement", tenant_guard, session)
 
 
 def without_guard_of_prepared_statements() -> None:
-    _replace(lambda _: None, "check_statement", prepared)
+    _replace(lambda _: None, "check_statement", session)
 
 
 def without_guard_of_engines() -> None:
-    _replace(lambda _: None, "install_tenant_guard", guard)
+    _replace(lambda _: None, "install_tenant_guard", tenant_guard)
 
 
 def without_row_level_security() -> None:
-    upgrade = migration.upgrade
+    upgrade = migrations.upgrade
 
     def upgrade_and_disable(url: str, revision: str = "head") -> None:
         upgrade(url, revision)
         if url.startswith("postgresql"):
             asyncio.run(_disable_row_level_security(url))
 
-    _replace(upgrade_and_disable, "upgrade", migration)
+    _replace(upgrade_and_disable, "upgrade", migrations)
 
 
 def without_role() -> None:

@@ -36,12 +36,12 @@ class Dispatcher:
     async def acquire(self, credential: Credential) -> None:
         """Admit one request of a client to the service.
 
-        Raises `Exhausted` if the user's rate limit is reached, and what opening a unit of work raises.
+        Raises `Exhausted` if the user's rate limit is reached, and whatever `UnitsOfWork.open` raises.
         """
         await self._quota.acquire(credential)
 
     def consume(self, credential: TokenSecret) -> None:
-        """Count an admitted request, now that its context token is known to be valid."""
+        """Count an admitted request whose context token has been verified."""
         self._quota.consume(credential)
 
     async def call(

@@ -1,6 +1,7 @@
 """Quota per user: the rate limit of requests and the limit of stored bytes.
 
-The usage is one row per user in the database. Each process reserves a block of requests at a time.
+The database has one row of usage per user. A process reserves a block of requests there, and then counts in memory.
+Written bytes are counted in memory too, and reported to the database from time to time.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Reservation(Struct, frozen=True):
-    """The result of a reservation: the requests taken, and the state of the stored bytes.
+    """The result of a reservation: the number of requests taken, and the state of the stored bytes.
 
     More requests can be taken in `wait_s` seconds. `recount_in_s` is when the stored bytes may be measured again.
     """
@@ -64,14 +65,14 @@ _MAX_BUCKETS = 10_000
 """Size of the LRU cache of buckets. An evicted user starts with a new block of requests."""
 
 _MAX_UNREPORTED_BYTES = 1 << 20
-"""A process adds its written bytes to the database after this many, or after a hundredth of the storage quota."""
+"""A process reports written bytes after this many, or after a hundredth of the storage quota if that is less."""
 
 _REFUSAL_DELAY_S = (0.3, 0.9)
 """A refusal is delayed by a random time, so that a client that retries at once does not occupy the processor."""
 
 
 class _Bucket:
-    """This process's share of one verified user's quota."""
+    """The part of one verified user's quota that this process has reserved. Times are those of `monotonic`."""
 
     def __init__(self) -> None:
         self.requests = 0
@@ -82,7 +83,10 @@ class _Bucket:
 
 
 class _SingleFlight:
-    """Runs the reservations of one credential one after the other, so that invalid tokens never delay a real user."""
+    """Runs the reservations of one credential one after the other.
+
+    Each credential has its own lock, so an invalid token never delays the real user.
+    """
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
@@ -90,7 +94,7 @@ class _SingleFlight:
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
-        """Wait for the reservation ahead. If it fails, fail too instead of retrying: waiting times would add up."""
+        """Wait for the running reservation. If it fails, fail too: with a retry the waiting times would add up."""
         failures = self._failures
         async with self._lock:
             if self._failures != failures:
@@ -152,7 +156,7 @@ class QuotaLimiter:
         return bucket is not None and bucket.requests > 0
 
     def _has_storage(self, credential: Credential, max_unreported: int | None = None) -> bool:
-        """Whether storage is known to be left, with at most this many bytes not yet added to the database."""
+        """Whether storage is known to be left, with at most this many bytes not yet reported to the database."""
         bucket = self._buckets.get(credential.user_id)
         if bucket is None or bucket.stored is None:
             return False
@@ -162,7 +166,8 @@ class QuotaLimiter:
     async def _reserve_requests(self, credential: Credential) -> None:
         """Reserve a block of requests from the database, which verifies the credential.
 
-        Requests of context tokens are counted late, so the reservation also covers those beyond the last block.
+        A context token's requests are counted after they were admitted, so `requests` may be negative. The reservation
+        covers that difference, too.
         """
         async with self._flight(credential).run():
             if self._has_requests(credential):
@@ -178,7 +183,7 @@ class QuotaLimiter:
             )
 
     async def _report(self, credential: Credential) -> None:
-        """Add the written bytes to the database, and measure the stored bytes again if that is due."""
+        """Report the written bytes to the database, and measure the stored bytes again if that is due."""
         reservation = await self._reserve(credential, 0)
         bucket, recount_in_s = self._bucket(credential.user_id), reservation.recount_in_s
         if reservation.is_recount_due:

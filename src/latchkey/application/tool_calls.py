@@ -1,4 +1,4 @@
-"""Tool calls: the effect of a call, its record and its events are one transaction, and happen once per call id."""
+"""Tool calls: the effect of a call, its record and its events are one transaction, executed once per call id."""
 
 from collections.abc import Awaitable, Callable
 from time import perf_counter
@@ -63,7 +63,7 @@ class ToolInvocation(Struct, frozen=True):
 
 
 class _Execution(Struct, frozen=True):
-    """What each attempt of a call runs, under which name it is logged, and when the call came in, by `perf_counter`."""
+    """The function that each attempt of a call runs, the name in its log line, and when it came in (`perf_counter`)."""
 
     run: Callable[[UnitOfWork], Awaitable[ToolOutcome]]
     name: str
@@ -119,7 +119,7 @@ class ToolCallExecutor:
         name: str,
     ) -> ToolOutcome:
         async def run(_: UnitOfWork) -> ToolOutcome:
-            return _failed(failure)
+            return _failed_outcome(failure)
 
         permission = replace(permission_of(use_case), stores=False)
         return await self._with_retries(credential, invocation, permission, _Execution(run, name, perf_counter()))
@@ -135,7 +135,7 @@ class ToolCallExecutor:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return await self._attempt(
-                    credential, invocation, _recording(permission, credential, attempt), execution
+                    credential, invocation, _recording_permission(permission, credential, attempt), execution
                 )
             except ConcurrentWrite:
                 if attempt == _ATTEMPTS:
@@ -145,7 +145,7 @@ class ToolCallExecutor:
                     return first
             except TooManyCalls as failure:
                 # A call over the limit fails, unless it repeats a call that was within the limit.
-                return await self._find_outcome(credential, invocation, permission) or _failed(failure)
+                return await self._find_outcome(credential, invocation, permission) or _failed_outcome(failure)
         raise ConcurrentWrite("Concurrent writes to the turn prevented the call: try again.")
 
     async def _attempt(
@@ -167,7 +167,7 @@ class ToolCallExecutor:
             logged.code = outcome.code
             is_slow = perf_counter() - opened > _SLOW_S
             duration_ms = round((perf_counter() - execution.started) * 1000)
-            call = _call(uow, invocation, outcome, duration_ms)
+            call = _build_call(uow, invocation, outcome, duration_ms)
             await self._record(uow, call, invocation.call_id, is_announced=announced is not None, is_slow=is_slow)
             await uow.commit()
         return outcome
@@ -176,7 +176,7 @@ class ToolCallExecutor:
         self, credential: Credential, invocation: ToolInvocation, permission: Permission
     ) -> ToolOutcome | None:
         """Return the recorded outcome of the turn's call with this id; None if there is none yet."""
-        permission = _recording(replace(permission, stores=False), credential, attempt=1)
+        permission = _recording_permission(replace(permission, stores=False), credential, attempt=1)
         async with self._dispatcher.unit_of_work(credential, permission, "find_duplicate_call") as uow:
             if uow.scope.turn_id is None or invocation.call_id is None:
                 return None
@@ -188,7 +188,8 @@ class ToolCallExecutor:
     ) -> None:
         """Record the call of a turn, and append its events to the turn's log.
 
-        A slow call may have been announced meanwhile, and text may have been written: it looks for both.
+        While a slow call ran, it may have been announced and text may have been appended. So this checks for the
+        announcement, and locks the turn before it takes event numbers.
         """
         if uow.scope.turn_id is None:
             return
@@ -210,7 +211,7 @@ class ToolCallExecutor:
         await uow.turn_events.add(*numbered(turn_id, first_seq - 1, *events))
 
 
-def _call(uow: UnitOfWork, invocation: ToolInvocation, outcome: ToolOutcome, duration_ms: int) -> ToolCall:
+def _build_call(uow: UnitOfWork, invocation: ToolInvocation, outcome: ToolOutcome, duration_ms: int) -> ToolCall:
     return ToolCall(
         id=ToolCallId(uow.new_id()),
         name=invocation.name,
@@ -222,7 +223,7 @@ def _call(uow: UnitOfWork, invocation: ToolInvocation, outcome: ToolOutcome, dur
     )
 
 
-def _recording(permission: Permission, credential: Credential, attempt: int) -> Permission:
+def _recording_permission(permission: Permission, credential: Credential, attempt: int) -> Permission:
     """Return the permission with the transaction mode in which a context token's call can be recorded."""
     if isinstance(credential, Owner):
         return permission
@@ -240,18 +241,21 @@ async def _find_announced(uow: UnitOfWork, invocation: ToolInvocation) -> ToolCa
 def _outcome_of(call: ToolCall, invocation: ToolInvocation) -> ToolOutcome:
     """Return the recorded outcome for a repeated call; an error if another call was made with the same id."""
     if call.name != invocation.name or _canonical(call.arguments) != _canonical(invocation.arguments):
-        return _failed(DuplicateToolCall("Another call was made with this id: give each call its own id."))
+        return _failed_outcome(DuplicateToolCall("Another call was made with this id: give each call its own id."))
     json = bytes(call.result)
     return ToolOutcome(msgspec.json.decode(json), json, call.is_error)
 
 
-def _failed(failure: Failure) -> ToolOutcome:
+def _failed_outcome(failure: Failure) -> ToolOutcome:
     content = {"code": failure.code, "detail": failure.detail}
     return ToolOutcome(content, _encode(content), is_error=True)
 
 
 def _canonical(json: bytes | Raw) -> bytes:
-    """Encode equal JSON values equally, whatever the order of their members; Python would take `1` for `true`."""
+    """Encode equal JSON values as equal bytes, whatever the order of members.
+
+    The bytes are compared because Python objects for `1` and `true` are equal.
+    """
     return _encode_sorted(msgspec.json.decode(json))
 
 

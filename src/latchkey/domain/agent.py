@@ -21,7 +21,7 @@ class AgentRun(Struct, frozen=True, kw_only=True):
 
 
 class TextDelta(Struct, frozen=True):
-    """A piece of the answer. All pieces joined are the answer. `is_last` marks the end if the model API tells it."""
+    """A piece of the answer. All pieces joined are the answer. `is_last` is set if the model API marks the end."""
 
     text: str
     is_last: bool = False

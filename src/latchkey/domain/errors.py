@@ -108,7 +108,7 @@ class IdempotencyMismatch(Invalid):
 
 
 class TurnLost(Conflict):
-    """The turn's lease has passed and the turn is not stored as interrupted yet."""
+    """The turn's lease has expired and the turn is not stored as interrupted yet."""
 
 
 class OffsetConflict(Conflict):

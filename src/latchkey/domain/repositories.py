@@ -115,7 +115,7 @@ class Turns(Protocol):
         ...
 
     async def list_running(self) -> list[Turn]:
-        """Return all turns of the user that are stored as running, including those whose lease has passed."""
+        """Return all turns of the user that are stored as running, including those whose lease has expired."""
         ...
 
     async def update(self, turn: Turn) -> None:

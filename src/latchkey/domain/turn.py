@@ -52,7 +52,7 @@ class ClientRequest(Struct, frozen=True):
 
 
 class Turn(Struct, frozen=True, kw_only=True):
-    """One turn. The process that runs it renews its lease; if the lease has passed, that process is gone.
+    """One turn. The process that runs it renews its lease; if the lease has expired, that process is gone.
 
     `last_event` is the number of the newest event; `answer_length` is the number of characters of the answer in the
     events so far.
@@ -72,19 +72,19 @@ class Turn(Struct, frozen=True, kw_only=True):
     request: ClientRequest = ClientRequest()
 
     def is_running(self, now: datetime) -> bool:
-        """Whether it is stored as running and its lease has not passed."""
+        """Whether it is stored as running and its lease has not expired."""
         return self.status == "running" and now < self.lease_until
 
     def is_lost(self, now: datetime) -> bool:
-        """Whether it is stored as running and its lease has passed: the process that ran it is gone."""
+        """Whether it is stored as running and its lease has expired: the process that ran it is gone."""
         return self.status == "running" and now >= self.lease_until
 
     def check_running(self, now: datetime) -> None:
-        """Raises `Conflict` if the turn has ended or its lease has passed."""
+        """Raises `Conflict` if the turn has ended or its lease has expired."""
         if not self.is_running(now):
-            raise Conflict("The turn has ended, or its lease has passed.", turn_id=self.id)
+            raise Conflict("The turn has ended, or its lease has expired.", turn_id=self.id)
 
     def check_not_lost(self, now: datetime) -> None:
-        """Raises `TurnLost` if the turn is stored as running and its lease has passed."""
+        """Raises `TurnLost` if the turn is stored as running and its lease has expired."""
         if self.is_lost(now):
-            raise TurnLost("The turn's lease has passed, and it is not stored as interrupted yet.", turn_id=self.id)
+            raise TurnLost("The turn's lease has expired, and it is not stored as interrupted yet.", turn_id=self.id)

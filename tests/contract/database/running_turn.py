@@ -77,7 +77,7 @@ class RunningTurn:
         await self.dispatchers[on].call(self.owner, renew_turn, self.id, lease)
 
     async def expire_lease(self) -> None:
-        """Let the lease pass, as if the process had died."""
+        """Let the lease expire, as if the process had died."""
         await self.renew(PAST_LEASE)
 
     async def read(self, on: int = 0) -> PublishedTurn:

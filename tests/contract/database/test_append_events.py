@@ -56,12 +56,12 @@ async def test_usage_of_running_turn_is_stored(running_turn: RunningTurn) -> Non
 @pytest.mark.parametrize("end", ["finish", "cancel", "expire_lease"])
 @pytest.mark.parametrize("text", ["text", ""], ids=["text", "a call alone"])
 async def test_append_events_to_finished_turn_is_conflict(running_turn: RunningTurn, end: str, text: str) -> None:
-    """On every replica, also if the lease has passed and the turn is not stored as interrupted yet."""
+    """On every replica, also if the lease has expired and the turn is not stored as interrupted yet."""
     await running_turn.append_text("Said")
     await getattr(running_turn, end)()
 
     for on in (0, 1):
-        with pytest.raises(Conflict, match="has ended, or its lease has passed") as refused:
+        with pytest.raises(Conflict, match="has ended, or its lease has expired") as refused:
             await running_turn.append_text(text, len("Said"), a_request("call-1"), on)
         assert not isinstance(refused.value, OffsetConflict)
         with pytest.raises(Conflict):

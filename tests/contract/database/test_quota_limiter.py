@@ -9,7 +9,7 @@ from latchkey.application.context_tokens import mint_context_token
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tasks import add_task, complete_task, list_tasks
 from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation
-from latchkey.application.turns import subscription as watching
+from latchkey.application.turns import subscription
 from latchkey.application.turns.finish import TurnOutcome, finish_turn
 from latchkey.domain.artifact import ArtifactRevision, NewArtifact
 from latchkey.domain.credentials import Grant, NewContextToken, Owner, TokenSecret
@@ -177,9 +177,12 @@ async def test_subscription_limit_per_user(
     units: UnitsOfWork, me: Owner, you: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next subscription is refused until another is closed; other users are not affected."""
-    monkeypatch.setattr(watching, "MAX_SUBSCRIPTIONS_PER_USER", 2)
+    monkeypatch.setattr(subscription, "MAX_SUBSCRIPTIONS_PER_USER", 2)
     dispatcher = service(units, Quota())
-    subscriptions, turn = watching.TurnSubscriptions(dispatcher, LocalEventBus()), await started_turn(dispatcher, me)
+    subscriptions, turn = (
+        subscription.TurnSubscriptions(dispatcher, LocalEventBus()),
+        await started_turn(dispatcher, me),
+    )
     streams = [subscriptions.follow(me, turn.turn.id, 0) for _ in range(2)]
     for stream in streams:
         assert await anext(stream)

@@ -160,9 +160,9 @@ async def test_expired_lease_ends_turn_and_token(client: Client, dispatcher: Dis
 
     with pytest.raises(Unauthenticated):
         await dispatcher.call(lost.secret, list_tasks)
-    with pytest.raises(Conflict, match="its lease has passed"):
+    with pytest.raises(Conflict, match="its lease has expired"):
         await dispatcher.call(me, renew_turn, lost.turn.id, timedelta(minutes=1))
-    with pytest.raises(Conflict, match="its lease has passed"):
+    with pytest.raises(Conflict, match="its lease has expired"):
         await client.finish(lost)
     with pytest.raises(Unauthenticated):
         await dispatcher.call(lost.secret, list_tasks)

@@ -81,7 +81,7 @@ async def test_turn_cursor_of_another_listing_is_refused(
 
 
 async def test_list_running_returns_turns_stored_as_running(units: UnitsOfWork, me: Owner) -> None:
-    """Whether or not their lease has passed: the caller checks that."""
+    """Whether or not their lease has expired: the caller checks that."""
     conversations = [a_conversation() for _ in range(3)]
     running, expired = a_turn(conversations[0]), a_turn(conversations[1], lease_until=NOW)
     async with units.open(me, "write") as uow:

@@ -1,6 +1,6 @@
 // A real Better Auth, all in memory: people sign up with an address and a password and get JWTs at `/api/auth/token`;
 // MCP clients get theirs by OAuth. Started with a port and the resources that it may issue tokens for.
-// Of the test's are only `/fetches`, which tells how often the keys were asked for, and `/age`, which makes them old.
+// Added for the tests: `/fetches` returns how often the keys were fetched, and `/age` makes the keys old.
 import { createServer } from "node:http";
 import { oauthProvider, oauthProviderAuthServerMetadata } from "@better-auth/oauth-provider";
 import { betterAuth } from "better-auth";

@@ -70,12 +70,12 @@ async def test_waiting_exclusive_units_of_work_of_one_user_hold_one_connection(p
     here, there = processes
     await here.app.call(ME, add_task, NewTask("Known here"))
     async with there.units.open(ME, "exclusive"):
-        crowd = [asyncio.create_task(started_turn(here.app, ME)) for _ in range(10 * POOL_SIZE)]
+        waiting = [asyncio.create_task(started_turn(here.app, ME)) for _ in range(10 * POOL_SIZE)]
         for _ in range(POOL_SIZE):
             await here.app.call(YOU, list_tasks)
             assert here.connections == 1
 
-    outcomes = await asyncio.gather(*crowd, return_exceptions=True)
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
     assert sum(isinstance(outcome, StartedTurn) for outcome in outcomes) == LIMITS.turns_per_user
     assert {type(outcome) for outcome in outcomes} == {StartedTurn, TooManyTurns}
     assert here.connections == 0

@@ -133,7 +133,7 @@ async def test_running_turn_round_trips(service: Counted) -> None:
     written, count = 0, 0
     lock, numbers, row = 1, 1, 1
 
-    async def tell(request: ToolRequest | None = None) -> None:
+    async def append_text(request: ToolRequest | None = None) -> None:
         nonlocal written
         await app.call(ME, append_events, turn.id, EventBatch(written, "text", Usage(), request))
         written += len("text")
@@ -141,11 +141,11 @@ async def test_running_turn_round_trips(service: Counted) -> None:
     async def announce() -> None:
         nonlocal count
         count += 1
-        await tell(ToolRequest(f"call-{count}", "add_task", Raw(b"{}")))
+        await append_text(ToolRequest(f"call-{count}", "add_task", Raw(b"{}")))
 
     renewing = await service.round_trips(lambda: app.call(ME, renew_turn, turn.id, LIMITS.lease))
     assert renewing == OPEN + lock + WRITES + COMMIT
-    assert await service.round_trips(tell) == OPEN + numbers + WRITES + COMMIT
+    assert await service.round_trips(append_text) == OPEN + numbers + WRITES + COMMIT
     assert await service.round_trips(announce) == OPEN + row + numbers + WRITES + COMMIT
 
 

@@ -52,8 +52,8 @@ async def opened(connection: Connection, owner: Owner, mode: TransactionMode = "
 
 
 @asynccontextmanager
-async def nobody(connection: Connection) -> AsyncIterator[None]:
-    """Inside a transaction in the unit's role that was told no user."""
+async def without_user(connection: Connection) -> AsyncIterator[None]:
+    """Inside a transaction with the runtime role in which no user is set."""
     await connection.execute(f"BEGIN;SET LOCAL ROLE {RUNTIME_ROLE}")
     yield
     await connection.execute("ROLLBACK")
@@ -64,7 +64,7 @@ async def users_in(connection: Connection, table: str) -> set[str]:
 
 
 async def test_logins_outside_unit_of_work_see_all_users(connection: Connection) -> None:
-    """So what the other tests here find hidden, the unit's opening has hidden."""
+    """So rows that the other tests cannot see are hidden by the begin statement of the unit of work."""
     for table in TABLES:
         assert await users_in(connection, table) == {"me", "you"}
 
@@ -122,7 +122,7 @@ async def test_runtime_role_cannot_truncate_or_alter_tables(connection: Connecti
 async def test_statement_without_user_setting_fails(connection: Connection) -> None:
     for table in TABLES:
         for statement in (f"SELECT FROM {table}", f"UPDATE {table} SET user_id = 'me'", f"DELETE FROM {table}"):
-            async with nobody(connection):
+            async with without_user(connection):
                 with pytest.raises(asyncpg.UndefinedObjectError, match=r"app\.user_id"):
                     await connection.execute(statement)
 
@@ -133,13 +133,13 @@ async def test_role_and_user_setting_end_with_the_transaction(connection: Connec
         await connection.execute(begin_sql(ME, "write"))
         await connection.execute(end)
         assert await connection.fetchval("SELECT current_user = session_user")
-        async with nobody(connection):
+        async with without_user(connection):
             for table in TABLES:
                 assert await users_in(connection, table) == set()
 
 
 async def test_foreign_key_does_not_reveal_rows_of_other_users(connection: Connection) -> None:
-    """Foreign-key checks look past the policies: so every key leads with the user."""
+    """Foreign-key checks bypass row-level security, so every key begins with the user."""
     yours = await connection.fetchval("SELECT id FROM conversations WHERE user_id = 'you'")
     async with opened(connection, ME):
         with pytest.raises(asyncpg.ForeignKeyViolationError):

@@ -9,8 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 import pytest_asyncio
 
-from latchkey.interfaces.http.server import listen as server
-from latchkey.interfaces.http.server import protocol as connection
+from latchkey.interfaces.http.server import listen, protocol
 from latchkey.interfaces.http.server.listen import ListenAddress
 from tests.fakes.model_script import says
 from tests.fakes.model_server import ModelServer
@@ -27,8 +26,8 @@ WHOLE = LIVE + b"\r\n"
 
 @pytest.fixture
 def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "HEAD_S", 0.2)
-    monkeypatch.setattr(connection, "MESSAGE_S", 0.4)
+    monkeypatch.setattr(protocol, "HEAD_S", 0.2)
+    monkeypatch.setattr(protocol, "MESSAGE_S", 0.4)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -133,7 +132,7 @@ async def test_body_over_the_size_limit_is_refused_and_not_read(service: Service
 async def test_1000_concurrent_incomplete_requests_delay_no_other_client(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "HEAD_S", 3)
+    monkeypatch.setattr(protocol, "HEAD_S", 3)
     async with serve_on_socket(service.asgi) as port, asyncio.TaskGroup() as attack:
         head = [attack.create_task(exchange(port, LIVE)) for _ in range(1_000)]
         async with connected(port) as (reader, writer):
@@ -155,7 +154,7 @@ async def test_timeout_of_the_request_does_not_limit_the_response(
         await asyncio.sleep(0.05)
         writer.write(body)
         beginning = await reader.readuntil(b"event: turn.started\n")
-        await asyncio.sleep(2 * connection.MESSAGE_S)
+        await asyncio.sleep(2 * protocol.MESSAGE_S)
         gate.set()
         rest = await reader.readuntil(b"event: turn.completed\n")
 
@@ -166,7 +165,7 @@ async def test_timeout_of_the_request_does_not_limit_the_response(
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux has it")
 async def test_timeout_of_a_client_that_does_not_read_is_set_on_the_socket() -> None:
     """Connections inherit the option from the listening socket."""
-    with server._bind(ListenAddress("127.0.0.1", 0, 1)) as bound, socket.create_connection(bound.getsockname()):
+    with listen._bind(ListenAddress("127.0.0.1", 0, 1)) as bound, socket.create_connection(bound.getsockname()):
         accepted, _ = bound.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
@@ -180,9 +179,9 @@ async def test_timeout_of_a_pipelined_request_does_not_lose_earlier_responses(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The timeout is long enough for the responses on a machine under load."""
-    monkeypatch.setattr(connection, "HEAD_S", 2.0)
+    monkeypatch.setattr(protocol, "HEAD_S", 2.0)
     burst = WHOLE * 500 + LIVE
-    assert len(burst) > connection.MAX_HEAD_BYTES / 3
+    assert len(burst) > protocol.MAX_HEAD_BYTES / 3
 
     async with serve_on_socket(service.asgi) as port:
         answers = await exchange(port, burst)
@@ -195,7 +194,7 @@ async def test_memory_limit_for_incomplete_bodies_refuses_only_large_ones(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the large requests have ended, new ones are accepted."""
-    monkeypatch.setattr(connection, "MAX_UNFINISHED_BYTES", 1_000_000)
+    monkeypatch.setattr(protocol, "MAX_UNFINISHED_BYTES", 1_000_000)
     ada, piece = service.user(), b" " * 100_000
     head = post(ada.path("tasks"), ada.token, "content-length: 8000000")
     async with serve_on_socket(service.asgi) as port:
@@ -213,7 +212,7 @@ async def test_memory_limit_for_incomplete_bodies_refuses_only_large_ones(
         for _, writer in held:
             writer.close()
         await asyncio.gather(*endings, return_exceptions=True)
-    assert connection.HttpProtocol.unfinished_bytes == 0
+    assert protocol.HttpProtocol.unfinished_bytes == 0
 
 
 async def stream(port: int, request: bytes) -> bytes:
@@ -236,7 +235,7 @@ async def test_body_after_an_early_response_is_discarded(service: Service) -> No
             writer.write(b" " * 100_000)
             await writer.drain()
             await asyncio.sleep(0.01)
-        assert connection.HttpProtocol.unfinished_bytes == 0
+        assert protocol.HttpProtocol.unfinished_bytes == 0
         with pytest.raises(ConnectionError):
             await drained(writer, b" " * 100_000, 200)
 
@@ -271,7 +270,7 @@ async def test_timeout_of_a_pipelined_request_waits_for_the_running_response(
     request = post(ada.path("chat"), ada.token, f"content-length: {len(body)}", "connection: keep-alive") + body
     async with serve_on_socket(model_service.asgi) as port, connected(port) as (reader, writer):
         writer.write(request + LIVE)
-        await asyncio.sleep(2 * connection.HEAD_S)
+        await asyncio.sleep(2 * protocol.HEAD_S)
         gate.set()
         answer = await reader.read()
 

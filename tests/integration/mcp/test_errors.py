@@ -13,7 +13,7 @@ from latchkey.domain.ports import Transaction, TransactionMode
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from latchkey.infrastructure.identity.jwks import JwksIdentity
-from latchkey.interfaces.mcp import principal as handlers
+from latchkey.interfaces.mcp import principal
 from tests.fakes.jwks_provider import AUDIENCE, ISSUER, SigningKey
 from tests.integration.mcp.jsonrpc import PROTOCOLS, call, message, post
 from tests.integration.mcp.mcp_service import ME, McpService, in_process
@@ -104,7 +104,7 @@ async def test_bug_is_not_shown_to_in_process_client(caplog: pytest.LogCaptureFi
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_call_timeout_is_503(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also the verification of a token has a timeout."""
-    monkeypatch.setattr(handlers, "CALL_LIMIT_S", 0.01)
+    monkeypatch.setattr(principal, "CALL_LIMIT_S", 0.01)
     service, token = McpService(BlockedUnits()), TokenSecret.mint(ME.user_id).text
     async with service.http() as http, asyncio.timeout(20):
         responses = [

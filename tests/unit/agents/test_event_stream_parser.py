@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latchkey.domain.errors import ModelBadResponse
-from latchkey.infrastructure.agents.openai import model_client as sse
+from latchkey.infrastructure.agents.openai import model_client
 from latchkey.infrastructure.agents.openai.model_client import EventStreamParser
 
 STREAM = """\
@@ -70,7 +70,7 @@ def test_line_without_end_is_parsed_in_linear_time() -> None:
 
 
 def test_stream_longer_than_limit_is_bad_response(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sse, "MAX_STREAM_BYTES", 50)
+    monkeypatch.setattr(model_client, "MAX_STREAM_BYTES", 50)
 
     with pytest.raises(ModelBadResponse, match="50 bytes"):
         parse(STREAM.encode(), 10)

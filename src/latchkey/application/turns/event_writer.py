@@ -1,4 +1,4 @@
-"""Appends the events of a running turn to its log: in few transactions, and before any subscriber receives them."""
+"""Appends the events of a running turn to its event log, in few transactions."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from latchkey.domain.tool_call import ANNOUNCE_AFTER_S, ToolRequest
 from latchkey.domain.turn import TurnId, Usage
 
 FLUSH_INTERVAL_S = 0.2
-"""The first text is written at once; text that arrives within this time after a write is written together."""
+"""The first text is written at once. Text that arrives within this time after a write is written in one batch."""
 
 
 class TurnEventWriter:
@@ -42,7 +42,7 @@ class TurnEventWriter:
         return "".join(self._deltas)
 
     def append_text(self, delta: TextDelta) -> None:
-        """Schedule the text to be written. The last text of an answer is left to `finish_turn`."""
+        """Schedule the text to be written. The last text of an answer is not scheduled: `finish_turn` stores it."""
         if self.first_text_at is None:
             self.first_text_at = perf_counter()
         self._deltas.append(delta.text)
@@ -51,10 +51,10 @@ class TurnEventWriter:
             self._text_task = asyncio.create_task(self._write_text_periodically())
 
     async def record_tool_call(self, request: ToolRequest) -> None:
-        """Announce a tool call: at once together with unwritten text, else only if it takes long.
+        """Announce a tool call: now if there is unwritten text, else only if it takes longer than `ANNOUNCE_AFTER_S`.
 
-        A quick call writes its start together with its result, which saves a transaction. Raises `ToolsUnavailable`
-        if the announcement cannot be written.
+        A quick call then records its start together with its result, which saves a transaction. Raises
+        `ToolsUnavailable` if the announcement cannot be written.
         """
         if not self._unwritten:
             self.acknowledge(request.call_id)
@@ -64,7 +64,7 @@ class TurnEventWriter:
             raise ToolsUnavailable("The tool call cannot be recorded: the database does not answer.")
 
     def acknowledge(self, call_id: str) -> None:
-        """Note that the call has returned, so that it need not be announced."""
+        """Cancel the pending announcement of a call that has returned."""
         if pending := self._pending_calls.pop(call_id, None):
             timer, _ = pending
             timer.cancel()
@@ -100,8 +100,8 @@ class TurnEventWriter:
     async def _write(self, request: ToolRequest | None = None) -> bool:
         """Write the unwritten text and the announcement of the request; return whether they are written.
 
-        After a failure the text stays unwritten. If it was committed all the same, the next attempt raises
-        `OffsetConflict`, and the text is not written twice.
+        After a failure the text stays unwritten. If the failed attempt was committed nevertheless, the next attempt
+        raises `OffsetConflict`, and the text is not written twice.
         """
         async with self._write_lock:
             while True:

@@ -86,7 +86,7 @@ class TurnExecutor:
         return result
 
     def _stop_agent(self) -> None:
-        """Cancel the agent once: a second cancellation would break into its clean-up."""
+        """Cancel the agent, but only once: a second cancellation would interrupt its clean-up."""
         if self._agent_task is not None and not self._agent_task.cancelling():
             self._agent_task.cancel()
 
@@ -96,7 +96,7 @@ class TurnExecutor:
         try:
             async with (
                 asyncio.timeout(deadline_s),
-                self._lease_kept(agent_run.turn_id),
+                self._renewing_lease(agent_run.turn_id),
                 aclosing(agent.run(agent_run)) as events,
             ):
                 async for event in events:
@@ -111,25 +111,25 @@ class TurnExecutor:
                     else:
                         writer.usage += event
         except TimeoutError as error:
-            # An agent turns its own timeouts into a TurnFailed, so this one is the deadline.
+            # An agent reports its own timeouts as TurnFailed, so this timeout is the deadline.
             raise DeadlinePassed(f"The turn exceeded its deadline of {deadline_s:g} seconds.") from error
 
     def _check_calls(self, calls: int) -> None:
-        """End a turn whose agent goes on although its tool calls are refused."""
+        """Raises `MaxSteps` over the limit. Tool calls over it are refused, but the agent may still request more."""
         if calls > self._limits.max_calls:
             raise MaxSteps(f"The agent exceeded the limit of {self._limits.max_calls} tool calls.")
 
     @asynccontextmanager
-    async def _lease_kept(self, turn_id: TurnId) -> AsyncIterator[None]:
-        """Keep the turn's lease within this context; stop the agent if the turn is ended elsewhere."""
+    async def _renewing_lease(self, turn_id: TurnId) -> AsyncIterator[None]:
+        """Renew the turn's lease within this context; stop the agent if another process ends the turn."""
         with self._event_bus.subscribe(self._owner, turn_id) as subscription:
-            task = asyncio.create_task(self._keep_lease(turn_id, subscription))
+            task = asyncio.create_task(self._renew_lease(turn_id, subscription))
             try:
                 yield
             finally:
                 task.cancel()
 
-    async def _keep_lease(self, turn_id: TurnId, subscription: Subscription) -> None:
+    async def _renew_lease(self, turn_id: TurnId, subscription: Subscription) -> None:
         lease = self._limits.acceptance.lease
         clock = asyncio.get_running_loop().time
         period = lease.total_seconds() / _RENEWALS_PER_LEASE
@@ -147,18 +147,18 @@ class TurnExecutor:
                 self._stop_agent()
                 return
             except Exception:  # noqa: BLE001  # the dispatcher has logged it
-                # Mostly the database does not answer; there is time to retry before the lease passes.
+                # Usually the database does not answer. There is time to retry before the lease expires.
                 due = clock() + _RETRY_INTERVAL_S
 
     async def _finish(self, turn_id: TurnId, outcome: TurnOutcome) -> TurnResult:
-        """Store the outcome; if the database does not answer, retry until the lease would have passed."""
+        """Store the outcome; if the database does not answer, retry until the lease would have expired."""
         clock = asyncio.get_running_loop().time
         retry_until = clock() + self._limits.acceptance.lease.total_seconds()
         while True:
             try:
                 return await self._dispatcher.call(self._owner, finish_turn, turn_id, outcome)
             except (Conflict, NotFound):
-                # The turn was ended elsewhere, or an earlier attempt was committed and its confirmation was lost.
+                # Another process has ended the turn, or an earlier attempt was committed and its confirmation was lost.
                 return await with_expiry(self._dispatcher, self._owner, get_turn_result, turn_id)
             except Unavailable:
                 if self._is_interrupted or clock() > retry_until:

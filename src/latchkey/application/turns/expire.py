@@ -1,6 +1,7 @@
 """Expiry of lost turns: a turn whose lease has passed is stored as interrupted when it is read or a turn is started.
 
-The process that ran a lost turn is gone. Any process may expire it; no background job is needed.
+Its process has stopped or hangs. Any process stores it as interrupted, when it is read or when the user starts another
+turn; no background job is needed.
 """
 
 from collections.abc import Awaitable, Callable
@@ -20,7 +21,7 @@ R = TypeVar("R")
 
 @owner_only("exclusive")
 async def expire_turns(uow: UnitOfWork) -> None:
-    """Store every turn of the user whose lease has passed as interrupted."""
+    """Store every turn of the user whose lease has expired as interrupted."""
     await expire_lost_turns(uow)
 
 
@@ -51,7 +52,7 @@ async def expire_lost_turns(uow: UnitOfWork) -> list[Turn]:
 async def expire_turn(uow: UnitOfWork, turn: Turn) -> Turn:
     """Lock a lost turn, revoke its token and store it as interrupted.
 
-    The turn is read again: a process whose clock is behind may still write to it.
+    The lock reads the turn again: a process whose clock is behind may have written to it meanwhile.
     """
     turn = await uow.turns.get(turn.id, for_update=True)
     await uow.context_tokens.revoke_for_turn(turn.id, uow.now)

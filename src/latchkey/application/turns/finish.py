@@ -1,4 +1,4 @@
-"""How a turn ends: every way of ending it stores the status, revokes the token and appends the final event."""
+"""The end of a turn, however it ends: store the status, revoke the token and append the final event."""
 
 from typing import Any
 
@@ -90,7 +90,7 @@ class TurnResult(Struct, frozen=True):
 async def finish_turn(uow: UnitOfWork, turn_id: TurnId, outcome: TurnOutcome) -> TurnResult:
     """Store the outcome of a running turn, with the assistant's message, and revoke the turn's token.
 
-    Raises `Conflict` if the turn has ended or its lease has passed.
+    Raises `Conflict` if the turn has ended or its lease has expired.
     """
     locked = await uow.turns.lock_for_finish(turn_id)
     turn = locked.turn
@@ -117,7 +117,7 @@ async def finish_turn(uow: UnitOfWork, turn_id: TurnId, outcome: TurnOutcome) ->
 async def cancel_turn(uow: UnitOfWork, turn_id: TurnId) -> PublishedTurn:
     """Cancel a running turn and revoke its token: after the commit none of its tool calls commits.
 
-    A turn that has ended stays as it is; a turn whose lease has passed is stored as interrupted.
+    A turn that has ended stays as it is; a turn whose lease has expired is stored as interrupted.
     """
     locked = await uow.turns.lock_for_finish(turn_id)
     turn = locked.turn

@@ -15,7 +15,7 @@ from latchkey.domain.turn_event import EventData, MessageDeltaEvent, ToolCallSta
 
 
 class EventBatch(Struct, frozen=True):
-    """Events to append: `text` follows the first `offset` characters of the answer, then comes the tool request."""
+    """Events to append: `text`, which begins at character `offset` of the answer, then the tool request."""
 
     offset: int
     text: str
@@ -27,7 +27,7 @@ class EventBatch(Struct, frozen=True):
 async def renew_turn(uow: UnitOfWork, turn_id: TurnId, lease: timedelta) -> None:
     """Extend the lease of a running turn and the life of its token.
 
-    Raises `Conflict` if the turn has ended or its lease has passed.
+    Raises `Conflict` if the turn has ended or its lease has expired.
     """
     until = uow.now + lease
     turn = await uow.turns.get(turn_id, for_update=True)
@@ -41,7 +41,7 @@ async def append_events(uow: UnitOfWork, turn_id: TurnId, batch: EventBatch) -> 
     """Append a batch to the event log of a running turn.
 
     Raises `OffsetConflict` if the log does not end at the batch's offset: an earlier attempt was committed and its
-    confirmation was lost. Raises `Conflict` if the turn has ended or its lease has passed.
+    confirmation was lost. Raises `Conflict` if the turn has ended or its lease has expired.
     """
     events: list[EventData] = [MessageDeltaEvent(batch.text)] if batch.text else []
     if batch.request and (started := await _announce(uow, turn_id, batch.request)):

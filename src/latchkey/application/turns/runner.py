@@ -34,7 +34,7 @@ class TurnProfile(Struct, frozen=True):
 
 
 class TurnHandle(Struct, frozen=True):
-    """A turn of a client's message.
+    """The turn that answers a client's message.
 
     `task` runs it. There is none for a message that repeats an idempotency key. If the turn of that key has ended,
     `original_request_id` is the id of the request that started it.

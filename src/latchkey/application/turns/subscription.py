@@ -1,4 +1,4 @@
-"""Subscriptions to the events of a turn: any replica can serve them, and each starts at any event."""
+"""Subscriptions to the events of a turn: any replica serves them, from any event on."""
 
 import asyncio
 from collections import Counter
@@ -18,7 +18,7 @@ KEEPALIVE_S = 8.0
 """After this time without events a subscriber gets an empty batch, and the event log is read."""
 
 LEASE_CHECK_S = 2.0
-"""After this time without further events the event log is read, to learn when the turn's lease passes."""
+"""After this time without further events the event log is read again, which also shows when the lease expires."""
 
 MAX_SUBSCRIPTIONS_PER_USER = 100
 """In one process: each subscription uses memory for as long as its client stays connected."""

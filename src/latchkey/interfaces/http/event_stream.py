@@ -11,7 +11,7 @@ from latchkey.domain.turn_event import EventName, TurnEvent
 MEDIA_TYPE = "text/event-stream"
 
 _HEADERS = {"X-Accel-Buffering": "no"}
-"""Tells nginx to pass events on at once."""
+"""Turns off buffering in nginx, so that it forwards each event at once."""
 _COMMENT = b":\n\n"
 _CHUNK_BYTES = 32 * 1024
 """The most that one send adds to the buffer of a connection whose client does not read."""

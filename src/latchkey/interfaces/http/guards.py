@@ -20,7 +20,7 @@ from latchkey.interfaces.http.litestar_internals import methods_of, parameters_o
 
 _INTEGER = re.compile(r"-?[0-9]+")
 _SINGLE_HEADERS = frozenset({b"content-type"})
-"""Headers that no handler declares, and that a request may have only once all the same."""
+"""Headers that no handler declares as a parameter, but that a request must not repeat."""
 _MAX_SHOWN_CHARS = 100
 """The length at which the name of an unknown parameter is cut off in the error."""
 
