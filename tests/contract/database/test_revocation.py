@@ -112,6 +112,7 @@ async def test_call_during_revoke_waits_and_is_refused(
 
     async with here.open(me, mode) as uow:
         await revoke(uow, token)
+        await uow.tasks.page(None, Window())  # a write may wait for the next read, and with it the lock
         call = asyncio.create_task(calling())
         for _ in range(50):
             await uow.tasks.page(None, Window())
