@@ -16,7 +16,7 @@ setup: .venv/installed
 .venv/installed: pyproject.toml requirements/dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Latchkey needs Python 3.11 or newer")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
@@ -43,7 +43,7 @@ interop: setup .venv/interop/installed
 
 .venv/interop/installed: requirements/interop.txt | .venv/installed
 	$(PYTHON) -m venv .venv/interop
-	.venv/interop/bin/python -m pip install --quiet --require-hashes -r requirements/interop.txt
+	.venv/interop/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements/interop.txt
 	touch $@
 
 # CPU time and latency of requests, compared with a minimal baseline. bench/README.md lists the options.
@@ -55,13 +55,15 @@ flames: setup .venv/bench-installed
 	$(BIN)/python -m bench.flames $(ARGS)
 
 .venv/bench-installed: requirements/bench.txt | .venv/installed
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/bench.txt
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/bench.txt
 	touch $@
 
 format: setup
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
+# The lock files list every package, so pip installs them with --no-deps: its resolver fails on hashes as soon as an index has a
+# newer version of a package that another one requires with an extra.
 # Lock files with names, versions and hashes, but no URLs. Locked versions stay unless pyproject.toml requires another one;
 # `make lock UPGRADE=--upgrade` takes the newest allowed versions.
 lock: setup
