@@ -27,6 +27,7 @@ from latchkey.infrastructure.identity.jwks import JwksIdentity
 from latchkey.infrastructure.telemetry.logging import RequestLog
 from latchkey.interfaces.http.app import HttpServices, create_app
 from latchkey.interfaces.http.middleware.security import SecurityMiddleware
+from latchkey.interfaces.http.routes.health import ReadinessCache
 from latchkey.interfaces.http.routes.resource_metadata import PATH as METADATA_PATH
 from latchkey.interfaces.http.routes.resource_metadata import ResourceMetadata
 from latchkey.interfaces.mcp.http.endpoint import McpEndpoint
@@ -58,7 +59,7 @@ def create_asgi(settings: Settings, host: str, port: int) -> ASGIApp:
         runner=runner,
         subscriptions=subscriptions,
         identity=identity,
-        check_ready=partial(_check_ready, core.engine, runner),
+        check_ready=partial(_check_ready, runner, ReadinessCache(partial(_check_database, core.engine))),
         mcp=endpoint,
         resource_metadata=metadata,
         origins=origins,
@@ -116,9 +117,13 @@ def _limits(settings: Settings) -> TurnLimits:
     return TurnLimits(acceptance, deadline, settings.turn_max_steps, settings.turn_max_calls)
 
 
-async def _check_ready(engine: AsyncEngine, runner: TurnRunner) -> None:
+async def _check_ready(runner: TurnRunner, database: ReadinessCache) -> None:
     """Raises `Unavailable` while the service drains, or if the database cannot be used."""
     runner.check_open()
+    await database.check()
+
+
+async def _check_database(engine: AsyncEngine) -> None:
     try:
         at_head = await is_at_head(engine)
     except Exception as error:

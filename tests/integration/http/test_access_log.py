@@ -115,8 +115,11 @@ async def test_access_log_has_neither_path_nor_query(service: Service, log: Capt
     assert "my-secret" not in log.stream.getvalue()
 
 
-async def test_access_log_of_flood_of_errors_is_their_number(service: Service, ada: ApiUser, log: CapturedLog) -> None:
-    """Errors with another code, and successful requests, still have their lines."""
+async def test_access_log_of_flood_of_errors_is_their_number(
+    service: Service, ada: ApiUser, log: CapturedLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Errors with another code, and successful requests of users, still have their lines."""
+    monkeypatch.setattr(service.asgi._throttle, "_delay_s", (0, 0))
     for _ in range(50):
         await service.client.get("/nowhere")
     await ada.get("tasks", params={"limit": "0"})
@@ -129,6 +132,17 @@ async def test_access_log_of_flood_of_errors_is_their_number(service: Service, a
     assert (lines.count(422), lines.count(200)) == (1, 1)
     assert (rest["status"], rest["code"], rest["level"]) == (404, "not-found", "warning")
     assert "request_id" not in rest
+
+
+async def test_access_log_of_flood_of_probes_is_their_number(service: Service, log: CapturedLog) -> None:
+    """Requests without a user cannot fill the log, whatever their status."""
+    for _ in range(30):
+        await service.client.get("/health/live")
+    await wait_until(lambda: _has_rest(log))
+    (rest,) = log.lines("http_requests_not_logged")
+
+    assert len(log.lines("http_request")) == 10
+    assert (rest["status"], rest["code"], rest["count"]) == (200, None, 20)
 
 
 async def _has_rest(log: CapturedLog) -> bool:

@@ -1,14 +1,11 @@
-"""Rules for every response: host and origin checks, CORS, request ids, problem details and refusal throttling."""
+"""Rules for every response: host and origin checks, CORS, request ids, problem details, and the published document."""
 
-import asyncio
 import re
 from uuid import UUID
 
 import httpx2
 import pytest
 
-from latchkey.interfaces.http.middleware import throttle
-from tests.polling import TIMEOUT_S, wait_until
 from tests.support.service import BASE_URL, ApiUser, Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -264,35 +261,18 @@ async def test_duplicate_host_or_origin_header_is_refused(service: Service, name
     assert (refused.status_code, refused.json()["code"]) == (400, "invalid")
 
 
-async def test_refusal_throttle_delays_only_refused_requests(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The throttle has no free refusals left."""
-    monkeypatch.setattr(throttle, "_DELAY_S", (TIMEOUT_S, TIMEOUT_S))
-    refusal_throttle = service.asgi._throttle
-    monkeypatch.setattr(refusal_throttle, "_tokens", -1e6)
-    before = refusal_throttle._updated_at
-    one_more = asyncio.create_task(service.client.get("/api/ada/tasks"))
-    await wait_until(lambda: has_refused(refusal_throttle, before))
+async def test_schema_with_a_current_etag_is_not_modified(service: Service) -> None:
+    """It is sent from memory, and not at all to a client that has it."""
+    whole = await service.client.get("/schema/openapi.json")
+    etag = whole.headers["etag"]
+    current = [
+        await service.client.get("/schema/openapi.json", headers={"if-none-match": tags})
+        for tags in (etag, f"W/{etag}", f'"other", {etag}', "*")
+    ]
+    other = await service.client.get("/schema/openapi.json", headers={"if-none-match": '"other"'})
 
-    assert (await service.client.get("/health/live")).status_code == 200
-    assert not one_more.done()
-    one_more.cancel()
-    await asyncio.gather(one_more, return_exceptions=True)
-
-
-async def has_refused(refusal_throttle: throttle.RefusalThrottle, before: float) -> bool:
-    """Whether a request has been refused since."""
-    return refusal_throttle._updated_at != before
-
-
-async def test_refusal_throttle_allows_a_burst_without_delay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(throttle, "_DELAY_S", (TIMEOUT_S, TIMEOUT_S))
-    refusal_throttle = throttle.RefusalThrottle()
-    refusals = [asyncio.create_task(refusal_throttle.wait()) for _ in range(1_000)]
-
-    done, waiting = await asyncio.wait(refusals, timeout=0.01)
-
-    assert len(done) >= throttle.FREE_PER_S
-    assert waiting
-    for task in waiting:
-        task.cancel()
-    await asyncio.gather(*waiting, return_exceptions=True)
+    assert [(answer.status_code, answer.content, answer.headers["etag"]) for answer in current] == [
+        (304, b"", etag)
+    ] * 4
+    assert (other.status_code, other.content) == (200, whole.content)
+    assert whole.headers.get_list("cache-control") == ["no-cache"]

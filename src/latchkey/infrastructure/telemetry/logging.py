@@ -172,23 +172,25 @@ class _Window(Struct):
 
 
 class RequestLog:
-    """Logs HTTP requests. The errors of a flood are counted instead, so that they do not fill the log."""
+    """Logs HTTP requests.
+
+    Of a flood of errors, or of requests without a user, most are only counted, so that they do not fill the log.
+    """
 
     def __init__(self) -> None:
         self._windows: dict[tuple[object, object], _Window] = {}
 
     def __call__(self, fields: Mapping[str, object]) -> None:
-        """Log a request with these keys; `status` and `code` are among them."""
+        """Log a request with these keys; `status`, `code` and `user_id` are among them."""
         status, code = fields["status"], fields["code"]
-        if isinstance(status, int) and status >= _BAD_REQUEST:
-            if self._is_too_frequent(status, code):
-                return
-            log_event(logging.WARNING if status >= _SERVER_ERROR else logging.INFO, "http_request", fields)
-        else:
-            log_event(logging.INFO, "http_request", fields)
+        is_error = isinstance(status, int) and status >= _BAD_REQUEST
+        if (is_error or fields["user_id"] is None) and self._is_too_frequent(status, code):
+            return
+        is_server_error = isinstance(status, int) and status >= _SERVER_ERROR
+        log_event(logging.WARNING if is_server_error else logging.INFO, "http_request", fields)
 
-    def _is_too_frequent(self, status: int, code: object) -> bool:
-        """Count an error response. Those of a second that get no line are logged as one number at its end."""
+    def _is_too_frequent(self, status: object, code: object) -> bool:
+        """Count a response. Those of a second that get no line are logged as one number at its end."""
         now = monotonic()
         window = self._windows.get((status, code))
         if window is None or now >= window.ends_at:
@@ -201,7 +203,7 @@ class RequestLog:
         return window.count > MAX_ERROR_LINES_PER_S
 
 
-def _log_rest(status: int, code: object, window: _Window) -> None:
+def _log_rest(status: object, code: object, window: _Window) -> None:
     fields = {"status": status, "code": code, "count": window.count - MAX_ERROR_LINES_PER_S}
     log_event(logging.WARNING, "http_requests_not_logged", fields)
 

@@ -132,7 +132,10 @@ def describe(operation: Operation, components: Components) -> dict[str, Any]:
         "parameters": _parameters(operation, components),
         "requestBody": _request_body(operation, components),
     }
-    responses = {str(handler.status_code): _success(operation, components), **_failures(operation, components)}
+    responses = {str(handler.status_code): _success(operation, components)}
+    if handler.opt.get("revalidates"):
+        responses["304"] = {"description": "The client has the current content.", "headers": _REQUEST_ID_REFERENCE}
+    responses |= _failures(operation, components)
     return {name: value for name, value in described.items() if value} | {"responses": responses}
 
 

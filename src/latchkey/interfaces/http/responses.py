@@ -25,6 +25,15 @@ IfMatch = Annotated[
     ),
 ]
 
+CONTENT_ETAG = ResponseHeader(name="ETag", documentation_only=True, description="A digest of the content.")
+IfNoneMatch = Annotated[
+    str | None,
+    HeaderParameter(
+        name="If-None-Match",
+        description="Send the content only if none of these is its current entity tag; otherwise the response is 304.",
+    ),
+]
+
 _ETAG = re.compile(r'(?P<weak>W/)?"(?P<text>[\x21\x23-\x7e\x80-\xff]*)"\Z')
 _VERSION = re.compile(r"[1-9]\d{0,8}\Z")
 
@@ -52,3 +61,9 @@ def version_of(if_match: str | None) -> int | None:
     if tag["weak"] or not _VERSION.match(tag["text"]):
         raise StaleVersion(f"No version has the entity tag {tag[0]}: read the resource again.")
     return int(tag["text"])
+
+
+def is_current(if_none_match: str | None, etag: str) -> bool:
+    """Whether `If-None-Match` lists the entity tag (RFC 9110, 13.1.2). Tags are compared weakly, and `*` is any."""
+    tags = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
+    return etag in tags or tags == ["*"]

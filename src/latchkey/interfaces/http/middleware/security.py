@@ -13,14 +13,14 @@ from uuid_utils import uuid7
 from latchkey.application.turns.runner import TurnRunner
 from latchkey.domain.errors import Failure, Forbidden, Malformed, cause_of
 from latchkey.interfaces.errors import Misdirected
-from latchkey.interfaces.http.middleware.throttle import RefusalThrottle
+from latchkey.interfaces.http.middleware.throttle import PROBE_DELAY_S, AnonymousThrottle
+from latchkey.interfaces.http.openapi import PATH as SCHEMA_PATH
 from latchkey.interfaces.http.problems import INTERNAL_ERROR, problem_of
 
 _log = logging.getLogger("latchkey.http")
 _PORT = re.compile(r":\d+\Z")
 _CLOSE = (b"connection", b"close")
 _SECURITY_HEADERS = [
-    (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"x-frame-options", b"DENY"),
@@ -28,12 +28,14 @@ _SECURITY_HEADERS = [
     # Does not affect CORS requests of allowed origins: it blocks embedding without CORS.
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
-"""From the OWASP REST security cheat sheet: no caching, no content sniffing, no execution or framing in a browser."""
+"""From the OWASP REST security cheat sheet: no content sniffing, no execution or framing in a browser."""
+_NO_STORE = (b"cache-control", b"no-store")
+_REVALIDATE = (b"cache-control", b"no-cache")
+"""For the OpenAPI document, which has an entity tag and no user data."""
 _HTTPS_ONLY = (b"strict-transport-security", b"max-age=31536000")
 """For this host and one year. Without `includeSubDomains`: subdomains may belong to other services."""
-_THROTTLED_STATUSES = frozenset({401, 403, 421})
 _MAX_METHOD_CHARS = 16
-_SERVER_ERROR = 500
+_BAD_REQUEST, _SERVER_ERROR = 400, 500
 _PROBES = frozenset((method, path) for method in ("GET", "HEAD") for path in ("/health/live", "/health/ready"))
 """Answered for every host: kubelets and load balancers send the address of the process. The bodies are constant."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
@@ -49,6 +51,8 @@ class SecurityMiddleware:
     - `hosts`, `origins`: allowed `Host` and `Origin` values; without a port, a value allows each of its ports.
     - `runner`: while it drains, each response closes its connection, so that the client's next request reaches
       another process.
+    - Requests for which the application verifies no credential (`user` in the scope) are throttled, whatever their
+      status: before they are processed if they have no `Authorization` header, otherwise before the response.
     - `by_https`: clients reach the service by https, and responses instruct them to keep to it (RFC 6797).
     """
 
@@ -63,10 +67,12 @@ class SecurityMiddleware:
         by_https: bool,
     ) -> None:
         self._app = app
-        self._throttle = RefusalThrottle()
+        self._throttle = AnonymousThrottle()
+        self._probe_throttle = AnonymousThrottle(PROBE_DELAY_S)
         self._runner = runner
         self._log_request = log_request
-        self._headers = [*_SECURITY_HEADERS, _HTTPS_ONLY] if by_https else _SECURITY_HEADERS
+        headers = [*_SECURITY_HEADERS, _HTTPS_ONLY] if by_https else _SECURITY_HEADERS
+        self._headers, self._cacheable_headers = [_NO_STORE, *headers], [_REVALIDATE, *headers]
         self._hosts = frozenset(host.lower() for host in hosts)
         self._origins = frozenset(origin.lower() for origin in origins)
 
@@ -79,6 +85,8 @@ class SecurityMiddleware:
         headers = dict(raw_headers)
         request_id = _request_id(headers.get(b"x-request-id"))
         scope["request_id"] = request_id  # type: ignore[typeddict-unknown-key]
+        has_credential = b"authorization" in headers
+        is_schema = scope["path"] == SCHEMA_PATH
         started = perf_counter()
         status: int | None = None
 
@@ -86,15 +94,20 @@ class SecurityMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if status in _THROTTLED_STATUSES:
+                if has_credential and scope.get("user") is None:
+                    # The credential is not valid, or the request was refused before it was verified.
                     await self._throttle.wait()
                 id_header = (b"x-request-id", request_id.encode())
                 close = (_CLOSE,) if self._runner.is_draining else ()
-                message["headers"] = [*message["headers"], id_header, *self._headers, *close]
+                is_cacheable = is_schema and status < _BAD_REQUEST
+                added = self._cacheable_headers if is_cacheable else self._headers
+                message["headers"] = [*message["headers"], id_header, *added, *close]
             await send(message)
 
         bound = bind_contextvars(request_id=request_id)
         try:
+            if not has_credential:
+                await self._wait_for_turn(scope)
             self._check_host_and_origin(scope, raw_headers, headers)
             await self._app(scope, receive, send_with_headers)
         except Exception as error:
@@ -108,6 +121,13 @@ class SecurityMiddleware:
         finally:
             self._log_request(_log_fields(scope, status, started))
             reset_contextvars(**bound)
+
+    async def _wait_for_turn(self, scope: HTTPScope) -> None:
+        """Delay a request without a credential before it costs anything. Raises `Exhausted`, but not for a probe."""
+        if (scope["method"], scope["path"]) in _PROBES:
+            await self._probe_throttle.wait()
+        else:
+            await self._throttle.wait_or_refuse()
 
     def _check_host_and_origin(
         self, scope: HTTPScope, raw_headers: Collection[tuple[bytes, bytes]], headers: dict[bytes, bytes]

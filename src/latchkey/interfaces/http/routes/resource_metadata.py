@@ -4,6 +4,8 @@ from litestar import get
 from litestar.di import NamedDependency
 from msgspec import Struct
 
+from latchkey.domain.errors import Exhausted
+
 PATH = "/.well-known/oauth-protected-resource/mcp"
 
 
@@ -18,7 +20,7 @@ class ResourceMetadata(Struct, frozen=True):
     bearer_methods_supported: list[str]
 
 
-@get(PATH, tags=["mcp"])
+@get(PATH, tags=["mcp"], failures=[Exhausted])
 async def get_resource_metadata(resource_metadata: NamedDependency[ResourceMetadata]) -> ResourceMetadata:
     """Get the authorization servers that issue tokens for /mcp (RFC 9728)."""
     return resource_metadata
