@@ -2,11 +2,14 @@
 
 import asyncio
 import socket
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import asyncpg
 import pytest
 
+from latchkey.infrastructure.database.revision import head
 from tests.e2e.service_process import BASE_SETTINGS, Environment, run_command
 from tests.process_supervision import free_port
 
@@ -99,6 +102,44 @@ def test_serve_without_row_level_security_fails(home: Path, postgresql_url: str,
     assert (refused.exit_code, doctor.exit_code) == (1, 1)
     assert damage.split()[2 if "POLICY" not in damage else 4] in refused.stderr
     assert "FAIL" in doctor.stdout
+
+
+@pytest.mark.parametrize("command", [["migrate"], ["serve"], ["serve", "--migrate"], ["doctor"]], ids=" ".join)
+def test_database_of_a_newer_release_is_refused_in_one_sentence(
+    home: Path, database_url: str, command: list[str]
+) -> None:
+    _set_revision(database_url, "9999")
+    environment = {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": database_url}
+    refused = run_command(*command, home=home, environment=environment)
+    expected_text = f"schema revision 9999 of a newer release, and this release knows revisions up to {head()}"
+
+    assert refused.exit_code == 1
+    assert expected_text in (refused.stdout if command == ["doctor"] else refused.stderr.splitlines()[-1])
+    assert "Traceback" not in refused.stderr
+
+
+def _set_revision(url: str, revision: str) -> None:
+    statement = f"UPDATE alembic_version SET version_num = '{revision}'"
+    if url.startswith("postgresql"):
+        asyncio.run(_execute(url, statement))
+        return
+    with closing(sqlite3.connect(url.partition(":///")[2])) as connection, connection:
+        connection.execute(statement)
+
+
+@pytest.mark.parametrize("command", ["migrate", "doctor", "serve"])
+def test_sqlite_url_that_names_another_file_is_refused_in_one_sentence(home: Path, command: str) -> None:
+    """Neither a folder nor a text file is a database."""
+    folder, text_file = home / "folder", home / "notes.txt"
+    folder.mkdir(mode=0o700)
+    text_file.write_text("Buy milk. " * 1_000)
+    for path, expected_text in ((folder, "cannot be "), (text_file, "is no SQLite database: file is not a database")):
+        environment = {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": f"sqlite+aiosqlite:///{path}"}
+        refused = run_command(command, home=home, environment=environment)
+
+        assert refused.exit_code == 1
+        assert expected_text in (refused.stdout if command == "doctor" else refused.stderr.splitlines()[-1])
+        assert "Traceback" not in refused.stderr
 
 
 def test_serve_on_used_port_names_the_address(home: Path, sqlite_url: str) -> None:

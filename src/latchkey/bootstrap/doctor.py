@@ -10,17 +10,16 @@ from pathlib import Path
 from stat import S_IRWXG, S_IRWXO, S_IWGRP, S_IWOTH
 from urllib.parse import urlsplit
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from latchkey.bootstrap.agents import AgentSelection
 from latchkey.bootstrap.identity import DEV_KEY
 from latchkey.config import VARIABLES, ConfigurationError, Settings
-from latchkey.domain.errors import Unavailable
+from latchkey.domain.errors import Failure, Unavailable
 from latchkey.infrastructure.agents.claude.cli import TESTED_VERSION, cli_version
-from latchkey.infrastructure.database.revision import is_at_head
+from latchkey.infrastructure.database.operator_errors import NOT_MIGRATED, explained_errors
+from latchkey.infrastructure.database.revision import head, is_at_head, read_revision, require_known
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.sql.sqlite import database_files
-from latchkey.infrastructure.database.startup_checks import IsolationBroken, verify
+from latchkey.infrastructure.database.startup_checks import verify
 from latchkey.infrastructure.database.urls import SQLITE, UnusableUrl, parse
 from latchkey.infrastructure.identity.jwks_document import JwksDocument
 from latchkey.interfaces.cli import Finding
@@ -88,36 +87,31 @@ async def _examine_jwks(url: str) -> Finding:
 def _examine_database(settings: Settings) -> Finding:
     try:
         check_database(settings)
-    except (Unavailable, IsolationBroken) as error:
+    except Failure as error:
         return Finding("database", str(error), ok=False)
     return Finding("database", f"{settings.database_url!r} is reachable, up to date, and isolates users")
 
 
 async def _check_database(url: str) -> None:
-    engine = create_engine(url)
-    try:
-        if not await _at_head(engine):
-            raise Unavailable(
-                "The database schema is not up to date: run `latchkey migrate`, or `latchkey serve --migrate`."
-            )
-        await verify(engine)
-    finally:
-        await engine.dispose()
+    with explained_errors():
+        engine = create_engine(url)
+        try:
+            revision = await read_revision(engine)
+            require_known(revision)
+            if revision != head():
+                raise Unavailable(NOT_MIGRATED)
+            await verify(engine)
+        finally:
+            await engine.dispose()
 
 
 async def _is_migrated(url: str) -> bool:
-    engine = create_engine(url)
-    try:
-        return await _at_head(engine)
-    finally:
-        await engine.dispose()
-
-
-async def _at_head(engine: AsyncEngine) -> bool:
-    try:
-        return await is_at_head(engine)
-    except Exception as error:
-        raise Unavailable(f"The database cannot be reached: {error}") from error
+    with explained_errors():
+        engine = create_engine(url)
+        try:
+            return await is_at_head(engine)
+        finally:
+            await engine.dispose()
 
 
 def _examine_agents(settings: Settings) -> Iterator[Finding]:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import Row, inspect, text
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from latchkey.domain.errors import Unavailable
 from latchkey.infrastructure.database.migrations import check, downgrade, upgrade
 from latchkey.infrastructure.database.revision import head, is_at_head, migrations_folder
 from latchkey.infrastructure.database.schema import metadata
@@ -209,7 +209,7 @@ def test_failed_migration_is_rolled_back(empty_database_url: str) -> None:
     """It fails because a table of that name exists."""
     _run_sql(empty_database_url, "CREATE TABLE context_tokens (note TEXT)")
 
-    with pytest.raises(DBAPIError, match="already exists"):
+    with pytest.raises(Unavailable, match=r"Another program has a table of the same name: .* already exists"):
         upgrade(empty_database_url)
 
     assert tables(empty_database_url) == {"context_tokens"}

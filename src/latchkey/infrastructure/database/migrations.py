@@ -1,20 +1,19 @@
 """Migrates the schema: Alembic's commands, configured by advanced-alchemy, on an engine with real transactions."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from advanced_alchemy.alembic.commands import AlembicCommands
 from advanced_alchemy.config import AlembicAsyncConfig, SQLAlchemyAsyncConfig
-from asyncpg import InterfaceError, PostgresError
 from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from latchkey.domain.errors import Unavailable
-from latchkey.infrastructure.database.revision import migrations_folder
+from latchkey.infrastructure.database.operator_errors import explained_errors
+from latchkey.infrastructure.database.revision import migrations_folder, read_revision, require_known
 from latchkey.infrastructure.database.sql.sqlite import create_private_file
 from latchkey.infrastructure.database.urls import SQLITE, parse
 
@@ -22,12 +21,19 @@ _SQLITE_WAIT_MS = 60_000
 
 
 def upgrade(url: str, revision: str = "head") -> None:
-    """Migrate up to a revision. If several processes do so at once, one migrates and the others wait."""
-    _commands(url).upgrade(revision)
+    """Migrate up to a revision. If several processes do so at once, one migrates and the others wait.
+
+    Raises `Unavailable`, whose text says what the operator can do, if the database or its privileges do not allow it.
+    """
+    with explained_errors():
+        require_known(asyncio.run(_read_revision(url)))
+        _commands(url).upgrade(revision)
 
 
 def downgrade(url: str, revision: str) -> None:
-    _commands(url).downgrade(revision)
+    """Migrate down to a revision. Raises like `upgrade`."""
+    with explained_errors():
+        _commands(url).downgrade(revision)
 
 
 def check(url: str) -> None:
@@ -47,15 +53,19 @@ def _commands(url: str) -> AlembicCommands:
     )
 
 
+async def _read_revision(url: str) -> str | None:
+    engine = create_migration_engine(url)
+    try:
+        return await read_revision(engine)
+    finally:
+        await engine.dispose()
+
+
 @asynccontextmanager
 async def connect(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """Open one connection and dispose of the engine afterwards. Raises `Unavailable` if it cannot be opened."""
+    """Open one connection and dispose of the engine afterwards."""
     try:
-        async with AsyncExitStack() as stack:
-            try:
-                connection = await stack.enter_async_context(engine.connect())
-            except (OSError, DBAPIError, PostgresError, InterfaceError) as error:
-                raise Unavailable(f"The database cannot be reached: {error}") from error
+        async with engine.connect() as connection:
             yield connection
     finally:
         await engine.dispose()
