@@ -46,8 +46,11 @@ class ModelServer:
             if isinstance(step, Answer) and request.path == "/v1/messages" and not request.body.get("stream"):
                 step = Reply(body=anthropic_message(step))
             if isinstance(step, Reply):
-                _start(writer, step, len(step.body))
+                _start(writer, step, None if step.stays_open else len(step.body))
                 writer.write(step.body)
+                if step.stays_open:
+                    await writer.drain()
+                    await reader.read()
             else:
                 await _stream(step, request, reader, writer)
             await writer.drain()
@@ -107,7 +110,9 @@ async def _released(held_until: asyncio.Event, reader: StreamReader) -> bool:
 
 
 def _start(writer: StreamWriter, reply: Reply, length: int | None) -> None:
-    headers = {"Content-Type": reply.media_type, "Connection": "close", **reply.headers}
+    headers = {"Connection": "close", **reply.headers}
+    if reply.media_type is not None:
+        headers["Content-Type"] = reply.media_type
     if length is not None:
         headers["Content-Length"] = str(length)
     lines = [f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}", *(f"{k}: {v}" for k, v in headers.items())]

@@ -114,6 +114,8 @@ class ToolServer:
             raise RuntimeError("internal-detail-that-must-not-leak")
         if params.name == "fail":
             return _result({"code": "invalid", "detail": "Not on a Sunday."}, is_error=True)
+        if not {*(params.arguments or {})} <= {"text", "due", "wrong"}:
+            return _result({"code": "invalid", "detail": "Unknown argument."}, is_error=True)
         return _result({"noted": (params.arguments or {}).get("text")})
 
 

@@ -60,11 +60,18 @@ class ToolRequest(Struct, frozen=True):
     @classmethod
     def create(cls, call_id: str, name: str, arguments: dict[str, Any]) -> "ToolRequest | None":
         """Make a request; None for an id that cannot be stored, so that the tool call itself reports the failure."""
-        try:
-            msgspec.convert(call_id, ExternalCallId)
-        except (msgspec.ValidationError, UnicodeEncodeError):
+        if not is_usable_call_id(call_id):
             return None
         return cls(call_id, name, Raw(encode_arguments(arguments)))
+
+
+def is_usable_call_id(call_id: str) -> bool:
+    """Whether a call can be stored under this id."""
+    try:
+        msgspec.convert(call_id, ExternalCallId)
+    except (msgspec.ValidationError, UnicodeEncodeError):
+        return False
+    return True
 
 
 class ToolReturned(Struct, frozen=True):

@@ -14,8 +14,12 @@ TurnId = NewType("TurnId", UUID)
 TurnStatus = Literal["running", "completed", "failed", "cancelled", "interrupted"]
 
 
+MAX_TOKENS = 2**53 - 1
+"""The largest number that every JSON reader keeps exactly. Servers were seen to report larger ones."""
+
+
 class Usage(Struct, frozen=True):
-    """The usage of the model: requests and tokens."""
+    """The usage of the model: requests and tokens. A sum has at most `MAX_TOKENS`, so that it can be stored."""
 
     requests: int = 0
     input_tokens: int = 0
@@ -24,8 +28,8 @@ class Usage(Struct, frozen=True):
     def __add__(self, more: "Usage") -> "Usage":
         return Usage(
             self.requests + more.requests,
-            self.input_tokens + more.input_tokens,
-            self.output_tokens + more.output_tokens,
+            min(self.input_tokens + more.input_tokens, MAX_TOKENS),
+            min(self.output_tokens + more.output_tokens, MAX_TOKENS),
         )
 
 

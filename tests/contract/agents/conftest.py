@@ -25,9 +25,14 @@ async def harness(adapter: Adapter) -> AsyncIterator[AgentHarness]:
 
 
 @pytest.fixture(params=list(DIRECT.values()), ids=list(DIRECT))
-async def direct_harness(request: pytest.FixtureRequest) -> AsyncIterator[AgentHarness]:
+def direct_adapter(request: pytest.FixtureRequest) -> Adapter:
+    selected: Adapter = request.param
+    return selected
+
+
+@pytest.fixture
+async def direct_harness(direct_adapter: Adapter) -> AsyncIterator[AgentHarness]:
     """Only agents that send the model's requests themselves, and so decide about retries and their content."""
-    adapter: Adapter = request.param
     tools = ToolServer()
-    async with model_server() as model, adapter(tools, model.base_url) as agent:
+    async with model_server() as model, direct_adapter(tools, model.base_url) as agent:
         yield AgentHarness(agent, model, tools)

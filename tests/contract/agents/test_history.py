@@ -110,7 +110,8 @@ async def test_history_of_one_turn_is_not_kept_for_the_next(
     assert harness.model.requests[1].conversation == [("system", "You keep notes."), ("user", "Hi.")]
 
 
-async def test_model_server_is_told_to_store_nothing(direct_harness: AgentHarness) -> None:
+async def test_fields_that_only_openai_knows_are_not_sent_to_other_servers(direct_harness: AgentHarness) -> None:
     await direct_harness.run_turn(says("Hello."))
 
-    assert direct_harness.model.requests[0].body["store"] is False
+    assert not {"store", "include"} & direct_harness.model.requests[0].body.keys()
+    assert b'"strict"' not in direct_harness.model.requests[0].raw

@@ -146,8 +146,8 @@ async def test_call_that_its_tool_refuses_is_announced_if_it_is_made(harness: Ag
 
 @pytest.mark.parametrize(
     "call",
-    [("drop_database", "{}"), ("mcp__latchkey__note", "{}"), ("note", '{"text": "mi')],
-    ids=["a tool that the model invents", "a name that is not the tool's own", "arguments that are no JSON"],
+    [("drop_database", "{}"), ("mcp__latchkey__note", "{}")],
+    ids=["a tool that the model invents", "a name that is not the tool's own"],
 )
 async def test_call_that_is_not_made_is_not_announced(harness: AgentHarness, call: tuple[str, str]) -> None:
     outcome = await harness.run_turn(calls(call), says("I give up."))
@@ -156,25 +156,75 @@ async def test_call_that_is_not_made_is_not_announced(harness: AgentHarness, cal
     assert (outcome.requests, harness.tools.calls) == ([], [])
 
 
-@pytest.mark.parametrize("arguments", ["[1]", '"milk"', "null", "7"])
-async def test_call_with_arguments_that_are_not_an_object_is_not_announced(
+UNREADABLE = [
+    '{"text": "mi',
+    '{"text":"a"}{"text":"a"}',
+    '"{\\"text\\":1}"',
+    "[1]",
+    '"milk"',
+    "null",
+    "7",
+    '{"text":NaN}',
+]
+
+
+@pytest.mark.parametrize("arguments", UNREADABLE)
+async def test_unreadable_arguments_are_recorded_reported_to_the_model_and_sent_back_as_an_object(
     direct_harness: AgentHarness, arguments: str
 ) -> None:
+    """The call is made with an argument that no tool has, so that it is recorded and has no effect."""
     outcome = await direct_harness.run_turn(calls(("note", arguments)), says("I give up."))
+    _, call, result = direct_harness.model.requests[1].conversation[1:]
 
     assert outcome.text == "I give up."
-    assert (outcome.requests, direct_harness.tools.calls) == ([], [])
+    assert [call.arguments for call in direct_harness.tools.calls] == [{"unreadable_arguments": arguments}]
+    assert [arguments for *_, arguments in announced_calls(outcome)] == [{"unreadable_arguments": arguments}]
+    assert call[3] == "{}"
+    assert "nothing was done" in result[2]
 
 
-@pytest.mark.parametrize("call_id", ["", "x" * 300, "a\0b", "half \ud800"], ids=["empty", "long", "NUL", "surrogate"])
-async def test_call_with_an_id_that_cannot_be_stored_is_not_announced(
+async def test_blank_arguments_are_an_empty_object(direct_harness: AgentHarness) -> None:
+    await direct_harness.run_turn(calls(("note", " ")), says("I give up."))
+
+    assert [call.arguments for call in direct_harness.tools.calls] == [{}]
+    assert direct_harness.model.requests[1].conversation[2][3] == "{}"
+
+
+CALL_IDS = pytest.mark.parametrize(
+    "call_id", ["", "x" * 300, "a\0b", "half \ud800"], ids=["empty", "long", "NUL", "surrogate"]
+)
+
+
+@CALL_IDS
+async def test_call_with_an_id_that_cannot_be_stored_never_loses_the_call(
     harness: AgentHarness, adapter: Adapter, call_id: str
 ) -> None:
-    """The turn ends with an answer or with a bad response of the model."""
+    """The turn ends with an answer or with a bad response of the model; an announced id can be stored."""
     outcome = await harness.run_turn(with_call_id(call_id, calls(NOTE), adapter), says("Noted."))
 
-    assert outcome.requests == []
+    assert call_id not in [request.call_id for request in outcome.requests]
     assert outcome.text == "Noted." or isinstance(outcome.failure, ModelBadResponse), outcome.failure
+
+
+@CALL_IDS
+async def test_call_with_an_id_that_cannot_be_stored_gets_another_id(
+    direct_harness: AgentHarness, direct_adapter: Adapter, call_id: str
+) -> None:
+    outcome = await direct_harness.run_turn(with_call_id(call_id, calls(NOTE), direct_adapter), says("Noted."))
+    (announced,) = announced_calls(outcome)
+
+    assert [announced] == received_calls(direct_harness, direct_adapter)
+    assert direct_harness.model.requests[1].conversation[2][1] == announced[0]
+
+
+async def test_call_id_that_is_used_again_in_the_turn_gets_another_id(
+    direct_harness: AgentHarness, direct_adapter: Adapter
+) -> None:
+    answer = with_call_id("call_0", calls(NOTE, NOTE), direct_adapter)
+    outcome = await direct_harness.run_turn(answer, answer, says("Noted."))
+
+    assert len({call_id for call_id, *_ in announced_calls(outcome)}) == 4
+    assert announced_calls(outcome) == received_calls(direct_harness, direct_adapter)
 
 
 async def test_call_id_of_maximum_length_is_announced(harness: AgentHarness, adapter: Adapter) -> None:
@@ -187,7 +237,6 @@ async def test_call_id_of_maximum_length_is_announced(harness: AgentHarness, ada
 @pytest.mark.parametrize(
     ("arguments", "announced"),
     [
-        pytest.param('{"text":NaN}', {"text": None}, id="NaN"),
         pytest.param('{"text":1e999}', {"text": None}, id="infinity"),
         pytest.param('{"text":"a\\u0000b"}', {"text": "a\0b"}, id="NUL"),
     ],

@@ -91,8 +91,8 @@ async def test_turn_log_of_failed_turn_has_its_cause(modelled: ApiUser, model: M
 
     assert (line["status"], line["code"], line["level"]) == ("failed", "model-unavailable", "warning")
     assert (line["turn_id"], line["detail"]) == (problem["turn_id"], problem["detail"])
-    assert line["cause"].startswith("InternalServerError: ")
-    assert "InternalServerError" not in problem["detail"]
+    assert line["cause"].startswith("ModelServerError: status 500: fake: ")
+    assert "ModelServerError" not in problem["detail"]
     assert (line["tools"], line["tool_errors"], line["first_text_ms"]) == ({"add_task": 1}, 0, None)
 
 

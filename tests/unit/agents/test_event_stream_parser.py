@@ -24,10 +24,31 @@ data
 
 database: no field of ours
 
+event: error
+data: overloaded
+
+event: error
+data: {"code": 429}
+
+data: {"a": 1}
+data: {"b": 2}
+
+event: ping
+data: {"type": "keep-alive"}
+
 data: [DONE]
 
 """
-EVENTS = ['{"text": "grüezi"}', "without a space\n two of them, and a second line", "[DONE]"]
+EVENTS = [
+    '{"type":"greeting","text": "grüezi"}',
+    "without a space\n two of them, and a second line",
+    '{"error": "overloaded"}',
+    '{"error": {"code": 429}}',
+    '{"a": 1}',
+    '{"b": 2}',
+    '{"type": "keep-alive"}',
+    "[DONE]",
+]
 
 
 def parse(body: bytes, chunk_size: int) -> list[str]:
@@ -67,6 +88,25 @@ def test_line_without_end_is_parsed_in_linear_time() -> None:
     parser = EventStreamParser()
     for _ in range(4096):
         assert parser.feed(b"x" * 4096) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "events"),
+    [
+        ('\ufeff {"a":\n\n1}\n', ['{"a":\n\n1}\n']),
+        ('[{"a": 1}, {"b": 2}]', ['{"a": 1}', '{"b": 2}']),
+        ('{"a": 1}\n{"b": 2}\n', ['{"a": 1}', '{"b": 2}']),
+    ],
+    ids=["an object", "a list", "an object in each line"],
+)
+@pytest.mark.parametrize("chunk_size", [1, 100])
+def test_json_instead_of_a_stream_is_parsed_as_events(body: str, events: list[str], chunk_size: int) -> None:
+    assert parse(body.encode(), chunk_size) == events
+
+
+def test_web_page_is_bad_response() -> None:
+    with pytest.raises(ModelBadResponse, match="OPENAI_BASE_URL"):
+        parse(b"\n<html>", 1)
 
 
 def test_stream_longer_than_limit_is_bad_response(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ def encode_again(api: ModelApi, response: CompletedResponse) -> list[dict[str, A
 
 
 def test_responses_request_has_exactly_the_needed_fields() -> None:
-    assert json.loads(ResponsesApi("m").encode_request("Be kind.", [HELLO], [NOTE])) == {
+    assert json.loads(ResponsesApi("m", is_openai=True).encode_request("Be kind.", [HELLO], [NOTE])) == {
         "model": "m",
         "stream": True,
         "store": False,
@@ -68,7 +68,7 @@ def test_responses_request_has_exactly_the_needed_fields() -> None:
 
 def test_chat_completions_request_has_exactly_the_needed_fields() -> None:
     function = {"name": "note", "description": "Write a note down.", "parameters": SCHEMA, "strict": False}
-    assert json.loads(ChatCompletionsApi("m").encode_request("Be kind.", [HELLO], [NOTE])) == {
+    assert json.loads(ChatCompletionsApi("m", is_openai=True).encode_request("Be kind.", [HELLO], [NOTE])) == {
         "model": "m",
         "stream": True,
         "stream_options": {"include_usage": True},
@@ -79,10 +79,22 @@ def test_chat_completions_request_has_exactly_the_needed_fields() -> None:
     }
 
 
+def test_request_to_other_servers_lacks_the_fields_that_only_openai_knows() -> None:
+    """Some servers refuse a request with a field that they do not know."""
+    responses, chat = (
+        json.loads(api("m", is_openai=False).encode_request(None, [HELLO], [NOTE]))
+        for api in (ResponsesApi, ChatCompletionsApi)
+    )
+
+    assert not {"store", "include"} & (responses.keys() | chat.keys())
+    assert "strict" not in responses["tools"][0] | chat["tools"][0]["function"]
+
+
 def test_request_without_tools_has_no_tool_options() -> None:
     """Servers of the Chat Completions API refuse them."""
     responses, chat = (
-        json.loads(api("m").encode_request(None, [HELLO], [])) for api in (ResponsesApi, ChatCompletionsApi)
+        json.loads(api("m", is_openai=True).encode_request(None, [HELLO], []))
+        for api in (ResponsesApi, ChatCompletionsApi)
     )
 
     assert (responses["tools"], "tools" in chat) == ([], False)
@@ -92,13 +104,13 @@ def test_request_without_tools_has_no_tool_options() -> None:
 def test_lone_surrogate_is_sent_as_an_escape_sequence() -> None:
     item: Any = {"role": "user", "content": "half \ud83d"}
 
-    for api in (ResponsesApi("m"), ChatCompletionsApi("m")):
+    for api in (ResponsesApi("m", is_openai=True), ChatCompletionsApi("m", is_openai=True)):
         assert rb"half \ud83d" in api.encode_request(None, [item], [])
 
 
 async def test_ids_and_reasoning_are_not_encode_again() -> None:
     """The server has stored nothing, so it would refuse ids as unknown."""
-    api = ResponsesApi("m")
+    api = ResponsesApi("m", is_openai=True)
     message = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [PART]}
     reasoning = {"type": "reasoning", "id": "rs_1", "summary": []}
     search = {"type": "web_search_call", "id": "ws_1", "status": "completed"}
@@ -126,7 +138,7 @@ async def test_reasoning_and_signatures_of_chat_completions_are_encode_again() -
     """DeepSeek refuses a tool call without its reasoning, and Gemini one without its signature."""
     call = {"index": 0, "id": "call_1", "function": {"name": "note", "arguments": "{}"}}
     signed = call | {"extra_content": {"google": {"thought_signature": "signed"}}}
-    deepseek, gemini = ChatCompletionsApi("deepseek-chat"), ChatCompletionsApi("gemini-3")
+    deepseek, gemini = (ChatCompletionsApi(model, is_openai=False) for model in ("deepseek-chat", "gemini-3"))
     reasoned = await decode(
         deepseek, chunk({"reasoning_content": "Hm."}), chunk({"tool_calls": [call]}), chunk({}, "tool_calls")
     )
@@ -142,6 +154,6 @@ async def test_usage_comes_with_the_completed_response() -> None:
         usage = {"input_tokens": 7, "output_tokens": 2}
         yield [json.dumps({"type": "response.completed", "response": {"output": [CALL], "usage": usage}}).encode()]
 
-    (batch,) = [batch async for batch in ResponsesApi("m").decode_events(chunks())]
+    (batch,) = [batch async for batch in ResponsesApi("m", is_openai=True).decode_events(chunks())]
 
     assert batch[0] == Usage(1, 7, 2)

@@ -42,6 +42,27 @@ async def test_request_url_is_below_the_base_url(
     assert str((await send(base_url)).url) == url
 
 
+@pytest.mark.parametrize(
+    ("base_url", "is_openai"),
+    [
+        (None, True),
+        ("https://api.openai.com/v1", True),
+        ("https://eu.api.openai.com/v1", True),
+        ("https://openai.example.com/v1", False),
+        ("https://api.openai.com.example.com/v1", False),
+        ("http://127.0.0.1:11434/v1", False),
+    ],
+)
+async def test_client_recognizes_the_host_of_openai(
+    monkeypatch: pytest.MonkeyPatch, base_url: str | None, *, is_openai: bool
+) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    client = ModelClient("responses", "sk-mine", base_url, None)
+
+    assert client.is_openai is is_openai
+    await client.aclose()
+
+
 async def test_request_headers_identify_the_account_and_not_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """The organization is the one that is configured for OpenAI's client."""
     monkeypatch.setenv("OPENAI_ORG_ID", "org-ours")

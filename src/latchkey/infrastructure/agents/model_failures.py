@@ -31,6 +31,16 @@ def incomplete_answer() -> ModelBadResponse:
     return ModelBadResponse("The model's answer stopped before its end.")
 
 
+def aborted_answer() -> ModelUnavailable:
+    return ModelUnavailable("The model's server broke the answer off.")
+
+
+def withheld_answer() -> ModelBadResponse:
+    return ModelBadResponse(
+        "The model's provider withheld the answer or the rest of it: its content filter decided so."
+    )
+
+
 def empty_answer() -> ModelBadResponse:
     return ModelBadResponse("The model's answer is empty: it has no text and no tool call.")
 

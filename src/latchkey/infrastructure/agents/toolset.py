@@ -22,7 +22,7 @@ from latchkey.domain.agent import AgentRun
 from latchkey.domain.credentials import Scope, TokenSecret
 from latchkey.domain.errors import ToolsUnavailable
 from latchkey.domain.tool_call import ToolCall, ToolRequest, ToolReturned
-from latchkey.infrastructure.agents.turn_tasks import AgentEventStream
+from latchkey.infrastructure.agents.turn_tasks import AgentEventStream, storable
 
 _NO_RESULT = "no result recorded"
 
@@ -36,6 +36,11 @@ Connect = Callable[[TokenSecret, Scope], AbstractAsyncContextManager[Client]]
 """Connects to the MCP server with a context token of known scope. One task must open and close the connection."""
 
 CALL_ID = "latchkey/callId"
+
+_UNREADABLE = "unreadable_arguments"
+"""The argument under which unreadable arguments are recorded. No tool has it, so the call has no effect."""
+
+_MAX_RECORDED_CHARS = 2000
 
 _INVALID_ARGUMENTS = '{"code":"invalid","detail":"The arguments are not a JSON object: nothing was done."}'
 
@@ -95,17 +100,21 @@ class Toolset:
     async def call(self, call_id: str, name: str, arguments: str) -> str:
         """Call a tool and return the text of its result. A repeated `call_id` has no second effect.
 
-        Arguments that are not a JSON object return an error text, and no tool is called. Raises any other error:
-        the call may have had an effect, so the turn must end.
+        Arguments that are not a JSON object are recorded as a failed call, and the result says so. Raises any other
+        error: the call may have had an effect, so the turn must end.
         """
-        parsed = _parse_object(arguments)
+        parsed = parse_object(arguments)
         if parsed is None:
+            await self._call(call_id, name, {_UNREADABLE: storable(arguments[:_MAX_RECORDED_CHARS])})
             return _INVALID_ARGUMENTS
-        request = ToolRequest.create(call_id, name, parsed)
+        return await self._call(call_id, name, parsed)
+
+    async def _call(self, call_id: str, name: str, arguments: dict[str, Any]) -> str:
+        request = ToolRequest.create(call_id, name, arguments)
         if self._events and request:
             await self._events.send(request)
             await self._events.wait_consumed()
-        result = await self._send(call_id, name, parsed)
+        result = await self._send(call_id, name, arguments)
         if self._events and request:
             await self._events.send(ToolReturned(call_id))
         return "\n".join(part.text for part in result.content if isinstance(part, TextContent))
@@ -118,9 +127,15 @@ class Toolset:
         return await self._client.session.send_request(CallToolRequest(params=params), CallToolResult)
 
 
-def _parse_object(arguments: str) -> dict[str, Any] | None:
+def parse_object(arguments: str) -> dict[str, Any] | None:
+    """Parse the arguments of a call; None unless they are a JSON object. Blank arguments are an empty object."""
     try:
-        value = json.loads(arguments or "{}")
+        value = json.loads(arguments.strip() or "{}", parse_constant=_refuse_constant)
     except ValueError:
         return None
     return value if isinstance(value, dict) else None
+
+
+def _refuse_constant(name: str) -> float:
+    """Refuse NaN and infinity, which Python reads and JSON does not know."""
+    raise ValueError(name)

@@ -44,16 +44,24 @@ _APIS: dict[Api, type[ResponsesApi | ChatCompletionsApi]] = {
 }
 
 
+@dataclass(frozen=True)
+class TurnTools:
+    """The run context of a turn: its tools, and by call id the arguments of the model that are no JSON object."""
+
+    toolset: Toolset
+    unreadable_arguments: dict[str, str]
+
+
 @dataclass
-class TurnAgent(Agent[Toolset]):
-    """An agent whose tools are in `turn_tools` instead of `tools`. Its run context is the toolset.
+class TurnAgent(Agent[TurnTools]):
+    """An agent whose tools are in `turn_tools` instead of `tools`.
 
     The SDK computes a key from everything in `tools`, twice in a turn, to compare agents. A turn has only one agent.
     """
 
     turn_tools: list[FunctionTool] = field(default_factory=list)
 
-    async def get_all_tools(self, _: RunContextWrapper[Toolset]) -> list[AgentTool]:
+    async def get_all_tools(self, _: RunContextWrapper[TurnTools]) -> list[AgentTool]:
         return [*self.turn_tools]
 
 
@@ -75,8 +83,8 @@ class OpenAIAgent:
         _disable_tracing()
         self._turns = TurnTasks()
         self._connect = connect
-        self._api: ModelApi = _APIS[api](model or get_default_model())
-        self._client = ModelClient(self._api.path, api_key, base_url, transport)
+        self._client = ModelClient(_APIS[api].path, api_key, base_url, transport)
+        self._api: ModelApi = _APIS[api](model or get_default_model(), is_openai=self._client.is_openai)
 
     async def aclose(self) -> None:
         """Cancel all running turns, and close the connections to the model's server."""
@@ -99,10 +107,11 @@ class OpenAIAgent:
     async def _run_sdk(self, agent_run: AgentRun, toolset: Toolset, publish: Publish) -> None:
         agent = copy(_AGENT)  # cheaper than a new one, which the SDK would validate
         agent.instructions = agent_run.instructions
-        agent.model = StreamingModel(self._api, self._client, input_items(agent_run.history), publish)
+        agent.model = model = StreamingModel(self._api, self._client, input_items(agent_run.history), publish)
+        context = TurnTools(toolset, model.unreadable_arguments)
         agent.turn_tools = function_tools(toolset.tools)
         try:
-            await Runner.run(agent, agent_run.message, context=toolset, max_turns=agent_run.max_steps, run_config=_RUN)
+            await Runner.run(agent, agent_run.message, context=context, max_turns=agent_run.max_steps, run_config=_RUN)
         except ModelRefusalError:
             return  # The text of the refusal has been published: it is the answer.
         except (UnicodeEncodeError, RecursionError) as error:
@@ -141,8 +150,9 @@ def _function_tool(tool: Tool) -> FunctionTool:
     )
 
 
-async def _call_tool(context: ToolContext[Toolset], arguments: str) -> Any:
-    return await context.context.call(context.tool_call_id, context.tool_name, arguments)
+async def _call_tool(context: ToolContext[TurnTools], arguments: str) -> Any:
+    turn, call_id = context.context, context.tool_call_id
+    return await turn.toolset.call(call_id, context.tool_name, turn.unreadable_arguments.get(call_id, arguments))
 
 
 def input_items(history: list[PastTurn]) -> list[TResponseInputItem]:

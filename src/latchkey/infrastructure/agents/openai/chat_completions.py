@@ -1,9 +1,10 @@
 """OpenAI's Chat Completions API: encodes requests and decodes answers.
 
 Most servers that are not OpenAI's have this API, with differences: reasoning that must be sent back, signatures, tool
-calls in pieces. The Agents SDK knows these differences, so its converters do the translation.
+calls in pieces. `completion_chunks` makes the chunks uniform, and the converters of the Agents SDK do the translation.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
@@ -14,26 +15,30 @@ from openai import AsyncStream
 from openai.types.chat import ChatCompletionChunk
 from openai.types.responses import Response, ResponseStreamEvent
 
+from latchkey.domain.errors import Failure
 from latchkey.domain.turn import Usage
-from latchkey.infrastructure.agents.model_failures import incomplete_answer, truncated_answer
 from latchkey.infrastructure.agents.openai.agents_sdk import FAKE_RESPONSES_ID, ChatCmplStreamHandler, Converter
+from latchkey.infrastructure.agents.openai.completion_chunks import ChatAnswer
 from latchkey.infrastructure.agents.openai.model import (
-    DONE,
     CompletedResponse,
     ModelEvent,
     ParagraphBreak,
     TextEvent,
-    decode_json,
     encode_json,
 )
-from latchkey.infrastructure.agents.openai.model_client import error_event
+
+END_WAIT_S = 2.0
+"""How long to wait for the usage and for `[DONE]` after the server has said why the answer ends: some never close."""
 
 
 class ChatCompletionsApi:
+    """`is_openai` means that the server is OpenAI's own: others refuse fields that only OpenAI knows."""
+
     path = "chat/completions"
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, *, is_openai: bool) -> None:
         self._model = model
+        self._is_openai = is_openai
 
     def encode_request(
         self, instructions: str | None, conversation: list[TResponseInputItem], tools: list[Tool]
@@ -43,20 +48,31 @@ class ChatCompletionsApi:
             "model": self._model,
             "stream": True,
             "stream_options": {"include_usage": True},
-            "store": False,
             "messages": messages + Converter.items_to_messages(conversation, model=self._model),
         }
+        if self._is_openai:
+            request["store"] = False
         if tools:
-            request["tools"] = [Converter.tool_to_openai(tool) for tool in tools]
+            request["tools"] = [self._tool_definition(tool) for tool in tools]
             request["parallel_tool_calls"] = False
         return encode_json(request)
 
     async def decode_events(self, chunks: AsyncIterator[list[bytes]]) -> AsyncGenerator[list[ModelEvent], None]:
-        completion_chunks = cast("AsyncStream[ChatCompletionChunk]", _completion_chunks(chunks))
+        answer = ChatAnswer()
+        completion_chunks = cast("AsyncStream[ChatCompletionChunk]", _completion_chunks(chunks, answer))
         stream = ChatCmplStreamHandler.handle_stream(self._empty_response(), completion_chunks, model=self._model)
-        async with aclosing(stream) as events:  # type: ignore[type-var]
-            async for event in events:
-                yield _model_events(event)
+        try:
+            async with aclosing(stream) as events:  # type: ignore[type-var]
+                async for event in events:
+                    yield _model_events(event, answer)
+        except Failure as failure:
+            yield [*([answer.usage] if answer.usage else []), failure]
+
+    def _tool_definition(self, tool: Tool) -> Any:
+        definition: Any = Converter.tool_to_openai(tool)
+        if not self._is_openai:
+            definition["function"].pop("strict", None)
+        return definition
 
     def _empty_response(self) -> Response:
         """The response that the SDK fills."""
@@ -72,7 +88,7 @@ class ChatCompletionsApi:
         )
 
 
-def _model_events(event: ResponseStreamEvent) -> list[ModelEvent]:
+def _model_events(event: ResponseStreamEvent, answer: ChatAnswer) -> list[ModelEvent]:
     match event.type:
         case "response.output_text.delta" | "response.refusal.delta":
             return [TextEvent(event.delta)]
@@ -80,27 +96,30 @@ def _model_events(event: ResponseStreamEvent) -> list[ModelEvent]:
             return [ParagraphBreak()]
         case "response.completed":
             response = event.response
-            tokens = response.usage
-            usage = Usage(1, tokens.input_tokens, tokens.output_tokens) if tokens else Usage(1)
-            return [usage, CompletedResponse(response.output, response.output_text)]
+            return [answer.usage or Usage(1), CompletedResponse(response.output, response.output_text)]
     return []
 
 
-async def _completion_chunks(chunks: AsyncIterator[list[bytes]]) -> AsyncGenerator[ChatCompletionChunk, None]:
-    """Decode and check the chunks for the SDK, which would accept an incomplete stream and an incomplete tool call."""
-    is_complete = False
-    async for events in chunks:
+async def _completion_chunks(
+    chunks: AsyncIterator[list[bytes]], answer: ChatAnswer
+) -> AsyncGenerator[ChatCompletionChunk, None]:
+    """Add all events to the answer, and yield what the SDK needs of it. The tool calls come last."""
+    while (events := await _next_events(chunks, answer)) is not None:
         for data in events:
-            if data.startswith(DONE):
-                is_complete = True
-                continue
-            chunk = decode_json(data, dict[str, Any])
-            if error := chunk.get("error"):
-                raise error_event(error.get("code") if isinstance(error, dict) else None)
-            reasons = {choice.get("finish_reason") for choice in chunk.get("choices") or []}
-            if "length" in reasons:
-                raise truncated_answer()
-            is_complete = is_complete or any(reasons)
-            yield ChatCompletionChunk.model_construct(**chunk)
-    if not is_complete:
-        raise incomplete_answer()
+            if chunk := answer.add(data):
+                yield chunk
+    if chunk := answer.end():
+        yield chunk
+
+
+async def _next_events(chunks: AsyncIterator[list[bytes]], answer: ChatAnswer) -> list[bytes] | None:
+    """The next events; None at the end. A finished answer stays one if the connection hangs or is lost after it."""
+    if answer.is_done:
+        return None
+    if not answer.is_finished:
+        return await anext(chunks, None)
+    try:
+        async with asyncio.timeout(END_WAIT_S):
+            return await anext(chunks, None)
+    except (TimeoutError, Failure):
+        return None

@@ -4,23 +4,27 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
+from uuid import uuid4
 
 import msgspec
 from agents import Model, ModelResponse, Tool, TResponseInputItem
 from agents import Usage as ModelUsage
 from agents.items import TResponseOutputItem
 from msgspec import Struct
+from openai.types.responses import ResponseFunctionToolCall
 
 from latchkey.domain.agent import AgentEvent, TextDelta
 from latchkey.domain.errors import Failure, ModelBadResponse
-from latchkey.domain.turn import Usage
+from latchkey.domain.tool_call import is_usable_call_id
+from latchkey.domain.turn import MAX_TOKENS, Usage
 from latchkey.infrastructure.agents.model_failures import empty_answer, incomplete_answer
 from latchkey.infrastructure.agents.openai.model_client import ModelClient
+from latchkey.infrastructure.agents.toolset import parse_object
 from latchkey.infrastructure.agents.turn_tasks import AnswerText
 
 Shape = TypeVar("Shape")
 
-DONE = b"[DONE]"
+_DONE = b"[DONE]"
 """The data of the event that may end a stream."""
 
 
@@ -91,6 +95,48 @@ def encode_json(value: Any) -> bytes:
         return json.dumps(value).encode()  # writes a lone surrogate as an escape sequence
 
 
+def is_end(data: bytes) -> bool:
+    """Whether this is the data of the event that ends a stream."""
+    return data.startswith(_DONE) or data.strip(b' "').startswith(_DONE)
+
+
+def text_of(content: Any) -> str:
+    """The text of a message or of its parts: some servers send a list where others send text. Thoughts are left out."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    if isinstance(content, list):
+        return "".join(map(text_of, content))
+    if content.get("type") in {"thinking", "reasoning", "reasoning_text", "summary_text"}:
+        return ""
+    return text_of(content.get("text") or content.get("refusal") or content.get("value"))
+
+
+def argument_text(arguments: Any) -> str:
+    """Arguments as text. An object becomes its JSON; an empty one may stand for arguments that follow in pieces."""
+    if isinstance(arguments, str):
+        return arguments
+    return _encode(arguments).decode() if arguments not in (None, {}) else ""
+
+
+def usage_of(tokens: Any) -> Usage | None:
+    """The usage of one request, as either of the two APIs names it; None if the server does not report it."""
+    if not isinstance(tokens, dict):
+        return None
+    return Usage(
+        1,
+        token_count(tokens.get("input_tokens", tokens.get("prompt_tokens"))),
+        token_count(tokens.get("output_tokens", tokens.get("completion_tokens"))),
+    )
+
+
+def token_count(value: Any) -> int:
+    """A number of tokens within what can be stored and read as JSON by every client; 0 if it is none."""
+    try:
+        return min(max(int(value), 0), MAX_TOKENS)
+    except (ValueError, TypeError, OverflowError):
+        return 0
+
+
 _MALFORMED = (ValueError, TypeError, AttributeError, LookupError)
 
 Publish = Callable[[AgentEvent], Awaitable[None]]
@@ -110,19 +156,27 @@ class StreamingModel(Model):
         self._history = history
         self._publish = publish
         self._answer_text = AnswerText()
-        self._has_text = False
+        self._streamed: list[str] = []
+        self._call_ids: set[str] = set()
+        self.unreadable_arguments: dict[str, str] = {}
 
     async def get_response(self, *_: Any, **params: Any) -> ModelResponse:
         """Raises the `TurnFailed` that says what is wrong with the model or its answer."""
         self._answer_text.begin_paragraph()
-        self._has_text = False
+        self._streamed = []
         body = self._api.encode_request(
             params["system_instructions"], [*self._history, *params["input"]], params["tools"]
         )
         try:
             response = await self._receive(body)
+        except Failure as failure:
+            self._client.log_failure(failure)
+            raise
         except _MALFORMED as error:
             raise ModelBadResponse("The model's answer has an unknown shape.") from error
+        for item in response.output:
+            if item.type == "function_call":
+                self._correct_call(item)
         return ModelResponse(output=response.output, usage=ModelUsage(), response_id=None)
 
     def stream_response(self, *_: Any, **params: Any) -> Any:
@@ -138,17 +192,35 @@ class StreamingModel(Model):
                 await self._publish_usage(batch)
         if response is None:
             raise incomplete_answer()
-        if not self._has_text and not response.calls_tools:
+        if not any(self._streamed) and not response.calls_tools:
             raise empty_answer()
         return response
 
+    def _correct_call(self, call: ResponseFunctionToolCall) -> None:
+        """Give the call an id that no other call of the turn has, and arguments that every server accepts.
+
+        Both are sent back to the server. Arguments that are no JSON object are kept in `unreadable_arguments`.
+        """
+        if call.call_id in self._call_ids or not is_usable_call_id(call.call_id):
+            call.call_id = f"call_{uuid4().hex}"
+        self._call_ids.add(call.call_id)
+        if parse_object(call.arguments) is None:
+            self.unreadable_arguments[call.call_id] = call.arguments
+            call.arguments = "{}"
+        elif not call.arguments.strip():
+            call.arguments = "{}"
+
     def _text_deltas(self, event: ModelEvent) -> Iterator[TextDelta]:
-        """The text of a completed response counts only if no text was streamed before it."""
+        """Of the text of a completed response counts only what was not streamed before it."""
         if isinstance(event, ParagraphBreak):
             self._answer_text.begin_paragraph()
-        elif isinstance(event, TextEvent) or (isinstance(event, CompletedResponse) and not self._has_text):
-            self._has_text = self._has_text or bool(event.text)
-            yield from self._answer_text.append(event.text)
+        elif isinstance(event, TextEvent | CompletedResponse):
+            text = event.text
+            if isinstance(event, CompletedResponse):
+                streamed = "".join(self._streamed)
+                text = text.removeprefix(streamed) if text.startswith(streamed) else ""
+            self._streamed.append(text)
+            yield from self._answer_text.append(text)
 
     async def _publish_text(self, deltas: list[TextDelta], *, is_last: bool) -> None:
         """Join the deltas that arrived with the end of the turn's answer: they are stored together with the end."""

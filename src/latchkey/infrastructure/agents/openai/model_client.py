@@ -1,36 +1,26 @@
 """The HTTP client of a model's server: requests, retries, the event stream, bounds, and the failures of a turn."""
 
-import math
+import asyncio
+import json
 import ssl
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import anyio
 import httpx2
+import structlog
 from agents.exceptions import AgentsException, MaxTurnsExceeded, ModelBehaviorError
-from httpx2 import Headers
-from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI, AsyncStream
+from openai import APIConnectionError, APIStatusError, AsyncOpenAI, AsyncStream
 
-from latchkey.domain.errors import Failure, ModelBadResponse, ModelUnavailable
+from latchkey.domain.errors import Failure, ModelBadResponse
 from latchkey.infrastructure.agents.model_failures import (
-    MAX_REPORTED_RETRY_AFTER_S,
     MAX_RETRY_WAIT_S,
-    TOO_MANY_REQUESTS,
-    error_status,
     malformed_answer,
     max_steps_exceeded,
-    rate_limited,
     tools_lost,
 )
-
-_ADVICE = {
-    400: "check that the model and LATCHKEY_OPENAI_API fit the server",
-    401: "check OPENAI_API_KEY",
-    403: "check what OPENAI_API_KEY may use",
-    404: "check LATCHKEY_MODEL, OPENAI_BASE_URL and LATCHKEY_OPENAI_API",
-    422: "check that the model and LATCHKEY_OPENAI_API fit the server",
-}
+from latchkey.infrastructure.agents.openai.server_errors import ERROR_BODY, ModelServerError, request_failure, timeout
 
 _FAILURES: list[tuple[type[Exception], Callable[[], Failure]]] = [
     (MaxTurnsExceeded, max_steps_exceeded),
@@ -53,40 +43,7 @@ def sdk_errors_as_failures() -> Iterator[None]:
         raise
 
 
-def request_failure(error: APIConnectionError | APIStatusError) -> Failure:
-    """The model's server sent no answer, or an error instead of one."""
-    if isinstance(error, APIStatusError):
-        return _status_failure(error.status_code, error.response.headers)
-    if isinstance(error, APITimeoutError):
-        return timeout()
-    return ModelUnavailable("The model's server cannot be reached: check OPENAI_BASE_URL.")
-
-
-def timeout() -> Failure:
-    return ModelUnavailable("The model did not answer in time.")
-
-
-def error_event(code: object) -> Failure:
-    """The model's server reported an error with this code inside its answer."""
-    if code == "rate_limit_exceeded":
-        return rate_limited()
-    return ModelUnavailable("The model's server reported an error in the middle of its answer.")
-
-
-def _status_failure(status: int, headers: Headers) -> Failure:
-    if status == TOO_MANY_REQUESTS:
-        return rate_limited(_parse_retry_after(headers.get("retry-after")))
-    return error_status(status, _ADVICE.get(status))
-
-
-def _parse_retry_after(header: str | None) -> int | None:
-    """Whole seconds, or None unless they are a number between 1 and `MAX_REPORTED_RETRY_AFTER_S`."""
-    try:
-        seconds = math.ceil(float(header or ""))
-    except (ValueError, OverflowError):
-        return None
-    return seconds if 0 < seconds <= MAX_REPORTED_RETRY_AFTER_S else None
-
+_log = structlog.get_logger(__name__)
 
 MAX_STREAM_BYTES = 64 * 1024 * 1024
 
@@ -95,6 +52,8 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 class EventStreamParser:
     """Returns the data of the events that each chunk completes, whatever the boundaries of the chunks.
+
+    A body that is JSON is one event: some servers answer so, whatever was requested and whatever its media type says.
 
     The parsers of httpx2 and of OpenAI's client return single events. Whether the end of an answer arrived together
     with its last text decides whether both are stored in one transaction. Both parsers also lose the first event
@@ -105,26 +64,42 @@ class EventStreamParser:
         self._size = 0
         self._rest = bytearray()
         self._has_begun = False
+        self._is_json = False
         self._ends_in_cr = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """Raises `ModelBadResponse` if the stream becomes longer than `MAX_STREAM_BYTES`."""
+        """Raises `ModelBadResponse` for a web page, and if the stream becomes longer than `MAX_STREAM_BYTES`."""
         self._size += len(chunk)
         if self._size > MAX_STREAM_BYTES:
             raise ModelBadResponse(f"The model's answer is longer than {MAX_STREAM_BYTES} bytes.")
         search_from = max(0, len(self._rest) - 1)
         self._rest += self._normalize_line_ends(chunk)
+        if not self._has_begun:
+            self._begin()
+        if self._is_json:
+            return []
         end = self._rest.rfind(b"\n\n", search_from)
         if end < 0:
             return []
         complete, self._rest = bytes(self._rest[:end]), self._rest[end + 2 :]
-        if not self._has_begun:
-            complete, self._has_begun = complete.removeprefix(_BYTE_ORDER_MARK), True
-        return [data for event in complete.split(b"\n\n") if (data := _event_data(event))]
+        return [data for event in complete.split(b"\n\n") for data in _event_data(event)]
 
     def end(self) -> list[bytes]:
         """The events left at the end of the stream: a server may omit the last blank line."""
+        if self._is_json:
+            return _json_events(bytes(self._rest))
         return self.feed(b"\n\n")
+
+    def _begin(self) -> None:
+        """Recognize the kind of the body by its first character."""
+        if len(self._rest) < len(_BYTE_ORDER_MARK) and _BYTE_ORDER_MARK.startswith(self._rest):
+            return
+        head = self._rest.removeprefix(_BYTE_ORDER_MARK).lstrip()
+        if head:
+            self._rest, self._has_begun = head, True
+            self._is_json = head.startswith((b"{", b"["))
+        if head.startswith(b"<"):
+            raise ModelBadResponse("The model's server answered with a web page: check OPENAI_BASE_URL.")
 
     def _normalize_line_ends(self, chunk: bytes) -> bytes:
         """Replace CR and CRLF by LF, also if a chunk ends between CR and LF."""
@@ -136,15 +111,63 @@ class EventStreamParser:
         return chunk
 
 
-def _event_data(event: bytes) -> bytes:
-    fields = (line.partition(b":") for line in event.split(b"\n"))
-    return b"\n".join(value.removeprefix(b" ") for name, _, value in fields if name == b"data")
+def _event_data(event: bytes) -> list[bytes]:
+    """The data of one event. Where it has only a name that says what it is, the name becomes part of the data."""
+    name = b""
+    lines: list[bytes] = []
+    for line in event.split(b"\n"):
+        field, _, value = line.partition(b":")
+        if field == b"data":
+            lines.append(value.removeprefix(b" "))
+        elif field == b"event":
+            name = value.strip()
+    data = b"\n".join(lines)
+    if not data.strip():
+        return []
+    if name == b"error":
+        return [_error_data(data)]
+    if name and data.startswith(b"{") and b'"type"' not in data:
+        return [b'{"type":' + json.dumps(name.decode("utf-8", "replace")).encode() + b"," + data[1:]]
+    return lines if len(lines) > 1 and all(map(_is_whole_event, lines)) else [data]
+
+
+def _error_data(data: bytes) -> bytes:
+    """The data of an event with the name `error` as an object with that member."""
+    try:
+        error = json.loads(data)
+    except ValueError:
+        error = data.decode("utf-8", "replace")
+    return json.dumps(error if isinstance(error, dict) and error.get("error") else {"error": error or "error"}).encode()
+
+
+def _is_whole_event(line: bytes) -> bool:
+    """Whether a line of data is an event of its own: some servers leave out the blank lines between events."""
+    if line.startswith(b"[DONE]"):
+        return True
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _json_events(body: bytes) -> list[bytes]:
+    """The events of a body that is JSON: an object, a list of objects, or an object in each line."""
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return [line for line in body.split(b"\n") if line.strip()]
+    return [json.dumps(item).encode() for item in value] if isinstance(value, list) else [body]
 
 
 MAX_RETRIES = 2
 
+MAX_ERROR_BYTES = 2048
+"""So much of an error's body is read, for the log."""
+
+_ERROR_BODY_S = 2.0
+_DRAIN_S = 0.1
+_OPENAI_HOST = "api.openai.com"
 _TIMEOUT = httpx2.Timeout(30, read=300, connect=10)
-_EVENT_STREAM = "text/event-stream"
 _CONNECTION_ERRORS = (httpx2.RequestError, ssl.SSLError, anyio.EndOfStream)
 """httpx2 does not wrap all TLS errors of AnyIO: see `request_exceptions` of OpenAI's client."""
 
@@ -175,25 +198,35 @@ class ModelClient:
             default_headers={"Accept-Encoding": "identity", "User-Agent": "Latchkey"},
         )
         self._url = str(_endpoint_url(self._client.base_url, path))
+        self._api_key = api_key
+
+    @property
+    def is_openai(self) -> bool:
+        """Whether the server is OpenAI's own."""
+        host = self._client.base_url.host
+        return host == _OPENAI_HOST or host.endswith(f".{_OPENAI_HOST}")
 
     async def aclose(self) -> None:
         await self._client.close()
 
-    async def stream(self, body: bytes) -> AsyncGenerator[list[bytes], None]:
+    async def stream(self, request: bytes) -> AsyncGenerator[list[bytes], None]:
         """Send a request and return the data of the answer's events, one list for each chunk of the response.
 
-        Raises the `TurnFailed` that says why there is no answer or no more of it. An answer that has begun is never
-        requested again.
+        The consumer may stop at the end of the answer, whatever the server does then. Raises the `TurnFailed` that says
+        why there is no answer or no more of it. An answer that has begun is never requested again.
         """
-        response = await self._send(body)
+        response = await self._send(request)
+        body = response.aiter_bytes()
         try:
-            _check_media_type(response)
             parser = EventStreamParser()
-            async for chunk in response.aiter_bytes():
+            async for chunk in body:
                 if events := parser.feed(chunk):
                     yield events
             if events := parser.end():
                 yield events
+        except GeneratorExit:
+            await _drain(body)
+            raise
         except httpx2.TimeoutException as error:
             raise timeout() from error
         except _CONNECTION_ERRORS as error:
@@ -207,8 +240,30 @@ class ModelClient:
                 self._url, cast_to=object, content=body, stream=True, stream_cls=AsyncStream[object]
             )
         except (APIConnectionError, APIStatusError) as error:
-            raise request_failure(error) from error
+            failure = request_failure(error)
+            raise failure from failure.__cause__
         return stream.response
+
+    def log_failure(self, failure: Failure) -> None:
+        """Log the status and the words with which the server has refused a request or ended its answer."""
+        error = failure.__cause__
+        if isinstance(error, ModelServerError):
+            error.redact(self._api_key)
+            _log.warning(
+                "model_request_failed",
+                status=error.status,
+                server_code=", ".join(error.codes) or None,
+                server_message=error.message,
+                code=failure.code,
+            )
+
+
+async def _drain(body: AsyncIterator[bytes]) -> None:
+    """Read what is left after the end of an answer, which usually has arrived, so that the connection is used again."""
+    with suppress(TimeoutError, httpx2.HTTPError, httpx2.StreamError, *_CONNECTION_ERRORS):
+        async with asyncio.timeout(_DRAIN_S):
+            async for _ in body:
+                pass
 
 
 def _endpoint_url(base_url: httpx2.URL, path: str) -> httpx2.URL:
@@ -228,16 +283,29 @@ def _is_platform_header(name: bytes) -> bool:
 
 
 async def _handle_error_response(response: httpx2.Response) -> None:
-    """Prevent a retry if the server demands a longer wait than `MAX_RETRY_WAIT_S`.
+    """Prevent a retry if the server demands a longer wait than `MAX_RETRY_WAIT_S`, and keep the begin of the body.
 
-    OpenAI's client obeys `x-should-retry`, and would otherwise wait up to two minutes. The body of an error is not
+    OpenAI's client obeys `x-should-retry`, and would otherwise wait up to two minutes. The rest of the body is not
     read: it can have any size.
     """
     if response.is_success:
         return
     if not _requested_wait_s(response.headers) <= MAX_RETRY_WAIT_S:
         response.headers["x-should-retry"] = "false"
+    response.extensions[ERROR_BODY] = await _read_head(response)
     await response.aclose()
+
+
+async def _read_head(response: httpx2.Response) -> bytes:
+    """Read the begin of a body from its stream: OpenAI's client fails on a response that looks read and is not."""
+    head = b""
+    with suppress(TimeoutError, httpx2.HTTPError, httpx2.StreamError, *_CONNECTION_ERRORS):
+        async with asyncio.timeout(_ERROR_BODY_S):
+            async for chunk in response.stream:  # type: ignore[union-attr]
+                head += chunk[:MAX_ERROR_BYTES]
+                if len(head) >= MAX_ERROR_BYTES:
+                    break
+    return head[:MAX_ERROR_BYTES]
 
 
 def _requested_wait_s(headers: httpx2.Headers) -> float:
@@ -248,11 +316,3 @@ def _requested_wait_s(headers: httpx2.Headers) -> float:
         return float(headers.get("retry-after", "0"))
     except ValueError:
         return float("inf")
-
-
-def _check_media_type(response: httpx2.Response) -> None:
-    media_type = response.headers.get("content-type", "no media type").partition(";")[0].strip().lower()
-    if media_type != _EVENT_STREAM:
-        raise ModelBadResponse(
-            f"The model's server answered with {media_type} instead of {_EVENT_STREAM}: check OPENAI_BASE_URL."
-        )

@@ -1,9 +1,8 @@
 """OpenAI's Responses API: encodes requests and decodes answers."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
-import msgspec
 from agents import FunctionTool, Tool, TResponseInputItem
 from agents.items import TResponseOutputItem
 from msgspec import Struct
@@ -15,94 +14,66 @@ from openai.types.responses import (
 )
 
 from latchkey.domain.turn import Usage
-from latchkey.infrastructure.agents.model_failures import truncated_answer
+from latchkey.infrastructure.agents.model_failures import (
+    aborted_answer,
+    malformed_answer,
+    truncated_answer,
+    withheld_answer,
+)
 from latchkey.infrastructure.agents.openai.model import (
-    DONE,
     CompletedResponse,
     ModelEvent,
     ParagraphBreak,
     TextEvent,
+    argument_text,
     decode_json,
     encode_json,
+    is_end,
+    text_of,
+    usage_of,
 )
-from latchkey.infrastructure.agents.openai.model_client import error_event
+from latchkey.infrastructure.agents.openai.server_errors import error_event, is_error
 from latchkey.infrastructure.agents.turn_tasks import storable
 
 _PHASES = ("commentary", "final_answer")
-
-
-class _Part(Struct):
-    type: str
-    text: str = ""
-    refusal: str = ""
-
-    @property
-    def item(self) -> ResponseOutputText | ResponseOutputRefusal:
-        if self.type == "refusal":
-            return ResponseOutputRefusal(type="refusal", refusal=storable(self.refusal))
-        return ResponseOutputText(type="output_text", text=storable(self.text), annotations=[])
-
-
-class _Message(Struct):
-    content: list[_Part]
-    phase: Any = None
-
-    @property
-    def item(self) -> ResponseOutputMessage:
-        content = [part.item for part in self.content]
-        phase = {"phase": self.phase} if self.phase in _PHASES else {}
-        return ResponseOutputMessage(
-            type="message", id="", role="assistant", status="completed", content=content, **phase
-        )
-
-
-class _Call(Struct):
-    call_id: str
-    name: str
-    arguments: str
-
-    @property
-    def item(self) -> ResponseFunctionToolCall:
-        return ResponseFunctionToolCall(
-            type="function_call", call_id=self.call_id, name=self.name, arguments=self.arguments, status="completed"
-        )
-
-
-def _completed_response(output: list[dict[str, Any]]) -> CompletedResponse:
-    """The messages and tool calls. Other items, such as reasoning, are not sent back to the server."""
-    items: list[TResponseOutputItem] = []
-    text = ""
-    for item in output:
-        match item.get("type"):
-            case "message":
-                message = msgspec.convert(item, _Message)
-                text += "".join(part.text for part in message.content)
-                items.append(message.item)
-            case "function_call":
-                items.append(msgspec.convert(item, _Call).item)
-    return CompletedResponse(items, text)
+_CALL_TYPES = {"function_call", "tool_call", "function"}
+_ITEM_EVENTS = {
+    "response.output_text.delta",
+    "response.output_text.done",
+    "response.refusal.delta",
+    "response.refusal.done",
+    "response.output_item.added",
+    "response.output_item.done",
+    "response.function_call_arguments.delta",
+    "response.function_call_arguments.done",
+}
+_FINAL_EVENTS = {"completed", "done", "incomplete", "failed", "cancelled"}
 
 
 class ResponsesApi:
-    """Decodes only the fields that are used, without the SDK's validation: most turns use this API."""
+    """Decodes only the fields that are used, without the SDK's validation: most turns use this API.
+
+    `is_openai` means that the server is OpenAI's own: others refuse fields that only OpenAI knows.
+    """
 
     path = "responses"
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, *, is_openai: bool) -> None:
         self._model = model
+        self._is_openai = is_openai
 
     def encode_request(
         self, instructions: str | None, conversation: list[TResponseInputItem], tools: list[Tool]
     ) -> bytes:
-        """The server is told to store nothing, so items are sent without the ids under which it would look them up."""
+        """OpenAI is told to store nothing, so items are sent without the ids under which it would look them up."""
         request: dict[str, Any] = {
             "model": self._model,
             "stream": True,
-            "store": False,
-            "include": [],
             "input": [_without_id(item) for item in conversation],
-            "tools": [_tool_definition(tool) for tool in tools if isinstance(tool, FunctionTool)],
+            "tools": [self._tool_definition(tool) for tool in tools if isinstance(tool, FunctionTool)],
         }
+        if self._is_openai:
+            request |= {"store": False, "include": []}
         if instructions is not None:
             request["instructions"] = instructions
         if tools:
@@ -110,94 +81,274 @@ class ResponsesApi:
         return encode_json(request)
 
     async def decode_events(self, chunks: AsyncIterator[list[bytes]]) -> AsyncGenerator[list[ModelEvent], None]:
+        """Reads nothing after the event that completes the answer: some servers do not close the connection."""
+        answer = _Answer()
         async for events in chunks:
-            yield [model_event for data in events for model_event in _decode_event(data)]
+            batch = [model_event for data in events for model_event in answer.add(data)]
+            yield batch
+            if answer.is_done:
+                return
+
+    def _tool_definition(self, tool: FunctionTool) -> dict[str, Any]:
+        strict = {"strict": tool.strict_json_schema} if self._is_openai else {}
+        return {
+            "type": "function",
+            "name": tool.name,
+            "description": tool.description,
+            "parameters": tool.params_json_schema,
+            **strict,
+        }
 
 
 def _without_id(item: Any) -> dict[str, Any]:
     return {name: value for name, value in item.items() if name != "id"}
 
 
-def _tool_definition(tool: FunctionTool) -> dict[str, Any]:
-    return {
-        "type": "function",
-        "name": tool.name,
-        "description": tool.description,
-        "parameters": tool.params_json_schema,
-        "strict": tool.strict_json_schema,
-    }
-
-
 class _Event(Struct):
-    type: str = ""
-    code: Any = None
+    type: Any = None
     error: Any = None
 
 
-class _Delta(Struct):
-    delta: str
+class _ItemEvent(Struct):
+    """An event of one item of the output. Servers leave out some of these fields, or number all items 0."""
+
+    item: Any = None
+    item_id: Any = None
+    output_index: Any = None
+    delta: Any = None
+    text: Any = None
+    refusal: Any = None
+    arguments: Any = None
 
 
-class _Tokens(Struct):
-    input_tokens: int = 0
-    output_tokens: int = 0
+class _Item(Struct):
+    """An item of the output as its events describe it."""
 
-
-class _Error(Struct):
-    code: Any = None
-
-
-class _Response(Struct):
-    output: list[dict[str, Any]] = []
-    usage: _Tokens | None = None
-    error: _Error | None = None
+    item: dict[str, Any]
+    output_index: Any
+    is_done: bool = False
+    text: str = ""
+    arguments: str = ""
 
     @property
-    def usage_event(self) -> Usage:
-        return Usage(1, self.usage.input_tokens, self.usage.output_tokens) if self.usage else Usage(1)
+    def is_call(self) -> bool:
+        return _is_call(self.item)
+
+    @property
+    def has_text(self) -> bool:
+        return self.item.get("type") == "message"
+
+    def whole(self) -> dict[str, Any]:
+        """The item, with the arguments or the text of its other events where it has none."""
+        if self.is_call and not argument_text(self.item.get("arguments")).strip():
+            return {**self.item, "arguments": self.arguments}
+        if self.has_text and not text_of(self.item.get("content")):
+            return {**self.item, "content": self.text}
+        return self.item
 
 
-class _FinalEvent(Struct):
-    response: _Response
+class _Answer:
+    """The items of one answer while its events arrive."""
 
+    def __init__(self) -> None:
+        self.is_done = False
+        self._items: list[_Item] = []
 
-def _decode_event(data: bytes) -> list[ModelEvent]:
-    if data.startswith(DONE):
+    def add(self, data: bytes) -> list[ModelEvent]:
+        """Add the data of one event, and return what it means. Events after the end mean nothing."""
+        if self.is_done:
+            return []
+        if is_end(data):
+            return self._end_without_response()
+        event = decode_json(data, _Event)
+        kind = event.type if isinstance(event.type, str) else ""
+        if kind in _ITEM_EVENTS and not event.error:
+            return self._add_item_event(kind, decode_json(data, _ItemEvent))
+        name = kind.removeprefix("response.")
+        is_of_no_use = name != kind and name not in _FINAL_EVENTS and name != "error" and not event.error
+        return [] if is_of_no_use else self._add_other(kind, name, data)
+
+    def _add_item_event(self, kind: str, event: _ItemEvent) -> list[ModelEvent]:
+        match kind.removeprefix("response."):
+            case "output_text.delta" | "refusal.delta":
+                return self._add_text(event)
+            case "output_item.added":
+                self._add_item(event)
+                return [ParagraphBreak()]
+            case "output_item.done":
+                self._finish_item(event)
+            case "output_text.done" | "refusal.done":
+                self._finish_text(event)
+            case _:
+                self._add_arguments(event)
         return []
-    event = decode_json(data, _Event)
-    if event.error or event.type == "error":
-        return [error_event(event.error.get("code") if isinstance(event.error, dict) else event.code)]
-    decode = _DECODERS.get(event.type)
-    return decode(data) if decode else []
+
+    def _add_other(self, kind: str, name: str, data: bytes) -> list[ModelEvent]:
+        """Add an event that ends the answer, an error, or a body that is the whole answer."""
+        body = decode_json(data, dict[str, Any])
+        if name in _FINAL_EVENTS and isinstance(response := body.get("response"), dict):
+            return self._end(name, response)
+        if is_error(body):
+            self.is_done = True
+            return [error_event(body)]
+        if kind in {"", "response"} and (body.get("object") == "response" or "output" in body):
+            return self._end("done", body)
+        if name in _FINAL_EVENTS and name not in {"completed", "done"}:
+            return self._end(name, body)
+        return []
+
+    def _add_text(self, event: _ItemEvent) -> list[ModelEvent]:
+        delta = text_of(event.delta)
+        item = self._find(event, is_call=False) or self._add(event, {"type": "message", "content": None})
+        item.text += delta
+        return [TextEvent(delta)]
+
+    def _finish_text(self, event: _ItemEvent) -> None:
+        text = text_of(event.text) or text_of(event.refusal)
+        item = self._find(event, is_call=False) or self._add(event, {"type": "message", "content": None})
+        if not item.text:
+            item.text = text
+
+    def _add_arguments(self, event: _ItemEvent) -> None:
+        item = self._find(event, is_call=True)
+        if item is None:
+            return
+        item.arguments += argument_text(event.delta)
+        if whole := argument_text(event.arguments):
+            item.arguments = whole
+
+    def _add_item(self, event: _ItemEvent) -> None:
+        if isinstance(event.item, dict):
+            self._add(event, event.item)
+
+    def _finish_item(self, event: _ItemEvent) -> None:
+        """The last event of an item, which has all of it; on some servers it is the only one."""
+        if not isinstance(event.item, dict):
+            return
+        open_items = [item for item in self._items if not item.is_done and _is_same(item, event)]
+        if open_items:
+            item = open_items[-1]
+            item.item = {**item.item, **{name: value for name, value in event.item.items() if value is not None}}
+        elif any(item.item == event.item and item.output_index == event.output_index for item in self._items):
+            return
+        else:
+            item = self._add(event, event.item)
+        item.is_done = True
+
+    def _add(self, event: _ItemEvent, item: dict[str, Any]) -> _Item:
+        self._items.append(_Item(item, event.output_index))
+        return self._items[-1]
+
+    def _find(self, event: _ItemEvent, *, is_call: bool) -> _Item | None:
+        """The newest item of this kind that the event can be about."""
+        items = [item for item in self._items[::-1] if item.is_call == is_call and (is_call or item.has_text)]
+        same_id = [item for item in items if event.item_id and item.item.get("id") == event.item_id]
+        same_index = [item for item in items if item.output_index == event.output_index]
+        return next(iter([*same_id, *same_index, *items]), None)
+
+    def _end(self, event: str, response: dict[str, Any]) -> list[ModelEvent]:
+        """The end of the answer, from the response in its last event."""
+        self.is_done = True
+        usage = usage_of(response.get("usage")) or Usage(1)
+        status = response.get("status") or event
+        if event in {"failed", "cancelled", "incomplete"}:
+            status = event
+        if response.get("error") or status == "failed":
+            return [usage, error_event(response)]
+        if status == "incomplete":
+            return [usage, _incomplete(response.get("incomplete_details"))]
+        if status not in {"completed", "done"}:
+            return [usage, aborted_answer()]
+        return [usage, *self._completed(response.get("output"))]
+
+    def _end_without_response(self) -> list[ModelEvent]:
+        """The end of a stream whose last event does not have the response: whole if all its items are."""
+        self.is_done = True
+        if self._items and all(item.is_done for item in self._items):
+            return [Usage(1), *self._completed(None)]
+        return []
+
+    def _completed(self, output: Any) -> list[ModelEvent]:
+        """The messages and tool calls. Other items, such as reasoning, are not sent back to the server.
+
+        A server may send an item in an event of its own, in the last event, or in both.
+        """
+        listed = output if isinstance(output, list) else [output]
+        items = [item for item in listed if isinstance(item, dict)]
+        collected = [item.whole() for item in self._items if item.is_call or item.has_text]
+        items = _merged(items, collected)
+        if any(item.get("status") in {"incomplete", "failed"} for item in items):
+            return [truncated_answer()]
+        if not all(item.get("name") for item in items if _is_call(item)):
+            return [malformed_answer()]
+        text = "".join(text_of(item.get("content")) for item in items if item.get("type") == "message")
+        return [CompletedResponse([sdk_item for item in items for sdk_item in _sdk_items(item)], text)]
 
 
-def _text(data: bytes) -> list[ModelEvent]:
-    return [TextEvent(decode_json(data, _Delta).delta)]
+def _is_same(item: _Item, event: _ItemEvent) -> bool:
+    """Whether the event ends that item."""
+    if item.item.get("type") != event.item.get("type"):
+        return False
+    if (call_id := event.item.get("call_id")) and (own_id := item.item.get("call_id")) and call_id != own_id:
+        return False
+    item_id, own_id = event.item.get("id"), item.item.get("id")
+    return bool(item_id == own_id if item_id and own_id else item.output_index == event.output_index)
 
 
-def _output_item_added(_: bytes) -> list[ModelEvent]:
-    return [ParagraphBreak()]
+def _is_call(item: dict[str, Any]) -> bool:
+    return item.get("type") in _CALL_TYPES
 
 
-def _completed(data: bytes) -> list[ModelEvent]:
-    response = decode_json(data, _FinalEvent).response
-    return [response.usage_event, _completed_response(response.output)]
+def _merged(items: list[dict[str, Any]], collected: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The items of the last event, or those of the other events where these are more or say more."""
+    calls = [item for item in items if _is_call(item)]
+    collected_calls = [item for item in collected if _is_call(item)]
+    messages = [item for item in items if item.get("type") == "message"]
+    if len(collected_calls) > len(calls) or (not messages and not calls):
+        return collected
+    if not messages:
+        messages = [item for item in collected if item.get("type") == "message"]
+        items = [*messages, *items]
+    if len(calls) == len(collected_calls):
+        for call, other in zip(calls, collected_calls, strict=True):
+            if not argument_text(call.get("arguments")).strip():
+                call["arguments"] = other.get("arguments")
+            call["name"] = call.get("name") or other.get("name")
+            call["call_id"] = call.get("call_id") or other.get("call_id")
+    return items
 
 
-def _incomplete(data: bytes) -> list[ModelEvent]:
-    return [decode_json(data, _FinalEvent).response.usage_event, truncated_answer()]
+def _incomplete(details: Any) -> ModelEvent:
+    reason = details.get("reason") if isinstance(details, dict) else None
+    return withheld_answer() if reason == "content_filter" else truncated_answer()
 
 
-def _failed(data: bytes) -> list[ModelEvent]:
-    response = decode_json(data, _FinalEvent).response
-    return [response.usage_event, error_event(response.error.code if response.error else None)]
+def _sdk_items(item: dict[str, Any]) -> list[TResponseOutputItem]:
+    if item.get("type") == "message":
+        return [_message(item)]
+    if not _is_call(item):
+        return []
+    call_id = item.get("call_id") or item.get("id")
+    return [
+        ResponseFunctionToolCall(
+            type="function_call",
+            call_id=str(call_id) if isinstance(call_id, str | int) else "",
+            name=str(item["name"]),
+            arguments=argument_text(item.get("arguments")),
+            status="completed",
+        )
+    ]
 
 
-_DECODERS: dict[str, Callable[[bytes], list[ModelEvent]]] = {
-    "response.output_text.delta": _text,
-    "response.refusal.delta": _text,
-    "response.output_item.added": _output_item_added,
-    "response.completed": _completed,
-    "response.incomplete": _incomplete,
-    "response.failed": _failed,
-}
+def _message(item: dict[str, Any]) -> ResponseOutputMessage:
+    phase = {"phase": item["phase"]} if item.get("phase") in _PHASES else {}
+    parts = item.get("content")
+    content = [_part(part) for part in (parts if isinstance(parts, list) else [parts]) if part is not None]
+    return ResponseOutputMessage(type="message", id="", role="assistant", status="completed", content=content, **phase)
+
+
+def _part(part: Any) -> ResponseOutputText | ResponseOutputRefusal:
+    text = storable(text_of(part))
+    if isinstance(part, dict) and part.get("type") == "refusal":
+        return ResponseOutputRefusal(type="refusal", refusal=text)
+    return ResponseOutputText(type="output_text", text=text, annotations=[])
