@@ -33,12 +33,12 @@ class Dispatcher:
         self._call_log = call_log
         self._quota = QuotaLimiter(units, quota)
 
-    async def acquire(self, credential: Credential) -> None:
-        """Admit one request of a client to the service.
+    async def acquire(self, credential: Credential, *, essential: bool = False) -> None:
+        """Admit one request of a client to the service; beyond the rate limit only some that are `essential`.
 
         Raises `Exhausted` if the user's rate limit is reached, and whatever `UnitsOfWork.open` raises.
         """
-        await self._quota.acquire(credential)
+        await self._quota.acquire(credential, essential=essential)
 
     def consume(self, credential: TokenSecret) -> None:
         """Count an admitted request whose context token has been verified."""

@@ -38,15 +38,18 @@ class Reservation(Struct, frozen=True):
 
 
 async def reserve(uow: UnitOfWork, quota: Quota, requests: int, written: int) -> Reservation:
-    """Reserve requests, at most this many, and add the bytes that this process has written."""
-    now = uow.now
+    """Reserve requests, at most this many, and add the bytes that this process has written.
+
+    A context token leaves some requests to the owner.
+    """
+    now, kept = uow.now, 0 if uow.scope.is_owner else quota.kept_for_owner
     usage = await uow.quota_usage.get() or await uow.quota_usage.add(QuotaUsage(now, 0, _NEVER))
-    usage, taken = usage.take(quota, requests, now)
+    usage, taken = usage.take(quota, requests, now, kept)
     usage = replace(usage, stored_bytes=usage.stored_bytes + written)
     await uow.quota_usage.update(usage)
     return Reservation(
         requests=taken,
-        wait_s=usage.wait_s(quota, now),
+        wait_s=usage.wait_s(quota, now, kept),
         stored_bytes=usage.stored_bytes,
         is_recount_due=usage.is_recount_due(quota, now),
         recount_in_s=usage.recount_in_s(now),
@@ -71,15 +74,41 @@ _REFUSAL_DELAY_S = (0.3, 0.9)
 """A refusal is delayed by a random time, so that a client that retries at once does not occupy the processor."""
 
 
+ESSENTIAL_PER_MINUTE = 60
+"""How many requests that end harm a process admits of a user whose rate limit is reached."""
+
+
+class _Requests:
+    """Reserved requests. No more can be reserved before `empty_until`."""
+
+    def __init__(self) -> None:
+        self.left = 0
+        self.empty_until = 0.0
+
+
 class _Bucket:
     """The part of one verified user's quota that this process has reserved. Times are those of `monotonic`."""
 
     def __init__(self) -> None:
-        self.requests = 0
+        self._of_owner = _Requests()
+        self._of_tokens = _Requests()
+        self._essential_until = 0.0
         self.written = 0
         self.stored: int | None = None
-        self.empty_until = 0.0
         self.full_until = 0.0
+
+    def requests(self, credential: Credential) -> _Requests:
+        """Return the requests that were reserved for the owner, or for all context tokens of the owner."""
+        return self._of_owner if isinstance(credential, Owner) else self._of_tokens
+
+    def take_essential(self) -> bool:
+        """Take one of the requests that end harm, and return whether one was left (GCRA, as for the rate limit)."""
+        now = monotonic()
+        arrival = max(self._essential_until, now) + 60 / ESSENTIAL_PER_MINUTE
+        if arrival > now + 60:
+            return False
+        self._essential_until = arrival
+        return True
 
 
 class _SingleFlight:
@@ -116,19 +145,29 @@ class QuotaLimiter:
         self._buckets: OrderedDict[UserId, _Bucket] = OrderedDict()
         self._flights: WeakValueDictionary[Credential, _SingleFlight] = WeakValueDictionary()
 
-    async def acquire(self, credential: Credential) -> None:
+    async def acquire(self, credential: Credential, *, essential: bool = False) -> None:
         """Admit one request. Raises `Exhausted` if the rate limit is reached, and what opening a unit of work raises.
 
         A user's own request counts at once. A context token is not verified yet: `consume` counts its request later.
+        An `essential` request of a user, which ends harm, has an allowance of its own beyond the rate limit.
         """
         while not self._has_requests(credential):
-            await self._reserve_requests(credential)
+            if await self._reserve_requests(credential):
+                continue
+            bucket = self._bucket(credential.user_id)
+            if essential and isinstance(credential, Owner) and bucket.take_essential():
+                return
+            await asyncio.sleep(uniform(*_REFUSAL_DELAY_S))  # noqa: S311 - not a secret
+            raise Exhausted(
+                f"Rate limit of {self._quota.requests_per_minute} requests per minute reached: try again later.",
+                retry_after=max(1, round(bucket.requests(credential).empty_until - monotonic())),
+            )
         if isinstance(credential, Owner):
-            self._bucket(credential.user_id).requests -= 1
+            self._bucket(credential.user_id).requests(credential).left -= 1
 
     def consume(self, credential: TokenSecret) -> None:
         """Count a request whose context token has been verified."""
-        self._bucket(credential.user_id).requests -= 1
+        self._bucket(credential.user_id).requests(credential).left -= 1
 
     def add_usage(self, user_id: UserId, written: int) -> None:
         """Count bytes that were written for the user."""
@@ -153,7 +192,7 @@ class QuotaLimiter:
 
     def _has_requests(self, credential: Credential) -> bool:
         bucket = self._buckets.get(credential.user_id)
-        return bucket is not None and bucket.requests > 0
+        return bucket is not None and bucket.requests(credential).left > 0
 
     def _has_storage(self, credential: Credential, max_unreported: int | None = None) -> bool:
         """Whether storage is known to be left, with at most this many bytes not yet reported to the database."""
@@ -163,24 +202,19 @@ class QuotaLimiter:
         has_reported = max_unreported is None or bucket.written <= max_unreported
         return has_reported and bucket.stored + bucket.written < self._quota.stored_bytes
 
-    async def _reserve_requests(self, credential: Credential) -> None:
-        """Reserve a block of requests from the database, which verifies the credential.
+    async def _reserve_requests(self, credential: Credential) -> bool:
+        """Reserve a block of requests from the database, which verifies the credential; return whether some are left.
 
-        A context token's requests are counted after they were admitted, so `requests` may be negative. The reservation
-        covers that difference, too.
+        A context token's requests are counted after they were admitted, so their number may be negative. The
+        reservation covers that difference, too.
         """
         async with self._flight(credential).run():
-            if self._has_requests(credential):
-                return
-            bucket = self._buckets.get(credential.user_id)
-            if not (isinstance(credential, Owner) and bucket and bucket.empty_until > monotonic()):
-                await self._reserve(credential, self._quota.block - (bucket.requests if bucket else 0))
-        if not self._has_requests(credential):
-            await asyncio.sleep(uniform(*_REFUSAL_DELAY_S))  # noqa: S311 - not a secret
-            raise Exhausted(
-                f"Rate limit of {self._quota.requests_per_minute} requests per minute reached: try again later.",
-                retry_after=max(1, round(self._bucket(credential.user_id).empty_until - monotonic())),
-            )
+            if not self._has_requests(credential):
+                bucket = self._buckets.get(credential.user_id)
+                requests = bucket.requests(credential) if bucket else _Requests()
+                if not (isinstance(credential, Owner) and requests.empty_until > monotonic()):
+                    await self._reserve(credential, self._quota.block - requests.left)
+        return self._has_requests(credential)
 
     async def _report(self, credential: Credential) -> None:
         """Report the written bytes to the database, and measure the stored bytes again if that is due."""
@@ -210,10 +244,11 @@ class QuotaLimiter:
                 bucket.written += written
             raise
         bucket = self._bucket(credential.user_id)
-        bucket.requests += reservation.requests
         bucket.stored = reservation.stored_bytes
+        reserved = bucket.requests(credential)
+        reserved.left += reservation.requests
         if reservation.requests < requests:
-            bucket.empty_until = monotonic() + reservation.wait_s
+            reserved.empty_until = monotonic() + reservation.wait_s
         return reservation
 
     def _flight(self, credential: Credential) -> _SingleFlight:

@@ -24,6 +24,11 @@ class Quota(Struct, frozen=True):
     stored_bytes: int = 1 << 30
 
     @property
+    def kept_for_owner(self) -> int:
+        """How many of a minute's requests context tokens cannot take: a leaked token must not keep its owner out."""
+        return self.requests_per_minute // 4
+
+    @property
     def block(self) -> int:
         """How many requests a process reserves at once: those of one second."""
         return max(1, self.requests_per_minute // 60)
@@ -45,16 +50,17 @@ class QuotaUsage(Struct, frozen=True):
     stored_bytes: int
     counted_at: Instant
 
-    def take(self, quota: Quota, wanted: int, now: datetime) -> tuple[Self, int]:
-        """Take this many requests, or as many as are left; return the new usage and the number taken."""
+    def take(self, quota: Quota, wanted: int, now: datetime, kept: int = 0) -> tuple[Self, int]:
+        """Take this many requests, or as many as are left beyond `kept`; return the new usage and the number taken."""
         # A time further ahead than a minute was written by a process whose clock is ahead.
         start = min(max(self.theoretical_arrival_time, now), now + _MINUTE)
-        taken = max(0, min(wanted, (now + _MINUTE - start) // quota.interval))
+        taken = max(0, min(wanted, (now + _MINUTE - start) // quota.interval - kept))
         return replace(self, theoretical_arrival_time=start + taken * quota.interval), taken
 
-    def wait_s(self, quota: Quota, now: datetime) -> int:
-        """Return in how many seconds the next request can be taken."""
-        return max(1, min(60, ceil((self.theoretical_arrival_time + quota.interval - now - _MINUTE).total_seconds())))
+    def wait_s(self, quota: Quota, now: datetime, kept: int = 0) -> int:
+        """Return in how many seconds the next request beyond `kept` can be taken."""
+        next_at = self.theoretical_arrival_time + (kept + 1) * quota.interval - _MINUTE
+        return max(1, min(60, ceil((next_at - now).total_seconds())))
 
     def is_recount_due(self, quota: Quota, now: datetime) -> bool:
         """Whether the stored bytes must be measured again: after 30 s if the quota is reached, else after a day."""

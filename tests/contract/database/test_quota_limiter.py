@@ -7,6 +7,7 @@ import pytest
 from latchkey.application.artifacts import add_artifact, delete_artifact, revise_artifact
 from latchkey.application.context_tokens import mint_context_token
 from latchkey.application.dispatcher import Dispatcher
+from latchkey.application.quota import ESSENTIAL_PER_MINUTE
 from latchkey.application.tasks import add_task, complete_task, list_tasks
 from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation
 from latchkey.application.turns import subscription
@@ -23,6 +24,7 @@ from tests.contract.database.conftest import Replica
 from tests.turns import started_turn
 
 TWO_REQUESTS = Quota(requests_per_minute=2)
+EIGHT_REQUESTS = Quota(requests_per_minute=8)
 SMALL_STORAGE = Quota(stored_bytes=5_000)
 MILK = NewTask("Milk")
 LONG = "x" * 6_000
@@ -69,6 +71,39 @@ async def test_rate_limit_token_requests_count_for_its_user(units: UnitsOfWork, 
 
     await refused(dispatcher, token)
     await refused(dispatcher, me)
+
+
+async def test_rate_limit_flood_under_a_token_leaves_requests_to_its_owner(replica: Replica, me: Owner) -> None:
+    """In every process: a leaked token must not keep its owner from revoking it."""
+    here, there = service(replica(), EIGHT_REQUESTS), service(replica(), EIGHT_REQUESTS)
+    token = (await here.call(me, mint_context_token, NewContextToken([Grant.TASKS_READ]))).secret
+    for _ in range(6):
+        await here.acquire(token)
+        here.consume(token)
+    refusals = [await refused(here, token), await refused(there, token)]
+
+    await here.acquire(me)
+    await there.acquire(me)
+
+    assert all(refusal.retry_after in range(1, 9) for refusal in refusals)
+    await refused(there, token)
+    await refused(here, me)
+
+
+async def test_rate_limit_essential_requests_have_an_allowance_of_their_own(units: UnitsOfWork, me: Owner) -> None:
+    """It is bounded, and of the owner only."""
+    dispatcher = service(units, TWO_REQUESTS)
+    token = (await dispatcher.call(me, mint_context_token, NewContextToken([Grant.TASKS_READ]))).secret
+    await dispatcher.acquire(me, essential=True)
+    await dispatcher.acquire(me)
+    await refused(dispatcher, me)
+
+    for _ in range(ESSENTIAL_PER_MINUTE):
+        await dispatcher.acquire(me, essential=True)
+
+    for credential in (me, token):
+        with pytest.raises(Exhausted):
+            await dispatcher.acquire(credential, essential=True)
 
 
 async def test_rate_limit_late_counted_requests_do_not_refuse_early(units: UnitsOfWork, me: Owner) -> None:

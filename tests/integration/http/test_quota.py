@@ -5,7 +5,9 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
+from litestar import Litestar
 
+from latchkey.interfaces.http.litestar_internals import operations_of
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer
 from tests.support.service import ApiUser, Service, model_variables, run_service, settings_for
@@ -72,6 +74,45 @@ async def test_rate_limit_is_not_consumed_by_invalid_tokens(strict: Service) -> 
     assert statuses == {401}
     assert (await ada.get("tasks")).status_code == 200
     assert (await strict.client.post("/mcp", json=listing, headers=forged)).status_code == 401
+
+
+async def test_rate_limit_exceeded_allows_everything_that_ends_harm(strict: Service) -> None:
+    """Find and revoke tokens, cancel and delete: whoever floods under a user's name cannot prevent it."""
+    ada = new_user(strict)
+    token = await ada.create("context-tokens", grants=["tasks:read"])
+    assert (await ada.get("tasks")).status_code == 200
+    assert (await ada.get("tasks")).status_code == 429
+
+    shown = await ada.get("context-tokens")
+    revoked = await ada.delete(f"context-tokens/{token['id']}")
+    absent = [await ada.delete(f"{collection}/{uuid4()}") for collection in ("conversations", "tasks", "artifacts")]
+    cancelled = await ada.post(f"turns/{uuid4()}/cancel")
+
+    assert ([each["id"] for each in shown.json()["items"]], revoked.status_code) == ([token["id"]], 204)
+    assert {answer.status_code for answer in [*absent, cancelled]} == {404}
+    assert (await ada.get("tasks")).status_code == 429
+
+
+async def test_rate_limit_every_operation_that_ends_harm_is_essential(strict: Service) -> None:
+    """Each DELETE and each cancellation, also of operations that are added later."""
+    expected = {
+        operation.handler.handler_name
+        for operation in operations_of(litestar_app(strict))
+        if operation.method == "DELETE" or operation.path.endswith("/cancel")
+    }
+    essential = {
+        operation.handler.handler_name
+        for operation in operations_of(litestar_app(strict))
+        if operation.handler.opt.get("essential")
+    }
+
+    assert essential == expected | {"list_context_tokens"}
+
+
+def litestar_app(service: Service) -> Litestar:
+    app = service.asgi._app
+    assert isinstance(app, Litestar)
+    return app
 
 
 async def test_storage_quota_exceeded_refuses_writes_and_allows_delete(small: Service) -> None:

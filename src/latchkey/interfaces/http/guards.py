@@ -41,6 +41,9 @@ async def before_request(request: Request[Any, Any, Any]) -> Response[None] | No
 async def authenticate(request: Request[Any, Any, Any]) -> None:
     """Set `request.user` to the owner that the bearer token names, and count the request against their rate limit.
 
+    A handler with the option `essential` ends harm (it revokes, cancels or deletes), or shows what to revoke: its
+    requests have an allowance of their own.
+
     Raises `Unauthenticated`, `Unavailable`, `Exhausted` beyond the rate limit, and `WrongUser` if the path names
     another user, whether or not that user exists.
     """
@@ -49,7 +52,7 @@ async def authenticate(request: Request[Any, Any, Any]) -> None:
     authorization = ", ".join(request.headers.getall("authorization", []))
     owner = await owner_of(authorization or None, identity)
     request.scope["user"] = owner
-    await dispatcher.acquire(owner)
+    await dispatcher.acquire(owner, essential=bool(request.route_handler.opt.get("essential")))
     if request.path_params["user_id"] != owner.user_id:
         raise WrongUser("The path names another user than the bearer token.")
 

@@ -82,7 +82,7 @@ class ArtifactController(Controller):
         artifact = await dispatcher.call(request.user, artifacts.revise_artifact, id, data, version=version)
         return versioned(artifact)
 
-    @delete("/{artifact_id:uuid}")
+    @delete("/{artifact_id:uuid}", essential=True)
     async def delete_artifact(
         self,
         request: ApiRequest,

@@ -40,7 +40,7 @@ class ContextTokenController(Controller):
         location = request.location_of("context-tokens", fresh.id)
         return Response(fresh, status_code=201, headers={"location": location})
 
-    @get()
+    @get(essential=True)
     async def list_context_tokens(
         self,
         request: ApiRequest,
@@ -51,7 +51,7 @@ class ContextTokenController(Controller):
         """List context tokens, newest first, including expired and revoked ones."""
         return await dispatcher.call(request.user, tokens.list_context_tokens, Window(limit, cursor))
 
-    @delete("/{token_id:uuid}")
+    @delete("/{token_id:uuid}", essential=True)
     async def revoke_context_token(
         self, request: ApiRequest, dispatcher: NamedDependency[Dispatcher], token_id: FromPath[UUID]
     ) -> None:

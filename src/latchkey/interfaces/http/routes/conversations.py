@@ -65,7 +65,7 @@ class ConversationController(Controller):
         id = ConversationId(conversation_id)
         return await dispatcher.call(request.user, conversations.update_conversation, id, data)
 
-    @delete("/{conversation_id:uuid}")
+    @delete("/{conversation_id:uuid}", essential=True)
     async def delete_conversation(
         self, request: ApiRequest, dispatcher: NamedDependency[Dispatcher], conversation_id: FromPath[UUID]
     ) -> None:

@@ -65,7 +65,7 @@ class TaskController(Controller):
         version = version_of(if_match)
         return versioned(await dispatcher.call(request.user, tasks.update_task, TaskId(task_id), data, version))
 
-    @delete("/{task_id:uuid}")
+    @delete("/{task_id:uuid}", essential=True)
     async def delete_task(
         self,
         request: ApiRequest,

@@ -62,7 +62,7 @@ class TurnController(Controller):
         start = after if last_event_id is None else last_event_id
         return event_stream(subscriptions.follow(request.user, TurnId(turn_id), start))
 
-    @post("/{turn_id:uuid}/cancel", status_code=200)
+    @post("/{turn_id:uuid}/cancel", status_code=200, essential=True)
     async def cancel_turn(
         self, request: ApiRequest, dispatcher: NamedDependency[Dispatcher], turn_id: FromPath[UUID]
     ) -> PublishedTurn:
