@@ -12,9 +12,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from latchkey.infrastructure.database.migrations import connect, create_migration_engine
+from latchkey.infrastructure.database.repair import MIGRATION_LOCK
 from latchkey.infrastructure.database.schema import metadata
-
-_LOCK = 0x6C61746368  # "latch"; a lock of the transaction, because a transaction pooler would lose one of the session
 
 
 def _is_ours(name: str | None, type_: str, _parents: object) -> bool:
@@ -32,7 +31,7 @@ def _run(connection: Connection) -> None:
     )
     with context.begin_transaction():
         if connection.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
         context.run_migrations()
 
 

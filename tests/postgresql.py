@@ -72,6 +72,11 @@ def postgresql(log: Path) -> Iterator[PostgreSQL]:
         yield server
 
 
+def client_program(name: str) -> Path:
+    """Return the path of a program such as `pg_dump`, of the version of the temporary servers."""
+    return _binaries() / name
+
+
 @contextmanager
 def _given(address: str) -> Iterator[PostgreSQL]:
     yield PostgreSQL(make_url(address).set(drivername="postgresql"))

@@ -27,11 +27,19 @@ class Commands:
             from latchkey.interfaces.http.server.listen import ListenAddress
         serve(Settings.read(os.environ, dev=dev), ListenAddress(host, port, workers), migrate=migrate)
 
-    def migrate(self) -> None:
-        """Migrate the database to the newest schema."""
+    def migrate(self) -> Iterable[str]:
+        """Migrate the database to the newest schema and repair its roles and policies. Yields what was done."""
         with gc_paused():
             from latchkey.infrastructure.database.migrations import upgrade
-        upgrade(Settings.read(os.environ).database_url)
+            from latchkey.infrastructure.database.urls import location
+        url = Settings.read(os.environ).database_url
+        migrated = upgrade(url)
+        if migrated.before == migrated.after:
+            yield f"{location(url)}: the schema was up to date, at revision {migrated.after}"
+        else:
+            yield f"{location(url)}: migrated from revision {migrated.before or 'none'} to {migrated.after}"
+        for statement in migrated.repairs:
+            yield f"{location(url)}: repaired with {statement}"
 
     def token(self, user: str, ttl: timedelta) -> str:
         """Sign a JWT for the user."""

@@ -16,7 +16,7 @@ from latchkey.config import VARIABLES, ConfigurationError, Settings
 from latchkey.domain.errors import Failure, Unavailable
 from latchkey.infrastructure.agents.claude.cli import TESTED_VERSION, cli_version
 from latchkey.infrastructure.database.operator_errors import NOT_MIGRATED, explained_errors
-from latchkey.infrastructure.database.revision import head, is_at_head, read_revision, require_known
+from latchkey.infrastructure.database.revision import head, read_revision, require_known
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.sql.sqlite import database_files
 from latchkey.infrastructure.database.startup_checks import verify
@@ -53,14 +53,6 @@ def examine(settings: Settings) -> Iterator[Finding]:
 def check_database(settings: Settings) -> None:
     """Raises `Unavailable` or `IsolationBroken` if the service must not use this database; the text says why."""
     asyncio.run(_check_database(settings.database_url))
-
-
-def is_migrated(url: str) -> bool:
-    """Whether the schema is up to date. False also if the database does not respond: the migration reports why."""
-    try:
-        return asyncio.run(_is_migrated(url))
-    except Unavailable:
-        return False
 
 
 def _examine_identity(settings: Settings) -> Finding:
@@ -101,15 +93,6 @@ async def _check_database(url: str) -> None:
             if revision != head():
                 raise Unavailable(NOT_MIGRATED)
             await verify(engine)
-        finally:
-            await engine.dispose()
-
-
-async def _is_migrated(url: str) -> bool:
-    with explained_errors():
-        engine = create_engine(url)
-        try:
-            return await is_at_head(engine)
         finally:
             await engine.dispose()
 

@@ -24,7 +24,7 @@ class Finding(Struct, frozen=True):
 
 class Commands(Protocol):
     def serve(self, host: str, port: int, workers: int, *, dev: bool, migrate: bool) -> None: ...
-    def migrate(self) -> None: ...
+    def migrate(self) -> Iterable[str]: ...
     def token(self, user: str, ttl: timedelta) -> str: ...
     def mcp(self) -> None: ...
     def doctor(self) -> Iterable[Finding]: ...
@@ -75,8 +75,12 @@ def serve(commands: Commands, host: str, port: int, workers: int, *, dev: bool, 
 @latchkey.command()
 @click.pass_obj
 def migrate(commands: Commands) -> None:
-    """Upgrade the database schema to head. Safe to run concurrently: one process migrates, the others wait."""
-    commands.migrate()
+    """Upgrade the database schema to head, and repair the runtime role, its privileges and the policies.
+
+    Safe to run concurrently: one process migrates, the others wait. Prints what it did.
+    """
+    for line in commands.migrate():
+        click.echo(line)
 
 
 @latchkey.command()

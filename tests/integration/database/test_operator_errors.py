@@ -110,6 +110,7 @@ def test_missing_grants_are_named(own_server: PostgreSQL, database: str, login: 
         own_server.execute(f"GRANT CONNECT ON DATABASE {database} TO PUBLIC")
 
 
+@pytest.mark.usefixtures("database")
 def test_missing_privilege_to_create_tables_is_named(own_server: PostgreSQL, login: str) -> None:
     name = f"latchkey_test_{uuid4().hex[:12]}"
     own_server.create_database(name)

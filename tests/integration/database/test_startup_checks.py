@@ -45,7 +45,12 @@ WEAKENED: dict[str, tuple[str, str]] = {
     "a table of the role's own": ("ALTER TABLE tasks OWNER TO latchkey_rt", "latchkey_rt owns tasks"),
     "a table that may be emptied": ("GRANT TRUNCATE ON tasks TO latchkey_rt", "can truncate tasks"),
     "a table that anybody may empty": ("GRANT TRUNCATE ON tasks TO PUBLIC", "can truncate tasks"),
-    "no access": ("REVOKE ALL ON conversations FROM latchkey_rt", "cannot switch to latchkey_rt"),
+    "no access": ("REVOKE ALL ON conversations FROM latchkey_rt", "may not read and write conversations: GRANT SELECT"),
+    "no access for deleting": ("REVOKE DELETE ON tasks FROM latchkey_rt", "may not read and write tasks: GRANT SELECT"),
+    "no access to the schema": (
+        "REVOKE USAGE ON SCHEMA public FROM latchkey_rt, PUBLIC",
+        'may not use the schema: GRANT USAGE ON SCHEMA "public" TO latchkey_rt',
+    ),
     "a default user": (
         "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET app.user_id = ''me''', current_database()); END $$",
         "app.user_id has a default",

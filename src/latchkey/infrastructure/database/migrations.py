@@ -1,18 +1,20 @@
 """Migrates the schema: Alembic's commands, configured by advanced-alchemy, on an engine with real transactions."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from advanced_alchemy.alembic.commands import AlembicCommands
 from advanced_alchemy.config import AlembicAsyncConfig, SQLAlchemyAsyncConfig
+from msgspec import Struct
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from latchkey.infrastructure.database.operator_errors import explained_errors
+from latchkey.infrastructure.database.repair import repair_role, repair_row_security
 from latchkey.infrastructure.database.revision import migrations_folder, read_revision, require_known
 from latchkey.infrastructure.database.sql.sqlite import create_private_file
 from latchkey.infrastructure.database.urls import SQLITE, parse
@@ -20,14 +22,28 @@ from latchkey.infrastructure.database.urls import SQLITE, parse
 _SQLITE_WAIT_MS = 60_000
 
 
-def upgrade(url: str, revision: str = "head") -> None:
-    """Migrate up to a revision. If several processes do so at once, one migrates and the others wait.
+class Migrated(Struct, frozen=True):
+    """What a migration did: the revision before and after it, and the statements that repaired roles and policies."""
 
-    Raises `Unavailable`, whose text says what the operator can do, if the database or its privileges do not allow it.
+    before: str | None
+    after: str | None
+    repairs: list[str]
+
+
+def upgrade(url: str, revision: str = "head") -> Migrated:
+    """Migrate up to a revision; at the head, also repair the runtime role, its privileges and the policies.
+
+    If several processes do so at once, one migrates and the others wait. Raises `Unavailable`, whose text says what
+    the operator can do, if the database or its privileges do not allow it, and `IsolationBroken`.
     """
     with explained_errors():
-        require_known(asyncio.run(_read_revision(url)))
+        before = asyncio.run(_read_revision(url))
+        require_known(before)
+        repairs = asyncio.run(_repair(url, repair_role))
         _commands(url).upgrade(revision)
+        if revision == "head":
+            repairs += asyncio.run(_repair(url, repair_row_security))
+        return Migrated(before, asyncio.run(_read_revision(url)), repairs)
 
 
 def downgrade(url: str, revision: str) -> None:
@@ -61,6 +77,14 @@ async def _read_revision(url: str) -> str | None:
         await engine.dispose()
 
 
+async def _repair(url: str, repair: Callable[[Any], Awaitable[list[str]]]) -> list[str]:
+    """On SQLite there is nothing to repair."""
+    async with connect(create_migration_engine(url)) as connection:
+        if connection.dialect.name != "postgresql":
+            return []
+        return await repair((await connection.get_raw_connection()).driver_connection)
+
+
 @asynccontextmanager
 async def connect(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """Open one connection and dispose of the engine afterwards."""
@@ -86,8 +110,12 @@ def create_migration_engine(text: str) -> AsyncEngine:
 
 
 def _set_pragmas(connection: Any, _record: Any) -> None:
-    """Wait for another process that migrates."""
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout={_SQLITE_WAIT_MS}")
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.close()
+    """Wait for another process that migrates. Close the connection if this fails: SQLAlchemy would not."""
+    try:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={_SQLITE_WAIT_MS}")
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.close()
+    except BaseException:
+        connection.close()
+        raise

@@ -9,7 +9,6 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError, EmulatedDBAPIException
 
 from latchkey.domain.errors import Unavailable
-from latchkey.infrastructure.database.sql.postgresql import RUNTIME_ROLE
 
 NOT_MIGRATED = "The database schema is not up to date: run `latchkey migrate`, or `latchkey serve --migrate`."
 
@@ -119,8 +118,6 @@ def _reason(error: BaseException) -> str:
 
 def _remedy(reason: str) -> str:
     """Return what gives the login the missing privilege."""
-    if reason == "permission denied to create role":
-        return f"Let a superuser run CREATE ROLE {RUNTIME_ROLE} NOLOGIN; GRANT {RUNTIME_ROLE} TO this login"
     denied = re.fullmatch("permission denied for (table|schema|database) (.+)", reason)
     if denied is None:
         return "Use the login that owns the tables, or let a superuser grant the privilege"

@@ -1,9 +1,9 @@
 """Schema revisions, without importing Alembic, which would delay every start by 0.1 s."""
 
+import sqlite3
 from functools import cache
 from pathlib import Path
 
-from sqlalchemy import URL
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -39,7 +39,7 @@ async def is_at_head(engine: AsyncEngine) -> bool:
 
 async def read_revision(engine: AsyncEngine) -> str | None:
     """Return the revision of the database, None for one without. Raises the driver's error if it cannot be read."""
-    if _is_missing_file(engine.url):
+    if engine.url.drivername == SQLITE and not _is_sqlite_file(Path(str(engine.url.database))):
         return None
     async with engine.connect() as connection:
         try:
@@ -61,5 +61,12 @@ def require_known(revision: str | None) -> None:
         )
 
 
-def _is_missing_file(url: URL) -> bool:
-    return url.drivername == SQLITE and not Path(str(url.database)).exists()
+def _is_sqlite_file(path: Path) -> bool:
+    """Return whether the file exists. Raises `sqlite3.Error` if it cannot be opened.
+
+    aiosqlite would leave a thread behind that can print a traceback.
+    """
+    if path.exists():
+        sqlite3.connect(path).close()
+        return True
+    return False

@@ -46,6 +46,15 @@ def parse(text: str) -> tuple[URL, dict[str, Any]]:
     return url.set(drivername=driver), {}
 
 
+def location(text: str) -> str:
+    """Return the place of the database for the operator, without user and password."""
+    url, arguments = parse(text)
+    if url.drivername == SQLITE:
+        return str(url.database)
+    host = arguments.get("host", url.host) or "localhost"
+    return f"{url.database or 'the default database'} on {host}{f':{url.port}' if url.port else ''}"
+
+
 def session_arguments(text: str) -> dict[str, Any]:
     """Return the arguments of `asyncpg.connect` for a session. Neon's pooled hosts are replaced by direct ones."""
     url, arguments = parse(text)

@@ -1,0 +1,63 @@
+"""Repairs what is not part of the schema: the runtime role, its privileges, and row-level security.
+
+A dump restored into another cluster has the newest schema and lacks all of these.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg
+
+from latchkey.domain.errors import Unavailable
+from latchkey.infrastructure.database.startup_checks import Fault, IsolationBroken, role_faults, row_security_faults
+
+MIGRATION_LOCK = 0x6C61746368  # "latch"
+"""The key of the advisory lock under which one process migrates. The transaction holds it, because a transaction
+pooler would lose a lock of the session."""
+
+
+async def repair_role(connection: Any) -> list[str]:
+    """Create the runtime role, and let this login switch to it. Returns the statements that were run.
+
+    Raises `Unavailable`, with the remedy, if this login may not do so.
+    """
+    done, _ = await _repair(connection, role_faults)
+    return done
+
+
+async def repair_row_security(connection: Any) -> list[str]:
+    """Repair the role, its privileges and the policies. Returns the statements that were run.
+
+    Raises `Unavailable` if this login may not do so, and `IsolationBroken` if faults are left that only an operator
+    can judge.
+    """
+    done, faults = await _repair(connection, row_security_faults)
+    if faults:
+        raise IsolationBroken.of(fault.text for fault in faults)
+    return done
+
+
+async def _repair(
+    connection: Any, find_faults: Callable[[Any], Awaitable[list[Fault]]]
+) -> tuple[list[str], list[Fault]]:
+    """Repair until only faults without a repair are left, or faults that remain after their repair."""
+    done: list[str] = []
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", MIGRATION_LOCK)
+        faults = await find_faults(connection)
+        while repairs := [fault for fault in faults if fault.repair and fault.repair not in done]:
+            for fault in repairs:
+                await _run(connection, fault)
+                done.append(fault.repair)
+            faults = await find_faults(connection)
+    return done, faults
+
+
+async def _run(connection: Any, fault: Fault) -> None:
+    try:
+        async with connection.transaction():
+            await connection.execute(fault.repair)
+    except (asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError):
+        return  # the migration of another database of this server has just created the role
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise Unavailable(fault.text) from error
