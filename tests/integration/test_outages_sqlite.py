@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from latchkey.infrastructure.database.sql import concurrency, sqlite
+from latchkey.domain import concurrency
+from latchkey.infrastructure.database.sql import sqlite
 from latchkey.infrastructure.database.sql.driver import Write
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer, model_server

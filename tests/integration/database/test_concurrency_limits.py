@@ -8,11 +8,12 @@ import pytest
 from sqlalchemy import QueuePool
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from latchkey.domain.credentials import Credential, Owner, TokenSecret, UserId
+from latchkey.application.context_tokens import mint_context_token
+from latchkey.domain import concurrency
+from latchkey.domain.concurrency import SLOTS_PER_CALLER
+from latchkey.domain.credentials import Credential, Grant, NewContextToken, Owner, TokenSecret, UserId
 from latchkey.domain.errors import Unauthenticated, Unavailable
 from latchkey.domain.page import Window
-from latchkey.infrastructure.database.sql import concurrency
-from latchkey.infrastructure.database.sql.concurrency import SLOTS_PER_CALLER
 from latchkey.infrastructure.database.sql.driver import POOL_SIZE
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.sql.sqlite import SQLite
@@ -82,6 +83,37 @@ async def test_unverified_tokens_do_not_use_the_slots_of_the_user_they_name(unit
     assert all(isinstance(outcome, Unauthenticated) for outcome in outcomes)
     finished.set()
     await asyncio.gather(*reading)
+
+
+async def test_units_of_work_of_one_user_leave_the_slots_for_unverified_tokens(
+    engine: AsyncEngine, units: SqlUnitsOfWork, database_url: str
+) -> None:
+    """Whatever credentials the user has: their own, tokens of this process, and tokens of another process."""
+    elsewhere = create_engine(database_url)
+    minted = [await mint(SqlUnitsOfWork(elsewhere), ME) for _ in range(POOL_SIZE)]
+    yours = await mint(SqlUnitsOfWork(elsewhere), YOU)
+    await elsewhere.dispose()
+    finished, credentials = Event(), list[Credential]([ME, *minted])
+    mine = [asyncio.create_task(read_until(finished, units, credential)) for credential in credentials * 2]
+
+    async def is_full() -> bool:
+        return connections_in_use(engine, units) == 2 * SLOTS_PER_CALLER and units._backend.limiter.is_verified(
+            minted[-1]
+        )
+
+    await wait_until(is_full)
+
+    async with asyncio.timeout(TIMEOUT_S), units.open(yours, "read") as uow:
+        assert uow.scope.user_id == YOU.user_id
+    finished.set()
+    await asyncio.gather(*mine)
+
+
+async def mint(units: SqlUnitsOfWork, owner: Owner) -> TokenSecret:
+    async with units.open(owner, "write") as uow:
+        minted = await mint_context_token(uow, NewContextToken([Grant.TASKS_READ]))
+        await uow.commit()
+    return minted.secret
 
 
 async def test_wait_for_a_slot_is_unavailable_after_timeout(

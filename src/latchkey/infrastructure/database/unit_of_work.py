@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncEngine
 from uuid_utils.compat import uuid7
 
+from latchkey.domain.concurrency import ConcurrencyLimiter
 from latchkey.domain.credentials import Credential, Owner, Scope, TokenSecret, parse_user_id
 from latchkey.domain.errors import Unauthenticated
 from latchkey.domain.ports import TransactionMode
@@ -34,7 +35,6 @@ from latchkey.infrastructure.database.repositories.quota_usage import SqlQuotaUs
 from latchkey.infrastructure.database.repositories.tasks import SqlTasks
 from latchkey.infrastructure.database.repositories.tool_calls import SqlToolCalls
 from latchkey.infrastructure.database.repositories.turns import SqlTurnEvents, SqlTurns, TurnState
-from latchkey.infrastructure.database.sql.concurrency import ConcurrencyLimiter
 from latchkey.infrastructure.database.sql.driver import DriverConnection
 from latchkey.infrastructure.database.sql.engine import create_backend
 from latchkey.infrastructure.database.sql.session import Session, StatementCache
@@ -137,6 +137,8 @@ class SqlUnitsOfWork:
         if parse_user_id(credential.user_id) is None:
             raise Unauthenticated("Invalid user id: it must have 1 to 128 characters of A-Z a-z 0-9 . _ ~ : @ | -")
         with mapped_errors():
+            if isinstance(credential, TokenSecret) and not self._backend.limiter.is_verified(credential):
+                await self._verify(credential)
             async with self._backend.queue(credential, mode):
                 connection = await self._backend.begin(credential, mode)
                 uow = None
@@ -152,6 +154,21 @@ class SqlUnitsOfWork:
                     else:
                         await asyncio.shield(connection.roll_back())
 
+    async def _verify(self, secret: TokenSecret) -> None:
+        """Look up a token that this process does not know. Raises `Unauthenticated`.
+
+        This has a transaction of its own, which ends at once and takes no lock: a token can claim any user.
+        """
+        limiter = self._backend.limiter
+        async with limiter.verification_slot(secret):
+            connection = await self._backend.begin(Owner(secret.user_id), "read")
+            try:
+                session = self._session(connection, Scope(secret.user_id, frozenset()), read_only=True)
+                await SqlContextTokens(session, []).resolve(secret, self._now())
+            finally:
+                await asyncio.shield(connection.roll_back())
+        limiter.mark_verified(secret)
+
     async def _scope(
         self, driver: DriverConnection, credential: Credential, mode: TransactionMode, now: datetime
     ) -> tuple[Scope, TurnState | None]:
@@ -160,11 +177,8 @@ class SqlUnitsOfWork:
             return Scope(credential.user_id), None
         tokens = SqlContextTokens(self._session(driver, Scope(credential.user_id, frozenset()), read_only=True), [])
         if mode == "read":
-            scope, turn_state = await tokens.resolve(credential, now), None
-        else:
-            scope, turn_state = await tokens.resolve_and_lock(credential, now)
-        self._backend.limiter.mark_verified(credential)
-        return scope, turn_state
+            return await tokens.resolve(credential, now), None
+        return await tokens.resolve_and_lock(credential, now)
 
     def _session(self, driver: DriverConnection, scope: Scope, *, read_only: bool) -> Session:
         return Session(driver, self._statements, scope, read_only=read_only)

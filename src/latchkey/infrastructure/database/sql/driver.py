@@ -4,15 +4,15 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
+from latchkey.domain.concurrency import CONNECTIONS, ConcurrencyLimiter
 from latchkey.domain.credentials import Credential
 from latchkey.domain.ports import TransactionMode
-from latchkey.infrastructure.database.sql.concurrency import ConcurrencyLimiter
 
 Row = Sequence[Any]
 Write = tuple[str, list[Any]]
 """The SQL of an INSERT, UPDATE or DELETE, and its arguments."""
 
-POOL_SIZE = 20
+POOL_SIZE = CONNECTIONS
 POOL_TIMEOUT_S = 5
 
 

@@ -2,8 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Iterable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import lru_cache
 from typing import Any
 from weakref import WeakValueDictionary
@@ -12,10 +12,10 @@ import asyncpg
 from sqlalchemy import PoolProxiedConnection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from latchkey.domain.concurrency import ConcurrencyLimiter, acquire_in_time
 from latchkey.domain.credentials import Credential, TokenSecret, UserId
 from latchkey.domain.ports import TransactionMode
 from latchkey.infrastructure.database.errors import DEAD_CONNECTION
-from latchkey.infrastructure.database.sql.concurrency import ConcurrencyLimiter, acquire_in_time
 from latchkey.infrastructure.database.sql.driver import POOL_SIZE, POOL_TIMEOUT_S, Row, Write
 
 RUNTIME_ROLE = "latchkey_rt"
@@ -117,7 +117,13 @@ class PostgreSQL:
     def queue(self, credential: Credential, mode: TransactionMode) -> AbstractAsyncContextManager[Any]:
         if mode != "exclusive":
             return self.limiter.slot(credential)
-        return acquire_in_time(self._exclusive.setdefault(credential.user_id, asyncio.Lock()))
+        return self._exclusive_slot(credential)
+
+    @asynccontextmanager
+    async def _exclusive_slot(self, credential: Credential) -> AsyncIterator[None]:
+        lock = self._exclusive.setdefault(credential.user_id, asyncio.Lock())
+        async with acquire_in_time(lock), self.limiter.exclusive_slot(credential.user_id):
+            yield
 
     async def begin(self, credential: Credential, mode: TransactionMode) -> PostgreSQLConnection:
         return await self._pool.begin(begin_sql(credential, mode))

@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 from sqlalchemy import URL, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from latchkey.domain.concurrency import ConcurrencyLimiter, acquire_in_time
 from latchkey.domain.credentials import Credential
 from latchkey.domain.ports import TransactionMode
-from latchkey.infrastructure.database.sql.concurrency import ConcurrencyLimiter, acquire_in_time
 from latchkey.infrastructure.database.sql.driver import POOL_SIZE, POOL_TIMEOUT_S, Row, Write
 
 Result = TypeVar("Result")
