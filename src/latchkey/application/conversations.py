@@ -6,7 +6,7 @@ from latchkey.application.access import owner_only, requires
 from latchkey.domain.conversation import Conversation, ConversationChanges, ConversationId, NewConversation
 from latchkey.domain.credentials import Grant
 from latchkey.domain.message import Message
-from latchkey.domain.page import Page, Window
+from latchkey.domain.page import PAGE_BYTES, Page, Window
 from latchkey.domain.ports import UnitOfWork
 from latchkey.domain.repositories import Order
 
@@ -52,11 +52,15 @@ async def delete_conversation(uow: UnitOfWork, conversation_id: ConversationId) 
 
 
 TRANSCRIPT_MESSAGES = 2000
+TRANSCRIPT_BYTES = 2 * PAGE_BYTES
 _PAGE_SIZE = 200
 
 
 class Transcript(Struct, frozen=True):
-    """A conversation with its messages, oldest first; of a long one, only the newest `TRANSCRIPT_MESSAGES`."""
+    """A conversation with its messages, oldest first.
+
+    Of a long one, only the newest: at most `TRANSCRIPT_MESSAGES`, and about `TRANSCRIPT_BYTES`.
+    """
 
     conversation: Conversation
     messages: list[Message]
@@ -79,9 +83,11 @@ async def get_transcript(uow: UnitOfWork, conversation_id: ConversationId) -> Tr
     conversation = await uow.conversations.get(conversation_id)
     messages: list[Message] = []
     cursor: str | None = None
-    while len(messages) < TRANSCRIPT_MESSAGES:
+    size = 0
+    while len(messages) < TRANSCRIPT_MESSAGES and size < TRANSCRIPT_BYTES:
         page = await uow.messages.page(conversation_id, Window(_PAGE_SIZE, cursor), "desc")
         messages += page.items
+        size += sum(message.size for message in page.items)
         cursor = page.next_cursor
         if cursor is None:
             break

@@ -27,6 +27,11 @@ class Message(Struct, frozen=True, kw_only=True):
     tool_calls: list[ToolCall]
     created_at: Instant
 
+    @property
+    def size(self) -> int:
+        """The characters of the text and the bytes of the tool calls."""
+        return len(self.content) + sum(call.size for call in self.tool_calls)
+
 
 class NewMessage(Struct, frozen=True, forbid_unknown_fields=True):
     """The user's message. Without `conversation_id` it starts a conversation. `artifact_generation` asks for a file."""
@@ -42,3 +47,9 @@ class PastTurn(Struct, frozen=True):
     message: str
     tool_calls: list[ToolCall]
     answer: str | None
+
+    @property
+    def characters(self) -> int:
+        """The size of the turn: characters of its texts and bytes of its tool calls."""
+        calls = sum(call.size for call in self.tool_calls)
+        return len(self.message) + len(self.answer or "") + calls

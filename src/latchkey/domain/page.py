@@ -15,6 +15,9 @@ Cursor = Annotated[str, Meta(max_length=500, description="The `next_cursor` of t
 
 DEFAULT_LIMIT = 50
 
+PAGE_BYTES = 2 * 1024 * 1024
+"""A page ends with the item that reaches this many stored bytes, so it may have fewer items than `limit`."""
+
 
 class Page(Struct, Generic[T], frozen=True):
     """`next_cursor` is null on the last page."""
@@ -38,9 +41,12 @@ class Window(Struct, frozen=True):
         except (ValueError, msgspec.DecodeError) as error:
             raise Invalid.at("cursor", "is not a `next_cursor` of this listing") from error
 
-    def to_page(self, items: list[T], key: Any) -> Page[T]:
-        """Make the page of up to `limit + 1` items. `key(item)` is the sort key for the cursor of the next page."""
-        if len(items) <= self.limit:
+    def to_page(self, items: list[T], key: Any, *, has_more: bool = False) -> Page[T]:
+        """Make the page of up to `limit + 1` items. `key(item)` is the sort key for the cursor of the next page.
+
+        `has_more` says that further items follow these, although they are not more than `limit`.
+        """
+        if len(items) <= self.limit and not has_more:
             return Page(items, None)
         items = items[: self.limit]
         return Page(items, urlsafe_b64encode(msgspec.json.encode(key(items[-1]))).rstrip(b"=").decode())

@@ -14,7 +14,7 @@ from latchkey.domain.artifact import Artifact, ArtifactId, ArtifactType, Artifac
 from latchkey.domain.conversation import Conversation, ConversationId
 from latchkey.domain.credentials import ContextToken, ContextTokenId, TokenSecret
 from latchkey.domain.message import Message, PastTurn
-from latchkey.domain.page import Page, Window
+from latchkey.domain.page import PAGE_BYTES, Page, Window
 from latchkey.domain.quota import QuotaUsage
 from latchkey.domain.task import Task, TaskId, TaskStatus
 from latchkey.domain.tool_call import ToolCall, ToolCallId
@@ -38,6 +38,43 @@ class LockedTurn(Struct, frozen=True):
     turn: Turn
     calls: list[ToolCall]
     next_seq: int
+
+
+class CallBounds(Struct, frozen=True):
+    """How many bytes of arguments and results of tool calls are read.
+
+    - `page_bytes`: no further turn is read once the turns before it have this many.
+    - `turn_bytes`, `field_bytes`: what exceeds this within a turn, or as one field, is omitted.
+    """
+
+    page_bytes: int
+    turn_bytes: int
+    field_bytes: int
+
+
+ONE_TURN = CallBounds(1, 8 * 1024 * 1024, 8 * 1024 * 1024)
+LISTING = CallBounds(PAGE_BYTES, 1024 * 1024, 64 * 1024)
+
+
+class CallPage(Struct, frozen=True):
+    """The calls of some turns, in ascending or descending order of their ids, up to the turn `last`; None for all."""
+
+    calls: dict[TurnId, list[ToolCall]]
+    order: Order
+    last: TurnId | None = None
+
+    def includes(self, id: TurnId) -> bool:
+        """Whether the calls of this turn have been read, if it has any."""
+        if self.last is None:
+            return True
+        return id <= self.last if self.order == "asc" else id >= self.last
+
+
+class TurnWithCalls(Struct, frozen=True):
+    """A turn in a listing, with its tool calls within the bounds of `LISTING`."""
+
+    turn: Turn
+    calls: list[ToolCall]
 
 
 class Conversations(Protocol):
@@ -87,8 +124,11 @@ class Messages(Protocol):
         """Return the assistant's message of the turn, with these tool calls in it."""
         ...
 
-    async def history(self, conversation_id: ConversationId, turns: int) -> list[PastTurn]:
-        """Return the newest turns with their tool calls, at most this many, oldest first."""
+    async def history(self, conversation_id: ConversationId, turns: int, characters: int) -> list[PastTurn]:
+        """Return the newest turns with their tool calls, oldest first: at most this many with this many characters.
+
+        A turn is returned whole or not at all, and none before one that is not returned.
+        """
         ...
 
 
@@ -110,8 +150,8 @@ class Turns(Protocol):
         """
         ...
 
-    async def page(self, conversation_id: ConversationId, window: Window) -> Page[Turn]:
-        """Return one page of the conversation's turns."""
+    async def page(self, conversation_id: ConversationId, window: Window) -> Page[TurnWithCalls]:
+        """Return one page of the conversation's turns with their tool calls."""
         ...
 
     async def list_running(self) -> list[Turn]:
@@ -248,8 +288,12 @@ class ToolCalls(Protocol):
         """Return the turn's call with this external id."""
         ...
 
-    async def list_by_turn(self, ids: list[TurnId]) -> dict[TurnId, list[ToolCall]]:
-        """Return the calls of these turns; a turn without calls is left out."""
+    async def list_of_turn(self, id: TurnId) -> list[ToolCall]:
+        """Return the calls of one turn within the bounds of `ONE_TURN`."""
+        ...
+
+    async def list_by_turn(self, ids: list[TurnId], bounds: CallBounds, order: Order) -> CallPage:
+        """Return the calls of these turns, in this order of the turns' ids; a turn without calls is left out."""
         ...
 
 

@@ -1,7 +1,7 @@
 """Tool calls of a turn, as recorded: arguments, result and duration."""
 
 import json
-from typing import Annotated, Any, NewType
+from typing import Annotated, Any, Literal, NewType
 from uuid import UUID
 
 import msgspec
@@ -13,6 +13,8 @@ ToolCallId = NewType("ToolCallId", UUID)
 ExternalCallId = Annotated[str, Meta(min_length=1, max_length=255, pattern=PLAIN)]
 """The id that the caller gave to the call, such as the model's id of a tool call."""
 
+OmittedField = Literal["arguments", "result"]
+
 ANNOUNCE_AFTER_S = 0.1
 """A call of a turn's agent that takes longer is announced: recorded without a result while it runs."""
 
@@ -22,10 +24,12 @@ _NOTHING = {b"", b"null"}
 _encode = msgspec.json.Encoder().encode
 
 
-class ToolCall(Struct, frozen=True, kw_only=True):
+class ToolCall(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`arguments` is what the model sent; `result` is the structured content, or `{code, detail}` of a tool error.
 
-    A call that was interrupted before it had a result has the result null, and counts as an error.
+    A call that was interrupted before it had a result has the result null, and counts as an error. `omitted` names
+    the fields that are too large for this response: in their place is an object with `omitted_bytes` and `detail`,
+    which says where the whole is.
     """
 
     id: ToolCallId
@@ -35,6 +39,12 @@ class ToolCall(Struct, frozen=True, kw_only=True):
     is_error: bool
     started_at: Instant
     duration_ms: int
+    omitted: list[OmittedField] = []
+
+    @property
+    def size(self) -> int:
+        """The bytes of the arguments and the result."""
+        return len(bytes(self.arguments)) + len(bytes(self.result))
 
     @property
     def has_arguments(self) -> bool:

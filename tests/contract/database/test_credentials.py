@@ -8,6 +8,7 @@ from latchkey.domain.credentials import ALL_GRANTS, ContextToken, Grant, Owner, 
 from latchkey.domain.errors import NotFound, Unauthenticated
 from latchkey.domain.page import Window
 from latchkey.domain.ports import TransactionMode, UnitsOfWork
+from latchkey.domain.repositories import TurnWithCalls
 from tests.builders import NOW, a_context_token, a_conversation, a_message, a_task, a_turn
 from tests.contract.database.conftest import Replica
 
@@ -166,13 +167,13 @@ async def test_conversation_token_isolation_of_conversations(units: UnitsOfWork,
         assert (await uow.conversations.page(Window())).items == [inside]
         assert await uow.conversations.get(inside.id) == inside
         assert len((await uow.messages.page(inside.id, Window(), "asc")).items) == 1
-        assert (await uow.turns.page(inside.id, Window())).items == [turns[inside.id]]
+        assert (await uow.turns.page(inside.id, Window())).items == [TurnWithCalls(turns[inside.id], [])]
         assert await uow.turns.get(turns[inside.id].id) == turns[inside.id]
         assert (await uow.tasks.page(None, Window())).items == [task]
         for hidden in (
             uow.conversations.get(outside.id),
             uow.messages.page(outside.id, Window(), "asc"),
-            uow.messages.history(outside.id, 10),
+            uow.messages.history(outside.id, 10, 10_000),
             uow.turns.page(outside.id, Window()),
             uow.turns.get(turns[outside.id].id),
         ):

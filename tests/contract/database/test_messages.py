@@ -116,11 +116,11 @@ async def test_history_contains_whole_turns(
 
     async with units.open(me, "read") as uow:
         assert (
-            await uow.messages.history(stored_conversation.conversation.id, turns)
+            await uow.messages.history(stored_conversation.conversation.id, turns, 10_000)
             == stored_conversation.history[-turns:]
         )
 
 
 async def test_history_of_empty_conversation_is_empty(units: UnitsOfWork, me: Owner) -> None:
     async with units.open(me, "read") as uow:
-        assert await uow.messages.history(a_conversation().id, 10) == []
+        assert await uow.messages.history(a_conversation().id, 10, 10_000) == []

@@ -12,11 +12,13 @@ from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import TurnInProgress
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitsOfWork
+from latchkey.domain.repositories import LISTING, Order, TurnWithCalls
 from latchkey.domain.turn import Turn, TurnError, TurnId, TurnStatus, Usage
 from tests.builders import NOW, a_conversation, a_task, a_tool_call, a_turn
 from tests.contract.database.conftest import Replica
 from tests.contract.database.pagination import assert_pages, assert_refuses
 
+ORDERS: list[Order] = ["asc", "desc"]
 ENDED: list[TurnStatus] = ["completed", "failed", "cancelled", "interrupted"]
 
 
@@ -65,7 +67,8 @@ async def test_turn_pagination_newest_first(units: UnitsOfWork, me: Owner, conve
     await add(units, me, *made, a_turn(other))
 
     async with units.open(me, "read") as uow:
-        await assert_pages(lambda window: uow.turns.page(conversation.id, window), made[::-1])
+        expected = [TurnWithCalls(turn, []) for turn in made[::-1]]
+        await assert_pages(lambda window: uow.turns.page(conversation.id, window), expected)
 
 
 async def test_turn_cursor_of_another_listing_is_refused(
@@ -145,7 +148,7 @@ async def test_tool_call_round_trip_keeps_every_byte(
         await uow.commit()
 
     async with units.open(me, "read") as uow:
-        (found,) = (await uow.tool_calls.list_by_turn([turn.id]))[turn.id]
+        (found,) = await uow.tool_calls.list_of_turn(turn.id)
         assert (bytes(found.arguments), bytes(found.result)) == (json, json)
         assert replace(found, arguments=call.arguments, result=call.result) == call
 
@@ -163,9 +166,12 @@ async def test_tool_calls_are_oldest_first_within_turn(
         await uow.commit()
 
     async with units.open(me, "read") as uow:
-        assert await uow.tool_calls.list_by_turn([turn.id for turn in turns]) == calls
-        assert await uow.tool_calls.list_by_turn([]) == {}
-        assert await uow.tool_calls.list_by_turn([TurnId(uow.new_id())]) == {}
+        for order in ORDERS:
+            assert (await uow.tool_calls.list_by_turn([turn.id for turn in turns], LISTING, order)).calls == calls
+            assert (await uow.tool_calls.list_by_turn([], LISTING, order)).calls == {}
+            assert (await uow.tool_calls.list_by_turn([TurnId(uow.new_id())], LISTING, order)).calls == {}
+        assert await uow.tool_calls.list_of_turn(turns[1].id) == calls[turns[1].id]
+        assert await uow.tool_calls.list_of_turn(turns[2].id) == []
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 8, 9, 40, 200])
@@ -178,5 +184,5 @@ async def test_list_by_turn_takes_any_number_of_turns(
         for turn in turns:
             await uow.tool_calls.add(a_tool_call(), turn.id)
 
-        found = await uow.tool_calls.list_by_turn([turn.id for turn in turns])
-        assert {id: len(calls) for id, calls in found.items()} == {turn.id: 1 for turn in turns}
+        found = await uow.tool_calls.list_by_turn([turn.id for turn in turns], LISTING, "desc")
+        assert {id: len(calls) for id, calls in found.calls.items()} == {turn.id: 1 for turn in turns}

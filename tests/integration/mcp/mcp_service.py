@@ -98,7 +98,7 @@ class McpService:
 
     async def tool_calls_of(self, turn: StartedTurn, owner: Owner = ME) -> list[ToolCall]:
         async with self.units.units.open(owner, "read") as uow:
-            return (await uow.tool_calls.list_by_turn([turn.turn.id])).get(turn.turn.id, [])
+            return await uow.tool_calls.list_of_turn(turn.turn.id)
 
     def jwt(self, owner: Owner = ME) -> str:
         return self.signer.sign(owner.user_id, timedelta(minutes=1))

@@ -136,7 +136,7 @@ async def get_turn_result(uow: UnitOfWork, turn_id: TurnId) -> TurnResult:
     turn.check_not_lost(uow.now)
     if turn.status == "running":
         raise Conflict("The turn is still running.", turn_id=turn_id)
-    calls = (await uow.tool_calls.list_by_turn([turn_id])).get(turn_id, [])
+    calls = await uow.tool_calls.list_of_turn(turn_id)
     message = await uow.messages.assistant_message(turn_id, calls) if turn.status == "completed" else None
     return TurnResult(PublishedTurn.of(turn, calls), message)
 

@@ -35,10 +35,9 @@ async def list_turns(uow: UnitOfWork, conversation_id: ConversationId, window: W
     if not page.items:
         await uow.conversations.get(conversation_id)
         return Page([], None)
-    for turn in page.items:
-        turn.check_not_lost(uow.now)
-    calls = await uow.tool_calls.list_by_turn([turn.id for turn in page.items])
-    return Page([PublishedTurn.of(turn, calls.get(turn.id, [])) for turn in page.items], page.next_cursor)
+    for item in page.items:
+        item.turn.check_not_lost(uow.now)
+    return Page([PublishedTurn.of(item.turn, item.calls) for item in page.items], page.next_cursor)
 
 
 @requires(Grant.CONVERSATIONS_READ)
@@ -46,8 +45,7 @@ async def get_turn(uow: UnitOfWork, turn_id: TurnId) -> PublishedTurn:
     """Show one turn with its tool calls. Raises `TurnLost`."""
     turn = await uow.turns.get(turn_id)
     turn.check_not_lost(uow.now)
-    calls = await uow.tool_calls.list_by_turn([turn_id])
-    return PublishedTurn.of(turn, calls.get(turn_id, []))
+    return PublishedTurn.of(turn, await uow.tool_calls.list_of_turn(turn_id))
 
 
 @owner_only("read")

@@ -55,7 +55,7 @@ async def start_turn(
         conversation_id, history, seq = await _add_conversation(uow), list[PastTurn](), 1
     else:
         _check_not_busy(conversation_id, running)
-        history = await uow.messages.history(conversation_id, limits.history_turns)
+        history = await uow.messages.history(conversation_id, limits.history_turns, limits.history_chars)
         seq = await uow.conversations.next_seq(conversation_id, uow.now)
     if len(running) >= limits.turns_per_user:
         raise TooManyTurns(f"Limit of {limits.turns_per_user} running turns reached: wait until one has ended.")
@@ -73,7 +73,7 @@ async def start_turn(
     await uow.turn_events.add(TurnEvent.of(turn.id, 1, TurnStartedEvent(conversation_id, agent)))
     await uow.messages.add(_user_message(uow, turn, seq, message.message))
     secret, scope = await _mint_token(uow, turn, grants)
-    return StartedTurn(turn, _fit_history(history, limits.history_chars), secret, scope)
+    return StartedTurn(turn, history, secret, scope)
 
 
 @owner_only("read")
@@ -137,19 +137,3 @@ async def _mint_token(uow: UnitOfWork, turn: Turn, grants: list[Grant]) -> tuple
     secret = TokenSecret.mint(uow.scope.user_id)
     await uow.context_tokens.add(token, secret)
     return secret, token.scope_for(uow.scope.user_id)
-
-
-def _fit_history(turns: list[PastTurn], max_characters: int) -> list[PastTurn]:
-    """Return the newest turns, oldest first, that together have at most this many characters."""
-    first = len(turns)
-    for turn in reversed(turns):
-        max_characters -= _characters(turn)
-        if max_characters < 0:
-            break
-        first -= 1
-    return turns[first:]
-
-
-def _characters(turn: PastTurn) -> int:
-    calls = sum(len(bytes(call.arguments)) + len(bytes(call.result)) for call in turn.tool_calls)
-    return len(turn.message) + len(turn.answer or "") + calls

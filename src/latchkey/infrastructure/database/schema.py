@@ -116,6 +116,10 @@ turn_events = Table(
     Column("name", String(32), nullable=False),
     # JSON as it is sent to clients, without the turn id and the sequence number.
     Column("body", Text(), nullable=False),
+    # The tool call whose result belongs into the body, where it is null: a large result is stored once.
+    Column("tool_call_id", Uuid()),
+    # Bytes of the event as it is sent. NULL in rows of earlier releases.
+    Column("size", Integer()),
     PrimaryKeyConstraint("user_id", "turn_id", "seq"),
 )
 
@@ -212,8 +216,13 @@ tool_calls = Table(
     Column("is_error", Boolean(), nullable=False),
     _time("started_at"),
     Column("duration_ms", Integer(), nullable=False),
+    # Bytes of the two texts. NULL in rows of earlier releases.
+    Column("arguments_size", Integer()),
+    Column("result_size", Integer()),
     PrimaryKeyConstraint("user_id", "turn_id", "id"),
     UniqueConstraint("user_id", "turn_id", "call_id", name="uq_tool_calls_call"),
+    # SQLite would read the texts to get at the columns behind them.
+    Index("ix_tool_calls_size", "user_id", "turn_id", "id", "arguments_size", "result_size"),
 )
 
 context_tokens = Table(

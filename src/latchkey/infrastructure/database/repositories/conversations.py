@@ -1,17 +1,29 @@
 """Repositories of conversations and their messages."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 from msgspec.structs import asdict
-from sqlalchemy import and_, bindparam, delete, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    UnaryExpression,
+    and_,
+    bindparam,
+    delete,
+    func,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.sql import operators
 
 from latchkey.domain.conversation import Conversation, ConversationId
 from latchkey.domain.errors import NotFound
 from latchkey.domain.message import Message, PastTurn
-from latchkey.domain.page import Page, Window
-from latchkey.domain.repositories import Order
+from latchkey.domain.page import PAGE_BYTES, Page, Window
+from latchkey.domain.repositories import CallBounds, Order
 from latchkey.domain.tool_call import ToolCall
 from latchkey.domain.turn import TurnId
 from latchkey.infrastructure.database.repositories.tool_calls import SqlToolCalls
@@ -22,6 +34,7 @@ from latchkey.infrastructure.database.sql.session import (
     columns_except,
     columns_of,
     insert_for_user,
+    octet_length,
     owned_by_user,
 )
 
@@ -120,21 +133,35 @@ class SqlConversations:
 
 
 _IN_CONVERSATION = (owned_by_user(messages), messages.c.conversation_id == bindparam("conversation"))
-_SELECT_MESSAGES = select(*columns_except(messages)).where(*_IN_CONVERSATION)
-_ASCENDING = (
-    _SELECT_MESSAGES.order_by(messages.c.seq).where(messages.c.seq > bindparam("after")).limit(bindparam("limit"))
-)
-_DESCENDING = (
-    _SELECT_MESSAGES.order_by(messages.c.seq.desc())
-    .where(messages.c.seq < bindparam("after"))
-    .limit(bindparam("limit"))
-)
-_RECENT = (
-    select(messages.c.turn_id, messages.c.role, messages.c.content)
-    .where(*_IN_CONVERSATION)
-    .order_by(messages.c.seq.desc())
-    .limit(bindparam("limit"))
-)
+
+
+def _page_of_messages(
+    order: UnaryExpression[int], *columns: ColumnElement[Any], after: ColumnElement[bool] | None = None
+) -> Select[*tuple[Any, ...]]:
+    """Return the query of up to `limit` messages that begin within `bytes`.
+
+    Its last column is the number of messages without the bound of bytes.
+    """
+    limited = select(messages.c.seq, octet_length(messages.c.content).label("size")).where(*_IN_CONVERSATION)
+    limited = limited if after is None else limited.where(after)
+    candidates = limited.order_by(order).limit(bindparam("limit")).subquery()
+    seq = candidates.c.seq.desc() if order.modifier is operators.desc_op else candidates.c.seq
+    before = func.sum(candidates.c.size).over(order_by=seq) - candidates.c.size
+    sized = select(
+        candidates.c.seq.label("of_seq"), before.label("before"), func.count().over().label("count")
+    ).subquery()
+    return (
+        select(*columns, sized.c.count)
+        .select_from(sized.join(messages, messages.c.seq == sized.c.of_seq))
+        .where(*_IN_CONVERSATION, sized.c.before < bindparam("bytes"))
+        .order_by(order)
+    )
+
+
+_MESSAGE_COLUMNS = columns_except(messages)
+_ASCENDING = _page_of_messages(messages.c.seq.asc(), *_MESSAGE_COLUMNS, after=messages.c.seq > bindparam("after"))
+_DESCENDING = _page_of_messages(messages.c.seq.desc(), *_MESSAGE_COLUMNS, after=messages.c.seq < bindparam("after"))
+_RECENT = _page_of_messages(messages.c.seq.desc(), messages.c.turn_id, messages.c.role, messages.c.content)
 _ASSISTANT_MESSAGE = select(*columns_except(messages)).where(
     owned_by_user(messages), messages.c.turn_id == bindparam("turn"), messages.c.role == "assistant"
 )
@@ -142,8 +169,9 @@ _INSERT_MESSAGE = insert_for_user(messages)
 
 _MIN_SEQ, _MAX_SEQ = 0, 2**31 - 1
 _MESSAGES_PER_TURN = 2
-_COLUMNS = [column.name for column in columns_except(messages)]
-_TURN, _CALL_COUNT = _COLUMNS.index("turn_id"), _COLUMNS.index("call_count")
+_MAX_BYTES_PER_CHARACTER = 4
+_NAMES = [column.name for column in _MESSAGE_COLUMNS]
+_TURN, _CALL_COUNT = _NAMES.index("turn_id"), _NAMES.index("call_count")
 
 
 class _MessageCursor(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="messages"):
@@ -177,23 +205,43 @@ class SqlMessages:
         statement, start = (_ASCENDING, _MIN_SEQ) if order == "asc" else (_DESCENDING, _MAX_SEQ)
         last = window.decode_cursor(_MessageCursor)
         after = last.seq if last else start
-        rows = await self._session.fetch(statement, conversation=conversation_id, after=after, limit=window.limit + 1)
-        calls = await self._tool_calls.list_by_turn([row[_TURN] for row in rows if row[_CALL_COUNT]])
+        rows = await self._session.fetch(
+            statement, conversation=conversation_id, after=after, limit=window.limit + 1, bytes=PAGE_BYTES
+        )
+        count = rows[0][-1] if rows else 0
+        turn_ids = [row[_TURN] for row in rows if row[_CALL_COUNT]]
+        calls, rows = await self._tool_calls.list_for_page(turn_ids, rows, _TURN, order)
         return window.to_page(
-            [_message_from_row(row, calls) for row in rows], key=lambda message: _MessageCursor(message.seq)
+            [_message_from_row(row[:-1], calls) for row in rows],
+            key=lambda message: _MessageCursor(message.seq),
+            has_more=len(rows) < count,
         )
 
     async def assistant_message(self, turn_id: TurnId, calls: list[ToolCall]) -> Message | None:
         row = await self._session.fetch_row(_ASSISTANT_MESSAGE, turn=turn_id)
         return None if row is None else _message_from_row(row, {turn_id: calls})
 
-    async def history(self, conversation_id: ConversationId, turns: int) -> list[PastTurn]:
+    async def history(self, conversation_id: ConversationId, turns: int, characters: int) -> list[PastTurn]:
         self._check(conversation_id)
-        rows = await self._session.fetch(_RECENT, conversation=conversation_id, limit=turns * _MESSAGES_PER_TURN)
-        questions = [(turn_id, content) for turn_id, role, content in reversed(rows) if role == "user"][-turns:]
-        answers = {turn_id: content for turn_id, role, content in rows if role == "assistant"}
-        calls = await self._tool_calls.list_by_turn([turn_id for turn_id, _ in questions])
-        return [PastTurn(content, calls.get(turn_id, []), answers.get(turn_id)) for turn_id, content in questions]
+        # The stored sizes are in bytes: this reads up to four times as much as needed, never less.
+        rows = await self._session.fetch(
+            _RECENT,
+            conversation=conversation_id,
+            limit=turns * _MESSAGES_PER_TURN,
+            bytes=characters * _MAX_BYTES_PER_CHARACTER,
+        )
+        questions = [(turn_id, content) for turn_id, role, content, _ in rows if role == "user"][:turns]
+        answers = {turn_id: content for turn_id, role, content, _ in rows if role == "assistant"}
+        bounds = CallBounds(page_bytes=characters, turn_bytes=characters, field_bytes=characters)
+        page = await self._tool_calls.list_by_turn([turn_id for turn_id, _ in questions], bounds, "desc")
+        history: list[PastTurn] = []
+        for turn_id, question in questions:
+            turn = PastTurn(question, page.calls.get(turn_id, []), answers.get(turn_id))
+            characters -= turn.characters
+            if characters < 0 or not page.includes(turn_id) or any(call.omitted for call in turn.tool_calls):
+                break
+            history.append(turn)
+        return history[::-1]
 
     def _check(self, conversation_id: ConversationId) -> None:
         if not self._session.scope.includes(conversation_id):

@@ -2,34 +2,19 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, LargeBinary, Table, bindparam, cast, func, literal, select, update
+from sqlalchemy import ColumnElement, Table, bindparam, func, literal, select, update
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.functions import GenericFunction
-from sqlalchemy.types import Integer, Text
+from sqlalchemy.types import Text
 
 from latchkey.domain.quota import ROW_BYTES, QuotaUsage
 from latchkey.infrastructure.database.schema import metadata, quota_usage
-from latchkey.infrastructure.database.sql.session import Session, columns_of, owned_by_user
+from latchkey.infrastructure.database.sql.session import Session, columns_of, octet_length, owned_by_user
 from latchkey.infrastructure.database.sql.tenant_guard import USER
-
-
-class octet_length(GenericFunction[int]):  # noqa: N801 - the name of the SQL function
-    """The size of a text in bytes. PostgreSQL knows it without reading the text; SQLite lacks it before 3.43."""
-
-    type = Integer()
-    inherit_cache = True
-
-
-@compiles(octet_length, "sqlite")
-def _compile_for_sqlite(element: octet_length, compiler: Any, **options: Any) -> str:
-    (text,) = element.clauses
-    return str(compiler.process(func.length(cast(text, LargeBinary())), **options))
 
 
 def _size_of(table: Table) -> ColumnElement[int]:
     texts = [column for column in table.c if isinstance(column.type, Text)]
-    size = sum((func.coalesce(func.octet_length(column), 0) for column in texts), literal(ROW_BYTES))
+    size = sum((func.coalesce(octet_length(column), 0) for column in texts), literal(ROW_BYTES))
     return select(func.coalesce(func.sum(size), 0)).where(owned_by_user(table)).scalar_subquery()
 
 

@@ -1,14 +1,22 @@
 """Tasks in SQL."""
 
+from typing import Any
+
 from msgspec import Struct
 from msgspec.structs import asdict
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import Select, bindparam, delete, func, select, update
 
 from latchkey.domain.errors import NotFound
-from latchkey.domain.page import Page, Window
+from latchkey.domain.page import PAGE_BYTES, Page, Window
 from latchkey.domain.task import Task, TaskId, TaskStatus
 from latchkey.infrastructure.database.schema import tasks
-from latchkey.infrastructure.database.sql.session import Session, columns_of, insert_for_user, owned_by_user
+from latchkey.infrastructure.database.sql.session import (
+    Session,
+    columns_of,
+    insert_for_user,
+    octet_length,
+    owned_by_user,
+)
 
 _SELECT = select(*columns_of(tasks, Task)).where(owned_by_user(tasks))
 _HAS_ID = tasks.c.id == bindparam("key")
@@ -23,6 +31,31 @@ _PAGES = {
     (True, False): _NEWEST.where(_OF_STATUS),
     (True, True): _NEWEST_BEFORE.where(_OF_STATUS),
 }
+_MAX_TASK_BYTES = 41_000
+"""A title of 200 and a description of 10,000 characters, of four bytes each, and the other columns."""
+_MAX_PLAIN_LIMIT = PAGE_BYTES // _MAX_TASK_BYTES
+
+
+def _bounded(page: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
+    """Return the query of the same page without the tasks that begin after `bytes`.
+
+    Its last column is the number of tasks without that bound.
+    """
+    size = octet_length(tasks.c.title) + func.coalesce(octet_length(tasks.c.description), 0)
+    candidates = page.with_only_columns(tasks.c.id, size.label("size")).subquery()
+    before = func.sum(candidates.c.size).over(order_by=candidates.c.id.desc()) - candidates.c.size
+    sized = select(
+        candidates.c.id.label("of_id"), before.label("before"), func.count().over().label("count")
+    ).subquery()
+    return (
+        select(*columns_of(tasks, Task), sized.c.count)
+        .select_from(sized.join(tasks, tasks.c.id == sized.c.of_id))
+        .where(owned_by_user(tasks), sized.c.before < bindparam("bytes"))
+        .order_by(tasks.c.id.desc())
+    )
+
+
+_BOUNDED_PAGES = {filters: _bounded(page) for filters, page in _PAGES.items()}
 _INSERT = insert_for_user(tasks)
 _UPDATE = update(tasks).where(owned_by_user(tasks), _HAS_ID)
 _DELETE = delete(tasks).where(owned_by_user(tasks), _HAS_ID)
@@ -52,10 +85,16 @@ class SqlTasks:
     async def page(self, status: TaskStatus | None, window: Window) -> Page[Task]:
         last = window.decode_cursor(_Cursor)
         filters = {"status": status, "before": last and last.id}
-        statement = _PAGES[status is not None, last is not None]
+        key = status is not None, last is not None
         used = {name: value for name, value in filters.items() if value is not None}
-        rows = await self._session.fetch(statement, limit=window.limit + 1, **used)
-        return window.to_page([Task(*row) for row in rows], key=lambda task: _Cursor(task.id))
+        has_more = False
+        if window.limit <= _MAX_PLAIN_LIMIT:
+            rows = await self._session.fetch(_PAGES[key], limit=window.limit + 1, **used)
+        else:
+            sized = await self._session.fetch(_BOUNDED_PAGES[key], limit=window.limit + 1, bytes=PAGE_BYTES, **used)
+            has_more = bool(sized) and len(sized) < sized[0][-1]
+            rows = [row[:-1] for row in sized]
+        return window.to_page([Task(*row) for row in rows], key=lambda task: _Cursor(task.id), has_more=has_more)
 
     async def update(self, task: Task) -> None:
         if not await self._session.execute(_UPDATE, key=task.id, **asdict(task)):

@@ -1,18 +1,34 @@
 """Tool calls in SQL."""
 
 from functools import cache
+from itertools import takewhile
 from typing import Any
 
+import msgspec
 from msgspec import Raw
-from sqlalchemy import BindParameter, Select, bindparam, select, update
+from msgspec.structs import asdict, replace
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Select,
+    Subquery,
+    and_,
+    bindparam,
+    case,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql
 
 from latchkey.domain.errors import DuplicateToolCall
-from latchkey.domain.tool_call import NO_RESULT, ToolCall, ToolCallId
+from latchkey.domain.repositories import LISTING, ONE_TURN, CallBounds, CallPage, Order
+from latchkey.domain.tool_call import NO_RESULT, OmittedField, ToolCall, ToolCallId
 from latchkey.domain.turn import TurnId
 from latchkey.infrastructure.database.schema import tool_calls
 from latchkey.infrastructure.database.sql.driver import Row
-from latchkey.infrastructure.database.sql.session import Session, columns_of, insert_for_user, owned_by_user
+from latchkey.infrastructure.database.sql.session import Session, insert_for_user, octet_length, owned_by_user
 from latchkey.infrastructure.database.sql.tenant_guard import USER
 
 _INSERT = insert_for_user(tool_calls)
@@ -28,11 +44,9 @@ _SET_RESULT = (
     )
     .returning(tool_calls.c.id)
 )
-_BY_CALL_ID = select(*columns_of(tool_calls, ToolCall)).where(
+_COLUMNS = [tool_calls.c[field] for field in ToolCall.__struct_fields__ if field != "omitted"]
+_BY_CALL_ID = select(*_COLUMNS).where(
     owned_by_user(tool_calls), tool_calls.c.turn_id == bindparam("turn"), tool_calls.c.call_id == bindparam("call_id")
-)
-CALLS_OF_TURN = select(*columns_of(tool_calls, ToolCall)).where(
-    owned_by_user(tool_calls), tool_calls.c.turn_id == bindparam("turn")
 )
 
 
@@ -67,25 +81,131 @@ class SqlToolCalls:
         row = await self._session.fetch_row(_BY_CALL_ID, turn=turn_id, call_id=call_id)
         return None if row is None else tool_call_from_row(row)
 
-    async def list_by_turn(self, ids: list[TurnId]) -> dict[TurnId, list[ToolCall]]:
+    async def list_of_turn(self, id: TurnId) -> list[ToolCall]:
+        return [bounded_tool_call(row) for row in await self._session.fetch(CALLS_OF_TURN, turn=id, **BOUNDS_OF_TURN)]
+
+    async def list_by_turn(self, ids: list[TurnId], bounds: CallBounds, order: Order) -> CallPage:
         calls: dict[TurnId, list[ToolCall]] = {}
-        if ids:
-            padded = _padded(ids)
-            turns = {f"turn{index}": id for index, id in enumerate(padded)}
-            for turn_id, *call in await self._session.fetch(_of_turns(len(padded)), **turns):
-                calls.setdefault(turn_id, []).append(tool_call_from_row(call))
-        return calls
+        if not ids:
+            return CallPage(calls, order)
+        padded = _padded(ids)
+        params = {f"turn{index}": id for index, id in enumerate(padded)}
+        statement = _calls_of_turns(len(padded), order)
+        rows = await self._session.fetch(statement, **params, **asdict(bounds))
+        for *row, turn_id, _ in rows:
+            calls.setdefault(turn_id, []).append(bounded_tool_call(row))
+        is_cut = bool(rows) and rows[-1][-1] >= bounds.page_bytes
+        return CallPage(calls, order, next(reversed(calls)) if is_cut else None)
+
+    async def list_for_page(
+        self, ids: list[TurnId], rows: list[Row], turn_column: int, order: Order
+    ) -> tuple[dict[TurnId, list[ToolCall]], list[Row]]:
+        """Return the calls of these turns for a page, and the rows up to the turn whose calls fill the page."""
+        page = await self.list_by_turn(ids, LISTING, order)
+        kept = list(takewhile(lambda row: page.includes(row[turn_column]), rows))
+        if rows and not kept:
+            # Of clocks that differ, a later turn may have a lower id.
+            kept, page = rows[:1], await self.list_by_turn([rows[0][turn_column]], LISTING, order)
+        return page.calls, kept
+
+
+BOUNDS_OF_TURN = {"turn_bytes": ONE_TURN.turn_bytes, "field_bytes": ONE_TURN.field_bytes}
+
+_ALWAYS_BYTES = 2 * 1024
+"""A field of this size is never omitted. The result of a tool that saves an artifact is smaller."""
+
+
+def _sizes() -> tuple[ColumnElement[int], ColumnElement[int]]:
+    """Return the sizes of the arguments and of the result; a row of an earlier release is measured."""
+    columns = tool_calls.c
+    arguments = func.coalesce(columns.arguments_size, octet_length(columns.arguments))
+    result = func.coalesce(columns.result_size, octet_length(columns.result), 0)
+    return arguments, result
+
+
+def _within_bounds(sized: Subquery) -> tuple[ColumnElement[Any], ...]:
+    """Return the columns for `bounded_tool_call`: a field that exceeds the bounds is NULL and is not read."""
+
+    def bounded(name: str) -> ColumnElement[Any]:
+        size = sized.c[f"{name}_bytes"]
+        is_whole = or_(
+            size <= _ALWAYS_BYTES,
+            and_(size <= bindparam("field_bytes"), sized.c.in_turn <= bindparam("turn_bytes")),
+        )
+        return case((is_whole, tool_calls.c[name])).label(name)
+
+    replaced = {"arguments": bounded("arguments"), "result": bounded("result")}
+    columns = [replaced.get(column.name, column) for column in _COLUMNS]
+    return *columns, sized.c.arguments_bytes, sized.c.result_bytes
+
+
+def _measured(*conditions: ColumnElement[bool]) -> Subquery:
+    """Return the sizes of the calls, from an index alone.
+
+    This is a subquery of its own because SQLite reads all columns that a query with window functions refers to.
+    """
+    arguments, result = _sizes()
+    columns = [arguments.label("arguments_bytes"), result.label("result_bytes")]
+    return (
+        select(tool_calls.c.turn_id, tool_calls.c.id, *columns).where(owned_by_user(tool_calls), *conditions).subquery()
+    )
+
+
+def _sized(measured: Subquery, *sums: ColumnElement[Any]) -> Subquery:
+    columns = measured.c
+    return select(
+        columns.turn_id.label("of_turn"),
+        columns.id.label("of_id"),
+        columns.arguments_bytes,
+        columns.result_bytes,
+        *sums,
+    ).subquery()
+
+
+def _read_size(measured: Subquery) -> ColumnElement[int]:
+    """Return how many bytes are read of a call at most."""
+    sizes = [measured.c.arguments_bytes, measured.c.result_bytes]
+    arguments, result = (case((size <= bindparam("field_bytes"), size), else_=_ALWAYS_BYTES) for size in sizes)
+    return arguments + result
+
+
+def _read_bounded(sized: Subquery, *more: ColumnElement[Any]) -> Select[*tuple[Any, ...]]:
+    is_same = and_(tool_calls.c.turn_id == sized.c.of_turn, tool_calls.c.id == sized.c.of_id)
+    return (
+        select(*_within_bounds(sized), *more)
+        .select_from(sized.join(tool_calls, is_same))
+        .where(owned_by_user(tool_calls))
+    )
+
+
+def _calls_of_turn() -> Select[*tuple[Any, ...]]:
+    is_of_turn = tool_calls.c.turn_id == bindparam("turn")
+    calls = _measured(is_of_turn)
+    sized = _sized(calls, func.sum(_read_size(calls)).over(order_by=calls.c.id).label("in_turn"))
+    return _read_bounded(sized).where(is_of_turn).order_by(tool_calls.c.id)
+
+
+CALLS_OF_TURN = _calls_of_turn()
 
 
 @cache
-def _of_turns(count: int) -> Select[*tuple[Any, ...]]:
+def _calls_of_turns(count: int, order: Order) -> Select[*tuple[Any, ...]]:
     turn_id = tool_calls.c.turn_id
     turns: list[BindParameter[Any]] = [bindparam(f"turn{index}", type_=turn_id.type) for index in range(count)]
-    return (
-        select(turn_id, *columns_of(tool_calls, ToolCall))
-        .where(owned_by_user(tool_calls), turn_id.in_(turns))
-        .order_by(turn_id, tool_calls.c.id)
+    calls = _measured(turn_id.in_(turns))
+    size = _read_size(calls)
+    sized = _sized(
+        calls,
+        func.sum(size).over(partition_by=calls.c.turn_id, order_by=calls.c.id).label("in_turn"),
+        func.sum(size).over(partition_by=calls.c.turn_id).label("of_whole_turn"),
+        # Calls of one turn are peers: this is the sum up to the end of the turn.
+        func.sum(size)
+        .over(order_by=calls.c.turn_id if order == "asc" else calls.c.turn_id.desc())
+        .label("through_turn"),
     )
+    is_in_page = sized.c.through_turn - sized.c.of_whole_turn < bindparam("page_bytes")
+    by_turn = turn_id if order == "asc" else turn_id.desc()
+    return _read_bounded(sized, turn_id, sized.c.through_turn).where(is_in_page).order_by(by_turn, tool_calls.c.id)
 
 
 def _padded(ids: list[TurnId]) -> list[TurnId]:
@@ -97,6 +217,8 @@ def _values(call: ToolCall) -> dict[str, Any]:
     return {
         "name": call.name,
         "arguments": bytes(call.arguments).decode(),
+        "arguments_size": len(bytes(call.arguments)),
+        "result_size": len(bytes(call.result)) if call.has_result else None,
         "is_error": call.is_error,
         "started_at": call.started_at,
         "duration_ms": call.duration_ms,
@@ -114,3 +236,25 @@ def tool_call_from_row(row: Row) -> ToolCall:
         started_at=started_at,
         duration_ms=duration_ms,
     )
+
+
+def bounded_tool_call(row: Row) -> ToolCall:
+    """Return the call of a row of `CALLS_OF_TURN`, with a note in place of what was not read."""
+    *columns, arguments_size, result_size = row
+    _, _, arguments, result, *_ = columns
+    omitted: list[OmittedField] = []
+    if arguments is None:
+        omitted.append("arguments")
+        columns[2] = _note(arguments_size)
+    if result is None and result_size:
+        omitted.append("result")
+        columns[3] = _note(result_size)
+    call = tool_call_from_row(columns)
+    return replace(call, omitted=omitted) if omitted else call
+
+
+def _note(size: int) -> str:
+    detail = (
+        "Too large for this response: GET turns/{turn_id} has more of it, GET turns/{turn_id}/events has the whole."
+    )
+    return msgspec.json.encode({"omitted_bytes": size, "detail": detail}).decode()

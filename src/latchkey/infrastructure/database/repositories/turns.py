@@ -10,10 +10,15 @@ from sqlalchemy import and_, bindparam, exists, func, literal, select, true, upd
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import Conflict, NotFound, TooManyCalls
 from latchkey.domain.page import Page, Window
-from latchkey.domain.repositories import AnswerProgress, LockedTurn
+from latchkey.domain.repositories import AnswerProgress, LockedTurn, TurnWithCalls
 from latchkey.domain.turn import ClientRequest, Idempotency, Turn, TurnError, TurnId, TurnStatus, Usage
 from latchkey.domain.turn_event import TurnEvent
-from latchkey.infrastructure.database.repositories.tool_calls import CALLS_OF_TURN, tool_call_from_row
+from latchkey.infrastructure.database.repositories.tool_calls import (
+    BOUNDS_OF_TURN,
+    CALLS_OF_TURN,
+    SqlToolCalls,
+    bounded_tool_call,
+)
 from latchkey.infrastructure.database.schema import conversations, tool_calls, turn_events, turns
 from latchkey.infrastructure.database.sql.driver import Row
 from latchkey.infrastructure.database.sql.session import Session, columns_except, insert_for_user, owned_by_user
@@ -170,14 +175,14 @@ class SqlTurns:
         return turn
 
     async def lock_for_finish(self, id: TurnId) -> LockedTurn:
-        rows = await self._session.fetch(_BY_ID_FOR_FINISH, key=id, turn=id)
+        rows = await self._session.fetch(_BY_ID_FOR_FINISH, key=id, turn=id, **BOUNDS_OF_TURN)
         turn = _turn_from_row(rows[0][:_TURN_WIDTH]) if rows else None
         if turn is None or not self._session.scope.includes(turn.conversation_id):
             raise NotFound.of("turn")
-        calls = [tool_call_from_row(row[_TURN_WIDTH + 1 :]) for row in rows if row[_TURN_WIDTH + 1] is not None]
+        calls = [bounded_tool_call(row[_TURN_WIDTH + 1 :]) for row in rows if row[_TURN_WIDTH + 1] is not None]
         return LockedTurn(turn, calls, rows[0][_TURN_WIDTH] + 1)
 
-    async def page(self, conversation_id: ConversationId, window: Window) -> Page[Turn]:
+    async def page(self, conversation_id: ConversationId, window: Window) -> Page[TurnWithCalls]:
         if not self._session.scope.includes(conversation_id):
             raise NotFound.of("conversation")
         last = window.decode_cursor(_Cursor)
@@ -187,7 +192,13 @@ class SqlTurns:
             if last is None
             else self._session.fetch(_NEWEST_BEFORE, before=last.id, **params)
         )
-        return window.to_page([_turn_from_row(row) for row in rows], key=lambda turn: _Cursor(turn.id))
+        found = len(rows)
+        calls, rows = await SqlToolCalls(self._session).list_for_page([row[0] for row in rows], rows, 0, "desc")
+        return window.to_page(
+            [TurnWithCalls(_turn_from_row(row), calls.get(row[0], [])) for row in rows],
+            key=lambda item: _Cursor(item.turn.id),
+            has_more=len(rows) < found,
+        )
 
     async def list_running(self) -> list[Turn]:
         return [_turn_from_row(row) for row in await self._session.fetch(_RUNNING)]

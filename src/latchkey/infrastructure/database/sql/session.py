@@ -11,12 +11,18 @@ from sqlalchemy import (
     Dialect,
     FromClause,
     Insert,
+    Integer,
+    LargeBinary,
     Select,
     Table,
     Update,
     bindparam,
+    cast,
+    func,
     insert,
 )
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import GenericFunction
 
 from latchkey.domain.credentials import Scope
 from latchkey.domain.quota import ROW_BYTES
@@ -200,3 +206,16 @@ def columns_of(table: Table, entity: type[Struct]) -> list[Column[Any]]:
 def columns_except(table: Table, *names: str) -> list[Column[Any]]:
     """Return the table's columns in their order, without `user_id` and the named ones."""
     return [column for column in table.c if column.name not in {"user_id", *names}]
+
+
+class octet_length(GenericFunction[int]):  # noqa: N801 - the name of the SQL function
+    """The size of a text in bytes. PostgreSQL knows it without reading the text; SQLite lacks it before 3.43."""
+
+    type = Integer()
+    inherit_cache = True
+
+
+@compiles(octet_length, "sqlite")
+def _compile_for_sqlite(element: octet_length, compiler: Any, **options: Any) -> str:
+    (text,) = element.clauses
+    return str(compiler.process(func.length(cast(text, LargeBinary())), **options))
