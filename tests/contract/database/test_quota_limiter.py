@@ -219,12 +219,33 @@ async def test_subscription_limit_per_user(
         await started_turn(dispatcher, me),
     )
     streams = [subscriptions.follow(me, turn.turn.id, 0) for _ in range(2)]
-    for stream in streams:
-        assert await anext(stream)
 
     with pytest.raises(Exhausted, match="Limit of 2 open event streams"):
-        subscriptions.check_limit(me)
-    subscriptions.check_limit(you)
+        subscriptions.reserve(me)
+    for stream in streams:
+        assert await anext(stream)
+    with pytest.raises(Exhausted, match="Limit of 2 open event streams"):
+        subscriptions.follow(me, turn.turn.id, 0)
+    with subscriptions.reserve(you):
+        pass
     await streams[0].aclose()
-    subscriptions.check_limit(me)
+    with subscriptions.reserve(me):
+        pass
     await streams[1].aclose()
+    assert subscriptions._open == {}
+
+
+async def test_subscription_that_is_never_read_is_released(units: UnitsOfWork, me: Owner) -> None:
+    """Its client left before the first event, or its request failed."""
+    dispatcher = service(units, Quota())
+    subscriptions = subscription.TurnSubscriptions(dispatcher, LocalEventBus())
+    turn = await started_turn(dispatcher, me)
+    stream = subscriptions.follow(me, turn.turn.id, 0)
+    reserved = subscriptions.reserve(me)
+    assert subscriptions._open[me.user_id] == 2
+
+    del stream
+    with pytest.raises(ZeroDivisionError), reserved:
+        _ = 1 / 0
+
+    assert subscriptions._open == {}

@@ -19,6 +19,7 @@ from latchkey.domain.tool_call import ToolRequest
 from latchkey.domain.turn import TurnId, Usage
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer
+from tests.polling import TIMEOUT_S
 from tests.support.event_stream import event_names, raw_bytes, read_turn, stream_chat, stream_turn
 from tests.support.service import ApiUser, Service
 
@@ -148,3 +149,25 @@ def traced() -> Iterator[Callable[[], int]]:
         yield growth
     finally:
         tracemalloc.stop()
+
+
+async def test_stream_limit_holds_for_concurrent_requests(
+    replicas: tuple[Service, Service], ada: ApiUser, model: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether they resume a stream or send a message; a refused message starts no turn."""
+    monkeypatch.setattr(subscription, "MAX_SUBSCRIPTIONS_PER_USER", 5)
+    release = Event()
+    model.script += [says("Hm.").held(release)]
+    async with stream_chat(ada, "What is there?") as source:
+        (first,) = await source.take(1)
+        path = f"turns/{first.data['turn_id']}/events"
+        readers = [asyncio.create_task(ada.get(path)) for _ in range(20)]
+        await asyncio.wait(readers, timeout=TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        refused = await ada.post("chat", json={"message": "Hello"}, headers={"accept": "text/event-stream"})
+        release.set()
+        await source.rest()
+    statuses = [(await reader).status_code for reader in readers]
+
+    assert (statuses.count(200), statuses.count(429)) == (4, 16)
+    assert (refused.status_code, refused.json()["code"]) == (429, "exhausted")
+    assert len(await ada.list_items("conversations")) == 1

@@ -2,8 +2,11 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from functools import partial
+from typing import Self
+from weakref import finalize
 
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns.expire import with_expiry
@@ -27,6 +30,47 @@ _AFTER_LEASE_S = 0.1
 _RETRY_INTERVAL_S = 1.0
 
 
+class ReservedSubscription:
+    """A reserved subscription. Leaving the context releases it, unless `follow` has been called."""
+
+    def __init__(
+        self, events: Callable[[TurnId, int], AsyncGenerator[list[TurnEvent], None]], release: Callable[[], None]
+    ) -> None:
+        self._events = events
+        self._release = release
+        self._is_followed = self._is_released = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._is_followed:
+            self._release_once()
+
+    def follow(self, turn_id: TurnId, after: int) -> AsyncGenerator[list[TurnEvent], None]:
+        """Return the events of the turn after this number. The reservation is released with the last of them.
+
+        It is released as well if the returned generator is dropped before its first event: a client may have left.
+        """
+        self._is_followed = True
+        events = self._followed(turn_id, after)
+        finalize(events, self._release_once).atexit = False
+        return events
+
+    async def _followed(self, turn_id: TurnId, after: int) -> AsyncGenerator[list[TurnEvent], None]:
+        try:
+            async with aclosing(self._events(turn_id, after)) as batches:
+                async for batch in batches:
+                    yield batch
+        finally:
+            self._release_once()
+
+    def _release_once(self) -> None:
+        if not self._is_released:
+            self._is_released = True
+            self._release()
+
+
 class TurnSubscriptions:
     """Serves subscriptions to turns.
 
@@ -44,20 +88,30 @@ class TurnSubscriptions:
         self._is_closed = True
         self._event_bus.wake_all()
 
-    def check_limit(self, owner: Owner) -> None:
-        """Raises `Exhausted` if the user has reached the limit of open subscriptions in this process."""
+    def reserve(self, owner: Owner) -> "ReservedSubscription":
+        """Count a subscription before its turn is known. Raises `Exhausted` if the user has too many in this process.
+
+        The count is taken at once, so that concurrent requests cannot exceed the limit together.
+        """
         if self._open[owner.user_id] >= MAX_SUBSCRIPTIONS_PER_USER:
             raise Exhausted(
                 f"Limit of {MAX_SUBSCRIPTIONS_PER_USER} open event streams reached: close one and try again."
             )
+        self._open[owner.user_id] += 1
+        return ReservedSubscription(partial(self._events, owner), partial(self._release, owner.user_id))
 
-    async def follow(self, owner: Owner, turn_id: TurnId, after: int) -> AsyncGenerator[list[TurnEvent], None]:
+    def follow(self, owner: Owner, turn_id: TurnId, after: int) -> AsyncGenerator[list[TurnEvent], None]:
+        """Reserve a subscription and follow a turn from this event on."""
+        with self.reserve(owner) as reservation:
+            return reservation.follow(turn_id, after)
+
+    async def _events(self, owner: Owner, turn_id: TurnId, after: int) -> AsyncGenerator[list[TurnEvent], None]:
         """Yield the events after this number as they are committed, up to the final one.
 
         Yields an empty list now and then if there are none, also while the database does not answer. Ends early if
         the turn is deleted.
         """
-        with self._counted(owner), self._event_bus.subscribe(owner, turn_id) as subscription:
+        with self._event_bus.subscribe(owner, turn_id) as subscription:
             published: list[TurnEvent] = []
             while True:
                 is_last_read = self._is_closed
@@ -83,13 +137,8 @@ class TurnSubscriptions:
                 else:
                     published = await subscription.next_events(_timeout_s(page))
 
-    @contextmanager
-    def _counted(self, owner: Owner) -> Iterator[None]:
-        self._open[owner.user_id] += 1
-        try:
-            yield
-        finally:
-            self._open -= Counter({owner.user_id: 1})
+    def _release(self, user_id: UserId) -> None:
+        self._open -= Counter({user_id: 1})
 
     async def _read(self, owner: Owner, turn_id: TurnId, after: int) -> EventPage:
         """Read the event log. A deleted turn has no more events, and a database that does not answer has none yet."""

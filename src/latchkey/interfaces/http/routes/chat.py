@@ -1,5 +1,7 @@
 """A message to the assistant over HTTP, answered with the whole turn or with its events."""
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from uuid import UUID
 
 from litestar import Response, post
@@ -73,25 +75,30 @@ async def chat(
     `turns/{turn_id}/events`. A retry with the same `Idempotency-Key` and body while the turn is running gets the events
     of that turn from the first one; without a stream it gets 409 with `same_request`.
     """
-    is_stream = MEDIA_TYPE in request.headers.get("accept", "").lower()
     client_request = ClientRequest(request.request_id, idempotency_of(idempotency_key, data))
-    try:
-        turn = await runner.start(request.user, data, client_request)
-    except errors.TurnInProgress as failure:
-        running = _running_turn(failure)
-        if running is None or not is_stream:
-            raise
-        subscriptions.check_limit(request.user)
-        turn = running
+    start = partial(runner.start, request.user, data, client_request)
+    if MEDIA_TYPE in request.headers.get("accept", "").lower():
+        # Reserved before the turn starts: a refused request must not have effects.
+        with subscriptions.reserve(request.user) as subscription:
+            turn = await _start_or_join(start)
+            return event_stream(subscription.follow(turn.turn_id, 0), _replay_headers(turn))  # type: ignore[return-value]  # the annotation is what is published
+    turn = await start()
     headers = _replay_headers(turn)
-    if is_stream:
-        events = subscriptions.follow(request.user, turn.turn_id, 0)
-        return event_stream(events, headers)  # type: ignore[return-value]  # the annotation is what is published
     result = await runner.wait(request.user, turn)
     if turn.original_request_id and result.failure:
         # A replayed failure has the id of the request that failed, as it had the first time.
         return problem_response(request, result.failure, turn.original_request_id, headers)  # type: ignore[return-value]
     return Response(_chat_answer(result), headers=headers)
+
+
+async def _start_or_join(start: Callable[[], Awaitable[TurnHandle]]) -> TurnHandle:
+    """Return the started turn, or the running one of the same request. Raises what `TurnRunner.start` raises."""
+    try:
+        return await start()
+    except errors.TurnInProgress as failure:
+        if (running := _running_turn(failure)) is None:
+            raise
+        return running
 
 
 def _running_turn(failure: errors.TurnInProgress) -> TurnHandle | None:

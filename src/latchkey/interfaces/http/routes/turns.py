@@ -57,10 +57,10 @@ class TurnController(Controller):
 
         After a lost connection, the client resumes with `Last-Event-ID`.
         """
-        subscriptions.check_limit(request.user)
-        await with_expiry(dispatcher, request.user, read.get_turn, TurnId(turn_id))
         start = after if last_event_id is None else last_event_id
-        return event_stream(subscriptions.follow(request.user, TurnId(turn_id), start))
+        with subscriptions.reserve(request.user) as reservation:
+            await with_expiry(dispatcher, request.user, read.get_turn, TurnId(turn_id))
+            return event_stream(reservation.follow(TurnId(turn_id), start))
 
     @post("/{turn_id:uuid}/cancel", status_code=200, essential=True)
     async def cancel_turn(
