@@ -21,6 +21,7 @@ class EchoAgent:
     """An agent that answers with the message of the user."""
 
     name = "echo"
+    model = "parrot"
     is_closed = False
 
     async def run(self, agent_run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
@@ -105,10 +106,11 @@ async def test_lazy_agent_with_concurrent_first_turns_is_loaded_once() -> None:
     loader = Loader()
     agent = LazyAgent("echo", loader.load)
 
-    events = await asyncio.gather(*(run(agent, str(number)) for number in range(20)))
+    before, events = agent.model, await asyncio.gather(*(run(agent, str(number)) for number in range(20)))
 
     assert events == [[TextDelta(str(number))] for number in range(20)]
     assert await run(agent, "later") == [TextDelta("later")]
+    assert (before, agent.model) == (None, "parrot")
     assert len(loader.agents) == 1
 
 
@@ -117,6 +119,7 @@ async def test_lazy_agent_whose_loading_fails_is_loaded_again_by_next_turn() -> 
 
     with pytest.raises(ImportError, match="no agent"):
         await run(agent, "hello")
+    assert agent.model is None
 
     assert await run(agent, "hello again") == [TextDelta("hello again")]
 

@@ -64,6 +64,12 @@ class LazyAgent:
         self._load = load
         self._loading: asyncio.Task[Agent] | None = None
 
+    @property
+    def model(self) -> str | None:
+        """The model of the loaded agent; None before that."""
+        is_loaded = self._loading is not None and self._loading.done() and not self._loading.exception()
+        return self._loading.result().model if self._loading and is_loaded else None
+
     async def run(self, agent_run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
         """Run the turn on the loaded agent. Raises like `load` if loading fails; the next turn tries again."""
         # All waiting turns share the task, so the cancellation of one turn must not cancel it.

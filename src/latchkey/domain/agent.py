@@ -27,5 +27,12 @@ class TextDelta(Struct, frozen=True):
     is_last: bool = False
 
 
-AgentEvent = TextDelta | Usage | ToolRequest | ToolReturned
-"""Each `Usage` is that of one more request to the model; the turn's usage is their sum."""
+class ModelCall(Struct, frozen=True):
+    """One request to the model that was answered. `model` is the name in the answer; None if the server names none."""
+
+    usage: Usage
+    model: str | None = None
+
+
+AgentEvent = TextDelta | ModelCall | ToolRequest | ToolReturned
+"""The turn's usage is the sum of the usages of its model calls."""

@@ -122,9 +122,15 @@ class EventBus(Protocol):
 
 
 class Agent(Protocol):
-    """Answers a message: calls a model, lets the model use tools over MCP, and yields events."""
+    """Answers a message: calls a model, lets the model use tools over MCP, and yields events.
+
+    `model` is the name of the model that it requests; None while that is unknown. The server may use another one.
+    """
 
     name: str
+
+    @property
+    def model(self) -> str | None: ...
 
     def run(self, agent_run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
         """Run one turn and yield its events as they happen. The answer is complete when the iterator ends.
@@ -165,6 +171,7 @@ class UseCaseCall(Struct, frozen=True):
 class TurnReport(Struct, frozen=True, kw_only=True):
     """One turn that this process has run, for the log.
 
+    - `model`: the model that answered, as its server names it; else the model that was requested.
     - `status`, `code`, `detail`: as stored. The code is None for a completed turn.
     - `cause`: what made it fail; clients never see it. `bug` is the exception of an internal error.
     - `is_stored`: False if the end of the turn could not be stored, or the turn was deleted.
@@ -176,6 +183,7 @@ class TurnReport(Struct, frozen=True, kw_only=True):
     conversation_id: ConversationId | None
     user_id: UserId
     agent: str
+    model: str | None
     status: TurnStatus
     code: str | None
     detail: str | None

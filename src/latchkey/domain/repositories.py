@@ -25,11 +25,15 @@ Order = Literal["asc", "desc"]
 
 
 class AnswerProgress(Struct, frozen=True):
-    """Progress of a running turn: the length of its answer in characters before and after, and its usage so far."""
+    """Progress of a running turn: the length of its answer in characters before and after, and its usage so far.
+
+    `model` is the model that answers, if it is known by now.
+    """
 
     offset: int
     new_length: int
     usage: Usage
+    model: str | None = None
 
 
 class LockedTurn(Struct, frozen=True):

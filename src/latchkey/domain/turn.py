@@ -58,6 +58,7 @@ class ClientRequest(Struct, frozen=True):
 class Turn(Struct, frozen=True, kw_only=True):
     """One turn. The process that runs it renews its lease; if the lease has expired, that process is gone.
 
+    `model` is the model that answered, as its server names it, else the requested one; None until one is known.
     `last_event` is the number of the newest event; `answer_length` is the number of characters of the answer in the
     events so far.
     """
@@ -66,6 +67,7 @@ class Turn(Struct, frozen=True, kw_only=True):
     conversation_id: ConversationId
     status: TurnStatus
     agent: str
+    model: str | None = None
     error: TurnError | None = None
     usage: Usage = Usage()
     started_at: Instant

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from uuid import uuid4
 
-from latchkey.domain.agent import AgentEvent, AgentRun, TextDelta
+from latchkey.domain.agent import AgentEvent, AgentRun, ModelCall, TextDelta
 from latchkey.domain.credentials import Scope, TokenSecret, UserId
 from latchkey.domain.errors import TurnFailed
 from latchkey.domain.message import PastTurn
@@ -36,7 +36,8 @@ class Adapter:
     """An implementation of the port, and what the tests must know about it.
 
     `is_direct` means that the agent sends the requests to the model itself, and not through a program with retries of
-    its own. `call_id` is the key of the tool call's id in `_meta`. `settings` are the settings that its errors name.
+    its own. `answering_model` is the name of the model in its answers. `call_id` is the key of the tool call's id in
+    `_meta`. `settings` are the settings that its errors name.
     """
 
     build: Build
@@ -45,6 +46,7 @@ class Adapter:
     key_header: tuple[str, str]
     call_id: str
     settings: Mapping[str, str]
+    answering_model: str
 
     def __call__(self, tools: ToolServer, base_url: str) -> AbstractAsyncContextManager[Agent]:
         return self.build(tools, base_url)
@@ -70,8 +72,12 @@ class RecordedTurn:
         return [event for event in self.events if isinstance(event, ToolRequest)]
 
     @property
+    def model_calls(self) -> list[ModelCall]:
+        return [event for event in self.events if isinstance(event, ModelCall)]
+
+    @property
     def usage(self) -> Usage:
-        return sum((event for event in self.events if isinstance(event, Usage)), Usage())
+        return sum((call.usage for call in self.model_calls), Usage())
 
 
 @dataclass
@@ -129,6 +135,7 @@ def openai_adapter(api: Api) -> Adapter:
             "key": "OPENAI_API_KEY",
             "url": "OPENAI_BASE_URL",
         },
+        answering_model="fake",
     )
 
 
@@ -157,6 +164,7 @@ def claude_adapter() -> Adapter:
             "key": "ANTHROPIC_API_KEY",
             "url": "ANTHROPIC_BASE_URL",
         },
+        answering_model="claude-fake",
     )
 
 

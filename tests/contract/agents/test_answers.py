@@ -4,9 +4,9 @@ from asyncio import Event
 
 import pytest
 
-from latchkey.domain.agent import TextDelta
+from latchkey.domain.agent import ModelCall, TextDelta
 from latchkey.domain.turn import Usage
-from tests.contract.agents.agent_harness import AgentHarness
+from tests.contract.agents.agent_harness import Adapter, AgentHarness
 from tests.fakes.model_script import Answer, calls, says
 
 
@@ -37,7 +37,7 @@ async def test_usage_is_the_sum_over_all_model_requests(harness: AgentHarness) -
     assert outcome.usage == Usage(requests=2, input_tokens=220, output_tokens=10)
 
 
-async def test_text_is_streamed_before_the_answer_is_complete(harness: AgentHarness) -> None:
+async def test_text_is_streamed_before_the_answer_is_complete(harness: AgentHarness, adapter: Adapter) -> None:
     """The first delta arrives while the end of the answer is held back."""
     release = Event()
     harness.model.script.append(says("One, ", "two.").held(release))
@@ -45,8 +45,11 @@ async def test_text_is_streamed_before_the_answer_is_complete(harness: AgentHarn
 
     assert await anext(events) == TextDelta("One, ")
     release.set()
-    *deltas, usage = [event async for event in events]
-    assert ("".join(event.text for event in deltas if isinstance(event, TextDelta)), usage) == ("two.", Usage(1, 10, 5))
+    *deltas, call = [event async for event in events]
+    assert ("".join(event.text for event in deltas if isinstance(event, TextDelta)), call) == (
+        "two.",
+        ModelCall(Usage(1, 10, 5), adapter.answering_model),
+    )
 
 
 @pytest.mark.parametrize(

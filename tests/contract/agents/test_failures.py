@@ -5,7 +5,7 @@ from asyncio import Event
 
 import pytest
 
-from latchkey.domain.agent import TextDelta
+from latchkey.domain.agent import ModelCall, TextDelta
 from latchkey.domain.errors import ModelBadResponse, ModelUnavailable, RateLimited, TurnFailed
 from latchkey.domain.turn import Usage
 from tests.contract.agents.agent_harness import API_KEY, Adapter, AgentHarness
@@ -183,7 +183,7 @@ async def test_agent_works_after_failed_turns(harness: AgentHarness) -> None:
     assert (await harness.run_turn(says("Hello."))).text == "Hello."
 
 
-async def test_concurrent_turns_are_independent(harness: AgentHarness) -> None:
+async def test_concurrent_turns_are_independent(harness: AgentHarness, adapter: Adapter) -> None:
     """One turn waits in the middle of its answer while another one begins and ends."""
     release = Event()
     harness.model.script.append(says("slow", "ly").held(release))
@@ -193,4 +193,4 @@ async def test_concurrent_turns_are_independent(harness: AgentHarness) -> None:
     release.set()
 
     assert quick.text == "quickly"
-    assert [first, *[event async for event in slow]][-1] == Usage(1, 10, 5)
+    assert [first, *[event async for event in slow]][-1] == ModelCall(Usage(1, 10, 5), adapter.answering_model)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from latchkey.domain.agent import TextDelta
+from latchkey.domain.agent import ModelCall, TextDelta
 from latchkey.domain.errors import ModelBadResponse, ModelUnavailable, RateLimited, TurnFailed
 from latchkey.domain.turn import Usage
 from tests.contract.agents.agent_harness import AgentHarness, openai_adapter
@@ -86,7 +86,11 @@ async def test_text_that_arrives_with_the_end_is_one_delta_marked_last(responses
     streamed = await responses.run_turn(stream(text_delta("Hello "), text_delta("there."), end))
     unstreamed = await responses.run_turn(stream(end))
 
-    assert streamed.events == unstreamed.events == [TextDelta("Hello there.", is_last=True), Usage(1, 4, 2)]
+    assert (
+        streamed.events
+        == unstreamed.events
+        == [TextDelta("Hello there.", is_last=True), ModelCall(Usage(1, 4, 2), "fake")]
+    )
 
 
 async def test_no_delta_is_marked_last_before_a_tool_call(responses: AgentHarness) -> None:
@@ -139,6 +143,35 @@ async def test_answer_without_usage_counts_one_request(chat: AgentHarness) -> No
     outcome = await chat.run_turn(stream(chunk({"role": "assistant", "content": "Hello."}), chunk({}, "stop")))
 
     assert (outcome.text, outcome.usage) == ("Hello.", Usage(1))
+
+
+@pytest.mark.parametrize(
+    ("reported", "name"),
+    [
+        ("gpt-5.4-2026-03-05", "gpt-5.4-2026-03-05"),
+        ("  models/qwen\u0000\n3\u2028", "models/qwen 3"),
+        ("x" * 5000, "x" * 200),
+        ("", None),
+        (None, None),
+        ({"id": "x"}, None),
+        (5, None),
+    ],
+)
+async def test_model_name_is_the_one_in_the_answer_on_one_bounded_line(
+    responses: AgentHarness, chat: AgentHarness, reported: object, name: str | None
+) -> None:
+    part = {"type": "output_text", "text": "Hello.", "annotations": []}
+    end = final_event("completed", output=[message(part)], model=reported)
+    from_responses = await responses.run_turn(stream(end))
+    from_chat = await chat.run_turn(
+        stream(
+            {**chunk({"role": "assistant", "content": "Hello."}), "model": reported},
+            {**chunk({}, "stop"), "model": reported},
+        )
+    )
+
+    assert [call.model for call in from_responses.model_calls] == [name]
+    assert [call.model for call in from_chat.model_calls] == [name]
 
 
 async def test_request_demands_an_uncompressed_stream(responses: AgentHarness, chat: AgentHarness) -> None:

@@ -53,6 +53,13 @@ async def test_usage_of_running_turn_is_stored(running_turn: RunningTurn) -> Non
     assert (await running_turn.read()).usage == SPENT
 
 
+async def test_model_of_running_turn_is_stored_until_another_answers(running_turn: RunningTurn) -> None:
+    for offset, model, stored in [(0, None, None), (1, "first", "first"), (2, None, "first"), (3, "second", "second")]:
+        batch = EventBatch(offset, "x", SPENT, model=model)
+        await running_turn.dispatchers[offset % 2].call(running_turn.owner, append_events, running_turn.id, batch)
+        assert (await running_turn.read()).model == stored
+
+
 @pytest.mark.parametrize("end", ["finish", "cancel", "expire_lease"])
 @pytest.mark.parametrize("text", ["text", ""], ids=["text", "a call alone"])
 async def test_append_events_to_finished_turn_is_conflict(running_turn: RunningTurn, end: str, text: str) -> None:

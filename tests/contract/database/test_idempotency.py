@@ -211,6 +211,7 @@ class UnusedAgent:
     """An agent that must not run."""
 
     name = "rehearsal"
+    model = None
 
     def run(self, agent_run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
         raise AssertionError(agent_run.turn_id)

@@ -46,6 +46,7 @@ async def test_turn_round_trip(units: UnitsOfWork, me: Owner, conversation: Conv
         status=status,
         error=TurnError("max-steps", "Too many. 🛑") if status == "failed" else None,
         usage=Usage(12, 2**40, 2**41),
+        model="models/qwen-3 🛒",
         finished_at=NOW + timedelta(microseconds=1),
         lease_until=NOW,
     )

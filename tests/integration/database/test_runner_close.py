@@ -22,6 +22,7 @@ class EndlessAgent:
     """An agent that never completes its answer."""
 
     name = "endless"
+    model = None
 
     async def run(self, agent_run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
         yield TextDelta("Hm.")

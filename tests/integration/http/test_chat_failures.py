@@ -75,6 +75,7 @@ async def test_chat_failure_returns_its_code_and_keeps_completed_tool_calls(
     assert turn["tool_calls"][0]["result"] == task
     assert turn["finished_at"] > turn["started_at"]
     assert turn["usage"]["requests"] >= 1
+    assert turn["model"] == "fake"
     assert [message["content"] for message in messages] == ["Buy milk"]
     assert "retry-after" not in failed.headers or (code, failed.headers["retry-after"]) == ("rate-limited", "17")
 

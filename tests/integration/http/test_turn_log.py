@@ -71,6 +71,7 @@ async def test_turn_log_of_completed_turn(ada: ApiUser, log: CapturedLog) -> Non
         "user_id": ada.user_id,
         "request_id": "r-1",
         "agent": "rehearsal",
+        "model": "rehearsal",
         "status": "completed",
         "code": None,
         "detail": None,
@@ -91,6 +92,7 @@ async def test_turn_log_of_failed_turn_has_its_cause(modelled: ApiUser, model: M
 
     assert (line["status"], line["code"], line["level"]) == ("failed", "model-unavailable", "warning")
     assert (line["turn_id"], line["detail"]) == (problem["turn_id"], problem["detail"])
+    assert line["model"] == (await modelled.get(f"turns/{problem['turn_id']}")).json()["model"] == "fake"
     assert line["cause"].startswith("ModelServerError: status 500: fake: ")
     assert "ModelServerError" not in problem["detail"]
     assert (line["tools"], line["tool_errors"], line["first_text_ms"]) == ({"add_task": 1}, 0, None)
@@ -114,6 +116,7 @@ class BrokenAgent:
     """An agent with a bug."""
 
     name = "broken"
+    model = None
 
     async def run(self, agent_run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
         yield TextDelta(agent_run.message)

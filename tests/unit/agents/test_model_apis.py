@@ -7,6 +7,7 @@ from typing import Any
 from agents import FunctionTool
 from agents.tool_context import ToolContext
 
+from latchkey.domain.agent import ModelCall
 from latchkey.domain.turn import Usage
 from latchkey.infrastructure.agents.openai.chat_completions import ChatCompletionsApi
 from latchkey.infrastructure.agents.openai.model import CompletedResponse, ModelApi
@@ -152,8 +153,12 @@ async def test_reasoning_and_signatures_of_chat_completions_are_encode_again() -
 async def test_usage_comes_with_the_completed_response() -> None:
     async def chunks() -> AsyncIterator[list[bytes]]:
         usage = {"input_tokens": 7, "output_tokens": 2}
-        yield [json.dumps({"type": "response.completed", "response": {"output": [CALL], "usage": usage}}).encode()]
+        yield [
+            json.dumps(
+                {"type": "response.completed", "response": {"model": "m-2026", "output": [CALL], "usage": usage}}
+            ).encode()
+        ]
 
     (batch,) = [batch async for batch in ResponsesApi("m", is_openai=True).decode_events(chunks())]
 
-    assert batch[0] == Usage(1, 7, 2)
+    assert batch[0] == ModelCall(Usage(1, 7, 2), "m-2026")

@@ -7,7 +7,7 @@ from time import perf_counter
 
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns.record import EventBatch, append_events
-from latchkey.domain.agent import TextDelta
+from latchkey.domain.agent import ModelCall, TextDelta
 from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import ConcurrentWrite, Conflict, NotFound, OffsetConflict, ToolsUnavailable, Unavailable
 from latchkey.domain.tool_call import ANNOUNCE_AFTER_S, ToolRequest
@@ -34,6 +34,7 @@ class TurnEventWriter:
         self._write_lock = asyncio.Lock()
         self._closed = asyncio.Event()
         self.usage = Usage()
+        self.model: str | None = None
         self.first_text_at: float | None = None
 
     @property
@@ -49,6 +50,11 @@ class TurnEventWriter:
         self._unwritten.append(delta.text)
         if self._text_task is None and not delta.is_last:
             self._text_task = asyncio.create_task(self._write_text_periodically())
+
+    def record_model_call(self, call: ModelCall) -> None:
+        """Add up the usage, and keep the name of the model. Both are written with the next events."""
+        self.usage += call.usage
+        self.model = call.model or self.model
 
     async def record_tool_call(self, request: ToolRequest) -> None:
         """Announce a tool call: now if there is unwritten text, else only if it takes longer than `ANNOUNCE_AFTER_S`.
@@ -108,7 +114,7 @@ class TurnEventWriter:
                 text, count = "".join(self._unwritten), len(self._unwritten)
                 if not text and request is None:
                     return True
-                batch = EventBatch(self._written_length, text, self.usage, request)
+                batch = EventBatch(self._written_length, text, self.usage, request, self.model)
                 try:
                     await self._dispatcher.call(self._owner, append_events, self._turn_id, batch)
                 except OffsetConflict as conflict:

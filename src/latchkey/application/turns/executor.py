@@ -78,7 +78,7 @@ class TurnExecutor:
         await writer.close()
         record.first_text_at = writer.first_text_at
         status, error, record.exception = _end_of(self._agent_task)
-        outcome = TurnOutcome(status, writer.usage, writer.text, error)
+        outcome = TurnOutcome(status, writer.usage, writer.text, error, writer.model or agent.model)
         try:
             result = await self._finish(agent_run.turn_id, outcome)
         finally:
@@ -109,7 +109,7 @@ class TurnExecutor:
                     elif isinstance(event, ToolReturned):
                         writer.acknowledge(event.call_id)
                     else:
-                        writer.usage += event
+                        writer.record_model_call(event)
         except TimeoutError as error:
             # An agent reports its own timeouts as TurnFailed, so this timeout is the deadline.
             raise DeadlinePassed(f"The turn exceeded its deadline of {deadline_s:g} seconds.") from error
@@ -203,6 +203,7 @@ def _report(run: _RunRecord, outcome: TurnOutcome, result: TurnResult | None) ->
         conversation_id=run.agent_run.scope.conversation_id,
         user_id=run.user_id,
         agent=run.agent,
+        model=result.turn.model if result else outcome.model,
         status=result.turn.status if result else outcome.status,
         code=_code(outcome, result),
         detail=_detail(error),

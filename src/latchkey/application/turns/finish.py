@@ -37,15 +37,20 @@ class TurnOutcome(Struct, frozen=True):
     usage: Usage
     answer: str = ""
     error: TurnError | None = None
+    model: str | None = None
 
 
 class PublishedTurn(Struct, frozen=True, kw_only=True):
-    """A turn as it is published, with its tool calls in order, and the artifacts that they saved."""
+    """A turn as it is published, with its tool calls in order, and the artifacts that they saved.
+
+    `model` is the model that answered, as its server names it; else the model that was requested.
+    """
 
     id: TurnId
     conversation_id: ConversationId
     status: TurnStatus
     agent: str
+    model: str | None
     error: TurnError | None
     usage: Usage
     tool_calls: list[ToolCall]
@@ -61,6 +66,7 @@ class PublishedTurn(Struct, frozen=True, kw_only=True):
             conversation_id=turn.conversation_id,
             status=turn.status,
             agent=turn.agent,
+            model=turn.model,
             error=turn.error,
             usage=turn.usage,
             tool_calls=calls,
@@ -108,6 +114,7 @@ async def finish_turn(uow: UnitOfWork, turn_id: TurnId, outcome: TurnOutcome) ->
         status=outcome.status,
         error=outcome.error,
         usage=outcome.usage,
+        model=outcome.model,
         answer_length=len(outcome.answer),
     )
     return TurnResult(PublishedTurn.of(turn, locked.calls), message)

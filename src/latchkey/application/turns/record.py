@@ -21,6 +21,7 @@ class EventBatch(Struct, frozen=True):
     text: str
     usage: Usage
     request: ToolRequest | None = None
+    model: str | None = None
 
 
 @owner_only("exclusive")
@@ -46,7 +47,7 @@ async def append_events(uow: UnitOfWork, turn_id: TurnId, batch: EventBatch) -> 
     events: list[EventData] = [MessageDeltaEvent(batch.text)] if batch.text else []
     if batch.request and (started := await _announce(uow, turn_id, batch.request)):
         events.append(started)
-    progress = AnswerProgress(batch.offset, batch.offset + len(batch.text), batch.usage)
+    progress = AnswerProgress(batch.offset, batch.offset + len(batch.text), batch.usage, batch.model)
     first_seq = await uow.turns.record_progress(turn_id, uow.now, progress, len(events))
     if first_seq is None:
         turn = await uow.turns.get(turn_id)

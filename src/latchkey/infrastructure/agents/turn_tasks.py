@@ -11,6 +11,7 @@ from latchkey.domain.agent import AgentEvent, TextDelta
 from latchkey.domain.errors import ModelBadResponse
 
 MAX_ANSWER_CHARS = 1024 * 1024
+MAX_MODEL_CHARS = 200
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -18,6 +19,13 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 def storable(text: str) -> str:
     """Replace the characters that PostgreSQL cannot store (NUL and lone surrogates) with U+FFFD."""
     return _UNSTORABLE.sub("\ufffd", text)
+
+
+def model_name(value: object) -> str | None:
+    """The name of a model as its server reports it: one line of at most `MAX_MODEL_CHARS`; None if it is no name."""
+    if not isinstance(value, str):
+        return None
+    return " ".join("".join(char if char.isprintable() else " " for char in value).split())[:MAX_MODEL_CHARS] or None
 
 
 class AnswerText:

@@ -86,6 +86,7 @@ turns = Table(
     Column("idempotency_key", Text()),
     Column("fingerprint", String(64)),
     Column("request_id", String(64)),
+    Column("model", String(200)),
     PrimaryKeyConstraint("user_id", "id"),
     Index("ix_turns_of_conversation", "user_id", "conversation_id", "id"),
     # At most one running turn per conversation. Also finds the running turns of a user quickly.

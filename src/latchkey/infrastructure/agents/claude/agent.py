@@ -40,6 +40,7 @@ class ClaudeAgent:
     ) -> None:
         self._connect = connect
         self._cli = cli
+        self.model = cli.model
         self._mcp_url = mcp_url
         self._process_slots = asyncio.Semaphore(max_processes or _PROCESSES_PER_CORE * (os.cpu_count() or 1))
         self._workspaces = WorkspaceRoot(workspace_parent)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from latchkey.domain.agent import AgentEvent
+from latchkey.domain.agent import AgentEvent, ModelCall
 from latchkey.domain.errors import ModelBadResponse, ModelUnavailable, ToolsUnavailable, TurnFailed
 from latchkey.domain.tool_call import ToolRequest, ToolReturned
 from latchkey.infrastructure.agents.claude.cli import MCP_SERVER_NAME, cli_tool_name
@@ -37,7 +37,7 @@ from latchkey.infrastructure.agents.model_failures import (
     tools_lost,
     truncated_answer,
 )
-from latchkey.infrastructure.agents.turn_tasks import AnswerText
+from latchkey.infrastructure.agents.turn_tasks import AnswerText, model_name
 
 _CONNECTED = [McpServer(MCP_SERVER_NAME, "connected")]
 _TRUNCATED = {"max_tokens", "model_context_window_exceeded"}
@@ -55,8 +55,13 @@ class _MessageState(Struct):
     """What has arrived of one message of the model."""
 
     tokens: Tokens
+    model: str
     has_content: bool = False
     stop_reason: str | None = None
+
+    @property
+    def call(self) -> ModelCall:
+        return ModelCall(self.tokens.usage, model_name(self.model))
 
     def check_complete(self) -> None:
         """Raises `ModelBadResponse` unless the message has ended and has a text or a tool call."""
@@ -121,7 +126,7 @@ class CliEventParser:
         if event.type == "message_start" and event.message:
             self._check_nothing_is_open()
             self._streamed_ids.add(event.message.id)
-            self._message = _MessageState(event.message.usage)
+            self._message = _MessageState(event.message.usage, event.message.model)
         elif self._message is None:
             return  # A message whose start was not streamed is handled when it arrives whole.
         elif event.type == "content_block_start" and event.content_block:
@@ -133,7 +138,7 @@ class CliEventParser:
             self._message.tokens = self._message.tokens.updated(event.usage)
         elif event.type == "message_stop":
             if self._message.stop_reason is not None:
-                yield self._message.tokens.usage
+                yield self._message.call
             self._message.check_complete()
 
     def _begin_block(self, block: Block, message: _MessageState) -> Iterator[AgentEvent]:
@@ -168,8 +173,8 @@ class CliEventParser:
         if self._message is None or message.id != self._unstreamed_id:
             self._check_nothing_is_open()
             self._unstreamed_id = message.id
-            self._message = _MessageState(message.usage, stop_reason=message.stop_reason)
-            yield message.usage.usage
+            self._message = _MessageState(message.usage, message.model, stop_reason=message.stop_reason)
+            yield self._message.call
         for block in message.content:
             yield from self._begin_block(block, self._message)
 

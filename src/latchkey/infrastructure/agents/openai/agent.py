@@ -84,7 +84,8 @@ class OpenAIAgent:
         self._turns = TurnTasks()
         self._connect = connect
         self._client = ModelClient(_APIS[api].path, api_key, base_url, transport)
-        self._api: ModelApi = _APIS[api](model or get_default_model(), is_openai=self._client.is_openai)
+        self.model = model or get_default_model()
+        self._api: ModelApi = _APIS[api](self.model, is_openai=self._client.is_openai)
 
     async def aclose(self) -> None:
         """Cancel all running turns, and close the connections to the model's server."""

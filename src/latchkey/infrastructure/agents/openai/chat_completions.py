@@ -16,7 +16,6 @@ from openai.types.chat import ChatCompletionChunk
 from openai.types.responses import Response, ResponseStreamEvent
 
 from latchkey.domain.errors import Failure
-from latchkey.domain.turn import Usage
 from latchkey.infrastructure.agents.openai.agents_sdk import FAKE_RESPONSES_ID, ChatCmplStreamHandler, Converter
 from latchkey.infrastructure.agents.openai.completion_chunks import ChatAnswer
 from latchkey.infrastructure.agents.openai.model import (
@@ -66,7 +65,7 @@ class ChatCompletionsApi:
                 async for event in events:
                     yield _model_events(event, answer)
         except Failure as failure:
-            yield [*([answer.usage] if answer.usage else []), failure]
+            yield [*([answer.model_call] if answer.usage else []), failure]
 
     def _tool_definition(self, tool: Tool) -> Any:
         definition: Any = Converter.tool_to_openai(tool)
@@ -96,7 +95,7 @@ def _model_events(event: ResponseStreamEvent, answer: ChatAnswer) -> list[ModelE
             return [ParagraphBreak()]
         case "response.completed":
             response = event.response
-            return [answer.usage or Usage(1), CompletedResponse(response.output, response.output_text)]
+            return [answer.model_call, CompletedResponse(response.output, response.output_text)]
     return []
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import Struct
 from openai.types.chat import ChatCompletionChunk
 
+from latchkey.domain.agent import ModelCall
 from latchkey.domain.errors import Failure
 from latchkey.domain.turn import Usage
 from latchkey.infrastructure.agents.model_failures import (
@@ -21,6 +22,7 @@ from latchkey.infrastructure.agents.model_failures import (
 from latchkey.infrastructure.agents.openai.model import argument_text, decode_json, is_end, text_of, usage_of
 from latchkey.infrastructure.agents.openai.server_errors import error_event, is_error
 from latchkey.infrastructure.agents.toolset import parse_object
+from latchkey.infrastructure.agents.turn_tasks import model_name
 
 _CALL_REASONS = {"tool_calls", "tool_call", "tool_use", "function_call"}
 _WHOLE = _CALL_REASONS | {"stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "completed"}
@@ -69,10 +71,11 @@ class _PartialCall(Struct):
 
 
 class ChatAnswer:
-    """One answer while its chunks arrive. `usage` is None until the server reports it."""
+    """One answer while its chunks arrive. `usage` and `model` are None until the server reports them."""
 
     def __init__(self) -> None:
         self.usage: Usage | None = None
+        self.model: object = None
         self.is_done = False
         self._has_text = False
         self._calls: list[_PartialCall] = []
@@ -81,6 +84,10 @@ class ChatAnswer:
         self._reason: str | None = None
         self._goes_on_after_reason = False
         self._last_chunk: dict[str, Any] = {}
+
+    @property
+    def model_call(self) -> ModelCall:
+        return ModelCall(self.usage or Usage(1), model_name(self.model))
 
     @property
     def is_finished(self) -> bool:
@@ -96,6 +103,7 @@ class ChatAnswer:
         if is_error(chunk):
             raise error_event(chunk)
         self.usage = usage_of(chunk.get("usage")) or self.usage
+        self.model = chunk.get("model") or self.model
         choice = self._select_choice(chunk.get("choices"))
         return self._add_choice(chunk, choice) if choice else None
 

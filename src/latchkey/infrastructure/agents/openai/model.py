@@ -13,14 +13,14 @@ from agents.items import TResponseOutputItem
 from msgspec import Struct
 from openai.types.responses import ResponseFunctionToolCall
 
-from latchkey.domain.agent import AgentEvent, TextDelta
+from latchkey.domain.agent import AgentEvent, ModelCall, TextDelta
 from latchkey.domain.errors import Failure, ModelBadResponse
 from latchkey.domain.tool_call import is_usable_call_id
 from latchkey.domain.turn import MAX_TOKENS, Usage
 from latchkey.infrastructure.agents.model_failures import empty_answer, incomplete_answer
 from latchkey.infrastructure.agents.openai.model_client import ModelClient
 from latchkey.infrastructure.agents.toolset import parse_object
-from latchkey.infrastructure.agents.turn_tasks import AnswerText
+from latchkey.infrastructure.agents.turn_tasks import AnswerText, model_name
 
 Shape = TypeVar("Shape")
 
@@ -53,7 +53,7 @@ class CompletedResponse(Struct, frozen=True):
         return any(item.type == "function_call" for item in self.output)
 
 
-ModelEvent = TextEvent | ParagraphBreak | Usage | CompletedResponse | Failure
+ModelEvent = TextEvent | ParagraphBreak | ModelCall | CompletedResponse | Failure
 """A `Failure` is an event too: the text and the usage that arrived with it are published before it is raised."""
 
 
@@ -116,6 +116,11 @@ def argument_text(arguments: Any) -> str:
     if isinstance(arguments, str):
         return arguments
     return _encode(arguments).decode() if arguments not in (None, {}) else ""
+
+
+def model_call_of(answer: dict[str, Any]) -> ModelCall:
+    """What a finished answer says of its request: one request at least, if the server reports no usage."""
+    return ModelCall(usage_of(answer.get("usage")) or Usage(1), model_name(answer.get("model")))
 
 
 def usage_of(tokens: Any) -> Usage | None:
@@ -189,7 +194,7 @@ class StreamingModel(Model):
                 response = next((event for event in batch if isinstance(event, CompletedResponse)), response)
                 deltas = [delta for event in batch for delta in self._text_deltas(event)]
                 await self._publish_text(deltas, is_last=response is not None and not response.calls_tools)
-                await self._publish_usage(batch)
+                await self._publish_call(batch)
         if response is None:
             raise incomplete_answer()
         if not any(self._streamed) and not response.calls_tools:
@@ -229,10 +234,10 @@ class StreamingModel(Model):
         for delta in deltas:
             await self._publish(delta)
 
-    async def _publish_usage(self, batch: list[ModelEvent]) -> None:
+    async def _publish_call(self, batch: list[ModelEvent]) -> None:
         """Raises the failure in the batch, if there is one."""
         for event in batch:
-            if isinstance(event, Usage):
+            if isinstance(event, ModelCall):
                 await self._publish(event)
             elif isinstance(event, Failure):
                 raise event

@@ -13,6 +13,7 @@ from openai.types.responses import (
     ResponseOutputText,
 )
 
+from latchkey.domain.agent import ModelCall
 from latchkey.domain.turn import Usage
 from latchkey.infrastructure.agents.model_failures import (
     aborted_answer,
@@ -29,8 +30,8 @@ from latchkey.infrastructure.agents.openai.model import (
     decode_json,
     encode_json,
     is_end,
+    model_call_of,
     text_of,
-    usage_of,
 )
 from latchkey.infrastructure.agents.openai.server_errors import error_event, is_error
 from latchkey.infrastructure.agents.turn_tasks import storable
@@ -249,23 +250,23 @@ class _Answer:
     def _end(self, event: str, response: dict[str, Any]) -> list[ModelEvent]:
         """The end of the answer, from the response in its last event."""
         self.is_done = True
-        usage = usage_of(response.get("usage")) or Usage(1)
+        call = model_call_of(response)
         status = response.get("status") or event
         if event in {"failed", "cancelled", "incomplete"}:
             status = event
         if response.get("error") or status == "failed":
-            return [usage, error_event(response)]
+            return [call, error_event(response)]
         if status == "incomplete":
-            return [usage, _incomplete(response.get("incomplete_details"))]
+            return [call, _incomplete(response.get("incomplete_details"))]
         if status not in {"completed", "done"}:
-            return [usage, aborted_answer()]
-        return [usage, *self._completed(response.get("output"))]
+            return [call, aborted_answer()]
+        return [call, *self._completed(response.get("output"))]
 
     def _end_without_response(self) -> list[ModelEvent]:
         """The end of a stream whose last event does not have the response: whole if all its items are."""
         self.is_done = True
         if self._items and all(item.is_done for item in self._items):
-            return [Usage(1), *self._completed(None)]
+            return [ModelCall(Usage(1)), *self._completed(None)]
         return []
 
     def _completed(self, output: Any) -> list[ModelEvent]:

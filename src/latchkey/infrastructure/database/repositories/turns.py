@@ -134,6 +134,7 @@ _RECORD_PROGRESS = (
         requests=bindparam("used_requests"),
         input_tokens=bindparam("used_input"),
         output_tokens=bindparam("used_output"),
+        model=func.coalesce(bindparam("used_model", type_=turns.c.model.type), turns.c.model),
     )
     .returning(turns.c.last_event)
 )
@@ -242,6 +243,7 @@ class SqlTurns:
             used_requests=progress.usage.requests,
             used_input=progress.usage.input_tokens,
             used_output=progress.usage.output_tokens,
+            used_model=progress.model,
         )
         return None if row is None else row[0] - count + 1
 
@@ -254,12 +256,24 @@ class SqlTurns:
 
 def _turn_from_row(row: Row) -> Turn:
     id, conversation_id, status, agent, code, detail, requests, read, written, *rest = row
-    started_at, finished_at, lease_until, last_event, answer_length, retry_after, key, fingerprint, request_id = rest
+    (
+        started_at,
+        finished_at,
+        lease_until,
+        last_event,
+        answer_length,
+        retry_after,
+        key,
+        fingerprint,
+        request_id,
+        model,
+    ) = rest
     return Turn(
         id=id,
         conversation_id=conversation_id,
         status=status,
         agent=agent,
+        model=model,
         error=TurnError(code, detail, retry_after) if code else None,
         usage=Usage(requests, read, written),
         started_at=started_at,
@@ -292,4 +306,5 @@ def _values(turn: Turn) -> dict[str, Any]:
         "idempotency_key": idempotency and idempotency.key,
         "fingerprint": idempotency and idempotency.fingerprint,
         "request_id": turn.request.id,
+        "model": turn.model,
     }
