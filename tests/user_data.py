@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from latchkey.application.turns.read import PAGE_CHARACTERS
+from latchkey.application.turns.read import EVENT_PAGE_BYTES
 from latchkey.domain.credentials import Owner, TokenSecret
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitsOfWork
@@ -47,7 +47,7 @@ class UserData:
                 *(await uow.conversations.page(Window())).items,
                 *(await uow.turns.page(self.conversation.id, Window())).items,
                 *await uow.turns.list_running(),
-                *await uow.turn_events.list_after(self.turn.id, 0, 10, PAGE_CHARACTERS),
+                *await uow.turn_events.list_after(self.turn.id, 0, 10, EVENT_PAGE_BYTES),
                 *(await uow.messages.page(self.conversation.id, Window(), "asc")).items,
                 *await uow.messages.history(self.conversation.id, 10, 10_000),
                 *(await uow.tasks.page(None, Window())).items,

@@ -207,8 +207,8 @@ class TurnEvents(Protocol):
         """Append events. Subscribers of the turn receive them after the commit."""
         ...
 
-    async def list_after(self, turn_id: TurnId, seq: int, limit: int, characters: int) -> list[TurnEvent]:
-        """Return the events after `seq`, at most `limit`; the last one is that which reaches `characters` in total."""
+    async def list_after(self, turn_id: TurnId, seq: int, limit: int, size: int) -> list[TurnEvent]:
+        """Return the events after `seq`, at most `limit`; the last one is that which reaches `size` bytes in total."""
         ...
 
 

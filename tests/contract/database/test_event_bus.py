@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, suppress
 
 import pytest
 
-from latchkey.application.turns.read import PAGE_CHARACTERS
+from latchkey.application.turns.read import EVENT_PAGE_BYTES
 from latchkey.domain.credentials import Owner
 from latchkey.domain.turn_event import MessageDeltaEvent, TurnEvent
 from latchkey.infrastructure.database.event_bus import MAX_BUFFERED_BYTES
@@ -56,7 +56,7 @@ async def test_event_bus_delivers_events_after_commit(pair: BusPair) -> None:
             await uow.commit()
         assert await waiting in ([event], [])
         async with pair.subscriber.units.open(running_turn.owner, "read") as uow:
-            assert await uow.turn_events.list_after(running_turn.id, 1, 10, PAGE_CHARACTERS) == [event]
+            assert await uow.turn_events.list_after(running_turn.id, 1, 10, EVENT_PAGE_BYTES) == [event]
 
 
 async def test_event_bus_rollback_delivers_nothing(pair: BusPair) -> None:

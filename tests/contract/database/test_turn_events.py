@@ -12,7 +12,7 @@ from latchkey.application.artifacts import save_artifact
 from latchkey.application.conversations import delete_conversation
 from latchkey.application.tasks import complete_task
 from latchkey.application.tool_calls import ToolOutcome
-from latchkey.application.turns.read import PAGE_CHARACTERS, PAGE_EVENTS, read_events
+from latchkey.application.turns.read import EVENT_PAGE_BYTES, PAGE_EVENTS, read_events
 from latchkey.domain.credentials import ALL_GRANTS, Owner
 from latchkey.domain.errors import Conflict, NotFound, OffsetConflict, Unauthenticated
 from latchkey.domain.ports import UnitsOfWork
@@ -179,7 +179,7 @@ async def test_list_after_leaves_out_earlier_events(units: UnitsOfWork, running_
 
     async with units.open(running_turn.owner, "read") as uow:
         for after in range(9):
-            page = await uow.turn_events.list_after(running_turn.id, after, limit, PAGE_CHARACTERS)
+            page = await uow.turn_events.list_after(running_turn.id, after, limit, EVENT_PAGE_BYTES)
             assert page == everything[after:][:limit]
 
 
@@ -201,15 +201,15 @@ async def test_event_pagination_by_count(running_turn: RunningTurn) -> None:
     ]
 
 
-async def test_event_pagination_by_characters(running_turn: RunningTurn) -> None:
-    """An event of any length is returned; a page ends once it has this many characters; nothing is left out."""
-    lengths = [10, PAGE_CHARACTERS, 3 * PAGE_CHARACTERS, 10, 10]
+async def test_event_pagination_by_bytes(running_turn: RunningTurn) -> None:
+    """An event of any length is returned; a page ends once it has this many bytes; nothing is left out."""
+    lengths = [10, EVENT_PAGE_BYTES, 3 * EVENT_PAGE_BYTES, 10, 10]
     for nth, length in enumerate(lengths):
         await running_turn.append_text("x" * length, sum(lengths[:nth]))
     read, times = list[TurnEvent](), 0
     while True:
         log = await running_turn.dispatchers[1].call(running_turn.owner, read_events, running_turn.id, len(read))
-        assert sum(len(event.body) for event in log.events[:-1]) < PAGE_CHARACTERS
+        assert sum(len(event.body) for event in log.events[:-1]) < EVENT_PAGE_BYTES
         read += log.events
         times += 1
         if not log.has_more:
@@ -229,7 +229,7 @@ async def test_turn_events_isolation_between_users(units: UnitsOfWork, running_t
     with pytest.raises(NotFound, match="There is no such turn"):
         await running_turn.dispatchers[0].call(you, read_events, running_turn.id, 0)
     async with units.open(you, "write") as uow:
-        assert await uow.turn_events.list_after(running_turn.id, 0, 10, PAGE_CHARACTERS) == []
+        assert await uow.turn_events.list_after(running_turn.id, 0, 10, EVENT_PAGE_BYTES) == []
         with pytest.raises(Conflict):
             await uow.turns.count_tool_call(running_turn.id, uow.now, 1, 100)
     assert await running_turn.event_names() == ["turn.started"]
@@ -254,4 +254,4 @@ async def test_deleted_conversation_takes_turn_events(units: UnitsOfWork, runnin
     with pytest.raises(NotFound):
         await running_turn.dispatchers[0].call(running_turn.owner, read_events, running_turn.id, 0)
     async with units.open(running_turn.owner, "read") as uow:
-        assert await uow.turn_events.list_after(running_turn.id, 0, 10, PAGE_CHARACTERS) == []
+        assert await uow.turn_events.list_after(running_turn.id, 0, 10, EVENT_PAGE_BYTES) == []

@@ -12,7 +12,7 @@ from latchkey.domain.turn import TurnId
 from latchkey.domain.turn_event import TurnEvent
 
 PAGE_EVENTS = 32
-PAGE_CHARACTERS = 64 * 1024
+EVENT_PAGE_BYTES = 64 * 1024
 
 
 class EventPage(Struct, frozen=True):
@@ -48,12 +48,18 @@ async def get_turn(uow: UnitOfWork, turn_id: TurnId) -> PublishedTurn:
     return PublishedTurn.of(turn, await uow.tool_calls.list_of_turn(turn_id))
 
 
+@requires(Grant.CONVERSATIONS_READ)
+async def check_turn(uow: UnitOfWork, turn_id: TurnId) -> None:
+    """Raises `NotFound` and `TurnLost`; reads no tool calls."""
+    (await uow.turns.get(turn_id)).check_not_lost(uow.now)
+
+
 @owner_only("read")
 async def read_events(uow: UnitOfWork, turn_id: TurnId, after: int) -> EventPage:
     """Return the events of a turn after this number, one page of them. Raises `TurnLost`."""
-    events = await uow.turn_events.list_after(turn_id, after, PAGE_EVENTS, PAGE_CHARACTERS)
+    events = await uow.turn_events.list_after(turn_id, after, PAGE_EVENTS, EVENT_PAGE_BYTES)
     if events:
-        is_full = len(events) == PAGE_EVENTS or sum(len(event.body) for event in events) >= PAGE_CHARACTERS
+        is_full = len(events) == PAGE_EVENTS or sum(len(event.body) for event in events) >= EVENT_PAGE_BYTES
         return EventPage(events, events[-1].is_last, has_more=is_full)
     turn = await uow.turns.get(turn_id)
     turn.check_not_lost(uow.now)

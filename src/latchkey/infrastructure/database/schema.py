@@ -117,7 +117,7 @@ turn_events = Table(
     Column("name", String(32), nullable=False),
     # JSON as it is sent to clients, without the turn id and the sequence number.
     Column("body", Text(), nullable=False),
-    # The tool call whose result belongs into the body, where it is null: a large result is stored once.
+    # The tool call whose arguments or result belong into the body, where they are null: a large text is stored once.
     Column("tool_call_id", Uuid()),
     # Bytes of the event as it is sent. NULL in rows of earlier releases.
     Column("size", Integer()),

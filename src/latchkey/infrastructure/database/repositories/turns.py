@@ -1,18 +1,20 @@
 """Repositories of turns and their events, and the state of a turn that is read together with its token."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from msgspec import Struct
+import msgspec
+from msgspec import Raw, Struct
 from msgspec.structs import replace
-from sqlalchemy import and_, bindparam, exists, func, literal, select, true, update
+from sqlalchemy import and_, bindparam, case, exists, func, literal, select, true, update
 
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import Conflict, NotFound, TooManyCalls
 from latchkey.domain.page import Page, Window
 from latchkey.domain.repositories import AnswerProgress, LockedTurn, TurnWithCalls
 from latchkey.domain.turn import ClientRequest, Idempotency, Turn, TurnError, TurnId, TurnStatus, Usage
-from latchkey.domain.turn_event import TurnEvent
+from latchkey.domain.turn_event import ToolCallCompletedEvent, ToolCallStartedEvent, TurnEvent
 from latchkey.infrastructure.database.repositories.tool_calls import (
     BOUNDS_OF_TURN,
     CALLS_OF_TURN,
@@ -21,7 +23,13 @@ from latchkey.infrastructure.database.repositories.tool_calls import (
 )
 from latchkey.infrastructure.database.schema import conversations, tool_calls, turn_events, turns
 from latchkey.infrastructure.database.sql.driver import Row
-from latchkey.infrastructure.database.sql.session import Session, columns_except, insert_for_user, owned_by_user
+from latchkey.infrastructure.database.sql.session import (
+    Session,
+    columns_except,
+    insert_for_user,
+    octet_length,
+    owned_by_user,
+)
 
 
 class TurnState(Struct, frozen=True):
@@ -57,15 +65,16 @@ TURN_STATE = TURN_STATES.subquery("turn_state")
 """For joins with a table that has a turn id."""
 
 
+_encode = msgspec.json.Encoder().encode
+_REFERRING: dict[str, tuple[Callable[[bytes | str], Any], str]] = {
+    "tool_call.started": (msgspec.json.Decoder(ToolCallStartedEvent).decode, "arguments"),
+    "tool_call.completed": (msgspec.json.Decoder(ToolCallCompletedEvent).decode, "result"),
+}
+"""Events that may refer to a recorded tool call for one of their fields."""
+_LEFT_OUT = Raw(b"null")
 _INSERT_EVENT = insert_for_user(turn_events)
-_SIZE = func.length(turn_events.c.body)
-_FIRST_EVENTS = (
-    select(
-        turn_events.c.seq,
-        turn_events.c.name,
-        turn_events.c.body,
-        (func.sum(_SIZE).over(order_by=turn_events.c.seq) - _SIZE).label("before"),
-    )
+_CANDIDATES = (
+    select(turn_events.c.seq, func.coalesce(turn_events.c.size, octet_length(turn_events.c.body)).label("size"))
     .where(
         owned_by_user(turn_events), turn_events.c.turn_id == bindparam("turn"), turn_events.c.seq > bindparam("after")
     )
@@ -73,11 +82,34 @@ _FIRST_EVENTS = (
     .limit(bindparam("limit"))
     .subquery()
 )
-_FIRST_EVENTS_WITHIN_SIZE = (
-    select(_FIRST_EVENTS.c.seq, _FIRST_EVENTS.c.name, _FIRST_EVENTS.c.body)
-    .where(_FIRST_EVENTS.c.before < bindparam("characters"))
-    .order_by(_FIRST_EVENTS.c.seq)
+_SIZED = select(
+    _CANDIDATES.c.seq.label("of_seq"),
+    (func.sum(_CANDIDATES.c.size).over(order_by=_CANDIDATES.c.seq) - _CANDIDATES.c.size).label("before"),
+).subquery()
+_TEXT_OF_CALL = (
+    select(case((turn_events.c.name == "tool_call.started", tool_calls.c.arguments), else_=tool_calls.c.result))
+    .where(
+        owned_by_user(tool_calls),
+        owned_by_user(turn_events),
+        tool_calls.c.turn_id == turn_events.c.turn_id,
+        tool_calls.c.id == turn_events.c.tool_call_id,
+    )
+    .correlate(turn_events)
+    .scalar_subquery()
 )
+_FIRST_EVENTS_WITHIN_SIZE = (
+    select(
+        turn_events.c.seq,
+        turn_events.c.name,
+        turn_events.c.body,
+        case((turn_events.c.tool_call_id.is_not(None), _TEXT_OF_CALL)).label("text"),
+    )
+    .select_from(_SIZED.join(turn_events, turn_events.c.seq == _SIZED.c.of_seq))
+    .where(owned_by_user(turn_events), turn_events.c.turn_id == bindparam("turn"), _SIZED.c.before < bindparam("bytes"))
+    .order_by(turn_events.c.seq)
+)
+_MAX_COPIED_BYTES = 1024
+"""A larger event of a tool call refers to the call, which is stored in the same transaction, for its large field."""
 
 
 class SqlTurnEvents:
@@ -88,19 +120,38 @@ class SqlTurnEvents:
         self._added = added
 
     async def add(self, *events: TurnEvent) -> None:
+        is_recorded = any(event.name == "tool_call.completed" for event in events)
         for event in events:
-            await self._session.defer(_INSERT_EVENT, **_event_values(event))
+            await self._session.defer(_INSERT_EVENT, **_event_values(event, is_recorded=is_recorded))
         self._added += events
 
-    async def list_after(self, turn_id: TurnId, seq: int, limit: int, characters: int) -> list[TurnEvent]:
-        rows = await self._session.fetch(
-            _FIRST_EVENTS_WITHIN_SIZE, turn=turn_id, after=seq, limit=limit, characters=characters
-        )
-        return [TurnEvent(turn_id, seq, name, body.encode()) for seq, name, body in rows]
+    async def list_after(self, turn_id: TurnId, seq: int, limit: int, size: int) -> list[TurnEvent]:
+        rows = await self._session.fetch(_FIRST_EVENTS_WITHIN_SIZE, turn=turn_id, after=seq, limit=limit, bytes=size)
+        return [TurnEvent(turn_id, seq, name, _whole_body(name, body, text)) for seq, name, body, text in rows]
 
 
-def _event_values(event: TurnEvent) -> dict[str, Any]:
-    return {"turn_id": event.turn_id, "seq": event.seq, "name": event.name, "body": event.body.decode()}
+def _event_values(event: TurnEvent, *, is_recorded: bool) -> dict[str, Any]:
+    body, tool_call_id, size = event.body, None, len(event.body)
+    if size > _MAX_COPIED_BYTES and is_recorded and (referring := _REFERRING.get(event.name)):
+        decode, field = referring
+        data = decode(body)
+        body, tool_call_id = _encode(replace(data, **{field: _LEFT_OUT})), data.id
+    return {
+        "turn_id": event.turn_id,
+        "seq": event.seq,
+        "name": event.name,
+        "body": body.decode(),
+        "tool_call_id": tool_call_id,
+        "size": size,
+    }
+
+
+def _whole_body(name: str, body: str, text: str | None) -> bytes:
+    """Return the body as it was published: the encoder writes equal data as equal bytes."""
+    if text is None:
+        return body.encode()
+    decode, field = _REFERRING[name]
+    return _encode(replace(decode(body), **{field: Raw(text.encode())}))
 
 
 _SELECT = select(*columns_except(turns, "calls")).where(owned_by_user(turns))
