@@ -71,13 +71,17 @@ async def test_dev_mode_mcp_client_lists_the_task(dev: Replica, token: str, answ
 
 
 def test_dev_mode_other_user_sees_no_data(home: Path, dev: Replica, answer: dict[str, Any]) -> None:
-    """The other user cannot find out that the data exist: a foreign id is answered like an absent one."""
+    """The other user cannot find out that the data exist: a foreign id is answered like an absent one.
+
+    The data belong to a user whose id is `me`. For another user, that path is their own.
+    """
     stranger = issue_token("stranger", home, {})
     things = [f"turns/{answer['turn_id']}", f"conversations/{answer['conversation_id']}"]
 
-    assert dev.request("GET", "/api/stranger/tasks", stranger).json()["items"] == []
-    assert [dev.request("GET", f"/api/stranger/{thing}", stranger).status_code for thing in things] == [404, 404]
-    assert [dev.request("GET", f"/api/{user}/tasks", stranger).status_code for user in ("me", "nobody")] == [403, 403]
+    for path in ("stranger", "me"):
+        assert dev.request("GET", f"/api/{path}/tasks", stranger).json()["items"] == []
+        assert [dev.request("GET", f"/api/{path}/{thing}", stranger).status_code for thing in things] == [404, 404]
+    assert dev.request("GET", "/api/nobody/tasks", stranger).status_code == 403
 
 
 def test_dev_mode_files_are_below_var_and_key_is_private(home: Path, dev: Replica) -> None:

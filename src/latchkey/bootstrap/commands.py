@@ -45,7 +45,7 @@ class Commands:
         """Sign a JWT for the user."""
         user_id = parse_user_id(user)
         if user_id is None:
-            raise click.UsageError("USER must be 1 to 128 characters of A-Z a-z 0-9 . _ ~ : @ | - and not `.` or `..`.")
+            raise click.UsageError("USER must be 1 to 128 characters of A-Z a-z 0-9 . _ ~ : @ | + - and not `.` or `..`.")
         with gc_paused():
             from latchkey.bootstrap.identity import create_signer
         dev = not any(name in os.environ for name in ("LATCHKEY_AUTH_SECRET", "LATCHKEY_AUTH_JWKS_URL"))

@@ -142,8 +142,34 @@ async def test_isolation_cursor_of_another_user_shows_none_of_their_items(ada: A
     assert all(task["title"].startswith("ada") for task in await ada.list_items("tasks", cursor=cursor))
 
 
+@each_operation()
+async def test_path_me_is_the_path_of_the_caller(ada: ApiUser, operation: Operation) -> None:
+    by_id, by_me = [
+        await send(ada, path_user, Case(operation), await create_one_of_each(ada)) for path_user in (ada.user_id, "me")
+    ]
+
+    assert (by_me.status_code, by_me.headers.keys()) == (by_id.status_code, by_id.headers.keys())
+    assert by_me.is_success
+    if location := by_me.headers.get("location"):
+        assert location.startswith(f"/api/{ada.user_id}/")
+
+
+@pytest.mark.parametrize("case", ENTITY_CASES, ids=str)
+async def test_path_me_shows_no_data_of_a_user_who_is_called_me(service: Service, ada: ApiUser, case: Case) -> None:
+    user = service.user("me")
+    ids = await create_one_of_each(user)
+    before = await data_of(user)
+    foreign = without_request_id(await send(ada, "me", case, ids))
+    absent = without_request_id(await send(ada, ada.user_id, case, {}))
+
+    assert foreign == absent
+    assert (foreign[0], foreign[1]["code"]) == (404, "not-found")
+    assert await data_of(user) == before
+    assert await data_of(ada) == NO_DATA
+
+
 @each_operation(creates_readable_entity)
-@pytest.mark.parametrize("name", ["auth0|62a1b.c_d~e-f", "ada@example.com", "urn:example:ada", "...", "a" * 128])
+@pytest.mark.parametrize("name", ["auth0|62a1b.c_d~e-f", "ada+bikes@example.com", "urn:example:ada", "...", "a" * 128])
 async def test_location_header_of_created_entity_is_percent_encoded_and_reachable(
     service: Service, name: str, operation: Operation
 ) -> None:

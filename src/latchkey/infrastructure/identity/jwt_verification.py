@@ -100,7 +100,7 @@ class ClaimRules(Struct, frozen=True):
         if not claims.has_audience(self.audience) and (resource is None or not claims.has_resource(resource)):
             raise Unauthenticated("The token is for another audience than this service.")
         if user_id is None:
-            raise Unauthenticated("The token's `sub` must be 1-128 characters of `A-Za-z0-9._~:@|-`, not `.` or `..`.")
+            raise Unauthenticated("The token's `sub` must be 1-128 characters of `A-Za-z0-9._~:@|+-`, not `.` or `..`.")
         return user_id
 
 

@@ -18,6 +18,8 @@ from latchkey.domain.ports import Identity
 from latchkey.interfaces.auth import owner_of
 from latchkey.interfaces.http.litestar_internals import methods_of, parameters_of
 
+_ME = "me"
+"""In a path: the caller's own id. It is no way to the data of a user who is called `me`."""
 _INTEGER = re.compile(r"-?[0-9]+")
 _SINGLE_HEADERS = frozenset({b"content-type"})
 """Headers that no handler declares as a parameter, but that a request must not repeat."""
@@ -41,8 +43,8 @@ async def before_request(request: Request[Any, Any, Any]) -> Response[None] | No
 async def authenticate(request: Request[Any, Any, Any]) -> None:
     """Set `request.user` to the owner that the bearer token names, and count the request against their rate limit.
 
-    A handler with the option `essential` ends harm (it revokes, cancels or deletes), or shows what to revoke: its
-    requests have an allowance of their own.
+    The path names the owner by id or as `me`. A handler with the option `essential` ends harm (it revokes, cancels or
+    deletes), or shows what to revoke: its requests have an allowance of their own.
 
     Raises `Unauthenticated`, `Unavailable`, `Exhausted` beyond the rate limit, and `WrongUser` if the path names
     another user, whether or not that user exists.
@@ -53,7 +55,7 @@ async def authenticate(request: Request[Any, Any, Any]) -> None:
     owner = await owner_of(authorization or None, identity)
     request.scope["user"] = owner
     await dispatcher.acquire(owner, essential=bool(request.route_handler.opt.get("essential")))
-    if request.path_params["user_id"] != owner.user_id:
+    if request.path_params["user_id"] not in {owner.user_id, _ME}:
         raise WrongUser("The path names another user than the bearer token.")
 
 

@@ -11,6 +11,7 @@ from litestar import Litestar
 from litestar.enums import ParamType
 
 from latchkey.domain import errors
+from latchkey.domain.credentials import USER_ID_PATTERN
 from latchkey.domain.errors import Failure
 from latchkey.interfaces.errors import Misdirected, status_of
 from latchkey.interfaces.http.event_stream import MEDIA_TYPE as EVENT_STREAM
@@ -61,8 +62,9 @@ _USER_ID = {
     "name": "user_id",
     "in": "path",
     "required": True,
-    "description": "The owner of the data: the `sub` of the bearer token. Any other user is refused.",
-    "schema": {"type": "string", "pattern": r"^(?!\.{1,2}$)[A-Za-z0-9._~:@|-]{1,128}$"},
+    "description": "The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is"
+    " refused.",
+    "schema": {"type": "string", "pattern": USER_ID_PATTERN},
 }
 _BEARER = {
     "type": "http",
