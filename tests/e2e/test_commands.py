@@ -23,9 +23,32 @@ def test_token_command_prints_only_the_token(home: Path, ttl: list[str], seconds
     result = run_command("token", "auth0|ada", *ttl, home=home, environment=BASE_SETTINGS)
     issued = claims(result.stdout.strip())
 
-    assert (result.exit_code, result.stderr, result.stdout.count("\n")) == (0, "", 1)
+    assert (result.exit_code, result.stdout.count("\n")) == (0, 1)
+    assert result.stderr == "latchkey: signed with LATCHKEY_AUTH_SECRET\n"
     assert (issued["sub"], issued["iss"], issued["aud"]) == ("auth0|ada", "latchkey", "latchkey")
     assert int(str(issued["exp"])) - int(str(issued["iat"])) == seconds
+
+
+def test_token_command_without_key_fails_and_makes_none(home: Path) -> None:
+    """A new key would sign tokens that no service accepts."""
+    refused = run_command("token", "ada", home=home, environment={})
+
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert str(home / "var" / "signing.key") in refused.stderr
+    assert "serve --dev" in refused.stderr
+    assert "LATCHKEY_AUTH_SECRET" in refused.stderr
+    assert list(home.iterdir()) == []
+
+
+def test_token_command_names_the_development_key(home: Path) -> None:
+    key = home / "var" / "signing.key"
+    key.parent.mkdir(mode=0o700)
+    key.touch(mode=0o600)
+    key.write_text("k" * 64)
+    result = run_command("token", "ada+bikes@example.com", home=home, environment={})
+
+    assert (result.exit_code, result.stderr) == (0, f"latchkey: signed with the key of --dev, {key}\n")
+    assert claims(result.stdout.strip())["sub"] == "ada+bikes@example.com"
 
 
 def test_token_command_with_jwks_provider_fails(home: Path) -> None:

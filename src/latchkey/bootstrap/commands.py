@@ -11,7 +11,7 @@ from latchkey.bootstrap.runtime import gc_paused
 from latchkey.config import ConfigurationError, Settings
 from latchkey.domain.credentials import TokenSecret, parse_user_id
 from latchkey.domain.errors import Failure
-from latchkey.interfaces.cli import Finding
+from latchkey.interfaces.cli import Finding, IssuedToken
 
 EXPECTED_ERRORS = (ConfigurationError, Failure)
 """Errors with a text for the user. Any other exception is a bug."""
@@ -41,15 +41,17 @@ class Commands:
         for statement in migrated.repairs:
             yield f"{location(url)}: repaired with {statement}"
 
-    def token(self, user: str, ttl: timedelta) -> str:
-        """Sign a JWT for the user."""
+    def token(self, user: str, ttl: timedelta) -> IssuedToken:
+        """Sign a JWT for the user with the key of the service."""
         user_id = parse_user_id(user)
         if user_id is None:
-            raise click.UsageError("USER must be 1 to 128 characters of A-Z a-z 0-9 . _ ~ : @ | + - and not `.` or `..`.")
+            raise click.UsageError(
+                "USER must be 1 to 128 characters of A-Z a-z 0-9 . _ ~ : @ | + - and not `.` or `..`."
+            )
         with gc_paused():
-            from latchkey.bootstrap.identity import create_signer
+            from latchkey.bootstrap.identity import issue_token
         dev = not any(name in os.environ for name in ("LATCHKEY_AUTH_SECRET", "LATCHKEY_AUTH_JWKS_URL"))
-        return create_signer(Settings.read(os.environ, dev=dev)).sign(user_id, ttl)
+        return issue_token(Settings.read(os.environ, dev=dev), user_id, ttl)
 
     def mcp(self) -> None:
         """Serve MCP over standard input and output."""

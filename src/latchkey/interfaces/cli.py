@@ -22,10 +22,17 @@ class Finding(Struct, frozen=True):
     needed: bool = True
 
 
+class IssuedToken(Struct, frozen=True):
+    """A JWT, and the name of the key that signed it."""
+
+    text: str
+    key: str
+
+
 class Commands(Protocol):
     def serve(self, host: str, port: int, workers: int, *, dev: bool, migrate: bool) -> None: ...
     def migrate(self) -> Iterable[str]: ...
-    def token(self, user: str, ttl: timedelta) -> str: ...
+    def token(self, user: str, ttl: timedelta) -> IssuedToken: ...
     def mcp(self) -> None: ...
     def doctor(self) -> Iterable[Finding]: ...
 
@@ -94,8 +101,10 @@ def migrate(commands: Commands) -> None:
 )
 @click.pass_obj
 def token(commands: Commands, user: str, ttl: timedelta) -> None:
-    """Print a JWT for USER. Requires the shared secret or the local signing key."""
-    click.echo(commands.token(user, ttl))
+    """Print a JWT for USER. Requires the shared secret or the local signing key, and makes neither."""
+    issued = commands.token(user, ttl)
+    click.echo(f"latchkey: signed with {issued.key}", err=True)
+    click.echo(issued.text)
 
 
 @latchkey.command()

@@ -14,7 +14,7 @@ import jwt
 from jwt.algorithms import HMACAlgorithm
 
 from latchkey.domain.credentials import UserId
-from latchkey.domain.errors import Invalid
+from latchkey.domain.errors import Invalid, NotFound
 from latchkey.infrastructure.identity.jwt_verification import (
     ClaimRules,
     VerifiedTokenCache,
@@ -61,26 +61,40 @@ class SharedSecret:
         return jwt.encode(claims, self._secret, "HS256")
 
 
-def load_signing_key(path: Path) -> bytes:
-    """Read the key from the file, or create the file with a new key. Concurrent processes get the same key.
+def load_signing_key(path: Path, *, create: bool) -> bytes:
+    """Read the key from the file; `create` makes a file with a new key if there is none, or if it is empty.
 
-    Raises `Invalid` if other accounts than the owner may access the file, or the key is too short.
+    Concurrent processes get the same key. Raises `NotFound` if there is no key, and `Invalid` if the file cannot be
+    opened, other accounts than the owner may access it, or the key is too short.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "r+b") as file:
+    with _open_key_file(path, create=create) as file:
+        descriptor = file.fileno()
         if os.fstat(descriptor).st_mode & (S_IRWXG | S_IRWXO):
             raise Invalid(
                 f"Other accounts may access the signing key {path}: run `chmod 600 {path}`, or delete the file."
             )
         # The lock is held until the file is closed: a second process waits here, and then reads the key of the first.
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        key = file.read() or _write_new_key(file)
+        key = file.read() or (_write_new_key(file) if create else b"")
+    if not key:
+        raise NotFound(f"The signing key {path} is empty.")
     if len(key) < _KEY_BYTES:
         raise Invalid(
             f"The signing key {path} must be at least {_KEY_BYTES} bytes long: delete the file to get a new key."
         )
     return key
+
+
+def _open_key_file(path: Path, *, create: bool) -> BinaryIO:
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+    try:
+        if create:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.fdopen(os.open(path, flags, 0o600), "r+b")
+    except FileNotFoundError as error:
+        raise NotFound(f"There is no signing key {path}.") from error
+    except OSError as error:
+        raise Invalid(f"The signing key {path} cannot be opened: {error.strerror}.") from error
 
 
 def _write_new_key(file: BinaryIO) -> bytes:
