@@ -1,4 +1,4 @@
-# Requires Python 3.11 or newer, git and make. `make run` and `make test` install everything else.
+# Requires Python 3.11 or newer, git and make. `make run` installs what the service needs, all other targets everything else.
 
 PORT ?= 8000
 KILLS ?= 500
@@ -8,19 +8,25 @@ LOCKED := uv pip compile --quiet --universal --python-version 3.11 --generate-ha
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup run test check chaos interop bench flames format lock schemas
+.PHONY: setup run test check chaos interop bench flames format lock licenses schemas
 .DEFAULT_GOAL := setup
 
-setup: .venv/installed
+setup: .venv/dev-installed
 
-.venv/installed: pyproject.toml requirements/dev.txt
+# What the service needs.
+.venv/installed: pyproject.toml requirements/runtime.txt requirements/build.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Latchkey needs Python 3.11 or newer")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/runtime.txt -r requirements/build.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-run: setup
+# What tests and checks need in addition.
+.venv/dev-installed: requirements/dev.txt .venv/installed
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/dev.txt
+	touch $@
+
+run: .venv/installed
 	$(BIN)/latchkey serve --dev --port $(PORT)
 
 test: setup
@@ -41,7 +47,7 @@ chaos: setup
 interop: setup .venv/interop/installed
 	$(BIN)/pytest tests/interop --numprocesses 2 --dist worksteal $(ARGS)
 
-.venv/interop/installed: requirements/interop.txt | .venv/installed
+.venv/interop/installed: requirements/interop.txt | .venv/dev-installed
 	$(PYTHON) -m venv .venv/interop
 	.venv/interop/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements/interop.txt
 	touch $@
@@ -54,7 +60,7 @@ bench: setup .venv/bench-installed
 flames: setup .venv/bench-installed
 	$(BIN)/python -m bench.flames $(ARGS)
 
-.venv/bench-installed: requirements/bench.txt | .venv/installed
+.venv/bench-installed: requirements/bench.txt | .venv/dev-installed
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements/bench.txt
 	touch $@
 
@@ -65,12 +71,17 @@ format: setup
 # The lock files list every package, so pip installs them with --no-deps: its resolver fails on hashes as soon as an index has a
 # newer version of a package that another one requires with an extra.
 # Lock files with names, versions and hashes, but no URLs. Locked versions stay unless pyproject.toml requires another one;
-# `make lock UPGRADE=--upgrade` takes the newest allowed versions.
+# `make lock UPGRADE=--upgrade` takes the newest allowed versions. Run `make licenses` afterwards.
 lock: setup
 	$(BIN)/$(LOCKED) $(UPGRADE) pyproject.toml --output-file requirements/runtime.txt
 	$(BIN)/$(LOCKED) $(UPGRADE) pyproject.toml --group dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
+	$(BIN)/$(LOCKED) $(UPGRADE) --group build --constraint requirements/dev.txt --output-file requirements/build.txt
 	$(BIN)/$(LOCKED) $(UPGRADE) --group bench --constraint requirements/dev.txt --output-file requirements/bench.txt
 	$(BIN)/$(LOCKED) $(UPGRADE) --group interop --constraint requirements/dev.txt --output-file requirements/interop.txt
+
+# Writes the list of the packages that the service needs, with their licenses. A test fails if it is out of date.
+licenses: setup
+	$(BIN)/python -m tests.third_party
 
 # Writes the published schemas to docs/. A test fails if they are out of date.
 schemas: setup

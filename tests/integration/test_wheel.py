@@ -3,7 +3,10 @@
 import subprocess
 import sys
 import sysconfig
+import tomllib
+from email import message_from_bytes
 from pathlib import Path
+from zipfile import ZipFile
 
 import httpx2
 import pytest
@@ -42,6 +45,28 @@ def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     packages = next(environment.glob("lib/python*/site-packages"))
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     return python.parent
+
+
+def test_wheel_metadata_have_name_license_and_page(wheel: Path) -> None:
+    with ZipFile(wheel) as archive:
+        (folder,) = {name.partition("/")[0] for name in archive.namelist() if ".dist-info/" in name}
+        metadata = message_from_bytes(archive.read(f"{folder}/METADATA"))
+        license = archive.read(f"{folder}/licenses/LICENSE")
+
+    assert wheel.name.startswith("latchkey_server-")
+    assert (metadata["Name"], metadata["License-Expression"]) == ("latchkey-server", "Apache-2.0")
+    assert metadata.get_all("License-File") == ["LICENSE", "THIRD-PARTY.md"]
+    assert license == (ROOT / "LICENSE").read_bytes()
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert str(metadata.get_payload()).strip() == (ROOT / "docs/package.md").read_text().strip()
+    assert metadata["Keywords"]
+    assert "Framework :: Litestar" in metadata.get_all("Classifier", [])
+
+
+def test_wheel_program_prints_the_version_of_the_distribution(programs: Path, tmp_path: Path) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    assert run(programs / "latchkey", "--version", cwd=tmp_path).split()[-1] == project["version"]
 
 
 def test_wheel_program_is_the_installed_one(programs: Path, tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RUNTIME = PROJECT["project"]["dependencies"]
-DEV = [*RUNTIME, *PROJECT["dependency-groups"]["dev"], *PROJECT["build-system"]["requires"]]
+BUILD = PROJECT["dependency-groups"]["build"]
+DEV = [*RUNTIME, *BUILD, *(entry for entry in PROJECT["dependency-groups"]["dev"] if isinstance(entry, str))]
 INTEROP = PROJECT["dependency-groups"]["interop"]
 BENCH = PROJECT["dependency-groups"]["bench"]
-LOCKS = {"runtime.txt": RUNTIME, "dev.txt": DEV, "interop.txt": INTEROP, "bench.txt": BENCH}
+LOCKS = {"runtime.txt": RUNTIME, "build.txt": BUILD, "dev.txt": DEV, "interop.txt": INTEROP, "bench.txt": BENCH}
 LOCKED = re.compile(
     r"^(?P<name>[\w.-]+)==(?P<version>\S+).*\\\n(?P<hashes>(?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.MULTILINE
 )
@@ -44,8 +45,14 @@ def test_lock_files_contain_only_names_versions_and_hashes() -> None:
         assert LOCKED.sub("", (ROOT / "requirements" / file).read_text()) == ""
 
 
-def test_lock_for_development_contains_the_runtime_versions() -> None:
+def test_lock_for_development_contains_the_runtime_and_build_versions() -> None:
     assert locked("runtime.txt").items() <= locked("dev.txt").items()
+    assert locked("build.txt").items() <= locked("dev.txt").items()
+
+
+def test_lock_for_building_is_that_of_the_build_system() -> None:
+    """The editable installation uses it without build isolation."""
+    assert PROJECT["build-system"]["requires"] == BUILD
 
 
 def test_lock_for_benchmarks_changes_no_measured_version() -> None:

@@ -47,7 +47,9 @@ class AgentSelection(Struct, frozen=True):
         if settings.claude_cli and self.claude_cli is None:
             faults.append("LATCHKEY_CLAUDE_CLI: must be the path of the Claude CLI, an executable file")
         elif "claude" in selected and self.claude_cli is None:
-            faults.append("LATCHKEY_CLAUDE_CLI: must be set, or install the CLI with `pip install latchkey[claude]`")
+            faults.append(
+                "LATCHKEY_CLAUDE_CLI: must be set, or install the CLI with `pip install 'latchkey-server[claude]'`"
+            )
         if "openai" in selected and not (settings.openai_api_key or settings.openai_base_url):
             faults.append("OPENAI_API_KEY: must be set for the agent `openai`, or OPENAI_BASE_URL")
         return faults

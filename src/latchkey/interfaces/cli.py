@@ -62,7 +62,7 @@ def run(commands: Commands, expected_errors: tuple[type[Exception], ...]) -> Non
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="latchkey")
+@click.version_option(package_name="latchkey-server")
 def latchkey() -> None:
     """Latchkey, the backend of an AI assistant: conversations, turns, to-do tasks and artifacts over HTTP and MCP."""
 

@@ -62,8 +62,8 @@ _USER_ID = {
     "name": "user_id",
     "in": "path",
     "required": True,
-    "description": "The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is"
-    " refused.",
+    "description": "The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user"
+    " is refused.",
     "schema": {"type": "string", "pattern": USER_ID_PATTERN},
 }
 _BEARER = {
@@ -105,7 +105,7 @@ def document(app: Litestar) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "Latchkey",
-            "version": version("latchkey"),
+            "version": version("latchkey-server"),
             "description": "The backend of an AI assistant: conversations, turns, to-do tasks, artifacts and context"
             " tokens of one user. MCP is served at /mcp.",
         },

@@ -27,7 +27,7 @@ def create_server(dispatcher: Dispatcher, executor: ToolCallExecutor) -> Server[
     server: Server[Any] = Server(
         "latchkey",
         title="Latchkey",
-        version=version("latchkey"),
+        version=version("latchkey-server"),
         cache_hints=dict.fromkeys(_PRIVATE, CacheHint(scope="private")),
     )
     tools, resources = ToolHandlers(dispatcher, executor), ResourceHandlers(dispatcher)

@@ -1,0 +1,63 @@
+"""Generates THIRD-PARTY.md from the lock file and the metadata of the installed packages: `make licenses`."""
+
+import re
+from importlib.metadata import metadata
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+FILE = ROOT / "THIRD-PARTY.md"
+
+_LOCKED = re.compile(r"^(?P<name>[\w.-]+)==(?P<version>\S+)", re.MULTILINE)
+_EXTRA = re.compile(r'^claude = \["(?P<name>[\w.-]+)==(?P<version>[^"]+)"\]', re.MULTILINE)
+_OTHER_PLATFORMS = {
+    "colorama": "BSD-3-Clause",
+    "httpx2-jsfetch": "BSD-3-Clause",
+    "pywin32": "PSF-2.0",
+    "tzdata": "Apache-2.0",
+}
+"""Locked packages that are installed on other platforms only, as their metadata there says."""
+_IDENTIFIERS = {
+    "Apache Software License": "Apache-2.0",
+    "MIT License": "MIT",
+    "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
+}
+"""SPDX identifiers of the names that older metadata use."""
+_HEAD = """\
+# Third-party packages
+
+The wheel contains no code of other projects. Its installation adds the packages below, each under its own license. The
+list is generated from `requirements/runtime.txt` and the metadata of the packages (`make licenses`).
+
+| package | version | license |
+|---|---|---|
+"""
+_FOOT = """
+The extra `claude` also installs {name} {version} ({license}). Its wheel contains the Claude CLI, which is not open
+source: Anthropic's terms of service apply to it.
+"""
+
+
+def text() -> str:
+    """Return the content of the file."""
+    lock = _LOCKED.findall((ROOT / "requirements/runtime.txt").read_text())
+    rows = "".join(f"| {name} | {version} | {license_of(name)} |\n" for name, version in lock)
+    name, version = _EXTRA.findall((ROOT / "pyproject.toml").read_text())[0]
+    return _HEAD + rows + _FOOT.format(name=name, version=version, license=license_of(name))
+
+
+def license_of(name: str) -> str:
+    """Return the license of a package as an SPDX expression. Raises `ValueError` if the metadata name none."""
+    if name in _OTHER_PLATFORMS:
+        return _OTHER_PLATFORMS[name]
+    package = metadata(name)
+    classifiers = [text.rpartition(" :: ")[2] for text in package.get_all("Classifier", []) if "License :: " in text]
+    # The field may hold the whole text of the license, whose first line is its name.
+    declared = [package.get("License-Expression"), (package.get("License") or "").partition("\n")[0], *classifiers]
+    found = next((value for value in declared if value), None)
+    if found is None:
+        raise ValueError(f"The metadata of {name} name no license")
+    return _IDENTIFIERS.get(found, found)
+
+
+if __name__ == "__main__":
+    FILE.write_text(text())
