@@ -52,8 +52,9 @@ def license_of(name: str) -> str:
     package = metadata(name)
     classifiers = [text.rpartition(" :: ")[2] for text in package.get_all("Classifier", []) if "License :: " in text]
     # The field may hold the whole text of the license, whose first line is its name.
-    declared = [package.get("License-Expression"), (package.get("License") or "").partition("\n")[0], *classifiers]
-    found = next((value for value in declared if value), None)
+    texts = [text for field in ("License-Expression", "License") for text in package.get_all(field, [])]
+    declared = [*(text.partition("\n")[0] for text in texts), *classifiers]
+    found: str | None = next((value for value in declared if value), None)
     if found is None:
         raise ValueError(f"The metadata of {name} name no license")
     return _IDENTIFIERS.get(found, found)
