@@ -125,6 +125,7 @@ def _run_main(arguments: tuple[str, ...], home: Path, environment: Environment, 
     """Set up the process as a shell would, then run the program."""
     Thread(target=_exit_with_tests, daemon=True).start()
     os.chdir(home)
+    os.umask(0o022)
     os.environ.clear()
     os.environ.update(environment)
     for path, mode, descriptor in ((Path(os.devnull), "rb", 0), (out, "ab", 1), (err, "ab", 2)):

@@ -3,13 +3,11 @@
 import asyncio
 import os
 import secrets
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.service_process import Environment, run_command
+from tests.e2e.service_process import Environment, run_command, running_service
 from tests.fakes.jwks_provider import JwksProvider, SigningKey
 
 RANDOM = {"LATCHKEY_AUTH_SECRET": secrets.token_hex(32), "LATCHKEY_AGENT": "rehearsal"}
@@ -116,14 +114,10 @@ def test_doctor_warns_of_unencrypted_database_connection(home: Path, options: st
 
 
 def test_files_created_by_the_service_are_private(home: Path) -> None:
-    """Folder, database and key are private even with a permissive umask."""
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-m", "latchkey", "migrate"]
-    subprocess.run(command, cwd=home, env=environment, umask=0o022, check=True)
-    minted = run_command("token", "ada", home=home, environment={})
-    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in [home / "var", *(home / "var").iterdir()]}
+    """Folder, database and key are private even with the permissive umask of most shells."""
+    with running_service("--dev", home=home, environment={}):
+        modes = {path.name: oct(path.stat().st_mode & 0o777) for path in [home / "var", *(home / "var").iterdir()]}
 
-    assert minted.exit_code == 0
     assert modes.pop("var") == "0o700"
     assert {"latchkey.db", "signing.key"} <= modes.keys()
     assert set(modes.values()) == {"0o600"}

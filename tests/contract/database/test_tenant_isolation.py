@@ -141,7 +141,7 @@ async def test_invalid_user_id_is_unauthenticated(units: UnitsOfWork, name: str)
             await uow.commit()
 
 
-@pytest.mark.parametrize("name", ["A-Za-z0-9._~:@|+-", "x" * 128, "auth0|123", "..."])
+@pytest.mark.parametrize("name", ["A-Za-z0-9._~:@|+-", "x" * 128, "auth0|123", "...."])
 async def test_every_valid_user_id_opens_its_own_scope(units: UnitsOfWork, name: str) -> None:
     async with units.open(Owner(UserId(name)), "exclusive") as uow:
         await uow.tasks.add(a_task())
