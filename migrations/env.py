@@ -11,7 +11,12 @@ from alembic import context
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from latchkey.infrastructure.database.migrations import connect, create_migration_engine
+from latchkey.infrastructure.database.migrations import (
+    LOCK_TIMEOUT_MS,
+    connect,
+    create_migration_engine,
+    run_with_lock_retries,
+)
 from latchkey.infrastructure.database.repair import MIGRATION_LOCK
 from latchkey.infrastructure.database.schema import metadata
 
@@ -32,13 +37,30 @@ def _run(connection: Connection) -> None:
     with context.begin_transaction():
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+            connection.execute(text(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}"))
         context.run_migrations()
+        _store_compatibility(connection)
+
+
+def _store_compatibility(connection: Connection) -> None:
+    """Write the revision's `compatible_with` beside the revision.
+
+    The column is not made by a revision, so that an early release can go on beside this one, at the same revision.
+    """
+    row = connection.execute(text("SELECT * FROM alembic_version")).mappings().first()
+    if row is None:
+        return
+    revision = context.script.get_revision(row["version_num"])
+    if "compatible_with" not in row:
+        connection.execute(text("ALTER TABLE alembic_version ADD COLUMN compatible_with VARCHAR(32)"))
+    if row.get("compatible_with") != revision.module.compatible_with:
+        statement = text("UPDATE alembic_version SET compatible_with = :oldest")
+        connection.execute(statement, {"oldest": revision.module.compatible_with})
 
 
 async def _connect_and_run() -> None:
     async with connect(_engine()) as connection:
-        await connection.run_sync(_run)
-        await connection.commit()
+        await run_with_lock_retries(connection, _run)
 
 
 def _engine() -> AsyncEngine:

@@ -7,6 +7,10 @@ revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = ${repr(branch_labels)}
 depends_on = ${repr(depends_on)}
+# The oldest release that can use this schema, by the newest revision of that release. A revision that only adds tables,
+# and columns that are nullable or have a default, keeps the value of the revision before. The rows that the new release
+# writes must also be readable for the oldest one.
+compatible_with = "…"
 
 
 def upgrade() -> None:

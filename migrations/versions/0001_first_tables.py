@@ -8,6 +8,7 @@ revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
+compatible_with = "0001"
 
 TABLES = ("conversations", "turns", "messages", "tasks", "tool_calls", "context_tokens")
 

@@ -7,6 +7,7 @@ revision = "0006"
 down_revision = "0005"
 branch_labels = None
 depends_on = None
+compatible_with = "0006"  # earlier releases cannot read events that refer to tool calls
 
 _INDEX = ["user_id", "turn_id", "id", "arguments_size", "result_size"]
 

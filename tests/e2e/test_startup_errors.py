@@ -111,7 +111,7 @@ def test_database_of_a_newer_release_is_refused_in_one_sentence(
     _set_revision(database_url, "9999")
     environment = {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": database_url}
     refused = run_command(*command, home=home, environment=environment)
-    expected_text = f"schema revision 9999 of a newer release, and this release knows revisions up to {head()}"
+    expected_text = f"schema revision 9999 of a newer release, and this release supports revisions up to {head()}"
 
     assert refused.exit_code == 1
     assert expected_text in (refused.stdout if command == ["doctor"] else refused.stderr.splitlines()[-1])

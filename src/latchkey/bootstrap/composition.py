@@ -22,7 +22,7 @@ from latchkey.bootstrap.identity import create_identity
 from latchkey.bootstrap.runtime import before_termination, tuned
 from latchkey.config import Settings
 from latchkey.domain.errors import Unavailable
-from latchkey.infrastructure.database.revision import is_at_head
+from latchkey.infrastructure.database.revision import read_schema_version
 from latchkey.infrastructure.identity.jwks import JwksIdentity
 from latchkey.infrastructure.telemetry.logging import RequestLog
 from latchkey.interfaces.http.app import HttpServices, create_app
@@ -125,11 +125,10 @@ async def _check_ready(runner: TurnRunner, database: ReadinessCache) -> None:
 
 async def _check_database(engine: AsyncEngine) -> None:
     try:
-        at_head = await is_at_head(engine)
+        version = await read_schema_version(engine)
     except Exception as error:
         raise Unavailable("The database does not respond.") from error
-    if not at_head:
-        raise Unavailable("The database schema is not up to date: run `latchkey migrate`.")
+    version.check_usable()
 
 
 def _local_host(host: str) -> str:

@@ -15,8 +15,8 @@ from latchkey.bootstrap.identity import DEV_KEY
 from latchkey.config import VARIABLES, ConfigurationError, Settings
 from latchkey.domain.errors import Failure, Unavailable
 from latchkey.infrastructure.agents.claude.cli import TESTED_VERSION, cli_version
-from latchkey.infrastructure.database.operator_errors import NOT_MIGRATED, explained_errors
-from latchkey.infrastructure.database.revision import head, read_revision, require_known
+from latchkey.infrastructure.database.operator_errors import explained_errors
+from latchkey.infrastructure.database.revision import read_schema_version
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.sql.sqlite import database_files
 from latchkey.infrastructure.database.startup_checks import verify
@@ -88,10 +88,7 @@ async def _check_database(url: str) -> None:
     with explained_errors():
         engine = create_engine(url)
         try:
-            revision = await read_revision(engine)
-            require_known(revision)
-            if revision != head():
-                raise Unavailable(NOT_MIGRATED)
+            (await read_schema_version(engine)).check_usable()
             await verify(engine)
         finally:
             await engine.dispose()

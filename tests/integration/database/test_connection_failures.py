@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.errors import Unavailable
 from latchkey.domain.page import Window
-from latchkey.infrastructure.database.revision import is_at_head
+from latchkey.infrastructure.database.revision import read_schema_version
 from latchkey.infrastructure.database.sql import engine as engines
 from latchkey.infrastructure.database.sql import postgresql, sqlite
 from latchkey.infrastructure.database.sql.driver import POOL_SIZE
@@ -160,7 +160,7 @@ async def test_dead_connection_in_readiness_probe_does_not_invalidate_the_pool(
             pass
         await kill_all(superuser_url)
         with pytest.raises(DBAPIError):
-            await is_at_head(engine)
+            await read_schema_version(engine)
 
         async with units.open(ME, "read") as first, units.open(ME, "read") as second:
             assert await first.tasks.page(None, Window()) == await second.tasks.page(None, Window())

@@ -14,7 +14,7 @@ from sqlalchemy.pool import NullPool
 
 from latchkey.domain.errors import Unavailable
 from latchkey.infrastructure.database.migrations import check, downgrade, upgrade
-from latchkey.infrastructure.database.revision import head, is_at_head, migrations_folder
+from latchkey.infrastructure.database.revision import head, migrations_folder, read_schema_version
 from latchkey.infrastructure.database.schema import metadata
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.startup_checks import verify
@@ -39,11 +39,15 @@ def tables(url: str) -> set[str]:
     return asyncio.run(look())
 
 
-def at_head(url: str) -> bool:
+def is_usable(url: str) -> bool:
     async def look() -> bool:
         engine = create_engine(url)
         try:
-            return await is_at_head(engine)
+            (await read_schema_version(engine)).check_usable()
+        except Unavailable:
+            return False
+        else:
+            return True
         finally:
             await engine.dispose()
 
@@ -180,20 +184,31 @@ def test_tables_of_other_programs_are_left_alone(empty_database_url: str) -> Non
     assert tables(empty_database_url) == {"alembic_version", "notes_of_another_program"}
 
 
-def test_only_newest_schema_is_at_head(empty_database_url: str) -> None:
-    """An empty database, a downgraded one and one of another release are not."""
-    assert not at_head(empty_database_url)
+def test_schema_without_migration_is_not_usable(empty_database_url: str) -> None:
+    """Neither is an empty database nor a downgraded one."""
+    assert not is_usable(empty_database_url)
     upgrade(empty_database_url)
-    assert at_head(empty_database_url)
+    assert is_usable(empty_database_url)
     downgrade(empty_database_url, "base")
-    assert not at_head(empty_database_url)
-    upgrade(empty_database_url)
-    _set_revision(empty_database_url, "9999")
-    assert not at_head(empty_database_url)
+    assert not is_usable(empty_database_url)
 
 
-def _set_revision(url: str, revision: str) -> None:
-    _run_sql(url, f"UPDATE alembic_version SET version_num = '{revision}'")
+@pytest.mark.parametrize(
+    ("compatible_with", "expected"), [(head(), True), ("0001", True), ("9999", False), (None, False)]
+)
+def test_newer_schema_is_usable_if_compatible_with_this_release(
+    database_url: str, compatible_with: str | None, expected: object
+) -> None:
+    value = f"'{compatible_with}'" if compatible_with else "NULL"
+    _run_sql(database_url, f"UPDATE alembic_version SET version_num = '9999', compatible_with = {value}")
+    assert is_usable(database_url) == expected
+
+
+def test_schema_of_release_without_compatibility_column_is_usable_and_gets_the_column(database_url: str) -> None:
+    _run_sql(database_url, "ALTER TABLE alembic_version DROP COLUMN compatible_with")
+    assert is_usable(database_url)
+    upgrade(database_url)
+    assert select(database_url, "SELECT version_num, compatible_with FROM alembic_version") == [(head(), head())]
 
 
 def _run_sql(url: str, script: str) -> None:

@@ -8,25 +8,39 @@ from typing import Any
 
 from advanced_alchemy.alembic.commands import AlembicCommands
 from advanced_alchemy.config import AlembicAsyncConfig, SQLAlchemyAsyncConfig
+from alembic.util import CommandError
+from asyncpg import LockNotAvailableError
 from msgspec import Struct
-from sqlalchemy import event
+from sqlalchemy import Connection, event
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from latchkey.infrastructure.database.operator_errors import explained_errors
 from latchkey.infrastructure.database.repair import repair_role, repair_row_security
-from latchkey.infrastructure.database.revision import migrations_folder, read_revision, require_known
+from latchkey.infrastructure.database.revision import (
+    SchemaVersion,
+    migrations_folder,
+    read_schema_version,
+)
 from latchkey.infrastructure.database.sql.sqlite import create_private_file
 from latchkey.infrastructure.database.urls import SQLITE, parse
 
 _SQLITE_WAIT_MS = 60_000
 
+LOCK_TIMEOUT_MS = 3_000
+"""How long a statement of a migration waits for a lock. Other statements that need the table wait behind it."""
+_LOCK_ATTEMPTS = 10
+_LOCK_PAUSE_S = 1.0
+
 
 class Migrated(Struct, frozen=True):
-    """What a migration did: the revision before and after it, and the statements that repaired roles and policies."""
+    """What a migration did. `repairs` are the statements that repaired roles and policies."""
 
     before: str | None
     after: str | None
+    is_newer: bool
+    """Whether a newer release has made the schema, which this release can use and leaves as it is."""
     repairs: list[str]
 
 
@@ -37,13 +51,26 @@ def upgrade(url: str, revision: str = "head") -> Migrated:
     the operator can do, if the database or its privileges do not allow it, and `IsolationBroken`.
     """
     with explained_errors():
-        before = asyncio.run(_read_revision(url))
-        require_known(before)
+        before = asyncio.run(_read_schema_version(url))
+        before.check_not_too_new()
         repairs = asyncio.run(_repair(url, repair_role))
-        _commands(url).upgrade(revision)
+        if not before.is_newer:
+            _upgrade(url, revision)
         if revision == "head":
             repairs += asyncio.run(_repair(url, repair_row_security))
-        return Migrated(before, asyncio.run(_read_revision(url)), repairs)
+        after = asyncio.run(_read_schema_version(url))
+        return Migrated(before.revision, after.revision, after.is_newer, repairs)
+
+
+def _upgrade(url: str, revision: str) -> None:
+    try:
+        _commands(url).upgrade(revision)
+    except CommandError:
+        # A newer release may have migrated the database since its version was read: Alembic does not know its revision.
+        version = asyncio.run(_read_schema_version(url))
+        version.check_not_too_new()
+        if not version.is_newer:
+            raise
 
 
 def downgrade(url: str, revision: str) -> None:
@@ -69,10 +96,10 @@ def _commands(url: str) -> AlembicCommands:
     )
 
 
-async def _read_revision(url: str) -> str | None:
+async def _read_schema_version(url: str) -> SchemaVersion:
     engine = create_migration_engine(url)
     try:
-        return await read_revision(engine)
+        return await read_schema_version(engine)
     finally:
         await engine.dispose()
 
@@ -83,6 +110,24 @@ async def _repair(url: str, repair: Callable[[Any], Awaitable[list[str]]]) -> li
         if connection.dialect.name != "postgresql":
             return []
         return await repair((await connection.get_raw_connection()).driver_connection)
+
+
+async def run_with_lock_retries(connection: AsyncConnection, migrate: Callable[[Connection], None]) -> None:
+    """Run in one transaction, which is rolled back and run again if it has to wait too long for a lock.
+
+    Raises the driver's error after the last attempt.
+    """
+    for attempt in range(1, _LOCK_ATTEMPTS + 1):
+        try:
+            await connection.run_sync(migrate)
+            await connection.commit()
+        except DBAPIError as error:
+            if attempt == _LOCK_ATTEMPTS or not isinstance(error.driver_exception, LockNotAvailableError):
+                raise
+            await connection.rollback()
+            await asyncio.sleep(_LOCK_PAUSE_S)
+        else:
+            return
 
 
 @asynccontextmanager

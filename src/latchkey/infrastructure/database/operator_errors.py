@@ -9,8 +9,7 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError, EmulatedDBAPIException
 
 from latchkey.domain.errors import Unavailable
-
-NOT_MIGRATED = "The database schema is not up to date: run `latchkey migrate`, or `latchkey serve --migrate`."
+from latchkey.infrastructure.database.revision import NOT_MIGRATED
 
 _UNREACHABLE = "The database cannot be reached: {}. Check LATCHKEY_DATABASE_URL, and whether the server runs."
 _BUSY = "The database cannot do this now: {}. Try again."
@@ -35,6 +34,10 @@ _OF_POSTGRESQL: list[tuple[type[BaseException], str]] = [
         "There is no schema for the tables: {}. Create it, or correct the login's search_path.",
     ),
     (asyncpg.ReadOnlySQLTransactionError, "The database is a standby: {}. Connect to the primary server."),
+    (
+        asyncpg.LockNotAvailableError,
+        "Another transaction holds a lock that the migration needs: {}. Wait until it has ended, and try again.",
+    ),
     (asyncpg.ObjectNotInPrerequisiteStateError, _BUSY),
     (asyncpg.InsufficientResourcesError, _BUSY),
     (asyncpg.TransactionRollbackError, _BUSY),
