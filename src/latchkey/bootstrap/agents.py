@@ -2,6 +2,7 @@
 # ruff: noqa: PLC0415  # the libraries of an agent are imported with its first turn: see `LazyAgent`
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from pathlib import Path
@@ -12,12 +13,16 @@ from msgspec import Struct
 from latchkey.bootstrap.runtime import gc_paused
 from latchkey.config import ConfigurationError, Settings
 from latchkey.domain.agent import AgentEvent, AgentRun
-from latchkey.domain.credentials import Scope, TokenSecret
+from latchkey.domain.concurrency import FairSlots
+from latchkey.domain.credentials import Scope, TokenSecret, UserId
 from latchkey.domain.ports import Agent
 from latchkey.infrastructure.agents.claude.cli import ClaudeCli, find_cli
 
 Connect = Callable[[TokenSecret, Scope], AbstractAsyncContextManager[Any]]
 """Opens an in-process MCP client."""
+
+
+_PROCESSES_PER_CORE = 2
 
 
 class AgentSelection(Struct, frozen=True):
@@ -109,6 +114,11 @@ class Agents:
         self._agents: dict[str, LazyAgent] = {}
         self.chat = self._agent(self._selection.chat)
         self.files = self._agent(self._selection.files)
+        self._claude_slots = _process_slots(settings.claude_processes)
+
+    def slots(self, agent: LazyAgent | None) -> FairSlots[UserId] | None:
+        """Return the slots for running turns of an agent, if it starts processes. One user has at most half of them."""
+        return self._claude_slots if agent is not None and agent.name == "claude" else None
 
     async def aclose(self) -> None:
         """Close all agents."""
@@ -144,7 +154,7 @@ class Agents:
             model=settings.claude_model,
             base_url=settings.anthropic_base_url,
         )
-        return ClaudeAgent(self._connect, cli, mcp_url=self._mcp_url, max_processes=settings.claude_processes)
+        return ClaudeAgent(self._connect, cli, mcp_url=self._mcp_url)
 
     def _load_openai(self) -> Agent:
         with gc_paused():
@@ -156,3 +166,8 @@ class Agents:
             base_url=self._settings.openai_base_url,
             api=self._settings.openai_api,
         )
+
+
+def _process_slots(processes: int | None) -> FairSlots[UserId]:
+    total = processes or _PROCESSES_PER_CORE * (os.cpu_count() or 1)
+    return FairSlots(total, (total + 1) // 2)

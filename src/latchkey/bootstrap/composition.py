@@ -83,8 +83,8 @@ def create_asgi(settings: Settings, host: str, port: int) -> ASGIApp:
 
 
 def _runner(settings: Settings, core: Core, agents: Agents) -> TurnRunner:
-    chat = TurnProfile(agents.chat, settings.system_prompt() or CHAT_PROMPT, CHAT_GRANTS)
-    files = TurnProfile(agents.files, FILE_PROMPT, FILE_GRANTS)
+    chat = TurnProfile(agents.chat, settings.system_prompt() or CHAT_PROMPT, CHAT_GRANTS, agents.slots(agents.chat))
+    files = TurnProfile(agents.files, FILE_PROMPT, FILE_GRANTS, agents.slots(agents.files))
     return TurnRunner(core.dispatcher, core.event_bus, chat, files, _limits(settings))
 
 

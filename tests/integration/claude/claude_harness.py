@@ -40,15 +40,11 @@ class ClaudeHarness(AgentHarness):
 
 
 @asynccontextmanager
-async def claude_harness(
-    folder: Path, *, path: Path | None = None, max_processes: int | None = None
-) -> AsyncIterator[ClaudeHarness]:
+async def claude_harness(folder: Path, *, path: Path | None = None) -> AsyncIterator[ClaudeHarness]:
     tools = ToolServer()
     async with model_server() as model, tool_endpoint(tools) as endpoint:
         cli = cli_for(model, path)
-        agent = ClaudeAgent(
-            tools.connect, cli, mcp_url=endpoint.url, max_processes=max_processes, workspace_parent=folder
-        )
+        agent = ClaudeAgent(tools.connect, cli, mcp_url=endpoint.url, workspace_parent=folder)
         try:
             yield ClaudeHarness(agent=agent, model=model, tools=tools, endpoint=endpoint, folder=folder)
         finally:

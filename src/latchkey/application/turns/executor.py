@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from datetime import timedelta
 from time import perf_counter
 
@@ -15,7 +15,8 @@ from latchkey.application.turns.expire import with_expiry
 from latchkey.application.turns.finish import TurnOutcome, TurnResult, finish_turn, get_turn_result
 from latchkey.application.turns.record import renew_turn
 from latchkey.application.turns.start import AcceptanceLimits
-from latchkey.domain.agent import AgentRun, TextDelta
+from latchkey.domain.agent import AgentEvent, AgentRun, TextDelta
+from latchkey.domain.concurrency import FairSlots
 from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.errors import (
     Conflict,
@@ -36,6 +37,8 @@ _RENEWALS_PER_LEASE = 3
 _RETRY_INTERVAL_S = 0.5
 _MAX_DETAIL_CHARS = 500
 _MAX_NAME_CHARS = 64
+_MAX_WAIT_DEADLINES = 3
+"""A turn waits this many deadlines for a slot: turns that hang hold theirs for one deadline."""
 
 
 class TurnLimits(Struct, frozen=True):
@@ -50,7 +53,16 @@ class TurnLimits(Struct, frozen=True):
 class TurnExecutor:
     """Runs one started turn to its end, independently of the client that waits for it."""
 
-    def __init__(self, dispatcher: Dispatcher, event_bus: EventBus, owner: Owner, limits: TurnLimits) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        event_bus: EventBus,
+        owner: Owner,
+        limits: TurnLimits,
+        slots: FairSlots[UserId] | None = None,
+    ) -> None:
+        """With `slots`, the agent runs while it holds one of them. The deadline begins then."""
+        self._slots = slots
         self._dispatcher = dispatcher
         self._event_bus = event_bus
         self._owner = owner
@@ -92,27 +104,40 @@ class TurnExecutor:
 
     async def _run_agent(self, agent: Agent, agent_run: AgentRun, writer: TurnEventWriter) -> None:
         """Record the agent's events until the answer is complete. Raises a `TurnFailed`."""
-        deadline_s, calls = self._limits.deadline.total_seconds(), 0
-        try:
-            async with (
-                asyncio.timeout(deadline_s),
-                self._renewing_lease(agent_run.turn_id),
-                aclosing(agent.run(agent_run)) as events,
-            ):
-                async for event in events:
-                    if isinstance(event, TextDelta):
-                        writer.append_text(event)
-                    elif isinstance(event, ToolRequest):
-                        calls += 1
-                        self._check_calls(calls)
-                        await writer.record_tool_call(event)
-                    elif isinstance(event, ToolReturned):
-                        writer.acknowledge(event.call_id)
-                    else:
-                        writer.record_model_call(event)
-        except TimeoutError as error:
-            # An agent reports its own timeouts as TurnFailed, so this timeout is the deadline.
-            raise DeadlinePassed(f"The turn exceeded its deadline of {deadline_s:g} seconds.") from error
+        deadline_s = self._limits.deadline.total_seconds()
+        async with self._renewing_lease(agent_run.turn_id), self._slot(_MAX_WAIT_DEADLINES * deadline_s):
+            try:
+                async with asyncio.timeout(deadline_s), aclosing(agent.run(agent_run)) as events:
+                    await self._record_events(events, writer)
+            except TimeoutError as error:
+                # An agent reports its own timeouts as TurnFailed, so this timeout is the deadline.
+                raise DeadlinePassed(f"The turn exceeded its deadline of {deadline_s:g} seconds.") from error
+
+    @asynccontextmanager
+    async def _slot(self, timeout_s: float) -> AsyncIterator[None]:
+        """Hold one of the slots. Raises `DeadlinePassed` if none becomes free in time."""
+        async with AsyncExitStack() as stack:
+            if self._slots is not None:
+                try:
+                    await stack.enter_async_context(self._slots.slot(self._owner.user_id, timeout_s))
+                except TimeoutError as error:
+                    detail = f"The turn has waited for {timeout_s:g} seconds and was not started: try again later."
+                    raise DeadlinePassed(detail) from error
+            yield
+
+    async def _record_events(self, events: AsyncIterator[AgentEvent], writer: TurnEventWriter) -> None:
+        calls = 0
+        async for event in events:
+            if isinstance(event, TextDelta):
+                writer.append_text(event)
+            elif isinstance(event, ToolRequest):
+                calls += 1
+                self._check_calls(calls)
+                await writer.record_tool_call(event)
+            elif isinstance(event, ToolReturned):
+                writer.acknowledge(event.call_id)
+            else:
+                writer.record_model_call(event)
 
     def _check_calls(self, calls: int) -> None:
         """Raises `MaxSteps` over the limit. Tool calls over it are refused, but the agent may still request more."""

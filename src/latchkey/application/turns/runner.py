@@ -12,7 +12,8 @@ from latchkey.application.turns.finish import TurnResult, get_turn_result
 from latchkey.application.turns.prompts import UNTRUSTED_CONTENT
 from latchkey.application.turns.start import StartedTurn, find_duplicate_turn, start_turn
 from latchkey.domain.agent import AgentRun
-from latchkey.domain.credentials import Grant, Owner
+from latchkey.domain.concurrency import FairSlots
+from latchkey.domain.credentials import Grant, Owner, UserId
 from latchkey.domain.errors import AgentNotConfigured, Draining, Exhausted
 from latchkey.domain.message import NewMessage
 from latchkey.domain.ports import Agent, EventBus
@@ -26,11 +27,15 @@ _CLOSE_TIMEOUT_S = 3
 
 
 class TurnProfile(Struct, frozen=True):
-    """How turns of one kind run: the agent, its system prompt, and the grants of the turn's token."""
+    """How turns of one kind run: the agent, its system prompt, and the grants of the turn's token.
+
+    `slots` limits how many turns of the agent run at once; None means that there is no limit.
+    """
 
     agent: Agent | None
     system_prompt: str
     grants: list[Grant]
+    slots: FairSlots[UserId] | None = None
 
 
 class TurnHandle(Struct, frozen=True):
@@ -125,7 +130,7 @@ class TurnRunner:
             started = duplicate
         if isinstance(started, Turn):
             return TurnHandle(started.id, original_request_id=started.request.id)
-        executor = TurnExecutor(self._dispatcher, self._event_bus, owner, self._limits)
+        executor = TurnExecutor(self._dispatcher, self._event_bus, owner, self._limits, profile.slots)
         if self._is_closed:
             executor.interrupt()
         task = asyncio.create_task(executor.run(profile.agent, self._agent_run(profile, started, message)))

@@ -1,7 +1,5 @@
 """The agent that runs each turn in a process of the Claude CLI, which can only call our tools."""
 
-import asyncio
-import os
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
@@ -17,11 +15,9 @@ from latchkey.infrastructure.agents.claude.workspace import Workspace, Workspace
 from latchkey.infrastructure.agents.toolset import Connect, open_toolset
 from latchkey.infrastructure.agents.turn_tasks import AgentEventStream, TurnTasks
 
-_PROCESSES_PER_CORE = 2
-
 
 class ClaudeAgent:
-    """Starts one process for each turn, at most `max_processes` at a time (default: two for each CPU core).
+    """Starts one process for each turn. The caller limits how many turns run at once.
 
     The CLI reaches our MCP endpoint at `mcp_url`. The agent itself uses `connect` to list the tools that the turn's
     token grants: the CLI must find exactly these tools, or the turn fails.
@@ -35,14 +31,12 @@ class ClaudeAgent:
         cli: ClaudeCli,
         *,
         mcp_url: str,
-        max_processes: int | None = None,
         workspace_parent: Path | None = None,
     ) -> None:
         self._connect = connect
         self._cli = cli
         self.model = cli.model
         self._mcp_url = mcp_url
-        self._process_slots = asyncio.Semaphore(max_processes or _PROCESSES_PER_CORE * (os.cpu_count() or 1))
         self._workspaces = WorkspaceRoot(workspace_parent)
         self._turns = TurnTasks()
 
@@ -61,10 +55,9 @@ class ClaudeAgent:
         with events:
             async with open_toolset(self._connect, agent_run) as toolset:
                 tools = [tool.name for tool in toolset.tools]
-            async with self._process_slots:
-                with self._workspaces.workspace() as workspace:
-                    write_config(workspace, agent_run, self._mcp_url)
-                    await self._run_process(agent_run, tools, workspace, events)
+            with self._workspaces.workspace() as workspace:
+                write_config(workspace, agent_run, self._mcp_url)
+                await self._run_process(agent_run, tools, workspace, events)
 
     async def _run_process(
         self, agent_run: AgentRun, tools: list[str], workspace: Workspace, events: AgentEventStream
