@@ -38,13 +38,17 @@ class Answer:
 
 @dataclass(frozen=True)
 class Reply:
-    """An HTTP response with any body. With `stays_open`, the server does not end it and waits for the client."""
+    """An HTTP response with any body.
+
+    With `stays_open` the server does not end it and waits for the client; with `breaks` it ends before its end.
+    """
 
     status: int = 200
     body: bytes = b""
     media_type: str | None = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
     stays_open: bool = False
+    breaks: bool = False
 
 
 Step = Answer | Reply

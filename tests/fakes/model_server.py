@@ -46,7 +46,7 @@ class ModelServer:
             if isinstance(step, Answer) and request.path == "/v1/messages" and not request.body.get("stream"):
                 step = Reply(body=anthropic_message(step))
             if isinstance(step, Reply):
-                _start(writer, step, None if step.stays_open else len(step.body))
+                _start(writer, step, None if step.stays_open else len(step.body) + step.breaks)
                 writer.write(step.body)
                 if step.stays_open:
                     await writer.drain()

@@ -15,6 +15,7 @@ from tests.fakes.model_script import Reply
 _FOLDER = Path(__file__).parent / "model_servers"
 _STATUS = re.compile(r"# status (\d+), content-type (\S+)")
 _OPEN = "# (the connection stays open)"
+_BROKEN = "# (the connection breaks)"
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def _reply(answer: str) -> Reply:
         None if media_type == "None" else media_type,
         {"x-should-retry": "false"},
         stays_open=_OPEN in answer,
+        breaks=_BROKEN in answer,
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from latchkey.infrastructure.agents.openai import chat_completions
 from tests.fakes.model_script import says
 from tests.fakes.model_server import ModelServer
 from tests.fakes.model_server_cases import ServerCase, check_strictly, read_cases
@@ -21,8 +22,13 @@ async def services(shared_sqlite_url: str, shared_model: ModelServer) -> AsyncIt
     variables = model_variables(shared_model)
     settings = settings_for(shared_sqlite_url, **variables, LATCHKEY_OPENAI_API="responses")
     others = settings_for(shared_sqlite_url, **variables, LATCHKEY_OPENAI_API="chat_completions")
-    async with run_service(settings) as responses, run_service(others) as chat_completions:
-        yield {"responses": responses, "chat_completions": chat_completions}
+    async with run_service(settings) as first, run_service(others) as second:
+        yield {"responses": first, "chat_completions": second}
+
+
+@pytest.fixture(autouse=True)
+def short_end_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_completions, "END_WAIT_S", 0.1)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

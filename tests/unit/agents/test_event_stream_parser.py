@@ -10,7 +10,7 @@ from latchkey.infrastructure.agents.openai.model_client import EventStreamParser
 
 STREAM = """\
 : a comment
-event: greeting
+event: response.greeting
 data: {"text": "grüezi"}
 
 id: 7
@@ -33,20 +33,20 @@ data: {"code": 429}
 data: {"a": 1}
 data: {"b": 2}
 
-event: ping
-data: {"type": "keep-alive"}
+event: response.end
+data: {"type": "response.end"}
 
 data: [DONE]
 
 """
 EVENTS = [
-    '{"type":"greeting","text": "grüezi"}',
+    '{"type":"response.greeting","text": "grüezi"}',
     "without a space\n two of them, and a second line",
     '{"error": "overloaded"}',
     '{"error": {"code": 429}}',
     '{"a": 1}',
     '{"b": 2}',
-    '{"type": "keep-alive"}',
+    '{"type": "response.end"}',
     "[DONE]",
 ]
 

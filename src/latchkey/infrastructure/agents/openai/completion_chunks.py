@@ -42,7 +42,7 @@ class _PartialCall(Struct):
 
     @property
     def is_whole(self) -> bool:
-        return parse_object(self.arguments) is not None
+        return bool(self.arguments.strip()) and parse_object(self.arguments) is not None
 
     @property
     def delta(self) -> dict[str, Any]:
@@ -98,10 +98,10 @@ class ChatAnswer:
         """Add the data of one event, and return the text in it for the SDK. Raises the failure that it reports."""
         self.is_done = self.is_done or is_end(data)
         chunk = None if self.is_done else decode_json(data, object)
+        if any(isinstance(part, dict) and is_error(part) for part in _listed(chunk)):
+            raise error_event(chunk)
         if not isinstance(chunk, dict):
             return None
-        if is_error(chunk):
-            raise error_event(chunk)
         self.usage = usage_of(chunk.get("usage")) or self.usage
         self.model = chunk.get("model") or self.model
         choice = self._select_choice(chunk.get("choices"))

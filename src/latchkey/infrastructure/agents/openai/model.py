@@ -1,6 +1,7 @@
 """The model of a turn: the port to one of OpenAI's APIs, and the SDK's model that publishes text while it answers."""
 
 import json
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
@@ -142,6 +143,10 @@ def token_count(value: Any) -> int:
         return 0
 
 
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
+_MAX_NAME_CHARS = 64
+"""OpenAI refuses a request with any other name of a tool, also in a call that it is shown again."""
+
 _MALFORMED = (ValueError, TypeError, AttributeError, LookupError)
 
 Publish = Callable[[AgentEvent], Awaitable[None]]
@@ -202,10 +207,11 @@ class StreamingModel(Model):
         return response
 
     def _correct_call(self, call: ResponseFunctionToolCall) -> None:
-        """Give the call an id that no other call of the turn has, and arguments that every server accepts.
+        """Give the call an id that no other call of the turn has, and a name and arguments that every server accepts.
 
-        Both are sent back to the server. Arguments that are no JSON object are kept in `unreadable_arguments`.
+        They are sent back to the server. Arguments that are no JSON object are kept in `unreadable_arguments`.
         """
+        call.name = _NOT_IN_NAMES.sub("_", call.name.strip())[:_MAX_NAME_CHARS]
         if call.call_id in self._call_ids or not is_usable_call_id(call.call_id):
             call.call_id = f"call_{uuid4().hex}"
         self._call_ids.add(call.call_id)

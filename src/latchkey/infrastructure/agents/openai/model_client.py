@@ -112,7 +112,7 @@ class EventStreamParser:
 
 
 def _event_data(event: bytes) -> list[bytes]:
-    """The data of one event. Where it has only a name that says what it is, the name becomes part of the data."""
+    """The data of one event. An event of the Responses API that has its type only in its name gets it in its data."""
     name = b""
     lines: list[bytes] = []
     for line in event.split(b"\n"):
@@ -126,8 +126,8 @@ def _event_data(event: bytes) -> list[bytes]:
         return []
     if name == b"error":
         return [_error_data(data)]
-    if name and data.startswith(b"{") and b'"type"' not in data:
-        return [b'{"type":' + json.dumps(name.decode("utf-8", "replace")).encode() + b"," + data[1:]]
+    if name.startswith(b"response.") and b'"%s"' % name not in data and data.startswith(b'{"'):
+        return [b'{"type":"%s",%s' % (name, data[1:])]
     return lines if len(lines) > 1 and all(map(_is_whole_event, lines)) else [data]
 
 
