@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from latchkey.application.access import Permission, name_of, permission_of
 from latchkey.application.quota import QuotaLimiter
-from latchkey.domain.credentials import Credential, Scope, TokenSecret
+from latchkey.domain.credentials import Credential, Scope, TokenSecret, UserId
 from latchkey.domain.errors import Failure, Unavailable, cause_of
 from latchkey.domain.ports import CallLog, Transaction, TurnReport, UnitOfWork, UnitsOfWork, UseCaseCall
 from latchkey.domain.quota import Quota
@@ -59,6 +59,10 @@ class Dispatcher:
             result = await use_case(uow, *args, **kwargs)
             await uow.commit()
         return result
+
+    def check_known_storage(self, user_id: UserId) -> None:
+        """Raises `Exhausted` if the user's storage quota is known to be reached, without asking the database."""
+        self._quota.check_known_storage(user_id)
 
     async def resolve_scope(self, credential: Credential) -> Scope:
         """Return the scope of a credential. Raises `Unauthenticated` if the credential is not valid."""

@@ -184,11 +184,19 @@ class QuotaLimiter:
             if not self._has_storage(credential, self._max_unreported) and not is_known_full:
                 await self._report(credential)
         if not self._has_storage(credential):
-            seconds = self._bucket(credential.user_id).full_until - monotonic()
-            raise Exhausted(
-                f"Storage quota of {self._quota.stored_bytes} bytes reached: delete something and try again.",
-                retry_after=max(1, round(seconds)),
-            )
+            raise self._storage_exhausted(credential.user_id)
+
+    def check_known_storage(self, user_id: UserId) -> None:
+        """Raises `Exhausted` if this process knows that the storage quota is reached. Asks no database."""
+        bucket = self._buckets.get(user_id)
+        if bucket and bucket.stored is not None and bucket.stored + bucket.written >= self._quota.stored_bytes:
+            raise self._storage_exhausted(user_id)
+
+    def _storage_exhausted(self, user_id: UserId) -> Exhausted:
+        return Exhausted(
+            f"Storage quota of {self._quota.stored_bytes} bytes reached: delete something and try again.",
+            retry_after=max(1, round(self._bucket(user_id).full_until - monotonic())),
+        )
 
     def _has_requests(self, credential: Credential) -> bool:
         bucket = self._buckets.get(credential.user_id)

@@ -15,6 +15,7 @@ from latchkey.domain.credentials import Credential, Owner
 from latchkey.domain.errors import (
     ConcurrentWrite,
     DuplicateToolCall,
+    Exhausted,
     Failure,
     Forbidden,
     TooManyCalls,
@@ -33,6 +34,9 @@ only text that the agent writes at the same time can collide with them."""
 
 _SLOW_S = ANNOUNCE_AFTER_S / 2
 """A use case that took longer may have been announced while it ran."""
+
+_SMALL_RECORD_BYTES = 2 * 1024
+"""A failed call of this size, or one that was announced, is recorded even if the storage quota is reached."""
 
 _encode = msgspec.json.Encoder().encode
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
@@ -63,11 +67,15 @@ class ToolInvocation(Struct, frozen=True):
 
 
 class _Execution(Struct, frozen=True):
-    """The function that each attempt of a call runs, the name in its log line, and when it came in (`perf_counter`)."""
+    """The function that each attempt of a call runs, the name in its log line, and when it came in (`perf_counter`).
+
+    `is_deletion` says that the call stores nothing but its record, so that the storage quota never refuses it.
+    """
 
     run: Callable[[UnitOfWork], Awaitable[ToolOutcome]]
     name: str
     started: float
+    is_deletion: bool = False
 
 
 class ToolCallExecutor:
@@ -96,8 +104,10 @@ class ToolCallExecutor:
             return ToolOutcome(result, _encode(result))
 
         try:
-            execution = _Execution(run, invocation.name, started)
-            return await self._with_retries(credential, invocation, permission_of(use_case), execution)
+            permission = permission_of(use_case)
+            is_deletion = permission.mode != "read" and not permission.stores
+            execution = _Execution(run, invocation.name, started, is_deletion)
+            return await self._with_retries(credential, invocation, permission, execution)
         except (Unauthenticated, Forbidden, Unavailable):
             raise
         except Failure as failure:
@@ -122,7 +132,11 @@ class ToolCallExecutor:
             return _failed_outcome(failure)
 
         permission = replace(permission_of(use_case), stores=False)
-        return await self._with_retries(credential, invocation, permission, _Execution(run, name, perf_counter()))
+        try:
+            return await self._with_retries(credential, invocation, permission, _Execution(run, name, perf_counter()))
+        except Exhausted:
+            # No storage is left for a record. The call of a running turn fails nevertheless.
+            return _failed_outcome(failure)
 
     async def _with_retries(
         self,
@@ -168,6 +182,9 @@ class ToolCallExecutor:
             is_slow = perf_counter() - opened > _SLOW_S
             duration_ms = round((perf_counter() - execution.started) * 1000)
             call = _build_call(uow, invocation, outcome, duration_ms)
+            is_small_refusal = call.is_error and (announced is not None or call.size <= _SMALL_RECORD_BYTES)
+            if uow.scope.turn_id and not execution.is_deletion and not is_small_refusal:
+                self._dispatcher.check_known_storage(uow.scope.user_id)
             await self._record(uow, call, invocation.call_id, is_announced=announced is not None, is_slow=is_slow)
             await uow.commit()
         return outcome

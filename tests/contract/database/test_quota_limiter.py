@@ -3,21 +3,27 @@
 import asyncio
 
 import pytest
+from msgspec import Raw
 
 from latchkey.application.artifacts import add_artifact, delete_artifact, revise_artifact
 from latchkey.application.context_tokens import mint_context_token
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.quota import ESSENTIAL_PER_MINUTE
-from latchkey.application.tasks import add_task, complete_task, list_tasks
+from latchkey.application.tasks import add_task, complete_task, delete_task, list_tasks
 from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation
 from latchkey.application.turns import subscription
+from latchkey.application.turns.event_writer import TurnEventWriter
 from latchkey.application.turns.finish import TurnOutcome, finish_turn
+from latchkey.application.turns.read import read_events
+from latchkey.application.turns.record import EventBatch, append_events
+from latchkey.domain.agent import TextDelta
 from latchkey.domain.artifact import ArtifactRevision, NewArtifact
 from latchkey.domain.credentials import Grant, NewContextToken, Owner, TokenSecret
-from latchkey.domain.errors import Exhausted, Unauthenticated
+from latchkey.domain.errors import Exhausted, Invalid, Unauthenticated
 from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.quota import Quota
 from latchkey.domain.task import NewTask
+from latchkey.domain.tool_call import ToolRequest
 from latchkey.domain.turn import Usage
 from latchkey.infrastructure.database.event_bus import LocalEventBus
 from tests.contract.database.conftest import Replica
@@ -173,6 +179,66 @@ async def test_storage_quota_reached_does_not_stop_turn_end(units: UnitsOfWork, 
     assert [call.name for call in ended.turn.tool_calls] == ["add_task"]
     assert ended.message is not None
     assert ended.message.content == LONG
+
+
+async def stored_bytes(units: UnitsOfWork, owner: Owner) -> int:
+    async with units.open(owner, "read") as uow:
+        return await uow.quota_usage.measure_storage()
+
+
+async def test_storage_quota_is_asked_for_reads_and_refusals_of_a_turn(units: UnitsOfWork, me: Owner) -> None:
+    """They are recorded, so they store bytes too. Outside a turn nothing is recorded and nothing refused."""
+    dispatcher = service(units, Quota(stored_bytes=200_000))
+    executor = ToolCallExecutor(dispatcher)
+    for _ in range(10):
+        await dispatcher.call(me, add_task, NewTask("Milk", "x" * 9_000))
+    outside = (await dispatcher.call(me, mint_context_token, NewContextToken([Grant.TASKS_READ]))).secret
+    turn = await started_turn(dispatcher, me)
+    listing, large = ToolInvocation("list_tasks", b"{}"), ToolInvocation("add_task", b'{"name":"%s"}' % (b"x" * 50_000))
+
+    reads = [await executor.execute(turn.secret, listing, list_tasks) for _ in range(20)]
+    refusals = [
+        await executor.record_failure(turn.secret, large, add_task, Invalid.at("title", "is missing"))
+        for _ in range(20)
+    ]
+
+    assert [outcome.code for outcome in (reads[0], reads[-1])] == ["ok", "exhausted"]
+    assert {outcome.code for outcome in refusals} == {"invalid"}
+    assert await stored_bytes(units, me) < 300_000
+    assert (await executor.execute(outside, listing, list_tasks)).code == "ok"
+
+
+async def test_storage_quota_reached_does_not_refuse_a_deletion_in_a_turn(units: UnitsOfWork, me: Owner) -> None:
+    dispatcher = service(units, SMALL_STORAGE)
+    task = await dispatcher.call(me, add_task, MILK)
+    turn = await started_turn(dispatcher, me)
+    await dispatcher.call(me, add_artifact, NewArtifact("Plan", LONG))
+
+    outcome = await ToolCallExecutor(dispatcher).execute(
+        turn.secret, ToolInvocation("delete_task", b"{}"), delete_task, task.id
+    )
+
+    assert outcome.code == "ok"
+
+
+async def test_storage_quota_reached_keeps_text_for_the_turn_end(units: UnitsOfWork, me: Owner) -> None:
+    """The text is not appended while the turn runs; the end of the turn is never refused and has all of it."""
+    dispatcher = service(units, SMALL_STORAGE)
+    turn = await started_turn(dispatcher, me)
+    await dispatcher.call(me, add_artifact, NewArtifact("Plan", LONG))
+    with pytest.raises(Exhausted):
+        await dispatcher.call(me, append_events, turn.turn.id, EventBatch(0, "Hello", Usage()))
+
+    lost: list[bool] = []
+    writer = TurnEventWriter(dispatcher, me, turn.turn.id, lambda: lost.append(True))
+    writer.append_text(TextDelta("Hello"))
+    await writer.record_tool_call(ToolRequest("1", "add_task", Raw(b"{}")))
+    await writer.close()
+    await dispatcher.call(me, finish_turn, turn.turn.id, TurnOutcome("completed", Usage(), writer.text))
+
+    assert lost == []
+    events = (await dispatcher.call(me, read_events, turn.turn.id, 0)).events
+    assert [event.name for event in events] == ["turn.started", "message.delta", "turn.completed"]
 
 
 async def test_tool_call_limit_of_turn_is_shared_by_processes(replica: Replica, me: Owner) -> None:

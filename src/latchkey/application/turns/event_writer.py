@@ -9,7 +9,15 @@ from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns.record import EventBatch, append_events
 from latchkey.domain.agent import ModelCall, TextDelta
 from latchkey.domain.credentials import Owner
-from latchkey.domain.errors import ConcurrentWrite, Conflict, NotFound, OffsetConflict, ToolsUnavailable, Unavailable
+from latchkey.domain.errors import (
+    ConcurrentWrite,
+    Conflict,
+    Exhausted,
+    NotFound,
+    OffsetConflict,
+    ToolsUnavailable,
+    Unavailable,
+)
 from latchkey.domain.tool_call import ANNOUNCE_AFTER_S, ToolRequest
 from latchkey.domain.turn import TurnId, Usage
 
@@ -104,7 +112,9 @@ class TurnEventWriter:
             self._text_task = None
 
     async def _write(self, request: ToolRequest | None = None) -> bool:
-        """Write the unwritten text and the announcement of the request; return whether they are written.
+        """Write the unwritten text and the announcement of the request; return False if the database refuses them.
+
+        Text beyond the storage quota stays unwritten, and its tool call is not announced.
 
         After a failure the text stays unwritten. If the failed attempt was committed nevertheless, the next attempt
         raises `OffsetConflict`, and the text is not written twice.
@@ -125,6 +135,9 @@ class TurnEventWriter:
                 except (Conflict, NotFound):
                     self._on_lost()
                     return False
+                except Exhausted:
+                    # The text is stored with the end of the turn, and the call is recorded only if it is executed.
+                    return True
                 except Unavailable:
                     return False
                 del self._unwritten[:count]

@@ -37,7 +37,7 @@ async def renew_turn(uow: UnitOfWork, turn_id: TurnId, lease: timedelta) -> None
     await uow.turns.update(replace(turn, lease_until=until))
 
 
-@owner_only("write")
+@owner_only("write", stores=True)
 async def append_events(uow: UnitOfWork, turn_id: TurnId, batch: EventBatch) -> None:
     """Append a batch to the event log of a running turn.
 
