@@ -3,6 +3,7 @@
 import asyncio
 import json
 from asyncio import Event
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,28 @@ async def test_chat_usage_is_the_sum_of_all_model_requests(ada: ApiUser, model: 
     assert answer["usage"] == {"requests": 3, "input_tokens": 30, "output_tokens": 15}
     turn = (await ada.get(f"turns/{answer['turn_id']}")).json()
     assert (turn["usage"], turn["model"]) == (answer["usage"], "fake")
+
+
+async def test_chat_usage_that_is_too_large_to_be_stored_is_limited(ada: ApiUser, model: ModelServer) -> None:
+    """A server that miscounts must not leave the turn running. Each reader of JSON keeps the limit exactly."""
+    tokens = (2**63, 2**80)
+    model.script += [replace(calls(("add_task", MILK)), tokens=tokens), replace(says("Done."), tokens=tokens)]
+    answer = await ada.chat("Buy milk")
+
+    assert answer["usage"] == {"requests": 2, "input_tokens": 2**53 - 1, "output_tokens": 2**53 - 1}
+
+
+async def test_chat_call_with_unreadable_arguments_is_recorded(ada: ApiUser, model: ModelServer) -> None:
+    """Also for the next turn, whose request is one that a strict server accepts."""
+    model.script += [calls(("add_task", '{"title": "Bu')), says("I give up."), says("Yes.")]
+    answer = await ada.chat("Buy milk")
+    await ada.chat("Really?", conversation_id=answer["conversation_id"])
+    (call,) = answer["tool_calls"]
+    _, _, repeated, result, *_ = model.requests[2].conversation
+
+    assert (call["name"], call["is_error"], call["result"]["code"]) == ("add_task", True, "invalid")
+    assert call["arguments"] == json.loads(repeated[3]) == {"unreadable_arguments": '{"title": "Bu'}
+    assert json.loads(result[2])["code"] == "invalid"
 
 
 async def test_chat_call_of_a_tool_that_was_not_offered_has_no_effect(ada: ApiUser, model: ModelServer) -> None:

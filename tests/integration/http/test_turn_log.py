@@ -112,6 +112,34 @@ async def test_turn_log_of_cancelled_turn(modelled: ApiUser, model: ModelServer,
     assert (line["level"], line["stored"]) == ("info", True)
 
 
+class UnstorableAgent:
+    """An agent whose answer no database can store."""
+
+    name = "unstorable"
+    model = None
+
+    async def run(self, _: AgentRun) -> AsyncGenerator[AgentEvent, None]:
+        yield TextDelta("Half of a ")
+        yield TextDelta("smile \ud83d")
+
+    async def aclose(self) -> None:
+        """There is nothing to release."""
+
+
+async def test_turn_whose_end_cannot_be_stored_ends_with_less(database_url: str, log: CapturedLog) -> None:
+    """It fails at once, and does not stay running until its lease expires."""
+    engine, owner = create_engine(database_url), Owner(UserId("ada"))
+    event_bus = LocalEventBus()
+    profile = TurnProfile(UnstorableAgent(), "", CHAT_GRANTS)
+    dispatcher = Dispatcher(SqlUnitsOfWork(engine, event_bus), log_call)
+    runner = TurnRunner(dispatcher, event_bus, profile, profile, TurnLimits(LIMITS, timedelta(minutes=1), 3))
+    result = await runner.wait(owner, await runner.start(owner, NewMessage("Hello")))
+    await engine.dispose()
+
+    assert (result.turn.status, result.failure and result.failure.code) == ("failed", "internal")
+    assert (turn_line(log)["stored"], turn_line(log)["code"]) == (True, "internal")
+
+
 class BrokenAgent:
     """An agent with a bug."""
 

@@ -31,12 +31,17 @@ from latchkey.domain.errors import (
 )
 from latchkey.domain.ports import Agent, EventBus, Subscription, TurnReport
 from latchkey.domain.tool_call import ToolRequest, ToolReturned
-from latchkey.domain.turn import TurnError, TurnId, TurnStatus
+from latchkey.domain.turn import TurnError, TurnId, TurnStatus, Usage
 
 _RENEWALS_PER_LEASE = 3
 _RETRY_INTERVAL_S = 0.5
 _MAX_DETAIL_CHARS = 500
 _MAX_NAME_CHARS = 64
+_UNSTORABLE = TurnOutcome(
+    "failed",
+    Usage(),
+    error=TurnError(Failure.code, "Internal error: the answer cannot be stored. See the service's log."),
+)
 _MAX_WAIT_DEADLINES = 3
 """A turn waits this many deadlines for a slot: turns that hang hold theirs for one deadline."""
 
@@ -176,7 +181,11 @@ class TurnExecutor:
                 due = clock() + _RETRY_INTERVAL_S
 
     async def _finish(self, turn_id: TurnId, outcome: TurnOutcome) -> TurnResult:
-        """Store the outcome; if the database does not answer, retry until the lease would have expired."""
+        """Store the outcome; if the database does not answer, retry until the lease would have expired.
+
+        An outcome that cannot be stored at all is replaced by a failure that has nothing of it: a turn that stays
+        running would block its conversation until the lease expires.
+        """
         clock = asyncio.get_running_loop().time
         retry_until = clock() + self._limits.acceptance.lease.total_seconds()
         while True:
@@ -189,6 +198,10 @@ class TurnExecutor:
                 if self._is_interrupted or clock() > retry_until:
                     raise
                 await asyncio.sleep(_RETRY_INTERVAL_S)
+            except Exception:  # the dispatcher has logged it
+                if outcome == _UNSTORABLE:
+                    raise
+                outcome = _UNSTORABLE
 
 
 def _end_of(agent_task: asyncio.Task[None]) -> tuple[TurnStatus, TurnError | None, Exception | None]:

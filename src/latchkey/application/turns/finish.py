@@ -115,7 +115,7 @@ async def finish_turn(uow: UnitOfWork, turn_id: TurnId, outcome: TurnOutcome) ->
         error=outcome.error,
         usage=outcome.usage,
         model=outcome.model,
-        answer_length=len(outcome.answer),
+        answer_length=max(turn.answer_length, len(outcome.answer)),
     )
     return TurnResult(PublishedTurn.of(turn, locked.calls), message)
 
