@@ -7,6 +7,7 @@ from msgspec import Raw
 
 from latchkey.domain.message import PastTurn
 from latchkey.domain.tool_call import NO_RESULT, ToolCall, ToolCallId
+from latchkey.infrastructure.agents.toolset import MAX_RESULT_CHARS
 from tests.contract.agents.agent_harness import AgentHarness
 from tests.fakes.model_script import calls, says
 
@@ -115,3 +116,14 @@ async def test_fields_that_only_openai_knows_are_not_sent_to_other_servers(direc
 
     assert not {"store", "include"} & direct_harness.model.requests[0].body.keys()
     assert b'"strict"' not in direct_harness.model.requests[0].raw
+
+
+async def test_history_cuts_long_results_and_tells_the_model(harness: AgentHarness) -> None:
+    call = make_call(b'{"text":"tea"}', b'{"noted":"%s"}' % (b"x" * 100_000))
+    history = [PastTurn("Note tea.", [call], "Noted.")]
+    await harness.run_turn(says("Tea."), agent_run=harness.agent_run("What did I note?", history=history))
+    (result,) = harness.model.requests[0].results
+
+    assert result.startswith('{"noted":"xxx')
+    assert len(result) < MAX_RESULT_CHARS + 300
+    assert "characters of this result are left out" in result[-300:]

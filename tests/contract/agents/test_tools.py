@@ -6,6 +6,7 @@ from asyncio import Event
 
 from latchkey.domain.errors import MaxSteps, ToolsUnavailable
 from latchkey.domain.turn import Usage
+from latchkey.infrastructure.agents.toolset import MAX_RESULT_CHARS, MAX_TURN_CHARS
 from tests.contract.agents.agent_harness import Adapter, AgentHarness
 from tests.fakes.model_script import calls, says
 from tests.fakes.tool_server import TOOLS
@@ -64,6 +65,25 @@ async def test_tool_result_reaches_the_model_unchanged(harness: AgentHarness) ->
     await harness.run_turn(calls(("note", '{"text":"milk"}')), says("Noted."))
 
     assert [json.loads(result) for result in harness.model.requests[1].results] == [{"noted": "milk"}]
+
+
+async def test_long_tool_result_is_cut_and_the_model_is_told(direct_harness: AgentHarness) -> None:
+    await direct_harness.run_turn(calls(("note", json.dumps({"text": "x" * 100_000}))), says("Noted."))
+    (result,) = direct_harness.model.requests[1].results
+
+    assert result.startswith('{"noted": "xxx')
+    assert len(result) < MAX_RESULT_CHARS + 300
+    assert "characters of this result are left out" in result[-300:]
+
+
+async def test_long_tool_results_of_a_turn_are_cut_together(direct_harness: AgentHarness) -> None:
+    """Later results are shorter, and none is empty."""
+    long_call = calls(("note", json.dumps({"text": "x" * 100_000})))
+    await direct_harness.run_turn(*[long_call] * 7, says("Noted."))
+    results = direct_harness.model.requests[7].results
+
+    assert sum(map(len, results)) < MAX_TURN_CHARS + 7 * 800
+    assert all(result.startswith('{"noted": "xxx') and "left out" in result for result in results)
 
 
 async def test_calls_of_one_answer_are_made_in_order_and_never_concurrent(

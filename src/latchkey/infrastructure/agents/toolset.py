@@ -27,9 +27,25 @@ from latchkey.infrastructure.agents.turn_tasks import AgentEventStream, storable
 _NO_RESULT = "no result recorded"
 
 
+MAX_RESULT_CHARS = 40_000
+MAX_TURN_CHARS = 160_000
+"""The characters of one result, and of all results of a turn, that a model is given. Each request repeats them."""
+
+_MIN_RESULT_CHARS = 500
+"""A model learns at least this much of each result, whatever the results before it have used."""
+
+
 def result_text(call: ToolCall) -> str:
-    """The recorded result as JSON, or a note if the turn ended before the call had a result."""
-    return bytes(call.result).decode() if call.has_result else _NO_RESULT
+    """The recorded result as JSON, or a note if the turn ended before the call had a result. Long results are cut."""
+    return _shortened(bytes(call.result).decode(), MAX_RESULT_CHARS) if call.has_result else _NO_RESULT
+
+
+def _shortened(text: str, max_chars: int) -> str:
+    """The begin of a text that is too long, and a note for the model. Listings begin with what matters most."""
+    if len(text) <= max_chars:
+        return text
+    note = "Ask for less: use a smaller limit, a filter, or the id of one item."
+    return f"{text[:max_chars]}\n[The last {len(text) - max_chars} characters of this result are left out. {note}]"
 
 
 Connect = Callable[[TokenSecret, Scope], AbstractAsyncContextManager[Client]]
@@ -96,9 +112,12 @@ class Toolset:
         self.tools = tools
         self._client = client
         self._events = events
+        self._chars_left = MAX_TURN_CHARS
 
     async def call(self, call_id: str, name: str, arguments: str) -> str:
         """Call a tool and return the text of its result. A repeated `call_id` has no second effect.
+
+        A long result is cut, to bound what each request sends to the model; the text says so.
 
         Arguments that are not a JSON object are recorded as a failed call, and the result says so. Raises any other
         error: the call may have had an effect, so the turn must end.
@@ -117,7 +136,10 @@ class Toolset:
         result = await self._send(call_id, name, arguments)
         if self._events and request:
             await self._events.send(ToolReturned(call_id))
-        return "\n".join(part.text for part in result.content if isinstance(part, TextContent))
+        text = "\n".join(part.text for part in result.content if isinstance(part, TextContent))
+        text = _shortened(text, min(MAX_RESULT_CHARS, max(self._chars_left, _MIN_RESULT_CHARS)))
+        self._chars_left -= len(text)
+        return text
 
     async def _send(self, call_id: str, name: str, arguments: dict[str, Any]) -> CallToolResult:
         """Sends the request itself because `Client.call_tool` would compile each output schema in every turn."""
