@@ -14,6 +14,7 @@ SAMPLE_VALUES: dict[str, tuple[Any, ...]] = {
     "content_markdown": ("# Mine now",),
     "message": ("Hello",),
     "artifact_generation": (False, True),
+    "timezone": ("Europe/Berlin",),
     "artifact_type": ("generated_file", "brd"),
     "grants": (["tasks:read"],),
     "ttl_s": (600,),

@@ -89,9 +89,10 @@ class NewContextToken(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Owner(Struct, frozen=True):
-    """The user's own credential: the `sub` of a verified JWT."""
+    """The user's own credential: the `sub` of a verified JWT, and the time zone that the JWT names."""
 
     user_id: UserId
+    timezone: str | None = None
 
 
 class TokenSecret(Struct, frozen=True):

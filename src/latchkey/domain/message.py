@@ -3,12 +3,12 @@
 from typing import Annotated, Literal, NewType
 from uuid import UUID
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.tool_call import ToolCall
 from latchkey.domain.turn import TurnId
-from latchkey.domain.values import Instant, MessageText
+from latchkey.domain.values import Instant, MessageText, TimeZoneName
 
 MessageId = NewType("MessageId", UUID)
 Role = Literal["user", "assistant"]
@@ -34,11 +34,17 @@ class Message(Struct, frozen=True, kw_only=True):
 
 
 class NewMessage(Struct, frozen=True, forbid_unknown_fields=True):
-    """The user's message. Without `conversation_id` it starts a conversation. `artifact_generation` asks for a file."""
+    """The user's message. Without `conversation_id` it starts a conversation. `artifact_generation` asks for a file.
+
+    `timezone` is where the user is: the assistant is told the date and time there. It is remembered with the
+    conversation. Without one, the claim `zoneinfo` of the user's token applies, else UTC.
+    """
 
     message: MessageText
     conversation_id: ConversationId | None = None
     artifact_generation: bool = False
+    # UNSET and not null by default, so that a message without it has the same fingerprint as in earlier releases.
+    timezone: TimeZoneName | None | UnsetType = UNSET
 
 
 class PastTurn(Struct, frozen=True):

@@ -154,6 +154,13 @@ class Identity(Protocol):
         """
         ...
 
+    def timezone_of(self, bearer: str) -> str | None:
+        """Return the time zone in a JWT (the claim `zoneinfo` of OpenID Connect) that has just been verified.
+
+        None if it names none that exists.
+        """
+        ...
+
 
 class UseCaseCall(Struct, frozen=True):
     """One call of a use case, for the log. `outcome` is `ok`, `cancelled` or the code of a failure.

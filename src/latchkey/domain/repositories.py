@@ -81,11 +81,18 @@ class TurnWithCalls(Struct, frozen=True):
     calls: list[ToolCall]
 
 
+class NextMessage(Struct, frozen=True):
+    """The number of a conversation's next message, and the time zone that the conversation remembers."""
+
+    seq: int
+    timezone: str | None
+
+
 class Conversations(Protocol):
     """The user's conversations. Pages are sorted by last activity, newest first."""
 
-    async def add(self, conversation: Conversation, messages: int = 0) -> None:
-        """Add a conversation in which this many message numbers are already taken."""
+    async def add(self, conversation: Conversation, messages: int = 0, timezone: str | None = None) -> None:
+        """Add a conversation in which this many message numbers are already taken, and remember the time zone."""
         ...
 
     async def get(self, id: ConversationId, *, for_update: bool = False) -> Conversation:
@@ -100,8 +107,11 @@ class Conversations(Protocol):
         """Store the conversation in place of the one with the same id."""
         ...
 
-    async def next_seq(self, id: ConversationId, now: datetime) -> int:
-        """Take the next message number of the conversation, and set the time of its last activity."""
+    async def next_message(self, id: ConversationId, now: datetime, timezone: str | None = None) -> NextMessage:
+        """Take the next message number of the conversation, and set the time of its last activity and its time zone.
+
+        Without a time zone, the one that it remembers stays.
+        """
         ...
 
     async def set_last_seq(self, id: ConversationId, seq: int, now: datetime) -> None:

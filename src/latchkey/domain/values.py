@@ -1,7 +1,10 @@
 """Value types that several nouns share: times and texts, with the rules that the schemas publish."""
 
+import re
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
 from msgspec import Meta
 
@@ -28,3 +31,24 @@ VISIBLE = f"^[{_BLANK}]*[{_VISIBLE}][{_ANY}]*$"
 Title = Annotated[str, Meta(min_length=1, max_length=200, pattern=VISIBLE)]
 Description = Annotated[str, Meta(max_length=10_000, pattern=PLAIN)]
 MessageText = Annotated[str, Meta(min_length=1, max_length=32_000, pattern=VISIBLE)]
+
+MAX_TIME_ZONE_CHARS = 64
+TimeZoneName = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=MAX_TIME_ZONE_CHARS,
+        description="A time zone of the IANA database.",
+        examples=["Europe/Berlin"],
+    ),
+]
+_TIME_ZONE = re.compile(r"(?!posix/|right/)[A-Z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}\Z")
+
+
+@lru_cache(256)
+def find_time_zone(name: str) -> ZoneInfo | None:
+    """Return the time zone of this name in the IANA database; None if there is none."""
+    try:
+        return ZoneInfo(name) if len(name) <= MAX_TIME_ZONE_CHARS and _TIME_ZONE.match(name) else None
+    except (LookupError, ValueError, OSError):
+        return None

@@ -51,7 +51,7 @@ async def test_conversation_activity_moves_it_to_front_of_list(units: UnitsOfWor
     old, new = a_conversation("Old"), a_conversation("New")
     await add(units, me, old, new)
     async with units.open(me, "write") as uow:
-        await uow.conversations.next_seq(old.id, NOW + timedelta(seconds=1))
+        await uow.conversations.next_message(old.id, NOW + timedelta(seconds=1))
         await uow.commit()
 
     async with units.open(me, "read") as uow:
@@ -75,7 +75,7 @@ async def test_concurrent_message_numbers_have_no_gaps(replica: Replica, me: Own
 
     async def take(n: int) -> int | None:
         async with processes[n % 2].open(me, "write") as uow:
-            seq = await uow.conversations.next_seq(conversation.id, uow.now)
+            seq = (await uow.conversations.next_message(conversation.id, uow.now)).seq
             if n % 3 == 0:
                 return None
             await uow.commit()
@@ -89,7 +89,7 @@ async def test_message_numbers_continue_after_initial_ones(units: UnitsOfWork, m
     conversation = a_conversation()
     async with units.open(me, "write") as uow:
         await uow.conversations.add(conversation, messages=3)
-        assert await uow.conversations.next_seq(conversation.id, uow.now) == 4
+        assert (await uow.conversations.next_message(conversation.id, uow.now)).seq == 4
 
 
 async def test_deleted_conversation_takes_everything_but_tasks(units: UnitsOfWork, me: Owner) -> None:
@@ -129,3 +129,17 @@ async def test_deleted_conversation_takes_everything_but_tasks(units: UnitsOfWor
     with pytest.raises(Unauthenticated):
         async with units.open(secret, "read"):
             raise AssertionError
+
+
+async def test_conversation_remembers_its_last_timezone(units: UnitsOfWork, me: Owner) -> None:
+    conversation = a_conversation()
+    async with units.open(me, "write") as uow:
+        await uow.conversations.add(conversation, timezone="Europe/Berlin")
+        await uow.commit()
+    async with units.open(me, "write") as uow:
+        await uow.conversations.update(replace(conversation, title="Shopping"))
+        taken = [
+            await uow.conversations.next_message(conversation.id, uow.now, zone) for zone in (None, "Asia/Tokyo", None)
+        ]
+
+    assert [(each.seq, each.timezone) for each in taken] == [(1, "Europe/Berlin"), (2, "Asia/Tokyo"), (3, "Asia/Tokyo")]

@@ -18,7 +18,7 @@ ATTEMPTS: dict[str, Attempt] = {
     "get conversation": lambda uow, of: uow.conversations.get(of.conversation.id),
     "lock conversation": lambda uow, of: uow.conversations.get(of.conversation.id, for_update=True),
     "replace conversation": lambda uow, of: uow.conversations.update(replace(of.conversation, title="Taken over")),
-    "number conversation": lambda uow, of: uow.conversations.next_seq(of.conversation.id, NOW),
+    "number conversation": lambda uow, of: uow.conversations.next_message(of.conversation.id, NOW),
     "remove conversation": lambda uow, of: uow.conversations.delete(of.conversation.id),
     "get turn": lambda uow, of: uow.turns.get(of.turn.id),
     "lock turn": lambda uow, of: uow.turns.get(of.turn.id, for_update=True),

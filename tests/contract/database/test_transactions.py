@@ -114,7 +114,7 @@ async def test_read_mode_refuses_message_number(units: UnitsOfWork, me: Owner) -
 
     with pytest.raises(Exception, match=READ_ONLY):
         async with units.open(me, "read") as uow:
-            await uow.conversations.next_seq(conversation.id, uow.now)
+            await uow.conversations.next_message(conversation.id, uow.now)
 
 
 @pytest.mark.parametrize("by", ["owner", "token"])

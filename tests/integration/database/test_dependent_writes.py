@@ -185,7 +185,7 @@ async def test_conversation_added_and_numbered_twice_in_one_unit_of_work(units: 
         await uow.commit()
 
     async with units.open(OWNER, "write") as uow:
-        assert await uow.conversations.next_seq(conversation.id, uow.now) == 6
+        assert (await uow.conversations.next_message(conversation.id, uow.now)).seq == 6
 
 
 async def test_conversation_added_and_removed_in_one_unit_of_work_is_not_found(units: SqlUnitsOfWork) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
@@ -14,14 +15,16 @@ from latchkey.application.turns.start import StartedTurn, find_duplicate_turn, s
 from latchkey.domain.agent import AgentRun
 from latchkey.domain.concurrency import FairSlots
 from latchkey.domain.credentials import Grant, Owner, UserId
-from latchkey.domain.errors import AgentNotConfigured, Draining, Exhausted
+from latchkey.domain.errors import AgentNotConfigured, Draining, Exhausted, Invalid
 from latchkey.domain.message import NewMessage
 from latchkey.domain.ports import Agent, EventBus
 from latchkey.domain.turn import ClientRequest, Turn, TurnId
+from latchkey.domain.values import find_time_zone
 
 CHAT_GRANTS = [Grant.TASKS_READ, Grant.TASKS_WRITE]
 FILE_GRANTS = [Grant.ARTIFACTS_WRITE]
 
+_UTC = ZoneInfo("UTC")
 _CLOSE_TIMEOUT_S = 3
 """How long `aclose` waits for interrupted turns to store their end."""
 
@@ -74,9 +77,11 @@ class TurnRunner:
     ) -> TurnHandle:
         """Store the message and start a turn for it; return the earlier turn for a repeated idempotency key.
 
-        Raises what `start_turn` does, and `AgentNotConfigured` and `Draining` before anything is stored.
+        Raises what `start_turn` does, and `AgentNotConfigured`, `Draining` and `Invalid` before anything is stored.
         """
         self.check_open()
+        if message.timezone and find_time_zone(message.timezone) is None:
+            raise Invalid.at("$.timezone", "Expected a time zone of the IANA database, such as `Europe/Berlin`")
         starting = asyncio.create_task(self._start(owner, message, request))
         self._starting.add(starting)
         starting.add_done_callback(self._starting.discard)
@@ -133,7 +138,7 @@ class TurnRunner:
         executor = TurnExecutor(self._dispatcher, self._event_bus, owner, self._limits, profile.slots)
         if self._is_closed:
             executor.interrupt()
-        task = asyncio.create_task(executor.run(profile.agent, self._agent_run(profile, started, message)))
+        task = asyncio.create_task(executor.run(profile.agent, self._agent_run(profile, started, message, owner)))
         self._executors[task] = executor
         task.add_done_callback(self._on_done)
         return TurnHandle(started.turn.id, task)
@@ -143,10 +148,11 @@ class TurnRunner:
         if not task.cancelled():
             task.exception()  # retrieved, so that asyncio does not report it: the dispatcher has logged it
 
-    def _agent_run(self, profile: TurnProfile, started: StartedTurn, message: NewMessage) -> AgentRun:
+    def _agent_run(self, profile: TurnProfile, started: StartedTurn, message: NewMessage, owner: Owner) -> AgentRun:
+        zone = _time_zone(started.timezone, owner.timezone)
         return AgentRun(
             turn_id=started.turn.id,
-            instructions=_build_instructions(profile.system_prompt, started.turn.started_at),
+            instructions=build_instructions(profile.system_prompt, started.turn.started_at, zone),
             history=started.history,
             message=message.message,
             secret=started.secret,
@@ -155,6 +161,18 @@ class TurnRunner:
         )
 
 
-def _build_instructions(system_prompt: str, now: datetime) -> str:
-    """Add the rule on untrusted content and the current time, which the model needs for words like "tomorrow"."""
-    return f"{system_prompt}\n\n{UNTRUSTED_CONTENT}\n\nIt is {now:%A, %Y-%m-%d %H:%M} UTC."
+def _time_zone(*names: str | None) -> ZoneInfo:
+    """Return the first of these time zones that this machine knows, else UTC."""
+    return next((zone for name in names if name and (zone := find_time_zone(name))), _UTC)
+
+
+def build_instructions(system_prompt: str, now: datetime, zone: ZoneInfo) -> str:
+    """Add the rule on untrusted content and the user's time, which the model needs for words like "tomorrow"."""
+    local = now.astimezone(zone)
+    offset = local.isoformat()[-6:]
+    return (
+        f"{system_prompt}\n\n{UNTRUSTED_CONTENT}\n\n"
+        f"It is {local:%A, %Y-%m-%d %H:%M} in {zone.key} (UTC{offset}). Times that the user gives are times there; "
+        "name times to the user in the same way. Tools return times in UTC. Send them times with the offset that "
+        f"applies there on that day, such as {local:%Y-%m-%dT%H:00:00}{offset}."
+    )

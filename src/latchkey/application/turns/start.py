@@ -25,12 +25,16 @@ class AcceptanceLimits(Struct, frozen=True):
 
 
 class StartedTurn(Struct, frozen=True):
-    """A new running turn. Its token, with this secret and scope, lives as long as the lease."""
+    """A new running turn. Its token, with this secret and scope, lives as long as the lease.
+
+    `timezone` is the one that its conversation remembers.
+    """
 
     turn: Turn
     history: list[PastTurn]
     secret: TokenSecret
     scope: Scope
+    timezone: str | None
 
 
 @owner_only("exclusive", stores=True)
@@ -51,12 +55,14 @@ async def start_turn(
     running = await expire_lost_turns(uow)
     if request.idempotency and (duplicate := await _find_duplicate(uow, request.idempotency)):
         return duplicate
+    timezone = message.timezone or None
     if (conversation_id := message.conversation_id) is None:
-        conversation_id, history, seq = await _add_conversation(uow), list[PastTurn](), 1
+        conversation_id, history, seq = await _add_conversation(uow, timezone), list[PastTurn](), 1
     else:
         _check_not_busy(conversation_id, running)
         history = await uow.messages.history(conversation_id, limits.history_turns, limits.history_chars)
-        seq = await uow.conversations.next_seq(conversation_id, uow.now)
+        next_message = await uow.conversations.next_message(conversation_id, uow.now, timezone)
+        seq, timezone = next_message.seq, next_message.timezone
     if len(running) >= limits.turns_per_user:
         raise TooManyTurns(f"Limit of {limits.turns_per_user} running turns reached: wait until one has ended.")
     turn = Turn(
@@ -73,7 +79,7 @@ async def start_turn(
     await uow.turn_events.add(TurnEvent.of(turn.id, 1, TurnStartedEvent(conversation_id, agent)))
     await uow.messages.add(_user_message(uow, turn, seq, message.message))
     secret, scope = await _mint_token(uow, turn, grants)
-    return StartedTurn(turn, history, secret, scope)
+    return StartedTurn(turn, history, secret, scope, timezone)
 
 
 @owner_only("read")
@@ -106,9 +112,10 @@ def _in_progress(detail: str, turn: Turn, **members: object) -> TurnInProgress:
     return TurnInProgress(detail, turn_id=turn.id, conversation_id=turn.conversation_id, **members)
 
 
-async def _add_conversation(uow: UnitOfWork) -> ConversationId:
+async def _add_conversation(uow: UnitOfWork, timezone: str | None) -> ConversationId:
     id = ConversationId(uow.new_id())
-    await uow.conversations.add(Conversation(id=id, title=None, created_at=uow.now, updated_at=uow.now), messages=1)
+    conversation = Conversation(id=id, title=None, created_at=uow.now, updated_at=uow.now)
+    await uow.conversations.add(conversation, messages=1, timezone=timezone)
     return id
 
 

@@ -58,6 +58,7 @@ conversations = Table(
     Column("last_seq", Integer(), nullable=False),
     _time("created_at"),
     _time("updated_at"),
+    Column("timezone", String(64)),
     PrimaryKeyConstraint("user_id", "id"),
     Index("ix_conversations_activity", "user_id", "updated_at", "id"),
 )

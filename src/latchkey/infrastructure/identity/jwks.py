@@ -55,6 +55,9 @@ class JwksIdentity:
         claims = self._verified_tokens.get(bearer) or await self._verify(bearer)
         return self._rules.validate(claims, audience)
 
+    def timezone_of(self, bearer: str) -> str | None:
+        return self._verified_tokens.timezone_of(bearer)
+
     async def aclose(self) -> None:
         """Cancel a running fetch and close the HTTP client."""
         await self._keys.aclose()

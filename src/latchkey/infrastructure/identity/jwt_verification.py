@@ -2,14 +2,19 @@
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
+import structlog
 from jwt import PyJWK, PyJWS
 from jwt.exceptions import PyJWTError
 from msgspec import Struct
 
 from latchkey.domain.credentials import UserId, parse_user_id
 from latchkey.domain.errors import Unauthenticated
+from latchkey.domain.values import MAX_TIME_ZONE_CHARS, find_time_zone
+
+_log = structlog.get_logger(__name__)
 
 LEEWAY_S = 30
 MAX_TOKEN_CHARACTERS = 8_192
@@ -51,13 +56,23 @@ def verify_signature(token: str, key: PyJWK | bytes, algorithms: Sequence[str]) 
 
 
 class Claims(Struct, frozen=True):
-    """The registered claims that the service reads (RFC 7519, 4.1), all required but `nbf`. Times are in seconds."""
+    """The claims that the service reads: those of RFC 7519, 4.1, all required but `nbf`, and OpenID's `zoneinfo`.
+
+    Times are in seconds. `zoneinfo` may be anything: it is not required to be valid.
+    """
 
     iss: str
     aud: str | list[str]
     sub: str
     exp: float
     nbf: float = 0
+    zoneinfo: Any = None
+
+    @property
+    def timezone(self) -> str | None:
+        """The name in `zoneinfo`; None if there is no such time zone."""
+        name = self.zoneinfo
+        return name if isinstance(name, str) and find_time_zone(name) else None
 
     def has_audience(self, audience: str) -> bool:
         return audience == self.aud if isinstance(self.aud, str) else audience in self.aud
@@ -78,11 +93,14 @@ class ClaimRules(Struct, frozen=True):
     def parse(self, payload: bytes) -> Claims:
         """Parse a verified payload. Raises `Unauthenticated` if a claim is missing or has another type."""
         try:
-            return msgspec.json.decode(payload, type=Claims)
+            claims = msgspec.json.decode(payload, type=Claims)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Unauthenticated(
                 "The token must contain the claims `iss`, `aud`, `sub` and `exp`, each of the type of RFC 7519."
             ) from error
+        if claims.zoneinfo and claims.timezone is None:
+            _log.info("token_zoneinfo_ignored", zoneinfo=repr(claims.zoneinfo)[:MAX_TIME_ZONE_CHARS], issuer=claims.iss)
+        return claims
 
     def validate(self, claims: Claims, resource: str | None) -> UserId:
         """Return the user of the claims.
@@ -122,6 +140,11 @@ class VerifiedTokenCache:
             del self._claims[next(iter(self._claims))]
         self._claims[token] = claims
         return claims
+
+    def timezone_of(self, token: str) -> str | None:
+        """Return the time zone of a token that has just been verified."""
+        claims = self._claims.get(token)
+        return claims.timezone if claims else None
 
     def clear(self) -> None:
         self._claims.clear()

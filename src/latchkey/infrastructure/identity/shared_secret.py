@@ -48,6 +48,9 @@ class SharedSecret:
             claims = self._verified_tokens.add(bearer, self._rules.parse(payload))
         return self._rules.validate(claims, audience)
 
+    def timezone_of(self, bearer: str) -> str | None:
+        return self._verified_tokens.timezone_of(bearer)
+
     def sign(self, user_id: UserId, ttl: timedelta) -> str:
         """Return a token for this user that `authenticate` accepts for that time."""
         now = int(self._rules.now())

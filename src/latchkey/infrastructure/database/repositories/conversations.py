@@ -23,7 +23,7 @@ from latchkey.domain.conversation import Conversation, ConversationId
 from latchkey.domain.errors import NotFound
 from latchkey.domain.message import Message, PastTurn
 from latchkey.domain.page import PAGE_BYTES, Page, Window
-from latchkey.domain.repositories import CallBounds, Order
+from latchkey.domain.repositories import CallBounds, NextMessage, Order
 from latchkey.domain.tool_call import ToolCall
 from latchkey.domain.turn import TurnId
 from latchkey.infrastructure.database.repositories.tool_calls import SqlToolCalls
@@ -53,9 +53,11 @@ _NEWEST_BEFORE = _NEWEST.where(
 _INSERT = insert_for_user(conversations)
 _UPDATE = update(conversations).where(owned_by_user(conversations), _HAS_ID)
 _SET_LAST_SEQ = update(conversations).where(owned_by_user(conversations), _HAS_ID)
-_NEXT_SEQ = _SET_LAST_SEQ.values(last_seq=conversations.c.last_seq + 1, updated_at=bindparam("now")).returning(
-    conversations.c.last_seq
-)
+_NEXT_MESSAGE = _SET_LAST_SEQ.values(
+    last_seq=conversations.c.last_seq + 1,
+    updated_at=bindparam("now"),
+    timezone=func.coalesce(bindparam("new_timezone", type_=conversations.c.timezone.type), conversations.c.timezone),
+).returning(conversations.c.last_seq, conversations.c.timezone)
 _DELETE_TOKENS = delete(context_tokens).where(
     owned_by_user(context_tokens), context_tokens.c.conversation_id == bindparam("key")
 )
@@ -78,8 +80,8 @@ class SqlConversations:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    async def add(self, conversation: Conversation, messages: int = 0) -> None:
-        await self._session.defer(_INSERT, last_seq=messages, **asdict(conversation))
+    async def add(self, conversation: Conversation, messages: int = 0, timezone: str | None = None) -> None:
+        await self._session.defer(_INSERT, last_seq=messages, timezone=timezone, **asdict(conversation))
 
     async def get(self, id: ConversationId, *, for_update: bool = False) -> Conversation:
         row = await self._session.fetch_row(_BY_ID_FOR_UPDATE if for_update else _BY_ID, key=self._require_in_scope(id))
@@ -109,12 +111,13 @@ class SqlConversations:
         ):
             raise NotFound.of("conversation")
 
-    async def next_seq(self, id: ConversationId, now: datetime) -> int:
-        row = await self._session.fetch_row(_NEXT_SEQ, key=self._require_in_scope(id), now=now)
+    async def next_message(self, id: ConversationId, now: datetime, timezone: str | None = None) -> NextMessage:
+        row = await self._session.fetch_row(
+            _NEXT_MESSAGE, key=self._require_in_scope(id), now=now, new_timezone=timezone
+        )
         if row is None:
             raise NotFound.of("conversation")
-        seq: int = row[0]
-        return seq
+        return NextMessage(*row)
 
     async def set_last_seq(self, id: ConversationId, seq: int, now: datetime) -> None:
         await self._session.defer(_SET_LAST_SEQ, key=self._require_in_scope(id), last_seq=seq, updated_at=now)
