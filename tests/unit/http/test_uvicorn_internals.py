@@ -22,6 +22,8 @@ HOOKS = {
     "on_headers_complete",
     "on_message_complete",
     "on_response_complete",
+    "pause_writing",
+    "resume_writing",
     "_unsupported_upgrade_warning",
 }
 """The methods of uvicorn's protocol that ours overrides."""

@@ -1,12 +1,13 @@
 """Events of a turn as server-sent events (HTML standard, 9.2), with LF line ends."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Annotated
 
 from litestar.response import Stream
 from msgspec import Meta, Struct
 
 from latchkey.domain.turn_event import EventName, TurnEvent
+from latchkey.interfaces.http.server.response_budget import LARGE_BYTES, RESPONSES
 
 MEDIA_TYPE = "text/event-stream"
 
@@ -29,16 +30,33 @@ class StreamedEvent(Struct, frozen=True):
     data: Annotated[str, Meta(extra_json_schema={"contentMediaType": "application/json"})]
 
 
-def event_stream(batches: AsyncGenerator[list[TurnEvent], None], headers: dict[str, str] | None = None) -> Stream:
-    """Return a response that streams the events. An empty batch becomes a comment, which keeps the connection open."""
-    return Stream(_encode(batches), media_type=MEDIA_TYPE, headers={**_HEADERS, **(headers or {})}, status_code=200)
+def event_stream(
+    batches: AsyncGenerator[list[TurnEvent], None], user_id: str, headers: dict[str, str] | None = None
+) -> Stream:
+    """Return a response that streams the events. An empty batch becomes a comment, which keeps the connection open.
+
+    A stream for whose events this process has no room breaks, and its client resumes it later.
+    """
+    return Stream(
+        _encode(batches, user_id), media_type=MEDIA_TYPE, headers={**_HEADERS, **(headers or {})}, status_code=200
+    )
 
 
-async def _encode(batches: AsyncGenerator[list[TurnEvent], None]) -> AsyncIterator[bytes]:
+async def _encode(batches: AsyncGenerator[list[TurnEvent], None], user_id: str) -> AsyncIterator[bytes]:
     async for batch in batches:
         lines = b"".join(map(_encode_event, batch)) or _COMMENT
-        for start in range(0, len(lines), _CHUNK_BYTES):
-            yield lines[start : start + _CHUNK_BYTES]
+        if len(lines) < 2 * LARGE_BYTES:
+            for chunk in _chunks(lines):
+                yield chunk
+        else:
+            async with RESPONSES.reserve(user_id, len(lines)):
+                for chunk in _chunks(lines):
+                    yield chunk
+
+
+def _chunks(lines: bytes) -> Iterator[bytes]:
+    for start in range(0, len(lines), _CHUNK_BYTES):
+        yield lines[start : start + _CHUNK_BYTES]
 
 
 def _encode_event(event: TurnEvent) -> bytes:

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import AsyncExitStack
 from time import perf_counter
 
 from litestar.enums import ScopeType
@@ -11,11 +12,12 @@ from structlog.contextvars import bind_contextvars, reset_contextvars
 from uuid_utils import uuid7
 
 from latchkey.application.turns.runner import TurnRunner
-from latchkey.domain.errors import Failure, Forbidden, Malformed, cause_of
+from latchkey.domain.errors import Failure, Forbidden, Malformed, Unavailable, cause_of
 from latchkey.interfaces.errors import Misdirected
 from latchkey.interfaces.http.middleware.throttle import PROBE_DELAY_S, AnonymousThrottle
 from latchkey.interfaces.http.openapi import PATH as SCHEMA_PATH
 from latchkey.interfaces.http.problems import INTERNAL_ERROR, problem_of
+from latchkey.interfaces.http.server.response_budget import LARGE_BYTES, RESPONSES
 
 _log = logging.getLogger("latchkey.http")
 _PORT = re.compile(r":\d+\Z")
@@ -104,12 +106,13 @@ class SecurityMiddleware:
                 message["headers"] = [*message["headers"], id_header, *added, *close]
             await send(message)
 
+        budgeted_send = _BudgetedSend(scope, send_with_headers)
         bound = bind_contextvars(request_id=request_id)
         try:
             if not has_credential:
                 await self._wait_for_turn(scope)
             self._check_host_and_origin(scope, raw_headers, headers)
-            await self._app(scope, receive, send_with_headers)
+            await self._app(scope, receive, budgeted_send)
         except Exception as error:
             failure = error if isinstance(error, Failure) else INTERNAL_ERROR
             if failure is INTERNAL_ERROR:
@@ -119,6 +122,8 @@ class SecurityMiddleware:
                 raise
             await _send_problem(failure, request_id, send_with_headers)
         finally:
+            if budgeted_send.reservation is not None:
+                await budgeted_send.reservation.aclose()
             self._log_request(_log_fields(scope, status, started))
             reset_contextvars(**bound)
 
@@ -144,6 +149,36 @@ class SecurityMiddleware:
         origin = headers.get(b"origin", b"").decode("latin-1").lower()
         if origin and not _is_allowed(self._origins, origin):
             raise Forbidden("Requests from this origin are not allowed: see LATCHKEY_ALLOWED_ORIGINS.")
+
+
+class _BudgetedSend:
+    """Sends a large response if this process has room for it, and otherwise 503 in its place."""
+
+    def __init__(self, scope: HTTPScope, send: Send) -> None:
+        self._scope = scope
+        self._send = send
+        self._is_refused = False
+        self.reservation: AsyncExitStack | None = None
+
+    async def __call__(self, message: Message) -> None:
+        if self._is_refused:
+            return
+        if message["type"] == "http.response.start" and (size := _content_length(message["headers"])) >= LARGE_BYTES:
+            user = self._scope.get("user")
+            self.reservation = AsyncExitStack()
+            try:
+                await self.reservation.enter_async_context(RESPONSES.reserve(user.user_id if user else None, size))
+            except Unavailable as failure:
+                self._is_refused = True
+                self._scope["failure"] = failure  # type: ignore[typeddict-unknown-key]
+                cors = [header for header in message["headers"] if header[0].lower().startswith(b"access-control-")]
+                await _send_problem(failure, str(self._scope.get("request_id")), self._send, cors)
+                return
+        await self._send(message)
+
+
+def _content_length(headers: Iterable[tuple[bytes, bytes]]) -> int:
+    return next((int(value) for name, value in headers if name.lower() == b"content-length"), 0)
 
 
 def _log_fields(scope: HTTPScope, status: int | None, started: float) -> dict[str, object]:
@@ -179,9 +214,11 @@ def _request_id(header: bytes | None) -> str:
     return header.decode() if header and _REQUEST_ID.match(header) else str(uuid7())
 
 
-async def _send_problem(failure: Failure, request_id: str, send: Send) -> None:
+async def _send_problem(
+    failure: Failure, request_id: str, send: Send, more_headers: Iterable[tuple[bytes, bytes]] = ()
+) -> None:
     status, headers, body = problem_of(failure, request_id)
-    encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
+    encoded = [*((name.encode(), value.encode()) for name, value in headers.items()), *more_headers]
     encoded.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": status, "headers": encoded})
     await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -81,7 +81,7 @@ async def chat(
         # Reserved before the turn starts: a refused request must not have effects.
         with subscriptions.reserve(request.user) as subscription:
             turn = await _start_or_join(start)
-            return event_stream(subscription.follow(turn.turn_id, 0), _replay_headers(turn))  # type: ignore[return-value]  # the annotation is what is published
+            return event_stream(subscription.follow(turn.turn_id, 0), request.user.user_id, _replay_headers(turn))  # type: ignore[return-value]  # the annotation is what is published
     turn = await start()
     headers = _replay_headers(turn)
     result = await runner.wait(request.user, turn)

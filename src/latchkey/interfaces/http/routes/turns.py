@@ -60,7 +60,7 @@ class TurnController(Controller):
         start = after if last_event_id is None else last_event_id
         with subscriptions.reserve(request.user) as reservation:
             await with_expiry(dispatcher, request.user, read.check_turn, TurnId(turn_id))
-            return event_stream(reservation.follow(TurnId(turn_id), start))
+            return event_stream(reservation.follow(TurnId(turn_id), start), request.user.user_id)
 
     @post("/{turn_id:uuid}/cancel", status_code=200, essential=True)
     async def cancel_turn(

@@ -11,10 +11,14 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from latchkey.interfaces.http.server.response_budget import RESPONSES
+
 HEAD_S = 15.0
 """For the request line and headers, from the first byte; also for that byte on a new connection."""
 MESSAGE_S = 60.0
 """For the whole request: 8 MiB take this long at 1 Mbit/s."""
+STALL_S = 60.0
+"""A connection whose client receives nothing for this long, although bytes are waiting, is aborted."""
 LINGER_S = 10.0
 """How long input is discarded after the last response of a connection, so that the client can read that response."""
 MAX_HEAD_BYTES = 64 * 1024
@@ -38,11 +42,15 @@ class HttpProtocol(HttpToolsProtocol):
     unfinished_bytes = 0
     """Bytes that this process holds of incomplete requests."""
 
+    user_id: str | None = None
+    """The user to whom the unsent bytes of this connection are attributed."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._in_request = self._has_head = self._discards_input = False
         self._received = self._uncounted = self._held = 0
         self._deadline: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
         self._refusal: bytes | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
@@ -54,7 +62,42 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_deadline()
         self._hold(0)
+        if self._stall is not None:
+            self._end_stall()
         super().connection_lost(exc)
+
+    @property
+    def unsent_bytes(self) -> int:
+        """The bytes of responses that the client has not received yet."""
+        return self.transport.get_write_buffer_size()
+
+    def pause_writing(self) -> None:
+        # The current request may be a later one, whose credential is not verified yet.
+        user: Any = self.scope.get("user")
+        if user is not None:
+            self.user_id = user.user_id
+        RESPONSES.add(self)
+        self._await_progress()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._end_stall()
+        super().resume_writing()
+
+    def _await_progress(self) -> None:
+        self._stall = self.loop.call_later(STALL_S, self._abort_if_stalled, self.unsent_bytes)
+
+    def _abort_if_stalled(self, unsent_bytes: int) -> None:
+        if self.unsent_bytes >= unsent_bytes:
+            self.transport.abort()
+        else:
+            self._await_progress()
+
+    def _end_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+        RESPONSES.remove(self)
 
     def data_received(self, data: bytes) -> None:
         if self._discards_input:
