@@ -22,6 +22,7 @@ from latchkey.bootstrap.identity import create_identity
 from latchkey.bootstrap.runtime import before_termination, tuned
 from latchkey.config import Settings
 from latchkey.domain.errors import Unavailable
+from latchkey.infrastructure.database.clock import synchronized_clock
 from latchkey.infrastructure.database.revision import read_schema_version
 from latchkey.infrastructure.identity.jwks import JwksIdentity
 from latchkey.infrastructure.telemetry.logging import RequestLog
@@ -67,7 +68,7 @@ def create_asgi(settings: Settings, host: str, port: int) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        async with core.event_bus.run(), endpoint.run():
+        async with synchronized_clock(core.engine, core.units), core.event_bus.run(), endpoint.run():
             with before_termination(partial(_drain, runner, subscriptions, settings.drain_s)):
                 async with tuned():
                     yield

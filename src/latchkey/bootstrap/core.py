@@ -20,6 +20,7 @@ class Core(Struct, frozen=True):
 
     engine: AsyncEngine
     event_bus: LocalEventBus
+    units: SqlUnitsOfWork
     dispatcher: Dispatcher
     mcp_server: Server
 
@@ -29,6 +30,7 @@ def create_core(settings: Settings) -> Core:
     engine = create_engine(settings.database_url)
     event_bus = PostgreSQLEventBus(settings.database_url) if engine.dialect.name == "postgresql" else LocalEventBus()
     quota = Quota(settings.requests_per_minute, settings.bytes_per_user)
-    dispatcher = Dispatcher(SqlUnitsOfWork(engine, event_bus), log_call, quota)
+    units = SqlUnitsOfWork(engine, event_bus)
+    dispatcher = Dispatcher(units, log_call, quota)
     executor = ToolCallExecutor(dispatcher, settings.turn_max_calls)
-    return Core(engine, event_bus, dispatcher, create_server(dispatcher, executor))
+    return Core(engine, event_bus, units, dispatcher, create_server(dispatcher, executor))

@@ -15,11 +15,13 @@ from latchkey.bootstrap.identity import DEV_KEY
 from latchkey.config import VARIABLES, ConfigurationError, Settings
 from latchkey.domain.errors import Failure, Unavailable
 from latchkey.infrastructure.agents.claude.cli import TESTED_VERSION, cli_version
+from latchkey.infrastructure.database.clock import WARNING_OFFSET, measure_clock_offset
 from latchkey.infrastructure.database.operator_errors import explained_errors
 from latchkey.infrastructure.database.revision import read_schema_version
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.sql.sqlite import database_files
 from latchkey.infrastructure.database.startup_checks import verify
+from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from latchkey.infrastructure.database.urls import SQLITE, UnusableUrl, parse
 from latchkey.infrastructure.identity.jwks_document import JwksDocument
 from latchkey.interfaces.cli import Finding
@@ -45,7 +47,10 @@ _HIGHEST_USEFUL = {
 def examine(settings: Settings) -> Iterator[Finding]:
     """Yield the findings: first whether the service can start, then warnings about risky settings."""
     yield _examine_identity(settings)
-    yield _examine_database(settings)
+    database = _examine_database(settings)
+    yield database
+    if database.ok and not settings.database_url.startswith("sqlite"):
+        yield asyncio.run(_examine_clock(settings.database_url))
     yield from _examine_agents(settings)
     yield from _warnings(settings)
 
@@ -82,6 +87,18 @@ def _examine_database(settings: Settings) -> Finding:
     except Failure as error:
         return Finding("database", str(error), ok=False)
     return Finding("database", f"{settings.database_url!r} is reachable, up to date, and isolates users")
+
+
+async def _examine_clock(url: str) -> Finding:
+    engine = create_engine(url)
+    try:
+        offset = await measure_clock_offset(engine, SqlUnitsOfWork(engine))
+    finally:
+        await engine.dispose()
+    text = f"differs by {abs(offset).total_seconds():.1f} s from the database's clock"
+    if abs(offset) <= WARNING_OFFSET:
+        return Finding("clock", text)
+    return Finding("clock", f"{text}: synchronise this machine's clock with NTP", ok=False, needed=False)
 
 
 async def _check_database(url: str) -> None:

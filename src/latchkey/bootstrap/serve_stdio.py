@@ -5,6 +5,7 @@ import asyncio
 from latchkey.bootstrap.core import create_core
 from latchkey.config import Settings
 from latchkey.domain.credentials import TokenSecret
+from latchkey.infrastructure.database.clock import synchronized_clock
 from latchkey.infrastructure.telemetry import logging as telemetry
 from latchkey.interfaces.mcp.stdio import serve_stdio
 
@@ -18,8 +19,9 @@ def serve(settings: Settings, secret: TokenSecret) -> None:
 async def _serve(settings: Settings, secret: TokenSecret) -> None:
     core = create_core(settings)
     try:
-        await core.dispatcher.resolve_scope(secret)
-        async with core.event_bus.run():
-            await serve_stdio(core.mcp_server, secret)
+        async with synchronized_clock(core.engine, core.units):
+            await core.dispatcher.resolve_scope(secret)
+            async with core.event_bus.run():
+                await serve_stdio(core.mcp_server, secret)
     finally:
         await core.engine.dispose()

@@ -1,10 +1,13 @@
-"""Clock skew: a replica with a slow clock still runs a turn that another replica has expired."""
+"""Clock skew: replicas use the database's time, and what one with a slow clock does with a turn that has expired."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
+from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
 
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tasks import add_task
@@ -15,9 +18,14 @@ from latchkey.domain.errors import Conflict, Unauthenticated
 from latchkey.domain.page import Window
 from latchkey.domain.task import NewTask
 from latchkey.domain.turn import Usage
+from latchkey.infrastructure.database import clock
+from latchkey.infrastructure.database.clock import measure_clock_offset, synchronized_clock
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
+from tests.builders import LIMITS
 from tests.contract.database.running_turn import RunningTurn
+from tests.polling import TIMEOUT_S
+from tests.process_supervision import free_port
 
 ME, YOU = Owner(UserId("me")), Owner(UserId("you"))
 SLOW = timedelta(minutes=3)
@@ -76,3 +84,79 @@ async def test_expired_turn_has_ended_for_replica_with_slow_clock(replicas: Repl
             await attempt
     assert await running_turn.event_names() == ["turn.started", "turn.interrupted"]
     assert await running_turn.task_titles() == []
+
+
+FAST = timedelta(seconds=30)
+LEASE = timedelta(seconds=20)
+
+
+class FastReplica:
+    """A replica whose machine's clock is ahead, and the running turn of another replica."""
+
+    def __init__(self, engine: AsyncEngine, units: SqlUnitsOfWork, running_turn: RunningTurn) -> None:
+        self.engine = engine
+        self.units = units
+        self.running_turn = running_turn
+
+
+@pytest.fixture
+async def fast_replica(postgresql_url: str) -> AsyncIterator[FastReplica]:
+    engines = [create_engine(postgresql_url) for _ in range(2)]
+    fast = SqlUnitsOfWork(engines[1], now=lambda: datetime.now(UTC) + FAST)
+    dispatchers = [Dispatcher(units, lambda _call: None) for units in (SqlUnitsOfWork(engines[0]), fast)]
+    running_turn = RunningTurn(dispatchers, ME)
+    await running_turn.start(terms=replace(LIMITS, lease=LEASE))
+    yield FastReplica(engines[1], fast, running_turn)
+    for engine in engines:
+        await engine.dispose()
+
+
+async def test_clock_ahead_of_database_expires_no_turn_of_another_replica(fast_replica: FastReplica) -> None:
+    """Units of work use the database's time. Without the correction, the turn would have expired."""
+    async with synchronized_clock(fast_replica.engine, fast_replica.units):
+        turn = await fast_replica.running_turn.read(on=1)
+        added = await fast_replica.running_turn.add("Milk", on=1)
+    measured, fast_replica.units.clock_offset = fast_replica.units.clock_offset, timedelta()
+    expired = await fast_replica.running_turn.read(on=1)
+
+    assert (turn.status, added.is_error) == ("running", False)
+    assert abs(measured + FAST) < timedelta(seconds=1)
+    assert expired.status == "interrupted"
+
+
+async def test_clock_offset_is_logged_and_measured_again(
+    fast_replica: FastReplica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clock, "_INTERVAL_S", 0.01)
+    with capture_logs() as lines:
+        async with synchronized_clock(fast_replica.engine, fast_replica.units):
+            async with asyncio.timeout(TIMEOUT_S):
+                while len(lines) < 2:
+                    await measure_clock_offset(fast_replica.engine, fast_replica.units)
+
+    assert {line["event"] for line in lines} == {"clock_offset"}
+    assert all(abs(line["offset_s"] + FAST.total_seconds()) < 1 for line in lines)
+
+
+async def test_right_clock_is_not_corrected(postgresql_url: str) -> None:
+    """The error of the measurement is not taken for an offset, so that times do not jump."""
+    engine = create_engine(postgresql_url)
+    units = SqlUnitsOfWork(engine)
+    with capture_logs() as lines:
+        async with synchronized_clock(engine, units):
+            assert units.clock_offset == timedelta()
+    await engine.dispose()
+    assert lines == []
+
+
+async def test_unreachable_database_keeps_the_last_clock_offset(
+    fast_replica: FastReplica,
+) -> None:
+    """The service starts and goes on, and measures again once a second."""
+    unreachable = create_engine(f"postgresql://nobody@127.0.0.1:{free_port()}/nothing")
+    fast_replica.units.clock_offset = -FAST
+    with capture_logs() as lines:
+        async with synchronized_clock(unreachable, fast_replica.units):
+            assert fast_replica.units.clock_offset == -FAST
+    await unreachable.dispose()
+    assert [line["event"] for line in lines] == ["clock_offset_unknown"]

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from uuid import UUID
 
@@ -130,7 +130,9 @@ class SqlUnitsOfWork:
         self._event_bus = event_bus or LocalEventBus()
         self._backend = create_backend(engine)
         self._statements = StatementCache(engine.dialect)
-        self._now = now
+        self.read_clock = now
+        self.clock_offset = timedelta()
+        """Added to this machine's time, so that all replicas use the database's time. See `synchronized_clock`."""
 
     @asynccontextmanager
     async def open(self, credential: Credential, mode: TransactionMode) -> AsyncIterator[SqlUnitOfWork]:
@@ -179,6 +181,9 @@ class SqlUnitsOfWork:
         if mode == "read":
             return await tokens.resolve(credential, now), None
         return await tokens.resolve_and_lock(credential, now)
+
+    def _now(self) -> datetime:
+        return self.read_clock() + self.clock_offset
 
     def _session(self, driver: DriverConnection, scope: Scope, *, read_only: bool) -> Session:
         return Session(driver, self._statements, scope, read_only=read_only)
