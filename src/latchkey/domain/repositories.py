@@ -122,6 +122,13 @@ class Conversations(Protocol):
         """Delete the conversation with its messages, turns, artifacts and context tokens. Its tasks stay."""
         ...
 
+    async def delete_part(self, id: ConversationId, limit: int) -> bool:
+        """Delete about this many of its turns, versions of artifacts and tokens; return whether more may be left.
+
+        The conversation stays.
+        """
+        ...
+
 
 class Messages(Protocol):
     """The messages of each conversation, sorted by `seq`."""

@@ -7,6 +7,9 @@ import pytest
 from msgspec import Raw
 from msgspec.structs import replace
 
+from latchkey.application import conversations
+from latchkey.application.artifacts import add_artifact, list_artifacts
+from latchkey.application.context_tokens import mint_context_token
 from latchkey.application.conversations import delete_conversation, list_conversations, list_messages
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tasks import add_task, list_tasks
@@ -16,8 +19,9 @@ from latchkey.application.turns.finish import TurnOutcome, cancel_turn, finish_t
 from latchkey.application.turns.read import get_turn
 from latchkey.application.turns.record import EventBatch, append_events, renew_turn
 from latchkey.application.turns.start import AcceptanceLimits, StartedTurn
+from latchkey.domain.artifact import NewArtifact
 from latchkey.domain.conversation import ConversationId
-from latchkey.domain.credentials import Owner
+from latchkey.domain.credentials import Grant, NewContextToken, Owner
 from latchkey.domain.errors import (
     Conflict,
     NotFound,
@@ -226,6 +230,35 @@ async def test_deleted_conversation_keeps_its_tasks(client: Client, dispatcher: 
     ):
         with pytest.raises(NotFound):
             await gone
+
+
+async def test_large_conversation_is_deleted_in_steps(
+    client: Client, replica: Replica, dispatcher: Dispatcher, me: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any process can continue after a step. Turns, versions, tokens and tasks are counted; others stay."""
+    monkeypatch.setattr(conversations, "DELETE_BATCH", 3)
+    first, kept = await client.start_turn("Go"), await client.start_turn("Stay")
+    where = first.turn.conversation_id
+    await client.finish(first)
+    for _ in range(6):
+        await client.finish(await client.start_turn("Go on", where))
+    await dispatcher.call(me, add_artifact, NewArtifact("Plan", "Text", conversation_id=where))
+    for _ in range(4):
+        await dispatcher.call(me, mint_context_token, NewContextToken([Grant.TASKS_READ], where))
+
+    steps = 0
+    while not await Dispatcher(replica(), lambda _call: None).call(me, delete_conversation, where):
+        steps += 1
+
+    assert steps == 3  # 4 tokens, 7 turns
+    assert [each.id for each in (await dispatcher.call(me, list_conversations, Window())).items] == [
+        kept.turn.conversation_id
+    ]
+    assert (await dispatcher.call(me, list_artifacts)).items == []
+    with pytest.raises(NotFound):
+        await dispatcher.call(me, get_turn, first.turn.id)
+    with pytest.raises(NotFound):
+        await dispatcher.call(me, delete_conversation, where)
 
 
 async def test_concurrent_operations_do_not_deadlock(replica: Replica, me: Owner) -> None:

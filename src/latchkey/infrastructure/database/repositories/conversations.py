@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import asdict
 from sqlalchemy import (
     ColumnElement,
+    Integer,
     Select,
     UnaryExpression,
     and_,
@@ -15,6 +16,7 @@ from sqlalchemy import (
     func,
     or_,
     select,
+    tuple_,
     update,
 )
 from sqlalchemy.sql import operators
@@ -27,7 +29,15 @@ from latchkey.domain.repositories import CallBounds, NextMessage, Order
 from latchkey.domain.tool_call import ToolCall
 from latchkey.domain.turn import TurnId
 from latchkey.infrastructure.database.repositories.tool_calls import SqlToolCalls
-from latchkey.infrastructure.database.schema import context_tokens, conversations, messages, tasks
+from latchkey.infrastructure.database.schema import (
+    artifact_versions,
+    artifacts,
+    context_tokens,
+    conversations,
+    messages,
+    tasks,
+    turns,
+)
 from latchkey.infrastructure.database.sql.driver import Row
 from latchkey.infrastructure.database.sql.session import (
     Session,
@@ -65,6 +75,31 @@ _DETACH_TASKS = (
     update(tasks).where(owned_by_user(tasks), tasks.c.conversation_id == bindparam("key")).values(conversation_id=None)
 )
 _DELETE = delete(conversations).where(owned_by_user(conversations), _HAS_ID)
+_LIMIT = bindparam("limit", type_=Integer())
+_SOME_TOKENS = select(context_tokens.c.id).where(
+    owned_by_user(context_tokens),
+    context_tokens.c.conversation_id == bindparam("key"),
+    context_tokens.c.turn_id.is_(None),
+)
+_SOME_TASKS = select(tasks.c.id).where(owned_by_user(tasks), tasks.c.conversation_id == bindparam("key"))
+_SOME_VERSIONS = (
+    select(artifact_versions.c.artifact_id, artifact_versions.c.version)
+    .join(
+        artifacts,
+        and_(artifacts.c.user_id == artifact_versions.c.user_id, artifacts.c.id == artifact_versions.c.artifact_id),
+    )
+    .where(owned_by_user(artifact_versions), owned_by_user(artifacts), artifacts.c.conversation_id == bindparam("key"))
+)
+_SOME_TURNS = select(turns.c.id).where(owned_by_user(turns), turns.c.conversation_id == bindparam("key"))
+_DELETE_PARTS = (
+    delete(context_tokens).where(owned_by_user(context_tokens), context_tokens.c.id.in_(_SOME_TOKENS.limit(_LIMIT))),
+    _DETACH_TASKS.where(tasks.c.id.in_(_SOME_TASKS.limit(_LIMIT))),
+    delete(artifact_versions).where(
+        owned_by_user(artifact_versions),
+        tuple_(artifact_versions.c.artifact_id, artifact_versions.c.version).in_(_SOME_VERSIONS.limit(_LIMIT)),
+    ),
+    delete(turns).where(owned_by_user(turns), turns.c.id.in_(_SOME_TURNS.order_by(turns.c.id).limit(_LIMIT))),
+)
 
 
 class _Cursor(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="conversations"):
@@ -128,6 +163,13 @@ class SqlConversations:
         await self._session.execute(_DETACH_TASKS, key=id)
         if not await self._session.execute(_DELETE, key=id):
             raise NotFound.of("conversation")
+
+    async def delete_part(self, id: ConversationId, limit: int) -> bool:
+        key = self._require_in_scope(id)
+        for statement in _DELETE_PARTS:
+            if await self._session.execute(statement, key=key, limit=limit) == limit:
+                return True
+        return False
 
     def _require_in_scope(self, id: ConversationId) -> ConversationId:
         if not self._session.scope.includes(id):

@@ -69,8 +69,14 @@ class ConversationController(Controller):
     async def delete_conversation(
         self, request: ApiRequest, dispatcher: NamedDependency[Dispatcher], conversation_id: FromPath[UUID]
     ) -> None:
-        """Delete a conversation with its messages, turns and tokens. Its to-do tasks are kept."""
-        await dispatcher.call(request.user, conversations.delete_conversation, ConversationId(conversation_id))
+        """Delete a conversation with its messages, turns and tokens. Its to-do tasks are kept.
+
+        A large conversation is deleted in steps, oldest turns first; the response comes after the last one. If there is
+        no response, repeat the request to continue.
+        """
+        id = ConversationId(conversation_id)
+        while not await dispatcher.call(request.user, conversations.delete_conversation, id):
+            pass
 
     @get("/{conversation_id:uuid}/messages")
     async def list_messages(
