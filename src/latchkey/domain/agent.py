@@ -28,10 +28,17 @@ class TextDelta(Struct, frozen=True):
 
 
 class ModelCall(Struct, frozen=True):
-    """One request to the model that was answered. `model` is the name in the answer; None if the server names none."""
+    """One request to the model that was answered.
+
+    - `model`: the name in the answer; None if the server names none.
+    - `cached_tokens`: input tokens that the server read from its cache. They are among the input tokens of `usage`.
+    - `duration_ms`: from the request to the end of the answer, retries included; None if the agent does not measure it.
+    """
 
     usage: Usage
     model: str | None = None
+    cached_tokens: int = 0
+    duration_ms: float | None = None
 
 
 AgentEvent = TextDelta | ModelCall | ToolRequest | ToolReturned

@@ -182,7 +182,8 @@ class TurnReport(Struct, frozen=True, kw_only=True):
     - `status`, `code`, `detail`: as stored. The code is None for a completed turn.
     - `cause`: what made it fail; clients never see it. `bug` is the exception of an internal error.
     - `is_stored`: False if the end of the turn could not be stored, or the turn was deleted.
-    - `tools`: the number of calls of each tool; `failed_calls` of them failed.
+    - `tools`: the number of calls of each tool; `failed_calls` of them failed; all took `tools_ms`.
+    - `model_ms`: the duration of each answered request to the model, if the agent measures it.
     - `first_text_ms`: from the start of the run to the first text of the answer.
     """
 
@@ -199,6 +200,9 @@ class TurnReport(Struct, frozen=True, kw_only=True):
     usage: Usage
     tools: dict[str, int]
     failed_calls: int
+    tools_ms: int
+    model_ms: list[float]
+    cached_tokens: int
     first_text_ms: float | None
     duration_ms: float
     bug: BaseException | None = None

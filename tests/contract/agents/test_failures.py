@@ -193,4 +193,6 @@ async def test_concurrent_turns_are_independent(harness: AgentHarness, adapter: 
     release.set()
 
     assert quick.text == "quickly"
-    assert [first, *[event async for event in slow]][-1] == ModelCall(Usage(1, 10, 5), adapter.answering_model)
+    last = [first, *[event async for event in slow]][-1]
+    assert isinstance(last, ModelCall)
+    assert (last.usage, last.model) == (Usage(1, 10, 5), adapter.answering_model)

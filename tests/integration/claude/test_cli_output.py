@@ -38,6 +38,7 @@ async def test_cached_tokens_count_as_input_tokens(harness: ClaudeHarness) -> No
     outcome = await harness.run_turn(altered(says("Hello."), lambda text: text.replace(b'"input_tokens"', cached)))
 
     assert outcome.usage == Usage(1, 330, 5)
+    assert [call.cached_tokens for call in outcome.model_calls] == [300]
 
 
 async def test_arguments_of_one_mebibyte_arrive_unchanged(harness: ClaudeHarness) -> None:

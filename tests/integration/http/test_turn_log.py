@@ -63,6 +63,10 @@ async def test_turn_log_of_completed_turn(ada: ApiUser, log: CapturedLog) -> Non
     assert outcomes == [("add_task", "ok"), ("complete_task", "not-found"), ("add_task", "invalid")]
     assert 0 < line.pop("first_text_ms") <= line.pop("duration_ms")
     assert line.pop("timestamp")
+    durations = line.pop("model_ms")
+    assert len(durations) == 4
+    assert all(duration > 0 for duration in durations)
+    assert line.pop("tools_ms") == sum(call["duration_ms"] for call in answer["tool_calls"])
     assert line == {
         "event": "turn",
         "level": "info",
@@ -80,6 +84,7 @@ async def test_turn_log_of_completed_turn(ada: ApiUser, log: CapturedLog) -> Non
         "steps": 4,
         "tools": {"add_task": 2, "complete_task": 1},
         "tool_errors": 2,
+        "cached_tokens": 0,
         "input_tokens": answer["usage"]["input_tokens"],
         "output_tokens": answer["usage"]["output_tokens"],
     }

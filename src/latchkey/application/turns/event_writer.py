@@ -43,6 +43,8 @@ class TurnEventWriter:
         self._closed = asyncio.Event()
         self.usage = Usage()
         self.model: str | None = None
+        self.cached_tokens = 0
+        self.model_ms: list[float] = []
         self.first_text_at: float | None = None
 
     @property
@@ -63,6 +65,9 @@ class TurnEventWriter:
         """Add up the usage, and keep the name of the model. Both are written with the next events."""
         self.usage += call.usage
         self.model = call.model or self.model
+        self.cached_tokens += call.cached_tokens
+        if call.duration_ms is not None:
+            self.model_ms.append(call.duration_ms)
 
     async def record_tool_call(self, request: ToolRequest) -> None:
         """Announce a tool call: now if there is unwritten text, else only if it takes longer than `ANNOUNCE_AFTER_S`.

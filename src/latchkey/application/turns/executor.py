@@ -94,6 +94,7 @@ class TurnExecutor:
         await asyncio.wait([self._agent_task])
         await writer.close()
         record.first_text_at = writer.first_text_at
+        record.model_ms, record.cached_tokens = writer.model_ms, writer.cached_tokens
         status, error, record.exception = _end_of(self._agent_task)
         outcome = TurnOutcome(status, writer.usage, writer.text, error, writer.model or agent.model)
         try:
@@ -228,6 +229,8 @@ class _RunRecord(Struct):
     agent_run: AgentRun
     started: float
     first_text_at: float | None = None
+    model_ms: list[float] = []
+    cached_tokens: int = 0
     exception: Exception | None = None
 
 
@@ -250,6 +253,9 @@ def _report(run: _RunRecord, outcome: TurnOutcome, result: TurnResult | None) ->
         usage=outcome.usage,
         tools=dict(Counter(call.name[:_MAX_NAME_CHARS] for call in calls)),
         failed_calls=sum(call.is_error for call in calls),
+        tools_ms=sum(call.duration_ms for call in calls),
+        model_ms=run.model_ms,
+        cached_tokens=run.cached_tokens,
         first_text_ms=run.first_text_at and (run.first_text_at - run.started) * 1000,
         duration_ms=(perf_counter() - run.started) * 1000,
         bug=run.exception if is_bug else None,

@@ -61,7 +61,7 @@ class _MessageState(Struct):
 
     @property
     def call(self) -> ModelCall:
-        return ModelCall(self.tokens.usage, model_name(self.model))
+        return ModelCall(self.tokens.usage, model_name(self.model), self.tokens.cache_read_input_tokens or 0)
 
     def check_complete(self) -> None:
         """Raises `ModelBadResponse` unless the message has ended and has a text or a tool call."""

@@ -19,7 +19,14 @@ from latchkey.infrastructure.agents.model_failures import (
     truncated_answer,
     withheld_answer,
 )
-from latchkey.infrastructure.agents.openai.model import argument_text, decode_json, is_end, text_of, usage_of
+from latchkey.infrastructure.agents.openai.model import (
+    argument_text,
+    cached_tokens_of,
+    decode_json,
+    is_end,
+    text_of,
+    usage_of,
+)
 from latchkey.infrastructure.agents.openai.server_errors import error_event, is_error
 from latchkey.infrastructure.agents.toolset import parse_object
 from latchkey.infrastructure.agents.turn_tasks import model_name
@@ -76,6 +83,7 @@ class ChatAnswer:
     def __init__(self) -> None:
         self.usage: Usage | None = None
         self.model: object = None
+        self._cached_tokens = 0
         self.is_done = False
         self._has_text = False
         self._calls: list[_PartialCall] = []
@@ -87,7 +95,7 @@ class ChatAnswer:
 
     @property
     def model_call(self) -> ModelCall:
-        return ModelCall(self.usage or Usage(1), model_name(self.model))
+        return ModelCall(self.usage or Usage(1), model_name(self.model), self._cached_tokens)
 
     @property
     def is_finished(self) -> bool:
@@ -102,7 +110,8 @@ class ChatAnswer:
             raise error_event(chunk)
         if not isinstance(chunk, dict):
             return None
-        self.usage = usage_of(chunk.get("usage")) or self.usage
+        if usage := usage_of(chunk.get("usage")):
+            self.usage, self._cached_tokens = usage, cached_tokens_of(chunk["usage"])
         self.model = chunk.get("model") or self.model
         choice = self._select_choice(chunk.get("choices"))
         return self._add_choice(chunk, choice) if choice else None

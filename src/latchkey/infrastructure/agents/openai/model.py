@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
+from time import perf_counter
 from typing import Any, Protocol, TypeVar
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ from agents import Model, ModelResponse, Tool, TResponseInputItem
 from agents import Usage as ModelUsage
 from agents.items import TResponseOutputItem
 from msgspec import Struct
+from msgspec.structs import replace
 from openai.types.responses import ResponseFunctionToolCall
 
 from latchkey.domain.agent import AgentEvent, ModelCall, TextDelta
@@ -121,7 +123,16 @@ def argument_text(arguments: Any) -> str:
 
 def model_call_of(answer: dict[str, Any]) -> ModelCall:
     """What a finished answer says of its request: one request at least, if the server reports no usage."""
-    return ModelCall(usage_of(answer.get("usage")) or Usage(1), model_name(answer.get("model")))
+    tokens = answer.get("usage")
+    return ModelCall(usage_of(tokens) or Usage(1), model_name(answer.get("model")), cached_tokens_of(tokens))
+
+
+def cached_tokens_of(tokens: Any) -> int:
+    """The input tokens that the server read from its cache, as either of the two APIs reports them."""
+    if not isinstance(tokens, dict):
+        return 0
+    details = tokens.get("input_tokens_details", tokens.get("prompt_tokens_details"))
+    return token_count(details.get("cached_tokens")) if isinstance(details, dict) else 0
 
 
 def usage_of(tokens: Any) -> Usage | None:
@@ -167,11 +178,13 @@ class StreamingModel(Model):
         self._publish = publish
         self._answer_text = AnswerText()
         self._streamed: list[str] = []
+        self._started = 0.0
         self._call_ids: set[str] = set()
         self.unreadable_arguments: dict[str, str] = {}
 
     async def get_response(self, *_: Any, **params: Any) -> ModelResponse:
         """Raises the `TurnFailed` that says what is wrong with the model or its answer."""
+        self._started = perf_counter()
         self._answer_text.begin_paragraph()
         self._streamed = []
         body = self._api.encode_request(
@@ -244,6 +257,6 @@ class StreamingModel(Model):
         """Raises the failure in the batch, if there is one."""
         for event in batch:
             if isinstance(event, ModelCall):
-                await self._publish(event)
+                await self._publish(replace(event, duration_ms=(perf_counter() - self._started) * 1000))
             elif isinstance(event, Failure):
                 raise event
