@@ -214,6 +214,12 @@ class ModelBadResponse(TurnFailed):
     code = "model-bad-response"
 
 
+class ContextTooLong(TurnFailed):
+    """The conversation is longer than the model's context window."""
+
+    code = "context-too-long"
+
+
 class MaxSteps(TurnFailed):
     """The agent reached the limit of steps, which are requests to the model."""
 

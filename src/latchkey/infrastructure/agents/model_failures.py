@@ -1,6 +1,13 @@
 """The failures of a turn that a model or its server causes, in the same words for every agent."""
 
-from latchkey.domain.errors import MaxSteps, ModelBadResponse, ModelUnavailable, RateLimited, ToolsUnavailable
+from latchkey.domain.errors import (
+    ContextTooLong,
+    MaxSteps,
+    ModelBadResponse,
+    ModelUnavailable,
+    RateLimited,
+    ToolsUnavailable,
+)
 
 MAX_RETRY_WAIT_S = 5.0
 """If the model's server asks for a longer wait, the turn fails at once: its client can decide better what to do."""
@@ -29,6 +36,10 @@ def truncated_answer() -> ModelBadResponse:
 
 def incomplete_answer() -> ModelBadResponse:
     return ModelBadResponse("The model's answer stopped before its end.")
+
+
+def context_too_long() -> ContextTooLong:
+    return ContextTooLong("The conversation is longer than the model's context window: start a new conversation.")
 
 
 def aborted_answer() -> ModelUnavailable:

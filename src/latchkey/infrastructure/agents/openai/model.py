@@ -17,11 +17,12 @@ from msgspec.structs import replace
 from openai.types.responses import ResponseFunctionToolCall
 
 from latchkey.domain.agent import AgentEvent, ModelCall, TextDelta
-from latchkey.domain.errors import Failure, ModelBadResponse
+from latchkey.domain.errors import ContextTooLong, Failure, ModelBadResponse
 from latchkey.domain.tool_call import is_usable_call_id
 from latchkey.domain.turn import MAX_TOKENS, Usage
 from latchkey.infrastructure.agents.model_failures import empty_answer, incomplete_answer
 from latchkey.infrastructure.agents.openai.model_client import ModelClient
+from latchkey.infrastructure.agents.openai.server_errors import window_fraction
 from latchkey.infrastructure.agents.toolset import parse_object
 from latchkey.infrastructure.agents.turn_tasks import AnswerText, model_name
 
@@ -160,6 +161,14 @@ _MAX_NAME_CHARS = 64
 
 _MALFORMED = (ValueError, TypeError, AttributeError, LookupError)
 
+
+def without_oldest_turns(history: list[TResponseInputItem], fraction: float) -> list[TResponseInputItem]:
+    """The newest turns that together have at most this fraction of the history's size."""
+    room = fraction * len(encode_json(history))
+    starts = [index for index, item in enumerate(history) if item.get("role") == "user"]
+    return next((history[start:] for start in starts if len(encode_json(history[start:])) <= room), [])
+
+
 Publish = Callable[[AgentEvent], Awaitable[None]]
 
 
@@ -187,20 +196,35 @@ class StreamingModel(Model):
         self._started = perf_counter()
         self._answer_text.begin_paragraph()
         self._streamed = []
-        body = self._api.encode_request(
-            params["system_instructions"], [*self._history, *params["input"]], params["tools"]
-        )
         try:
-            response = await self._receive(body)
-        except Failure as failure:
-            self._client.log_failure(failure)
-            raise
+            response = await self._answer_within_window(params)
         except _MALFORMED as error:
             raise ModelBadResponse("The model's answer has an unknown shape.") from error
         for item in response.output:
             if item.type == "function_call":
                 self._correct_call(item)
         return ModelResponse(output=response.output, usage=ModelUsage(), response_id=None)
+
+    async def _answer_within_window(self, params: dict[str, Any]) -> CompletedResponse:
+        """Send the request; if it is longer than the model's window, once more without the oldest turns."""
+        try:
+            return await self._send(params)
+        except ContextTooLong as failure:
+            history = without_oldest_turns(self._history, window_fraction(failure))
+            if any(self._streamed) or len(history) == len(self._history):
+                raise
+            self._history = history
+        return await self._send(params)
+
+    async def _send(self, params: dict[str, Any]) -> CompletedResponse:
+        conversation = [*self._history, *params["input"]]
+        try:
+            return await self._receive(
+                self._api.encode_request(params["system_instructions"], conversation, params["tools"])
+            )
+        except Failure as failure:
+            self._client.log_failure(failure)
+            raise
 
     def stream_response(self, *_: Any, **params: Any) -> Any:
         raise NotImplementedError("The turn is streamed by `get_response`, which publishes events.")

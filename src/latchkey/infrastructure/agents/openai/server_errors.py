@@ -13,6 +13,7 @@ from latchkey.domain.errors import Failure, ModelUnavailable
 from latchkey.infrastructure.agents.model_failures import (
     MAX_REPORTED_RETRY_AFTER_S,
     TOO_MANY_REQUESTS,
+    context_too_long,
     error_status,
     rate_limited,
 )
@@ -32,6 +33,14 @@ _RATE_LIMIT = re.compile(
     r"rate.?limit|too.?many.?requests|resource.?exhausted|throttl|quota.?exceeded|insufficient.?quota|slow.?down",
     re.IGNORECASE,
 )
+_TOO_LONG = re.compile(
+    r"context.{0,12}(length|size|window|limit|overflow)|exceed_context|(prompt|input|conversation) is too long"
+    r"|too many tokens|max_prompt_tokens|(prompt|input|inputs).{0,40}tokens?.{0,40}(exceed|longer|too large|must)"
+    r"|reduce the length of the (messages|prompt|input)",
+    re.IGNORECASE,
+)
+_TOKENS = re.compile(r"\b\d[\d,]{2,9}\b")
+_MAX_FRACTION = 0.9
 _MAX_MESSAGE_CHARS = 300
 _MAX_DEPTH = 4
 _MAX_ITEMS = 8
@@ -85,6 +94,8 @@ def error_event(report: Any) -> Failure:
     error = _report(report, None)
     if _is_rate_limit(error):
         return _caused_by(error, rate_limited())
+    if _is_too_long(error):
+        return _caused_by(error, context_too_long())
     return _caused_by(
         error, ModelUnavailable("The model's server reported an error instead of the rest of its answer.")
     )
@@ -108,7 +119,22 @@ def _caused_by(error: ModelServerError, failure: Failure) -> Failure:
 def _status_failure(error: ModelServerError, status: int, headers: Headers) -> Failure:
     if _is_rate_limit(error):
         return rate_limited(_parse_retry_after(headers.get("retry-after")))
+    if _is_too_long(error):
+        return context_too_long()
     return error_status(status, _ADVICE.get(status))
+
+
+def window_fraction(failure: Failure) -> float:
+    """How much of the conversation fits into the context window, by the numbers in the server's words; else a half."""
+    error = failure.__cause__
+    message = error.message if isinstance(error, ModelServerError) else ""
+    numbers = sorted({int(number.replace(",", "")) for number in _TOKENS.findall(message)})
+    is_known = len(numbers) > 1 and numbers[0] > 0
+    return min(numbers[0] / numbers[-1], _MAX_FRACTION) if is_known else _MAX_FRACTION / 2
+
+
+def _is_too_long(error: ModelServerError) -> bool:
+    return any(_TOO_LONG.search(text) for text in [*error.codes, error.message])
 
 
 def _is_rate_limit(error: ModelServerError) -> bool:

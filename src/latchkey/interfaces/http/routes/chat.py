@@ -48,6 +48,7 @@ _FAILURES: tuple[type[errors.Failure], ...] = (
     errors.RateLimited,
     errors.ModelUnavailable,
     errors.ModelBadResponse,
+    errors.ContextTooLong,
     errors.MaxSteps,
     errors.DeadlinePassed,
 )

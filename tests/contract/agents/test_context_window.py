@@ -1,0 +1,83 @@
+"""A conversation that is longer than the model's context window."""
+
+import json
+
+import pytest
+
+from latchkey.domain.errors import ContextTooLong
+from latchkey.domain.message import PastTurn
+from tests.contract.agents.agent_harness import AgentHarness
+from tests.fakes.model_script import Reply, calls, fails, says
+
+TOO_LONG = [
+    "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens.",
+    "the request exceeds the available context size. try increasing the context size",
+    "prompt is too long: 208310 tokens > 200000 maximum",
+    "The input token count (12345) exceeds the maximum number of tokens allowed (10000).",
+    "The input (5000 tokens) is longer than the model's context length (4096 tokens).",
+    "Your input exceeds the context window of this model.",
+    "Input is too long for requested model.",
+    "`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000 `inputs` tokens",
+    "Please reduce the length of the messages or completion.",
+    "Trying to keep the first 5000 tokens when context the overflows; loaded with context length of only 4096 tokens",
+]
+HISTORY = [PastTurn(f"Question {number}", [], "word " * 100) for number in range(10)]
+
+
+@pytest.mark.parametrize("message", TOO_LONG)
+async def test_context_too_long_is_tried_once_more_without_the_oldest_turns(
+    direct_harness: AgentHarness, message: str
+) -> None:
+    outcome = await direct_harness.run_turn(
+        fails(400, message), says("Hello."), agent_run=direct_harness.agent_run("And now?", history=HISTORY)
+    )
+    _, *conversation, last = direct_harness.model.requests[1].conversation
+
+    assert (outcome.text, outcome.failure) == ("Hello.", None)
+    assert last == ("user", "And now?")
+    assert 0 < len(conversation) < 20
+    assert conversation[0][0] == "user"
+    assert conversation[-2] == ("user", "Question 9")
+
+
+async def test_context_too_long_cuts_as_much_as_the_server_says(direct_harness: AgentHarness) -> None:
+    message = "maximum context length is 1000 tokens. However, you requested 5000 tokens."
+    await direct_harness.run_turn(
+        fails(400, message), says("Hello."), agent_run=direct_harness.agent_run("And now?", history=HISTORY)
+    )
+
+    assert len(direct_harness.model.requests[1].conversation) in {4, 6}
+
+
+async def test_context_too_long_twice_fails_the_turn(direct_harness: AgentHarness) -> None:
+    outcome = await direct_harness.run_turn(
+        *[fails(400, TOO_LONG[0])] * 2, agent_run=direct_harness.agent_run("And now?", history=HISTORY)
+    )
+
+    assert type(outcome.failure) is ContextTooLong
+    assert len(direct_harness.model.requests) == 2
+
+
+async def test_context_too_long_without_history_fails_at_once(direct_harness: AgentHarness) -> None:
+    outcome = await direct_harness.run_turn(fails(400, TOO_LONG[1]))
+
+    assert type(outcome.failure) is ContextTooLong
+    assert len(direct_harness.model.requests) == 1
+
+
+async def test_context_too_long_inside_an_answer_is_recognized(direct_harness: AgentHarness) -> None:
+    error = {"error": {"code": "context_length_exceeded", "message": "no"}}
+    reply = Reply(200, f"data: {json.dumps(error)}\n\n".encode(), "text/event-stream")
+    outcome = await direct_harness.run_turn(
+        reply, says("Hello."), agent_run=direct_harness.agent_run("And now?", history=HISTORY)
+    )
+
+    assert outcome.text == "Hello."
+
+
+async def test_context_too_long_after_a_tool_call_repeats_no_call(direct_harness: AgentHarness) -> None:
+    script = calls(("note", '{"text":"milk"}')), fails(400, TOO_LONG[0]), says("Noted.")
+    outcome = await direct_harness.run_turn(*script, agent_run=direct_harness.agent_run("Note", history=HISTORY))
+
+    assert outcome.text == "Noted."
+    assert len(direct_harness.tools.calls) == 1
