@@ -1,14 +1,17 @@
-"""Tuning of the garbage collector and of thread switching."""
+"""Tuning of the garbage collector and of thread switching, and the names of worker processes."""
 
 import gc
+import multiprocessing
 import sys
 import weakref
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
 
 import pytest
 
 from latchkey.bootstrap import runtime
-from latchkey.bootstrap.runtime import collect_if_quick, gc_paused, tuned
+from latchkey.bootstrap.runtime import collect_if_quick, gc_paused, name_worker_process, tuned
 
 
 class Cycle:
@@ -84,3 +87,24 @@ def test_full_collection_without_new_objects_is_skipped() -> None:
 
     assert cycle() is not None
     gc.enable()
+
+
+def send_process_name(connection: Connection) -> None:
+    name_worker_process()
+    connection.send(Path("/proc/self/comm").read_text())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
+def test_worker_process_has_a_readable_name_and_this_process_keeps_its_own() -> None:
+    """The worker is started as uvicorn starts it."""
+    before = Path("/proc/self/comm").read_text()
+    receive, send = multiprocessing.Pipe(duplex=False)
+    worker = multiprocessing.get_context("spawn").Process(target=send_process_name, args=(send,))
+    worker.start()
+    assert receive.poll(60)
+    name = receive.recv()
+    worker.join()
+    name_worker_process()
+
+    assert name.strip() == f"latchkey: {worker.name.removeprefix('SpawnProcess-')}"
+    assert Path("/proc/self/comm").read_text() == before

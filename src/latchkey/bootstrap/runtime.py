@@ -3,10 +3,12 @@
 import asyncio
 import gc
 import logging
+import multiprocessing
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -18,6 +20,18 @@ _MAX_OLD_OBJECTS = 50_000
 _THREAD_SWITCH_S = 0.0005
 
 _log = logging.getLogger("latchkey.termination")
+
+
+def name_worker_process() -> None:
+    """Name a worker process `latchkey: N`, as `top`, `ps -e` and `pgrep` show it; Linux only.
+
+    Its command line is that of Python's multiprocessing. A process that was not started by multiprocessing keeps its
+    name.
+    """
+    _, is_worker, number = multiprocessing.current_process().name.partition("SpawnProcess-")
+    if is_worker:
+        with suppress(OSError):
+            Path("/proc/self/comm").write_text(f"latchkey: {number}")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import click
 from latchkey.bootstrap.agents import AgentSelection
 from latchkey.bootstrap.doctor import check_database
 from latchkey.bootstrap.identity import create_signer
-from latchkey.bootstrap.runtime import gc_paused
+from latchkey.bootstrap.runtime import gc_paused, name_worker_process
 from latchkey.config import ConfigurationError, Settings
 from latchkey.domain.credentials import UserId
 from latchkey.domain.errors import Unavailable
@@ -47,6 +47,7 @@ def serve(settings: Settings, address: ListenAddress, *, migrate: bool) -> None:
 
 def create_worker(settings: Settings, host: str, port: int) -> Any:
     """Create the ASGI application and configure logging; each worker process calls it by its name."""
+    name_worker_process()
     with gc_paused():
         from latchkey.bootstrap.composition import create_asgi  # noqa: PLC0415 - only workers need it
     telemetry.configure()
