@@ -1,11 +1,18 @@
-"""The HTTP status and title of every kind of failure, in one table. A subclass has those of its nearest base class."""
+"""The HTTP status and title of every kind of failure, in one table, and the checks of JSON bodies that can fail.
 
+A subclass has the status and title of its nearest base class. REST and MCP share the checks.
+"""
+
+import json
 import re
+from email.message import Message
+from functools import lru_cache
+from typing import Any
 
 import msgspec
 
 from latchkey.domain import errors
-from latchkey.domain.errors import Failure, Forbidden, Invalid, Malformed
+from latchkey.domain.errors import Failure, Forbidden, Invalid, Malformed, UnsupportedMediaType
 
 
 class MethodNotAllowed(Invalid):
@@ -66,3 +73,35 @@ def invalid(error: msgspec.DecodeError | UnicodeDecodeError | RecursionError) ->
 
 def _status_and_title(failure: Failure) -> tuple[int, str]:
     return next(_STATUS_AND_TITLE[kind] for kind in type(failure).__mro__ if kind in _STATUS_AND_TITLE)
+
+
+@lru_cache(64)
+def check_media_type(content_type: str, accepted: tuple[str, ...]) -> None:
+    """Raises `UnsupportedMediaType` unless the `Content-Type` is accepted, with or without `charset=utf-8`."""
+    if content_type in accepted:
+        return
+    header = Message()
+    header["content-type"] = content_type
+    expected = " or ".join(accepted)
+    if not content_type:
+        raise UnsupportedMediaType(f"Missing Content-Type header: send the body as {expected}.")
+    if header.get_content_type() not in accepted:
+        raise UnsupportedMediaType(f"Unsupported media type {content_type}: send the body as {expected}.")
+    if str(header.get_param("charset", "utf-8")).lower() not in {"utf-8", "utf8"}:
+        raise UnsupportedMediaType(f"Unsupported charset: send {expected} in UTF-8.")
+
+
+def check_distinct_members(body: bytes) -> None:
+    """Raises `Malformed` if an object of the JSON text has two members with the same name.
+
+    JSON readers disagree about which one counts (RFC 8259, 4). The text must be valid JSON in UTF-8.
+    """
+    _strict_decoder.decode(body.decode())
+
+
+def _check_pairs(pairs: list[tuple[str, Any]]) -> None:
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise Malformed("An object of the request body has two members with the same name: send each name once.")
+
+
+_strict_decoder = json.JSONDecoder(object_pairs_hook=_check_pairs)

@@ -104,17 +104,18 @@ async def test_arguments_other_than_an_object_are_refused(service: McpService, p
     assert response.json()["error"]["code"] == -32602
 
 
-async def test_duplicate_key_in_body_last_value_counts(service: McpService, protocol: str) -> None:
+@pytest.mark.parametrize(
+    "title",
+    [b'"first","title":"last"', b'"first","\\u0074itle":"last"', b'"first","description":[{"a":1,"b":{},"a":2}]'],
+)
+async def test_duplicate_member_in_body_is_a_parse_error(service: McpService, protocol: str, title: bytes) -> None:
+    """As in REST: JSON readers disagree about which value counts."""
+    body = add_task_body(protocol, title)
     async with service.http() as http:
-        response = await post(
-            http,
-            protocol,
-            call(protocol, "add_task"),
-            service.jwt(),
-            body=add_task_body(protocol, b'"first","title":"last"'),
-        )
+        response = await post(http, protocol, call(protocol, "add_task"), service.jwt(), body=body)
 
-    assert response.json()["result"]["structuredContent"]["title"] == "last"
+    assert (response.status_code, response.json()["error"]["code"]) == (400, -32700)
+    assert (await service.dispatcher.call(ME, list_tasks)).items == []
 
 
 def interrupted_request(protocol: str, service: McpService, *, complete: bool) -> tuple[dict[str, Any], Receive]:

@@ -70,7 +70,16 @@ async def test_accept_header_with_json_in_any_form_is_accepted(service: McpServi
 
 
 @pytest.mark.parametrize("transport", ["ours"], indirect=True)
-@pytest.mark.parametrize("content_type", ["text/plain", "application/jsonl", "application/json, text/plain"])
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "text/plain",
+        "application/jsonl",
+        "application/json, text/plain",
+        "application/json; charset=utf-16",
+        'application/json; charset="latin1"',
+    ],
+)
 async def test_content_type_other_than_json_is_415(service: McpService, protocol: str, content_type: str) -> None:
     """The SDK's transport accepts some of these types, and refuses the others with 400 and plain text."""
     request = call(protocol, "add_task", {"title": "Buy milk"})
@@ -81,6 +90,18 @@ async def test_content_type_other_than_json_is_415(service: McpService, protocol
 
     assert (response.status_code, response.json()["error"]["code"]) == (415, INVALID_REQUEST)
     assert (await service.dispatcher.call(ME, list_tasks)).items == []
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "UTF8", '"utf-8"'])
+async def test_content_type_with_utf_8_charset_is_accepted(service: McpService, protocol: str, charset: str) -> None:
+    request = call(protocol, "list_tasks")
+    content_type = {"content-type": f"application/json; charset={charset}"}
+    async with service.http() as http:
+        response = await http.post(
+            MCP_URL, json=request, headers=headers(protocol, request, service.jwt()) | content_type
+        )
+
+    assert response.json()["result"]["isError"] is False
 
 
 async def test_notification_is_202_without_body(service: McpService, protocol: str) -> None:

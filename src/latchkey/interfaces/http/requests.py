@@ -1,8 +1,6 @@
 """What handlers declare: strict JSON bodies (RFC 8259), listing parameters, idempotency keys, and the request."""
 
-import json
 import re
-from email.message import Message
 from functools import lru_cache
 from hashlib import sha256
 from typing import Annotated, Any, TypeAlias, TypeVar
@@ -19,10 +17,10 @@ from litestar.params import BodyKwarg, HeaderParameter, QueryParameter
 from msgspec import Struct
 
 from latchkey.domain.credentials import Owner
-from latchkey.domain.errors import Malformed, TooLarge, UnsupportedMediaType
+from latchkey.domain.errors import Malformed, TooLarge
 from latchkey.domain.page import Cursor, Limit
 from latchkey.domain.turn import Idempotency
-from latchkey.interfaces.errors import invalid
+from latchkey.interfaces.errors import check_distinct_members, check_media_type, invalid
 from latchkey.interfaces.http.litestar_internals import body_of
 
 T = TypeVar("T")
@@ -95,22 +93,6 @@ def media_types_of(declared: str | None) -> tuple[str, ...]:
     return (MERGE_PATCH, JSON) if declared == MERGE_PATCH else (JSON,)
 
 
-@lru_cache(64)
-def check_media_type(content_type: str, accepted: tuple[str, ...]) -> None:
-    """Raises `UnsupportedMediaType` unless the `Content-Type` is accepted, with or without `charset=utf-8`."""
-    if content_type in accepted:
-        return
-    header = Message()
-    header["content-type"] = content_type
-    expected = " or ".join(accepted)
-    if not content_type:
-        raise UnsupportedMediaType(f"Missing Content-Type header: send the body as {expected}.")
-    if header.get_content_type() not in accepted:
-        raise UnsupportedMediaType(f"Unsupported media type {content_type}: send the body as {expected}.")
-    if str(header.get_param("charset", "utf-8")).lower() not in {"utf-8", "utf8"}:
-        raise UnsupportedMediaType(f"Unsupported charset: send {expected} in UTF-8.")
-
-
 def decode(body: bytes, decoder: "msgspec.json.Decoder[Any]") -> Any:
     """Decode a body strictly. Raises `Malformed`, also for duplicate member names, and `Invalid`."""
     try:
@@ -118,7 +100,7 @@ def decode(body: bytes, decoder: "msgspec.json.Decoder[Any]") -> Any:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise invalid(error) from error
     if not _has_only_distinct_members(body):
-        _strict_decoder.decode(body.decode())
+        check_distinct_members(body)
     return decoded
 
 
@@ -138,14 +120,7 @@ def _has_only_distinct_members(body: bytes) -> bool:
         return False
 
 
-def _check_distinct(pairs: list[tuple[str, Any]]) -> None:
-    """Raises `Malformed` for duplicate names: JSON readers disagree about which one counts (RFC 8259, 4)."""
-    if len({name for name, _ in pairs}) < len(pairs):
-        raise Malformed("An object of the request body has two members with the same name: send each name once.")
-
-
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_strict_decoder = json.JSONDecoder(object_pairs_hook=_check_distinct)
 
 
 REPLAYED = ResponseHeader(

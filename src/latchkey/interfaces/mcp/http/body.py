@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from latchkey.domain.errors import Malformed, TooLarge
-from latchkey.interfaces.errors import invalid
+from latchkey.interfaces.errors import check_distinct_members, invalid
 
 MAX_BYTES = 8 * 1024 * 1024
 MAX_DEPTH = 64
@@ -33,8 +33,8 @@ async def read_body(receive: Receive) -> bytes | None:
 def read_json(body: bytes) -> Any:
     """Parse the body as strict JSON, which all parsers read alike.
 
-    Raises `Malformed` for invalid UTF-8, lone surrogates and deep nesting, and `TooLarge` for too many values, because
-    each value takes many times its size in memory.
+    Raises `Malformed` for invalid UTF-8, lone surrogates, deep nesting and duplicate member names, and `TooLarge` for
+    too many values, because each value takes many times its size in memory.
     """
     if len(body) > MAX_VALUES and _has_too_many_values(body):
         raise TooLarge(f"The body has more than {MAX_VALUES} values: send fewer.")
@@ -44,6 +44,7 @@ def read_json(body: bytes) -> Any:
         raise Malformed(invalid(error).detail) from error
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         raise Malformed(f"The body is nested more than {MAX_DEPTH} levels deep: flatten it.")
+    check_distinct_members(body)
     return value
 
 

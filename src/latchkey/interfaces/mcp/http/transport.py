@@ -45,6 +45,7 @@ from msgspec import Struct
 from pydantic import ValidationError
 
 from latchkey.domain.errors import Failure, UnsupportedMediaType
+from latchkey.interfaces.errors import check_media_type
 from latchkey.interfaces.mcp.http.endpoint import TransportResult
 from latchkey.interfaces.mcp.http.responses import Header, HttpResponse, failure_response
 from latchkey.interfaces.mcp.principal import HANDLED_METHODS, HandlerError, RequestFailure
@@ -89,8 +90,10 @@ class StatelessTransport:
             raise RuntimeError("Enter `run()` before serving.")
         pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
         fields = dict(pairs)
-        if not _is_json(fields.get("content-type", "")):
-            return TransportResult(failure_response(UnsupportedMediaType(f"Send the body as {_JSON}.")))
+        try:
+            check_media_type(fields.get("content-type", ""), (_JSON,))
+        except UnsupportedMediaType as failure:
+            return TransportResult(failure_response(failure))
         if not _accepts_json(fields.get("accept", "")):
             return TransportResult(HttpResponse(406, _error_message(None, _NOT_ACCEPTABLE)))
         version = fields.get(MCP_PROTOCOL_VERSION_HEADER, DEFAULT_NEGOTIATED_VERSION)
@@ -212,11 +215,6 @@ def _error_of(rejection: InboundLadderRejection) -> ErrorData:
 
 def _error_message(id: RequestId | None, error: ErrorData) -> bytes:
     return _encode({"jsonrpc": "2.0", "id": id, "error": error.model_dump(mode="json", exclude_none=True)})
-
-
-@lru_cache(64)
-def _is_json(content_type: str) -> bool:
-    return content_type.partition(";")[0].strip().lower() == _JSON
 
 
 @lru_cache(64)
