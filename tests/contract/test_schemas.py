@@ -3,15 +3,18 @@
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
+from latchkey.domain.turn_event import EventName
 from tests.schemas import DOCS, published
 
 OUTDATED = "docs/openapi.json or docs/mcp.json does not match the service: run `make schemas` and review the diff."
+
+UNPORTABLE = re.compile(r"\(\?[^:]|\\[upPkxcbB](?!00)|\\\d")
 
 
 @pytest.fixture(scope="module")
@@ -94,11 +97,89 @@ def test_request_bodies_reject_unknown_fields(openapi: dict[str, Any]) -> None:
 
 
 def test_text_schema_rejects_what_the_service_rejects(openapi: dict[str, Any]) -> None:
+    """But lone surrogates: portable patterns cannot express them. `test_invalid_input` sends them to the service."""
     title = openapi["components"]["schemas"]["NewTask"]["properties"]["title"]
-    invalid = ["", " ", "a\x00b", "\ud800", "a" * 201]
+    invalid = ["", " ", "a\x00b", "a" * 201]
 
     assert [text for text in invalid if Draft202012Validator(title).is_valid(text)] == []
     assert Draft202012Validator(title).is_valid("Buy milk 🥛")
+
+
+def test_published_patterns_are_portable(openapi: dict[str, Any]) -> None:
+    """They compile in Python, RE2 (no look-around, no Unicode escapes) and JavaScript without Unicode mode (ASCII)."""
+    patterns = {node["pattern"] for node in objects(openapi) if isinstance(node.get("pattern"), str)}
+
+    assert len(patterns) >= 5
+    assert [pattern for pattern in patterns if not pattern.isascii() or UNPORTABLE.search(pattern)] == []
+    for pattern in patterns:
+        re.compile(pattern)
+
+
+def test_tool_schemas_have_no_patterns_and_no_large_lengths(generated: dict[str, str]) -> None:
+    """Model servers compile them to a grammar, and MCP clients compile patterns with their own engines."""
+    schemas = list(objects(json.loads(generated["mcp.json"])["tools"]))
+
+    assert [schema for schema in schemas if "pattern" in schema] == []
+    assert [schema for schema in schemas if schema.get("maxLength", 0) > 1000] == []
+
+
+@pytest.mark.parametrize("name", ["openapi.json", "mcp.json"])
+def test_enums_have_a_type(generated: dict[str, str], name: str) -> None:
+    enums = [node for node in objects(json.loads(generated[name])) if isinstance(node.get("enum"), list)]
+
+    assert len(enums) > 3
+    assert [enum for enum in enums if "type" not in enum] == []
+
+
+def test_bodies_have_no_defaults(openapi: dict[str, Any]) -> None:
+    """`openapi-typescript` makes a property with a default required."""
+    schemas = openapi["components"]["schemas"]
+
+    assert [node for node in objects(schemas) if "default" in node] == []
+    assert schemas["NewArtifact"]["properties"]["artifact_type"]["description"] == "Default: `generated_file`."
+
+
+def test_response_fields_that_are_always_sent_are_required(openapi: dict[str, Any]) -> None:
+    schemas = openapi["components"]["schemas"]
+    is_request = re.compile("^New|Changes$|Revision$").search
+    optional = {
+        name: fields
+        for name, schema in schemas.items()
+        if not is_request(name) and (fields := schema.get("properties", {}).keys() - set(schema.get("required", ())))
+    }
+
+    assert optional == {
+        "Problem": {"errors", "turn_id", "conversation_id", "same_request"},
+        "ToolCall": {"omitted"},
+        "TurnError": {"retry_after"},
+    }
+
+
+def test_streamed_event_is_a_union_of_named_schemas_by_event(openapi: dict[str, Any]) -> None:
+    union = openapi["components"]["schemas"]["StreamedEvent"]["oneOf"]
+    data = {each["properties"]["event"]["const"]: resolve(openapi, each["properties"]["data"]) for each in union}
+
+    assert data.keys() == set(get_args(EventName))
+    assert [name for name, schema in data.items() if not {"turn_id", "seq"} <= set(schema["required"])] == []
+    assert data["turn.failed"]["title"] == "TurnFailedEvent"
+    assert data["turn.failed"]["properties"].keys() == {"turn_id", "seq", "code", "detail"}
+
+
+def test_problem_code_lists_every_code(openapi: dict[str, Any]) -> None:
+    code = openapi["components"]["schemas"]["Problem"]["properties"]["code"]
+
+    assert {"unauthenticated", "turn-in-progress", "model-bad-response", "internal"} <= {
+        *re.findall("`([a-z-]+)`", code["description"])
+    }
+
+
+def objects(node: Any) -> Iterator[dict[str, Any]]:
+    """Yield every object in a document."""
+    if isinstance(node, dict):
+        yield node
+        node = list(node.values())
+    for part in node if isinstance(node, list) else []:
+        yield from objects(part)
 
 
 def parameters(operation: dict[str, Any]) -> dict[str, str]:

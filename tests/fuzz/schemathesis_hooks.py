@@ -5,9 +5,10 @@ from typing import Any
 import schemathesis
 
 from latchkey.domain.values import PLAIN, VISIBLE
+from latchkey.interfaces.schemas import PORTABLE_PATTERNS
 
-_SIMPLE = {PLAIN: None, VISIBLE: r"[^\s\u001c-\u001f]"}
-"""Replacements for patterns that list all of Unicode: generating long texts from those takes minutes."""
+_SIMPLE = {PORTABLE_PATTERNS[PLAIN]: None, PORTABLE_PATTERNS[VISIBLE]: r"[^\s\u001c-\u001f]"}
+"""Replacements for patterns of whole texts: generating long texts from those takes minutes."""
 
 
 @schemathesis.hook

@@ -15,6 +15,7 @@ from latchkey.domain.values import PLAIN, Instant, Title
 ArtifactId = NewType("ArtifactId", UUID)
 ArtifactType = Literal["brd", "generated_file"]
 GENERATED_FILE: ArtifactType = "generated_file"
+PublishedArtifactType = Annotated[str, Meta(description="`brd` or `generated_file`; a later release may add others.")]
 
 MAX_BYTES = 1024 * 1024
 Markdown = Annotated[
@@ -52,7 +53,7 @@ class Artifact(Struct, frozen=True):
     id: ArtifactId
     conversation_id: ConversationId | None
     turn_id: TurnId | None
-    artifact_type: str
+    artifact_type: PublishedArtifactType
     title: str
     version: int
     created_at: Instant
@@ -83,7 +84,7 @@ class ArtifactReference(Struct, frozen=True):
     """A version of an artifact that a turn has saved."""
 
     id: ArtifactId
-    artifact_type: str
+    artifact_type: PublishedArtifactType
     title: str
     version: int
 

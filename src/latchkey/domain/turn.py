@@ -1,10 +1,10 @@
 """Turns: a turn is one message of the user, the run of the agent, and how it ended."""
 
 from datetime import datetime
-from typing import Literal, NewType
+from typing import Annotated, Literal, NewType
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import Conflict, TurnLost
@@ -12,6 +12,10 @@ from latchkey.domain.values import Instant
 
 TurnId = NewType("TurnId", UUID)
 TurnStatus = Literal["running", "completed", "failed", "cancelled", "interrupted"]
+AgentName = Annotated[
+    str, Meta(description="The agent that answers: `openai`, `claude` or `rehearsal`; a later release may add others.")
+]
+FailureCode = Annotated[str, Meta(description="A code of `Problem`; a later release may add others.")]
 
 
 MAX_TOKENS = 2**53 - 1
@@ -36,7 +40,7 @@ class Usage(Struct, frozen=True):
 class TurnError(Struct, frozen=True, omit_defaults=True):
     """Why a turn failed. `code` is one of the published codes; `retry_after` is in seconds."""
 
-    code: str
+    code: FailureCode
     detail: str
     retry_after: int | None = None
 
@@ -66,7 +70,7 @@ class Turn(Struct, frozen=True, kw_only=True):
     id: TurnId
     conversation_id: ConversationId
     status: TurnStatus
-    agent: str
+    agent: AgentName
     model: str | None = None
     error: TurnError | None = None
     usage: Usage = Usage()

@@ -9,7 +9,7 @@ from latchkey.domain.artifact import ArtifactReference
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.message import MessageId
 from latchkey.domain.tool_call import ToolCallId
-from latchkey.domain.turn import TurnId, Usage
+from latchkey.domain.turn import AgentName, FailureCode, TurnId, Usage
 
 EventName = Literal[
     "turn.started",
@@ -25,8 +25,10 @@ EventName = Literal[
 
 
 class TurnStartedEvent(Struct, frozen=True):
+    """The first event."""
+
     conversation_id: ConversationId
-    agent: str
+    agent: AgentName
 
 
 class MessageDeltaEvent(Struct, frozen=True):
@@ -36,12 +38,16 @@ class MessageDeltaEvent(Struct, frozen=True):
 
 
 class ToolCallStartedEvent(Struct, frozen=True):
+    """The model calls a tool."""
+
     id: ToolCallId
     name: str
     arguments: Raw
 
 
 class ToolCallCompletedEvent(Struct, frozen=True):
+    """The result of a tool call, or its error."""
+
     id: ToolCallId
     name: str
     result: Raw
@@ -50,22 +56,26 @@ class ToolCallCompletedEvent(Struct, frozen=True):
 
 
 class TurnCompletedEvent(Struct, frozen=True):
+    """The last event of a turn with an answer."""
+
     response: str
     message_id: MessageId
     usage: Usage
 
 
 class TurnFailedEvent(Struct, frozen=True):
-    code: str
+    """The last event of a turn that failed."""
+
+    code: FailureCode
     detail: str
 
 
 class TurnCancelledEvent(Struct, frozen=True):
-    pass
+    """The last event of a turn that was cancelled."""
 
 
 class TurnInterruptedEvent(Struct, frozen=True):
-    pass
+    """The last event of a turn whose process stopped."""
 
 
 FinalEvent = TurnCompletedEvent | TurnFailedEvent | TurnCancelledEvent | TurnInterruptedEvent
@@ -78,7 +88,7 @@ EventData = (
     | FinalEvent
 )
 
-_NAMES: dict[type[EventData], EventName] = {
+EVENT_NAMES: dict[type[EventData], EventName] = {
     TurnStartedEvent: "turn.started",
     MessageDeltaEvent: "message.delta",
     ToolCallStartedEvent: "tool_call.started",
@@ -105,7 +115,7 @@ class TurnEvent(Struct, frozen=True):
     @classmethod
     def of(cls, turn_id: TurnId, seq: int, data: EventData) -> "TurnEvent":
         """Encode the data as the event with this number."""
-        return cls(turn_id, seq, _NAMES[type(data)], _encode(data))
+        return cls(turn_id, seq, EVENT_NAMES[type(data)], _encode(data))
 
     @property
     def is_last(self) -> bool:

@@ -12,9 +12,7 @@ Instant = Annotated[datetime, Meta(tz=True)]
 """A time with an offset, RFC 3339 in JSON. Latchkey's own times are in UTC."""
 
 
-# The patterns list the allowed characters, not the refused ones: regex engines that match UTF-8 (Rust, Go, structured
-# output of models) know no surrogates, and engines differ in the meaning of \s. The last code point is written as
-# itself, because engines differ in how to escape it.
+# The service checks these patterns. Many other engines cannot compile them: `interfaces/schemas.py` publishes others.
 _ANY = "\\u0001-\\ud7ff\\ue000-\U0010ffff"
 _BLANK = r"\t-\r\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _VISIBLE = (

@@ -14,7 +14,7 @@ from latchkey.domain.message import Message, MessageId
 from latchkey.domain.ports import UnitOfWork
 from latchkey.domain.repositories import LockedTurn
 from latchkey.domain.tool_call import ToolCall
-from latchkey.domain.turn import Turn, TurnError, TurnId, TurnStatus, Usage
+from latchkey.domain.turn import AgentName, Turn, TurnError, TurnId, TurnStatus, Usage
 from latchkey.domain.turn_event import (
     EventData,
     FinalEvent,
@@ -49,7 +49,7 @@ class PublishedTurn(Struct, frozen=True, kw_only=True):
     id: TurnId
     conversation_id: ConversationId
     status: TurnStatus
-    agent: str
+    agent: AgentName
     model: str | None
     error: TurnError | None
     usage: Usage

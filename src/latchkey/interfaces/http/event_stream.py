@@ -1,12 +1,15 @@
 """Events of a turn as server-sent events (HTML standard, 9.2), with LF line ends."""
 
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from typing import Annotated
+from inspect import getdoc
 
+import msgspec
 from litestar.response import Stream
-from msgspec import Meta, Struct
+from msgspec import Struct
 
-from latchkey.domain.turn_event import EventName, TurnEvent
+from latchkey.domain.turn import TurnId
+from latchkey.domain.turn_event import EVENT_NAMES, EventName, TurnEvent
 from latchkey.interfaces.http.server.response_budget import LARGE_BYTES, RESPONSES
 
 MEDIA_TYPE = "text/event-stream"
@@ -18,16 +21,13 @@ _CHUNK_BYTES = 32 * 1024
 """The most that one send adds to the buffer of a connection whose client does not read."""
 
 
-class StreamedEvent(Struct, frozen=True):
-    """One of the server-sent events. `id` is its number in the turn.
-
-    `data` is a JSON object with `turn_id` and `seq`. The texts of all `message.delta` events, joined, are the answer.
-    The last event is `turn.completed`, `turn.failed`, `turn.cancelled` or `turn.interrupted`.
-    """
-
-    id: str
-    event: EventName
-    data: Annotated[str, Meta(extra_json_schema={"contentMediaType": "application/json"})]
+def published_data() -> Iterator[tuple[EventName, type[Struct]]]:
+    """Yield each event with the type of its JSON data as clients receive it: with the turn and the number."""
+    for data, name in EVENT_NAMES.items():
+        fields = [(field.name, field.type) for field in msgspec.structs.fields(data)]
+        title = "".join(part.capitalize() for part in re.split(r"[._]", name)) + "Event"
+        documentation = {"__doc__": getdoc(data)}
+        yield name, msgspec.defstruct(title, [("turn_id", TurnId), ("seq", int), *fields], namespace=documentation)
 
 
 def event_stream(

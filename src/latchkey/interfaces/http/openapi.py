@@ -1,10 +1,10 @@
 """Generates the OpenAPI 3.1 document from the handlers: types from msgspec, texts from docstrings."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from inspect import cleandoc, getdoc
-from typing import Any
+from typing import Any, get_origin
 
 import msgspec
 from litestar import Litestar
@@ -15,7 +15,7 @@ from latchkey.domain.credentials import USER_ID_PATTERN
 from latchkey.domain.errors import Failure
 from latchkey.interfaces.errors import Misdirected, status_of
 from latchkey.interfaces.http.event_stream import MEDIA_TYPE as EVENT_STREAM
-from latchkey.interfaces.http.event_stream import StreamedEvent
+from latchkey.interfaces.http.event_stream import published_data
 from latchkey.interfaces.http.litestar_internals import (
     Operation,
     Parameter,
@@ -29,6 +29,7 @@ from latchkey.interfaces.http.litestar_internals import (
 )
 from latchkey.interfaces.http.problems import MEDIA_TYPE, InternalError, Problem
 from latchkey.interfaces.http.requests import JSON, media_types_of
+from latchkey.interfaces.schemas import readable, with_all_fields_required, without_defaults
 
 PATH = "/schema/openapi.json"
 
@@ -66,6 +67,11 @@ _USER_ID = {
     " is refused.",
     "schema": {"type": "string", "pattern": USER_ID_PATTERN},
 }
+_STREAMED_EVENT = (
+    "One of the server-sent events. `id` is its number in the turn; `data` is JSON. The texts of all `message.delta`"
+    " events, joined, are the answer. The last event is `turn.completed`, `turn.failed`, `turn.cancelled` or"
+    " `turn.interrupted`. A later release may add events: ignore those that you do not know."
+)
 _BEARER = {
     "type": "http",
     "scheme": "bearer",
@@ -81,13 +87,51 @@ class Components:
         self.schemas: dict[str, Any] = {}
         self.responses: dict[str, Any] = {}
 
-    def schema(self, type: Any) -> dict[str, Any]:
-        """Return the schema of a type, or a reference to it. A page of tasks is named `TaskPage`."""
+    def schema(self, type: Any, change: Callable[[Any], Any] = lambda schemas: schemas) -> dict[str, Any]:
+        """Return the schema of a type, or a reference to it. A page of tasks is named `TaskPage`.
+
+        `change` changes the schemas that the reference leads to.
+        """
         generated = msgspec.json.schema_components((type,), ref_template="#/components/schemas/{name}")
         renamed = _GENERIC_PAGE.sub(rb'\1Page"', msgspec.json.encode(generated))
-        ((schema,), schemas) = msgspec.json.decode(renamed)
-        self.schemas |= _with_clean_descriptions(schemas)
+        ((schema,), schemas) = readable(msgspec.json.decode(renamed))
+        self.schemas |= change(_with_clean_descriptions(schemas))
         return dict(schema)
+
+    def request_schema(self, type: Any) -> dict[str, Any]:
+        """Return the schema of a request body, or a reference to it."""
+        return self.schema(type, without_defaults)
+
+    def response_schema(self, type: Any) -> dict[str, Any]:
+        """Return the schema of a response body, or a reference to it. Fields that are always sent are required."""
+        omitting = {struct.__name__ for struct in _structs_of(msgspec.inspect.type_info(type)) if _omits(struct)}
+        return self.schema(
+            type,
+            lambda schemas: {
+                name: without_defaults(schema) if name in omitting else with_all_fields_required(schema)
+                for name, schema in schemas.items()
+            },
+        )
+
+    def event_schema(self) -> dict[str, Any]:
+        """Return a reference to the schema of a server-sent event: a union by `event`."""
+        self.schemas["StreamedEvent"] = {
+            "title": "StreamedEvent",
+            "description": _STREAMED_EVENT,
+            "oneOf": [
+                {
+                    "type": "object",
+                    "properties": {
+                        "id": {"type": "string"},
+                        "event": {"type": "string", "const": name},
+                        "data": self.response_schema(data),
+                    },
+                    "required": ["id", "event", "data"],
+                }
+                for name, data in published_data()
+            ],
+        }
+        return {"$ref": "#/components/schemas/StreamedEvent"}
 
     def response(self, name: str, response: dict[str, Any]) -> dict[str, Any]:
         """Add a response and return a reference to it."""
@@ -101,6 +145,7 @@ def document(app: Litestar) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for operation in sorted(operations_of(app), key=lambda operation: _METHODS.index(operation.method)):
         paths.setdefault(operation.path, {})[operation.method.lower()] = describe(operation, components)
+    components.schemas["Problem"]["properties"]["code"]["description"] = _codes()
     return {
         "openapi": "3.1.0",
         "info": {
@@ -169,7 +214,7 @@ def _request_body(operation: Operation, components: Components) -> dict[str, Any
     body = body_of(operation.handler)
     if body is None:
         return None
-    schema = components.schema(body.annotation)
+    schema = components.request_schema(body.annotation)
     return {"required": True, "content": {name: {"schema": schema} for name in media_types_of(body.media_type)}}
 
 
@@ -189,9 +234,9 @@ def _content(operation: Operation, components: Components) -> Iterator[tuple[str
     handler = operation.handler
     body_type = response_type_of(handler)
     if body_type is not None:
-        yield handler.media_type.partition(";")[0] or JSON, {"schema": components.schema(body_type)}
+        yield handler.media_type.partition(";")[0] or JSON, {"schema": components.response_schema(body_type)}
     if handler.opt.get("streams"):
-        yield EVENT_STREAM, {"schema": components.schema(StreamedEvent)}
+        yield EVENT_STREAM, {"schema": components.event_schema()}
 
 
 def _failures(operation: Operation, components: Components) -> dict[str, Any]:
@@ -229,11 +274,34 @@ def _failure_response(failures: list[FailureType], components: Components) -> di
     response = {
         "description": "\n\n".join(f"`{failure.code}`: {_first_sentence(failure)}" for failure in failures),
         "headers": headers,
-        "content": {MEDIA_TYPE: {"schema": components.schema(Problem)}},
+        "content": {MEDIA_TYPE: {"schema": components.response_schema(Problem)}},
     }
     if len(failures) > _MAX_SHARED_FAILURES:
         return response
     return components.response("Or".join(failure.__name__ for failure in failures), response)
+
+
+def _codes() -> str:
+    """Return the description of the code of a problem, which lists every code."""
+    types = [Failure]
+    for failure in types:
+        types += failure.__subclasses__()
+    codes = ", ".join(f"`{code}`" for code in sorted({failure.code for failure in types}))
+    return f"One of {codes}; a later release may add others."
+
+
+def _structs_of(node: Any) -> Iterator[type[msgspec.Struct]]:
+    """Yield the structs in a type that `msgspec.inspect` describes."""
+    if isinstance(node, msgspec.inspect.StructType):
+        yield get_origin(node.cls) or node.cls
+    if isinstance(node, msgspec.Struct):
+        node = msgspec.structs.astuple(node)
+    for part in node if isinstance(node, tuple) else ():
+        yield from _structs_of(part)
+
+
+def _omits(struct: type[msgspec.Struct]) -> bool:
+    return struct.__struct_config__.omit_defaults
 
 
 def _first_sentence(failure: FailureType) -> str:

@@ -30,6 +30,7 @@ from latchkey.interfaces.mcp.principal import (
     complete,
     error_boundary,
 )
+from latchkey.interfaces.schemas import for_models
 
 _DEFINITIONS = "#/$defs/"
 
@@ -37,7 +38,8 @@ _DEFINITIONS = "#/$defs/"
 def schema_of(struct: Any) -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of a struct as MCP requires it: an object at the root, others under `$defs`.
 
-    No object allows additional properties. Raises `TypeError` if the type is not a struct.
+    It is published for models, see `for_models`; the service checks every limit. Raises `TypeError` if the type is
+    not a struct.
     """
     (root,), definitions = msgspec.json.schema_components([struct])
     if "$ref" not in root:
@@ -46,19 +48,8 @@ def schema_of(struct: Any) -> dict[str, Any]:
     del schema["title"]
     if definitions:
         schema["$defs"] = definitions
-    closed: dict[str, Any] = _closed(schema)
-    return closed
-
-
-def _closed(schema: Any) -> Any:
-    if isinstance(schema, list):
-        return [_closed(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    closed = {keyword: _closed(part) for keyword, part in schema.items()}
-    if closed.get("type") == "object" and "properties" in closed:
-        closed["additionalProperties"] = False
-    return closed
+    published: dict[str, Any] = for_models(schema)
+    return published
 
 
 Field = tuple[str, Any, Any]

@@ -16,7 +16,7 @@ from latchkey.domain.artifact import ArtifactReference
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.message import Message, NewMessage
 from latchkey.domain.tool_call import ToolCall
-from latchkey.domain.turn import ClientRequest, TurnId, Usage
+from latchkey.domain.turn import AgentName, ClientRequest, TurnId, Usage
 from latchkey.interfaces.http.event_stream import MEDIA_TYPE, event_stream
 from latchkey.interfaces.http.problems import problem_response
 from latchkey.interfaces.http.requests import REPLAYED, ApiRequest, IdempotencyKey, JsonBody, idempotency_of
@@ -32,7 +32,7 @@ class ChatAnswer(Struct, frozen=True):
     tool_calls: list[ToolCall]
     artifacts: list[ArtifactReference]
     usage: Usage
-    agent: str
+    agent: AgentName
 
 
 _FAILURES: tuple[type[errors.Failure], ...] = (
