@@ -12,8 +12,10 @@ from sqlalchemy import (
     UnaryExpression,
     and_,
     bindparam,
+    case,
     delete,
     func,
+    null,
     or_,
     select,
     tuple_,
@@ -41,6 +43,7 @@ from latchkey.infrastructure.database.schema import (
 from latchkey.infrastructure.database.sql.driver import Row
 from latchkey.infrastructure.database.sql.session import (
     Session,
+    Statement,
     columns_except,
     columns_of,
     insert_for_user,
@@ -180,6 +183,25 @@ class SqlConversations:
 _IN_CONVERSATION = (owned_by_user(messages), messages.c.conversation_id == bindparam("conversation"))
 
 
+_SMALL_BYTES = 8 * 1024
+
+
+def _small_messages(
+    order: UnaryExpression[int], *columns: ColumnElement[Any], after: ColumnElement[bool] | None = None
+) -> Select[*tuple[Any, ...]]:
+    """Return the query of up to `limit` messages in which larger contents are NULL, without sums of sizes.
+
+    Its last column is NULL, where `_page_of_messages` has the number of messages.
+    """
+    size = octet_length(messages.c.content)
+    small = case((size <= _SMALL_BYTES, messages.c.content)).label("content")
+    query = select(*(small if column is messages.c.content else column for column in columns), null()).where(
+        *_IN_CONVERSATION
+    )
+    query = query if after is None else query.where(after)
+    return query.order_by(order).limit(bindparam("limit"))
+
+
 def _page_of_messages(
     order: UnaryExpression[int], *columns: ColumnElement[Any], after: ColumnElement[bool] | None = None
 ) -> Select[*tuple[Any, ...]]:
@@ -204,9 +226,18 @@ def _page_of_messages(
 
 
 _MESSAGE_COLUMNS = columns_except(messages)
-_ASCENDING = _page_of_messages(messages.c.seq.asc(), *_MESSAGE_COLUMNS, after=messages.c.seq > bindparam("after"))
-_DESCENDING = _page_of_messages(messages.c.seq.desc(), *_MESSAGE_COLUMNS, after=messages.c.seq < bindparam("after"))
-_RECENT = _page_of_messages(messages.c.seq.desc(), messages.c.turn_id, messages.c.role, messages.c.content)
+_RECENT_COLUMNS = (messages.c.turn_id, messages.c.role, messages.c.content)
+_RECENT_CONTENT = 2
+_AFTER, _BEFORE = messages.c.seq > bindparam("after"), messages.c.seq < bindparam("after")
+# Each as the query of small messages and the bounded one.
+_ASCENDING, _DESCENDING, _RECENT = (
+    (_small_messages(order, *columns, after=after), _page_of_messages(order, *columns, after=after))
+    for order, columns, after in (
+        (messages.c.seq.asc(), _MESSAGE_COLUMNS, _AFTER),
+        (messages.c.seq.desc(), _MESSAGE_COLUMNS, _BEFORE),
+        (messages.c.seq.desc(), _RECENT_COLUMNS, None),
+    )
+)
 _ASSISTANT_MESSAGE = select(*columns_except(messages)).where(
     owned_by_user(messages), messages.c.turn_id == bindparam("turn"), messages.c.role == "assistant"
 )
@@ -216,7 +247,7 @@ _MIN_SEQ, _MAX_SEQ = 0, 2**31 - 1
 _MESSAGES_PER_TURN = 2
 _MAX_BYTES_PER_CHARACTER = 4
 _NAMES = [column.name for column in _MESSAGE_COLUMNS]
-_TURN, _CALL_COUNT = _NAMES.index("turn_id"), _NAMES.index("call_count")
+_TURN, _CONTENT, _CALL_COUNT = (_NAMES.index(name) for name in ("turn_id", "content", "call_count"))
 
 
 class _MessageCursor(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="messages"):
@@ -247,13 +278,13 @@ class SqlMessages:
 
     async def page(self, conversation_id: ConversationId, window: Window, order: Order) -> Page[Message]:
         self._check(conversation_id)
-        statement, start = (_ASCENDING, _MIN_SEQ) if order == "asc" else (_DESCENDING, _MAX_SEQ)
+        statements, start = (_ASCENDING, _MIN_SEQ) if order == "asc" else (_DESCENDING, _MAX_SEQ)
         last = window.decode_cursor(_MessageCursor)
         after = last.seq if last else start
-        rows = await self._session.fetch(
-            statement, conversation=conversation_id, after=after, limit=window.limit + 1, bytes=PAGE_BYTES
+        rows = await self._fetch(
+            statements, _CONTENT, PAGE_BYTES, conversation=conversation_id, after=after, limit=window.limit + 1
         )
-        count = rows[0][-1] if rows else 0
+        count = (rows[0][-1] if rows else 0) or len(rows)
         turn_ids = [row[_TURN] for row in rows if row[_CALL_COUNT]]
         calls, rows = await self._tool_calls.list_for_page(turn_ids, rows, _TURN, order)
         return window.to_page(
@@ -269,11 +300,12 @@ class SqlMessages:
     async def history(self, conversation_id: ConversationId, turns: int, characters: int) -> list[PastTurn]:
         self._check(conversation_id)
         # The stored sizes are in bytes: this reads up to four times as much as needed, never less.
-        rows = await self._session.fetch(
+        rows = await self._fetch(
             _RECENT,
+            _RECENT_CONTENT,
+            characters * _MAX_BYTES_PER_CHARACTER,
             conversation=conversation_id,
             limit=turns * _MESSAGES_PER_TURN,
-            bytes=characters * _MAX_BYTES_PER_CHARACTER,
         )
         questions = [(turn_id, content) for turn_id, role, content, _ in rows if role == "user"][:turns]
         answers = {turn_id: content for turn_id, role, content, _ in rows if role == "assistant"}
@@ -287,6 +319,16 @@ class SqlMessages:
                 break
             history.append(turn)
         return history[::-1]
+
+    async def _fetch(
+        self, statements: tuple[Statement, Statement], content: int, max_bytes: int, **params: Any
+    ) -> list[Row]:
+        """Read small messages in one way, and if one is large, bounded by the sum of their sizes."""
+        small, bounded = statements
+        rows = await self._session.fetch(small, **params)
+        if all(row[content] is not None for row in rows):
+            return rows
+        return await self._session.fetch(bounded, bytes=max_bytes, **params)
 
     def _check(self, conversation_id: ConversationId) -> None:
         if not self._session.scope.includes(conversation_id):

@@ -16,6 +16,7 @@ from sqlalchemy import (
     bindparam,
     case,
     func,
+    literal,
     or_,
     select,
     update,
@@ -82,7 +83,15 @@ class SqlToolCalls:
         return None if row is None else tool_call_from_row(row)
 
     async def list_of_turn(self, id: TurnId) -> list[ToolCall]:
-        return [bounded_tool_call(row) for row in await self._session.fetch(CALLS_OF_TURN, turn=id, **BOUNDS_OF_TURN)]
+        calls = [bounded_tool_call(row) for row in await self._session.fetch(SMALL_CALLS_OF_TURN, turn=id)]
+        return await self.with_large(id, calls)
+
+    async def with_large(self, id: TurnId, calls: list[ToolCall]) -> list[ToolCall]:
+        """Return the calls of the turn, of which `calls` has only the small fields. Reads nothing if all are small."""
+        if not any(call.omitted for call in calls):
+            return calls
+        rows = await self._session.fetch(_CALLS_OF_TURN, turn=id, **_BOUNDS_OF_TURN)
+        return [bounded_tool_call(row) for row in rows]
 
     async def list_by_turn(self, ids: list[TurnId], bounds: CallBounds, order: Order) -> CallPage:
         calls: dict[TurnId, list[ToolCall]] = {}
@@ -90,8 +99,13 @@ class SqlToolCalls:
             return CallPage(calls, order)
         padded = _padded(ids)
         params = {f"turn{index}": id for index, id in enumerate(padded)}
-        statement = _calls_of_turns(len(padded), order)
-        rows = await self._session.fetch(statement, **params, **asdict(bounds))
+        rows = await self._session.fetch(_small_calls_of_turns(len(padded), order), **params)
+        for *row, turn_id in rows:
+            calls.setdefault(turn_id, []).append(bounded_tool_call(row))
+        if len(rows) < _MAX_SMALL_CALLS and not any(call.omitted for of_turn in calls.values() for call in of_turn):
+            return CallPage(calls, order)
+        calls.clear()
+        rows = await self._session.fetch(_calls_of_turns(len(padded), order), **params, **asdict(bounds))
         for *row, turn_id, _ in rows:
             calls.setdefault(turn_id, []).append(bounded_tool_call(row))
         is_cut = bool(rows) and rows[-1][-1] >= bounds.page_bytes
@@ -109,7 +123,7 @@ class SqlToolCalls:
         return page.calls, kept
 
 
-BOUNDS_OF_TURN = {"turn_bytes": ONE_TURN.turn_bytes, "field_bytes": ONE_TURN.field_bytes}
+_BOUNDS_OF_TURN = {"turn_bytes": ONE_TURN.turn_bytes, "field_bytes": ONE_TURN.field_bytes}
 
 _ALWAYS_BYTES = 2 * 1024
 """A field of this size is never omitted. The result of a tool that saves an artifact is smaller."""
@@ -185,7 +199,42 @@ def _calls_of_turn() -> Select[*tuple[Any, ...]]:
     return _read_bounded(sized).where(is_of_turn).order_by(tool_calls.c.id)
 
 
-CALLS_OF_TURN = _calls_of_turn()
+_CALLS_OF_TURN = _calls_of_turn()
+
+
+_SMALL_BYTES = 8 * 1024
+_MAX_SMALL_CALLS = 128
+"""Few small calls, as almost always, are read without sums of sizes: 128 calls with two fields of 8 KiB are 2 MiB."""
+
+
+def _small_calls(*conditions: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
+    """Return the query of calls for `bounded_tool_call`, in which larger fields are NULL."""
+    arguments, result = _sizes()
+    replaced = {
+        "arguments": case((arguments <= _SMALL_BYTES, tool_calls.c.arguments)).label("arguments"),
+        "result": case((result <= _SMALL_BYTES, tool_calls.c.result)).label("result"),
+    }
+    columns = [replaced.get(column.name, column) for column in _COLUMNS]
+    return select(*columns, arguments.label("arguments_bytes"), result.label("result_bytes")).where(
+        owned_by_user(tool_calls), *conditions
+    )
+
+
+SMALL_CALLS_OF_TURN = _small_calls(tool_calls.c.turn_id == bindparam("turn")).order_by(tool_calls.c.id)
+"""A turn has a bounded number of calls."""
+
+
+@cache
+def _small_calls_of_turns(count: int, order: Order) -> Select[*tuple[Any, ...]]:
+    turn_id = tool_calls.c.turn_id
+    turns: list[BindParameter[Any]] = [bindparam(f"turn{index}", type_=turn_id.type) for index in range(count)]
+    by_turn = turn_id if order == "asc" else turn_id.desc()
+    return (
+        _small_calls(turn_id.in_(turns))
+        .add_columns(turn_id)
+        .order_by(by_turn, tool_calls.c.id)
+        .limit(literal(_MAX_SMALL_CALLS, literal_execute=True))
+    )
 
 
 @cache
@@ -239,7 +288,7 @@ def tool_call_from_row(row: Row) -> ToolCall:
 
 
 def bounded_tool_call(row: Row) -> ToolCall:
-    """Return the call of a row of `CALLS_OF_TURN`, with a note in place of what was not read."""
+    """Return the call of a row of `SMALL_CALLS_OF_TURN`, with a note in place of what was not read."""
     *columns, arguments_size, result_size = row
     _, _, arguments, result, *_ = columns
     omitted: list[OmittedField] = []

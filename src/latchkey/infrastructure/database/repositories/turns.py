@@ -16,8 +16,7 @@ from latchkey.domain.repositories import AnswerProgress, LockedTurn, TurnWithCal
 from latchkey.domain.turn import ClientRequest, Idempotency, Turn, TurnError, TurnId, TurnStatus, Usage
 from latchkey.domain.turn_event import ToolCallCompletedEvent, ToolCallStartedEvent, TurnEvent
 from latchkey.infrastructure.database.repositories.tool_calls import (
-    BOUNDS_OF_TURN,
-    CALLS_OF_TURN,
+    SMALL_CALLS_OF_TURN,
     SqlToolCalls,
     bounded_tool_call,
 )
@@ -189,7 +188,7 @@ _RECORD_PROGRESS = (
     )
     .returning(turns.c.last_event)
 )
-_CALLS = CALLS_OF_TURN.subquery("call")
+_CALLS = SMALL_CALLS_OF_TURN.order_by(None).subquery("call")
 _BY_ID_FOR_FINISH = (
     _SELECT.add_columns(conversations.c.last_seq, *_CALLS.c)
     .join(
@@ -227,11 +226,12 @@ class SqlTurns:
         return turn
 
     async def lock_for_finish(self, id: TurnId) -> LockedTurn:
-        rows = await self._session.fetch(_BY_ID_FOR_FINISH, key=id, turn=id, **BOUNDS_OF_TURN)
+        rows = await self._session.fetch(_BY_ID_FOR_FINISH, key=id, turn=id)
         turn = _turn_from_row(rows[0][:_TURN_WIDTH]) if rows else None
         if turn is None or not self._session.scope.includes(turn.conversation_id):
             raise NotFound.of("turn")
         calls = [bounded_tool_call(row[_TURN_WIDTH + 1 :]) for row in rows if row[_TURN_WIDTH + 1] is not None]
+        calls = await SqlToolCalls(self._session).with_large(id, calls)
         return LockedTurn(turn, calls, rows[0][_TURN_WIDTH] + 1)
 
     async def page(self, conversation_id: ConversationId, window: Window) -> Page[TurnWithCalls]:
