@@ -22,6 +22,7 @@ from latchkey.infrastructure.database.migrations import upgrade
 from latchkey.infrastructure.database.sql import engine as engines
 from latchkey.infrastructure.database.sql import postgresql
 from latchkey.infrastructure.database.sql.engine import create_engine
+from latchkey.infrastructure.database.sql.postgresql import lock_key
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.builders import a_task
 from tests.fakes.model_script import calls, says
@@ -283,7 +284,8 @@ async def test_held_user_lock_is_unavailable_after_timeout_for_that_user_only(
         ada, bob = service.user(), service.user()
         model.script += [says("Hello, Bob."), says("Hello, Ada.")]
         holder = await asyncpg.connect(postgresql_url)
-        await holder.execute(f"SELECT pg_advisory_lock(hashtextextended('latchkey:{ada.user_id}', 0))")
+        secret = await holder.fetchval("SELECT system_identifier FROM pg_control_system()")
+        await holder.execute("SELECT pg_advisory_lock($1)", lock_key(UserId(ada.user_id), str(secret).encode()))
         begun = time.monotonic()
         refused = await ada.post("chat", json={"message": "Hello?"})
         took = time.monotonic() - begun

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
@@ -61,11 +61,11 @@ async def add(units: SqlUnitsOfWork, title: str = "Buy milk") -> None:
         await uow.commit()
 
 
-async def fill_pool(engine: AsyncEngine, units: SqlUnitsOfWork, size: int = POOL_SIZE) -> None:
+async def fill_pool(engine: AsyncEngine, size: int = POOL_SIZE) -> None:
     """Leave the pool with as many idle connections as it can hold."""
-    async with AsyncExitStack() as open_units:
-        for number in range(size):
-            await open_units.enter_async_context(units.open(Owner(UserId(f"user-{number}")), "read"))
+    connections = [await engine.raw_connection() for _ in range(size)]
+    for connection in connections:
+        connection.close()
     assert pool_of(engine).checkedin() == size
 
 
@@ -92,7 +92,7 @@ async def test_dead_pooled_connections_fail_no_unit_of_work(postgresql_url: str,
     """As after a failover: every connection of a full pool is dead at once."""
     async with database(postgresql_url) as (engine, units):
         for _ in range(3):
-            await fill_pool(engine, units)
+            await fill_pool(engine)
             assert await kill_all(superuser_url) == POOL_SIZE
             await asyncio.gather(*(add(units) for _ in range(30)))
         assert pool_of(engine).checkedout() == 0
@@ -190,7 +190,7 @@ async def test_server_down_is_unavailable_until_it_is_back(postgresql_url: str, 
     server_port = make_url(postgresql_url).port or 5432
     async with proxy_to(server_port) as proxy, database(through(proxy, postgresql_url)) as (engine, units):
         for _ in range(3):
-            await fill_pool(engine, units, size=2)
+            await fill_pool(engine, size=2)
             await proxy.disconnect()
             for _ in range(4):
                 with pytest.raises(Unavailable):

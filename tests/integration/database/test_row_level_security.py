@@ -46,7 +46,7 @@ async def connection(login_url: str) -> AsyncIterator[Connection]:
 @asynccontextmanager
 async def opened(connection: Connection, owner: Owner, mode: TransactionMode = "write") -> AsyncIterator[None]:
     """Inside a transaction that is opened as a unit of work opens it."""
-    await connection.execute(begin_sql(owner, mode))
+    await connection.execute(begin_sql(owner, mode, b"secret"))
     yield
     await connection.execute("ROLLBACK")
 
@@ -130,7 +130,7 @@ async def test_statement_without_user_setting_fails(connection: Connection) -> N
 async def test_role_and_user_setting_end_with_the_transaction(connection: Connection) -> None:
     """However the transaction ends. The setting is then empty, which is no user id."""
     for end in ("COMMIT", "ROLLBACK"):
-        await connection.execute(begin_sql(ME, "write"))
+        await connection.execute(begin_sql(ME, "write", b"secret"))
         await connection.execute(end)
         assert await connection.fetchval("SELECT current_user = session_user")
         async with without_user(connection):

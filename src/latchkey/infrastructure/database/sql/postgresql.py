@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -112,6 +113,7 @@ class PostgreSQL:
     def __init__(self, engine: AsyncEngine) -> None:
         self.limiter = ConcurrencyLimiter()
         self._pool = PostgreSQLPool(engine)
+        self._lock_secret: bytes | None = None
         self._exclusive: WeakValueDictionary[UserId, asyncio.Lock] = WeakValueDictionary()
 
     def queue(self, credential: Credential, mode: TransactionMode) -> AbstractAsyncContextManager[Any]:
@@ -126,24 +128,40 @@ class PostgreSQL:
             yield
 
     async def begin(self, credential: Credential, mode: TransactionMode) -> PostgreSQLConnection:
-        return await self._pool.begin(begin_sql(credential, mode))
+        if self._lock_secret is None:
+            self._lock_secret = await self._read_lock_secret()
+        return await self._pool.begin(begin_sql(credential, mode, self._lock_secret))
+
+    async def _read_lock_secret(self) -> bytes:
+        """Return a value that all replicas can read and no client can: the identifier of the database cluster."""
+        connection = await self._pool.begin("BEGIN READ ONLY")
+        try:
+            ((secret,),) = await connection.fetch("SELECT system_identifier FROM pg_control_system()", [])
+        finally:
+            await asyncio.shield(connection.roll_back())
+        return str(secret).encode()
 
 
-def begin_sql(credential: Credential, mode: TransactionMode) -> str:
+def begin_sql(credential: Credential, mode: TransactionMode, lock_secret: bytes) -> str:
     """Return the SQL that begins the transaction. A valid user id has no quotes and no backslashes."""
     user_id = credential.user_id
     begin = "BEGIN READ ONLY" if mode == "read" else "BEGIN"
     timeout = f"SET LOCAL idle_in_transaction_session_timeout='{IDLE_IN_TRANSACTION_TIMEOUT}'"
     scoped = f"{begin};{timeout};SET LOCAL ROLE {RUNTIME_ROLE};SET LOCAL app.user_id='{user_id}'"
     if mode == "exclusive":
-        return f"{scoped};SELECT pg_advisory_xact_lock({_lock_key(user_id)})"
+        return f"{scoped};SELECT pg_advisory_xact_lock({lock_key(user_id, lock_secret)})"
     if isinstance(credential, TokenSecret):
-        return f"{scoped};SELECT pg_advisory_xact_lock_shared({_lock_key(user_id)})"
+        return f"{scoped};SELECT pg_advisory_xact_lock_shared({lock_key(user_id, lock_secret)})"
     return scoped
 
 
-def _lock_key(user_id: UserId) -> str:
-    return f"hashtextextended('latchkey:{user_id}',0)"
+@lru_cache(1024)
+def lock_key(user_id: UserId, secret: bytes) -> int:
+    """Return the key of the user's advisory lock.
+
+    It is a keyed hash: nobody can find a user id whose key is that of another user, and so hold that user's lock.
+    """
+    return int.from_bytes(blake2b(user_id.encode(), key=secret, digest_size=8).digest(), "big", signed=True)
 
 
 @lru_cache(256)
