@@ -10,6 +10,8 @@ from pathlib import Path
 from stat import S_IRWXG, S_IRWXO, S_IWGRP, S_IWOTH
 from urllib.parse import urlsplit
 
+import httpx2
+
 from latchkey.bootstrap.agents import AgentSelection
 from latchkey.bootstrap.identity import DEV_KEY
 from latchkey.config import VARIABLES, ConfigurationError, Settings
@@ -25,6 +27,9 @@ from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from latchkey.infrastructure.database.urls import SQLITE, UnusableUrl, parse
 from latchkey.infrastructure.identity.jwks_document import JwksDocument
 from latchkey.interfaces.cli import Finding
+
+_OPENAI_URL = "https://api.openai.com/v1"
+_MODEL_TIMEOUT_S = 5.0
 
 _PORT = re.compile(r":\d+\Z")
 _OTHERS_ANY = S_IRWXG | S_IRWXO
@@ -121,7 +126,33 @@ def _examine_agents(settings: Settings) -> Iterator[Finding]:
     file_variables = "LATCHKEY_FILE_AGENT, LATCHKEY_AGENT or OPENAI_API_KEY"
     yield _agent_finding("agent", selection.chat, "runs chat turns", "LATCHKEY_AGENT or OPENAI_API_KEY")
     yield _agent_finding("file agent", selection.files, "creates files", file_variables)
+    if "openai" in {selection.chat, selection.files}:
+        yield asyncio.run(_examine_model_server(settings))
     yield _examine_claude_cli(selection)
+
+
+async def _examine_model_server(settings: Settings) -> Finding:
+    """List the models, which costs nothing. A server without such a list answers 404, and remains untested."""
+    url = f"{(settings.openai_base_url or _OPENAI_URL).rstrip('/')}/models"
+    headers = {"Authorization": f"Bearer {settings.openai_api_key}"} if settings.openai_api_key else {}
+    try:
+        async with httpx2.AsyncClient(timeout=_MODEL_TIMEOUT_S) as client, asyncio.timeout(_MODEL_TIMEOUT_S):
+            response = await client.get(url, headers=headers)
+    except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
+        return _model_finding(f"cannot be reached: {type(error).__name__}", ok=False)
+    status = response.status_code
+    if status in {httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN}:
+        return _model_finding(f"refuses the key (status {status}): check OPENAI_API_KEY", ok=False)
+    if status in {httpx2.codes.NOT_FOUND, httpx2.codes.METHOD_NOT_ALLOWED, httpx2.codes.NOT_IMPLEMENTED}:
+        return _model_finding("not tried: it is reachable and has no list of models", ok=True)
+    if status != httpx2.codes.OK:
+        return _model_finding(f"answers the request for its models with status {status}", ok=False)
+    return _model_finding("is reachable, and accepts the key" if headers else "is reachable", ok=True)
+
+
+def _model_finding(text: str, *, ok: bool) -> Finding:
+    """Without a model server only turns fail, so that this stops no service."""
+    return Finding("model server", text, ok=ok, needed=False)
 
 
 def _agent_finding(name: str, agent: str | None, role: str, variables: str) -> Finding:
@@ -136,7 +167,7 @@ def _examine_claude_cli(selection: AgentSelection) -> Finding:
     version = cli_version(selection.claude_cli)
     text = f"{selection.claude_cli} is version {version or 'unknown'}"
     if version == TESTED_VERSION:
-        return Finding("claude cli", f"{text}, the tested version")
+        return Finding("claude cli", f"{text}, the tested version; its API key was not tried")
     is_needed = version is None and "claude" in {selection.chat, selection.files}
     return Finding("claude cli", f"{text}; the tested version is {TESTED_VERSION}", ok=False, needed=is_needed)
 

@@ -1,0 +1,70 @@
+"""`latchkey doctor` tries the model server with the key."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from tests.e2e.service_process import BASE_SETTINGS, run_command
+from tests.process_supervision import free_port
+
+KEY = "sk-very-secret"
+
+
+@contextmanager
+def models_endpoint(status: int) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
+    """A server that answers each GET with the status. Yields its base URL and the paths and keys that it received."""
+    received: list[tuple[str, str | None]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            received.append((self.path, self.headers["authorization"]))
+            self.send_response(status)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Write no log."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/v1/", received
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def examine(home: Path, sqlite_url: str, base_url: str) -> str:
+    """The line about the model server. It stops no service."""
+    model = {"LATCHKEY_AGENT": "openai", "LATCHKEY_MODEL": "x", "OPENAI_BASE_URL": base_url, "OPENAI_API_KEY": KEY}
+    environment = {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": sqlite_url, **model}
+    result = run_command("doctor", home=home, environment=environment)
+    assert result.exit_code == 0, result.stdout + result.stderr
+    assert KEY not in result.stdout + result.stderr
+    [line] = [line for line in result.stdout.splitlines() if "model server" in line]
+    return line
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (200, "ok   model server: is reachable, and accepts the key"),
+        (401, "note model server: refuses the key (status 401): check OPENAI_API_KEY"),
+        (404, "ok   model server: not tried: it is reachable and has no list of models"),
+        (500, "note model server: answers the request for its models with status 500"),
+    ],
+)
+def test_doctor_requests_the_models_with_the_key(home: Path, sqlite_url: str, status: int, expected: str) -> None:
+    with models_endpoint(status) as (base_url, received):
+        assert examine(home, sqlite_url, base_url) == expected
+    assert received == [("/v1/models", f"Bearer {KEY}")]
+
+
+def test_doctor_notes_unreachable_model_server(home: Path, sqlite_url: str) -> None:
+    line = examine(home, sqlite_url, f"http://127.0.0.1:{free_port()}/v1")
+    assert line == "note model server: cannot be reached: ConnectError"
