@@ -63,9 +63,10 @@ async def add(units: SqlUnitsOfWork, title: str = "Buy milk") -> None:
 
 async def fill_pool(engine: AsyncEngine, size: int = POOL_SIZE) -> None:
     """Leave the pool with as many idle connections as it can hold."""
-    connections = [await engine.raw_connection() for _ in range(size)]
+    pool = PostgreSQLPool(engine)  # without the limits of a unit of work
+    connections = [await pool.begin("BEGIN") for _ in range(size)]
     for connection in connections:
-        connection.close()
+        await connection.roll_back()
     assert pool_of(engine).checkedin() == size
 
 
