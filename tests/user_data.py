@@ -7,10 +7,11 @@ from latchkey.domain.credentials import Owner, TokenSecret
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.quota import QuotaUsage
+from latchkey.domain.tool_call import IdempotentCall
 from latchkey.domain.turn_event import TurnEvent, TurnStartedEvent
-from tests.builders import a_context_token, a_conversation, a_message, a_task, a_tool_call, a_turn, an_artifact
+from tests.builders import NOW, a_context_token, a_conversation, a_message, a_task, a_tool_call, a_turn, an_artifact
 
-ROW_COUNT = 13
+ROW_COUNT = 14
 """How many entities `read_all` returns."""
 
 
@@ -25,6 +26,7 @@ class UserData:
         self.task = a_task()
         self.artifact = an_artifact(conversation_id=self.conversation.id, turn_id=self.turn.id)
         self.tool_call = a_tool_call()
+        self.idempotent_call = IdempotentCall("owner", "call-1", "0" * 64, "{}", is_error=False, created_at=NOW)
         self.token = a_context_token()
 
     async def store(self, units: UnitsOfWork, owner: Owner) -> None:
@@ -36,6 +38,7 @@ class UserData:
             await uow.tasks.add(self.task)
             await uow.artifacts.add(self.artifact, "# Milk")
             await uow.tool_calls.add(self.tool_call, self.turn.id)
+            await uow.idempotent_calls.add(self.idempotent_call)
             await uow.context_tokens.add(self.token, TokenSecret.mint(owner.user_id))
             await uow.quota_usage.add(QuotaUsage(uow.now, 0, uow.now))
             await uow.commit()
@@ -56,5 +59,6 @@ class UserData:
                 *(await uow.artifacts.page(self.conversation.id, None, Window())).items,
                 *(await uow.artifacts.page(None, "generated_file", Window())).items,
                 *await uow.tool_calls.list_of_turn(self.turn.id),
+                *filter(None, [await uow.idempotent_calls.find("owner", "call-1", NOW)]),
                 *(await uow.context_tokens.page(Window())).items,
             ]

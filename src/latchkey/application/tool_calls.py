@@ -1,6 +1,7 @@
 """Tool calls: the effect of a call, its record and its events are one transaction, executed once per call id."""
 
 from collections.abc import Awaitable, Callable
+from hashlib import sha256
 from time import perf_counter
 from typing import Any, Concatenate, ParamSpec
 
@@ -23,7 +24,7 @@ from latchkey.domain.errors import (
     Unavailable,
 )
 from latchkey.domain.ports import Transaction, UnitOfWork
-from latchkey.domain.tool_call import ANNOUNCE_AFTER_S, ToolCall, ToolCallId
+from latchkey.domain.tool_call import ANNOUNCE_AFTER_S, IdempotentCall, ToolCall, ToolCallId
 from latchkey.domain.turn_event import EventData, ToolCallCompletedEvent, ToolCallStartedEvent, numbered
 
 P = ParamSpec("P")
@@ -58,7 +59,8 @@ class ToolOutcome(Struct, frozen=True):
 class ToolInvocation(Struct, frozen=True):
     """A tool call as received: the tool's name, the JSON of its arguments, and the caller's id of the call.
 
-    A call that repeats a `call_id` of the same turn gets the outcome of the first one, and has no second effect.
+    A call that repeats a `call_id` of the same turn gets the outcome of the first one, and has no second effect. So
+    does a call outside a turn, for 24 hours and for the same credential, if its use case changes anything.
     """
 
     name: str
@@ -70,12 +72,14 @@ class _Execution(Struct, frozen=True):
     """The function that each attempt of a call runs, the name in its log line, and when it came in (`perf_counter`).
 
     `is_deletion` says that the call stores nothing but its record, so that the storage quota never refuses it.
+    `is_repeatable` says that a repetition outside a turn may run again: it changes nothing, or its failure may pass.
     """
 
     run: Callable[[UnitOfWork], Awaitable[ToolOutcome]]
     name: str
     started: float
     is_deletion: bool = False
+    is_repeatable: bool = False
 
 
 class ToolCallExecutor:
@@ -106,7 +110,7 @@ class ToolCallExecutor:
         try:
             permission = permission_of(use_case)
             is_deletion = permission.mode != "read" and not permission.stores
-            execution = _Execution(run, invocation.name, started, is_deletion)
+            execution = _Execution(run, invocation.name, started, is_deletion, permission.mode == "read")
             return await self._with_retries(credential, invocation, permission, execution)
         except (Unauthenticated, Forbidden, Unavailable):
             raise
@@ -132,8 +136,10 @@ class ToolCallExecutor:
             return _failed_outcome(failure)
 
         permission = replace(permission_of(use_case), stores=False)
+        is_repeatable = permission.mode == "read" or isinstance(failure, Exhausted | ConcurrentWrite)
+        execution = _Execution(run, name, perf_counter(), is_repeatable=is_repeatable)
         try:
-            return await self._with_retries(credential, invocation, permission, _Execution(run, name, perf_counter()))
+            return await self._with_retries(credential, invocation, permission, execution)
         except Exhausted:
             # No storage is left for a record. The call of a running turn fails nevertheless.
             return _failed_outcome(failure)
@@ -172,6 +178,9 @@ class ToolCallExecutor:
         logged = LoggedOutcome()
         async with self._dispatcher.unit_of_work(credential, permission, execution.name, logged) as uow:
             opened = perf_counter()
+            if first := await _find_first(uow, invocation):
+                logged.code = first.code
+                return first
             announced = await _find_announced(uow, invocation)
             if announced and announced.has_result:
                 outcome = _outcome_of(announced, invocation)
@@ -183,20 +192,27 @@ class ToolCallExecutor:
             duration_ms = round((perf_counter() - execution.started) * 1000)
             call = _build_call(uow, invocation, outcome, duration_ms)
             is_small_refusal = call.is_error and (announced is not None or call.size <= _SMALL_RECORD_BYTES)
-            if uow.scope.turn_id and not execution.is_deletion and not is_small_refusal:
-                self._dispatcher.check_known_storage(uow.scope.user_id)
+            is_remembered = _has_own_id(uow, invocation) and not execution.is_repeatable
+            if is_remembered or (uow.scope.turn_id and not is_small_refusal):
+                self._check_storage(uow, execution)
+            if is_remembered:
+                await uow.idempotent_calls.add(_build_idempotent(uow, invocation, outcome))
             await self._record(uow, call, invocation.call_id, is_announced=announced is not None, is_slow=is_slow)
             await uow.commit()
         return outcome
 
+    def _check_storage(self, uow: UnitOfWork, execution: _Execution) -> None:
+        if not execution.is_deletion:
+            self._dispatcher.check_known_storage(uow.scope.user_id)
+
     async def _find_outcome(
         self, credential: Credential, invocation: ToolInvocation, permission: Permission
     ) -> ToolOutcome | None:
-        """Return the recorded outcome of the turn's call with this id; None if there is none yet."""
+        """Return the recorded outcome of the call with this id; None if there is none yet."""
         permission = _recording_permission(replace(permission, stores=False), credential, attempt=1)
         async with self._dispatcher.unit_of_work(credential, permission, "find_duplicate_call") as uow:
             if uow.scope.turn_id is None or invocation.call_id is None:
-                return None
+                return await _find_first(uow, invocation)
             call = await uow.tool_calls.find(uow.scope.turn_id, invocation.call_id)
         return _outcome_of(call, invocation) if call and call.has_result else None
 
@@ -247,6 +263,38 @@ def _recording_permission(permission: Permission, credential: Credential, attemp
     return replace(permission, mode="write" if attempt == 1 else "exclusive")
 
 
+def _has_own_id(uow: UnitOfWork, invocation: ToolInvocation) -> bool:
+    """Whether the call is identified by its id and credential, because it belongs to no turn."""
+    return uow.scope.turn_id is None and invocation.call_id is not None
+
+
+async def _find_first(uow: UnitOfWork, invocation: ToolInvocation) -> ToolOutcome | None:
+    """Return the outcome of the first call with this id outside a turn; an error if that was another call."""
+    if uow.scope.turn_id is not None or invocation.call_id is None:
+        return None
+    first = await uow.idempotent_calls.find(uow.scope.caller, invocation.call_id, uow.now)
+    if first is None:
+        return None
+    if first.digest != _digest(invocation):
+        return _other_call()
+    return ToolOutcome(msgspec.json.decode(first.response), first.response.encode(), first.is_error)
+
+
+def _build_idempotent(uow: UnitOfWork, invocation: ToolInvocation, outcome: ToolOutcome) -> IdempotentCall:
+    return IdempotentCall(
+        caller=uow.scope.caller,
+        key=invocation.call_id or "",
+        digest=_digest(invocation),
+        response=outcome.json.decode(),
+        is_error=outcome.is_error,
+        created_at=uow.now,
+    )
+
+
+def _digest(invocation: ToolInvocation) -> str:
+    return sha256(invocation.name.encode() + b"\n" + _canonical(invocation.arguments)).hexdigest()
+
+
 async def _find_announced(uow: UnitOfWork, invocation: ToolInvocation) -> ToolCall | None:
     """Find the turn's call with this id, if the turn has announced calls at all."""
     turn_id, call_id = uow.scope.turn_id, invocation.call_id
@@ -258,9 +306,13 @@ async def _find_announced(uow: UnitOfWork, invocation: ToolInvocation) -> ToolCa
 def _outcome_of(call: ToolCall, invocation: ToolInvocation) -> ToolOutcome:
     """Return the recorded outcome for a repeated call; an error if another call was made with the same id."""
     if call.name != invocation.name or _canonical(call.arguments) != _canonical(invocation.arguments):
-        return _failed_outcome(DuplicateToolCall("Another call was made with this id: give each call its own id."))
+        return _other_call()
     json = bytes(call.result)
     return ToolOutcome(msgspec.json.decode(json), json, call.is_error)
+
+
+def _other_call() -> ToolOutcome:
+    return _failed_outcome(DuplicateToolCall("Another call was made with this id: give each call its own id."))
 
 
 def _failed_outcome(failure: Failure) -> ToolOutcome:

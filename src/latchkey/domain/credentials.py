@@ -59,6 +59,11 @@ class Scope(Struct, frozen=True):
         """Whether the credential is the user's own, not a context token."""
         return self.token_id is None
 
+    @property
+    def caller(self) -> str:
+        """The name of the credential, within which the ids of calls outside a turn are unique."""
+        return "owner" if self.token_id is None else str(self.token_id)
+
     def includes(self, conversation_id: ConversationId | None) -> bool:
         """Whether the data of that conversation is inside this scope."""
         return self.conversation_id is None or self.conversation_id == conversation_id

@@ -120,7 +120,7 @@ class OffsetConflict(Conflict):
 
 
 class DuplicateToolCall(Conflict):
-    """The turn already has a tool call with this id."""
+    """The turn, or outside a turn the credential, already has a tool call with this id."""
 
 
 class TurnCancelled(Conflict):

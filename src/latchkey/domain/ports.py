@@ -15,6 +15,7 @@ from latchkey.domain.repositories import (
     Artifacts,
     ContextTokens,
     Conversations,
+    IdempotentCalls,
     Messages,
     QuotaUsages,
     Tasks,
@@ -56,6 +57,9 @@ class UnitOfWork(Protocol):
 
     @property
     def tool_calls(self) -> ToolCalls: ...
+
+    @property
+    def idempotent_calls(self) -> IdempotentCalls: ...
 
     @property
     def context_tokens(self) -> ContextTokens: ...

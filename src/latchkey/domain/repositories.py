@@ -17,7 +17,7 @@ from latchkey.domain.message import Message, PastTurn
 from latchkey.domain.page import PAGE_BYTES, Page, Window
 from latchkey.domain.quota import QuotaUsage
 from latchkey.domain.task import Task, TaskId, TaskStatus
-from latchkey.domain.tool_call import ToolCall, ToolCallId
+from latchkey.domain.tool_call import IdempotentCall, ToolCall, ToolCallId
 from latchkey.domain.turn import Turn, TurnId, Usage
 from latchkey.domain.turn_event import TurnEvent
 
@@ -315,6 +315,21 @@ class ToolCalls(Protocol):
 
     async def list_by_turn(self, ids: list[TurnId], bounds: CallBounds, order: Order) -> CallPage:
         """Return the calls of these turns, in this order of the turns' ids; a turn without calls is left out."""
+        ...
+
+
+class IdempotentCalls(Protocol):
+    """The user's calls outside a turn that may be repeated by their key."""
+
+    async def find(self, caller: str, key: str, now: datetime) -> IdempotentCall | None:
+        """Return the call of this caller with this key, unless it is older than `IDEMPOTENCY_PERIOD`."""
+        ...
+
+    async def add(self, call: IdempotentCall) -> None:
+        """Add a call after `find` has returned None, and remove some of the expired ones.
+
+        The commit raises `DuplicateToolCall` if a concurrent unit of work has added the call.
+        """
         ...
 
 

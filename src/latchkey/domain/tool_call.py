@@ -1,6 +1,7 @@
 """Tool calls of a turn, as recorded: arguments, result and duration."""
 
 import json
+from datetime import timedelta
 from typing import Annotated, Any, Literal, NewType
 from uuid import UUID
 
@@ -17,6 +18,9 @@ OmittedField = Literal["arguments", "result"]
 
 ANNOUNCE_AFTER_S = 0.1
 """A call of a turn's agent that takes longer is announced: recorded without a result while it runs."""
+
+IDEMPOTENCY_PERIOD = timedelta(hours=24)
+"""How long a call outside a turn is remembered by its id."""
 
 NO_RESULT = Raw(b"null")
 _NOTHING = {b"", b"null"}
@@ -55,6 +59,21 @@ class ToolCall(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def has_result(self) -> bool:
         """False for a call that is announced or was interrupted."""
         return bytes(self.result) not in _NOTHING
+
+
+class IdempotentCall(Struct, frozen=True):
+    """A call outside a turn that repeats return the outcome of, for `IDEMPOTENCY_PERIOD` after `created_at`.
+
+    `caller` is the credential within which the key is unique. `digest` identifies the request, and `response` is the
+    JSON of its result.
+    """
+
+    caller: str
+    key: str
+    digest: str
+    response: str
+    is_error: bool
+    created_at: Instant
 
 
 class ToolRequest(Struct, frozen=True):

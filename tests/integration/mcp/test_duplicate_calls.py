@@ -91,10 +91,29 @@ async def test_call_id_is_scoped_to_its_turn(service: McpService, open_client: O
         async with open_client(service, turn.secret) as client:
             await client.call_tool("save_artifact", PLAN, meta=call_id("1"))
     async with open_client(service, await service.secret(Grant.ARTIFACTS_WRITE)) as client:
-        for _ in range(2):
-            await client.call_tool("save_artifact", PLAN, meta=call_id("1"))
+        await client.call_tool("save_artifact", PLAN, meta=call_id("1"))
 
-    assert len((await service.dispatcher.call(ME, list_artifacts)).items) == 4
+    assert len((await service.dispatcher.call(ME, list_artifacts)).items) == 3
+
+
+@pytest.mark.parametrize("key", KEYS)
+async def test_duplicate_call_outside_a_turn_has_one_effect(
+    service: McpService, open_client: OpenClient, key: str
+) -> None:
+    """Each context token has ids of its own. Another call with the same id is an error."""
+    for secret in [await service.secret(*ALL_GRANTS) for _ in range(2)]:
+        async with open_client(service, secret) as client:
+            first, duplicate = [await client.call_tool("save_artifact", PLAN, meta=call_id("1", key)) for _ in range(2)]
+            others = [
+                await client.call_tool("save_artifact", {**PLAN, "title": "Another"}, meta=call_id("1", key)),
+                await client.call_tool("add_task", {"title": "Buy milk"}, meta=call_id("1", key)),
+            ]
+        assert text_of(duplicate.content) == text_of(first.content)
+        assert duplicate.structured_content == first.structured_content
+        assert [other.is_error and '"conflict"' in text_of(other.content) for other in others] == [True, True]
+
+    assert len((await service.dispatcher.call(ME, list_artifacts)).items) == 2
+    assert (await service.dispatcher.call(ME, list_tasks)).items == []
 
 
 @pytest.mark.parametrize("id", ["", "x" * 256, "a\x00b", 7, ["1"], {"id": "1"}, True], ids=repr)

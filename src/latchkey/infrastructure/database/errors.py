@@ -46,6 +46,7 @@ _CONSTRAINTS: dict[str, tuple[type[Failure], str]] = {
     "uq_turns_running": (TurnInProgress, "This conversation has a running turn: wait until it has ended."),
     "uq_turns_idempotency": (Conflict, "A request with this Idempotency-Key is in progress: try again."),
     "uq_tool_calls_call": (DuplicateToolCall, "The turn already has a tool call with this id."),
+    "pk_idempotent_calls": (DuplicateToolCall, "A concurrent call has the same id."),
     "pk_turn_events": (ConcurrentWrite, "A concurrent request wrote to this turn: try again."),
     "fk_\\w+_conversations": (NotFound, NotFound.of("conversation").detail),
     "fk_\\w+_turns": (NotFound, NotFound.of("turn").detail),
@@ -56,6 +57,7 @@ _SQLITE_NAMES = {
     "turns.user_id, turns.conversation_id": "uq_turns_running",
     "turns.user_id, turns.idempotency_key": "uq_turns_idempotency",
     "tool_calls.user_id, tool_calls.turn_id, tool_calls.call_id": "uq_tool_calls_call",
+    "idempotent_calls.user_id, idempotent_calls.caller, idempotent_calls.key": "pk_idempotent_calls",
     "turn_events.user_id, turn_events.turn_id, turn_events.seq": "pk_turn_events",
 }
 """SQLite reports the columns of a unique index instead of its name, and nothing about a foreign key."""

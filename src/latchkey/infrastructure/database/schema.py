@@ -227,6 +227,22 @@ tool_calls = Table(
     Index("ix_tool_calls_size", "user_id", "turn_id", "id", "arguments_size", "result_size"),
 )
 
+# Calls outside a turn, by the id that the caller has chosen. Without foreign keys: a call outlives what it made.
+idempotent_calls = Table(
+    "idempotent_calls",
+    metadata,
+    _owner(),
+    # The credential: `owner`, or the id of a context token.
+    Column("caller", String(64), nullable=False),
+    Column("key", Text(), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("response", Text(), nullable=False),
+    Column("is_error", Boolean(), nullable=False),
+    _time("created_at"),
+    PrimaryKeyConstraint("user_id", "caller", "key"),
+    Index("ix_idempotent_calls_age", "user_id", "created_at"),
+)
+
 context_tokens = Table(
     "context_tokens",
     metadata,

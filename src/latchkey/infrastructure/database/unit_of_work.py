@@ -18,6 +18,7 @@ from latchkey.domain.repositories import (
     Artifacts,
     ContextTokens,
     Conversations,
+    IdempotentCalls,
     Messages,
     QuotaUsages,
     Tasks,
@@ -33,7 +34,7 @@ from latchkey.infrastructure.database.repositories.context_tokens import SqlCont
 from latchkey.infrastructure.database.repositories.conversations import SqlConversations, SqlMessages
 from latchkey.infrastructure.database.repositories.quota_usage import SqlQuotaUsages
 from latchkey.infrastructure.database.repositories.tasks import SqlTasks
-from latchkey.infrastructure.database.repositories.tool_calls import SqlToolCalls
+from latchkey.infrastructure.database.repositories.tool_calls import SqlIdempotentCalls, SqlToolCalls
 from latchkey.infrastructure.database.repositories.turns import SqlTurnEvents, SqlTurns, TurnState
 from latchkey.infrastructure.database.sql.driver import DriverConnection
 from latchkey.infrastructure.database.sql.engine import create_backend
@@ -92,6 +93,10 @@ class SqlUnitOfWork:
     @cached_property
     def artifacts(self) -> Artifacts:
         return SqlArtifacts(self._session)
+
+    @cached_property
+    def idempotent_calls(self) -> IdempotentCalls:
+        return SqlIdempotentCalls(self._session)
 
     @cached_property
     def context_tokens(self) -> ContextTokens:
