@@ -15,9 +15,10 @@ KEYED_ENDPOINTS = [
     for endpoint in HTTP_ENDPOINTS
     if any(parameter.name == "Idempotency-Key" for parameter in endpoint.parameters)
 ]
+CHAT = [endpoint for endpoint in KEYED_ENDPOINTS if endpoint.name == "chat"]
 
 
-@pytest.mark.parametrize("endpoint", KEYED_ENDPOINTS, ids=lambda endpoint: endpoint.name)
+@pytest.mark.parametrize("endpoint", CHAT, ids=lambda endpoint: endpoint.name)
 async def test_foreign_idempotency_key_responds_like_unused_key(tenants: Tenants, endpoint: HttpEndpoint) -> None:
     """It is neither replayed nor a mismatch, and no row of its owner changes."""
     before = await tenants.rows(tenants.ada)
@@ -35,6 +36,21 @@ async def test_foreign_idempotency_key_responds_like_unused_key(tenants: Tenants
 
 
 @pytest.mark.parametrize("endpoint", KEYED_ENDPOINTS, ids=lambda endpoint: endpoint.name)
+async def test_foreign_idempotency_key_is_not_replayed(tenants: Tenants, endpoint: HttpEndpoint) -> None:
+    """Each user has one effect and the own response, although all send the same key."""
+    key = f"key-{uuid4().hex}"
+    for repetition in range(2):
+        for tenant in tenants.others:
+            caller = (tenant, tenant.user.token)
+            response = await tenants.send(endpoint, caller, **{"Idempotency-Key": key})
+            marks = [mark for other in tenants.others if other is not tenant for mark in other.marks]
+
+            assert response.is_success
+            assert ("idempotency-replayed" in response.headers) == (repetition == 1)
+            assert not [mark for mark in marks if mark in response.content]
+
+
+@pytest.mark.parametrize("endpoint", KEYED_ENDPOINTS, ids=lambda endpoint: endpoint.name)
 async def test_own_idempotency_key_with_another_request_is_a_mismatch(tenants: Tenants, endpoint: HttpEndpoint) -> None:
     owner = (tenants.ada, tenants.ada.user.token)
     refused = await tenants.send(endpoint, owner, **{"Idempotency-Key": tenants.ada.key})
@@ -42,5 +58,7 @@ async def test_own_idempotency_key_with_another_request_is_a_mismatch(tenants: T
     assert (refused.status_code, refused.json()["code"]) == (422, "idempotency-mismatch")
 
 
-async def test_some_operation_accepts_idempotency_key() -> None:
-    assert [endpoint.name for endpoint in KEYED_ENDPOINTS] == ["chat"]
+async def test_operations_that_create_accept_idempotency_key() -> None:
+    created = {"add_artifact", "add_conversation", "add_task", "revise_artifact"}
+
+    assert {endpoint.name for endpoint in KEYED_ENDPOINTS} == {"chat", *created}

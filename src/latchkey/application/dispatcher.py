@@ -7,13 +7,16 @@ from time import perf_counter
 from typing import Concatenate, ParamSpec, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from latchkey.application.access import Permission, name_of, permission_of
 from latchkey.application.quota import QuotaLimiter
 from latchkey.domain.credentials import Credential, Scope, TokenSecret, UserId
-from latchkey.domain.errors import Failure, Unavailable, cause_of
+from latchkey.domain.errors import ConcurrentWrite, Conflict, Exhausted, Failure, Unavailable, cause_of
 from latchkey.domain.ports import CallLog, Transaction, TurnReport, UnitOfWork, UnitsOfWork, UseCaseCall
 from latchkey.domain.quota import Quota
+from latchkey.domain.tool_call import HTTP_REQUEST, IdempotentCall
+from latchkey.domain.turn import Idempotency
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -23,6 +26,13 @@ class LoggedOutcome(Struct):
     """How the log shows a unit of work that was committed: a caller that has stored a failure sets its code."""
 
     code: str = "ok"
+
+
+class IdempotentResponse(Struct, frozen=True):
+    """The encoded response of a request with an idempotency key, and whether it is that of an earlier request."""
+
+    encoded: str
+    is_replay: bool
 
 
 class Dispatcher:
@@ -59,6 +69,39 @@ class Dispatcher:
             result = await use_case(uow, *args, **kwargs)
             await uow.commit()
         return result
+
+    async def call_once(
+        self,
+        credential: Credential,
+        idempotency: Idempotency,
+        encode: Callable[[R], str],
+        use_case: Callable[Concatenate[UnitOfWork, P], Awaitable[R]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> IdempotentResponse:
+        """Run a use case and store its encoded result in the same transaction; for a known key return the stored one.
+
+        Raises any `Failure`, which is not stored, and `IdempotencyMismatch` if the key is that of another request.
+        """
+        permission, name = permission_of(use_case), name_of(use_case)
+        try:
+            async with self.unit_of_work(credential, permission, name) as uow:
+                if first := await _find_response(uow, idempotency):
+                    return first
+                encoded = encode(await use_case(uow, *args, **kwargs))
+                key, digest = idempotency.key, idempotency.fingerprint
+                await uow.idempotent_calls.add(
+                    IdempotentCall(HTTP_REQUEST, key, digest, encoded, is_error=False, created_at=uow.now)
+                )
+                await uow.commit()
+            return IdempotentResponse(encoded, is_replay=False)
+        except (Conflict, ConcurrentWrite, Exhausted):
+            # A concurrent request with the same key may have won. An earlier response needs no storage.
+            reading = replace(permission, mode="read", stores=False)
+            async with self.unit_of_work(credential, reading, "find_response") as uow:
+                if first := await _find_response(uow, idempotency):
+                    return first
+            raise
 
     def check_known_storage(self, user_id: UserId) -> None:
         """Raises `Exhausted` if the user's storage quota is known to be reached, without asking the database."""
@@ -99,3 +142,12 @@ class Dispatcher:
     def log_turn(self, report: TurnReport) -> None:
         """Log one turn that this process has run."""
         self._call_log(report)
+
+
+async def _find_response(uow: UnitOfWork, idempotency: Idempotency) -> IdempotentResponse | None:
+    """Raises `IdempotencyMismatch`."""
+    first = await uow.idempotent_calls.find(HTTP_REQUEST, idempotency.key, uow.now)
+    if first is None:
+        return None
+    first.check_digest(idempotency.fingerprint)
+    return IdempotentResponse(first.response, is_replay=True)

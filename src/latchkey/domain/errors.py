@@ -102,7 +102,7 @@ class TurnInProgress(Conflict):
 
 
 class IdempotencyMismatch(Invalid):
-    """The `Idempotency-Key` was used before with another body."""
+    """The `Idempotency-Key` was used before with another body or for another operation."""
 
     code = "idempotency-mismatch"
 

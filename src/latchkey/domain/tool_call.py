@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from latchkey.domain.errors import IdempotencyMismatch
 from latchkey.domain.values import PLAIN, Instant
 
 ToolCallId = NewType("ToolCallId", UUID)
@@ -20,7 +21,10 @@ ANNOUNCE_AFTER_S = 0.1
 """A call of a turn's agent that takes longer is announced: recorded without a result while it runs."""
 
 IDEMPOTENCY_PERIOD = timedelta(hours=24)
-"""How long a call outside a turn is remembered by its id."""
+"""How long a call outside a turn is remembered by its id, and a request by its `Idempotency-Key`."""
+
+HTTP_REQUEST = "request"
+"""The `caller` of an `IdempotentCall` that is a request with an `Idempotency-Key`."""
 
 NO_RESULT = Raw(b"null")
 _NOTHING = {b"", b"null"}
@@ -64,8 +68,8 @@ class ToolCall(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class IdempotentCall(Struct, frozen=True):
     """A call outside a turn that repeats return the outcome of, for `IDEMPOTENCY_PERIOD` after `created_at`.
 
-    `caller` is the credential within which the key is unique. `digest` identifies the request, and `response` is the
-    JSON of its result.
+    `caller` is the credential within which the key is unique, or `HTTP_REQUEST` for the `Idempotency-Key` of a
+    request. `digest` identifies the request, and `response` is the JSON of its result.
     """
 
     caller: str
@@ -74,6 +78,13 @@ class IdempotentCall(Struct, frozen=True):
     response: str
     is_error: bool
     created_at: Instant
+
+    def check_digest(self, digest: str) -> None:
+        """Raises `IdempotencyMismatch` if the digest is that of another request."""
+        if self.digest != digest:
+            raise IdempotencyMismatch(
+                "This Idempotency-Key was used with another request: use a new key for each new request."
+            )
 
 
 class ToolRequest(Struct, frozen=True):

@@ -18,10 +18,11 @@ from latchkey.application.turns.start import AcceptanceLimits, StartedTurn, star
 from latchkey.domain.agent import AgentEvent, AgentRun
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.credentials import Owner
-from latchkey.domain.errors import Failure, IdempotencyMismatch, NotFound, TooManyTurns, TurnInProgress
+from latchkey.domain.errors import Conflict, Failure, IdempotencyMismatch, NotFound, TooManyTurns, TurnInProgress
 from latchkey.domain.message import NewMessage
 from latchkey.domain.page import Window
 from latchkey.domain.quota import Quota
+from latchkey.domain.tool_call import IDEMPOTENCY_PERIOD
 from latchkey.domain.turn import ClientRequest, Idempotency, Turn, TurnId
 from latchkey.infrastructure.database.event_bus import LocalEventBus
 from tests.builders import LIMITS, TASK_GRANTS, a_conversation
@@ -150,11 +151,23 @@ async def test_idempotency_concurrent_duplicates_start_one_turn(sender: Sender) 
     assert await sender.conversations() == 1
 
 
-async def test_idempotency_key_of_deleted_conversation_can_be_reused(sender: Sender) -> None:
+async def test_idempotency_key_of_deleted_conversation_can_be_reused_after_24_hours(
+    sender: Sender, replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A late retry must not act again. In a process whose clock is ahead, the 24 hours have passed."""
     gone = await sender.start()
     await sender.dispatchers[1].call(sender.owner, delete_conversation, gone.started.turn.conversation_id)
+    refused: list[type[Failure]] = []
+    for key in (KEY, OTHER_BODY):
+        with pytest.raises(Failure) as failure:
+            await sender.send(key)
+        refused.append(type(failure.value))
+    units = replica()
+    monkeypatch.setattr(units, "clock_offset", IDEMPOTENCY_PERIOD)
+    sender.dispatchers.append(Dispatcher(units, lambda _call: None))
 
-    assert (await sender.start(OTHER_BODY)).id != gone.id
+    assert refused == [Conflict, IdempotencyMismatch]
+    assert isinstance(await sender.send(OTHER_BODY, on=2), StartedTurn)
 
 
 async def test_idempotency_key_of_refused_message_can_be_reused(sender: Sender) -> None:

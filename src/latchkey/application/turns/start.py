@@ -8,9 +8,10 @@ from latchkey.application.access import owner_only
 from latchkey.application.turns.expire import expire_lost_turns
 from latchkey.domain.conversation import Conversation, ConversationId
 from latchkey.domain.credentials import ContextToken, ContextTokenId, Grant, Scope, TokenSecret
-from latchkey.domain.errors import IdempotencyMismatch, TooManyTurns, TurnInProgress
+from latchkey.domain.errors import Conflict, IdempotencyMismatch, TooManyTurns, TurnInProgress
 from latchkey.domain.message import Message, MessageId, NewMessage, PastTurn
 from latchkey.domain.ports import UnitOfWork
+from latchkey.domain.tool_call import HTTP_REQUEST, IdempotentCall
 from latchkey.domain.turn import ClientRequest, Idempotency, Turn, TurnId
 from latchkey.domain.turn_event import TurnEvent, TurnStartedEvent
 
@@ -50,7 +51,7 @@ async def start_turn(
 
     Returns the finished turn instead if the idempotency key was used before with the same body. Raises
     `TurnInProgress` if the conversation has a running turn or the key's turn is running; `IdempotencyMismatch`,
-    `TooManyTurns` and `NotFound`.
+    `TooManyTurns`, `NotFound`, and `Conflict` if the key's turn was deleted less than 24 hours after it started.
     """
     running = await expire_lost_turns(uow)
     if request.idempotency and (duplicate := await _find_duplicate(uow, request.idempotency)):
@@ -76,6 +77,8 @@ async def start_turn(
         request=request,
     )
     await uow.turns.add(turn)
+    if request.idempotency:
+        await uow.idempotent_calls.add(_idempotent_call(uow, request.idempotency, turn))
     await uow.turn_events.add(TurnEvent.of(turn.id, 1, TurnStartedEvent(conversation_id, agent)))
     await uow.messages.add(_user_message(uow, turn, seq, message.message))
     secret, scope = await _mint_token(uow, turn, grants)
@@ -91,6 +94,7 @@ async def find_duplicate_turn(uow: UnitOfWork, idempotency: Idempotency) -> Turn
 async def _find_duplicate(uow: UnitOfWork, idempotency: Idempotency) -> Turn | None:
     turn = await uow.turns.find_by_idempotency_key(idempotency.key)
     if turn is None or turn.request.idempotency is None:
+        await _check_not_deleted(uow, idempotency)
         return None
     if turn.request.idempotency.fingerprint != idempotency.fingerprint:
         raise IdempotencyMismatch(
@@ -100,6 +104,23 @@ async def _find_duplicate(uow: UnitOfWork, idempotency: Idempotency) -> Turn | N
         detail = "The turn of this Idempotency-Key is running: wait until it has ended."
         raise _in_progress(detail, turn, same_request=True)
     return turn
+
+
+async def _check_not_deleted(uow: UnitOfWork, idempotency: Idempotency) -> None:
+    """Raises `Conflict` if the key's turn is gone, and `IdempotencyMismatch` if the key is that of another request."""
+    if first := await uow.idempotent_calls.find(HTTP_REQUEST, idempotency.key, uow.now):
+        first.check_digest(idempotency.fingerprint)
+        raise Conflict(
+            "The conversation of this Idempotency-Key was deleted after the message had been processed: to send the"
+            " message again, use a new key."
+        )
+
+
+def _idempotent_call(uow: UnitOfWork, idempotency: Idempotency, turn: Turn) -> IdempotentCall:
+    """Return the record of the key, which outlives the turn: a late retry of a deleted turn must not act again."""
+    key, digest = idempotency.key, idempotency.fingerprint
+    response = f'{{"turn_id":"{turn.id}"}}'
+    return IdempotentCall(HTTP_REQUEST, key, digest, response, is_error=False, created_at=uow.now)
 
 
 def _check_not_busy(conversation_id: ConversationId, running: list[Turn]) -> None:

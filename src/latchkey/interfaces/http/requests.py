@@ -14,7 +14,6 @@ from litestar.exceptions import InternalServerException
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.handlers import BaseRouteHandler
 from litestar.params import BodyKwarg, HeaderParameter, QueryParameter
-from msgspec import Struct
 
 from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import Malformed, TooLarge
@@ -146,14 +145,12 @@ _MAX_KEY_CHARS = 255
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
-def idempotency_of(header: str | None, body: Struct) -> Idempotency | None:
-    """Return the key and the fingerprint of the body, or None without a header.
+def idempotency_of(header: str, request: object) -> Idempotency:
+    """Return the key and the fingerprint of the request.
 
-    Bodies that decode to equal values have the same fingerprint. Raises `Malformed` for an invalid key.
+    Requests that decode to equal values have the same fingerprint. Raises `Malformed` for an invalid key.
     """
-    if header is None:
-        return None
-    return Idempotency(_parse_key(header.strip()), sha256(_encode(body)).hexdigest())
+    return Idempotency(_parse_key(header.strip()), sha256(_encode(request)).hexdigest())
 
 
 def _parse_key(text: str) -> str:

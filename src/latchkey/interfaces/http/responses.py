@@ -1,16 +1,25 @@
-"""Response headers of resources: entity tags with `If-Match` (RFC 9110, 13.1.1), and `Location`."""
+"""Responses with resources: entity tags with `If-Match` (RFC 9110, 13.1.1), `Location`, and idempotency keys."""
 
 import re
-from typing import Annotated, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Concatenate, ParamSpec, TypeVar
 
+import msgspec
 from litestar import Response
 from litestar.datastructures import ResponseHeader
 from litestar.params import HeaderParameter
+from msgspec import Struct
 
+from latchkey.application.access import name_of
+from latchkey.application.dispatcher import Dispatcher
 from latchkey.domain.artifact import Artifact
 from latchkey.domain.errors import Malformed, StaleVersion
+from latchkey.domain.ports import UnitOfWork
 from latchkey.domain.task import Task
+from latchkey.interfaces.http.requests import JSON, REPLAYED, ApiRequest, idempotency_of
 
+P = ParamSpec("P")
+R = TypeVar("R")
 Versioned = TypeVar("Versioned", bound=Task | Artifact)
 
 ETAG = ResponseHeader(name="ETag", documentation_only=True, description='The version, as an entity tag: `"3"`.')
@@ -33,6 +42,46 @@ IfNoneMatch = Annotated[
         description="Send the content only if none of these is its current entity tag; otherwise the response is 304.",
     ),
 ]
+
+
+class _StoredResponse(Struct, frozen=True):
+    """A response as it is stored with its idempotency key. The body is JSON."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+
+
+async def respond_once(
+    request: ApiRequest,
+    dispatcher: Dispatcher,
+    idempotency_key: str | None,
+    respond: Callable[[R], Response[R]],
+    use_case: Callable[Concatenate[UnitOfWork, P], Awaitable[R]],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> Response[R]:
+    """Run a use case and return the response to its result; with a known idempotency key return the stored response.
+
+    A request is identified by its use case and the positional arguments. Raises what `Dispatcher.call_once` raises, and
+    `Malformed` for an invalid key.
+    """
+    if idempotency_key is None:
+        return respond(await dispatcher.call(request.user, use_case, *args, **kwargs))
+    idempotency = idempotency_of(idempotency_key, [name_of(use_case), *args])
+    response = await dispatcher.call_once(
+        request.user, idempotency, lambda result: _encode_response(respond(result)), use_case, *args, **kwargs
+    )
+    stored = msgspec.json.decode(response.encoded, type=_StoredResponse)
+    headers = {**stored.headers, REPLAYED.name: "true"} if response.is_replay else stored.headers
+    return Response(stored.body.encode(), status_code=stored.status, headers=headers, media_type=JSON)  # type: ignore[arg-type]  # encoded already
+
+
+def _encode_response(response: Response[R]) -> str:
+    body = msgspec.json.encode(response.content).decode()
+    stored = _StoredResponse(response.status_code or 200, dict(response.headers), body)
+    return msgspec.json.encode(stored).decode()
+
 
 _ETAG = re.compile(r'(?P<weak>W/)?"(?P<text>[\x21\x23-\x7e\x80-\xff]*)"\Z')
 _VERSION = re.compile(r"[1-9]\d{0,8}\Z")

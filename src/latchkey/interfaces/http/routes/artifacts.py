@@ -18,10 +18,10 @@ from latchkey.domain.artifact import (
     NewArtifact,
 )
 from latchkey.domain.conversation import ConversationId
-from latchkey.domain.errors import NotFound
+from latchkey.domain.errors import IdempotencyMismatch, NotFound
 from latchkey.domain.page import DEFAULT_LIMIT, Page, Window
-from latchkey.interfaces.http.requests import ApiRequest, CursorQuery, JsonBody, LimitQuery
-from latchkey.interfaces.http.responses import ETAG, LOCATION, IfMatch, version_of, versioned
+from latchkey.interfaces.http.requests import REPLAYED, ApiRequest, CursorQuery, IdempotencyKey, JsonBody, LimitQuery
+from latchkey.interfaces.http.responses import ETAG, LOCATION, IfMatch, respond_once, version_of, versioned
 from latchkey.interfaces.http.routes.artifact_download import DISPOSITION, MARKDOWN, download
 
 _MAX_VERSION = 2**31 - 1
@@ -37,13 +37,20 @@ class ArtifactController(Controller):
     path = "/artifacts"
     tags = ("artifacts",)
 
-    @post(response_headers=[ETAG, LOCATION], failures=[NotFound])
+    @post(response_headers=[ETAG, LOCATION, REPLAYED], failures=[NotFound, IdempotencyMismatch])
     async def add_artifact(
-        self, request: ApiRequest, dispatcher: NamedDependency[Dispatcher], data: JsonBody[NewArtifact]
+        self,
+        request: ApiRequest,
+        dispatcher: NamedDependency[Dispatcher],
+        data: JsonBody[NewArtifact],
+        idempotency_key: IdempotencyKey = None,
     ) -> Response[ArtifactWithContent]:
         """Store a Markdown document of at most 1 MiB."""
-        artifact = await dispatcher.call(request.user, artifacts.add_artifact, data)
-        return versioned(artifact, 201, location=request.location_of("artifacts", artifact.id))
+
+        def respond(artifact: ArtifactWithContent) -> Response[ArtifactWithContent]:
+            return versioned(artifact, 201, location=request.location_of("artifacts", artifact.id))
+
+        return await respond_once(request, dispatcher, idempotency_key, respond, artifacts.add_artifact, data)
 
     @get()
     async def list_artifacts(
@@ -68,7 +75,7 @@ class ArtifactController(Controller):
         """Get the newest version of an artifact with its content."""
         return versioned(await dispatcher.call(request.user, artifacts.get_artifact, ArtifactId(artifact_id)))
 
-    @put("/{artifact_id:uuid}", response_headers=[ETAG])
+    @put("/{artifact_id:uuid}", response_headers=[ETAG, REPLAYED], failures=[IdempotencyMismatch])
     async def revise_artifact(
         self,
         request: ApiRequest,
@@ -76,11 +83,13 @@ class ArtifactController(Controller):
         artifact_id: FromPath[UUID],
         data: JsonBody[ArtifactRevision],
         if_match: IfMatch = None,
+        idempotency_key: IdempotencyKey = None,
     ) -> Response[ArtifactWithContent]:
         """Add a new version of an artifact. Earlier versions are kept, and so is a title that is left out."""
         id, version = ArtifactId(artifact_id), version_of(if_match)
-        artifact = await dispatcher.call(request.user, artifacts.revise_artifact, id, data, version=version)
-        return versioned(artifact)
+        return await respond_once(
+            request, dispatcher, idempotency_key, versioned, artifacts.revise_artifact, id, data, version=version
+        )
 
     @delete("/{artifact_id:uuid}", essential=True)
     async def delete_artifact(

@@ -76,7 +76,8 @@ async def chat(
     `turns/{turn_id}/events`. A retry with the same `Idempotency-Key` and body while the turn is running gets the events
     of that turn from the first one; without a stream it gets 409 with `same_request`.
     """
-    client_request = ClientRequest(request.request_id, idempotency_of(idempotency_key, data))
+    idempotency = None if idempotency_key is None else idempotency_of(idempotency_key, data)
+    client_request = ClientRequest(request.request_id, idempotency)
     start = partial(runner.start, request.user, data, client_request)
     if MEDIA_TYPE in request.headers.get("accept", "").lower():
         # Reserved before the turn starts: a refused request must not have effects.

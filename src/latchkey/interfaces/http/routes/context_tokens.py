@@ -11,7 +11,7 @@ from msgspec.structs import asdict
 from latchkey.application import context_tokens as tokens
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.domain.credentials import ContextToken, ContextTokenId, NewContextToken
-from latchkey.domain.errors import NotFound
+from latchkey.domain.errors import Invalid, NotFound
 from latchkey.domain.page import DEFAULT_LIMIT, Page, Window
 from latchkey.interfaces.http.requests import ApiRequest, CursorQuery, JsonBody, LimitQuery
 from latchkey.interfaces.http.responses import LOCATION
@@ -33,8 +33,14 @@ class ContextTokenController(Controller):
     ) -> Response[FreshContextToken]:
         """Create a context token, which gives access to /mcp, limited to its grants.
 
-        Only this response contains the secret.
+        Only this response contains the secret, and no retry gets it again, so an `Idempotency-Key` is refused. If the
+        response was lost, list the tokens and revoke the new one.
         """
+        if request.headers.get("idempotency-key") is not None:
+            raise Invalid.at(
+                "Idempotency-Key",
+                "Not supported here, because the secret of a token is not stored: send the request without the header",
+            )
         minted = await dispatcher.call(request.user, tokens.mint_context_token, data)
         fresh = FreshContextToken(**asdict(minted.token), token=minted.secret.text)
         location = request.location_of("context-tokens", fresh.id)

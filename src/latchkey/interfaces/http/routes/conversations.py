@@ -13,11 +13,20 @@ from latchkey.application.turns import read
 from latchkey.application.turns.expire import with_expiry
 from latchkey.application.turns.finish import PublishedTurn
 from latchkey.domain.conversation import Conversation, ConversationChanges, ConversationId, NewConversation
+from latchkey.domain.errors import IdempotencyMismatch
 from latchkey.domain.message import Message
 from latchkey.domain.page import DEFAULT_LIMIT, Page, Window
 from latchkey.domain.repositories import Order
-from latchkey.interfaces.http.requests import ApiRequest, CursorQuery, JsonBody, LimitQuery, PatchBody
-from latchkey.interfaces.http.responses import LOCATION
+from latchkey.interfaces.http.requests import (
+    REPLAYED,
+    ApiRequest,
+    CursorQuery,
+    IdempotencyKey,
+    JsonBody,
+    LimitQuery,
+    PatchBody,
+)
+from latchkey.interfaces.http.responses import LOCATION, respond_once
 
 OrderQuery = Annotated[Order, QueryParameter(description="`asc` for oldest first, `desc` for newest first.")]
 
@@ -26,14 +35,21 @@ class ConversationController(Controller):
     path = "/conversations"
     tags = ("conversations",)
 
-    @post(response_headers=[LOCATION])
+    @post(response_headers=[LOCATION, REPLAYED], failures=[IdempotencyMismatch])
     async def add_conversation(
-        self, request: ApiRequest, dispatcher: NamedDependency[Dispatcher], data: JsonBody[NewConversation]
+        self,
+        request: ApiRequest,
+        dispatcher: NamedDependency[Dispatcher],
+        data: JsonBody[NewConversation],
+        idempotency_key: IdempotencyKey = None,
     ) -> Response[Conversation]:
         """Create an empty conversation."""
-        conversation = await dispatcher.call(request.user, conversations.add_conversation, data)
-        location = request.location_of("conversations", conversation.id)
-        return Response(conversation, status_code=201, headers={"location": location})
+
+        def respond(conversation: Conversation) -> Response[Conversation]:
+            location = request.location_of("conversations", conversation.id)
+            return Response(conversation, status_code=201, headers={"location": location})
+
+        return await respond_once(request, dispatcher, idempotency_key, respond, conversations.add_conversation, data)
 
     @get()
     async def list_conversations(

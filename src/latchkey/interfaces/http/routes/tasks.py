@@ -9,10 +9,19 @@ from litestar.params import FromPath, QueryParameter
 
 from latchkey.application import tasks
 from latchkey.application.dispatcher import Dispatcher
+from latchkey.domain.errors import IdempotencyMismatch
 from latchkey.domain.page import DEFAULT_LIMIT, Page
 from latchkey.domain.task import NewTask, Task, TaskChanges, TaskId, TaskStatus
-from latchkey.interfaces.http.requests import ApiRequest, CursorQuery, JsonBody, LimitQuery, PatchBody
-from latchkey.interfaces.http.responses import ETAG, LOCATION, IfMatch, version_of, versioned
+from latchkey.interfaces.http.requests import (
+    REPLAYED,
+    ApiRequest,
+    CursorQuery,
+    IdempotencyKey,
+    JsonBody,
+    LimitQuery,
+    PatchBody,
+)
+from latchkey.interfaces.http.responses import ETAG, LOCATION, IfMatch, respond_once, version_of, versioned
 
 StatusQuery = Annotated[TaskStatus | None, QueryParameter(description="Only tasks with this status.")]
 
@@ -21,13 +30,20 @@ class TaskController(Controller):
     path = "/tasks"
     tags = ("tasks",)
 
-    @post(response_headers=[ETAG, LOCATION])
+    @post(response_headers=[ETAG, LOCATION, REPLAYED], failures=[IdempotencyMismatch])
     async def add_task(
-        self, request: ApiRequest, dispatcher: NamedDependency[Dispatcher], data: JsonBody[NewTask]
+        self,
+        request: ApiRequest,
+        dispatcher: NamedDependency[Dispatcher],
+        data: JsonBody[NewTask],
+        idempotency_key: IdempotencyKey = None,
     ) -> Response[Task]:
         """Add a to-do task."""
-        task = await dispatcher.call(request.user, tasks.add_task, data)
-        return versioned(task, 201, location=request.location_of("tasks", task.id))
+
+        def respond(task: Task) -> Response[Task]:
+            return versioned(task, 201, location=request.location_of("tasks", task.id))
+
+        return await respond_once(request, dispatcher, idempotency_key, respond, tasks.add_task, data)
 
     @get()
     async def list_tasks(
