@@ -27,7 +27,8 @@ from tests.polling import wait_until
 from tests.process_supervision import free_port
 from tests.support.tools import tools_granted_by
 
-PROCESS_LIMIT = 2
+PROCESS_LIMIT = 4
+PROCESS_LIMIT_OF_USER = PROCESS_LIMIT // 2
 TURNS = 8
 
 
@@ -157,7 +158,7 @@ async def test_token_revoked_during_turn_fails_with_tools_unavailable(
     assert titles == [PLAN["title"]]
 
 
-async def test_concurrent_file_turns_share_the_process_limit(
+async def test_concurrent_file_turns_of_a_user_share_half_of_the_process_limit(
     home: Path, settings: Environment, token: str, model: ModelServer
 ) -> None:
     release = Event()
@@ -165,14 +166,14 @@ async def test_concurrent_file_turns_share_the_process_limit(
     variables = {**settings, "LATCHKEY_TURNS_PER_USER": str(TURNS)}
     with claude_service(home, variables, token) as service:
         turns = [asyncio.create_task(service.file_turn()) for _ in range(TURNS)]
-        await wait_until(lambda: has_requests(model, PROCESS_LIMIT))
+        await wait_until(lambda: has_requests(model, PROCESS_LIMIT_OF_USER))
         at_work = len(service.workspaces)
         release.set()
         answers = [response.json() for response in await asyncio.gather(*turns)]
         kept = await service.items("artifacts")
         left = [service.processes, service.workspaces]
 
-    assert at_work == PROCESS_LIMIT
+    assert at_work == PROCESS_LIMIT_OF_USER
     assert len({answer["artifacts"][0]["id"] for answer in answers}) == TURNS == len(kept)
     assert left == [[], []]
 

@@ -119,7 +119,8 @@ def test_database_of_a_newer_release_is_refused_in_one_sentence(
 
 
 def _set_revision(url: str, revision: str) -> None:
-    statement = f"UPDATE alembic_version SET version_num = '{revision}'"
+    """The schema is that of a release beside which no older one can go on."""
+    statement = f"UPDATE alembic_version SET version_num = '{revision}', compatible_with = '{revision}'"
     if url.startswith("postgresql"):
         asyncio.run(_execute(url, statement))
         return

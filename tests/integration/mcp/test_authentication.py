@@ -139,7 +139,7 @@ async def test_tool_without_grant_responds_like_unknown_tool(
 async def test_credential_is_verified_once_per_request(service: McpService, protocol: str) -> None:
     """In the transaction of the call, if there is one, and otherwise in a transaction of its own."""
     secret = await service.secret()
-    await service.dispatcher.acquire(ME)
+    await service.dispatcher.acquire(secret)  # reserves a block of requests
     opened = []
     async with service.http() as http:
         for request in requests_of_all_methods(protocol):
