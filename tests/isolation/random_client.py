@@ -103,7 +103,9 @@ class RandomClient:
             elif parameter.name in {"title", "description", "content_markdown", "message"}:
                 values[parameter.name] = self.canary
             elif parameter.name == "Idempotency-Key":
-                values[parameter.name] = pick(owner.keys, choice) or f"key-{uuid4().hex}"
+                # A used key belongs to one request, so that most requests with it are refused.
+                used = pick(owner.keys, choice) if choice % 4 == 0 else None
+                values[parameter.name] = used or f"key-{uuid4().hex}"
             elif parameter.name == "cursor":
                 values[parameter.name] = pick(owner.cursors.get(endpoint.name, []), choice)
             else:
