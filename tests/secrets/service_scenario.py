@@ -129,6 +129,10 @@ class ServiceScenario:
             for part in ("messages", "turns"):
                 await self.send("GET", f"conversations/{conversation['id']}/{part}")
 
+    async def is_not_ready(self) -> bool:
+        response = await self.output.send(self.replica, "GET", "/health/ready")
+        return bool(response.status_code == 503)
+
     async def break_database(self, server: PostgreSQL, database: str) -> None:
         """Damage the database, which causes an internal error with a traceback, and then make it unavailable."""
         own = PostgreSQL(server.admin.set(database=database))
@@ -143,7 +147,7 @@ class ServiceScenario:
         )
         assert (await self.send("GET", "tasks")).status_code == 503
         assert (await self.chat("Hello")).status_code == 503
-        assert (await self.output.send(self.replica, "GET", "/health/ready")).status_code == 503
+        await wait_until(self.is_not_ready)  # the last result is used for a second
 
     async def _has_saved(self) -> bool:
         return len(self.models.files.requests) == 2
