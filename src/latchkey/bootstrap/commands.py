@@ -9,7 +9,7 @@ import click
 
 from latchkey.bootstrap.runtime import gc_paused
 from latchkey.config import ConfigurationError, Settings
-from latchkey.domain.credentials import TokenSecret, parse_user_id
+from latchkey.domain.credentials import USER_ID_RULE, TokenSecret, parse_user_id
 from latchkey.domain.errors import Failure
 from latchkey.interfaces.cli import Finding, IssuedToken
 
@@ -51,9 +51,7 @@ class Commands:
         """Sign a JWT for the user with the key of the service."""
         user_id = parse_user_id(user)
         if user_id is None:
-            raise click.UsageError(
-                "USER must be 1 to 128 characters of A-Z a-z 0-9 . _ ~ : @ | + - and not `.` or `..`."
-            )
+            raise click.UsageError(f"USER must be {USER_ID_RULE}.")
         with gc_paused():
             from latchkey.bootstrap.identity import issue_token
         dev = not any(name in os.environ for name in ("LATCHKEY_AUTH_SECRET", "LATCHKEY_AUTH_JWKS_URL"))

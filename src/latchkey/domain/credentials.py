@@ -24,11 +24,13 @@ _RANDOM_CHARS = 43
 _NO_DOT = "A-Za-z0-9_~:@|+-"
 USER_ID_PATTERN = rf"^(?:[{_NO_DOT}][.{_NO_DOT}]?|\.[{_NO_DOT}]|[.{_NO_DOT}]{{3,128}})$"
 """1 to 128 characters, not `.` or `..`, which clients resolve in paths. Has no look-ahead, because RE2 knows none."""
+USER_ID_RULE = "1 to 128 characters of `A-Za-z0-9._~:@|+-`, and not `.` or `..`"
+"""What the pattern means, for texts of errors."""
 _USER_ID = re.compile(USER_ID_PATTERN)
 
 
 def parse_user_id(text: str) -> UserId | None:
-    """Return the text as a user id: 1 to 128 characters of `A-Za-z0-9._~:@|+-`, not `.` or `..`; else None."""
+    """Return the text as a user id; None if it does not follow `USER_ID_RULE`."""
     return UserId(text) if _USER_ID.fullmatch(text) else None
 
 

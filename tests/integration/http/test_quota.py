@@ -77,7 +77,7 @@ async def test_rate_limit_is_not_consumed_by_invalid_tokens(strict: Service) -> 
 
 
 async def test_rate_limit_exceeded_allows_everything_that_ends_harm(strict: Service) -> None:
-    """Find and revoke tokens, cancel and delete: whoever floods under a user's name cannot prevent it."""
+    """Find and revoke tokens, cancel and delete: a client that floods under the user's name cannot prevent it."""
     ada = new_user(strict)
     token = await ada.create("context-tokens", grants=["tasks:read"])
     assert (await ada.get("tasks")).status_code == 200

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from uuid_utils.compat import uuid7
 
 from latchkey.domain.concurrency import ConcurrencyLimiter
-from latchkey.domain.credentials import Credential, Owner, Scope, TokenSecret, parse_user_id
+from latchkey.domain.credentials import USER_ID_RULE, Credential, Owner, Scope, TokenSecret, parse_user_id
 from latchkey.domain.errors import Unauthenticated
 from latchkey.domain.ports import TransactionMode
 from latchkey.domain.repositories import (
@@ -142,7 +142,7 @@ class SqlUnitsOfWork:
     @asynccontextmanager
     async def open(self, credential: Credential, mode: TransactionMode) -> AsyncIterator[SqlUnitOfWork]:
         if parse_user_id(credential.user_id) is None:
-            raise Unauthenticated("Invalid user id: it must have 1 to 128 characters of A-Z a-z 0-9 . _ ~ : @ | -")
+            raise Unauthenticated(f"Invalid user id: it must be {USER_ID_RULE}.")
         with mapped_errors():
             if isinstance(credential, TokenSecret) and not self._backend.limiter.is_verified(credential):
                 await self._verify(credential)

@@ -10,7 +10,7 @@ from jwt import PyJWK, PyJWS
 from jwt.exceptions import PyJWTError
 from msgspec import Struct
 
-from latchkey.domain.credentials import UserId, parse_user_id
+from latchkey.domain.credentials import USER_ID_RULE, UserId, parse_user_id
 from latchkey.domain.errors import Unauthenticated
 from latchkey.domain.values import MAX_TIME_ZONE_CHARS, find_time_zone
 
@@ -118,7 +118,7 @@ class ClaimRules(Struct, frozen=True):
         if not claims.has_audience(self.audience) and (resource is None or not claims.has_resource(resource)):
             raise Unauthenticated("The token is for another audience than this service.")
         if user_id is None:
-            raise Unauthenticated("The token's `sub` must be 1-128 characters of `A-Za-z0-9._~:@|+-`, not `.` or `..`.")
+            raise Unauthenticated(f"The token's `sub` must be {USER_ID_RULE}.")
         return user_id
 
 

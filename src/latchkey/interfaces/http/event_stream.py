@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import nullcontext
 from inspect import getdoc
 
 import msgspec
@@ -45,18 +46,10 @@ def event_stream(
 async def _encode(batches: AsyncGenerator[list[TurnEvent], None], user_id: str) -> AsyncIterator[bytes]:
     async for batch in batches:
         lines = b"".join(map(_encode_event, batch)) or _COMMENT
-        if len(lines) < 2 * LARGE_BYTES:
-            for chunk in _chunks(lines):
-                yield chunk
-        else:
-            async with RESPONSES.reserve(user_id, len(lines)):
-                for chunk in _chunks(lines):
-                    yield chunk
-
-
-def _chunks(lines: bytes) -> Iterator[bytes]:
-    for start in range(0, len(lines), _CHUNK_BYTES):
-        yield lines[start : start + _CHUNK_BYTES]
+        is_large = len(lines) >= 2 * LARGE_BYTES
+        async with RESPONSES.reserve(user_id, len(lines)) if is_large else nullcontext():
+            for start in range(0, len(lines), _CHUNK_BYTES):
+                yield lines[start : start + _CHUNK_BYTES]
 
 
 def _encode_event(event: TurnEvent) -> bytes:

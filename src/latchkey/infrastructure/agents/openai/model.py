@@ -164,9 +164,14 @@ _MALFORMED = (ValueError, TypeError, AttributeError, LookupError)
 
 def without_oldest_turns(history: list[TResponseInputItem], fraction: float) -> list[TResponseInputItem]:
     """The newest turns that together have at most this fraction of the history's size."""
-    room = fraction * len(encode_json(history))
-    starts = [index for index, item in enumerate(history) if item.get("role") == "user"]
-    return next((history[start:] for start in starts if len(encode_json(history[start:])) <= room), [])
+    sizes = [len(encode_json(item)) for item in history]
+    size = sum(sizes)
+    room = fraction * size
+    for index, item in enumerate(history):
+        if item.get("role") == "user" and size <= room:
+            return history[index:]
+        size -= sizes[index]
+    return []
 
 
 Publish = Callable[[AgentEvent], Awaitable[None]]

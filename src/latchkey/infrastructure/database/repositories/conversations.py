@@ -30,7 +30,7 @@ from latchkey.domain.page import PAGE_BYTES, Page, Window
 from latchkey.domain.repositories import CallBounds, NextMessage, Order
 from latchkey.domain.tool_call import ToolCall
 from latchkey.domain.turn import TurnId
-from latchkey.infrastructure.database.repositories.tool_calls import SqlToolCalls
+from latchkey.infrastructure.database.repositories.tool_calls import SMALL_BYTES, SqlToolCalls
 from latchkey.infrastructure.database.schema import (
     artifact_versions,
     artifacts,
@@ -48,6 +48,7 @@ from latchkey.infrastructure.database.sql.session import (
     columns_of,
     insert_for_user,
     octet_length,
+    offsets,
     owned_by_user,
 )
 
@@ -183,9 +184,6 @@ class SqlConversations:
 _IN_CONVERSATION = (owned_by_user(messages), messages.c.conversation_id == bindparam("conversation"))
 
 
-_SMALL_BYTES = 8 * 1024
-
-
 def _small_messages(
     order: UnaryExpression[int], *columns: ColumnElement[Any], after: ColumnElement[bool] | None = None
 ) -> Select[*tuple[Any, ...]]:
@@ -194,7 +192,7 @@ def _small_messages(
     Its last column is NULL, where `_page_of_messages` has the number of messages.
     """
     size = octet_length(messages.c.content)
-    small = case((size <= _SMALL_BYTES, messages.c.content)).label("content")
+    small = case((size <= SMALL_BYTES, messages.c.content)).label("content")
     query = select(*(small if column is messages.c.content else column for column in columns), null()).where(
         *_IN_CONVERSATION
     )
@@ -212,14 +210,10 @@ def _page_of_messages(
     limited = select(messages.c.seq, octet_length(messages.c.content).label("size")).where(*_IN_CONVERSATION)
     limited = limited if after is None else limited.where(after)
     candidates = limited.order_by(order).limit(bindparam("limit")).subquery()
-    seq = candidates.c.seq.desc() if order.modifier is operators.desc_op else candidates.c.seq
-    before = func.sum(candidates.c.size).over(order_by=seq) - candidates.c.size
-    sized = select(
-        candidates.c.seq.label("of_seq"), before.label("before"), func.count().over().label("count")
-    ).subquery()
+    sized = offsets(candidates, "seq", newest_first=order.modifier is operators.desc_op)
     return (
         select(*columns, sized.c.count)
-        .select_from(sized.join(messages, messages.c.seq == sized.c.of_seq))
+        .select_from(sized.join(messages, messages.c.seq == sized.c.of_key))
         .where(*_IN_CONVERSATION, sized.c.before < bindparam("bytes"))
         .order_by(order)
     )

@@ -15,6 +15,7 @@ from latchkey.infrastructure.database.sql.session import (
     columns_of,
     insert_for_user,
     octet_length,
+    offsets,
     owned_by_user,
 )
 
@@ -43,13 +44,10 @@ def _bounded(page: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
     """
     size = octet_length(tasks.c.title) + func.coalesce(octet_length(tasks.c.description), 0)
     candidates = page.with_only_columns(tasks.c.id, size.label("size")).subquery()
-    before = func.sum(candidates.c.size).over(order_by=candidates.c.id.desc()) - candidates.c.size
-    sized = select(
-        candidates.c.id.label("of_id"), before.label("before"), func.count().over().label("count")
-    ).subquery()
+    sized = offsets(candidates, "id", newest_first=True)
     return (
         select(*columns_of(tasks, Task), sized.c.count)
-        .select_from(sized.join(tasks, tasks.c.id == sized.c.of_id))
+        .select_from(sized.join(tasks, tasks.c.id == sized.c.of_key))
         .where(owned_by_user(tasks), sized.c.before < bindparam("bytes"))
         .order_by(tasks.c.id.desc())
     )

@@ -210,7 +210,8 @@ def _calls_of_turn() -> Select[*tuple[Any, ...]]:
 _CALLS_OF_TURN = _calls_of_turn()
 
 
-_SMALL_BYTES = 8 * 1024
+SMALL_BYTES = 8 * 1024
+"""A page whose texts are all of this size needs no sums of sizes."""
 _MAX_SMALL_CALLS = 128
 """Few small calls, as almost always, are read without sums of sizes: 128 calls with two fields of 8 KiB are 2 MiB."""
 
@@ -219,8 +220,8 @@ def _small_calls(*conditions: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
     """Return the query of calls for `bounded_tool_call`, in which larger fields are NULL."""
     arguments, result = _sizes()
     replaced = {
-        "arguments": case((arguments <= _SMALL_BYTES, tool_calls.c.arguments)).label("arguments"),
-        "result": case((result <= _SMALL_BYTES, tool_calls.c.result)).label("result"),
+        "arguments": case((arguments <= SMALL_BYTES, tool_calls.c.arguments)).label("arguments"),
+        "result": case((result <= SMALL_BYTES, tool_calls.c.result)).label("result"),
     }
     columns = [replaced.get(column.name, column) for column in _COLUMNS]
     return select(*columns, arguments.label("arguments_bytes"), result.label("result_bytes")).where(

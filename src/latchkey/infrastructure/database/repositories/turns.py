@@ -27,6 +27,7 @@ from latchkey.infrastructure.database.sql.session import (
     columns_except,
     insert_for_user,
     octet_length,
+    offsets,
     owned_by_user,
 )
 
@@ -81,10 +82,7 @@ _CANDIDATES = (
     .limit(bindparam("limit"))
     .subquery()
 )
-_SIZED = select(
-    _CANDIDATES.c.seq.label("of_seq"),
-    (func.sum(_CANDIDATES.c.size).over(order_by=_CANDIDATES.c.seq) - _CANDIDATES.c.size).label("before"),
-).subquery()
+_SIZED = offsets(_CANDIDATES, "seq")
 _TEXT_OF_CALL = (
     select(case((turn_events.c.name == "tool_call.started", tool_calls.c.arguments), else_=tool_calls.c.result))
     .where(
@@ -103,7 +101,7 @@ _FIRST_EVENTS_WITHIN_SIZE = (
         turn_events.c.body,
         case((turn_events.c.tool_call_id.is_not(None), _TEXT_OF_CALL)).label("text"),
     )
-    .select_from(_SIZED.join(turn_events, turn_events.c.seq == _SIZED.c.of_seq))
+    .select_from(_SIZED.join(turn_events, turn_events.c.seq == _SIZED.c.of_key))
     .where(owned_by_user(turn_events), turn_events.c.turn_id == bindparam("turn"), _SIZED.c.before < bindparam("bytes"))
     .order_by(turn_events.c.seq)
 )

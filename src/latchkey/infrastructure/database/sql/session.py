@@ -14,12 +14,14 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     Select,
+    Subquery,
     Table,
     Update,
     bindparam,
     cast,
     func,
     insert,
+    select,
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
@@ -206,6 +208,18 @@ def columns_of(table: Table, entity: type[Struct]) -> list[Column[Any]]:
 def columns_except(table: Table, *names: str) -> list[Column[Any]]:
     """Return the table's columns in their order, without `user_id` and the named ones."""
     return [column for column in table.c if column.name not in {"user_id", *names}]
+
+
+def offsets(candidates: Subquery, key: str, *, newest_first: bool = False) -> Subquery:
+    """Return `of_key`, the bytes `before` each row in this order, and the `count` of rows.
+
+    The candidates have the columns `key` and `size`. A page that ends with the row that reaches a number of bytes has
+    the rows that begin before it.
+    """
+    by_key = candidates.c[key].desc() if newest_first else candidates.c[key]
+    before = func.sum(candidates.c.size).over(order_by=by_key) - candidates.c.size
+    count = func.count().over()
+    return select(candidates.c[key].label("of_key"), before.label("before"), count.label("count")).subquery()
 
 
 class octet_length(GenericFunction[int]):  # noqa: N801 - the name of the SQL function

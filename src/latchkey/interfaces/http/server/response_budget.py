@@ -29,7 +29,7 @@ class Connection(Protocol):
 
 
 class ResponseBudget:
-    """Shares the budget among users: each may hold as many bytes as are free.
+    """Divides the budget among users: each may hold as many bytes as are free.
 
     So one user holds at most half of the budget, and there is always room for another one.
     """
