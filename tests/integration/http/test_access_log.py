@@ -108,6 +108,32 @@ async def test_access_log_of_mcp_requests(service: Service, ada: ApiUser, log: C
     assert minted["token"] not in log.stream.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("method", "params", "code"),
+    [
+        ("tools/call", {"name": "no_such_tool", "arguments": {}}, "not-found"),
+        ("tools/call", {"arguments": {}}, "invalid"),
+        ("resources/read", {"uri": "latchkey://artifacts/none"}, "not-found"),
+        ("no/such/method", {}, "not-found"),
+    ],
+)
+async def test_access_log_of_json_rpc_error_has_its_code(
+    service: Service, ada: ApiUser, log: CapturedLog, method: str, params: dict[str, Any], code: str
+) -> None:
+    """The status of these responses is 200, so that only the code shows that the request failed."""
+    message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+    headers = {
+        "authorization": f"Bearer {ada.token}",
+        "accept": "application/json, text/event-stream",
+        "mcp-protocol-version": "2025-11-25",
+    }
+    response = await service.client.post("/mcp", json=message, headers=headers)
+    line = request_line(log)
+
+    assert "error" in response.json()
+    assert (line["status"], line["code"], line["user_id"]) == (200, code, ada.user_id)
+
+
 async def test_access_log_has_neither_path_nor_query(service: Service, log: CapturedLog) -> None:
     await service.client.get("/my-secret-path", params={"q": "my-secret-query"})
 

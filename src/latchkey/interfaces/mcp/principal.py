@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from mcp import Client, MCPError
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel import Server
-from mcp_types import INTERNAL_ERROR, INVALID_REQUEST
+from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST
 from mcp_types.version import LATEST_MODERN_VERSION
 from msgspec import Struct
 
@@ -32,7 +32,11 @@ _log = logging.getLogger("latchkey.mcp")
 
 
 class HandlerError(MCPError):
-    """The error response of a handler that has verified the credential."""
+    """The error response of a handler that has verified the credential. `failure` is its cause, for the log."""
+
+    def __init__(self, failure: Failure, message: str, data: Any = None) -> None:
+        super().__init__(INVALID_PARAMS, message, data)
+        self.failure = failure
 
 
 class RequestFailure(MCPError):

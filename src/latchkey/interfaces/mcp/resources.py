@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from mcp_types import INVALID_PARAMS, PaginatedRequestParams, ReadResourceRequestParams
+from mcp_types import PaginatedRequestParams, ReadResourceRequestParams
 
 from latchkey.application.artifacts import get_artifact, list_artifacts
 from latchkey.application.conversations import get_transcript, list_conversations
@@ -76,7 +76,8 @@ class ResourceHandlers:
         collection, _, after = (cursor or "artifacts:").partition(":")
         window = Window(DEFAULT_LIMIT, after or None)
         if collection not in _COLLECTIONS:
-            raise HandlerError(INVALID_PARAMS, "cursor: must be the `nextCursor` of a page of this list")
+            detail = "cursor: must be the `nextCursor` of a page of this list"
+            raise HandlerError(Invalid(detail), detail)
         try:
             if collection == "artifacts" and Grant.ARTIFACTS_READ in grants:
                 artifacts = await self._dispatcher.call(
@@ -87,7 +88,7 @@ class ResourceHandlers:
                 conversations = await self._dispatcher.call(principal.credential, list_conversations, window)
                 return _page(conversations, "conversations", None)
         except Invalid as failure:
-            raise HandlerError(INVALID_PARAMS, failure.detail) from failure
+            raise HandlerError(failure, failure.detail) from failure
         return complete(resources=[])
 
     async def _read(self, principal: Principal, uri: str) -> Result:
@@ -131,4 +132,4 @@ def _listing(item: Artifact | Conversation) -> dict[str, Any]:
 
 def _unknown(uri: str) -> HandlerError:
     """Return the same error if the resource does not exist, belongs to another user, or is not granted."""
-    return HandlerError(INVALID_PARAMS, f"Unknown resource: {uri}", {"uri": uri})
+    return HandlerError(NotFound.of("resource"), f"Unknown resource: {uri}", {"uri": uri})

@@ -18,7 +18,7 @@ from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tasks import add_task, complete_task, delete_task, list_tasks, update_task
 from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation, ToolOutcome
 from latchkey.domain.credentials import Scope
-from latchkey.domain.errors import Forbidden, Invalid
+from latchkey.domain.errors import Forbidden, Invalid, NotFound
 from latchkey.domain.tool_call import ExternalCallId, encode_arguments
 from latchkey.interfaces.errors import invalid
 from latchkey.interfaces.mcp.principal import (
@@ -275,4 +275,4 @@ def _result(outcome: ToolOutcome, text_of: TextOf | None) -> Result:
 
 def _unknown(name: str) -> HandlerError:
     """Return the same error for a tool that does not exist and for a tool that the credential does not grant."""
-    return HandlerError(INVALID_PARAMS, f"Unknown tool: {name}")
+    return HandlerError(NotFound.of("tool"), f"Unknown tool: {name}")

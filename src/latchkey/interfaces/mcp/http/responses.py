@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import msgspec
-from mcp_types import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR
+from mcp_types import INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR
 from msgspec import Struct
 
-from latchkey.domain.errors import Failure, Invalid, Malformed, Unauthenticated
+from latchkey.domain.errors import Failure, Invalid, Malformed, NotFound, Unauthenticated
 from latchkey.interfaces.errors import status_of
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -59,6 +59,13 @@ def challenge(failure: Failure, metadata_url: str | None, *, has_token: bool) ->
 def error_body(code: int, message: str) -> bytes:
     """Return a JSON-RPC error for a request whose id is unknown."""
     return msgspec.json.encode({"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": message}})
+
+
+def failure_of(code: int, message: str) -> Failure:
+    """Return the failure that a JSON-RPC error means, for the log."""
+    if code == INTERNAL_ERROR:
+        return Failure(message)
+    return NotFound(message) if code == METHOD_NOT_FOUND else Invalid(message)
 
 
 def _code(failure: Failure) -> int:

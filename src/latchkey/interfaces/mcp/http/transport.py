@@ -47,7 +47,7 @@ from pydantic import ValidationError
 from latchkey.domain.errors import Failure, UnsupportedMediaType
 from latchkey.interfaces.errors import check_media_type
 from latchkey.interfaces.mcp.http.endpoint import TransportResult
-from latchkey.interfaces.mcp.http.responses import Header, HttpResponse, failure_response
+from latchkey.interfaces.mcp.http.responses import Header, HttpResponse, failure_of, failure_response
 from latchkey.interfaces.mcp.principal import HANDLED_METHODS, HandlerError, RequestFailure
 
 _JSON = "application/json"
@@ -61,12 +61,13 @@ _log = logging.getLogger("latchkey.mcp")
 
 
 class _Outcome(Struct, frozen=True):
-    """The result of a request, or its error; then as in `TransportResult`."""
+    """The result of a request, or its error; then as in `TransportResult`. `cause` is the handler's, for the log."""
 
     result: dict[str, Any] | None = None
     error: ErrorData | None = None
     verified: bool = False
     failure: Failure | None = None
+    cause: Failure | None = None
 
 
 class StatelessTransport:
@@ -95,7 +96,7 @@ class StatelessTransport:
         except UnsupportedMediaType as failure:
             return TransportResult(failure_response(failure))
         if not _accepts_json(fields.get("accept", "")):
-            return TransportResult(HttpResponse(406, _error_message(None, _NOT_ACCEPTABLE)))
+            return TransportResult(_error_response(406, None, _NOT_ACCEPTABLE))
         version = fields.get(MCP_PROTOCOL_VERSION_HEADER, DEFAULT_NEGOTIATED_VERSION)
         if version in HANDSHAKE_PROTOCOL_VERSIONS:
             return await self._handle_handshake_version(version, message)
@@ -108,7 +109,7 @@ class StatelessTransport:
         try:
             parsed = jsonrpc_message_adapter.validate_python(message, by_name=False)
         except ValidationError:
-            return TransportResult(HttpResponse(400, _error_message(None, _NO_MESSAGE)))
+            return TransportResult(_error_response(400, None, _NO_MESSAGE))
         if not isinstance(parsed, JSONRPCRequest):
             return _ACCEPTED
         outcome = await self._run(parsed, Connection.from_envelope(version, None, None))
@@ -141,8 +142,10 @@ class StatelessTransport:
                 result = await runner.on_request(OneShotDispatchContext(request.id), request.method, request.params)
         except RequestFailure as error:
             return _Outcome(error=error.error, failure=error.failure)
+        except HandlerError as error:
+            return _Outcome(error=error.error, verified=True, cause=error.failure)
         except MCPError as error:
-            return _Outcome(error=error.error, verified=isinstance(error, HandlerError))
+            return _Outcome(error=error.error)
         except ValidationError:
             return _Outcome(error=ErrorData(code=INVALID_PARAMS, message="Invalid request parameters", data=""))
         except Exception:  # noqa: BLE001 - logged; otherwise the message would have no response
@@ -194,14 +197,14 @@ def _handle_notification(version: str, message: dict[str, Any]) -> TransportResu
 
 def _transport_result(id: RequestId, outcome: _Outcome, status: int) -> TransportResult:
     if outcome.error is None:
-        body = _encode({"jsonrpc": "2.0", "id": id, "result": outcome.result})
+        response = HttpResponse(status, _encode({"jsonrpc": "2.0", "id": id, "result": outcome.result}))
     else:
-        body = _error_message(id, outcome.error)
-    return TransportResult(HttpResponse(status, body), outcome.verified, outcome.failure)
+        response = _error_response(status, id, outcome.error, outcome.cause)
+    return TransportResult(response, outcome.verified, outcome.failure)
 
 
 def _rejected(id: RequestId | None, error: ErrorData) -> TransportResult:
-    return TransportResult(HttpResponse(_status_of(error), _error_message(id, error)))
+    return TransportResult(_error_response(_status_of(error), id, error))
 
 
 def _status_of(error: ErrorData | None) -> int:
@@ -213,8 +216,10 @@ def _error_of(rejection: InboundLadderRejection) -> ErrorData:
     return ErrorData(code=rejection.code, message=rejection.message, data=rejection.data)
 
 
-def _error_message(id: RequestId | None, error: ErrorData) -> bytes:
-    return _encode({"jsonrpc": "2.0", "id": id, "error": error.model_dump(mode="json", exclude_none=True)})
+def _error_response(status: int, id: RequestId | None, error: ErrorData, cause: Failure | None = None) -> HttpResponse:
+    """Return a JSON-RPC error as a response, with the failure whose code the log shows."""
+    body = _encode({"jsonrpc": "2.0", "id": id, "error": error.model_dump(mode="json", exclude_none=True)})
+    return HttpResponse(status, body, failure=cause or failure_of(error.code, error.message))
 
 
 @lru_cache(64)
