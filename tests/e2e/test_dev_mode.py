@@ -49,6 +49,14 @@ def test_dev_mode_prints_url_and_token(dev: Replica, token: str) -> None:
     assert token in match_line(dev.log_text, r"^(curl .*)$")
 
 
+def test_dev_mode_explains_that_a_base_url_alone_selects_no_agent(tmp_path: Path) -> None:
+    environment = {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}
+    with running_service("--dev", home=tmp_path, environment=environment, ready="curl -s") as replica:
+        line = match_line(replica.log_text, r"^(OPENAI_BASE_URL .*)$")
+
+    assert "the rehearsal agent is used: set LATCHKEY_AGENT=openai" in line
+
+
 def test_dev_mode_printed_curl_command_creates_a_task(dev: Replica, token: str, answer: dict[str, Any]) -> None:
     (call,) = answer["tool_calls"]
     tasks = dev.request("GET", "/api/me/tasks", token).json()["items"]

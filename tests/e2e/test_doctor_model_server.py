@@ -68,3 +68,11 @@ def test_doctor_requests_the_models_with_the_key(home: Path, sqlite_url: str, st
 def test_doctor_notes_unreachable_model_server(home: Path, sqlite_url: str) -> None:
     line = examine(home, sqlite_url, f"http://127.0.0.1:{free_port()}/v1")
     assert line == "note model server: cannot be reached: ConnectError"
+
+
+def test_doctor_explains_that_a_base_url_alone_selects_no_agent(tmp_path: Path, sqlite_url: str) -> None:
+    settings = {name: value for name, value in BASE_SETTINGS.items() if name != "LATCHKEY_AGENT"}
+    environment = {**settings, "LATCHKEY_DATABASE_URL": sqlite_url, "OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}
+    result = run_command("doctor", home=tmp_path, environment=environment)
+
+    assert "note model server: OPENAI_BASE_URL alone selects no agent, so no agent is used" in result.stdout

@@ -10,8 +10,8 @@ from uuid import uuid4
 import pytest
 from msgspec.structs import replace
 
-from latchkey.bootstrap.agents import Agents, LazyAgent
-from latchkey.config import ConfigurationError, Settings
+from latchkey.bootstrap.agents import Agents, LazyAgent, unused_model_server
+from latchkey.config import ConfigurationError, Secret, Settings
 from latchkey.domain.agent import AgentEvent, AgentRun, TextDelta
 from latchkey.domain.credentials import Scope, TokenSecret, UserId
 from latchkey.domain.turn import TurnId
@@ -153,3 +153,20 @@ async def test_lazy_agent_close_during_loading_closes_the_agent() -> None:
     await agent.aclose()
 
     assert [loaded.is_closed for loaded in loader.agents] == [True]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (Settings(openai_base_url="http://127.0.0.1:1/v1", dev=True), "the rehearsal agent is used"),
+        (Settings(openai_base_url="http://127.0.0.1:1/v1"), "no agent is used"),
+        (Settings(openai_base_url="http://127.0.0.1:1/v1", openai_api_key=Secret("sk-1")), None),
+        (Settings(openai_base_url="http://127.0.0.1:1/v1", agent="openai"), None),
+        (Settings(dev=True), None),
+    ],
+)
+def test_unused_model_server_is_explained_in_one_sentence(settings: Settings, expected: str | None) -> None:
+    hint = unused_model_server(settings)
+
+    assert (hint is None) == (expected is None)
+    assert hint is None or (str(expected) in hint and "set LATCHKEY_AGENT=openai" in hint)

@@ -60,6 +60,14 @@ class AgentSelection(Struct, frozen=True):
         return faults
 
 
+def unused_model_server(settings: Settings) -> str | None:
+    """Return a sentence if OPENAI_BASE_URL alone selects no agent: which agent is used, and what to set. Else None."""
+    if not settings.openai_base_url or settings.openai_api_key or settings.agent is not None:
+        return None
+    used = f"the {settings.agent_name} agent is used" if settings.agent_name else "no agent is used"
+    return f"OPENAI_BASE_URL alone selects no agent, so {used}: set LATCHKEY_AGENT=openai to use that model server."
+
+
 class LazyAgent:
     """An agent that is imported and created with its first turn, in a thread.
 

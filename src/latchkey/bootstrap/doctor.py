@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from latchkey.bootstrap.agents import AgentSelection
+from latchkey.bootstrap.agents import AgentSelection, unused_model_server
 from latchkey.bootstrap.identity import DEV_KEY
 from latchkey.config import VARIABLES, ConfigurationError, Settings
 from latchkey.domain.errors import Failure, Unavailable
@@ -126,6 +126,8 @@ def _examine_agents(settings: Settings) -> Iterator[Finding]:
     file_variables = "LATCHKEY_FILE_AGENT, LATCHKEY_AGENT or OPENAI_API_KEY"
     yield _agent_finding("agent", selection.chat, "runs chat turns", "LATCHKEY_AGENT or OPENAI_API_KEY")
     yield _agent_finding("file agent", selection.files, "creates files", file_variables)
+    if hint := unused_model_server(settings):
+        yield Finding("model server", hint, ok=False, needed=False)
     if "openai" in {selection.chat, selection.files}:
         yield asyncio.run(_examine_model_server(settings))
     yield _examine_claude_cli(selection)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from latchkey.bootstrap.agents import AgentSelection
+from latchkey.bootstrap.agents import AgentSelection, unused_model_server
 from latchkey.bootstrap.doctor import check_database
 from latchkey.bootstrap.identity import create_signer
 from latchkey.bootstrap.runtime import gc_paused, name_worker_process
@@ -72,6 +72,8 @@ def _announce(settings: Settings, address: ListenAddress) -> None:
     click.echo(f"Latchkey is at {url}")
     if not settings.dev:
         return
+    if hint := unused_model_server(settings):
+        click.echo(hint)
     token = create_signer(settings).sign(_DEV_USER, _DEV_TOKEN_TTL)
     is_rehearsal = settings.agent_name == "rehearsal"
     message = '/add_task {\\"title\\": \\"Buy milk\\"}' if is_rehearsal else "Add a task: buy milk"
