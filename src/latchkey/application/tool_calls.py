@@ -116,6 +116,9 @@ class ToolCallExecutor:
             raise
         except Failure as failure:
             # The failed attempt has been logged as a call of the tool.
+            if isinstance(credential, Owner) and invocation.call_id is None:
+                # It belongs to no turn, and no repetition can be recognized: there is nothing to record or to find.
+                return _failed_outcome(failure)
             return await self._record_failure(credential, invocation, use_case, failure, "record_failure")
 
     async def record_failure(
