@@ -127,7 +127,7 @@ class _SingleFlight:
         failures = self._failures
         async with self._lock:
             if self._failures != failures:
-                raise Unavailable("The database does not answer: try again.")
+                raise Unavailable("The database is unavailable: try again shortly.")
             try:
                 yield
             except Unavailable:

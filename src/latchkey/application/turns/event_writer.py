@@ -80,7 +80,7 @@ class TurnEventWriter:
             timer = asyncio.get_running_loop().call_later(ANNOUNCE_AFTER_S, self._announce, request.call_id)
             self._pending_calls[request.call_id] = timer, request
         elif not await self._write(request):
-            raise ToolsUnavailable("The tool call cannot be recorded: the database does not answer.")
+            raise ToolsUnavailable("The tool call cannot be recorded: the database is unavailable.")
 
     def acknowledge(self, call_id: str) -> None:
         """Cancel the pending announcement of a call that has returned."""
