@@ -10,7 +10,7 @@ import pytest
 from latchkey.infrastructure.agents.claude.cli import find_cli
 from tests.e2e.service_process import LATCHKEY
 from tests.interop.check_counter import Checks
-from tests.interop.clients.subprocess_client import FASTMCP, FOLDER
+from tests.interop.clients.subprocess_client import FOLDER, INTEROP_PYTHON
 from tests.interop.service import InteropService
 from tests.node import environment, installed, node
 
@@ -23,7 +23,7 @@ RUNNERS = {
     "sh inspector": ["/bin/sh", "-eu"],
     "js": [str(node()), "--input-type=module", "-"],
     "python": [sys.executable, "-"],
-    "python fastmcp": [str(FASTMCP), "-"],
+    "python fastmcp": [str(INTEROP_PYTHON), "-"],
 }
 
 

@@ -2,9 +2,11 @@
 
 import json
 import subprocess
+from pathlib import Path
 from typing import Any
 
 from tests.interop.check_counter import Checks
+from tests.interop.clients.subprocess_client import INTEROP_PYTHON
 from tests.interop.conftest import FOLDER
 from tests.node import environment, installed, node
 from tests.schemas import DOCS
@@ -21,7 +23,7 @@ def test_tool_schemas_compile_in_zod_and_ajv_without_unicode_mode(checks: Checks
 
 
 def test_openapi_patterns_compile_in_zod_and_ajv_without_unicode_mode(checks: Checks) -> None:
-    patterns = patterns_in(json.loads((DOCS / "openapi.json").read_text()))
+    patterns = published_patterns()
     schemas = {pattern: {"type": "string", "pattern": pattern} for pattern in patterns}
 
     assert schemas
@@ -29,8 +31,18 @@ def test_openapi_patterns_compile_in_zod_and_ajv_without_unicode_mode(checks: Ch
     checks.passed("schema libraries", CONSUMERS * len(schemas))
 
 
+def test_published_patterns_compile_in_re2(checks: Checks) -> None:
+    patterns = published_patterns()
+
+    assert compile_in_re2(patterns) == {"refusals": [], "compiled": len(patterns)}
+    checks.passed("schema libraries", len(patterns))
+
+
 def test_unportable_pattern_is_refused_by_every_consumer() -> None:
     result = compile_schemas({"inline flag": {"type": "string", "pattern": "(?i)x"}})
+    in_re2 = compile_in_re2(["^(?!a)", r"\u0000", "a"])
+
+    assert (len(in_re2["refusals"]), in_re2["compiled"]) == (2, 1)
 
     assert [refusal.partition(":")[0] for refusal in result["refusals"]] == ["ajv", "zod", "zod-from-json-schema"]
 
@@ -38,9 +50,19 @@ def test_unportable_pattern_is_refused_by_every_consumer() -> None:
 def compile_schemas(schemas: dict[str, Any]) -> Any:
     """Return the refusals and the number of compiled schemas."""
     folder = installed(FOLDER / "schema_consumers")
+    return run([node(), folder / "compile_schemas.mjs"], schemas)
+
+
+def compile_in_re2(patterns: list[str]) -> Any:
+    """Return the refusals and the number of compiled patterns."""
+    return run([INTEROP_PYTHON, FOLDER / "programs/compile_re2.py"], patterns)
+
+
+def run(command: list[Path], document: Any) -> Any:
+    """Run a program that reads a JSON document and writes one."""
     done = subprocess.run(
-        [node(), folder / "compile_schemas.mjs"],
-        input=json.dumps(schemas),
+        command,
+        input=json.dumps(document),
         capture_output=True,
         text=True,
         timeout=60,
@@ -48,6 +70,11 @@ def compile_schemas(schemas: dict[str, Any]) -> Any:
         env=environment(),
     )
     return json.loads(done.stdout)
+
+
+def published_patterns() -> list[str]:
+    """Return every pattern of the OpenAPI document and of the tools."""
+    return sorted(patterns_in([json.loads((DOCS / name).read_text()) for name in ("openapi.json", "mcp.json")]))
 
 
 def patterns_in(node: Any) -> set[str]:

@@ -14,7 +14,7 @@ from tests.interop.client import Connect, Endpoint, Era, Refused, ToolResult
 from tests.node import environment, installed, node
 
 FOLDER = Path(__file__).parents[1]
-FASTMCP = FOLDER.parents[1] / ".venv/interop/bin/python"
+INTEROP_PYTHON = FOLDER.parents[1] / ".venv/interop/bin/python"
 """A separate environment for packages that the service does not need; `make interop` creates it."""
 
 _LINE_LIMIT = 2**20
@@ -60,7 +60,7 @@ def typescript(program: str) -> Connect:
 
 @asynccontextmanager
 async def fastmcp(endpoint: Endpoint, era: Era) -> AsyncIterator[SubprocessClient]:
-    async with _running([FASTMCP, FOLDER / "programs/fastmcp_4.py"], endpoint, era) as client:
+    async with _running([INTEROP_PYTHON, FOLDER / "programs/fastmcp_4.py"], endpoint, era) as client:
         yield client
 
 
