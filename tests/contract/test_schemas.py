@@ -70,7 +70,15 @@ def test_error_responses_are_problem_details(openapi: dict[str, Any]) -> None:
     assert [content for content in errors if content != problem] == []
 
 
-def test_chat_publishes_json_and_event_stream(openapi: dict[str, Any]) -> None:
+def test_response_has_one_media_type(openapi: dict[str, Any]) -> None:
+    """`openapi-typescript` makes a union of the types of several, so that no field can be read without a cast."""
+    responses = [response for operation in operations(openapi) for response in operation["responses"].values()]
+    media_types = [list(resolve(openapi, response).get("content", {})) for response in responses]
+
+    assert [names for names in media_types if len(names) > 1] == []
+
+
+def test_chat_publishes_json_and_describes_its_event_stream(openapi: dict[str, Any]) -> None:
     """With the headers that a client needs to retry a message and to resume a stream."""
     chat = openapi["paths"]["/api/{user_id}/chat"]["post"]
     events = openapi["paths"]["/api/{user_id}/turns/{turn_id}/events"]["get"]
@@ -80,7 +88,8 @@ def test_chat_publishes_json_and_event_stream(openapi: dict[str, Any]) -> None:
         for code in re.findall(r"^`([a-z-]+)`:", resolve(openapi, response)["description"], re.MULTILINE)
     }
 
-    assert list(chat["responses"]["200"]["content"]) == ["application/json", "text/event-stream"]
+    assert list(chat["responses"]["200"]["content"]) == ["application/json"]
+    assert {"`Accept: text/event-stream`", "`StreamedEvent`"} <= code_spans(chat["responses"]["200"]["description"])
     assert list(events["responses"]["200"]["content"]) == ["text/event-stream"]
     assert "Idempotency-Replayed" in chat["responses"]["200"]["headers"]
     assert parameters(chat) == {"Idempotency-Key": "header"}
@@ -180,6 +189,10 @@ def objects(node: Any) -> Iterator[dict[str, Any]]:
         node = list(node.values())
     for part in node if isinstance(node, list) else []:
         yield from objects(part)
+
+
+def code_spans(text: str) -> set[str]:
+    return set(re.findall(r"`[^`]+`", text))
 
 
 def parameters(operation: dict[str, Any]) -> dict[str, str]:

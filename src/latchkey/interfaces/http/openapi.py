@@ -72,6 +72,10 @@ _STREAMED_EVENT = (
     " events, joined, are the answer. The last event is `turn.completed`, `turn.failed`, `turn.cancelled` or"
     " `turn.interrupted`. A later release may add events: ignore those that you do not know."
 )
+_STREAMED_INSTEAD = (
+    f"Success. With `Accept: {EVENT_STREAM}` the body is a stream of server-sent events instead: each is a"
+    " `StreamedEvent`."
+)
 _BEARER = {
     "type": "http",
     "scheme": "bearer",
@@ -224,19 +228,24 @@ def _success(operation: Operation, components: Components) -> dict[str, Any]:
         for name, description in response_headers_of(operation.handler).items()
     }
     response: dict[str, Any] = {"description": "Success.", "headers": {**_REQUEST_ID_REFERENCE, **headers}}
-    if content := dict(_content(operation, components)):
+    if content := _content(operation, components):
         response["content"] = content
+    if operation.handler.opt.get("streams") and EVENT_STREAM not in content:
+        response["description"] = _STREAMED_INSTEAD
     return response
 
 
-def _content(operation: Operation, components: Components) -> Iterator[tuple[str, Any]]:
-    """Yield the media types of a successful response with their schemas, the default one first."""
+def _content(operation: Operation, components: Components) -> dict[str, Any]:
+    """Return the media type of a successful response with its schema.
+
+    It is only one: generated clients make a union of the types of several, or call the operation as a stream only.
+    """
     handler = operation.handler
     body_type = response_type_of(handler)
     if body_type is not None:
-        yield handler.media_type.partition(";")[0] or JSON, {"schema": components.response_schema(body_type)}
-    if handler.opt.get("streams"):
-        yield EVENT_STREAM, {"schema": components.event_schema()}
+        media_type = handler.media_type.partition(";")[0] or JSON
+        return {media_type: {"schema": components.response_schema(body_type)}}
+    return {EVENT_STREAM: {"schema": components.event_schema()}} if handler.opt.get("streams") else {}
 
 
 def _failures(operation: Operation, components: Components) -> dict[str, Any]:
