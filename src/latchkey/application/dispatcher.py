@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from latchkey.application.access import Permission, name_of, permission_of
 from latchkey.application.quota import QuotaLimiter
+from latchkey.domain.agent import RUN_METRICS
 from latchkey.domain.credentials import Credential, Scope, TokenSecret, UserId
 from latchkey.domain.errors import ConcurrentWrite, Conflict, Exhausted, Failure, Unavailable, cause_of
 from latchkey.domain.ports import CallLog, Transaction, TurnReport, UnitOfWork, UnitsOfWork, UseCaseCall
@@ -137,7 +138,10 @@ class Dispatcher:
             outcome = "cancelled"
             raise
         finally:
-            self._call_log(UseCaseCall(name, user_id, outcome, (perf_counter() - started) * 1000, cause))
+            duration_ms = (perf_counter() - started) * 1000
+            if (metrics := RUN_METRICS.get()) is not None:
+                metrics.db_ms += duration_ms
+            self._call_log(UseCaseCall(name, user_id, outcome, duration_ms, cause))
 
     def log_turn(self, report: TurnReport) -> None:
         """Log one turn that this process has run."""

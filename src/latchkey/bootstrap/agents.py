@@ -6,13 +6,14 @@ import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from msgspec import Struct
 
 from latchkey.bootstrap.runtime import gc_paused
 from latchkey.config import ConfigurationError, Settings
-from latchkey.domain.agent import AgentEvent, AgentRun
+from latchkey.domain.agent import RUN_METRICS, AgentEvent, AgentRun
 from latchkey.domain.concurrency import FairSlots
 from latchkey.domain.credentials import Scope, TokenSecret, UserId
 from latchkey.domain.ports import Agent
@@ -88,7 +89,10 @@ class LazyAgent:
     async def run(self, agent_run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
         """Run the turn on the loaded agent. Raises like `load` if loading fails; the next turn tries again."""
         # All waiting turns share the task, so the cancellation of one turn must not cancel it.
+        started = perf_counter()
         agent = await asyncio.shield(self._loaded())
+        if (metrics := RUN_METRICS.get()) is not None:
+            metrics.loaded_ms = (perf_counter() - started) * 1000
         async with aclosing(agent.run(agent_run)) as events:
             async for event in events:
                 yield event

@@ -1,5 +1,7 @@
 """The input of an agent's run of one turn, and the events that the agent yields."""
 
+from contextvars import ContextVar
+
 from msgspec import Struct
 
 from latchkey.domain.credentials import Scope, TokenSecret
@@ -32,14 +34,34 @@ class ModelCall(Struct, frozen=True):
 
     - `model`: the name in the answer; None if the server names none.
     - `cached_tokens`: input tokens that the server read from its cache. They are among the input tokens of `usage`.
-    - `duration_ms`: from the request to the end of the answer, retries included; None if the agent does not measure it.
     """
 
     usage: Usage
     model: str | None = None
     cached_tokens: int = 0
-    duration_ms: float | None = None
 
 
 AgentEvent = TextDelta | ModelCall | ToolRequest | ToolReturned
 """The turn's usage is the sum of the usages of its model calls."""
+
+
+class RunMetrics(Struct):
+    """What a run measures for the log line of its turn. Each part of the run adds to the same object.
+
+    - `waited_ms`: until a slot for the agent was free. `loaded_ms`: until the agent's libraries were imported.
+    - `model_ms`: the duration of each request to the model, its retries included, if the agent measures it.
+    - `retries`: how many requests the model's client has repeated, in all.
+    - `upstream_status`: the HTTP status of the last response of the model's server; None if there was none.
+    - `db_ms`: the time in units of work, from the wait for a connection to the commit.
+    """
+
+    waited_ms: float = 0
+    loaded_ms: float = 0
+    model_ms: list[float] = []
+    retries: int = 0
+    upstream_status: int | None = None
+    db_ms: float = 0
+
+
+RUN_METRICS: ContextVar[RunMetrics | None] = ContextVar("RUN_METRICS", default=None)
+"""The metrics of the run to which the current task belongs; None outside a run."""

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from latchkey.domain.agent import AgentEvent, AgentRun
+from latchkey.domain.agent import AgentEvent, AgentRun, RunMetrics
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.credentials import Credential, Owner, Scope, UserId
 from latchkey.domain.repositories import (
@@ -187,7 +187,6 @@ class TurnReport(Struct, frozen=True, kw_only=True):
     - `cause`: what made it fail; clients never see it. `bug` is the exception of an internal error.
     - `is_stored`: False if the end of the turn could not be stored, or the turn was deleted.
     - `tools`: the number of calls of each tool; `failed_calls` of them failed; all took `tools_ms`.
-    - `model_ms`: the duration of each answered request to the model, if the agent measures it.
     - `first_text_ms`: from the start of the run to the first text of the answer.
     """
 
@@ -205,7 +204,7 @@ class TurnReport(Struct, frozen=True, kw_only=True):
     tools: dict[str, int]
     failed_calls: int
     tools_ms: int
-    model_ms: list[float]
+    metrics: RunMetrics
     cached_tokens: int
     first_text_ms: float | None
     duration_ms: float

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from uuid import uuid4
 
-from latchkey.domain.agent import AgentEvent, AgentRun, ModelCall, TextDelta
+from latchkey.domain.agent import RUN_METRICS, AgentEvent, AgentRun, ModelCall, RunMetrics, TextDelta
 from latchkey.domain.credentials import Scope, TokenSecret, UserId
 from latchkey.domain.errors import TurnFailed
 from latchkey.domain.message import PastTurn
@@ -54,9 +54,10 @@ class Adapter:
 
 @dataclass
 class RecordedTurn:
-    """The events of one turn, and its failure if it failed."""
+    """The events of one turn, its failure if it failed, and what its run has measured."""
 
     events: list[AgentEvent] = field(default_factory=list)
+    metrics: RunMetrics = field(default_factory=RunMetrics)
     failure: TurnFailed | None = None
 
     @property
@@ -106,6 +107,7 @@ class AgentHarness:
         """Run one turn to its end, with a model that follows the script."""
         self.model.script.extend(script)
         outcome = RecordedTurn()
+        RUN_METRICS.set(outcome.metrics)
         try:
             async for event in self.agent.run(agent_run or self.agent_run()):
                 outcome.events.append(event)

@@ -48,6 +48,7 @@ async def test_transient_error_before_any_text_is_retried(harness: AgentHarness,
 
     assert outcome.failure is None
     assert outcome.text == "Hello."
+    assert (outcome.metrics.retries, outcome.metrics.upstream_status) == (1, 200)
 
 
 async def test_second_transient_error_is_retried(direct_harness: AgentHarness) -> None:
@@ -56,6 +57,7 @@ async def test_second_transient_error_is_retried(direct_harness: AgentHarness) -
     )
 
     assert outcome.text == "Hello."
+    assert (outcome.metrics.retries, outcome.metrics.upstream_status, len(outcome.metrics.model_ms)) == (2, 200, 1)
 
 
 async def test_persistent_server_error_is_model_unavailable(harness: AgentHarness) -> None:
@@ -63,6 +65,8 @@ async def test_persistent_server_error_is_model_unavailable(harness: AgentHarnes
 
     assert isinstance(outcome.failure, ModelUnavailable)
     assert 1 < len(harness.model.requests) <= 3
+    assert outcome.metrics.retries == len(harness.model.requests) - 1
+    assert outcome.metrics.upstream_status == 500
 
 
 @pytest.mark.parametrize(("status", "names"), [(400, "api"), (401, "key"), (403, "key"), (404, "model")])
@@ -100,6 +104,8 @@ async def test_unreachable_server_is_model_unavailable(harness: AgentHarness, ad
 
     assert isinstance(outcome.failure, ModelUnavailable)
     assert adapter.settings["url"] in outcome.failure.detail
+    assert outcome.metrics.upstream_status is None
+    assert outcome.metrics.retries > 0
 
 
 NO_ANSWERS = pytest.mark.parametrize(

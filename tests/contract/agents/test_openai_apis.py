@@ -183,13 +183,15 @@ async def test_cached_tokens_and_duration_of_each_model_request_are_reported(
     usage = {"input_tokens": 4, "output_tokens": 2, "input_tokens_details": details}
     end = final_event("completed", output=[message(part)])
     end["response"]["usage"] = usage
-    (call,) = (await responses.run_turn(stream(end))).model_calls
-    assert (call.usage, call.cached_tokens, call.duration_ms is None) == (Usage(1, 4, 2), cached, False)
+    turn = await responses.run_turn(stream(end))
+    (call,) = turn.model_calls
+    assert (call.usage, call.cached_tokens, len(turn.metrics.model_ms)) == (Usage(1, 4, 2), cached, 1)
 
     usage = {"prompt_tokens": 4, "completion_tokens": 2, "prompt_tokens_details": details}
     last = {**chunk({}, "stop"), "usage": usage}
-    (call,) = (await chat.run_turn(stream(chunk({"role": "assistant", "content": "Hello."}), last))).model_calls
-    assert (call.usage, call.cached_tokens, call.duration_ms is None) == (Usage(1, 4, 2), cached, False)
+    turn = await chat.run_turn(stream(chunk({"role": "assistant", "content": "Hello."}), last))
+    (call,) = turn.model_calls
+    assert (call.usage, call.cached_tokens, len(turn.metrics.model_ms)) == (Usage(1, 4, 2), cached, 1)
 
 
 async def test_request_demands_an_uncompressed_stream(responses: AgentHarness, chat: AgentHarness) -> None:

@@ -1,7 +1,8 @@
 """The log line of each turn, and the outcomes of its tool calls in the log."""
 
 import json
-from asyncio import Event, create_task
+import threading
+from asyncio import Event, create_task, wait
 from collections.abc import AsyncGenerator, Iterator
 from datetime import timedelta
 from typing import Any
@@ -12,7 +13,9 @@ import pytest
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns.executor import TurnLimits
 from latchkey.application.turns.runner import CHAT_GRANTS, TurnProfile, TurnRunner
+from latchkey.bootstrap.agents import LazyAgent
 from latchkey.domain.agent import AgentEvent, AgentRun, TextDelta
+from latchkey.domain.concurrency import FairSlots
 from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.message import NewMessage
 from latchkey.infrastructure.database.event_bus import LocalEventBus
@@ -61,7 +64,10 @@ async def test_turn_log_of_completed_turn(ada: ApiUser, log: CapturedLog) -> Non
     outcomes = [(one["use_case"], one["outcome"]) for one in log.lines("use_case_call") if one["use_case"] in TOOLS]
 
     assert outcomes == [("add_task", "ok"), ("complete_task", "not-found"), ("add_task", "invalid")]
-    assert 0 < line.pop("first_text_ms") <= line.pop("duration_ms")
+    duration = line.pop("duration_ms")
+    assert 0 < line.pop("first_text_ms") <= duration
+    assert 0 < line.pop("db_ms") < duration
+    assert 0 <= line.pop("loaded_ms") < duration
     assert line.pop("timestamp")
     durations = line.pop("model_ms")
     assert len(durations) == 4
@@ -84,6 +90,9 @@ async def test_turn_log_of_completed_turn(ada: ApiUser, log: CapturedLog) -> Non
         "steps": 4,
         "tools": {"add_task": 2, "complete_task": 1},
         "tool_errors": 2,
+        "retries": 0,
+        "upstream_status": 200,
+        "waited_ms": 0,
         "cached_tokens": 0,
         "input_tokens": answer["usage"]["input_tokens"],
         "output_tokens": answer["usage"]["output_tokens"],
@@ -91,7 +100,7 @@ async def test_turn_log_of_completed_turn(ada: ApiUser, log: CapturedLog) -> Non
 
 
 async def test_turn_log_of_failed_turn_has_its_cause(modelled: ApiUser, model: ModelServer, log: CapturedLog) -> None:
-    model.script += [MILK, fails(500, x_should_retry="false")]
+    model.script += [MILK, fails(503, retry_after_ms="1"), fails(500, x_should_retry="false")]
     problem = (await modelled.post("chat", json={"message": "Buy milk"})).json()
     line = turn_line(log)
 
@@ -101,6 +110,7 @@ async def test_turn_log_of_failed_turn_has_its_cause(modelled: ApiUser, model: M
     assert line["cause"].startswith("ModelServerError: status 500: fake: ")
     assert "ModelServerError" not in problem["detail"]
     assert (line["tools"], line["tool_errors"], line["first_text_ms"]) == ({"add_task": 1}, 0, None)
+    assert (line["retries"], line["upstream_status"], line["steps"], len(line["model_ms"])) == (1, 500, 1, 2)
 
 
 async def test_turn_log_of_cancelled_turn(modelled: ApiUser, model: ModelServer, gate: Event, log: CapturedLog) -> None:
@@ -115,6 +125,44 @@ async def test_turn_log_of_cancelled_turn(modelled: ApiUser, model: ModelServer,
 
     assert (line["turn_id"], line["status"], line["code"]) == (turn["id"], "cancelled", "turn-cancelled")
     assert (line["level"], line["stored"]) == ("info", True)
+
+
+class EchoAgent:
+    """An agent that answers with the message."""
+
+    name = "echo"
+    model = None
+
+    async def run(self, agent_run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
+        yield TextDelta(agent_run.message)
+
+    async def aclose(self) -> None:
+        """There is nothing to release."""
+
+
+def load_slowly() -> EchoAgent:
+    threading.Event().wait(0.03)
+    return EchoAgent()
+
+
+async def test_turn_log_has_times_of_waiting_loading_and_database(sqlite_url: str, log: CapturedLog) -> None:
+    engine, owner = create_engine(sqlite_url), Owner(UserId("ada"))
+    event_bus, slots = LocalEventBus(), FairSlots[UserId](1, 1)
+    profile = TurnProfile(LazyAgent("echo", load_slowly), "", CHAT_GRANTS, slots)
+    dispatcher = Dispatcher(SqlUnitsOfWork(engine, event_bus), log_call)
+    runner = TurnRunner(dispatcher, event_bus, profile, profile, TurnLimits(LIMITS, timedelta(minutes=1), 3))
+    async with slots.slot(UserId("grace"), 1):
+        turn = await runner.start(owner, NewMessage("Hello"))
+        assert turn.task
+        await wait([turn.task], timeout=0.03)
+    await runner.wait(owner, turn)
+    await engine.dispose()
+    line = turn_line(log)
+
+    assert 20 < line["waited_ms"] < line["duration_ms"]
+    assert 20 < line["loaded_ms"] < line["duration_ms"]
+    assert 0 < line["db_ms"] < line["duration_ms"]
+    assert (line["model_ms"], line["retries"], line["upstream_status"]) == ([], 0, None)
 
 
 class UnstorableAgent:

@@ -44,7 +44,6 @@ class TurnEventWriter:
         self.usage = Usage()
         self.model: str | None = None
         self.cached_tokens = 0
-        self.model_ms: list[float] = []
         self.first_text_at: float | None = None
 
     @property
@@ -66,8 +65,6 @@ class TurnEventWriter:
         self.usage += call.usage
         self.model = call.model or self.model
         self.cached_tokens += call.cached_tokens
-        if call.duration_ms is not None:
-            self.model_ms.append(call.duration_ms)
 
     async def record_tool_call(self, request: ToolRequest) -> None:
         """Announce a tool call: now if there is unwritten text, else only if it takes longer than `ANNOUNCE_AFTER_S`.

@@ -15,7 +15,7 @@ from latchkey.application.turns.expire import with_expiry
 from latchkey.application.turns.finish import TurnOutcome, TurnResult, finish_turn, get_turn_result
 from latchkey.application.turns.record import renew_turn
 from latchkey.application.turns.start import AcceptanceLimits
-from latchkey.domain.agent import AgentEvent, AgentRun, TextDelta
+from latchkey.domain.agent import RUN_METRICS, AgentEvent, AgentRun, RunMetrics, TextDelta
 from latchkey.domain.concurrency import FairSlots
 from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.errors import (
@@ -74,6 +74,7 @@ class TurnExecutor:
         self._limits = limits
         self._agent_task: asyncio.Task[None] | None = None
         self._is_interrupted = False
+        self._metrics = RunMetrics()
 
     def interrupt(self) -> None:
         """End the turn as interrupted, with the answer so far."""
@@ -85,16 +86,16 @@ class TurnExecutor:
 
         Raises `NotFound` if the turn was deleted meanwhile, and `Unavailable` if its end cannot be stored.
         """
+        RUN_METRICS.set(self._metrics)
         writer = TurnEventWriter(self._dispatcher, self._owner, agent_run.turn_id, on_lost=self._stop_agent)
         self._agent_task = asyncio.create_task(self._run_agent(agent, agent_run, writer))
         if self._is_interrupted:
             self._stop_agent()
-        record = _RunRecord(self._owner.user_id, agent.name, agent_run, perf_counter())
+        record = _RunRecord(self._owner.user_id, agent.name, agent_run, perf_counter(), self._metrics)
         result: TurnResult | None = None
         await asyncio.wait([self._agent_task])
         await writer.close()
-        record.first_text_at = writer.first_text_at
-        record.model_ms, record.cached_tokens = writer.model_ms, writer.cached_tokens
+        record.first_text_at, record.cached_tokens = writer.first_text_at, writer.cached_tokens
         status, error, record.exception = _end_of(self._agent_task)
         outcome = TurnOutcome(status, writer.usage, writer.text, error, writer.model or agent.model)
         try:
@@ -124,11 +125,14 @@ class TurnExecutor:
         """Hold one of the slots. Raises `DeadlinePassed` if none becomes free in time."""
         async with AsyncExitStack() as stack:
             if self._slots is not None:
+                started = perf_counter()
                 try:
                     await stack.enter_async_context(self._slots.slot(self._owner.user_id, timeout_s))
                 except TimeoutError as error:
                     detail = f"The turn has waited for {timeout_s:g} seconds and was not started: try again later."
                     raise DeadlinePassed(detail) from error
+                finally:
+                    self._metrics.waited_ms = (perf_counter() - started) * 1000
             yield
 
     async def _record_events(self, events: AsyncIterator[AgentEvent], writer: TurnEventWriter) -> None:
@@ -228,8 +232,8 @@ class _RunRecord(Struct):
     agent: str
     agent_run: AgentRun
     started: float
+    metrics: RunMetrics
     first_text_at: float | None = None
-    model_ms: list[float] = []
     cached_tokens: int = 0
     exception: Exception | None = None
 
@@ -254,7 +258,7 @@ def _report(run: _RunRecord, outcome: TurnOutcome, result: TurnResult | None) ->
         tools=dict(Counter(call.name[:_MAX_NAME_CHARS] for call in calls)),
         failed_calls=sum(call.is_error for call in calls),
         tools_ms=sum(call.duration_ms for call in calls),
-        model_ms=run.model_ms,
+        metrics=run.metrics,
         cached_tokens=run.cached_tokens,
         first_text_ms=run.first_text_at and (run.first_text_at - run.started) * 1000,
         duration_ms=(perf_counter() - run.started) * 1000,

@@ -5,15 +5,24 @@ from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 
-from latchkey.domain.agent import AgentEvent, AgentRun
+from latchkey.domain.agent import RUN_METRICS, AgentEvent, AgentRun
 from latchkey.domain.errors import ModelUnavailable
 from latchkey.infrastructure.agents.claude.cli import ClaudeCli, command_arguments, environment, write_config
 from latchkey.infrastructure.agents.claude.event_parser import CliEventParser
 from latchkey.infrastructure.agents.claude.process import ClaudeProcess
-from latchkey.infrastructure.agents.claude.protocol import ResultLine, input_batches, parse_output_line
+from latchkey.infrastructure.agents.claude.protocol import (
+    OutputLine,
+    ResultLine,
+    StreamLine,
+    SystemLine,
+    input_batches,
+    parse_output_line,
+)
 from latchkey.infrastructure.agents.claude.workspace import Workspace, WorkspaceRoot
 from latchkey.infrastructure.agents.toolset import Connect, open_toolset
 from latchkey.infrastructure.agents.turn_tasks import AgentEventStream, TurnTasks
+
+_OK = 200
 
 
 class ClaudeAgent:
@@ -82,8 +91,23 @@ async def _read_until_result(process: ClaudeProcess, parser: CliEventParser, eve
         line = parse_output_line(text)
         if line is None:
             continue
+        _measure(line)
         for event in parser.feed(line):
             await events.send(event)
         if isinstance(line, ResultLine):
             return
     raise ModelUnavailable("The Claude CLI ended before it had answered: `latchkey doctor` checks its version.")
+
+
+def _measure(line: OutputLine) -> None:
+    """Note what the line says about the requests of the CLI to the model's server."""
+    metrics = RUN_METRICS.get()
+    if metrics is None:
+        return
+    if isinstance(line, SystemLine) and line.subtype == "api_retry":
+        metrics.retries += 1
+        metrics.upstream_status = line.error_status
+    elif isinstance(line, StreamLine) and line.event.type == "message_start":
+        metrics.upstream_status = _OK
+    elif isinstance(line, ResultLine) and line.api_error_status is not None:
+        metrics.upstream_status = line.api_error_status

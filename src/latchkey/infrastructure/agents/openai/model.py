@@ -13,10 +13,9 @@ from agents import Model, ModelResponse, Tool, TResponseInputItem
 from agents import Usage as ModelUsage
 from agents.items import TResponseOutputItem
 from msgspec import Struct
-from msgspec.structs import replace
 from openai.types.responses import ResponseFunctionToolCall
 
-from latchkey.domain.agent import AgentEvent, ModelCall, TextDelta
+from latchkey.domain.agent import RUN_METRICS, AgentEvent, ModelCall, TextDelta
 from latchkey.domain.errors import ContextTooLong, Failure, ModelBadResponse
 from latchkey.domain.tool_call import is_usable_call_id
 from latchkey.domain.turn import MAX_TOKENS, Usage
@@ -192,13 +191,11 @@ class StreamingModel(Model):
         self._publish = publish
         self._answer_text = AnswerText()
         self._streamed: list[str] = []
-        self._started = 0.0
         self._call_ids: set[str] = set()
         self.unreadable_arguments: dict[str, str] = {}
 
     async def get_response(self, *_: Any, **params: Any) -> ModelResponse:
         """Raises the `TurnFailed` that says what is wrong with the model or its answer."""
-        self._started = perf_counter()
         self._answer_text.begin_paragraph()
         self._streamed = []
         try:
@@ -223,6 +220,7 @@ class StreamingModel(Model):
 
     async def _send(self, params: dict[str, Any]) -> CompletedResponse:
         conversation = [*self._history, *params["input"]]
+        started = perf_counter()
         try:
             return await self._receive(
                 self._api.encode_request(params["system_instructions"], conversation, params["tools"])
@@ -230,6 +228,9 @@ class StreamingModel(Model):
         except Failure as failure:
             self._client.log_failure(failure)
             raise
+        finally:
+            if (metrics := RUN_METRICS.get()) is not None:
+                metrics.model_ms.append((perf_counter() - started) * 1000)
 
     def stream_response(self, *_: Any, **params: Any) -> Any:
         raise NotImplementedError("The turn is streamed by `get_response`, which publishes events.")
@@ -286,6 +287,6 @@ class StreamingModel(Model):
         """Raises the failure in the batch, if there is one."""
         for event in batch:
             if isinstance(event, ModelCall):
-                await self._publish(replace(event, duration_ms=(perf_counter() - self._started) * 1000))
+                await self._publish(event)
             elif isinstance(event, Failure):
                 raise event

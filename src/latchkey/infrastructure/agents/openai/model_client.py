@@ -13,6 +13,7 @@ import structlog
 from agents.exceptions import AgentsException, MaxTurnsExceeded, ModelBehaviorError
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, AsyncStream
 
+from latchkey.domain.agent import RUN_METRICS
 from latchkey.domain.errors import Failure, ModelBadResponse
 from latchkey.infrastructure.agents.model_failures import (
     MAX_RETRY_WAIT_S,
@@ -164,6 +165,7 @@ MAX_RETRIES = 2
 MAX_ERROR_BYTES = 2048
 """So much of an error's body is read, for the log."""
 
+_RETRY_COUNT = "x-stainless-retry-count"
 _ERROR_BODY_S = 2.0
 _DRAIN_S = 0.1
 _OPENAI_HOST = "api.openai.com"
@@ -186,7 +188,7 @@ class ModelClient:
             limits=httpx2.Limits(max_connections=1000, max_keepalive_connections=100),
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             follow_redirects=False,
-            event_hooks={"request": [_remove_platform_headers], "response": [_handle_error_response]},
+            event_hooks={"request": [_prepare_request], "response": [_handle_response]},
         )
         self._client = AsyncOpenAI(
             api_key=api_key,
@@ -272,8 +274,11 @@ def _endpoint_url(base_url: httpx2.URL, path: str) -> httpx2.URL:
     return base_url.copy_with(raw_path=base_path.rstrip(b"/") + b"/" + path.encode() + question_mark + query)
 
 
-async def _remove_platform_headers(request: httpx2.Request) -> None:
-    """Remove the headers in which OpenAI's client describes this machine."""
+async def _prepare_request(request: httpx2.Request) -> None:
+    """Count a retry, and remove the headers in which OpenAI's client describes this machine."""
+    metrics = RUN_METRICS.get()
+    if metrics is not None and request.headers.get(_RETRY_COUNT, "0") != "0":
+        metrics.retries += 1
     headers = request.headers.raw
     request.headers = httpx2.Headers([(name, value) for name, value in headers if not _is_platform_header(name)])
 
@@ -282,12 +287,14 @@ def _is_platform_header(name: bytes) -> bool:
     return name.lower().startswith(b"x-stainless-")
 
 
-async def _handle_error_response(response: httpx2.Response) -> None:
-    """Prevent a retry if the server demands a longer wait than `MAX_RETRY_WAIT_S`, and keep the begin of the body.
+async def _handle_response(response: httpx2.Response) -> None:
+    """Note the status, prevent a retry if the wait demanded exceeds `MAX_RETRY_WAIT_S`, and keep the begin of the body.
 
     OpenAI's client obeys `x-should-retry`, and would otherwise wait up to two minutes. The rest of the body is not
     read: it can have any size.
     """
+    if (metrics := RUN_METRICS.get()) is not None:
+        metrics.upstream_status = response.status_code
     if response.is_success:
         return
     if not _requested_wait_s(response.headers) <= MAX_RETRY_WAIT_S:
