@@ -9,7 +9,7 @@ from uuid_utils.compat import uuid7
 from latchkey.application.turns.start import AcceptanceLimits
 from latchkey.domain.artifact import Artifact, ArtifactId
 from latchkey.domain.conversation import Conversation, ConversationId
-from latchkey.domain.credentials import ContextToken, ContextTokenId, Grant
+from latchkey.domain.credentials import TASKS_READ, TASKS_WRITE, ContextToken, ContextTokenId
 from latchkey.domain.message import Message, MessageId
 from latchkey.domain.task import Task, TaskId
 from latchkey.domain.tool_call import ToolCall, ToolCallId
@@ -19,7 +19,7 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 LONG = timedelta(days=10_000)
 
 LIMITS = AcceptanceLimits(lease=timedelta(minutes=1), turns_per_user=4, history_turns=40, history_chars=100_000)
-TASK_GRANTS = [Grant.TASKS_READ, Grant.TASKS_WRITE]
+TASK_GRANTS = [TASKS_READ, TASKS_WRITE]
 
 
 def a_conversation(title: str | None = "Groceries", **fields: Any) -> Conversation:

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import httpx2
 
-from latchkey.domain.credentials import Grant
+from latchkey.domain.credentials import BUILT_IN_GRANTS
 from tests.isolation.endpoints import HTTP_ENDPOINTS, Endpoint, HttpEndpoint, McpEndpoint
 from tests.isolation.leak_detector import LeakDetector
 from tests.isolation.parameters import SAMPLE_VALUES
@@ -49,7 +49,7 @@ class RandomClient:
         """Create at least one entity of each noun."""
         creations: dict[str, dict[str, Any]] = {
             "chat": {"message": self.message_with_tool_call(self, 0)},
-            "mint_context_token": {"grants": [grant.value for grant in Grant]},
+            "mint_context_token": {"grants": [*BUILT_IN_GRANTS]},
             "add_artifact": {},
         }
         for endpoint in HTTP_ENDPOINTS:

@@ -6,12 +6,12 @@ from uuid import uuid4
 
 import httpx2
 
-from latchkey.domain.credentials import Grant
+from latchkey.domain.credentials import BUILT_IN_GRANTS
 from tests.isolation.endpoints import Endpoint
 from tests.isolation.rows import Rows, rows_of
 from tests.support.service import ApiUser, Service
 
-ALL_GRANTS = [grant.value for grant in Grant]
+ALL_GRANTS = [*BUILT_IN_GRANTS]
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from uuid import uuid4
 import pytest
 
 from latchkey.application.access import Permission, name_of, owner_only, permission_of, requires
-from latchkey.domain.credentials import ALL_GRANTS, ContextTokenId, Grant, Scope, UserId
+from latchkey.domain.credentials import BUILT_IN_GRANTS, TASKS_READ, TASKS_WRITE, ContextTokenId, Scope, UserId
 from latchkey.domain.errors import Forbidden
 from latchkey.domain.ports import UnitOfWork
 
-READ = Permission(Grant.TASKS_READ, "read")
+READ = Permission(TASKS_READ, "read")
 
 
-@requires(Grant.TASKS_READ)
+@requires(TASKS_READ)
 async def count_tasks(_: UnitOfWork, factor: int = 1) -> int:
     return factor
 
@@ -42,7 +42,7 @@ def test_plain_function_is_refused_when_declared() -> None:
         return 0
 
     with pytest.raises(TypeError, match="is not an `async def` function, so it cannot be a use case"):
-        requires(Grant.TASKS_READ)(count)
+        requires(TASKS_READ)(count)
     with pytest.raises(TypeError, match="is not an `async def` function"):
         owner_only("read")(count)
 
@@ -62,7 +62,7 @@ def test_function_without_permission_is_refused(use_case: Callable[..., Any]) ->
 
 
 def test_context_token_without_grant_is_forbidden() -> None:
-    token = Scope(UserId("ada"), frozenset({Grant.TASKS_WRITE}), token_id=ContextTokenId(uuid4()))
+    token = Scope(UserId("ada"), frozenset({TASKS_WRITE}), token_id=ContextTokenId(uuid4()))
 
     with pytest.raises(Forbidden, match="requires a token with the grant tasks:read"):
         READ.check(token)
@@ -70,7 +70,7 @@ def test_context_token_without_grant_is_forbidden() -> None:
 
 
 def test_context_token_is_forbidden_for_owner_only() -> None:
-    token = Scope(UserId("ada"), ALL_GRANTS, token_id=ContextTokenId(uuid4()))
+    token = Scope(UserId("ada"), frozenset(BUILT_IN_GRANTS), token_id=ContextTokenId(uuid4()))
 
     with pytest.raises(Forbidden, match="requires the user's own token"):
         Permission(None, "write").check(token)

@@ -35,7 +35,7 @@ class Permission(Struct, frozen=True):
 
     def check(self, scope: Scope) -> None:
         """Raises `Forbidden` unless the scope satisfies this permission."""
-        if scope.is_owner or self.grant in scope.grants:
+        if scope.allows(self.grant):
             return
         needed = f"a token with the grant {self.grant}" if self.grant else "the user's own token"
         raise Forbidden(f"This operation requires {needed}.")

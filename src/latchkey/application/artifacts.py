@@ -14,13 +14,13 @@ from latchkey.domain.artifact import (
     check_size,
 )
 from latchkey.domain.conversation import ConversationId
-from latchkey.domain.credentials import Grant
+from latchkey.domain.credentials import ARTIFACTS_READ, ARTIFACTS_WRITE
 from latchkey.domain.page import DEFAULT_LIMIT, Cursor, Limit, Page, Window
 from latchkey.domain.ports import UnitOfWork
 from latchkey.domain.values import Title
 
 
-@requires(Grant.ARTIFACTS_WRITE, stores=True)
+@requires(ARTIFACTS_WRITE, stores=True)
 async def add_artifact(uow: UnitOfWork, new: NewArtifact) -> ArtifactWithContent:
     """Save a new document."""
     if new.conversation_id is not None:
@@ -28,7 +28,7 @@ async def add_artifact(uow: UnitOfWork, new: NewArtifact) -> ArtifactWithContent
     return await _add(uow, new)
 
 
-@requires(Grant.ARTIFACTS_WRITE, stores=True)
+@requires(ARTIFACTS_WRITE, stores=True)
 async def revise_artifact(
     uow: UnitOfWork, artifact_id: ArtifactId, revision: ArtifactRevision, *, version: Version | None = None
 ) -> ArtifactWithContent:
@@ -36,7 +36,7 @@ async def revise_artifact(
     return await _revise(uow, artifact_id, revision, version)
 
 
-@requires(Grant.ARTIFACTS_WRITE, stores=True, creates_artifact=True)
+@requires(ARTIFACTS_WRITE, stores=True, creates_artifact=True)
 async def save_artifact(
     uow: UnitOfWork,
     title: Title,
@@ -52,13 +52,13 @@ async def save_artifact(
     return ArtifactReference(saved.id, saved.artifact_type, saved.title, saved.version)
 
 
-@requires(Grant.ARTIFACTS_READ)
+@requires(ARTIFACTS_READ)
 async def list_artifacts(uow: UnitOfWork, limit: Limit = DEFAULT_LIMIT, cursor: Cursor | None = None) -> Page[Artifact]:
     """List the user's saved documents, newest activity first, without their contents."""
     return await uow.artifacts.page(None, None, Window(limit, cursor))
 
 
-@requires(Grant.ARTIFACTS_READ)
+@requires(ARTIFACTS_READ)
 async def find_artifacts(
     uow: UnitOfWork, conversation_id: ConversationId | None, artifact_type: ArtifactType | None, window: Window
 ) -> Page[Artifact]:
@@ -66,19 +66,19 @@ async def find_artifacts(
     return await uow.artifacts.page(conversation_id, artifact_type, window)
 
 
-@requires(Grant.ARTIFACTS_READ)
+@requires(ARTIFACTS_READ)
 async def get_artifact(uow: UnitOfWork, artifact_id: ArtifactId, version: Version | None = None) -> ArtifactWithContent:
     """Show one of the user's saved documents with its content: the newest version, or the one with this number."""
     return await uow.artifacts.get_content(artifact_id, version)
 
 
-@requires(Grant.ARTIFACTS_READ)
+@requires(ARTIFACTS_READ)
 async def list_versions(uow: UnitOfWork, artifact_id: ArtifactId, window: Window) -> Page[Artifact]:
     """List the versions of a document, newest first."""
     return await uow.artifacts.list_versions(artifact_id, window)
 
 
-@requires(Grant.ARTIFACTS_WRITE)
+@requires(ARTIFACTS_WRITE)
 async def delete_artifact(uow: UnitOfWork, artifact_id: ArtifactId, *, version: Version | None = None) -> Artifact:
     """Delete a document with all its versions."""
     artifact = await uow.artifacts.get(artifact_id, for_update=True)

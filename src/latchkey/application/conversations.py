@@ -4,7 +4,7 @@ from msgspec import Struct
 
 from latchkey.application.access import owner_only, requires
 from latchkey.domain.conversation import Conversation, ConversationChanges, ConversationId, NewConversation
-from latchkey.domain.credentials import Grant
+from latchkey.domain.credentials import CONVERSATIONS_READ
 from latchkey.domain.message import Message
 from latchkey.domain.page import PAGE_BYTES, Page, Window
 from latchkey.domain.ports import UnitOfWork
@@ -21,13 +21,13 @@ async def add_conversation(uow: UnitOfWork, new: NewConversation) -> Conversatio
     return conversation
 
 
-@requires(Grant.CONVERSATIONS_READ)
+@requires(CONVERSATIONS_READ)
 async def list_conversations(uow: UnitOfWork, window: Window) -> Page[Conversation]:
     """List conversations, newest activity first."""
     return await uow.conversations.page(window)
 
 
-@requires(Grant.CONVERSATIONS_READ)
+@requires(CONVERSATIONS_READ)
 async def get_conversation(uow: UnitOfWork, conversation_id: ConversationId) -> Conversation:
     """Show one conversation."""
     return await uow.conversations.get(conversation_id)
@@ -77,7 +77,7 @@ class Transcript(Struct, frozen=True):
     messages: list[Message]
 
 
-@requires(Grant.CONVERSATIONS_READ)
+@requires(CONVERSATIONS_READ)
 async def list_messages(
     uow: UnitOfWork, conversation_id: ConversationId, window: Window, order: Order = "asc"
 ) -> Page[Message]:
@@ -88,7 +88,7 @@ async def list_messages(
     return page
 
 
-@requires(Grant.CONVERSATIONS_READ)
+@requires(CONVERSATIONS_READ)
 async def get_transcript(uow: UnitOfWork, conversation_id: ConversationId) -> Transcript:
     """Show a conversation with its messages."""
     conversation = await uow.conversations.get(conversation_id)

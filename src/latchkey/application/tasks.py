@@ -5,13 +5,13 @@ from typing import Annotated
 from msgspec import Meta
 
 from latchkey.application.access import requires
-from latchkey.domain.credentials import Grant
+from latchkey.domain.credentials import TASKS_READ, TASKS_WRITE
 from latchkey.domain.page import DEFAULT_LIMIT, Cursor, Limit, Page, Window
 from latchkey.domain.ports import UnitOfWork
 from latchkey.domain.task import NewTask, Task, TaskChanges, TaskId, TaskStatus, Version, in_utc
 
 
-@requires(Grant.TASKS_WRITE, stores=True)
+@requires(TASKS_WRITE, stores=True)
 async def add_task(uow: UnitOfWork, new: NewTask) -> Task:
     """Add a to-do task to the user's list."""
     task = Task(
@@ -30,7 +30,7 @@ async def add_task(uow: UnitOfWork, new: NewTask) -> Task:
     return task
 
 
-@requires(Grant.TASKS_READ)
+@requires(TASKS_READ)
 async def list_tasks(
     uow: UnitOfWork,
     status: TaskStatus | None = None,
@@ -41,19 +41,19 @@ async def list_tasks(
     return await uow.tasks.page(status, Window(limit, cursor))
 
 
-@requires(Grant.TASKS_READ)
+@requires(TASKS_READ)
 async def get_task(uow: UnitOfWork, task_id: TaskId) -> Task:
     """Show one to-do task."""
     return await uow.tasks.get(task_id)
 
 
-@requires(Grant.TASKS_WRITE)
+@requires(TASKS_WRITE)
 async def complete_task(uow: UnitOfWork, task_id: TaskId, *, version: Version | None = None) -> Task:
     """Mark a to-do task as completed. Completing it twice changes nothing."""
     return await _change(uow, task_id, TaskChanges(status="completed"), version)
 
 
-@requires(Grant.TASKS_WRITE, stores=True)
+@requires(TASKS_WRITE, stores=True)
 async def update_task(
     uow: UnitOfWork,
     task_id: TaskId,
@@ -64,7 +64,7 @@ async def update_task(
     return await _change(uow, task_id, changes, version)
 
 
-@requires(Grant.TASKS_WRITE)
+@requires(TASKS_WRITE)
 async def delete_task(uow: UnitOfWork, task_id: TaskId, *, version: Version | None = None) -> Task:
     """Delete a to-do task permanently, and return the deleted task."""
     task = await uow.tasks.get(task_id, for_update=True)

@@ -4,14 +4,13 @@ import hashlib
 import re
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from enum import StrEnum
 from typing import Annotated, NewType, Self
 from uuid import UUID
 
 from msgspec import Meta, Struct
 
 from latchkey.domain.conversation import ConversationId
-from latchkey.domain.errors import Unauthenticated
+from latchkey.domain.errors import Invalid, Unauthenticated
 from latchkey.domain.turn import TurnId
 from latchkey.domain.values import Instant
 
@@ -34,24 +33,50 @@ def parse_user_id(text: str) -> UserId | None:
     return UserId(text) if _USER_ID.fullmatch(text) else None
 
 
-class Grant(StrEnum):
-    """A permission that a context token can carry. The values are published."""
+Grant = NewType("Grant", str)
+"""A permission that a context token can carry: `NOUN:read` or `NOUN:write`."""
 
-    TASKS_READ = "tasks:read"
-    TASKS_WRITE = "tasks:write"
-    ARTIFACTS_READ = "artifacts:read"
-    ARTIFACTS_WRITE = "artifacts:write"
-    CONVERSATIONS_READ = "conversations:read"
+TASKS_READ = Grant("tasks:read")
+TASKS_WRITE = Grant("tasks:write")
+ARTIFACTS_READ = Grant("artifacts:read")
+ARTIFACTS_WRITE = Grant("artifacts:write")
+CONVERSATIONS_READ = Grant("conversations:read")
+
+BUILT_IN_GRANTS = (ARTIFACTS_READ, ARTIFACTS_WRITE, CONVERSATIONS_READ, TASKS_READ, TASKS_WRITE)
+
+MAX_GRANTS = 100
+"""How many grants can be registered, the built-in ones included."""
+
+GRANT_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,30}:(?:read|write)")
+
+PublishedGrant = Annotated[
+    Grant,
+    Meta(title="Grant", description="A permission that a context token can carry. The values are published."),
+]
 
 
-ALL_GRANTS = frozenset(Grant)
+class RegisteredGrants(Struct, frozen=True):
+    """The grants that exist in this service, sorted: the built-in ones and those of the app."""
+
+    names: tuple[Grant, ...] = BUILT_IN_GRANTS
+
+    def check(self, grants: list[Grant]) -> None:
+        """Raises `Invalid` for a grant that is not registered, and for more grants than there are."""
+        if len(grants) > len(self.names):
+            raise Invalid.at("$.grants", f"Expected at most {len(self.names)} grants")
+        for index, grant in enumerate(grants):
+            if grant not in self.names:
+                raise Invalid.at(f"$.grants[{index}]", f"Expected one of {', '.join(self.names)}")
 
 
 class Scope(Struct, frozen=True):
-    """What a credential gives access to: one user's data, limited to grants and optionally to a conversation."""
+    """What a credential gives access to: one user's data, limited to grants and optionally to a conversation.
+
+    The user's own credential needs no grants: it allows everything.
+    """
 
     user_id: UserId
-    grants: frozenset[Grant] = ALL_GRANTS
+    grants: frozenset[Grant] = frozenset()
     token_id: ContextTokenId | None = None
     conversation_id: ConversationId | None = None
     turn_id: TurnId | None = None
@@ -60,6 +85,10 @@ class Scope(Struct, frozen=True):
     def is_owner(self) -> bool:
         """Whether the credential is the user's own, not a context token."""
         return self.token_id is None
+
+    def allows(self, grant: Grant | None) -> bool:
+        """Whether it carries this grant. None stands for what only the user's own credential allows."""
+        return self.is_owner or grant in self.grants
 
     @property
     def caller(self) -> str:
@@ -75,7 +104,7 @@ class ContextToken(Struct, frozen=True, kw_only=True):
     """A context token, without its secret: it is for one user, and optionally for one conversation and turn."""
 
     id: ContextTokenId
-    grants: list[Grant]
+    grants: list[PublishedGrant]
     conversation_id: ConversationId | None
     turn_id: TurnId | None
     created_at: Instant
@@ -90,7 +119,7 @@ class ContextToken(Struct, frozen=True, kw_only=True):
 class NewContextToken(Struct, frozen=True, forbid_unknown_fields=True):
     """A request for a context token with these grants, valid for `ttl_s` seconds."""
 
-    grants: Annotated[list[Grant], Meta(min_length=1, max_length=len(Grant))]
+    grants: Annotated[list[PublishedGrant], Meta(min_length=1, max_length=MAX_GRANTS)]
     conversation_id: ConversationId | None = None
     ttl_s: Annotated[int, Meta(ge=60, le=86_400)] = 3600
 

@@ -14,7 +14,7 @@ from latchkey.application.tasks import complete_task
 from latchkey.application.tool_calls import ToolOutcome
 from latchkey.application.turns.finish import get_turn_result
 from latchkey.domain.artifact import ArtifactReference
-from latchkey.domain.credentials import ALL_GRANTS, Grant
+from latchkey.domain.credentials import BUILT_IN_GRANTS, TASKS_WRITE
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitOfWork
 from latchkey.domain.task import TaskId
@@ -69,7 +69,9 @@ async def test_announced_call_failure_sets_error_result(running_turn: RunningTur
 
 
 async def test_announced_call_artifact_event_follows_save(running_turn: RunningTurn) -> None:
-    running_turn.started = await started_turn(running_turn.dispatchers[0], running_turn.owner, grants=list(ALL_GRANTS))
+    running_turn.started = await started_turn(
+        running_turn.dispatchers[0], running_turn.owner, grants=list(BUILT_IN_GRANTS)
+    )
     request = msgspec.structs.replace(a_request("call-1"), name="save_artifact")
     await running_turn.append_text("", 0, request)
     assert (await running_turn.read()).artifacts == []
@@ -96,7 +98,7 @@ async def test_announced_call_runs_use_case_once(running_turn: RunningTurn, text
     """The announcement is found before the use case runs, so that nothing is rolled back and run again."""
     runs = 0
 
-    @requires(Grant.TASKS_WRITE)
+    @requires(TASKS_WRITE)
     async def count_run(_: UnitOfWork) -> int:
         nonlocal runs
         runs += 1
@@ -119,7 +121,7 @@ async def test_call_announced_while_it_runs_runs_use_case_once(
     """
     runs = 0
 
-    @requires(Grant.TASKS_WRITE)
+    @requires(TASKS_WRITE)
     async def run_slowly(_: UnitOfWork) -> int:
         nonlocal runs
         runs += 1
@@ -149,7 +151,7 @@ async def test_slow_call_concurrent_text_runs_use_case_once(
     """A slow call reads the turn's state again under lock, so its events follow text that was written meanwhile."""
     runs = 0
 
-    @requires(Grant.TASKS_WRITE)
+    @requires(TASKS_WRITE)
     async def run_slowly(_: UnitOfWork) -> int:
         nonlocal runs
         runs += 1

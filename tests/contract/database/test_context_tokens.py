@@ -2,7 +2,7 @@
 
 import pytest
 
-from latchkey.domain.credentials import ALL_GRANTS, Owner, TokenSecret
+from latchkey.domain.credentials import BUILT_IN_GRANTS, Owner, TokenSecret
 from latchkey.domain.errors import Conflict
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitsOfWork
@@ -13,7 +13,9 @@ from tests.contract.database.pagination import assert_pages, assert_refuses
 async def test_context_token_round_trip(units: UnitsOfWork, me: Owner) -> None:
     conversation = a_conversation()
     turn = a_turn(conversation)
-    token = a_context_token(grants=sorted(ALL_GRANTS), conversation_id=conversation.id, turn_id=turn.id, revoked_at=NOW)
+    token = a_context_token(
+        grants=sorted(BUILT_IN_GRANTS), conversation_id=conversation.id, turn_id=turn.id, revoked_at=NOW
+    )
     async with units.open(me, "write") as uow:
         await uow.conversations.add(conversation)
         await uow.turns.add(turn)

@@ -15,7 +15,7 @@ from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation, To
 from latchkey.application.turns.finish import PublishedTurn
 from latchkey.application.turns.read import get_turn
 from latchkey.application.turns.start import StartedTurn
-from latchkey.domain.credentials import ALL_GRANTS, Owner
+from latchkey.domain.credentials import BUILT_IN_GRANTS, Owner
 from latchkey.domain.errors import Failure, Invalid
 from latchkey.domain.ports import TurnReport, UseCaseCall
 from latchkey.domain.task import NewTask, TaskId
@@ -38,7 +38,7 @@ class Turn:
         self.started: StartedTurn
 
     async def start(self) -> None:
-        self.started = await started_turn(self.dispatchers[0], self.owner, grants=list(ALL_GRANTS))
+        self.started = await started_turn(self.dispatchers[0], self.owner, grants=list(BUILT_IN_GRANTS))
 
     async def call(
         self,

@@ -10,7 +10,7 @@ from latchkey.application.context_tokens import mint_context_token
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tasks import add_task, list_tasks
 from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation, ToolOutcome
-from latchkey.domain.credentials import ALL_GRANTS, Credential, NewContextToken, Owner
+from latchkey.domain.credentials import BUILT_IN_GRANTS, Credential, NewContextToken, Owner
 from latchkey.domain.errors import Invalid
 from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.task import NewTask
@@ -41,7 +41,7 @@ async def test_concurrent_duplicate_calls_outside_a_turn_have_one_effect(
     replica: Replica, me: Owner, *, is_owner: bool
 ) -> None:
     dispatchers = [dispatcher_of(replica()) for _ in range(2)]
-    minted = await dispatchers[0].call(me, mint_context_token, NewContextToken(list(ALL_GRANTS)))
+    minted = await dispatchers[0].call(me, mint_context_token, NewContextToken(list(BUILT_IN_GRANTS)))
     credential = me if is_owner else minted.secret
 
     outcomes = await asyncio.gather(*(add(dispatcher, credential) for dispatcher in dispatchers for _ in range(3)))

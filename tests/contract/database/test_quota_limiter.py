@@ -18,7 +18,7 @@ from latchkey.application.turns.read import read_events
 from latchkey.application.turns.record import EventBatch, append_events
 from latchkey.domain.agent import TextDelta
 from latchkey.domain.artifact import ArtifactRevision, NewArtifact
-from latchkey.domain.credentials import Grant, NewContextToken, Owner, TokenSecret
+from latchkey.domain.credentials import TASKS_READ, NewContextToken, Owner, TokenSecret
 from latchkey.domain.errors import Exhausted, Invalid, Unauthenticated
 from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.quota import Quota
@@ -70,7 +70,7 @@ async def test_rate_limit_concurrent_requests_admits_exact_number(units: UnitsOf
 
 async def test_rate_limit_token_requests_count_for_its_user(units: UnitsOfWork, me: Owner) -> None:
     dispatcher = service(units, TWO_REQUESTS)
-    token = (await dispatcher.call(me, mint_context_token, NewContextToken([Grant.TASKS_READ]))).secret
+    token = (await dispatcher.call(me, mint_context_token, NewContextToken([TASKS_READ]))).secret
     for _ in range(2):
         await dispatcher.acquire(token)
         dispatcher.consume(token)
@@ -82,7 +82,7 @@ async def test_rate_limit_token_requests_count_for_its_user(units: UnitsOfWork, 
 async def test_rate_limit_flood_under_a_token_leaves_requests_to_its_owner(replica: Replica, me: Owner) -> None:
     """In every process: a leaked token must not keep its owner from revoking it."""
     here, there = service(replica(), EIGHT_REQUESTS), service(replica(), EIGHT_REQUESTS)
-    token = (await here.call(me, mint_context_token, NewContextToken([Grant.TASKS_READ]))).secret
+    token = (await here.call(me, mint_context_token, NewContextToken([TASKS_READ]))).secret
     for _ in range(6):
         await here.acquire(token)
         here.consume(token)
@@ -99,7 +99,7 @@ async def test_rate_limit_flood_under_a_token_leaves_requests_to_its_owner(repli
 async def test_rate_limit_essential_requests_have_an_allowance_of_their_own(units: UnitsOfWork, me: Owner) -> None:
     """It is bounded, and of the owner only."""
     dispatcher = service(units, TWO_REQUESTS)
-    token = (await dispatcher.call(me, mint_context_token, NewContextToken([Grant.TASKS_READ]))).secret
+    token = (await dispatcher.call(me, mint_context_token, NewContextToken([TASKS_READ]))).secret
     await dispatcher.acquire(me, essential=True)
     await dispatcher.acquire(me)
     await refused(dispatcher, me)
@@ -115,7 +115,7 @@ async def test_rate_limit_essential_requests_have_an_allowance_of_their_own(unit
 async def test_rate_limit_late_counted_requests_do_not_refuse_early(units: UnitsOfWork, me: Owner) -> None:
     """Three of sixty requests have been used by a token when the user sends theirs."""
     dispatcher = service(units, Quota(requests_per_minute=60))
-    token = (await dispatcher.call(me, mint_context_token, NewContextToken([Grant.TASKS_READ]))).secret
+    token = (await dispatcher.call(me, mint_context_token, NewContextToken([TASKS_READ]))).secret
     await asyncio.gather(*(dispatcher.acquire(token) for _ in range(3)))
     for _ in range(3):
         dispatcher.consume(token)
@@ -192,7 +192,7 @@ async def test_storage_quota_is_asked_for_reads_and_refusals_of_a_turn(units: Un
     executor = ToolCallExecutor(dispatcher)
     for _ in range(10):
         await dispatcher.call(me, add_task, NewTask("Milk", "x" * 9_000))
-    outside = (await dispatcher.call(me, mint_context_token, NewContextToken([Grant.TASKS_READ]))).secret
+    outside = (await dispatcher.call(me, mint_context_token, NewContextToken([TASKS_READ]))).secret
     turn = await started_turn(dispatcher, me)
     listing, large = ToolInvocation("list_tasks", b"{}"), ToolInvocation("add_task", b'{"name":"%s"}' % (b"x" * 50_000))
 

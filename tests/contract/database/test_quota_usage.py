@@ -10,7 +10,7 @@ from latchkey.application.context_tokens import mint_context_token
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.quota import Reservation, reserve
 from latchkey.application.tasks import add_task
-from latchkey.domain.credentials import Credential, Grant, NewContextToken, Owner, TokenSecret
+from latchkey.domain.credentials import ARTIFACTS_READ, Credential, NewContextToken, Owner, TokenSecret
 from latchkey.domain.errors import Exhausted, Unauthenticated
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitsOfWork
@@ -79,7 +79,7 @@ def test_rate_limit_clock_skew_costs_at_most_one_minute() -> None:
 
 
 async def test_token_of_any_grant_uses_quota_of_its_user(units: UnitsOfWork, dispatcher: Dispatcher, me: Owner) -> None:
-    token = await dispatcher.call(me, mint_context_token, NewContextToken([Grant.ARTIFACTS_READ]))
+    token = await dispatcher.call(me, mint_context_token, NewContextToken([ARTIFACTS_READ]))
 
     assert (await drawn(units, token.secret, 100)).requests == 90  # 30 of 120 are kept for the owner
     assert (await drawn(units, me, 100)).requests in range(30, 35)

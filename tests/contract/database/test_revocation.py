@@ -9,7 +9,7 @@ import pytest
 from latchkey.application.context_tokens import mint_context_token, revoke_context_token
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tasks import add_task
-from latchkey.domain.credentials import ContextToken, Grant, NewContextToken, Owner, TokenSecret
+from latchkey.domain.credentials import TASKS_WRITE, ContextToken, NewContextToken, Owner, TokenSecret
 from latchkey.domain.errors import NotFound, Unauthenticated
 from latchkey.domain.page import Window
 from latchkey.domain.ports import Transaction, TransactionMode, UnitsOfWork
@@ -181,7 +181,7 @@ async def test_concurrent_calls_none_commits_after_revoke(replica: Replica, me: 
             started.set()
 
     for _ in range(3):
-        minted = await dispatchers[0].call(me, mint_context_token, NewContextToken([Grant.TASKS_WRITE]))
+        minted = await dispatchers[0].call(me, mint_context_token, NewContextToken([TASKS_WRITE]))
         started = [asyncio.Event() for _ in range(8)]
         callers = [asyncio.create_task(caller(name, minted.secret, started[name])) for name in range(8)]
         await asyncio.gather(*(event.wait() for event in started))

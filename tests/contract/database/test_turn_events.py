@@ -13,7 +13,7 @@ from latchkey.application.conversations import delete_conversation
 from latchkey.application.tasks import complete_task
 from latchkey.application.tool_calls import ToolOutcome
 from latchkey.application.turns.read import EVENT_PAGE_BYTES, PAGE_EVENTS, read_events
-from latchkey.domain.credentials import ALL_GRANTS, Owner
+from latchkey.domain.credentials import BUILT_IN_GRANTS, Owner
 from latchkey.domain.errors import Conflict, NotFound, OffsetConflict, Unauthenticated
 from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.task import TaskId
@@ -55,7 +55,9 @@ async def test_turn_events_are_in_order(running_turn: RunningTurn) -> None:
 
 
 async def test_artifact_event_follows_tool_call_event(running_turn: RunningTurn) -> None:
-    running_turn.started = await started_turn(running_turn.dispatchers[0], running_turn.owner, grants=list(ALL_GRANTS))
+    running_turn.started = await started_turn(
+        running_turn.dispatchers[0], running_turn.owner, grants=list(BUILT_IN_GRANTS)
+    )
     await running_turn.execute(save_artifact, "Plan", "# Plan")
 
     events = await running_turn.events()

@@ -21,7 +21,7 @@ from latchkey.application.turns.record import EventBatch, append_events, renew_t
 from latchkey.application.turns.start import AcceptanceLimits, StartedTurn
 from latchkey.domain.artifact import NewArtifact
 from latchkey.domain.conversation import ConversationId
-from latchkey.domain.credentials import Grant, NewContextToken, Owner
+from latchkey.domain.credentials import TASKS_READ, NewContextToken, Owner
 from latchkey.domain.errors import (
     Conflict,
     NotFound,
@@ -244,7 +244,7 @@ async def test_large_conversation_is_deleted_in_steps(
         await client.finish(await client.start_turn("Go on", where))
     await dispatcher.call(me, add_artifact, NewArtifact("Plan", "Text", conversation_id=where))
     for _ in range(4):
-        await dispatcher.call(me, mint_context_token, NewContextToken([Grant.TASKS_READ], where))
+        await dispatcher.call(me, mint_context_token, NewContextToken([TASKS_READ], where))
 
     steps = 0
     while not await Dispatcher(replica(), lambda _call: None).call(me, delete_conversation, where):

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from latchkey.application.context_tokens import mint_context_token
 from latchkey.domain import concurrency
 from latchkey.domain.concurrency import SLOTS_PER_CALLER
-from latchkey.domain.credentials import Credential, Grant, NewContextToken, Owner, TokenSecret, UserId
+from latchkey.domain.credentials import TASKS_READ, Credential, NewContextToken, Owner, TokenSecret, UserId
 from latchkey.domain.errors import Unauthenticated, Unavailable
 from latchkey.domain.page import Window
 from latchkey.infrastructure.database.sql.driver import POOL_SIZE
@@ -111,7 +111,7 @@ async def test_units_of_work_of_one_user_leave_the_slots_for_unverified_tokens(
 
 async def mint(units: SqlUnitsOfWork, owner: Owner) -> TokenSecret:
     async with units.open(owner, "write") as uow:
-        minted = await mint_context_token(uow, NewContextToken([Grant.TASKS_READ]))
+        minted = await mint_context_token(uow, NewContextToken([TASKS_READ]))
         await uow.commit()
     return minted.secret
 

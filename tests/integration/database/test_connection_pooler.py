@@ -8,7 +8,7 @@ import pytest
 from latchkey.application.context_tokens import mint_context_token, revoke_context_token
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tasks import add_task
-from latchkey.domain.credentials import Grant, NewContextToken, Owner, UserId
+from latchkey.domain.credentials import TASKS_WRITE, NewContextToken, Owner, UserId
 from latchkey.domain.errors import Unauthenticated
 from latchkey.domain.task import NewTask
 from latchkey.infrastructure.database.migrations import check, upgrade
@@ -55,7 +55,7 @@ async def test_revoked_token_is_refused_behind_pooler(url: str) -> None:
     engine = create_engine(url)
     app = Dispatcher(SqlUnitsOfWork(engine), lambda _call: None)
     me = Owner(UserId("me"))
-    minted = await app.call(me, mint_context_token, NewContextToken([Grant.TASKS_WRITE]))
+    minted = await app.call(me, mint_context_token, NewContextToken([TASKS_WRITE]))
     await asyncio.gather(*(app.call(minted.secret, add_task, NewTask(f"{n}")) for n in range(20)))
 
     await app.call(me, revoke_context_token, minted.token.id)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from latchkey.application.context_tokens import MintedToken, mint_context_token, revoke_context_token
 from latchkey.application.dispatcher import Dispatcher
-from latchkey.domain.credentials import Grant, NewContextToken, Owner, TokenSecret, UserId
+from latchkey.domain.credentials import TASKS_WRITE, NewContextToken, Owner, TokenSecret, UserId
 from latchkey.infrastructure.database.schema import metadata
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
@@ -55,7 +55,7 @@ async def test_context_token_is_valid_in_other_process_until_revoked(database_ur
     """Nothing about the token is held in memory: the other process has never seen it or its user."""
     engine = create_engine(database_url)
     app = Dispatcher(SqlUnitsOfWork(engine), lambda _call: None)
-    minted: MintedToken = await app.call(ME, mint_context_token, NewContextToken([Grant.TASKS_WRITE]))
+    minted: MintedToken = await app.call(ME, mint_context_token, NewContextToken([TASKS_WRITE]))
     turn = await started_turn(app, ME)
 
     assert use_elsewhere(database_url, minted.secret) == "From elsewhere"
@@ -83,7 +83,7 @@ async def test_context_token_is_stored_only_as_digest(database_url: str) -> None
     """Neither the secret nor a part of it is stored. The digest is, which shows that the search works."""
     engine = create_engine(database_url)
     app = Dispatcher(SqlUnitsOfWork(engine), lambda _call: None)
-    minted = await app.call(ME, mint_context_token, NewContextToken([Grant.TASKS_WRITE]))
+    minted = await app.call(ME, mint_context_token, NewContextToken([TASKS_WRITE]))
     turn = await started_turn(app, ME)
     stored = await everything_stored(database_url)
     await engine.dispose()

@@ -18,7 +18,7 @@ from latchkey.application.turns.record import EventBatch, append_events, renew_t
 from latchkey.application.turns.start import StartedTurn
 from latchkey.domain.artifact import ArtifactRevision, NewArtifact
 from latchkey.domain.conversation import ConversationId
-from latchkey.domain.credentials import Grant, NewContextToken, Owner, UserId
+from latchkey.domain.credentials import TASKS_READ, TASKS_WRITE, NewContextToken, Owner, UserId
 from latchkey.domain.page import Window
 from latchkey.domain.task import NewTask
 from latchkey.domain.tool_call import ToolRequest
@@ -98,7 +98,7 @@ async def test_duplicate_tool_call_round_trips(service: Counted) -> None:
 
 async def test_context_token_takes_one_more_round_trip(service: Counted) -> None:
     app = service.app
-    secret = (await app.call(ME, mint_context_token, NewContextToken([Grant.TASKS_READ, Grant.TASKS_WRITE]))).secret
+    secret = (await app.call(ME, mint_context_token, NewContextToken([TASKS_READ, TASKS_WRITE]))).secret
 
     assert await service.round_trips(lambda: app.call(secret, add_task, MILK)) == 4
     assert await service.round_trips(lambda: app.call(secret, list_tasks)) == 4

@@ -7,12 +7,12 @@ import pytest
 from mcp import Client
 
 from latchkey.application.artifacts import find_artifacts
-from latchkey.domain.credentials import Grant
+from latchkey.domain.credentials import ARTIFACTS_READ, ARTIFACTS_WRITE
 from latchkey.domain.page import Window
 from tests.integration.mcp.mcp_service import ME, YOU, McpService, OpenClient, in_process
 from tests.integration.mcp.test_tool_calls import UNKNOWN_ID, ToolClient, text_of
 
-READ, WRITE = Grant.ARTIFACTS_READ, Grant.ARTIFACTS_WRITE
+READ, WRITE = ARTIFACTS_READ, ARTIFACTS_WRITE
 PREFIX, SUFFIX = "ARTIFACT_CREATED:", "|File generated successfully."
 MIB = 1024 * 1024
 

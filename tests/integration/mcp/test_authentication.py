@@ -11,7 +11,7 @@ from latchkey.application.tasks import list_tasks
 from latchkey.application.turns.finish import TurnOutcome, finish_turn
 from latchkey.bootstrap.composition import create_asgi
 from latchkey.config import Settings
-from latchkey.domain.credentials import Grant, TokenSecret, UserId
+from latchkey.domain.credentials import TASKS_READ, TokenSecret, UserId
 from latchkey.domain.turn import Usage
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
@@ -122,7 +122,7 @@ async def test_tool_without_grant_responds_like_unknown_tool(
     service: McpService, protocol: str, arguments: dict[str, Any]
 ) -> None:
     """Byte for byte, with any arguments."""
-    reader = await service.secret(Grant.TASKS_READ)
+    reader = await service.secret(TASKS_READ)
     async with service.http() as http:
         hidden, absent = [
             await post(http, protocol, call(protocol, name, arguments), reader.text)

@@ -7,14 +7,14 @@ from mcp_types import RequestParamsMeta
 
 from latchkey.application.artifacts import list_artifacts
 from latchkey.application.tasks import list_tasks
-from latchkey.domain.credentials import Grant
+from latchkey.domain.credentials import ARTIFACTS_WRITE, BUILT_IN_GRANTS
 from tests.integration.mcp.jsonrpc import message, post
 from tests.integration.mcp.mcp_service import ME, McpService, OpenClient
 from tests.integration.mcp.test_tool_calls import ToolClient, text_of
 
 KEYS = ["latchkey/callId", "claudecode/toolUseId"]
 PLAN = {"title": 'The "plan" | one', "content_markdown": "# Plan"}
-ALL_GRANTS = list(Grant)
+ALL_GRANTS = list(BUILT_IN_GRANTS)
 
 
 def call_id(id: str, key: str = KEYS[0]) -> RequestParamsMeta:
@@ -90,7 +90,7 @@ async def test_call_id_is_scoped_to_its_turn(service: McpService, open_client: O
         turn = await service.turn(*ALL_GRANTS)
         async with open_client(service, turn.secret) as client:
             await client.call_tool("save_artifact", PLAN, meta=call_id("1"))
-    async with open_client(service, await service.secret(Grant.ARTIFACTS_WRITE)) as client:
+    async with open_client(service, await service.secret(ARTIFACTS_WRITE)) as client:
         await client.call_tool("save_artifact", PLAN, meta=call_id("1"))
 
     assert len((await service.dispatcher.call(ME, list_artifacts)).items) == 3

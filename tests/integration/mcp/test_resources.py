@@ -9,13 +9,20 @@ from mcp import Client, MCPError
 from mcp.types import TextResourceContents
 
 from latchkey.application.context_tokens import revoke_context_token
-from latchkey.domain.credentials import ALL_GRANTS, Grant
+from latchkey.domain.credentials import (
+    ARTIFACTS_READ,
+    ARTIFACTS_WRITE,
+    BUILT_IN_GRANTS,
+    CONVERSATIONS_READ,
+    TASKS_READ,
+    Grant,
+)
 from latchkey.domain.page import DEFAULT_LIMIT
 from tests.integration.mcp.jsonrpc import message, post
 from tests.integration.mcp.mcp_service import ME, YOU, McpService, OpenClient, in_process
 from tests.integration.mcp.test_tool_calls import UNKNOWN_ID
 
-ARTIFACTS, CONVERSATIONS = Grant.ARTIFACTS_READ, Grant.CONVERSATIONS_READ
+ARTIFACTS, CONVERSATIONS = ARTIFACTS_READ, CONVERSATIONS_READ
 TEMPLATES = {ARTIFACTS: "latchkey://artifacts/{id}", CONVERSATIONS: "latchkey://conversations/{id}"}
 
 INVALID_URIS = [
@@ -59,7 +66,7 @@ async def read(client: Client, uri: str) -> tuple[str | None, str]:
 async def test_resources_list_pagination_shows_artifacts_then_conversations(service: McpService) -> None:
     artifacts = [await service.artifact(f"Plan {number}") for number in range(DEFAULT_LIMIT + 1)]
     conversations = [await service.conversation(f"Talk {number}") for number in range(DEFAULT_LIMIT + 1)]
-    async with in_process(service, await service.secret(*Grant)) as client:
+    async with in_process(service, await service.secret(*BUILT_IN_GRANTS)) as client:
         pages = await all_pages(client)
     listed = [resource for page in pages for resource in page]
     expected: list[tuple[str, str, Any]] = [
@@ -96,7 +103,7 @@ async def test_resource_of_conversation_is_its_transcript(service: McpService, o
 
 
 @pytest.mark.parametrize(
-    "grants", [(ARTIFACTS,), (CONVERSATIONS,), (ARTIFACTS, CONVERSATIONS), (Grant.ARTIFACTS_WRITE, Grant.TASKS_READ)]
+    "grants", [(ARTIFACTS,), (CONVERSATIONS,), (ARTIFACTS, CONVERSATIONS), (ARTIFACTS_WRITE, TASKS_READ)]
 )
 async def test_resources_require_the_grant_of_their_collection(
     service: McpService, open_client: OpenClient, grants: tuple[Grant, ...]
@@ -121,7 +128,7 @@ async def test_resources_require_the_grant_of_their_collection(
 
 
 @pytest.mark.parametrize("collection", ["artifacts", "conversations"])
-@pytest.mark.parametrize("grants", [(ARTIFACTS, CONVERSATIONS), (Grant.TASKS_READ,)], ids=["granted", "ungranted"])
+@pytest.mark.parametrize("grants", [(ARTIFACTS, CONVERSATIONS), (TASKS_READ,)], ids=["granted", "ungranted"])
 async def test_resource_of_another_user_or_without_grant_responds_like_unknown_resource_isolation(
     service: McpService, protocol: str, collection: str, grants: tuple[Grant, ...]
 ) -> None:
@@ -171,7 +178,7 @@ async def test_token_bound_to_conversation_reads_resources_of_that_conversation_
 async def test_resources_list_contains_nothing_of_other_users(service: McpService, open_client: OpenClient) -> None:
     await service.artifact(owner=YOU)
     await service.conversation(owner=YOU)
-    async with open_client(service, await service.secret(*ALL_GRANTS)) as client:
+    async with open_client(service, await service.secret(*BUILT_IN_GRANTS)) as client:
         assert await all_pages(client) == [[], []]
 
 
@@ -186,17 +193,17 @@ async def test_resource_with_invalid_uri_is_unknown(service: McpService, protoco
 
 
 @pytest.mark.parametrize("cursor", INVALID_CURSORS)
-@pytest.mark.parametrize("grants", [(), (CONVERSATIONS,), (Grant.TASKS_READ,)], ids=["all", "one", "none"])
+@pytest.mark.parametrize("grants", [(), (CONVERSATIONS,), (TASKS_READ,)], ids=["all", "one", "none"])
 async def test_resources_list_with_invalid_cursor_shows_nothing(
     service: McpService, protocol: str, grants: tuple[Grant, ...], cursor: str
 ) -> None:
     """An error for a token that may list something; an empty page for a token that may not."""
     await service.artifact()
-    token = (await service.secret(*(grants or ALL_GRANTS))).text
+    token = (await service.secret(*(grants or BUILT_IN_GRANTS))).text
     async with service.http() as http:
         response = (await post(http, protocol, message(protocol, "resources/list", {"cursor": cursor}), token)).json()
 
-    if Grant.TASKS_READ in grants and cursor.startswith(("artifacts:", "conversations:")):
+    if TASKS_READ in grants and cursor.startswith(("artifacts:", "conversations:")):
         assert (response["result"]["resources"], "nextCursor" in response["result"]) == ([], False)
     else:
         assert response["error"]["code"] == -32602

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from latchkey.domain.credentials import Grant
+from latchkey.domain.credentials import BUILT_IN_GRANTS, Grant
 from tests.integration.mcp.jsonrpc import message, post
 from tests.integration.mcp.mcp_service import ME, McpService, OpenClient
 from tests.support.tools import TOOLS, tools_granted_by
@@ -22,7 +22,7 @@ def objects_in(schema: Any) -> list[dict[str, Any]]:
 
 
 async def test_tools_list_has_fixed_order_titles_and_schemas(service: McpService, open_client: OpenClient) -> None:
-    async with open_client(service, await service.secret(*Grant)) as client:
+    async with open_client(service, await service.secret(*BUILT_IN_GRANTS)) as client:
         tools = (await client.list_tools()).tools
 
     assert [tool.name for tool in tools] == list(TOOLS)
@@ -40,7 +40,7 @@ async def test_tools_list_annotations_are_published_and_match_the_verb(
     service: McpService, open_client: OpenClient
 ) -> None:
     """Reading is idempotent and not destructive, adding is not idempotent, deleting is destructive."""
-    async with open_client(service, await service.secret(*Grant)) as client:
+    async with open_client(service, await service.secret(*BUILT_IN_GRANTS)) as client:
         tools = {tool.name: tool.annotations for tool in (await client.list_tools()).tools}
 
     for name, hints in tools.items():
@@ -52,7 +52,7 @@ async def test_tools_list_annotations_are_published_and_match_the_verb(
         assert hints.idempotent_hint is not name.startswith(("add_", "save_"))
 
 
-@pytest.mark.parametrize("grant", Grant)
+@pytest.mark.parametrize("grant", BUILT_IN_GRANTS)
 async def test_tools_list_with_one_grant_shows_the_tools_of_that_grant(
     service: McpService, open_client: OpenClient, grant: Grant
 ) -> None:
@@ -61,7 +61,7 @@ async def test_tools_list_with_one_grant_shows_the_tools_of_that_grant(
 
 
 def test_every_tool_is_granted_by_exactly_one_grant() -> None:
-    assert sorted(name for grant in Grant for name in tools_granted_by(grant)) == sorted(TOOLS)
+    assert sorted(name for grant in BUILT_IN_GRANTS for name in tools_granted_by(grant)) == sorted(TOOLS)
 
 
 async def test_tools_list_with_user_token_shows_all_tools_without_a_transaction(

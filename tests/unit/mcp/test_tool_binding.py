@@ -9,7 +9,7 @@ import pytest
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from latchkey.application.access import owner_only, requires
-from latchkey.domain.credentials import ContextTokenId, Grant, Scope, UserId
+from latchkey.domain.credentials import ARTIFACTS_READ, ARTIFACTS_WRITE, BUILT_IN_GRANTS, ContextTokenId, Scope, UserId
 from latchkey.domain.errors import Invalid
 from latchkey.domain.page import Page
 from latchkey.domain.ports import UnitOfWork
@@ -31,13 +31,13 @@ class Book(Struct, frozen=True):
     tags: list[str]
 
 
-@requires(Grant.ARTIFACTS_WRITE)
+@requires(ARTIFACTS_WRITE)
 async def add_book(uow: UnitOfWork, shelf_id: ShelfId, new: NewBook, copies: int = 1, *, version: int = 0) -> Book:
     """Add a book to a shelf."""
     raise NotImplementedError(uow, shelf_id, new, copies, version)
 
 
-@requires(Grant.ARTIFACTS_READ)
+@requires(ARTIFACTS_READ)
 async def list_books(uow: UnitOfWork) -> Page[Book]:
     """List the books."""
     raise NotImplementedError(uow)
@@ -108,14 +108,14 @@ def test_tool_invalid_arguments_raise_with_path(arguments: dict[str, Any], path:
 def test_tool_is_allowed_for_its_grant_and_for_the_user() -> None:
     user = Scope(UserId("me"))
     token = ContextTokenId(UUID(int=1))
-    writer = Scope(UserId("me"), frozenset({Grant.ARTIFACTS_WRITE}), token)
-    reader = Scope(UserId("me"), frozenset({Grant.ARTIFACTS_READ}), token)
+    writer = Scope(UserId("me"), frozenset({ARTIFACTS_WRITE}), token)
+    reader = Scope(UserId("me"), frozenset({ARTIFACTS_READ}), token)
 
     assert [ADD_BOOK.is_allowed(scope) for scope in (user, writer, reader)] == [True, True, False]
 
 
 def test_tool_of_owner_only_use_case_is_allowed_for_no_token() -> None:
-    everything = Scope(UserId("me"), frozenset(Grant), ContextTokenId(UUID(int=1)))
+    everything = Scope(UserId("me"), frozenset(BUILT_IN_GRANTS), ContextTokenId(UUID(int=1)))
 
     assert not ToolBinding.of(delete_books).is_allowed(everything)
     assert ToolBinding.of(delete_books).is_allowed(Scope(UserId("me")))
@@ -140,13 +140,13 @@ def forgetful(use_case: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitabl
     return wrapper
 
 
-@requires(Grant.ARTIFACTS_READ)
+@requires(ARTIFACTS_READ)
 async def get_book(uow: UnitOfWork, *ids: int) -> Book:
     """Get a book by any number of ids."""
     raise NotImplementedError(uow, ids)
 
 
-@requires(Grant.ARTIFACTS_READ)
+@requires(ARTIFACTS_READ)
 async def count_books(uow: UnitOfWork) -> int:
     """Count the books."""
     raise NotImplementedError(uow)
@@ -164,7 +164,7 @@ async def test_tool_of_partial_use_case_has_the_remaining_arguments() -> None:
     """A bound parameter is no argument; the call binds it."""
     calls: list[tuple[Any, ...]] = []
 
-    @requires(Grant.ARTIFACTS_WRITE)
+    @requires(ARTIFACTS_WRITE)
     async def copy_book(uow: UnitOfWork, title: str, copies: int, tags: str = "") -> Book:
         """Copy a book."""
         calls.append((uow, title, copies, tags))

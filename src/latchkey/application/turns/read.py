@@ -5,7 +5,7 @@ from msgspec import Struct
 from latchkey.application.access import owner_only, requires
 from latchkey.application.turns.finish import PublishedTurn
 from latchkey.domain.conversation import ConversationId
-from latchkey.domain.credentials import Grant
+from latchkey.domain.credentials import CONVERSATIONS_READ
 from latchkey.domain.page import Page, Window
 from latchkey.domain.ports import UnitOfWork
 from latchkey.domain.turn import TurnId
@@ -28,7 +28,7 @@ class EventPage(Struct, frozen=True):
     lease_s: float | None = None
 
 
-@requires(Grant.CONVERSATIONS_READ)
+@requires(CONVERSATIONS_READ)
 async def list_turns(uow: UnitOfWork, conversation_id: ConversationId, window: Window) -> Page[PublishedTurn]:
     """List the turns of a conversation, newest first. Raises `TurnLost`."""
     page = await uow.turns.page(conversation_id, window)
@@ -40,7 +40,7 @@ async def list_turns(uow: UnitOfWork, conversation_id: ConversationId, window: W
     return Page([PublishedTurn.of(item.turn, item.calls) for item in page.items], page.next_cursor)
 
 
-@requires(Grant.CONVERSATIONS_READ)
+@requires(CONVERSATIONS_READ)
 async def get_turn(uow: UnitOfWork, turn_id: TurnId) -> PublishedTurn:
     """Show one turn with its tool calls. Raises `TurnLost`."""
     turn = await uow.turns.get(turn_id)
@@ -48,7 +48,7 @@ async def get_turn(uow: UnitOfWork, turn_id: TurnId) -> PublishedTurn:
     return PublishedTurn.of(turn, await uow.tool_calls.list_of_turn(turn_id))
 
 
-@requires(Grant.CONVERSATIONS_READ)
+@requires(CONVERSATIONS_READ)
 async def check_turn(uow: UnitOfWork, turn_id: TurnId) -> None:
     """Raises `NotFound` and `TurnLost`; reads no tool calls."""
     (await uow.turns.get(turn_id)).check_not_lost(uow.now)

@@ -14,15 +14,15 @@ from latchkey.application.turns.prompts import UNTRUSTED_CONTENT
 from latchkey.application.turns.start import StartedTurn, find_duplicate_turn, start_turn
 from latchkey.domain.agent import AgentRun
 from latchkey.domain.concurrency import FairSlots
-from latchkey.domain.credentials import Grant, Owner, UserId
+from latchkey.domain.credentials import ARTIFACTS_WRITE, TASKS_READ, TASKS_WRITE, Grant, Owner, UserId
 from latchkey.domain.errors import AgentNotConfigured, Draining, Exhausted, Invalid
 from latchkey.domain.message import NewMessage
 from latchkey.domain.ports import Agent, EventBus
 from latchkey.domain.turn import ClientRequest, Turn, TurnId
 from latchkey.domain.values import find_time_zone
 
-CHAT_GRANTS = [Grant.TASKS_READ, Grant.TASKS_WRITE]
-FILE_GRANTS = [Grant.ARTIFACTS_WRITE]
+CHAT_GRANTS = [TASKS_READ, TASKS_WRITE]
+FILE_GRANTS = [ARTIFACTS_WRITE]
 
 _UTC = ZoneInfo("UTC")
 _CLOSE_TIMEOUT_S = 3

@@ -16,6 +16,7 @@ from msgspec import Struct
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns.runner import TurnRunner
 from latchkey.application.turns.subscription import TurnSubscriptions
+from latchkey.domain.credentials import RegisteredGrants
 from latchkey.domain.errors import Exhausted
 from latchkey.domain.ports import Identity
 from latchkey.interfaces.http import openapi
@@ -46,6 +47,7 @@ class HttpServices(Struct, frozen=True):
     - `mcp`: the ASGI application at `/mcp`.
     - `resource_metadata`: published if an identity provider issues the tokens.
     - `origins`: the origins whose pages may call the API.
+    - `grants`: the grants that a context token can carry.
     """
 
     dispatcher: Dispatcher
@@ -56,6 +58,7 @@ class HttpServices(Struct, frozen=True):
     mcp: Callable[[Any, Any, Any], Awaitable[None]]
     resource_metadata: ResourceMetadata | None = None
     origins: Sequence[str] = ()
+    grants: RegisteredGrants = RegisteredGrants()
 
 
 class OpenApiDocument(Struct, frozen=True):
@@ -90,6 +93,7 @@ def create_app(services: HttpServices, lifespan: Sequence[Lifespan] = ()) -> Lit
         route_handlers=[api, HealthController, get_schema, mcp, *metadata],
         dependencies={
             "dispatcher": _provide(services.dispatcher),
+            "grants": _provide(services.grants),
             "runner": _provide(services.runner),
             "subscriptions": _provide(services.subscriptions),
             "check_ready": _provide(services.check_ready),
@@ -102,7 +106,7 @@ def create_app(services: HttpServices, lifespan: Sequence[Lifespan] = ()) -> Lit
         cors_config=cors(services.origins),
         logging_config=None,
     )
-    app.state.openapi = OpenApiDocument.of(msgspec.json.encode(openapi.document(app)))
+    app.state.openapi = OpenApiDocument.of(msgspec.json.encode(openapi.document(app, services.grants)))
     return app
 
 

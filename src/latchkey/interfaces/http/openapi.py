@@ -11,7 +11,7 @@ from litestar import Litestar
 from litestar.enums import ParamType
 
 from latchkey.domain import errors
-from latchkey.domain.credentials import USER_ID_PATTERN
+from latchkey.domain.credentials import USER_ID_PATTERN, RegisteredGrants
 from latchkey.domain.errors import Failure
 from latchkey.interfaces.errors import Misdirected, status_of
 from latchkey.interfaces.http.event_stream import MEDIA_TYPE as EVENT_STREAM
@@ -87,7 +87,8 @@ _BEARER = {
 class Components:
     """Collects the schemas and responses that operations refer to."""
 
-    def __init__(self) -> None:
+    def __init__(self, grants: RegisteredGrants) -> None:
+        self._grants = grants
         self.schemas: dict[str, Any] = {}
         self.responses: dict[str, Any] = {}
 
@@ -99,8 +100,21 @@ class Components:
         generated = msgspec.json.schema_components((type,), ref_template="#/components/schemas/{name}")
         renamed = _GENERIC_PAGE.sub(rb'\1Page"', msgspec.json.encode(generated))
         ((schema,), schemas) = readable(msgspec.json.decode(renamed))
-        self.schemas |= change(_with_clean_descriptions(schemas))
+        self.schemas |= change(self._with_grants(_with_clean_descriptions(schemas)))
         return dict(schema)
+
+    def _with_grants(self, node: Any) -> Any:
+        """Make grants references to one schema, which lists those that exist in this service."""
+        if isinstance(node, list):
+            return [self._with_grants(part) for part in node]
+        if not isinstance(node, dict):
+            return node
+        if node.get("title") == "Grant":
+            self.schemas["Grant"] = {"type": "string", **node, "enum": list(self._grants.names)}
+            return {"$ref": "#/components/schemas/Grant"}
+        changed = {keyword: self._with_grants(part) for keyword, part in node.items()}
+        is_bounded = changed.get("items") == {"$ref": "#/components/schemas/Grant"} and "maxItems" in changed
+        return {**changed, "maxItems": len(self._grants.names)} if is_bounded else changed
 
     def request_schema(self, type: Any) -> dict[str, Any]:
         """Return the schema of a request body, or a reference to it."""
@@ -143,9 +157,9 @@ class Components:
         return {"$ref": f"#/components/responses/{name}"}
 
 
-def document(app: Litestar) -> dict[str, Any]:
-    """Return the OpenAPI document of an application."""
-    components = Components()
+def document(app: Litestar, grants: RegisteredGrants) -> dict[str, Any]:
+    """Return the OpenAPI document of an application in which these grants exist."""
+    components = Components(grants)
     paths: dict[str, dict[str, Any]] = {}
     for operation in sorted(operations_of(app), key=lambda operation: _METHODS.index(operation.method)):
         paths.setdefault(operation.path, {})[operation.method.lower()] = describe(operation, components)

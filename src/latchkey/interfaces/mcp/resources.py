@@ -12,7 +12,7 @@ from latchkey.application.conversations import get_transcript, list_conversation
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.domain.artifact import Artifact, ArtifactId
 from latchkey.domain.conversation import Conversation, ConversationId
-from latchkey.domain.credentials import Grant
+from latchkey.domain.credentials import ARTIFACTS_READ, CONVERSATIONS_READ
 from latchkey.domain.errors import Forbidden, Invalid, NotFound
 from latchkey.domain.page import DEFAULT_LIMIT, Page, Window
 from latchkey.interfaces.mcp.principal import (
@@ -31,13 +31,13 @@ JSON = "application/json"
 _URI = re.compile(r"latchkey://(?P<collection>artifacts|conversations)/(?P<id>[0-9a-f-]{36})\Z")
 _COLLECTIONS = ("artifacts", "conversations")
 RESOURCE_TEMPLATES = {
-    Grant.ARTIFACTS_READ: {
+    ARTIFACTS_READ: {
         "uriTemplate": "latchkey://artifacts/{id}",
         "name": "artifact",
         "title": "A saved document",
         "mimeType": MARKDOWN,
     },
-    Grant.CONVERSATIONS_READ: {
+    CONVERSATIONS_READ: {
         "uriTemplate": "latchkey://conversations/{id}",
         "name": "conversation",
         "title": "The transcript of a conversation",
@@ -67,24 +67,24 @@ class ResourceHandlers:
     async def _list_templates(self, principal: Principal) -> Result:
         scope = await principal.verify(self._dispatcher)
         return complete(
-            resourceTemplates=[template for grant, template in RESOURCE_TEMPLATES.items() if grant in scope.grants]
+            resourceTemplates=[template for grant, template in RESOURCE_TEMPLATES.items() if scope.allows(grant)]
         )
 
     async def _list(self, principal: Principal, cursor: str | None) -> Result:
         """List documents first, then conversations. A cursor is `COLLECTION:CURSOR`, to continue in that collection."""
-        grants = (await principal.verify(self._dispatcher)).grants
+        scope = await principal.verify(self._dispatcher)
         collection, _, after = (cursor or "artifacts:").partition(":")
         window = Window(DEFAULT_LIMIT, after or None)
         if collection not in _COLLECTIONS:
             detail = "cursor: must be the `nextCursor` of a page of this list"
             raise HandlerError(Invalid(detail), detail)
         try:
-            if collection == "artifacts" and Grant.ARTIFACTS_READ in grants:
+            if collection == "artifacts" and scope.allows(ARTIFACTS_READ):
                 artifacts = await self._dispatcher.call(
                     principal.credential, list_artifacts, window.limit, window.cursor
                 )
-                return _page(artifacts, collection, "conversations:" if Grant.CONVERSATIONS_READ in grants else None)
-            if Grant.CONVERSATIONS_READ in grants:
+                return _page(artifacts, collection, "conversations:" if scope.allows(CONVERSATIONS_READ) else None)
+            if scope.allows(CONVERSATIONS_READ):
                 conversations = await self._dispatcher.call(principal.credential, list_conversations, window)
                 return _page(conversations, "conversations", None)
         except Invalid as failure:

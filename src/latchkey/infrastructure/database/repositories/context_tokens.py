@@ -27,7 +27,6 @@ _BY_ID = _SELECT.where(_HAS_ID)
 _NEWEST = _SELECT.order_by(tokens.c.id.desc()).limit(bindparam("limit"))
 _NEWEST_BEFORE = _NEWEST.where(tokens.c.id < bindparam("before"))
 _INSERT = insert_for_user(tokens)
-_GRANTS = {grant.value: grant for grant in Grant}
 _UNREVOKED = (owned_by_user(tokens), tokens.c.revoked_at.is_(None))
 _REVOKE = update(tokens).where(*_UNREVOKED, _HAS_ID).values(revoked_at=bindparam("now"))
 _REVOKE_OF_TURN = update(tokens).where(*_UNREVOKED, _OF_TURN).values(revoked_at=bindparam("now"))
@@ -108,7 +107,7 @@ def _token_from_row(row: Row) -> ContextToken:
     id, grants, conversation_id, turn_id, created_at, expires_at, revoked_at = row
     return ContextToken(
         id=id,
-        grants=[_GRANTS[word] for word in grants.split() if word in _GRANTS],
+        grants=[Grant(word) for word in grants.split()],
         conversation_id=conversation_id,
         turn_id=turn_id,
         created_at=created_at,

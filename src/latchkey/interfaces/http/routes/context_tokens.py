@@ -10,7 +10,7 @@ from msgspec.structs import asdict
 
 from latchkey.application import context_tokens as tokens
 from latchkey.application.dispatcher import Dispatcher
-from latchkey.domain.credentials import ContextToken, ContextTokenId, NewContextToken
+from latchkey.domain.credentials import ContextToken, ContextTokenId, NewContextToken, RegisteredGrants
 from latchkey.domain.errors import Invalid, NotFound
 from latchkey.domain.page import DEFAULT_LIMIT, Page, Window
 from latchkey.interfaces.http.requests import ApiRequest, CursorQuery, JsonBody, LimitQuery
@@ -29,7 +29,11 @@ class ContextTokenController(Controller):
 
     @post(response_headers=[LOCATION], failures=[NotFound])
     async def mint_context_token(
-        self, request: ApiRequest, dispatcher: NamedDependency[Dispatcher], data: JsonBody[NewContextToken]
+        self,
+        request: ApiRequest,
+        dispatcher: NamedDependency[Dispatcher],
+        grants: NamedDependency[RegisteredGrants],
+        data: JsonBody[NewContextToken],
     ) -> Response[FreshContextToken]:
         """Create a context token, which gives access to /mcp, limited to its grants.
 
@@ -41,6 +45,7 @@ class ContextTokenController(Controller):
                 "Idempotency-Key",
                 "Not supported here, because the secret of a token is not stored: send the request without the header",
             )
+        grants.check(data.grants)
         minted = await dispatcher.call(request.user, tokens.mint_context_token, data)
         fresh = FreshContextToken(**asdict(minted.token), token=minted.secret.text)
         location = request.location_of("context-tokens", fresh.id)
