@@ -14,22 +14,18 @@ def node() -> Path:
     return _home() / "bin" / "node"
 
 
+def npm(*arguments: str) -> list[str | Path]:
+    """The command that runs npm."""
+    return [node(), _home() / "lib/node_modules/npm/bin/npm-cli.js", *arguments]
+
+
 def installed(folder: Path) -> Path:
     """Install the `package-lock.json` of a folder and return the folder. Concurrent calls install once."""
     lock, done = folder / "package-lock.json", folder / _INSTALLED
     with (folder / ".installing").open("w") as lock_file:
         fcntl.flock(lock_file, fcntl.LOCK_EX)
         if not done.exists() or done.stat().st_mtime < lock.stat().st_mtime:
-            npm = _home() / "lib/node_modules/npm/bin/npm-cli.js"
-            command: list[str | Path] = [
-                node(),
-                npm,
-                "ci",
-                "--ignore-scripts",
-                "--no-audit",
-                "--no-fund",
-                "--loglevel=error",
-            ]
+            command = npm("ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
             subprocess.run(command, cwd=folder, env=environment(), check=True)
             done.touch()
     return folder

@@ -174,6 +174,15 @@ def test_streamed_event_is_a_union_of_named_schemas_by_event(openapi: dict[str, 
     assert data["turn.failed"]["properties"].keys() == {"turn_id", "seq", "code", "detail"}
 
 
+def test_event_stream_has_the_schema_of_its_data(openapi: dict[str, Any]) -> None:
+    """`@hey-api/openapi-ts` parses the `data` of each event with the schema of the media type."""
+    success = openapi["paths"]["/api/{user_id}/turns/{turn_id}/events"]["get"]["responses"]["200"]
+    schema = resolve(openapi, success["content"]["text/event-stream"]["schema"])
+    union = openapi["components"]["schemas"]["StreamedEvent"]["oneOf"]
+
+    assert schema["anyOf"] == [each["properties"]["data"] for each in union]
+
+
 def test_problem_code_lists_every_code(openapi: dict[str, Any]) -> None:
     code = openapi["components"]["schemas"]["Problem"]["properties"]["code"]
 

@@ -11,6 +11,7 @@ from tests.interop.service import InteropService, interop_service
 
 FOLDER = Path(__file__).parent
 MINIMUM_CHECKS = {
+    "@hey-api/openapi-ts with zod": 9,
     "Claude CLI": 30,
     "Inspector CLI": 60,
     "OpenAI Agents SDK": 32,
@@ -21,6 +22,7 @@ MINIMUM_CHECKS = {
     "conformance suite, 2026-07-28": 90,
     "examples of docs/mcp-clients.md": 14,
     "fastmcp": 96,
+    "openapi-typescript": 6,
     "schema libraries": 68,
 }
 """The number of checks in a complete run. With fewer, some were silently skipped."""

@@ -76,6 +76,7 @@ _STREAMED_INSTEAD = (
     f"Success. With `Accept: {EVENT_STREAM}` the body is a stream of server-sent events instead: each is a"
     " `StreamedEvent`."
 )
+_EVENT_DATA = "The JSON `data` of a server-sent event. `StreamedEvent` says which data belongs to which event."
 _BEARER = {
     "type": "http",
     "scheme": "bearer",
@@ -132,7 +133,12 @@ class Components:
         )
 
     def event_schema(self) -> dict[str, Any]:
-        """Return a reference to the schema of a server-sent event: a union by `event`."""
+        """Return a reference to the schema of an event's data, and add that of the event: a union by `event`.
+
+        A generated client that reads a stream takes the schema of its media type for that of the data.
+        """
+        data = {name: self.response_schema(type) for name, type in published_data()}
+        self.schemas["EventData"] = {"title": "EventData", "description": _EVENT_DATA, "anyOf": list(data.values())}
         self.schemas["StreamedEvent"] = {
             "title": "StreamedEvent",
             "description": _STREAMED_EVENT,
@@ -142,14 +148,14 @@ class Components:
                     "properties": {
                         "id": {"type": "string"},
                         "event": {"type": "string", "const": name},
-                        "data": self.response_schema(data),
+                        "data": schema,
                     },
                     "required": ["id", "event", "data"],
                 }
-                for name, data in published_data()
+                for name, schema in data.items()
             ],
         }
-        return {"$ref": "#/components/schemas/StreamedEvent"}
+        return {"$ref": "#/components/schemas/EventData"}
 
     def response(self, name: str, response: dict[str, Any]) -> dict[str, Any]:
         """Add a response and return a reference to it."""
