@@ -1,6 +1,7 @@
 """Pagination with cursors."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from itertools import accumulate
 from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
@@ -17,6 +18,10 @@ DEFAULT_LIMIT = 50
 
 PAGE_BYTES = 2 * 1024 * 1024
 """A page ends with the item that reaches this many stored bytes, so it may have fewer items than `limit`."""
+
+TURN_PAGE_BYTES = 39_000
+"""A page for the token of a turn has at most this many bytes of JSON, unless its first item has more: the model of the
+turn gets all of it, and the rest with `next_cursor`."""
 
 
 class Page(Struct, Generic[T], frozen=True):
@@ -41,12 +46,20 @@ class Window(Struct, frozen=True):
         except (ValueError, msgspec.DecodeError) as error:
             raise Invalid.at("cursor", "is not a `next_cursor` of this listing") from error
 
-    def to_page(self, items: list[T], key: Any, *, has_more: bool = False) -> Page[T]:
+    def to_page(self, items: list[T], key: Any, *, has_more: bool = False, max_bytes: int | None = None) -> Page[T]:
         """Make the page of up to `limit + 1` items. `key(item)` is the sort key for the cursor of the next page.
 
-        `has_more` says that further items follow these, although they are not more than `limit`.
+        `has_more` says that further items follow these, although they are not more than `limit`. `max_bytes` bounds
+        the JSON of the page, which has one item at least.
         """
-        if len(items) <= self.limit and not has_more:
+        count = self.limit if max_bytes is None else min(self.limit, _count_within(items, max_bytes))
+        if len(items) <= count and not has_more:
             return Page(items, None)
-        items = items[: self.limit]
+        items = items[:count]
         return Page(items, urlsafe_b64encode(msgspec.json.encode(key(items[-1]))).rstrip(b"=").decode())
+
+
+def _count_within(items: list[T], max_bytes: int) -> int:
+    """Return how many of the items have at most `max_bytes` of JSON together, but at least 1."""
+    sizes = accumulate(len(msgspec.json.encode(item)) + 1 for item in items)
+    return max(1, sum(size <= max_bytes for size in sizes))

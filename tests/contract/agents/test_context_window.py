@@ -21,6 +21,7 @@ TOO_LONG = [
     "Please reduce the length of the messages or completion.",
     "Trying to keep the first 5000 tokens when context the overflows; loaded with context length of only 4096 tokens",
 ]
+PROMPT_TOO_LONG = TOO_LONG[2]
 HISTORY = [PastTurn(f"Question {number}", [], "word " * 100) for number in range(10)]
 
 
@@ -49,20 +50,41 @@ async def test_context_too_long_cuts_as_much_as_the_server_says(direct_harness: 
     assert len(direct_harness.model.requests[1].conversation) in {4, 6}
 
 
-async def test_context_too_long_twice_fails_the_turn(direct_harness: AgentHarness) -> None:
-    outcome = await direct_harness.run_turn(
-        *[fails(400, TOO_LONG[0])] * 2, agent_run=direct_harness.agent_run("And now?", history=HISTORY)
+async def test_context_too_long_is_recognized_by_every_agent(harness: AgentHarness) -> None:
+    outcome = await harness.run_turn(
+        fails(400, PROMPT_TOO_LONG), says("Hello."), agent_run=harness.agent_run("And now?", history=HISTORY)
+    )
+    first, second = (request.conversation for request in harness.model.requests)
+
+    assert (outcome.text, outcome.failure) == ("Hello.", None)
+    assert 1 < len(second) < len(first)
+    assert second[-1] == ("user", "And now?")
+    assert ("user", "Question 9") in second
+
+
+async def test_context_too_long_twice_fails_the_turn(harness: AgentHarness) -> None:
+    outcome = await harness.run_turn(
+        *[fails(400, PROMPT_TOO_LONG)] * 2, agent_run=harness.agent_run("And now?", history=HISTORY)
     )
 
     assert type(outcome.failure) is ContextTooLong
-    assert len(direct_harness.model.requests) == 2
+    assert len(harness.model.requests) == 2
 
 
-async def test_context_too_long_without_history_fails_at_once(direct_harness: AgentHarness) -> None:
-    outcome = await direct_harness.run_turn(fails(400, TOO_LONG[1]))
+async def test_context_too_long_without_history_fails_at_once(harness: AgentHarness) -> None:
+    outcome = await harness.run_turn(fails(400, PROMPT_TOO_LONG))
 
     assert type(outcome.failure) is ContextTooLong
-    assert len(direct_harness.model.requests) == 1
+    assert len(harness.model.requests) == 1
+
+
+async def test_context_too_long_after_a_tool_call_makes_no_call_twice(harness: AgentHarness) -> None:
+    """An agent that cannot continue with a shorter history fails."""
+    script = calls(("note", '{"text":"milk"}')), fails(400, PROMPT_TOO_LONG), says("Noted.")
+    outcome = await harness.run_turn(*script, agent_run=harness.agent_run("Note", history=HISTORY))
+
+    assert outcome.text == "Noted." or type(outcome.failure) is ContextTooLong
+    assert len(harness.tools.calls) == 1
 
 
 async def test_context_too_long_inside_an_answer_is_recognized(direct_harness: AgentHarness) -> None:

@@ -5,6 +5,7 @@ import json
 from asyncio import Event
 
 from latchkey.domain.errors import MaxSteps, ToolsUnavailable
+from latchkey.domain.page import TURN_PAGE_BYTES
 from latchkey.domain.turn import Usage
 from latchkey.infrastructure.agents.toolset import MAX_RESULT_CHARS, MAX_TURN_CHARS
 from tests.contract.agents.agent_harness import Adapter, AgentHarness
@@ -65,6 +66,14 @@ async def test_tool_result_reaches_the_model_unchanged(harness: AgentHarness) ->
     await harness.run_turn(calls(("note", '{"text":"milk"}')), says("Noted."))
 
     assert [json.loads(result) for result in harness.model.requests[1].results] == [{"noted": "milk"}]
+
+
+async def test_tool_result_of_the_largest_page_reaches_the_model_unchanged(harness: AgentHarness) -> None:
+    """The Claude CLI replaces a result that is too long for it by the name of a file that the model cannot read."""
+    text = "x" * (TURN_PAGE_BYTES + 200)
+    await harness.run_turn(calls(("note", json.dumps({"text": text}))), says("Noted."))
+
+    assert [json.loads(result) for result in harness.model.requests[1].results] == [{"noted": text}]
 
 
 async def test_long_tool_result_is_cut_and_the_model_is_told(direct_harness: AgentHarness) -> None:

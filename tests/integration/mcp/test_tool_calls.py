@@ -7,6 +7,10 @@ import jsonschema
 from mcp import Client
 from mcp.types import TextContent
 
+from latchkey.application.tasks import add_task
+from latchkey.domain.task import NewTask
+from latchkey.infrastructure.agents.toolset import MAX_RESULT_CHARS
+from latchkey.interfaces.mcp.principal import connect
 from tests.integration.mcp.mcp_service import ME, YOU, McpService, OpenClient
 
 UNKNOWN_ID = "0190a7c0-0000-7000-8000-000000000000"
@@ -177,3 +181,37 @@ async def test_call_without_arguments_is_a_call_with_empty_arguments(
         result = await client.call_tool("list_tasks")
 
     assert result.structured_content == {"items": [], "next_cursor": None}
+
+
+async def test_listing_in_a_turn_has_pages_that_fit_into_what_the_model_is_given(service: McpService) -> None:
+    """The cursor continues where the page ends. Pages for other credentials are not shortened."""
+    added = [await service.dispatcher.call(ME, add_task, NewTask(f"{n}", "é\n" * 4000)) for n in range(12)]
+    turn = await service.turn()
+    titles: list[str] = []
+    cursor: dict[str, str] = {}
+    async with connect(service.server, turn.secret) as client:
+        tools = ToolClient(client)
+        while True:
+            page = await tools.call("list_tasks", **cursor)
+            assert len(json.dumps(page, ensure_ascii=False)) <= MAX_RESULT_CHARS
+            titles += [task["title"] for task in page["items"]]
+            if page["next_cursor"] is None:
+                break
+            cursor = {"cursor": page["next_cursor"]}
+    async with connect(service.server, await service.secret()) as client:
+        whole = await ToolClient(client).call("list_tasks")
+
+    assert titles == [task.title for task in reversed(added)]
+    assert [task["title"] for task in whole["items"]] == titles
+
+
+async def test_listing_in_a_turn_has_one_item_at_least(service: McpService) -> None:
+    for n in range(2):
+        await service.dispatcher.call(ME, add_task, NewTask(f"{n}", "\U0001f95b" * 10_000))
+    turn = await service.turn()
+    async with connect(service.server, turn.secret) as client:
+        tools = ToolClient(client)
+        first = await tools.call("list_tasks")
+        second = await tools.call("list_tasks", cursor=first["next_cursor"])
+
+    assert [len(first["items"]), len(second["items"]), second["next_cursor"]] == [1, 1, None]

@@ -5,8 +5,10 @@ from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from latchkey.domain.agent import RUN_METRICS, AgentEvent, AgentRun
-from latchkey.domain.errors import ModelUnavailable
+from latchkey.domain.errors import ContextTooLong, ModelUnavailable
 from latchkey.infrastructure.agents.claude.cli import ClaudeCli, command_arguments, environment, write_config
 from latchkey.infrastructure.agents.claude.event_parser import CliEventParser
 from latchkey.infrastructure.agents.claude.process import ClaudeProcess
@@ -16,6 +18,7 @@ from latchkey.infrastructure.agents.claude.protocol import (
     StreamLine,
     SystemLine,
     input_batches,
+    newest_half,
     parse_output_line,
 )
 from latchkey.infrastructure.agents.claude.workspace import Workspace, WorkspaceRoot
@@ -64,18 +67,27 @@ class ClaudeAgent:
         with events:
             async with open_toolset(self._connect, agent_run) as toolset:
                 tools = [tool.name for tool in toolset.tools]
-            with self._workspaces.workspace() as workspace:
-                write_config(workspace, agent_run, self._mcp_url)
-                await self._run_process(agent_run, tools, workspace, events)
+            parser = CliEventParser(tools)
+            try:
+                await self._run_in_workspace(agent_run, parser, events)
+            except ContextTooLong:
+                if parser.has_begun or not agent_run.history:
+                    raise
+                shorter = replace(agent_run, history=newest_half(agent_run.history))
+                await self._run_in_workspace(shorter, CliEventParser(tools), events)
+
+    async def _run_in_workspace(self, agent_run: AgentRun, parser: CliEventParser, events: AgentEventStream) -> None:
+        with self._workspaces.workspace() as workspace:
+            write_config(workspace, agent_run, self._mcp_url)
+            await self._run_process(agent_run, parser, workspace, events)
 
     async def _run_process(
-        self, agent_run: AgentRun, tools: list[str], workspace: Workspace, events: AgentEventStream
+        self, agent_run: AgentRun, parser: CliEventParser, workspace: Workspace, events: AgentEventStream
     ) -> None:
-        command = [str(self._cli.path), *command_arguments(self._cli, agent_run, tools, workspace)]
+        command = [str(self._cli.path), *command_arguments(self._cli, agent_run, parser.tool_names, workspace)]
         variables = environment(self._cli, agent_run, self._mcp_url, workspace)
         process = await ClaudeProcess.start(command, variables, workspace.work)
         try:
-            parser = CliEventParser(tools)
             for lines in input_batches(agent_run):
                 await process.write(lines)
                 await _read_until_result(process, parser, events)

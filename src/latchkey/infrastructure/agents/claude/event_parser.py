@@ -28,6 +28,7 @@ from latchkey.infrastructure.agents.model_failures import (
     MAX_REPORTED_RETRY_AFTER_S,
     MAX_RETRY_WAIT_S,
     TOO_MANY_REQUESTS,
+    context_too_long,
     empty_answer,
     error_status,
     incomplete_answer,
@@ -77,6 +78,7 @@ class CliEventParser:
     """Takes the lines of one turn. `tools` are the names of the tools that the turn's token grants."""
 
     def __init__(self, tools: list[str]) -> None:
+        self.tool_names = tools
         self._tools = {cli_tool_name(name): name for name in tools}
         self._has_reported_tools = False
         self._error: str | None = None
@@ -99,6 +101,11 @@ class CliEventParser:
                 yield from self._tool_results(line)
             case ResultLine():
                 self._check_result(line)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the model has begun an answer."""
+        return self._message is not None
 
     def check_answer(self) -> None:
         """Raises `ModelBadResponse` unless the lines so far are a complete answer."""
@@ -199,6 +206,8 @@ def _result_failure(result: ResultLine, error: str | None) -> TurnFailed:
     """The failure of a turn that ended with an error. `error` is the CLI's own code, if it gave one."""
     if result.terminal_reason == "max_turns" or result.subtype == "error_max_turns":
         return max_steps_exceeded()
+    if result.terminal_reason == "prompt_too_long":
+        return context_too_long()
     if result.api_error_status is not None:
         return _status_failure(result.api_error_status)
     if error == "rate_limit":

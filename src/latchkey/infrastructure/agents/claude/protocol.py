@@ -7,6 +7,7 @@ it is: the CLI reads no file that the text mentions, and runs no command in it.
 
 import json
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -42,6 +43,14 @@ def _input_lines(agent_run: AgentRun) -> Iterator[InputLine]:
     for turn in agent_run.history:
         yield from _turn_lines(turn)
     yield _user_line(agent_run.message)
+
+
+def newest_half(history: list[PastTurn]) -> list[PastTurn]:
+    """Return the newest turns that together have at most half of the history's size."""
+    sizes = [len(json.dumps(list(_turn_lines(turn)))) for turn in history]
+    totals = accumulate(reversed(sizes))
+    count = sum(total <= sum(sizes) / 2 for total in totals)
+    return history[len(history) - count :]
 
 
 def _turn_lines(turn: PastTurn) -> Iterator[InputLine]:

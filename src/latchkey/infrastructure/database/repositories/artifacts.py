@@ -11,7 +11,7 @@ from sqlalchemy import and_, bindparam, delete, or_, select, update
 from latchkey.domain.artifact import Artifact, ArtifactId, ArtifactType, ArtifactWithContent
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import NotFound
-from latchkey.domain.page import Page, Window
+from latchkey.domain.page import TURN_PAGE_BYTES, Page, Window
 from latchkey.infrastructure.database.schema import artifact_versions as versions
 from latchkey.infrastructure.database.schema import artifacts
 from latchkey.infrastructure.database.sql.driver import Row
@@ -117,7 +117,8 @@ class SqlArtifacts:
         used = {name: value for name, value in filters.items() if value is not None}
         before_id = {"before_id": last.id} if last else {}
         rows = await self._session.fetch(_PAGES[tuple(used)], limit=window.limit + 1, **used, **before_id)
-        return window.to_page([Artifact(*row) for row in rows], key=_cursor_of)
+        max_bytes = TURN_PAGE_BYTES if scope.turn_id else None
+        return window.to_page([Artifact(*row) for row in rows], key=_cursor_of, max_bytes=max_bytes)
 
     async def list_versions(self, id: ArtifactId, window: Window) -> Page[Artifact]:
         await self.get(id)

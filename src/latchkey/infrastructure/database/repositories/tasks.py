@@ -7,7 +7,7 @@ from msgspec.structs import asdict
 from sqlalchemy import Select, bindparam, delete, func, select, update
 
 from latchkey.domain.errors import NotFound
-from latchkey.domain.page import PAGE_BYTES, Page, Window
+from latchkey.domain.page import PAGE_BYTES, TURN_PAGE_BYTES, Page, Window
 from latchkey.domain.task import Task, TaskId, TaskStatus
 from latchkey.infrastructure.database.schema import tasks
 from latchkey.infrastructure.database.sql.session import (
@@ -92,7 +92,9 @@ class SqlTasks:
             sized = await self._session.fetch(_BOUNDED_PAGES[key], limit=window.limit + 1, bytes=PAGE_BYTES, **used)
             has_more = bool(sized) and len(sized) < sized[0][-1]
             rows = [row[:-1] for row in sized]
-        return window.to_page([Task(*row) for row in rows], key=lambda task: _Cursor(task.id), has_more=has_more)
+        items = [Task(*row) for row in rows]
+        max_bytes = TURN_PAGE_BYTES if self._session.scope.turn_id else None
+        return window.to_page(items, key=lambda task: _Cursor(task.id), has_more=has_more, max_bytes=max_bytes)
 
     async def update(self, task: Task) -> None:
         if not await self._session.execute(_UPDATE, key=task.id, **asdict(task)):
