@@ -81,6 +81,16 @@ def test_concurrent_migrate_runs_once(home: Path, empty_postgresql_url: str) -> 
     assert run_command("doctor", home=home, environment=environment).exit_code == 0
 
 
+def children_of(pid: int | None) -> list[str]:
+    """The ids of the processes that the main thread of a process has started."""
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def command_lines(pids: list[str]) -> list[str]:
+    """As `ps -ef` shows them."""
+    return [Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode() for pid in pids]
+
+
 def test_two_workers_share_one_port(home: Path, postgresql_url: str) -> None:
     environment = {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": postgresql_url}
     ada = issue_token("ada", home, BASE_SETTINGS)
@@ -89,10 +99,12 @@ def test_two_workers_share_one_port(home: Path, postgresql_url: str) -> None:
             replica.request("POST", "/api/ada/tasks", ada, json={"title": f"{n}"}).status_code for n in range(10)
         ]
         tasks = replica.request("GET", "/api/ada/tasks", ada).json()["items"]
+        workers = [line for line in command_lines(children_of(replica.process.pid)) if line.startswith("latchkey: ")]
         replica.process.terminate()
         replica.process.join(30)
         code = replica.process.exitcode
 
     assert statuses == [201] * 10
     assert len(tasks) == 10
+    assert sorted(line[-1] for line in workers) == ["1", "2"]
     assert code == 0

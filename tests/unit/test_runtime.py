@@ -89,22 +89,28 @@ def test_full_collection_without_new_objects_is_skipped() -> None:
     gc.enable()
 
 
+def process_names() -> tuple[str, str]:
+    """The command line as `ps -ef` shows it, and the name as `top` does."""
+    line = Path("/proc/self/cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ")
+    return line.decode(), Path("/proc/self/comm").read_text().strip()
+
+
 def send_process_name(connection: Connection) -> None:
     name_worker_process()
-    connection.send(Path("/proc/self/comm").read_text())
+    connection.send(process_names())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
 def test_worker_process_has_a_readable_name_and_this_process_keeps_its_own() -> None:
     """The worker is started as uvicorn starts it."""
-    before = Path("/proc/self/comm").read_text()
+    before = process_names()
     receive, send = multiprocessing.Pipe(duplex=False)
     worker = multiprocessing.get_context("spawn").Process(target=send_process_name, args=(send,))
     worker.start()
     assert receive.poll(60)
-    name = receive.recv()
+    names = receive.recv()
     worker.join()
     name_worker_process()
 
-    assert name.strip() == f"latchkey: {worker.name.removeprefix('SpawnProcess-')}"
-    assert Path("/proc/self/comm").read_text() == before
+    assert names == (f"latchkey: {worker.name.removeprefix('SpawnProcess-')}",) * 2
+    assert process_names() == before

@@ -7,10 +7,11 @@ import multiprocessing
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from pathlib import Path
+from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
 from typing import Any
+
+from setproctitle import setproctitle
 
 _GENERATION_0, _GENERATION_1, _GENERATION_2 = 5_000, 5, 200
 """Thresholds of the garbage collector. Small young generations keep each pause short."""
@@ -23,15 +24,13 @@ _log = logging.getLogger("latchkey.termination")
 
 
 def name_worker_process() -> None:
-    """Name a worker process `latchkey: N`, as `top`, `ps -e` and `pgrep` show it; Linux only.
+    """Name a worker process `latchkey: N` in `ps`, `top` and `pgrep`, instead of the command line of multiprocessing.
 
-    Its command line is that of Python's multiprocessing. A process that was not started by multiprocessing keeps its
-    name.
+    A process that was not started by multiprocessing keeps its name.
     """
     _, is_worker, number = multiprocessing.current_process().name.partition("SpawnProcess-")
     if is_worker:
-        with suppress(OSError):
-            Path("/proc/self/comm").write_text(f"latchkey: {number}")
+        setproctitle(f"latchkey: {number}")
 
 
 @contextmanager
