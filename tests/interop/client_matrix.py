@@ -38,6 +38,7 @@ _CLIENTS: dict[str, tuple[Connect, tuple[Era, ...], tuple[Era, ...]]] = {
     "TypeScript SDK 2": (typescript("client_2.mjs"), _ALL, _ALL),
     "Python SDK": (python_sdk, _ALL, _ALL),
     "fastmcp": (fastmcp, _ALL, _ALL),
+    "Mastra": (typescript("mastra_2.mjs"), _ALL, ("auto",)),
     "OpenAI Agents SDK": (agents_sdk, ("auto",), ("auto",)),
     "Claude CLI": (claude, ("auto",), ("auto",)),
 }

@@ -14,6 +14,7 @@ MINIMUM_CHECKS = {
     "@hey-api/openapi-ts with zod": 9,
     "Claude CLI": 30,
     "Inspector CLI": 60,
+    "Mastra": 60,
     "OpenAI Agents SDK": 32,
     "Python SDK": 96,
     "TypeScript SDK 1": 31,
