@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 from uuid import UUID
 
 from msgspec import Struct
@@ -25,6 +25,8 @@ from latchkey.domain.repositories import (
 )
 from latchkey.domain.turn import TurnId, TurnStatus, Usage
 from latchkey.domain.turn_event import TurnEvent
+
+R = TypeVar("R")
 
 
 class UnitOfWork(Protocol):
@@ -66,6 +68,13 @@ class UnitOfWork(Protocol):
 
     @property
     def quota_usage(self) -> QuotaUsages: ...
+
+    def repository(self, kind: type[R]) -> R:
+        """Return the repository of an app that has this class, bound to this unit of work: one object for each class.
+
+        Raises `TypeError` if the class is not a repository.
+        """
+        ...
 
     def new_id(self) -> UUID:
         """Return a new UUIDv7. Ids of one process sort in the order in which they are made."""

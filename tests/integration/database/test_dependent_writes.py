@@ -36,7 +36,7 @@ async def units(database_url: str) -> AsyncIterator[SqlUnitsOfWork]:
 
 
 def session_of(uow: SqlUnitOfWork) -> Session:
-    return uow._session
+    return uow.session
 
 
 async def stored(units: SqlUnitsOfWork) -> list[tuple[str, int]]:

@@ -10,9 +10,13 @@ import pytest
 from sqlalchemy import (
     BindParameter,
     ClauseElement,
+    Column,
     Delete,
     Insert,
+    Integer,
+    MetaData,
     Select,
+    Text,
     Update,
     and_,
     bindparam,
@@ -40,6 +44,7 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 import latchkey.infrastructure.database
+from latchkey.infrastructure.database.entity import reference_table
 from latchkey.infrastructure.database.schema import conversations, tasks, turns
 from latchkey.infrastructure.database.sql import tenant_guard
 from latchkey.infrastructure.database.sql.session import insert_for_user, owned_by_user
@@ -53,6 +58,7 @@ any_task = select(tasks.c.id)
 any_in_cte = any_task.cte("anything")
 mine_in_cte = a_task.cte("pinned")
 both = tasks.join(conversations, tasks.c.conversation_id == conversations.c.id)
+bicycles = reference_table("bicycles", Column("id", Integer()), Column("name", Text()), metadata=MetaData())
 same = conversations.c.id == tasks.c.conversation_id
 
 PINNED: dict[str, ClauseElement] = {
@@ -75,6 +81,14 @@ PINNED: dict[str, ClauseElement] = {
         owned_by_user(tasks), owned_by_user(turns), tasks.c.id == turns.c.id
     ),
     "a delete": delete(tasks).where(owned_by_user(tasks)),
+    "a reference table": select(bicycles.c.id),
+    "an alias of a reference table": select(bicycles.alias("other").c.id),
+    "a join with a reference table": select(tasks.c.id)
+    .select_from(tasks.join(bicycles, bicycles.c.name == tasks.c.title))
+    .where(owned_by_user(tasks)),
+    "an update from a reference table": update(tasks)
+    .where(owned_by_user(tasks), bicycles.c.name == tasks.c.title)
+    .values(title=bicycles.c.name),
     "an insert": insert_for_user(tasks),
     "an insert that may find it there": postgresql_insert(tasks).values(user_id=ME).on_conflict_do_nothing(),
     "the same on SQLite": sqlite_insert(tasks).values(user_id=ME).on_conflict_do_nothing(),
@@ -140,6 +154,13 @@ UNPINNED: dict[str, ClauseElement] = {
     "a delete": delete(tasks),
     "a delete by another table": delete(tasks).where(owned_by_user(tasks), same),
     "a delete by a query": delete(tasks).where(owned_by_user(tasks), tasks.c.id.in_(any_task)),
+    "a join with a reference table alone": select(tasks.c.id).join(bicycles, bicycles.c.name == tasks.c.title),
+    "an insert into a reference table": insert(bicycles).values(name="x"),
+    "an update of a reference table": update(bicycles).values(name="x"),
+    "an update of a reference table from a pinned table": update(bicycles)
+    .where(owned_by_user(tasks), bicycles.c.name == tasks.c.title)
+    .values(name="x"),
+    "a delete from a reference table": delete(bicycles),
     "an insert without a user": insert(tasks).values(title="x"),
     "an insert of nothing": insert(tasks),
     "an insert of a fixed user": insert(tasks).values(user_id="you"),

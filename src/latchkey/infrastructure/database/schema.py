@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 metadata = MetaData(naming_convention=convention)
 
-_TIME = DateTime(timezone=True).with_variant(DateTimeUTC(timezone=True), "sqlite")
+TIME = DateTime(timezone=True).with_variant(DateTimeUTC(timezone=True), "sqlite")
 """asyncpg returns times with a zone. SQLite has no zones: its times are converted to UTC and back."""
 
 
@@ -34,7 +34,7 @@ def _owner() -> Column[str]:
 
 
 def _time(name: str, *, nullable: bool = False) -> Column[object]:
-    return Column(name, _TIME, nullable=nullable)
+    return Column(name, TIME, nullable=nullable)
 
 
 def _of_conversation(*, nullable: bool = False) -> tuple[Column[object], ForeignKeyConstraint]:
@@ -265,7 +265,7 @@ quota_usage = Table(
     "allowances",
     metadata,
     _owner(),
-    Column("paid_until", _TIME, key="theoretical_arrival_time", nullable=False),
+    Column("paid_until", TIME, key="theoretical_arrival_time", nullable=False),
     Column("stored_bytes", BigInteger(), nullable=False),
     _time("counted_at"),
     PrimaryKeyConstraint("user_id"),

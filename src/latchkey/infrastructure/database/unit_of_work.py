@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -27,6 +28,7 @@ from latchkey.domain.repositories import (
     Turns,
 )
 from latchkey.domain.turn_event import TurnEvent
+from latchkey.infrastructure.database.app_schema import NO_APP, AppSchema
 from latchkey.infrastructure.database.errors import mapped_errors
 from latchkey.infrastructure.database.event_bus import LocalEventBus
 from latchkey.infrastructure.database.repositories.artifacts import SqlArtifacts
@@ -39,6 +41,8 @@ from latchkey.infrastructure.database.repositories.turns import SqlTurnEvents, S
 from latchkey.infrastructure.database.sql.driver import DriverConnection
 from latchkey.infrastructure.database.sql.engine import create_backend
 from latchkey.infrastructure.database.sql.session import Session, StatementCache
+
+R = TypeVar("R")
 
 
 class CommitRefused(Exception):
@@ -55,11 +59,14 @@ class SqlUnitOfWork:
         event_bus: LocalEventBus,
         limiter: ConcurrencyLimiter,
         turn_state: TurnState | None,
+        schema: AppSchema,
     ) -> None:
-        self._session = session
+        self.session = session
         self._event_bus = event_bus
         self._limiter = limiter
         self._turn_state = turn_state
+        self._schema = schema
+        self._repositories: dict[type, Any] = {}
         self._added_secrets: list[TokenSecret] = []
         self._added_events: list[TurnEvent] = []
         self.scope = session.scope
@@ -68,53 +75,59 @@ class SqlUnitOfWork:
 
     @cached_property
     def conversations(self) -> Conversations:
-        return SqlConversations(self._session)
+        return SqlConversations(self.session)
 
     @cached_property
     def messages(self) -> Messages:
-        return SqlMessages(self._session)
+        return SqlMessages(self.session)
 
     @cached_property
     def turns(self) -> Turns:
-        return SqlTurns(self._session, self._turn_state)
+        return SqlTurns(self.session, self._turn_state)
 
     @cached_property
     def turn_events(self) -> TurnEvents:
-        return SqlTurnEvents(self._session, self._added_events)
+        return SqlTurnEvents(self.session, self._added_events)
 
     @cached_property
     def tool_calls(self) -> ToolCalls:
-        return SqlToolCalls(self._session)
+        return SqlToolCalls(self.session)
 
     @cached_property
     def tasks(self) -> Tasks:
-        return SqlTasks(self._session)
+        return SqlTasks(self.session)
 
     @cached_property
     def artifacts(self) -> Artifacts:
-        return SqlArtifacts(self._session)
+        return SqlArtifacts(self.session)
 
     @cached_property
     def idempotent_calls(self) -> IdempotentCalls:
-        return SqlIdempotentCalls(self._session)
+        return SqlIdempotentCalls(self.session)
 
     @cached_property
     def context_tokens(self) -> ContextTokens:
-        return SqlContextTokens(self._session, self._added_secrets)
+        return SqlContextTokens(self.session, self._added_secrets)
 
     @cached_property
     def quota_usage(self) -> QuotaUsages:
-        return SqlQuotaUsages(self._session)
+        return SqlQuotaUsages(self.session, self._schema.entities)
+
+    def repository(self, kind: type[R]) -> R:
+        repository = self._repositories.get(kind)
+        if repository is None:
+            repository = self._repositories[kind] = cast("Any", kind)(self)
+        return cast("R", repository)
 
     @property
     def written(self) -> int:
-        return self._session.written
+        return self.session.written
 
     def new_id(self) -> UUID:
         return uuid7()
 
     async def commit(self) -> None:
-        if not await self._session.commit():
+        if not await self.session.commit():
             raise CommitRefused("The database had refused a statement of this unit of work and rolled it back.")
         self.committed = True
         for secret in self._added_secrets:
@@ -131,7 +144,9 @@ class SqlUnitsOfWork:
         engine: AsyncEngine,
         event_bus: LocalEventBus | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        schema: AppSchema = NO_APP,
     ) -> None:
+        self._schema = schema
         self._event_bus = event_bus or LocalEventBus()
         self._backend = create_backend(engine)
         self._statements = StatementCache(engine.dialect)
@@ -153,7 +168,7 @@ class SqlUnitsOfWork:
                     now = self._now()
                     scope, turn_state = await self._scope(connection, credential, mode, now)
                     session = self._session(connection, scope, read_only=mode == "read")
-                    uow = SqlUnitOfWork(session, now, self._event_bus, self._backend.limiter, turn_state)
+                    uow = SqlUnitOfWork(session, now, self._event_bus, self._backend.limiter, turn_state, self._schema)
                     yield uow
                 finally:
                     if uow is not None and uow.committed:

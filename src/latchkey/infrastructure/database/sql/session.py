@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, json
 from sqlalchemy import (
     Column,
     ColumnElement,
@@ -125,18 +125,18 @@ class Session:
         self.scope = scope
         self.written = 0
 
-    async def fetch(self, statement: Statement, **values: Any) -> list[Row]:
+    async def fetch(self, statement: Statement, /, **values: Any) -> list[Row]:
         """Send the waiting writes, run the statement and return its rows."""
         prepared = self._prepare(statement, values)
         await self.flush()
         return [prepared.read(row) for row in await self._driver.fetch(prepared.sql, prepared.arguments(values))]
 
-    async def fetch_row(self, statement: Statement, **values: Any) -> Row | None:
+    async def fetch_row(self, statement: Statement, /, **values: Any) -> Row | None:
         """Return the first row, or None."""
         rows = await self.fetch(statement, **values)
         return rows[0] if rows else None
 
-    async def execute(self, statement: Statement, **values: Any) -> int:
+    async def execute(self, statement: Statement, /, **values: Any) -> int:
         """Send the statement now, an UPDATE together with the waiting writes. Returns the number of changed rows."""
         prepared = self._prepare(statement, values)
         if not isinstance(statement, Update) or self._depends_on_waiting(statement, prepared):
@@ -144,7 +144,7 @@ class Session:
         self._waiting.insert(0, (prepared.sql, prepared.arguments(values)))
         return await self.flush()
 
-    async def defer(self, statement: Insert | Update, **values: Any) -> None:
+    async def defer(self, statement: Insert | Update, /, **values: Any) -> None:
         """Send the statement later, in one round trip with other writes: at the next read or at the commit."""
         prepared = self._prepare(statement, values)
         if self._depends_on_waiting(statement, prepared):
@@ -186,6 +186,10 @@ class Session:
             for value in values.values():
                 if isinstance(value, str):
                     self.written += len(value) if value.isascii() else len(value.encode())
+                elif isinstance(value, bytes):
+                    self.written += len(value)
+                elif isinstance(value, dict | list):
+                    self.written += len(json.encode(value))
         return prepared
 
 

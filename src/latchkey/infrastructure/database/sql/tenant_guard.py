@@ -20,6 +20,7 @@ from sqlalchemy import (
     Join,
     Select,
     SelectBase,
+    Table,
     TextClause,
     Update,
     event,
@@ -31,6 +32,9 @@ from sqlalchemy.sql.selectable import AliasedReturnsRows
 
 USER = "scope_user"
 """The name of the bound parameter that holds the user of the scope."""
+
+REFERENCE = "reference"
+"""The value of `Table.info["latchkey"]` of a table that belongs to no user: every statement may read it."""
 
 _DO_NOTHING = (postgresql.dml.OnConflictDoNothing, sqlite.dml.OnConflictDoNothing)
 _TEXTS = ("_prefixes", "_suffixes", "_hints", "_statement_hints")
@@ -65,6 +69,8 @@ def check_statement(statement: ClauseElement) -> None:
 
 
 def _faults(element: Any) -> Iterator[str]:
+    if isinstance(element, Insert | Update | Delete) and is_reference_table(element.table):
+        yield f"{element.table} is a reference table, which only migrations and operators write"
     if _holds_text(element):
         yield "literal SQL text cannot be checked"
     elif isinstance(element, Insert):
@@ -73,10 +79,16 @@ def _faults(element: Any) -> Iterator[str]:
     elif isinstance(element, Select | Update | Delete):
         pinned = {column.table for column in _pinned_columns(element.whereclause)}
         for source in _sources(element):
-            if source not in pinned:
+            if source not in pinned and not is_reference_table(source):
                 yield f"{source} is not pinned to the user of the scope"
     if isinstance(element, Update) and "user_id" in (element._values or {}):  # noqa: SLF001 # there is no public access
         yield f"the update of {element.table} would change a row's user"
+
+
+def is_reference_table(source: FromClause) -> bool:
+    """Return whether it is a reference table or an alias of one."""
+    table = source.element if isinstance(source, AliasedReturnsRows) else source
+    return isinstance(table, Table) and table.info.get("latchkey") == REFERENCE
 
 
 def _holds_text(element: Any) -> bool:
