@@ -55,7 +55,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
-        self._cycle_transport = _CycleTransport(transport, self._close_after_response)
+        self._cycle_transport = _CycleTransport(transport, self.loop, self._close_after_response)
         # Browsers open connections in advance: an unused one is closed without a response.
         self._deadline = self.loop.call_later(HEAD_S, transport.close)
 
@@ -134,6 +134,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        self._cycle_transport.flush()
         if self._is_answered_early:
             self._hold(0)
             self.cycle.body = bytearray()
@@ -183,6 +184,7 @@ class HttpProtocol(HttpToolsProtocol):
         """
         self._discards_input = True
         self._hold(0)
+        self._cycle_transport.flush()
         cycle: RequestResponseCycle | None = self.cycle
         is_answering = cycle is not None and not cycle.response_complete
         if self._has_head:
@@ -242,20 +244,41 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 class _CycleTransport(asyncio.Transport):
-    """The transport as uvicorn's request cycle uses it, with another way to close it."""
+    """The transport as uvicorn's request cycle uses it: writes are joined, and `close` does something else.
 
-    def __init__(self, transport: asyncio.Transport, on_close: Callable[[], None]) -> None:
+    uvicorn writes the head and the body of a response apart, which costs two system calls and two packets. A write is
+    held until the next one, the end of the response or the next iteration of the event loop, whichever is first.
+    """
+
+    def __init__(
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, on_close: Callable[[], None]
+    ) -> None:
         super().__init__()
         self._transport = transport
+        self._loop = loop
         self._on_close = on_close
+        self._held: bytes | bytearray | memoryview[Any] = b""
 
     def write(self, data: "bytes | bytearray | memoryview[Any]") -> None:
-        self._transport.write(data)
+        if self._held and data:
+            held, self._held = self._held, b""
+            self._transport.writelines((held, data))
+        elif data:
+            self._held = data
+            self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write what is held. A closed connection drops it."""
+        if self._held:
+            held, self._held = self._held, b""
+            if not self._transport.is_closing():
+                self._transport.write(held)
 
     def is_closing(self) -> bool:
         return self._transport.is_closing()
 
     def close(self) -> None:
+        self.flush()
         self._on_close()
 
 
