@@ -36,18 +36,17 @@ class FairSlots(Generic[Key]):
         self._held: dict[Key, int] = {}
         self._waiting: OrderedDict[Key, deque[asyncio.Future[None]]] = OrderedDict()
 
-    @asynccontextmanager
-    async def slot(self, key: Key, timeout_s: float) -> AsyncIterator[None]:
+    def slot(self, key: Key, timeout_s: float) -> AbstractAsyncContextManager[None]:
         """Hold a slot within the context. Raises `TimeoutError` if none becomes free in time."""
+        return _Slot(self, key, timeout_s)
+
+    async def acquire(self, key: Key, timeout_s: float) -> None:
+        """Take a slot, which `release` must return. Raises `TimeoutError` if none becomes free in time."""
         # With a free slot, all keys that wait hold their share: a newcomer overtakes none that could use it.
         if self._free and self._held.get(key, 0) < self._share:
             self._take(key)
         else:
             await self._wait(key, timeout_s)
-        try:
-            yield
-        finally:
-            self._release(key)
 
     async def _wait(self, key: Key, timeout_s: float) -> None:
         granted = asyncio.get_running_loop().create_future()
@@ -57,7 +56,7 @@ class FairSlots(Generic[Key]):
                 await granted
         except BaseException:
             if granted.done() and not granted.cancelled():
-                self._release(key)  # granted while the wait was cancelled
+                self.release(key)  # granted while the wait was cancelled
             else:
                 self._forget(key, granted)
             raise
@@ -71,7 +70,8 @@ class FairSlots(Generic[Key]):
         self._free -= 1
         self._held[key] = self._held.get(key, 0) + 1
 
-    def _release(self, key: Key) -> None:
+    def release(self, key: Key) -> None:
+        """Return a slot, which goes to a key that waits."""
         self._free += 1
         self._held[key] -= 1
         if not self._held[key]:
@@ -92,6 +92,21 @@ class FairSlots(Generic[Key]):
                 if not granted.done():
                     self._take(key)
                     granted.set_result(None)
+
+
+class _Slot(Generic[Key]):
+    """A slot as a context. A class, because each request enters it and a generator costs several times as much."""
+
+    def __init__(self, slots: FairSlots[Key], key: Key, timeout_s: float) -> None:
+        self._slots = slots
+        self._key = key
+        self._timeout_s = timeout_s
+
+    async def __aenter__(self) -> None:
+        await self._slots.acquire(self._key, self._timeout_s)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._slots.release(self._key)
 
 
 class ConcurrencyLimiter:

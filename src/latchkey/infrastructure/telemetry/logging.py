@@ -240,8 +240,9 @@ def _level(call: UseCaseCall) -> int:
 def redacted(text: str) -> str:
     """Replace all secrets of a known format by their first three characters and `***`."""
     lowered = text.lower()
-    if any(marker in lowered for marker in _SECRET_MARKERS):
-        return _SECRET.sub(lambda secret: secret[0][:3] + "***", text)
+    for marker in _SECRET_MARKERS:
+        if marker in lowered:
+            return _SECRET.sub(lambda secret: secret[0][:3] + "***", text)
     return text
 
 

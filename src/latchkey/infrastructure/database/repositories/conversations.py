@@ -1,6 +1,7 @@
 """Repositories of conversations and their messages."""
 
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
@@ -280,16 +281,18 @@ class SqlMessages:
         )
         count = (rows[0][-1] if rows else 0) or len(rows)
         turn_ids = [row[_TURN] for row in rows if row[_CALL_COUNT]]
-        calls, rows = await self._tool_calls.list_for_page(turn_ids, rows, _TURN, order)
+        calls: dict[TurnId, list[ToolCall]] = {}
+        if turn_ids:
+            calls, rows = await self._tool_calls.list_for_page(turn_ids, rows, _TURN, order)
         return window.to_page(
-            [_message_from_row(row[:-1], calls) for row in rows],
+            [_message_from_row(row, calls) for row in rows],
             key=lambda message: _MessageCursor(message.seq),
             has_more=len(rows) < count,
         )
 
     async def assistant_message(self, turn_id: TurnId, calls: list[ToolCall]) -> Message | None:
         row = await self._session.fetch_row(_ASSISTANT_MESSAGE, turn=turn_id)
-        return None if row is None else _message_from_row(row, {turn_id: calls})
+        return None if row is None else _message_from_row((*row, None), {turn_id: calls})
 
     async def history(self, conversation_id: ConversationId, turns: int, characters: int) -> list[PastTurn]:
         self._check(conversation_id)
@@ -320,7 +323,7 @@ class SqlMessages:
         """Read small messages in one way, and if one is large, bounded by the sum of their sizes."""
         small, bounded = statements
         rows = await self._session.fetch(small, **params)
-        if all(row[content] is not None for row in rows):
+        if None not in map(itemgetter(content), rows):
             return rows
         return await self._session.fetch(bounded, bytes=max_bytes, **params)
 
@@ -330,7 +333,8 @@ class SqlMessages:
 
 
 def _message_from_row(row: Row, calls: dict[TurnId, list[ToolCall]]) -> Message:
-    id, conversation_id, turn_id, seq, role, content, call_count, created_at = row
+    """Return the message of a row of a page, whose last column is no part of it."""
+    id, conversation_id, turn_id, seq, role, content, call_count, created_at, _ = row
     return Message(
         id=id,
         conversation_id=conversation_id,

@@ -124,6 +124,8 @@ class SqlToolCalls:
     ) -> tuple[dict[TurnId, list[ToolCall]], list[Row]]:
         """Return the calls of these turns for a page, and the rows up to the turn whose calls fill the page."""
         page = await self.list_by_turn(ids, LISTING, order)
+        if page.last is None:
+            return page.calls, rows
         kept = list(takewhile(lambda row: page.includes(row[turn_column]), rows))
         if rows and not kept:
             # Of clocks that differ, a later turn may have a lower id.

@@ -1,6 +1,6 @@
 """An open transaction: Core statements prepared once, deferred writes, and the user bound to each statement."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from msgspec import Struct, json
@@ -67,11 +67,15 @@ class PreparedStatement:
             for name, process in self._parameters
         ]
 
-    def read(self, row: Sequence[Any]) -> Sequence[Any]:
-        """Convert a row of the driver to Python values."""
-        if self._readers is None:
-            return row
-        return [value if reader is None else reader(value) for value, reader in zip(row, self._readers, strict=True)]
+    def read(self, rows: Iterable[Row]) -> list[Row]:
+        """Convert rows of the driver to Python values."""
+        readers = self._readers
+        if readers is None:
+            return list(rows)
+        return [
+            [value if reader is None else reader(value) for value, reader in zip(row, readers, strict=True)]
+            for row in rows
+        ]
 
 
 def _referenced_tables(table: FromClause) -> frozenset[FromClause]:
@@ -129,7 +133,7 @@ class Session:
         """Send the waiting writes, run the statement and return its rows."""
         prepared = self._prepare(statement, values)
         await self.flush()
-        return [prepared.read(row) for row in await self._driver.fetch(prepared.sql, prepared.arguments(values))]
+        return prepared.read(await self._driver.fetch(prepared.sql, prepared.arguments(values)))
 
     async def fetch_row(self, statement: Statement, /, **values: Any) -> Row | None:
         """Return the first row, or None."""

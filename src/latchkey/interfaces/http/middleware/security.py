@@ -178,7 +178,10 @@ class _BudgetedSend:
 
 
 def _content_length(headers: Iterable[tuple[bytes, bytes]]) -> int:
-    return next((int(value) for name, value in headers if name.lower() == b"content-length"), 0)
+    for name, value in headers:
+        if name.lower() == b"content-length":
+            return int(value)
+    return 0
 
 
 def _log_fields(scope: HTTPScope, status: int | None, started: float) -> dict[str, object]:
