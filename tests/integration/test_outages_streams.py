@@ -9,7 +9,7 @@ from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns import subscription
 from latchkey.application.turns.finish import TurnOutcome, finish_turn
 from latchkey.domain.credentials import Owner, UserId
-from latchkey.domain.ports import TurnReport, UseCaseCall
+from latchkey.domain.ports import LogEntry
 from latchkey.domain.turn import Usage
 from latchkey.infrastructure.database.event_bus import LocalEventBus
 from latchkey.infrastructure.database.sql.engine import create_engine
@@ -31,7 +31,7 @@ async def test_stream_sends_keepalives_while_database_is_frozen(
         frozen, elsewhere = create_engine(url_through(proxy, postgresql_url)), create_engine(postgresql_url)
         app = Dispatcher(SqlUnitsOfWork(elsewhere), lambda _call: None)
         event_bus = LocalEventBus()
-        reads: list[UseCaseCall | TurnReport] = []
+        reads: list[LogEntry] = []
         subscriptions = subscription.TurnSubscriptions(
             Dispatcher(SqlUnitsOfWork(frozen, event_bus), reads.append), event_bus
         )

@@ -14,7 +14,7 @@ from latchkey.application.quota import QuotaLimiter
 from latchkey.domain.agent import RUN_METRICS
 from latchkey.domain.credentials import Credential, Scope, TokenSecret, UserId
 from latchkey.domain.errors import ConcurrentWrite, Conflict, Exhausted, Failure, Unavailable, cause_of
-from latchkey.domain.ports import CallLog, Transaction, TurnReport, UnitOfWork, UnitsOfWork, UseCaseCall
+from latchkey.domain.ports import CallLog, LogEntry, Transaction, UnitOfWork, UnitsOfWork, UseCaseCall
 from latchkey.domain.quota import Quota
 from latchkey.domain.tool_call import HTTP_REQUEST, IdempotentCall
 from latchkey.domain.turn import Idempotency
@@ -143,9 +143,9 @@ class Dispatcher:
                 metrics.db_ms += duration_ms
             self._call_log(UseCaseCall(name, user_id, outcome, duration_ms, cause))
 
-    def log_turn(self, report: TurnReport) -> None:
-        """Log one turn that this process has run."""
-        self._call_log(report)
+    def log(self, entry: LogEntry) -> None:
+        """Log one turn, or one call that is more than a unit of work."""
+        self._call_log(entry)
 
 
 async def _find_response(uow: UnitOfWork, idempotency: Idempotency) -> IdempotentResponse | None:

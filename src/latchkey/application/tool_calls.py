@@ -15,6 +15,7 @@ from latchkey.domain.artifact import ArtifactReference
 from latchkey.domain.credentials import Credential, Owner
 from latchkey.domain.errors import (
     ConcurrentWrite,
+    Conflict,
     DuplicateToolCall,
     Exhausted,
     Failure,
@@ -24,7 +25,7 @@ from latchkey.domain.errors import (
     Unavailable,
 )
 from latchkey.domain.ports import Transaction, UnitOfWork
-from latchkey.domain.tool_call import ANNOUNCE_AFTER_S, IdempotentCall, ToolCall, ToolCallId
+from latchkey.domain.tool_call import ANNOUNCE_AFTER_S, IdempotentCall, StoredCall, ToolCall, ToolCallId
 from latchkey.domain.turn_event import EventData, ToolCallCompletedEvent, ToolCallStartedEvent, numbered
 
 P = ParamSpec("P")
@@ -87,7 +88,7 @@ class ToolCallExecutor:
 
     def __init__(self, dispatcher: Dispatcher, max_calls: int = 100) -> None:
         self._dispatcher = dispatcher
-        self._max_calls = max_calls
+        self.max_calls = max_calls
 
     async def execute(
         self,
@@ -118,7 +119,7 @@ class ToolCallExecutor:
             # The failed attempt has been logged as a call of the tool.
             if isinstance(credential, Owner) and invocation.call_id is None:
                 # It belongs to no turn, and no repetition can be recognized: there is nothing to record or to find.
-                return _failed_outcome(failure)
+                return failed_outcome(failure)
             return await self._record_failure(credential, invocation, use_case, failure, "record_failure")
 
     async def record_failure(
@@ -136,7 +137,7 @@ class ToolCallExecutor:
         name: str,
     ) -> ToolOutcome:
         async def run(_: UnitOfWork) -> ToolOutcome:
-            return _failed_outcome(failure)
+            return failed_outcome(failure)
 
         permission = replace(permission_of(use_case), stores=False)
         is_repeatable = permission.mode == "read" or isinstance(failure, Exhausted | ConcurrentWrite)
@@ -145,7 +146,7 @@ class ToolCallExecutor:
             return await self._with_retries(credential, invocation, permission, execution)
         except Exhausted:
             # No storage is left for a record. The call of a running turn fails nevertheless.
-            return _failed_outcome(failure)
+            return failed_outcome(failure)
 
     async def _with_retries(
         self,
@@ -168,7 +169,7 @@ class ToolCallExecutor:
                     return first
             except TooManyCalls as failure:
                 # A call over the limit fails, unless it repeats a call that was within the limit.
-                return await self._find_outcome(credential, invocation, permission) or _failed_outcome(failure)
+                return await self._find_outcome(credential, invocation, permission) or failed_outcome(failure)
         raise ConcurrentWrite("Concurrent writes to the turn prevented the call: try again.")
 
     async def _attempt(
@@ -181,25 +182,25 @@ class ToolCallExecutor:
         logged = LoggedOutcome()
         async with self._dispatcher.unit_of_work(credential, permission, execution.name, logged) as uow:
             opened = perf_counter()
-            if first := await _find_first(uow, invocation):
+            if first := await find_first(uow, invocation):
                 logged.code = first.code
                 return first
             announced = await _find_announced(uow, invocation)
-            if announced and announced.has_result:
-                outcome = _outcome_of(announced, invocation)
+            if announced and (announced.is_started or announced.call.has_result):
+                outcome = outcome_of(announced.call, invocation)
                 logged.code = outcome.code
                 return outcome
             outcome = await execution.run(uow)
             logged.code = outcome.code
             is_slow = perf_counter() - opened > _SLOW_S
             duration_ms = round((perf_counter() - execution.started) * 1000)
-            call = _build_call(uow, invocation, outcome, duration_ms)
+            call = build_call(uow, invocation, outcome, duration_ms)
             is_small_refusal = call.is_error and (announced is not None or call.size <= _SMALL_RECORD_BYTES)
-            is_remembered = _has_own_id(uow, invocation) and not execution.is_repeatable
+            is_remembered = has_own_id(uow, invocation) and not execution.is_repeatable
             if is_remembered or (uow.scope.turn_id and not is_small_refusal):
                 self._check_storage(uow, execution)
             if is_remembered:
-                await uow.idempotent_calls.add(_build_idempotent(uow, invocation, outcome))
+                await uow.idempotent_calls.add(build_idempotent(uow, invocation, outcome))
             await self._record(uow, call, invocation.call_id, is_announced=announced is not None, is_slow=is_slow)
             await uow.commit()
         return outcome
@@ -215,9 +216,9 @@ class ToolCallExecutor:
         permission = _recording_permission(replace(permission, stores=False), credential, attempt=1)
         async with self._dispatcher.unit_of_work(credential, permission, "find_duplicate_call") as uow:
             if uow.scope.turn_id is None or invocation.call_id is None:
-                return await _find_first(uow, invocation)
-            call = await uow.tool_calls.find(uow.scope.turn_id, invocation.call_id)
-        return _outcome_of(call, invocation) if call and call.has_result else None
+                return await find_first(uow, invocation)
+            stored = await uow.tool_calls.find(uow.scope.turn_id, invocation.call_id)
+        return outcome_of(stored.call, invocation) if stored and (stored.is_started or stored.call.has_result) else None
 
     async def _record(
         self, uow: Transaction, call: ToolCall, call_id: str | None, *, is_announced: bool, is_slow: bool
@@ -243,11 +244,12 @@ class ToolCallExecutor:
         events += created_artifacts([call])
         if is_slow:
             await uow.turns.lock(turn_id)
-        first_seq = await uow.turns.count_tool_call(turn_id, uow.now, len(events), self._max_calls)
+        first_seq = await uow.turns.count_tool_call(turn_id, uow.now, len(events), self.max_calls)
         await uow.turn_events.add(*numbered(turn_id, first_seq - 1, *events))
 
 
-def _build_call(uow: UnitOfWork, invocation: ToolInvocation, outcome: ToolOutcome, duration_ms: int) -> ToolCall:
+def build_call(uow: UnitOfWork, invocation: ToolInvocation, outcome: ToolOutcome, duration_ms: int) -> ToolCall:
+    """Return the record of a call."""
     return ToolCall(
         id=ToolCallId(uow.new_id()),
         name=invocation.name,
@@ -266,12 +268,12 @@ def _recording_permission(permission: Permission, credential: Credential, attemp
     return replace(permission, mode="write" if attempt == 1 else "exclusive")
 
 
-def _has_own_id(uow: UnitOfWork, invocation: ToolInvocation) -> bool:
+def has_own_id(uow: UnitOfWork, invocation: ToolInvocation) -> bool:
     """Whether the call is identified by its id and credential, because it belongs to no turn."""
     return uow.scope.turn_id is None and invocation.call_id is not None
 
 
-async def _find_first(uow: UnitOfWork, invocation: ToolInvocation) -> ToolOutcome | None:
+async def find_first(uow: UnitOfWork, invocation: ToolInvocation) -> ToolOutcome | None:
     """Return the outcome of the first call with this id outside a turn; an error if that was another call."""
     if uow.scope.turn_id is not None or invocation.call_id is None:
         return None
@@ -283,7 +285,8 @@ async def _find_first(uow: UnitOfWork, invocation: ToolInvocation) -> ToolOutcom
     return ToolOutcome(msgspec.json.decode(first.response), first.response.encode(), first.is_error)
 
 
-def _build_idempotent(uow: UnitOfWork, invocation: ToolInvocation, outcome: ToolOutcome) -> IdempotentCall:
+def build_idempotent(uow: UnitOfWork, invocation: ToolInvocation, outcome: ToolOutcome) -> IdempotentCall:
+    """Return the record of a call outside a turn, by which repetitions find its outcome."""
     return IdempotentCall(
         caller=uow.scope.caller,
         key=invocation.call_id or "",
@@ -298,7 +301,7 @@ def _digest(invocation: ToolInvocation) -> str:
     return sha256(invocation.name.encode() + b"\n" + _canonical(invocation.arguments)).hexdigest()
 
 
-async def _find_announced(uow: UnitOfWork, invocation: ToolInvocation) -> ToolCall | None:
+async def _find_announced(uow: UnitOfWork, invocation: ToolInvocation) -> StoredCall | None:
     """Find the turn's call with this id, if the turn has announced calls at all."""
     turn_id, call_id = uow.scope.turn_id, invocation.call_id
     if turn_id is None or call_id is None or not await uow.turns.has_announced_calls(turn_id):
@@ -306,21 +309,36 @@ async def _find_announced(uow: UnitOfWork, invocation: ToolInvocation) -> ToolCa
     return await uow.tool_calls.find(turn_id, call_id)
 
 
-def _outcome_of(call: ToolCall, invocation: ToolInvocation) -> ToolOutcome:
-    """Return the recorded outcome for a repeated call; an error if another call was made with the same id."""
+def outcome_of(call: ToolCall, invocation: ToolInvocation) -> ToolOutcome:
+    """Return the recorded outcome for a repeated call; an error if another call was made with the same id.
+
+    A call that was started outside a transaction and has no result is not run again: its outcome is `NO_OUTCOME`.
+    """
     if call.name != invocation.name or _canonical(call.arguments) != _canonical(invocation.arguments):
         return _other_call()
+    if not call.has_result:
+        return NO_OUTCOME
     json = bytes(call.result)
     return ToolOutcome(msgspec.json.decode(json), json, call.is_error)
 
 
 def _other_call() -> ToolOutcome:
-    return _failed_outcome(DuplicateToolCall("Another call was made with this id: give each call its own id."))
+    return failed_outcome(DuplicateToolCall("Another call was made with this id: give each call its own id."))
 
 
-def _failed_outcome(failure: Failure) -> ToolOutcome:
+def failed_outcome(failure: Failure) -> ToolOutcome:
+    """Return the outcome of a call that failed: a tool error."""
     content = {"code": failure.code, "detail": failure.detail}
     return ToolOutcome(content, _encode(content), is_error=True)
+
+
+NO_OUTCOME = failed_outcome(
+    Conflict(
+        "no result recorded: the call was started, and is still running or was stopped. It does not run again under"
+        " this id. Repeat it later to get its result, if it has one by then."
+    )
+)
+"""The outcome of a repeated call that was started outside a transaction and has no result."""
 
 
 def _canonical(json: bytes | Raw) -> bytes:

@@ -220,6 +220,12 @@ class ContextTooLong(TurnFailed):
     code = "context-too-long"
 
 
+class ToolTimeout(Failure):
+    """A tool outside a transaction exceeded its time limit. It may have had its effect."""
+
+    code = "deadline"
+
+
 class MaxSteps(TurnFailed):
     """The agent reached the limit of steps, which are requests to the model."""
 

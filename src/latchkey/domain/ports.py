@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 from uuid import UUID
 
 from msgspec import Struct
@@ -107,6 +107,21 @@ class UnitsOfWork(Protocol):
 
         Raises `Unauthenticated` for a context token that is unknown, expired or revoked, and
         `Unavailable` if the database does not answer.
+        """
+        ...
+
+
+class ToolCallContext:
+    """The base class of the context of a tool that runs outside a transaction, by which such tools are recognized."""
+
+
+class ToolContexts(Protocol):
+    """Opens the contexts of tools that run outside a transaction."""
+
+    def open(self, scope: Scope, call_id: str, deadline: datetime) -> AbstractAsyncContextManager[Any]:
+        """Open the context of one call, and release all that the tool has used when it is left.
+
+        Raises `Unavailable` for an error of another service that the tool has not handled.
         """
         ...
 
@@ -220,5 +235,15 @@ class TurnReport(Struct, frozen=True, kw_only=True):
     bug: BaseException | None = None
 
 
-CallLog = Callable[[UseCaseCall | TurnReport], None]
-"""Logs each call of a use case, and each turn."""
+class ToolBug(Struct, frozen=True):
+    """An unknown exception of a tool that runs outside a transaction, for the log."""
+
+    tool: str
+    call_id: str
+    user_id: UserId
+    exception: BaseException
+
+
+LogEntry = UseCaseCall | TurnReport | ToolBug
+CallLog = Callable[[LogEntry], None]
+"""Logs each call of a use case, each turn, and each bug of a tool."""

@@ -17,7 +17,7 @@ from latchkey.domain.message import Message, PastTurn
 from latchkey.domain.page import PAGE_BYTES, Page, Window
 from latchkey.domain.quota import QuotaUsage
 from latchkey.domain.task import Task, TaskId, TaskStatus
-from latchkey.domain.tool_call import IdempotentCall, ToolCall, ToolCallId
+from latchkey.domain.tool_call import IdempotentCall, StartedCall, StoredCall, ToolCall, ToolCallId
 from latchkey.domain.turn import Turn, TurnId, Usage
 from latchkey.domain.turn_event import TurnEvent
 
@@ -209,6 +209,10 @@ class Turns(Protocol):
         """
         ...
 
+    async def take_event_numbers(self, id: TurnId, now: datetime, count: int) -> int:
+        """Take `count` event numbers of a locked turn; return the first. Raises `Conflict` if it is not running."""
+        ...
+
     async def record_progress(self, id: TurnId, now: datetime, progress: AnswerProgress, count: int) -> int | None:
         """Store the progress, take `count` event numbers, and return the first of them.
 
@@ -305,7 +309,18 @@ class ToolCalls(Protocol):
         """Store the result of an announced call. Raises `DuplicateToolCall` if no call with this id waits for one."""
         ...
 
-    async def find(self, turn_id: TurnId, call_id: str) -> ToolCall | None:
+    async def start(self, call: ToolCall, turn_id: TurnId, call_id: str | None) -> StartedCall | None:
+        """Add a call, or mark the announced one with this external id, as started outside a transaction.
+
+        Returns None, and changes nothing, if it has been started before, maybe by another process, or has a result.
+        """
+        ...
+
+    async def complete(self, turn_id: TurnId, call: ToolCall) -> bool:
+        """Store the result of a started call; return False and change nothing if no such call waits for one."""
+        ...
+
+    async def find(self, turn_id: TurnId, call_id: str) -> StoredCall | None:
         """Return the turn's call with this external id."""
         ...
 
@@ -330,6 +345,10 @@ class IdempotentCalls(Protocol):
 
         The commit raises `DuplicateToolCall` if a concurrent unit of work has added the call.
         """
+        ...
+
+    async def complete(self, call: IdempotentCall, pending: str) -> None:
+        """Store the response of a call whose response is `pending`; change nothing for any other."""
         ...
 
 

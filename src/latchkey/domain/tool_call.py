@@ -65,6 +65,20 @@ class ToolCall(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return bytes(self.result) not in _NOTHING
 
 
+class StoredCall(Struct, frozen=True):
+    """A call as stored. `is_started` says that it runs outside a transaction, or did, and has no result."""
+
+    call: ToolCall
+    is_started: bool
+
+
+class StartedCall(Struct, frozen=True):
+    """The id of a call that is recorded as started, and whether it had been announced before."""
+
+    id: ToolCallId
+    was_announced: bool
+
+
 class IdempotentCall(Struct, frozen=True):
     """A call outside a turn that repeats return the outcome of, for `IDEMPOTENCY_PERIOD` after `created_at`.
 

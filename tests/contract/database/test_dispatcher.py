@@ -9,7 +9,7 @@ import pytest
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tasks import add_task, list_tasks
 from latchkey.domain.credentials import Owner
-from latchkey.domain.ports import TurnReport, UnitsOfWork, UseCaseCall
+from latchkey.domain.ports import LogEntry, UnitsOfWork, UseCaseCall
 from latchkey.domain.task import NewTask
 
 OATS = NewTask("Oats")
@@ -31,7 +31,7 @@ def traced(use_case: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[A
 async def test_decorated_or_partial_use_case_runs_with_its_permission(
     units: UnitsOfWork, me: Owner, use_case: Callable[..., Awaitable[Any]]
 ) -> None:
-    calls: list[UseCaseCall | TurnReport] = []
+    calls: list[LogEntry] = []
     dispatcher = Dispatcher(units, calls.append)
     await (dispatcher.call(me, use_case) if isinstance(use_case, partial) else dispatcher.call(me, use_case, OATS))
 

@@ -17,7 +17,7 @@ from latchkey.application.turns.read import get_turn
 from latchkey.application.turns.start import StartedTurn
 from latchkey.domain.credentials import BUILT_IN_GRANTS, Owner
 from latchkey.domain.errors import Failure, Invalid
-from latchkey.domain.ports import TurnReport, UseCaseCall
+from latchkey.domain.ports import LogEntry, UseCaseCall
 from latchkey.domain.task import NewTask, TaskId
 from tests.contract.database.conftest import Replica
 from tests.turns import started_turn
@@ -229,7 +229,7 @@ async def test_duplicate_calls_outside_turn_have_one_effect_and_are_not_recorded
 
 async def test_failed_call_of_user_without_call_id_is_one_unit_of_work(replica: Replica, me: Owner) -> None:
     """There is nothing to record: the call belongs to no turn, and cannot be recognized when it is repeated."""
-    calls: list[UseCaseCall | TurnReport] = []
+    calls: list[LogEntry] = []
     executor = ToolCallExecutor(Dispatcher(replica(), calls.append))
     invocation = ToolInvocation("complete_task", b"{}")
     outcome = await executor.execute(me, invocation, complete_task, TaskId(uuid4()))

@@ -101,7 +101,7 @@ class TurnExecutor:
         try:
             result = await self._finish(agent_run.turn_id, outcome)
         finally:
-            self._dispatcher.log_turn(_report(record, outcome, result))
+            self._dispatcher.log(_report(record, outcome, result))
         return result
 
     def _stop_agent(self) -> None:

@@ -221,6 +221,8 @@ tool_calls = Table(
     # Bytes of the two texts. NULL in rows of earlier releases.
     Column("arguments_size", Integer()),
     Column("result_size", Integer()),
+    # When the call was started outside a transaction. NULL for a call that runs in one.
+    _time("executing_since", nullable=True),
     PrimaryKeyConstraint("user_id", "turn_id", "id"),
     UniqueConstraint("user_id", "turn_id", "call_id", name="uq_tool_calls_call"),
     # SQLite would read the texts to get at the columns behind them.

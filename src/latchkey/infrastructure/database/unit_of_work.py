@@ -34,9 +34,10 @@ from latchkey.infrastructure.database.event_bus import LocalEventBus
 from latchkey.infrastructure.database.repositories.artifacts import SqlArtifacts
 from latchkey.infrastructure.database.repositories.context_tokens import SqlContextTokens
 from latchkey.infrastructure.database.repositories.conversations import SqlConversations, SqlMessages
+from latchkey.infrastructure.database.repositories.idempotent_calls import SqlIdempotentCalls
 from latchkey.infrastructure.database.repositories.quota_usage import SqlQuotaUsages
 from latchkey.infrastructure.database.repositories.tasks import SqlTasks
-from latchkey.infrastructure.database.repositories.tool_calls import SqlIdempotentCalls, SqlToolCalls
+from latchkey.infrastructure.database.repositories.tool_calls import SqlToolCalls
 from latchkey.infrastructure.database.repositories.turns import SqlTurnEvents, SqlTurns, TurnState
 from latchkey.infrastructure.database.sql.driver import DriverConnection
 from latchkey.infrastructure.database.sql.engine import create_backend

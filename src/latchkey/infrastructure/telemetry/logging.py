@@ -21,7 +21,7 @@ from structlog.stdlib import ProcessorFormatter, add_logger_name
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from latchkey.domain.errors import Failure, TurnFailed, Unavailable
-from latchkey.domain.ports import TurnReport, UseCaseCall
+from latchkey.domain.ports import LogEntry, ToolBug, TurnReport, UseCaseCall
 
 # A prefix counts at the start of a word, also after a JSON escape (`\n`) or a terminal colour code (`[35m`).
 _WORD_START = r"(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt])|(?<=\\u[0-9a-f]{4})|(?<=\[\dm)|(?<=\[\d\dm))"
@@ -56,7 +56,14 @@ _WARNING_TYPES: list[type[Failure]] = [Unavailable, *Unavailable.__subclasses__(
 _WARNING_CODES = {failure.code for failure in _WARNING_TYPES}
 """Outcomes that are neither a mistake of the client nor a bug."""
 
-_FREQUENT_USE_CASES = {"append_events", "renew_turn", "read_events", "record_failure"}
+_FREQUENT_USE_CASES = {
+    "append_events",
+    "complete_tool_call",
+    "read_events",
+    "record_failure",
+    "renew_turn",
+    "start_tool_call",
+}
 """Use cases that a turn runs often, or whose failure is in another line: logged at debug level unless they fail."""
 
 MAX_ERROR_LINES_PER_S = 10
@@ -118,10 +125,13 @@ def configure(*, as_json: bool | None = None, level: int = logging.INFO, to: Tex
     _route_libraries(handler, level)
 
 
-def log_call(entry: UseCaseCall | TurnReport) -> None:
-    """Log one use-case call or turn; implements the `CallLog` port. A bug is logged with its traceback."""
+def log_call(entry: LogEntry) -> None:
+    """Log one use-case call, turn or bug of a tool; implements the `CallLog` port. Bugs have their traceback."""
     if isinstance(entry, TurnReport):
         _log_turn(entry)
+    elif isinstance(entry, ToolBug):
+        fields = {"tool": entry.tool, "call_id": entry.call_id, "user_id": entry.user_id, "exc_info": entry.exception}
+        log_event(logging.ERROR, "tool_failed", fields)
     else:
         _log_use_case_call(entry)
 

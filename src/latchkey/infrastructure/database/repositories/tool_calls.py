@@ -1,6 +1,5 @@
 """Tool calls in SQL."""
 
-from datetime import datetime
 from functools import cache
 from itertools import takewhile
 from typing import Any
@@ -16,7 +15,6 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
-    delete,
     func,
     literal,
     or_,
@@ -27,13 +25,19 @@ from sqlalchemy.dialects import postgresql
 
 from latchkey.domain.errors import DuplicateToolCall
 from latchkey.domain.repositories import LISTING, ONE_TURN, CallBounds, CallPage, Order
-from latchkey.domain.tool_call import IDEMPOTENCY_PERIOD, NO_RESULT, IdempotentCall, OmittedField, ToolCall, ToolCallId
+from latchkey.domain.tool_call import (
+    NO_RESULT,
+    OmittedField,
+    StartedCall,
+    StoredCall,
+    ToolCall,
+    ToolCallId,
+)
 from latchkey.domain.turn import TurnId
-from latchkey.infrastructure.database.schema import idempotent_calls, tool_calls
+from latchkey.infrastructure.database.schema import tool_calls
 from latchkey.infrastructure.database.sql.driver import Row
 from latchkey.infrastructure.database.sql.session import (
     Session,
-    columns_of,
     insert_for_user,
     octet_length,
     owned_by_user,
@@ -43,18 +47,27 @@ from latchkey.infrastructure.database.sql.tenant_guard import USER
 _INSERT = insert_for_user(tool_calls)
 # PostgreSQL's construct compiles for SQLite too: ON CONFLICT DO NOTHING is the same in both.
 _INSERT_IF_ABSENT = postgresql.insert(tool_calls).values(user_id=bindparam(USER)).on_conflict_do_nothing()
-_SET_RESULT = (
-    update(tool_calls)
-    .where(
-        owned_by_user(tool_calls),
-        tool_calls.c.turn_id == bindparam("turn"),
-        tool_calls.c.call_id == bindparam("known_as"),
-        tool_calls.c.result.is_(None),
-    )
-    .returning(tool_calls.c.id)
+_IS_ANNOUNCED = (
+    owned_by_user(tool_calls),
+    tool_calls.c.turn_id == bindparam("turn"),
+    tool_calls.c.call_id == bindparam("known_as"),
+    tool_calls.c.result.is_(None),
+    tool_calls.c.executing_since.is_(None),
+)
+_SET_RESULT = update(tool_calls).where(*_IS_ANNOUNCED).returning(tool_calls.c.id)
+# Statements of their own: a statement is prepared with the columns of its first use.
+_INSERT_STARTED_IF_ABSENT = postgresql.insert(tool_calls).values(user_id=bindparam(USER)).on_conflict_do_nothing()
+_START_ANNOUNCED = update(tool_calls).where(*_IS_ANNOUNCED).returning(tool_calls.c.id)
+_COMPLETE = update(tool_calls).where(
+    owned_by_user(tool_calls),
+    tool_calls.c.turn_id == bindparam("turn"),
+    tool_calls.c.id == bindparam("key"),
+    tool_calls.c.result.is_(None),
+    tool_calls.c.executing_since.is_not(None),
 )
 _COLUMNS = [tool_calls.c[field] for field in ToolCall.__struct_fields__ if field != "omitted"]
-_BY_CALL_ID = select(*_COLUMNS).where(
+_IS_STARTED = and_(tool_calls.c.executing_since.is_not(None), tool_calls.c.result.is_(None))
+_BY_CALL_ID = select(*_COLUMNS, _IS_STARTED.label("is_started")).where(
     owned_by_user(tool_calls), tool_calls.c.turn_id == bindparam("turn"), tool_calls.c.call_id == bindparam("call_id")
 )
 
@@ -86,9 +99,28 @@ class SqlToolCalls:
         id: ToolCallId = row[0]
         return id
 
-    async def find(self, turn_id: TurnId, call_id: str) -> ToolCall | None:
+    async def start(self, call: ToolCall, turn_id: TurnId, call_id: str | None) -> StartedCall | None:
+        values = {**_values(call), "executing_since": call.started_at}
+        added = await self._session.execute(
+            _INSERT_STARTED_IF_ABSENT, turn_id=turn_id, id=call.id, call_id=call_id, **values
+        )
+        if added:
+            return StartedCall(call.id, was_announced=False)
+        row = await self._session.fetch_row(_START_ANNOUNCED, turn=turn_id, known_as=call_id, **values)
+        return None if row is None else StartedCall(row[0], was_announced=True)
+
+    async def complete(self, turn_id: TurnId, call: ToolCall) -> bool:
+        result = bytes(call.result).decode()
+        values = {"result": result, "result_size": len(bytes(call.result))}
+        return bool(
+            await self._session.execute(
+                _COMPLETE, turn=turn_id, key=call.id, is_error=call.is_error, duration_ms=call.duration_ms, **values
+            )
+        )
+
+    async def find(self, turn_id: TurnId, call_id: str) -> StoredCall | None:
         row = await self._session.fetch_row(_BY_CALL_ID, turn=turn_id, call_id=call_id)
-        return None if row is None else tool_call_from_row(row)
+        return None if row is None else StoredCall(tool_call_from_row(row[:-1]), bool(row[-1]))
 
     async def list_of_turn(self, id: TurnId) -> list[ToolCall]:
         calls = [bounded_tool_call(row) for row in await self._session.fetch(SMALL_CALLS_OF_TURN, turn=id)]
@@ -318,49 +350,3 @@ def _note(size: int) -> str:
         "Too large for this response: GET turns/{turn_id} has more of it, GET turns/{turn_id}/events has the whole."
     )
     return msgspec.json.encode({"omitted_bytes": size, "detail": detail}).decode()
-
-
-_EXPIRED = idempotent_calls.c.created_at <= bindparam("expired")
-_HAS_KEY = and_(idempotent_calls.c.caller == bindparam("of_caller"), idempotent_calls.c.key == bindparam("of_key"))
-_CALL_OR_EXPIRED = (
-    select(*columns_of(idempotent_calls, IdempotentCall))
-    .where(owned_by_user(idempotent_calls), or_(_HAS_KEY, _EXPIRED))
-    .order_by(idempotent_calls.c.created_at.desc())
-    .limit(1)
-)
-"""The call with this key, or an expired one, which shows that some can be removed. A call in force is the newest."""
-_REMOVED_AT_ONCE = 100
-_oldest = (
-    select(idempotent_calls.c.created_at)
-    .where(owned_by_user(idempotent_calls), _EXPIRED)
-    .order_by(idempotent_calls.c.created_at)
-    .limit(_REMOVED_AT_ONCE)
-    .subquery()
-)
-_DELETE_EXPIRED = delete(idempotent_calls).where(
-    owned_by_user(idempotent_calls),
-    _EXPIRED,
-    or_(_HAS_KEY, idempotent_calls.c.created_at <= select(func.max(_oldest.c.created_at)).scalar_subquery()),
-)
-_INSERT_IDEMPOTENT = insert_for_user(idempotent_calls)
-
-
-class SqlIdempotentCalls:
-    """Calls outside a turn. Expired ones are removed, some at a time, when a call is added."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._has_expired = False
-
-    async def find(self, caller: str, key: str, now: datetime) -> IdempotentCall | None:
-        expired = now - IDEMPOTENCY_PERIOD
-        row = await self._session.fetch_row(_CALL_OR_EXPIRED, of_caller=caller, of_key=key, expired=expired)
-        call = None if row is None else IdempotentCall(*row)
-        self._has_expired = call is not None and call.created_at <= expired
-        return None if self._has_expired else call
-
-    async def add(self, call: IdempotentCall) -> None:
-        if self._has_expired:
-            expired = call.created_at - IDEMPOTENCY_PERIOD
-            await self._session.execute(_DELETE_EXPIRED, of_caller=call.caller, of_key=call.key, expired=expired)
-        await self._session.defer(_INSERT_IDEMPOTENT, **asdict(call))

@@ -271,15 +271,14 @@ class SqlTurns:
         self._turn_state = None if row is None else TurnState(*row)
 
     async def count_tool_call(self, id: TurnId, now: datetime, count: int, most: int) -> int:
-        turn_state = await self._state(id)
-        if turn_state is None or not turn_state.is_running(now):
-            raise Conflict("The turn has ended.", turn_id=id)
+        turn_state = await self._running_state(id, now)
         if turn_state.calls >= most:
             raise TooManyCalls(f"Limit of {most} tool calls per turn reached: answer without further calls.")
-        first, last, calls = turn_state.last_event + 1, turn_state.last_event + count, turn_state.calls + 1
-        await self._session.defer(_SET_CALL_COUNT, key=id, last_event=last, calls=calls)
-        self._turn_state = replace(turn_state, last_event=last, calls=calls)
-        return first
+        return await self._advance(turn_state, count, calls=turn_state.calls + 1)
+
+    async def take_event_numbers(self, id: TurnId, now: datetime, count: int) -> int:
+        turn_state = await self._running_state(id, now)
+        return await self._advance(turn_state, count, turn_state.calls)
 
     async def record_progress(self, id: TurnId, now: datetime, progress: AnswerProgress, count: int) -> int | None:
         row = await self._session.fetch_row(
@@ -295,6 +294,18 @@ class SqlTurns:
             used_model=progress.model,
         )
         return None if row is None else row[0] - count + 1
+
+    async def _running_state(self, id: TurnId, now: datetime) -> TurnState:
+        turn_state = await self._state(id)
+        if turn_state is None or not turn_state.is_running(now):
+            raise Conflict("The turn has ended.", turn_id=id)
+        return turn_state
+
+    async def _advance(self, turn_state: TurnState, count: int, calls: int) -> int:
+        first, last = turn_state.last_event + 1, turn_state.last_event + count
+        await self._session.defer(_SET_CALL_COUNT, key=turn_state.id, last_event=last, calls=calls)
+        self._turn_state = replace(turn_state, last_event=last, calls=calls)
+        return first
 
     async def _state(self, id: TurnId) -> TurnState | None:
         """The state that was read with the turn's token; else the turn is locked and its state read."""
