@@ -4,6 +4,7 @@ PORT ?= 8000
 KILLS ?= 500
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+OMITTED := $(addprefix --no-emit-package=,$(shell grep -v '^\#' requirements/omitted.txt))
 LOCKED := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -68,12 +69,12 @@ format: setup
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-# The lock files list every package, so pip installs them with --no-deps: its resolver fails on hashes as soon as an index has a
+# The lock files list every package that is to be installed, so pip installs them with --no-deps: its resolver fails on hashes as soon as an index has a
 # newer version of a package that another one requires with an extra.
 # Lock files with names, versions and hashes, but no URLs. Locked versions stay unless pyproject.toml requires another one;
 # `make lock UPGRADE=--upgrade` takes the newest allowed versions. Run `make licenses` afterwards.
 lock: setup
-	$(BIN)/$(LOCKED) $(UPGRADE) pyproject.toml --output-file requirements/runtime.txt
+	$(BIN)/$(LOCKED) $(UPGRADE) $(OMITTED) pyproject.toml --output-file requirements/runtime.txt
 	$(BIN)/$(LOCKED) $(UPGRADE) pyproject.toml --group dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
 	$(BIN)/$(LOCKED) $(UPGRADE) --group build --constraint requirements/dev.txt --output-file requirements/build.txt
 	$(BIN)/$(LOCKED) $(UPGRADE) --group bench --constraint requirements/dev.txt --output-file requirements/bench.txt

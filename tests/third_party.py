@@ -26,7 +26,8 @@ _HEAD = """\
 # Third-party packages
 
 The wheel contains no code of other projects. Its installation adds the packages below, each under its own license. The
-list is generated from `requirements/runtime.txt` and the metadata of the packages (`make licenses`).
+list is generated from the lock files and the metadata of the packages (`make licenses`). Latchkey never imports some of
+them, which other packages require; `make run` does not install these: {omitted}.
 
 | package | version | license |
 |---|---|---|
@@ -39,10 +40,22 @@ source: Anthropic's terms of service apply to it.
 
 def text() -> str:
     """Return the content of the file."""
-    lock = _LOCKED.findall((ROOT / "requirements/runtime.txt").read_text())
-    rows = "".join(f"| {name} | {version} | {license_of(name)} |\n" for name, version in lock)
+    omitted = omitted_packages()
+    lock = [*_lock("runtime"), *(entry for entry in _lock("dev") if entry[0] in omitted)]
+    rows = "".join(f"| {name} | {version} | {license_of(name)} |\n" for name, version in sorted(lock))
     name, version = _EXTRA.findall((ROOT / "pyproject.toml").read_text())[0]
-    return _HEAD + rows + _FOOT.format(name=name, version=version, license=license_of(name))
+    head = _HEAD.format(omitted=", ".join(omitted))
+    return head + rows + _FOOT.format(name=name, version=version, license=license_of(name))
+
+
+def omitted_packages() -> list[str]:
+    """Return the packages that the wheel requires and the lock file of the runtime leaves out."""
+    lines = (ROOT / "requirements/omitted.txt").read_text().splitlines()
+    return [line for line in lines if not line.startswith("#")]
+
+
+def _lock(name: str) -> list[tuple[str, str]]:
+    return _LOCKED.findall((ROOT / f"requirements/{name}.txt").read_text())
 
 
 def license_of(name: str) -> str:

@@ -8,6 +8,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.third_party import omitted_packages
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RUNTIME = PROJECT["project"]["dependencies"]
@@ -48,6 +50,15 @@ def test_lock_files_contain_only_names_versions_and_hashes() -> None:
 def test_lock_for_development_contains_the_runtime_and_build_versions() -> None:
     assert locked("runtime.txt").items() <= locked("dev.txt").items()
     assert locked("build.txt").items() <= locked("dev.txt").items()
+
+
+def test_lock_for_the_runtime_leaves_out_what_is_never_imported() -> None:
+    """`tests/integration/test_wheel.py` runs the commands without these packages."""
+    omitted = set(omitted_packages())
+
+    assert omitted
+    assert omitted & locked("runtime.txt").keys() == set()
+    assert omitted <= locked("dev.txt").keys()
 
 
 def test_lock_for_building_is_that_of_the_build_system() -> None:
