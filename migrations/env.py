@@ -1,6 +1,7 @@
 """Runs migrations in one transaction. Processes that migrate the same database at once take turns.
 
-`latchkey migrate` passes its engine; the `alembic` command uses the database of `LATCHKEY_DATABASE_URL`.
+`latchkey migrate` passes its engine, and whether the tables are Latchkey's own or an app's. The `alembic` command
+migrates Latchkey's own, in the database of `LATCHKEY_DATABASE_URL`.
 """
 
 import asyncio
@@ -13,26 +14,24 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from latchkey.infrastructure.database.migrations import (
     LOCK_TIMEOUT_MS,
+    Environment,
+    built_in_environment,
     connect,
     create_migration_engine,
     run_with_lock_retries,
 )
 from latchkey.infrastructure.database.repair import MIGRATION_LOCK
-from latchkey.infrastructure.database.schema import metadata
 
-
-def _is_ours(name: str | None, type_: str, _parents: object) -> bool:
-    """Leave tables of other programs in the same schema alone."""
-    return type_ != "table" or name in metadata.tables
+environment: Environment = context.config.attributes.get("environment") or built_in_environment()
 
 
 def _run(connection: Connection) -> None:
+    options = {"render_as_batch": connection.dialect.name == "sqlite", **environment.options}
     context.configure(
         connection=connection,
-        target_metadata=metadata,
-        include_name=_is_ours,
+        version_table=environment.history.version_table,
         transactional_ddl=True,
-        render_as_batch=connection.dialect.name == "sqlite",
+        **options,
     )
     with context.begin_transaction():
         if connection.dialect.name == "postgresql":
@@ -40,6 +39,8 @@ def _run(connection: Connection) -> None:
             connection.execute(text(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}"))
         context.run_migrations()
         _store_compatibility(connection)
+        if environment.check:
+            environment.check(connection)
 
 
 def _store_compatibility(connection: Connection) -> None:
@@ -47,15 +48,16 @@ def _store_compatibility(connection: Connection) -> None:
 
     The column is not made by a revision, so that an early release can go on beside this one, at the same revision.
     """
-    row = connection.execute(text("SELECT * FROM alembic_version")).mappings().first()
+    table = environment.history.version_table
+    row = connection.execute(text(f"SELECT * FROM {table}")).mappings().first()  # noqa: S608 - a constant
     if row is None:
         return
-    revision = context.script.get_revision(row["version_num"])
+    oldest = getattr(context.script.get_revision(row["version_num"]).module, "compatible_with", None)
     if "compatible_with" not in row:
-        connection.execute(text("ALTER TABLE alembic_version ADD COLUMN compatible_with VARCHAR(32)"))
-    if row.get("compatible_with") != revision.module.compatible_with:
-        statement = text("UPDATE alembic_version SET compatible_with = :oldest")
-        connection.execute(statement, {"oldest": revision.module.compatible_with})
+        connection.execute(text(f"ALTER TABLE {table} ADD COLUMN compatible_with VARCHAR(32)"))
+    if row.get("compatible_with") != oldest:
+        statement = text(f"UPDATE {table} SET compatible_with = :oldest")  # noqa: S608 - a constant
+        connection.execute(statement, {"oldest": oldest})
 
 
 async def _connect_and_run() -> None:

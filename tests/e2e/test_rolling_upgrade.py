@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from latchkey.infrastructure.database import migrations, revision
+from latchkey.infrastructure.database import migrations
 from latchkey.infrastructure.database.migrations import upgrade
-from latchkey.infrastructure.database.revision import head, migrations_folder
+from latchkey.infrastructure.database.revision import RevisionHistory, head, migrations_folder
 from tests.e2e.service_process import Environment, Replica, run_command, running_service
 
 NEXT = "9999"
@@ -51,11 +51,11 @@ class NextRelease:
         shutil.copytree(migrations_folder(), self._folder)
         (self._folder / "versions" / f"{NEXT}_next.py").write_text(text)
         with self._patch.context() as patch:
-            for module in (migrations, revision):
-                patch.setattr(module, "migrations_folder", lambda: self._folder)
-            patch.setattr(revision, "head", lambda: NEXT)
-            migrated = upgrade(url)
-        assert migrated.after == NEXT
+            patch.setattr(migrations, "migrations_folder", lambda: self._folder)
+            history = RevisionHistory(self._folder / "versions", "alembic_version", NEXT)
+            patch.setattr(migrations, "built_in_history", lambda: history)
+            upgraded = upgrade(url)
+        assert upgraded.own.after == NEXT
 
 
 @pytest.fixture

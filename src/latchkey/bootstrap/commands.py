@@ -31,20 +31,13 @@ class Commands:
         """Migrate the database to the newest schema and repair its roles and policies. Yields what was done."""
         with gc_paused():
             from latchkey.infrastructure.database.migrations import upgrade
-            from latchkey.infrastructure.database.revision import head
             from latchkey.infrastructure.database.urls import location
         url = Settings.read(os.environ).database_url
-        migrated = upgrade(url)
-        if migrated.is_newer:
-            yield (
-                f"{location(url)}: the schema is at revision {migrated.after} of a newer release, which this release"
-                f" ({head()}) can use"
-            )
-        elif migrated.before == migrated.after:
-            yield f"{location(url)}: the schema was up to date, at revision {migrated.after}"
-        else:
-            yield f"{location(url)}: migrated from revision {migrated.before or 'none'} to {migrated.after}"
-        for statement in migrated.repairs:
+        upgraded = upgrade(url)
+        yield f"{location(url)}: {upgraded.own}"
+        if upgraded.app:
+            yield f"{location(url)}: {upgraded.app}"
+        for statement in upgraded.repairs:
             yield f"{location(url)}: repaired with {statement}"
 
     def token(self, user: str, ttl: timedelta) -> IssuedToken:

@@ -44,7 +44,7 @@ def test_migrate_at_head_repairs_row_level_security(own_server: PostgreSQL, data
 
     migrated = upgrade(url)
 
-    assert (migrated.before, migrated.after, len(migrated.repairs)) == (head(), head(), 1)
+    assert (migrated.own.before, migrated.own.after, len(migrated.repairs)) == (head(), head(), 1)
     assert faults_of(url) == ""
     assert upgrade(url).repairs == []
 

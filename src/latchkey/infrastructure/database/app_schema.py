@@ -17,6 +17,10 @@ class AppSchema(Struct, frozen=True, eq=False):
     reference_tables: tuple[Table, ...] = ()
     migrations: Path | None = None
 
+    @property
+    def table_names(self) -> list[str]:
+        return [table.name for table in (*self.entities, *self.reference_tables)]
+
 
 NO_APP = AppSchema()
 """The service without an app."""

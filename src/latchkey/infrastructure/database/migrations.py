@@ -1,8 +1,10 @@
 """Migrates the schema: Alembic's commands, configured by advanced-alchemy, on an engine with real transactions."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from argparse import Namespace
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,28 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from latchkey.domain.errors import Unavailable
+from latchkey.infrastructure.database.app_checks import refuse_unsafe_tables
+from latchkey.infrastructure.database.app_history import (
+    FaultyRevision,
+    line_in,
+    newest_compatible_with,
+    next_number,
+)
+from latchkey.infrastructure.database.app_schema import NO_APP, AppSchema
+from latchkey.infrastructure.database.autogenerate import completed, options
 from latchkey.infrastructure.database.operator_errors import explained_errors
 from latchkey.infrastructure.database.repair import repair_role, repair_row_security
 from latchkey.infrastructure.database.revision import (
+    NOT_MIGRATED,
+    RevisionHistory,
     SchemaVersion,
+    app_history,
+    built_in_history,
     migrations_folder,
     read_schema_version,
 )
+from latchkey.infrastructure.database.schema import metadata
 from latchkey.infrastructure.database.sql.sqlite import create_private_file
 from latchkey.infrastructure.database.urls import SQLITE, parse
 
@@ -35,71 +52,189 @@ _LOCK_PAUSE_S = 1.0
 
 
 class Migrated(Struct, frozen=True):
-    """What a migration did. `repairs` are the statements that repaired roles and policies."""
+    """What a migration did to the tables of one history."""
 
+    history: RevisionHistory
     before: str | None
     after: str | None
     is_newer: bool
     """Whether a newer release has made the schema, which this release can use and leaves as it is."""
+
+    def __str__(self) -> str:
+        schema = "the schema of the app" if self.history.is_of_app else "the schema"
+        if self.is_newer:
+            return (
+                f"{schema} is at revision {self.after} of a newer release, which this release ({self.history.head})"
+                " can use"
+            )
+        if self.before == self.after:
+            return f"{schema} was up to date, at revision {self.after or 'none'}"
+        return f"{schema} was migrated from revision {self.before or 'none'} to {self.after}"
+
+
+class Upgraded(Struct, frozen=True):
+    """What `upgrade` did. `repairs` are the statements that repaired roles, privileges and policies."""
+
+    own: Migrated
+    app: Migrated | None
     repairs: list[str]
 
 
-def upgrade(url: str, revision: str = "head") -> Migrated:
-    """Migrate up to a revision; at the head, also repair the runtime role, its privileges and the policies.
+class Environment(Struct, frozen=True):
+    """What `migrations/env.py` runs with: `options` are of `context.configure`, and `check` runs before the commit."""
+
+    history: RevisionHistory
+    options: dict[str, Any]
+    check: Callable[[Connection], None] | None = None
+
+
+def built_in_environment() -> Environment:
+    def is_ours(name: str | None, kind: str, _parents: object) -> bool:
+        """Leave tables of other programs in the same schema alone."""
+        return kind != "table" or name in metadata.tables
+
+    return Environment(built_in_history(), {"target_metadata": metadata, "include_name": is_ours})
+
+
+def _app_environment(schema: AppSchema, check: Callable[[Connection], None] | None = None) -> Environment:
+    history = app_history(schema)
+    if history is None:
+        raise FaultyRevision("The app has no folder of migrations: set `migrations` of its `App`.")
+    return Environment(history, options(schema), check)
+
+
+def upgrade(url: str, revision: str = "head", schema: AppSchema = NO_APP) -> Upgraded:
+    """Migrate up to a revision; at the head, also the app's tables, and repair roles, privileges and policies.
 
     If several processes do so at once, one migrates and the others wait. Raises `Unavailable`, whose text says what
-    the operator can do, if the database or its privileges do not allow it, and `IsolationBroken`.
+    the operator can do, if the database or its privileges do not allow it, `FaultyRevision` and `IsolationBroken`.
     """
+    environments = [built_in_environment()]
+    if schema.migrations is not None and revision == "head":
+        environments.append(_app_environment(schema, partial(refuse_unsafe_tables, schema=schema)))
     with explained_errors():
-        before = asyncio.run(_read_schema_version(url))
-        before.check_not_too_new()
+        before = [_read_version(url, environment.history) for environment in environments]
+        for version in before:
+            version.check_not_too_new()
         repairs = asyncio.run(_repair(url, repair_role))
-        if not before.is_newer:
-            _upgrade(url, revision)
+        for environment, version in zip(environments, before, strict=True):
+            if not version.is_newer:
+                _upgrade(url, revision, environment)
         if revision == "head":
-            repairs += asyncio.run(_repair(url, repair_row_security))
-        after = asyncio.run(_read_schema_version(url))
-        return Migrated(before.revision, after.revision, after.is_newer, repairs)
+            repairs += asyncio.run(_repair(url, partial(repair_row_security, schema=schema)))
+        own, *app = [_migrated(version, _read_version(url, version.history)) for version in before]
+        return Upgraded(own, app[0] if app else None, repairs)
 
 
-def _upgrade(url: str, revision: str) -> None:
+def _migrated(before: SchemaVersion, after: SchemaVersion) -> Migrated:
+    return Migrated(before.history, before.revision, after.revision, after.is_newer)
+
+
+def _upgrade(url: str, revision: str, environment: Environment) -> None:
+    if environment.history.head is None:
+        return
     try:
-        _commands(url).upgrade(revision)
+        with _explained_revisions(environment.history):
+            _commands(url, environment).upgrade(revision)
     except CommandError:
         # A newer release may have migrated the database since its version was read: Alembic does not know its revision.
-        version = asyncio.run(_read_schema_version(url))
+        version = _read_version(url, environment.history)
         version.check_not_too_new()
         if not version.is_newer:
             raise
 
 
-def downgrade(url: str, revision: str) -> None:
-    """Migrate down to a revision. Raises like `upgrade`."""
-    with explained_errors():
-        _commands(url).downgrade(revision)
+def downgrade(url: str, revision: str, schema: AppSchema = NO_APP) -> None:
+    """Migrate down to a revision; of the app if there is one. Raises like `upgrade`."""
+    environment = _app_environment(schema) if schema.migrations else built_in_environment()
+    with explained_errors(), _explained_revisions(environment.history):
+        _commands(url, environment).downgrade(revision)
 
 
-def check(url: str) -> None:
-    """Raises Alembic's `AutogenerateDiffsDetected` if the migrated schema differs from `schema.py`."""
-    _commands(url).check()
+def check(url: str, schema: AppSchema = NO_APP) -> None:
+    """Raises Alembic's `AutogenerateDiffsDetected` if the migrated tables differ from those in the code.
+
+    They are those of the app if there is one.
+    """
+    _commands(url, _app_environment(schema) if schema.migrations else built_in_environment()).check()
 
 
-def _commands(url: str) -> AlembicCommands:
+def create_revision(url: str, message: str, schema: AppSchema, *, empty: bool = False) -> Path | None:
+    """Write the app's next revision: the difference of its tables, or nothing but its frame. Returns its path.
+
+    None means that there is no difference, and no file. Raises `Unavailable` if the database is not at the app's newest
+    revision, and `FaultyRevision`.
+    """
+    environment = _app_environment(schema)
+    folder = environment.history.folder
+    with explained_errors(), _explained_revisions(environment.history):
+        version = _read_version(url, environment.history)
+        if version.revision != environment.history.head:
+            raise Unavailable(
+                f"The app's tables are at revision {version.revision or 'none'}, and its newest revision is"
+                f" {environment.history.head or 'none'}: run `latchkey migrate` first."
+            )
+        commands, number = _commands(url, environment), next_number(folder)
+        attributes = commands.config.attributes
+        store = partial(attributes.__setitem__, "compatible_with")
+        store(number)
+        script: Any = commands.revision(
+            message=" ".join(message.split()).rstrip(".").replace("\\", "/").replace('"', "'"),
+            autogenerate=not empty,
+            version_path=str(folder),
+            rev_id=number,
+            process_revision_directives=completed(schema, number, newest_compatible_with(folder), store),
+        )
+        return Path(script.path) if script else None
+
+
+@contextmanager
+def _explained_revisions(history: RevisionHistory) -> Iterator[None]:
+    """Raises `FaultyRevision`, with file and line, for an error in a revision of an app."""
+    try:
+        with explained_errors():
+            yield
+    except Exception as error:
+        place = line_in(history.folder, error) if history.is_of_app else None
+        if place is None or isinstance(error, FaultyRevision):
+            raise
+        raise FaultyRevision.at(*place, _explanation(error)) from error
+
+
+def _explanation(error: Exception) -> str:
+    """Return one sentence. A remedy for the operator is left out if it is for Latchkey's own tables."""
+    cause = error.__cause__ if isinstance(error, Unavailable) and str(error) == NOT_MIGRATED else error
+    driver_error = getattr(cause, "driver_exception", cause)
+    reason = str(driver_error).partition("\n")[0].rstrip(".")
+    return f"{reason}." if isinstance(error, Unavailable) else f"{type(driver_error).__name__}: {reason}."
+
+
+def _commands(url: str, environment: Environment) -> AlembicCommands:
     """Configure Alembic without a file. `migrations/env.py` runs the migrations on the engine."""
     alembic_config = AlembicAsyncConfig(
         script_config="",
         script_location=str(migrations_folder()).replace("%", "%%"),
-        version_table_name="alembic_version",
+        version_table_name=environment.history.version_table,
     )
-    return AlembicCommands(
+    commands = AlembicCommands(
         SQLAlchemyAsyncConfig(engine_instance=create_migration_engine(url), alembic_config=alembic_config)
     )
+    commands.config.attributes["environment"] = environment
+    commands.config.cmd_opts = Namespace(quiet=True)
+    commands.config.set_main_option("path_separator", "newline")
+    commands.config.set_main_option("version_locations", str(environment.history.folder).replace("%", "%%"))
+    commands.config.set_main_option("file_template", "%%(rev)s_%%(slug)s")
+    return commands
 
 
-async def _read_schema_version(url: str) -> SchemaVersion:
+def _read_version(url: str, history: RevisionHistory) -> SchemaVersion:
+    return asyncio.run(_read_schema_version(url, history))
+
+
+async def _read_schema_version(url: str, history: RevisionHistory) -> SchemaVersion:
     engine = create_migration_engine(url)
     try:
-        return await read_schema_version(engine)
+        return await read_schema_version(engine, history)
     finally:
         await engine.dispose()
 

@@ -4,12 +4,15 @@ A dump restored into another cluster has the newest schema and lacks all of thes
 """
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import asyncpg
 
 from latchkey.domain.errors import Unavailable
-from latchkey.infrastructure.database.startup_checks import Fault, IsolationBroken, role_faults, row_security_faults
+from latchkey.infrastructure.database.app_schema import AppSchema
+from latchkey.infrastructure.database.startup_checks import IsolationBroken, role_faults, row_security_faults
+from latchkey.infrastructure.database.table_checks import Fault
 
 MIGRATION_LOCK = 0x6C61746368  # "latch"
 """The key of the advisory lock under which one process migrates. The transaction holds it, because a transaction
@@ -25,13 +28,15 @@ async def repair_role(connection: Any) -> list[str]:
     return done
 
 
-async def repair_row_security(connection: Any) -> list[str]:
-    """Repair the role, its privileges and the policies. Returns the statements that were run.
+async def repair_row_security(connection: Any, schema: AppSchema) -> list[str]:
+    """Repair the role, its privileges and the policies; of the app's tables, the privileges.
+
+    Returns the statements that were run.
 
     Raises `Unavailable` if this login may not do so, and `IsolationBroken` if faults are left that only an operator
     can judge.
     """
-    done, faults = await _repair(connection, row_security_faults)
+    done, faults = await _repair(connection, partial(row_security_faults, schema=schema))
     if faults:
         raise IsolationBroken.of(fault.text for fault in faults)
     return done

@@ -5,17 +5,24 @@ from typing import Any, Self
 from uuid import uuid4
 
 import asyncpg
-from msgspec import Struct
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from latchkey.domain.errors import Failure
+from latchkey.infrastructure.database.app_schema import NO_APP, AppSchema
 from latchkey.infrastructure.database.schema import metadata, tasks
 from latchkey.infrastructure.database.sql.postgresql import RUNTIME_ROLE
 from latchkey.infrastructure.database.sql.tenant_guard import USER, UnscopedStatement
+from latchkey.infrastructure.database.table_checks import (
+    Fault,
+    entity_faults,
+    exists,
+    quoted,
+    reference_table_faults,
+    user_table_faults,
+)
 
-_OF_USER = "((user_id)::text = current_setting('app.user_id'::text))"
-_CONDITION = "user_id = current_setting('app.user_id')"
+ADD_REVISION = 'run `latchkey migrate`, or `latchkey revision -m "…"` first if no revision creates it'
 
 _ROLE = "SELECT rolcanlogin, rolsuper, rolbypassrls FROM pg_roles WHERE rolname = $1"
 
@@ -29,32 +36,11 @@ WHERE rolname <> $1 AND pg_has_role($1, parent.oid, 'MEMBER')
 AND (rolsuper OR rolbypassrls OR oid IN (SELECT relowner FROM pg_class WHERE oid = ANY($2::text[]::regclass[])))
 """
 
-_TABLE = """
-SELECT relrowsecurity, relforcerowsecurity, pg_get_userbyid(relowner) AS owner,
-    has_table_privilege($2, oid, 'TRUNCATE') AS may_truncate,
-    has_table_privilege($2, oid, 'SELECT') AND has_table_privilege($2, oid, 'INSERT')
-        AND has_table_privilege($2, oid, 'UPDATE') AND has_table_privilege($2, oid, 'DELETE') AS may_use
-FROM pg_class WHERE oid = to_regclass($1)
-"""
-
-_POLICIES = """
-SELECT polname, polpermissive, polcmd, polroles,
-    pg_get_expr(polqual, polrelid) AS visible, pg_get_expr(polwithcheck, polrelid) AS writable
-FROM pg_policy WHERE polrelid = to_regclass($1) ORDER BY polname
-"""
-
 _SET_USER = "SELECT set_config('app.user_id', $1, true)"
 _INSERT = "INSERT INTO conversations (user_id, id, last_seq, created_at, updated_at) VALUES ($1, $2, 0, now(), now())"
 
 _SET_OPTION_SINCE = 16
 """The first version of PostgreSQL whose memberships have an option for SET ROLE."""
-
-
-class Fault(Struct, frozen=True):
-    """What breaks the isolation of users, with the remedy. `repair` is the SQL with which `migrate` repairs it."""
-
-    text: str
-    repair: str = ""
 
 
 async def role_faults(connection: Any) -> list[Fault]:
@@ -70,25 +56,47 @@ async def role_faults(connection: Any) -> list[Fault]:
     return [*_attribute_faults(role), *await _membership_faults(connection)]
 
 
-async def row_security_faults(connection: Any) -> list[Fault]:
+async def row_security_faults(connection: Any, schema: AppSchema = NO_APP) -> list[Fault]:
     """Return the faults of the runtime role and of row-level security. Empty if users are isolated."""
     role = await connection.fetchrow(_ROLE, RUNTIME_ROLE)
     faults = await role_faults(connection)
     if role is None:
         return faults
     faults += _schema_faults(await connection.fetchrow(_SCHEMA, RUNTIME_ROLE))
-    tables = [name for name in metadata.tables if await connection.fetchval("SELECT to_regclass($1)", name)]
-    faults += [
-        Fault(f"The table {name} is missing: run `latchkey migrate`.") for name in metadata.tables if name not in tables
-    ]
+    tables, missing = await _existing_tables(connection, schema)
+    faults += missing
     for name in tables:
-        faults += _table_faults(name, await connection.fetchrow(_TABLE, name, RUNTIME_ROLE))
-        faults += _policy_faults(name, await connection.fetch(_POLICIES, name))
+        faults += await _table_faults(connection, name, schema)
     if not role["rolsuper"]:
-        for parent in await connection.fetch(_PRIVILEGED_PARENTS, RUNTIME_ROLE, tables):
+        for parent in await connection.fetch(_PRIVILEGED_PARENTS, RUNTIME_ROLE, [quoted(name) for name in tables]):
             text = f"{RUNTIME_ROLE} is a member of a privileged role: REVOKE {parent['rolname']} FROM {RUNTIME_ROLE}."
             faults.append(Fault(text))
     return faults or [Fault(text) for text in await _probe_faults(connection)]
+
+
+async def app_table_faults(connection: Any, schema: AppSchema) -> list[Fault]:
+    """Return the faults of the app's tables that only a revision of the app, or an operator, can repair."""
+    faults: list[Fault] = []
+    for name in schema.table_names:
+        if await exists(connection, name):
+            faults += await _table_faults(connection, name, schema)
+    return [fault for fault in faults if not fault.repair]
+
+
+async def _existing_tables(connection: Any, schema: AppSchema) -> tuple[list[str], list[Fault]]:
+    """Return the tables that exist, and a fault for each one that is missing."""
+    cures = dict.fromkeys(metadata.tables, "run `latchkey migrate`") | dict.fromkeys(schema.table_names, ADD_REVISION)
+    tables = [name for name in cures if await exists(connection, name)]
+    missing = [Fault(f"The table {name} is missing: {cure}.") for name, cure in cures.items() if name not in tables]
+    return tables, missing
+
+
+async def _table_faults(connection: Any, name: str, schema: AppSchema) -> list[Fault]:
+    if name in {table.name for table in schema.reference_tables}:
+        return await reference_table_faults(connection, name)
+    if name in {table.name for table in schema.entities}:
+        return await entity_faults(connection, name)
+    return await user_table_faults(connection, name)
 
 
 def _attribute_faults(role: asyncpg.Record) -> Iterator[Fault]:
@@ -115,39 +123,6 @@ def _schema_faults(schema: asyncpg.Record) -> Iterator[Fault]:
     if schema["may_use"] is False:
         repair = f'GRANT USAGE ON SCHEMA "{schema["name"]}" TO {RUNTIME_ROLE}'
         yield Fault(f"{RUNTIME_ROLE} may not use the schema: {repair}.", repair)
-
-
-def _table_faults(name: str, table: asyncpg.Record) -> Iterator[Fault]:
-    if not table["relrowsecurity"]:
-        repair = f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY"
-        yield Fault(f"Row-level security is off for {name}: {repair}.", repair)
-    if not table["relforcerowsecurity"]:
-        repair = f"ALTER TABLE {name} FORCE ROW LEVEL SECURITY"
-        yield Fault(f"Row-level security is not forced for {name}: {repair}.", repair)
-    if table["owner"] == RUNTIME_ROLE:
-        yield Fault(f"{RUNTIME_ROLE} owns {name}: the owner must be the role that migrates.")
-        return
-    if table["may_truncate"]:
-        repair = f"REVOKE TRUNCATE ON {name} FROM {RUNTIME_ROLE}, PUBLIC"
-        yield Fault(f"{RUNTIME_ROLE} can truncate {name}: {repair}.", repair)
-    if not table["may_use"]:
-        repair = f"GRANT SELECT, INSERT, UPDATE, DELETE ON {name} TO {RUNTIME_ROLE}"
-        yield Fault(f"{RUNTIME_ROLE} may not read and write {name}: {repair}.", repair)
-
-
-def _policy_faults(name: str, policies: list[asyncpg.Record]) -> Iterator[Fault]:
-    """A policy of another name is for the operator to remove: it may have a purpose outside of Latchkey."""
-    expected_name = f"{name}_of_user"
-    create = f"CREATE POLICY {expected_name} ON {name} USING ({_CONDITION}) WITH CHECK ({_CONDITION})"
-    expected = {"polpermissive": True, "polcmd": b"*", "polroles": [0], "visible": _OF_USER, "writable": _OF_USER}
-    if expected_name not in {policy["polname"] for policy in policies}:
-        yield Fault(f"The policy {expected_name} is missing: run `latchkey migrate`.", create)
-    for policy in policies:
-        if policy["polname"] != expected_name:
-            yield Fault(f"{name} has an unknown policy: DROP POLICY {policy['polname']} ON {name}.")
-        elif any(policy[part] != value for part, value in expected.items()):
-            repair = f"DROP POLICY {expected_name} ON {name}; {create}"
-            yield Fault(f"The policy {expected_name} has been changed: run `latchkey migrate`.", repair)
 
 
 async def _probe_faults(connection: Any) -> list[str]:
@@ -205,15 +180,16 @@ class IsolationBroken(Failure):
         return cls("\n".join(["The database does not isolate users:", *faults]))
 
 
-async def verify(engine: AsyncEngine) -> None:
+async def verify(engine: AsyncEngine, schema: AppSchema = NO_APP) -> None:
     """Raises `IsolationBroken`, or the driver's error if the database cannot be reached."""
     async with engine.connect() as connection:
         faults = await _guard_faults(connection)
         if engine.dialect.name == "postgresql":
             driver_connection = (await connection.get_raw_connection()).driver_connection
-            faults += [fault.text for fault in await row_security_faults(driver_connection)]
+            faults += [fault.text for fault in await row_security_faults(driver_connection, schema)]
         else:
             faults += await _pragma_faults(connection)
+            faults += await _missing_app_tables(connection, schema)
     if faults:
         raise IsolationBroken.of(faults)
 
@@ -233,3 +209,8 @@ async def _pragma_faults(connection: AsyncConnection) -> list[str]:
         for name, expected in _PRAGMAS.items()
         if values[name] != expected
     ]
+
+
+async def _missing_app_tables(connection: AsyncConnection, schema: AppSchema) -> list[str]:
+    names = set((await connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'")).scalars())
+    return [f"The table {name} is missing: {ADD_REVISION}." for name in schema.table_names if name not in names]
