@@ -8,8 +8,8 @@ from typing import Any
 import httpx2
 
 from latchkey.bootstrap.composition import create_asgi
+from latchkey.bootstrap.registry import BUILT_IN, Registry
 from latchkey.config import Settings
-from latchkey.interfaces.mcp.tools import TOOLS
 
 DOCS = Path(__file__).parents[1] / "docs"
 BASE_URL = "http://127.0.0.1:8000"
@@ -31,7 +31,7 @@ async def openapi() -> dict[str, Any]:
 
 def mcp() -> dict[str, Any]:
     """Return all tools as `tools/list` shows them to a credential with every grant."""
-    return {"tools": [tool.listing for tool in TOOLS.values()]}
+    return {"tools": [tool.listing for tool in Registry.of(BUILT_IN).tools.values()]}
 
 
 def text(schema: dict[str, Any]) -> str:

@@ -1,0 +1,50 @@
+"""What an app imports: every public name of Latchkey. All other modules are private and may change in any release.
+
+`__init__.pyi` has the same names for type checkers. A name is imported when it is first used, because commands such as
+`latchkey token` need few of them.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "app": ("App",),
+    "application.access": ("owner_only", "requires", "tool"),
+    "application.dispatcher": ("Dispatcher",),
+    "domain.credentials": ("Grant", "Scope"),
+    "domain.errors": (
+        "Conflict",
+        "Exhausted",
+        "Failure",
+        "Forbidden",
+        "Invalid",
+        "NotFound",
+        "StaleVersion",
+        "Unavailable",
+    ),
+    "domain.page": ("DEFAULT_LIMIT", "Cursor", "Limit", "Page", "Window"),
+    "domain.ports": ("Agent", "UnitOfWork"),
+    "domain.values": ("Instant",),
+    "interfaces.http.requests": (
+        "ApiRequest",
+        "CursorQuery",
+        "IdempotencyKey",
+        "JsonBody",
+        "LimitQuery",
+        "PatchBody",
+    ),
+    "interfaces.http.responses": ("IfMatch", "respond_once", "version_of", "versioned"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'latchkey' has no public name {name!r}")
+    value = getattr(import_module(f"latchkey.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOME_OF)

@@ -40,8 +40,10 @@ NO_IDENTITY = (
 class ConfigurationError(Exception):
     """Invalid settings. The text says for each variable what would be valid, and contains no value."""
 
+    title = "Latchkey is not configured:"
+
     def __init__(self, *faults: str) -> None:
-        super().__init__("\n".join(("Latchkey is not configured:", *(f"  {fault}" for fault in faults))))
+        super().__init__("\n".join((self.title, *(f"  {fault}" for fault in faults))))
         self.faults = faults
 
 
@@ -90,8 +92,13 @@ Origins = Annotated[
     tuple[Annotated[str, Meta(pattern=rf"^https?://{_HOST}$")], ...],
     Meta(description="a comma-separated list of origins with a scheme and no path: `https://app.example.com`"),
 ]
+BUILT_IN_AGENTS = ("openai", "claude", "rehearsal")
 AgentName = Annotated[
-    Literal["openai", "claude", "rehearsal"], Meta(description="one of `openai`, `claude`, `rehearsal`")
+    str,
+    Meta(
+        pattern=r"^[A-Za-z_]\w*$",
+        description="the name of an agent: `openai`, `claude`, `rehearsal`, or one that the app registers",
+    ),
 ]
 OpenAIApi = Annotated[
     Literal["responses", "chat_completions"], Meta(description="one of `responses`, `chat_completions`")
@@ -105,6 +112,10 @@ Count = Annotated[int, Meta(ge=1, le=1_000, description="a whole number from 1 t
 Rate = Annotated[int, Meta(ge=1, le=10_000_000, description="a whole number from 1 to 10000000")]
 Bytes = Annotated[int, Meta(ge=1, le=1 << 50, description="a whole number of bytes, at least 1")]
 Characters = Annotated[int, Meta(ge=1, le=10_000_000, description="a whole number from 1 to 10000000")]
+AppPath = Annotated[
+    str,
+    Meta(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="the module and the name of an `App`: `shop.app:app`"),
+]
 TextFile = Annotated[Path, Meta(description="the path of a readable UTF-8 text file that is not blank")]
 
 
@@ -147,6 +158,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename=_variable):
     history_chars: Characters = 120_000
     instructions: TextFile | None = None
     context_token: Secret | None = None
+    app: AppPath | None = None
     dev: bool = False
 
     @classmethod
@@ -222,6 +234,10 @@ class Settings(Struct, frozen=True, kw_only=True, rename=_variable):
 
     def _contradictions(self) -> Iterator[str]:
         """Yield the faults between settings that are valid one by one."""
+        for name, agent in (("LATCHKEY_AGENT", self.agent), ("LATCHKEY_FILE_AGENT", self.file_agent)):
+            if self.app is None and agent not in {None, *BUILT_IN_AGENTS}:
+                names = ", ".join(f"`{agent}`" for agent in BUILT_IN_AGENTS)
+                yield f"{name}: must be one of {names}, or one that the app in LATCHKEY_APP registers"
         if self.auth_jwks_url and self.auth_secret:
             yield "LATCHKEY_AUTH_SECRET: must not be set together with LATCHKEY_AUTH_JWKS_URL; keep one"
         if self.auth_jwks_url and not self.auth_issuer:

@@ -1,9 +1,9 @@
-"""Permissions: what a credential must grant to run a use case, and in which transaction mode the use case runs."""
+"""Permissions and tools: what a credential must grant to run a use case, and how models may call it."""
 
 from collections.abc import Callable
 from functools import partial
 from inspect import iscoroutinefunction
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar, Unpack
 
 from msgspec import Struct
 
@@ -15,6 +15,9 @@ UseCase = TypeVar("UseCase", bound=Callable[..., Any])
 
 _PERMISSION = "__latchkey_permission__"
 """The attribute of a use case that holds its permission; `functools.wraps` copies it to a decorated function."""
+
+_TOOL = "__latchkey_tool__"
+"""The attribute of a use case that holds its declaration as a tool."""
 
 _ARTIFACT_CREATORS: set[str] = set()
 
@@ -47,6 +50,57 @@ def requires(grant: Grant, *, stores: bool = False, creates_artifact: bool = Fal
     return _declare(Permission(grant, mode, stores, creates_artifact))
 
 
+class ToolOptions(TypedDict, total=False):
+    """What a tool may declare beside its grant and title.
+
+    - `destructive` (True), `idempotent` (False), `open_world`: hints for clients, see the MCP specification. Of a tool
+      with a read grant, the first is always False and the second True. The third is True for a tool outside a
+      transaction unless it says otherwise.
+    - `stores`: whether it adds stored bytes, so that it is refused once the user's storage quota is reached. By
+      default the same as whether its grant is for writing.
+    - `timeout_s` (30): how many seconds a tool outside a transaction may take.
+    """
+
+    destructive: bool
+    idempotent: bool
+    open_world: bool
+    stores: bool
+    timeout_s: float
+
+
+class ToolDeclaration(Struct, frozen=True):
+    """A use case as a tool: its title, and its options."""
+
+    title: str
+    options: ToolOptions
+
+    def annotations(self, *, is_read: bool, is_outside: bool) -> dict[str, bool]:
+        """Return the hints as MCP names them. `is_outside` says that it runs outside a transaction."""
+        return {
+            "readOnlyHint": is_read,
+            "destructiveHint": not is_read and self.options.get("destructive", True),
+            "idempotentHint": is_read or self.options.get("idempotent", False),
+            "openWorldHint": self.options.get("open_world", is_outside),
+        }
+
+
+def tool(grant: str, *, title: str, **options: Unpack[ToolOptions]) -> Callable[[UseCase], UseCase]:
+    """Declare that the use case is a tool that a credential with this grant may call.
+
+    The first parameter of the use case is a `UnitOfWork`: then it runs in a transaction, together with its record. Or
+    it is a `ToolContext`: then it runs outside of one, and may call other services. The other parameters are the
+    arguments, the returned struct is the result, and the docstring is the description.
+    """
+
+    def declare(use_case: UseCase) -> UseCase:
+        is_read = grant.endswith(":read")
+        permission = Permission(Grant(grant), "read" if is_read else "write", options.get("stores", not is_read))
+        setattr(use_case, _TOOL, ToolDeclaration(title, options))
+        return use_case if hasattr(use_case, _PERMISSION) else _declare(permission)(use_case)
+
+    return declare
+
+
 def owner_only(mode: TransactionMode, *, stores: bool = False) -> Callable[[UseCase], UseCase]:
     """Declare that only the user's own credential may run the use case."""
     return _declare(Permission(None, mode, stores))
@@ -61,6 +115,14 @@ def permission_of(use_case: Callable[..., Any]) -> Permission:
     if not isinstance(permission, Permission):
         raise TypeError(f"{use_case!r} declares no permission: decorate it with `requires` or `owner_only`.")
     return permission
+
+
+def declaration_of(use_case: Callable[..., Any]) -> ToolDeclaration:
+    """Return the declaration of a tool. Raises `TypeError` for a use case that is no tool."""
+    declaration = getattr(_function_of(use_case), _TOOL, None)
+    if not isinstance(declaration, ToolDeclaration):
+        raise TypeError(f"{use_case!r} is no tool: decorate it with `tool`.")
+    return declaration
 
 
 def name_of(use_case: Callable[..., Any]) -> str:

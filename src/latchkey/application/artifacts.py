@@ -1,6 +1,6 @@
 """Use cases on artifacts. The docstrings of those that are MCP tools are the tools' descriptions."""
 
-from latchkey.application.access import requires
+from latchkey.application.access import requires, tool
 from latchkey.domain.artifact import (
     Artifact,
     ArtifactId,
@@ -36,6 +36,7 @@ async def revise_artifact(
     return await _revise(uow, artifact_id, revision, version)
 
 
+@tool(ARTIFACTS_WRITE, title="Save a document", destructive=False)
 @requires(ARTIFACTS_WRITE, stores=True, creates_artifact=True)
 async def save_artifact(
     uow: UnitOfWork,
@@ -52,7 +53,7 @@ async def save_artifact(
     return ArtifactReference(saved.id, saved.artifact_type, saved.title, saved.version)
 
 
-@requires(ARTIFACTS_READ)
+@tool(ARTIFACTS_READ, title="List saved documents")
 async def list_artifacts(uow: UnitOfWork, limit: Limit = DEFAULT_LIMIT, cursor: Cursor | None = None) -> Page[Artifact]:
     """List the user's saved documents, newest activity first, without their contents."""
     return await uow.artifacts.page(None, None, Window(limit, cursor))
@@ -66,7 +67,7 @@ async def find_artifacts(
     return await uow.artifacts.page(conversation_id, artifact_type, window)
 
 
-@requires(ARTIFACTS_READ)
+@tool(ARTIFACTS_READ, title="Show a saved document")
 async def get_artifact(uow: UnitOfWork, artifact_id: ArtifactId, version: Version | None = None) -> ArtifactWithContent:
     """Show one of the user's saved documents with its content: the newest version, or the one with this number."""
     return await uow.artifacts.get_content(artifact_id, version)

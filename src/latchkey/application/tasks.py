@@ -4,14 +4,14 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from latchkey.application.access import requires
+from latchkey.application.access import requires, tool
 from latchkey.domain.credentials import TASKS_READ, TASKS_WRITE
 from latchkey.domain.page import DEFAULT_LIMIT, Cursor, Limit, Page, Window
 from latchkey.domain.ports import UnitOfWork
 from latchkey.domain.task import NewTask, Task, TaskChanges, TaskId, TaskStatus, Version, in_utc
 
 
-@requires(TASKS_WRITE, stores=True)
+@tool(TASKS_WRITE, title="Add a to-do task", destructive=False)
 async def add_task(uow: UnitOfWork, new: NewTask) -> Task:
     """Add a to-do task to the user's list."""
     task = Task(
@@ -30,7 +30,7 @@ async def add_task(uow: UnitOfWork, new: NewTask) -> Task:
     return task
 
 
-@requires(TASKS_READ)
+@tool(TASKS_READ, title="List to-do tasks")
 async def list_tasks(
     uow: UnitOfWork,
     status: TaskStatus | None = None,
@@ -47,13 +47,13 @@ async def get_task(uow: UnitOfWork, task_id: TaskId) -> Task:
     return await uow.tasks.get(task_id)
 
 
-@requires(TASKS_WRITE)
+@tool(TASKS_WRITE, title="Complete a to-do task", destructive=False, idempotent=True, stores=False)
 async def complete_task(uow: UnitOfWork, task_id: TaskId, *, version: Version | None = None) -> Task:
     """Mark a to-do task as completed. Completing it twice changes nothing."""
     return await _change(uow, task_id, TaskChanges(status="completed"), version)
 
 
-@requires(TASKS_WRITE, stores=True)
+@tool(TASKS_WRITE, title="Change a to-do task", idempotent=True)
 async def update_task(
     uow: UnitOfWork,
     task_id: TaskId,
@@ -64,7 +64,7 @@ async def update_task(
     return await _change(uow, task_id, changes, version)
 
 
-@requires(TASKS_WRITE)
+@tool(TASKS_WRITE, title="Delete a to-do task", idempotent=True, stores=False)
 async def delete_task(uow: UnitOfWork, task_id: TaskId, *, version: Version | None = None) -> Task:
     """Delete a to-do task permanently, and return the deleted task."""
     task = await uow.tasks.get(task_id, for_update=True)

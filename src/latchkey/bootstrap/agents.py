@@ -3,8 +3,9 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -12,11 +13,11 @@ from typing import Any
 from msgspec import Struct
 
 from latchkey.bootstrap.runtime import gc_paused
-from latchkey.config import ConfigurationError, Settings
+from latchkey.config import BUILT_IN_AGENTS, ConfigurationError, Settings
 from latchkey.domain.agent import RUN_METRICS, AgentEvent, AgentRun
 from latchkey.domain.concurrency import FairSlots
 from latchkey.domain.credentials import Scope, TokenSecret, UserId
-from latchkey.domain.ports import Agent
+from latchkey.domain.ports import Agent, AgentFactory
 from latchkey.infrastructure.agents.claude.cli import ClaudeCli, find_cli
 
 Connect = Callable[[TokenSecret, Scope], AbstractAsyncContextManager[Any]]
@@ -37,13 +38,22 @@ class AgentSelection(Struct, frozen=True):
     claude_cli: Path | None
 
     @classmethod
-    def of(cls, settings: Settings) -> "AgentSelection":
-        """Raises `ConfigurationError` if a selected agent cannot work. Imports and starts no agent."""
+    def of(cls, settings: Settings, registered: Collection[str] = ()) -> "AgentSelection":
+        """Select among the built-in agents and those that the app registers. Imports and starts no agent.
+
+        Raises `ConfigurationError` if a selected agent does not exist or cannot work.
+        """
         cli = find_cli(Path(settings.claude_cli) if settings.claude_cli else None)
         selection = cls(settings.agent_name, settings.file_agent_name(has_claude=cli is not None), cli)
-        if faults := selection._faults(settings):
+        if faults := [*selection._unknown(registered), *selection._faults(settings)]:
             raise ConfigurationError(*faults)
         return selection
+
+    def _unknown(self, registered: Collection[str]) -> Iterator[str]:
+        names = [*BUILT_IN_AGENTS, *registered]
+        for variable, name in (("LATCHKEY_AGENT", self.chat), ("LATCHKEY_FILE_AGENT", self.files)):
+            if name is not None and name not in names and not (variable.endswith("FILE_AGENT") and name == self.chat):
+                yield f"{variable}: there is no agent `{name}`; there are {', '.join(names)}"
 
     def _faults(self, settings: Settings) -> list[str]:
         selected = {self.chat, self.files}
@@ -59,6 +69,15 @@ class AgentSelection(Struct, frozen=True):
         if "openai" in selected and not (settings.openai_api_key or settings.openai_base_url):
             faults.append("OPENAI_API_KEY: must be set for the agent `openai`, or OPENAI_BASE_URL")
         return faults
+
+
+def registered_agents(settings: Settings) -> Collection[str]:
+    """Return the names of the app's agents. Raises `AppError`."""
+    if settings.app is None:
+        return ()
+    with gc_paused():
+        from latchkey.bootstrap.registry import Registry
+    return Registry.read(settings).agents
 
 
 def unused_model_server(settings: Settings) -> str | None:
@@ -117,12 +136,15 @@ class Agents:
     `mcp_url` is the address of our MCP endpoint for a subprocess on this machine.
     """
 
-    def __init__(self, settings: Settings, connect: Connect, mcp_url: str) -> None:
+    def __init__(
+        self, settings: Settings, connect: Connect, mcp_url: str, factories: Mapping[str, AgentFactory] | None = None
+    ) -> None:
         """Raises `ConfigurationError` for an unknown agent, and for one that cannot work."""
         self._settings = settings
         self._connect = connect
         self._mcp_url = mcp_url
-        self._selection = AgentSelection.of(settings)
+        self._factories = factories or {}
+        self._selection = AgentSelection.of(settings, self._factories)
         self._agents: dict[str, LazyAgent] = {}
         self.chat = self._agent(self._selection.chat)
         self.files = self._agent(self._selection.files)
@@ -144,9 +166,8 @@ class Agents:
             "claude": self._load_claude,
             "openai": self._load_openai,
             "rehearsal": self._load_rehearsal,
+            **{name: partial(factory, self._connect) for name, factory in self._factories.items()},
         }
-        if name not in loaders:
-            raise ConfigurationError(f"LATCHKEY_AGENT: there is no agent `{name}`; there are {', '.join(loaders)}")
         return self._agents.setdefault(name, LazyAgent(name, loaders[name]))
 
     def _load_rehearsal(self) -> Agent:

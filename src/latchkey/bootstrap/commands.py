@@ -20,19 +20,26 @@ EXPECTED_ERRORS = (ConfigurationError, Failure)
 class Commands:
     """Implements `latchkey.interfaces.cli.Commands`."""
 
+    def __init__(self) -> None:
+        self._environ = dict(os.environ)
+
+    def use_app(self, app: str) -> None:
+        """Use this app, as if LATCHKEY_APP were set to it."""
+        self._environ["LATCHKEY_APP"] = app
+
     def serve(self, host: str, port: int, workers: int, *, dev: bool, migrate: bool) -> None:
         """Serve HTTP and MCP until the process is stopped."""
         with gc_paused():
             from latchkey.bootstrap.serve import serve
             from latchkey.interfaces.http.server.listen import ListenAddress
-        serve(Settings.read(os.environ, dev=dev), ListenAddress(host, port, workers), migrate=migrate)
+        serve(Settings.read(self._environ, dev=dev), ListenAddress(host, port, workers), migrate=migrate)
 
     def migrate(self) -> Iterable[str]:
         """Migrate the database to the newest schema and repair its roles and policies. Yields what was done."""
         with gc_paused():
             from latchkey.infrastructure.database.migrations import upgrade
             from latchkey.infrastructure.database.urls import location
-        url = Settings.read(os.environ).database_url
+        url = Settings.read(self._environ).database_url
         upgraded = upgrade(url)
         yield f"{location(url)}: {upgraded.own}"
         if upgraded.app:
@@ -47,14 +54,14 @@ class Commands:
             raise click.UsageError(f"USER must be {USER_ID_RULE}.")
         with gc_paused():
             from latchkey.bootstrap.identity import issue_token
-        dev = not any(name in os.environ for name in ("LATCHKEY_AUTH_SECRET", "LATCHKEY_AUTH_JWKS_URL"))
-        return issue_token(Settings.read(os.environ, dev=dev), user_id, ttl)
+        dev = not any(name in self._environ for name in ("LATCHKEY_AUTH_SECRET", "LATCHKEY_AUTH_JWKS_URL"))
+        return issue_token(Settings.read(self._environ, dev=dev), user_id, ttl)
 
     def mcp(self) -> None:
         """Serve MCP over standard input and output."""
         with gc_paused():
             from latchkey.bootstrap.serve_stdio import serve
-        settings = Settings.read(os.environ)
+        settings = Settings.read(self._environ)
         if settings.context_token is None:
             raise ConfigurationError("LATCHKEY_CONTEXT_TOKEN: must be set to a context token, which begins with lk_")
         serve(settings, TokenSecret.parse(settings.context_token))
@@ -63,4 +70,4 @@ class Commands:
         """Check the configuration and the connected systems."""
         with gc_paused():
             from latchkey.bootstrap.doctor import examine
-        yield from examine(Settings.read(os.environ))
+        yield from examine(Settings.read(self._environ))

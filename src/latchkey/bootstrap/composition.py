@@ -19,6 +19,7 @@ from latchkey.application.turns.subscription import TurnSubscriptions
 from latchkey.bootstrap.agents import Agents
 from latchkey.bootstrap.core import Core, create_core
 from latchkey.bootstrap.identity import create_identity
+from latchkey.bootstrap.registry import Registry
 from latchkey.bootstrap.runtime import before_termination, tuned
 from latchkey.config import Settings
 from latchkey.domain.errors import Unavailable
@@ -38,15 +39,18 @@ from latchkey.interfaces.mcp.principal import connect
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
-def create_asgi(settings: Settings, host: str, port: int) -> ASGIApp:
+def create_asgi(settings: Settings, host: str, port: int, registry: Registry | None = None) -> ASGIApp:
     """Create the service as one ASGI application that listens on this host and port.
 
-    Raises `ConfigurationError` if the settings configure no authentication, or an agent that cannot work.
+    It serves the app of the settings, unless a registry is given.
+
+    Raises `ConfigurationError` if the settings configure no authentication, or an agent that cannot work, and
+    `AppError`.
     """
-    core, identity = create_core(settings), create_identity(settings)
+    core, identity = create_core(settings, registry), create_identity(settings)
     public_url = settings.reached_at(host, port)
     local_url = f"http://{_local_host(host)}:{port}"
-    agents = Agents(settings, partial(connect, core.mcp_server), f"{local_url}/mcp")
+    agents = Agents(settings, partial(connect, core.mcp_server), f"{local_url}/mcp", core.registry.agents)
     hosts = (*(settings.allowed_hosts or (*_LOOPBACK, urlsplit(public_url).netloc)), urlsplit(local_url).netloc)
     origins = settings.allowed_origins or (*(f"http://{name}" for name in _LOOPBACK), _origin(public_url))
     metadata = _resource_metadata(settings, f"{public_url}/mcp")
@@ -64,6 +68,8 @@ def create_asgi(settings: Settings, host: str, port: int) -> ASGIApp:
         mcp=endpoint,
         resource_metadata=metadata,
         origins=origins,
+        grants=core.registry.grants,
+        controllers=core.registry.controllers,
     )
 
     @asynccontextmanager

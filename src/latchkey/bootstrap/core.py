@@ -6,6 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tool_calls import ToolCallExecutor
+from latchkey.bootstrap.registry import Registry
 from latchkey.config import Settings
 from latchkey.domain.quota import Quota
 from latchkey.infrastructure.database.event_bus import LocalEventBus, PostgreSQLEventBus
@@ -23,14 +24,19 @@ class Core(Struct, frozen=True):
     units: SqlUnitsOfWork
     dispatcher: Dispatcher
     mcp_server: Server
+    registry: Registry
 
 
-def create_core(settings: Settings) -> Core:
-    """Create the parts. Opens no connection yet."""
+def create_core(settings: Settings, registry: Registry | None = None) -> Core:
+    """Create the parts, with the app of the settings unless a registry is given. Opens no connection yet.
+
+    Raises `AppError`.
+    """
+    registry = registry or Registry.read(settings)
     engine = create_engine(settings.database_url)
     event_bus = PostgreSQLEventBus(settings.database_url) if engine.dialect.name == "postgresql" else LocalEventBus()
     quota = Quota(settings.requests_per_minute, settings.bytes_per_user)
     units = SqlUnitsOfWork(engine, event_bus)
     dispatcher = Dispatcher(units, log_call, quota)
     executor = ToolCallExecutor(dispatcher, settings.turn_max_calls)
-    return Core(engine, event_bus, units, dispatcher, create_server(dispatcher, executor))
+    return Core(engine, event_bus, units, dispatcher, create_server(dispatcher, executor, registry.tools), registry)

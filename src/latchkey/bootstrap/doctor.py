@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from latchkey.bootstrap.agents import AgentSelection, unused_model_server
+from latchkey.bootstrap.agents import AgentSelection, registered_agents, unused_model_server
 from latchkey.bootstrap.identity import DEV_KEY
 from latchkey.config import VARIABLES, ConfigurationError, Settings
 from latchkey.domain.errors import Failure, Unavailable
@@ -119,7 +119,7 @@ async def _check_database(url: str) -> None:
 def _examine_agents(settings: Settings) -> Iterator[Finding]:
     """An agent that cannot work stops the service; without an agent, only turns fail."""
     try:
-        selection = AgentSelection.of(settings)
+        selection = AgentSelection.of(settings, registered_agents(settings))
     except ConfigurationError as error:
         yield Finding("agent", "; ".join(error.faults), ok=False)
         return

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from latchkey.bootstrap.agents import AgentSelection, unused_model_server
+from latchkey.bootstrap.agents import AgentSelection, registered_agents, unused_model_server
 from latchkey.bootstrap.doctor import check_database
 from latchkey.bootstrap.identity import create_signer
 from latchkey.bootstrap.runtime import gc_paused, name_worker_process
@@ -31,7 +31,7 @@ def serve(settings: Settings, address: ListenAddress, *, migrate: bool) -> None:
     """
     telemetry.configure()
     settings.require_identity()
-    AgentSelection.of(settings)
+    AgentSelection.of(settings, registered_agents(settings))
     if settings.dev and address.host not in _LOOPBACK:
         raise click.UsageError("--dev listens on loopback only: omit --host.")
     if address.workers > 1 and settings.database_url.startswith("sqlite"):

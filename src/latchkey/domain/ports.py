@@ -172,6 +172,10 @@ class Agent(Protocol):
         ...
 
 
+AgentFactory = Callable[[Any], Agent]
+"""Makes an agent, once in a process and with its first turn. The argument is `connect`, which opens an MCP client."""
+
+
 class Identity(Protocol):
     """Verifies the JWTs of an identity provider."""
 

@@ -30,6 +30,7 @@ class IssuedToken(Struct, frozen=True):
 
 
 class Commands(Protocol):
+    def use_app(self, app: str) -> None: ...
     def serve(self, host: str, port: int, workers: int, *, dev: bool, migrate: bool) -> None: ...
     def migrate(self) -> Iterable[str]: ...
     def token(self, user: str, ttl: timedelta) -> IssuedToken: ...
@@ -67,11 +68,27 @@ def latchkey() -> None:
     """Latchkey, the backend of an AI assistant: conversations, turns, to-do tasks and artifacts over HTTP and MCP."""
 
 
+def _use_app(context: click.Context, _: click.Parameter, app: str | None) -> None:
+    if app is not None:
+        commands: Commands = context.obj
+        commands.use_app(app)
+
+
+_app_option = click.option(
+    "--app",
+    metavar="MODULE:NAME",
+    callback=_use_app,
+    expose_value=False,
+    help="Serve this app, instead of the one in LATCHKEY_APP.",
+)
+
+
 @latchkey.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64))
 @click.option("--dev", is_flag=True, help="Use SQLite, a local signing key and the rehearsal agent; loopback only.")
+@_app_option
 @click.option("--migrate", is_flag=True, help="Upgrade the database schema to head first.")
 @click.pass_obj
 def serve(commands: Commands, host: str, port: int, workers: int, *, dev: bool, migrate: bool) -> None:
@@ -80,6 +97,7 @@ def serve(commands: Commands, host: str, port: int, workers: int, *, dev: bool, 
 
 
 @latchkey.command()
+@_app_option
 @click.pass_obj
 def migrate(commands: Commands) -> None:
     """Upgrade the database schema to head, and repair the runtime role, its privileges and the policies.
@@ -108,6 +126,7 @@ def token(commands: Commands, user: str, ttl: timedelta) -> None:
 
 
 @latchkey.command()
+@_app_option
 @click.pass_obj
 def mcp(commands: Commands) -> None:
     """Serve MCP over stdio with the context token in LATCHKEY_CONTEXT_TOKEN."""
@@ -115,6 +134,7 @@ def mcp(commands: Commands) -> None:
 
 
 @latchkey.command()
+@_app_option
 @click.pass_obj
 def doctor(commands: Commands) -> None:
     """Check the configuration and its dependencies: what is configured, reachable and missing."""

@@ -18,6 +18,7 @@ from latchkey.application.conversations import add_conversation
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tool_calls import ToolCallExecutor
 from latchkey.application.turns.start import StartedTurn
+from latchkey.bootstrap.registry import BUILT_IN, Registry
 from latchkey.domain.artifact import ArtifactWithContent, NewArtifact
 from latchkey.domain.conversation import Conversation, ConversationId, NewConversation
 from latchkey.domain.credentials import Credential, Grant, NewContextToken, Owner, TokenSecret, UserId
@@ -63,7 +64,9 @@ class McpService:
         self.units = CountingUnits(units)
         self.signer = SharedSecret(SIGNING_SECRET, "latchkey", "latchkey")
         self.dispatcher = Dispatcher(self.units, lambda _call: None)
-        self.server: Server[Any] = create_server(self.dispatcher, ToolCallExecutor(self.dispatcher))
+        self.server: Server[Any] = create_server(
+            self.dispatcher, ToolCallExecutor(self.dispatcher), Registry.of(BUILT_IN).tools
+        )
         self.endpoint = McpEndpoint(
             create_transport(self.server), self.dispatcher, identity or self.signer, MCP_URL, METADATA_URL
         )

@@ -6,7 +6,7 @@ from hashlib import sha256
 from typing import Any, TypeVar
 
 import msgspec
-from litestar import Litestar, Request, Response, Router, asgi, get
+from litestar import Controller, Litestar, Request, Response, Router, asgi, get
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.enums import MediaType
@@ -25,16 +25,9 @@ from latchkey.interfaces.http.middleware.cors import cors
 from latchkey.interfaces.http.problems import EXCEPTION_HANDLERS
 from latchkey.interfaces.http.requests import MAX_BODY_BYTES, ApiRequest
 from latchkey.interfaces.http.responses import CONTENT_ETAG, IfNoneMatch, is_current
-from latchkey.interfaces.http.routes.artifacts import ArtifactController
 from latchkey.interfaces.http.routes.chat import chat
-from latchkey.interfaces.http.routes.context_tokens import ContextTokenController
-from latchkey.interfaces.http.routes.conversations import ConversationController
 from latchkey.interfaces.http.routes.health import HealthController, ReadinessCheck
 from latchkey.interfaces.http.routes.resource_metadata import ResourceMetadata, get_resource_metadata
-from latchkey.interfaces.http.routes.tasks import TaskController
-from latchkey.interfaces.http.routes.turns import TurnController
-
-CONTROLLERS = (ConversationController, TurnController, TaskController, ArtifactController, ContextTokenController)
 
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
 T = TypeVar("T")
@@ -47,6 +40,7 @@ class HttpServices(Struct, frozen=True):
     - `mcp`: the ASGI application at `/mcp`.
     - `resource_metadata`: published if an identity provider issues the tokens.
     - `origins`: the origins whose pages may call the API.
+    - `controllers`: served below `/api/{user_id}`.
     - `grants`: the grants that a context token can carry.
     """
 
@@ -59,6 +53,7 @@ class HttpServices(Struct, frozen=True):
     resource_metadata: ResourceMetadata | None = None
     origins: Sequence[str] = ()
     grants: RegisteredGrants = RegisteredGrants()
+    controllers: Sequence[type[Controller]] = ()
 
 
 class OpenApiDocument(Struct, frozen=True):
@@ -82,7 +77,7 @@ def create_app(services: HttpServices, lifespan: Sequence[Lifespan] = ()) -> Lit
 
     api = Router(
         "/api/{user_id:str}",
-        route_handlers=[chat, *CONTROLLERS],
+        route_handlers=[chat, *services.controllers],
         before_request=before_request,
         security=[{"bearer": []}],
         request_class=ApiRequest,

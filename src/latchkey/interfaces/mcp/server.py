@@ -11,7 +11,7 @@ from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tool_calls import ToolCallExecutor
 from latchkey.interfaces.mcp.principal import HANDLED_METHODS
 from latchkey.interfaces.mcp.resources import ResourceHandlers
-from latchkey.interfaces.mcp.tools import ToolHandlers
+from latchkey.interfaces.mcp.tools import Tool, ToolHandlers
 
 _PRIVATE: tuple[CacheableMethod, ...] = (
     "tools/list",
@@ -22,7 +22,7 @@ _PRIVATE: tuple[CacheableMethod, ...] = (
 """The methods whose results no shared cache may store."""
 
 
-def create_server(dispatcher: Dispatcher, executor: ToolCallExecutor) -> Server[Any]:
+def create_server(dispatcher: Dispatcher, executor: ToolCallExecutor, tools: dict[str, Tool]) -> Server[Any]:
     """Create the server. Its handlers need a `PRINCIPAL`, which the transport sets."""
     server: Server[Any] = Server(
         "latchkey",
@@ -30,10 +30,10 @@ def create_server(dispatcher: Dispatcher, executor: ToolCallExecutor) -> Server[
         version=version("latchkey-server"),
         cache_hints=dict.fromkeys(_PRIVATE, CacheHint(scope="private")),
     )
-    tools, resources = ToolHandlers(dispatcher, executor), ResourceHandlers(dispatcher)
+    tool_handlers, resources = ToolHandlers(dispatcher, executor, tools), ResourceHandlers(dispatcher)
     handlers: dict[str, tuple[type[Any], Any]] = {
-        "tools/list": (PaginatedRequestParams, tools.list),
-        "tools/call": (CallToolRequestParams, tools.call),
+        "tools/list": (PaginatedRequestParams, tool_handlers.list),
+        "tools/call": (CallToolRequestParams, tool_handlers.call),
         "resources/list": (PaginatedRequestParams, resources.list),
         "resources/templates/list": (PaginatedRequestParams, resources.list_templates),
         "resources/read": (ReadResourceRequestParams, resources.read),

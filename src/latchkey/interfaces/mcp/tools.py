@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import attrgetter
 from typing import Any, get_type_hints
 
@@ -12,13 +12,12 @@ from mcp_types import INVALID_PARAMS, CallToolRequestParams, PaginatedRequestPar
 from msgspec import NODEFAULT, Struct
 from msgspec.structs import FieldInfo
 
-from latchkey.application.access import name_of, permission_of
-from latchkey.application.artifacts import get_artifact, list_artifacts, save_artifact
+from latchkey.application.access import declaration_of, name_of, permission_of
 from latchkey.application.dispatcher import Dispatcher
-from latchkey.application.tasks import add_task, complete_task, delete_task, list_tasks, update_task
 from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation, ToolOutcome
 from latchkey.domain.credentials import Scope
 from latchkey.domain.errors import Forbidden, Invalid, NotFound
+from latchkey.domain.ports import ToolCallContext
 from latchkey.domain.tool_call import ExternalCallId, encode_arguments
 from latchkey.interfaces.errors import invalid
 from latchkey.interfaces.mcp.principal import (
@@ -58,8 +57,9 @@ Field = tuple[str, Any, Any]
 class ToolBinding(Struct, frozen=True):
     """A use case as a tool.
 
-    The arguments of the tool are the positional parameters after the unit of work; the fields of a struct parameter
-    are arguments of their own. Keyword-only parameters are preconditions of HTTP, and no arguments.
+    The arguments of the tool are the positional parameters after the first; the fields of a struct parameter are
+    arguments of their own. Keyword-only parameters are preconditions of HTTP, and no arguments. `is_outside` says that
+    it runs outside a transaction: its first parameter is a `ToolContext`.
     """
 
     name: str
@@ -69,6 +69,7 @@ class ToolBinding(Struct, frozen=True):
     description: str
     input_schema: dict[str, Any]
     output_schema: dict[str, Any]
+    is_outside: bool = False
 
     @classmethod
     def of(cls, use_case: Callable[..., Any]) -> "ToolBinding":
@@ -79,7 +80,8 @@ class ToolBinding(Struct, frozen=True):
         permission_of(use_case)
         name, function = name_of(use_case), inspect.unwrap(getattr(use_case, "func", use_case))
         hints = get_type_hints(function, include_extras=True)
-        parameters = _parameters(use_case, next(iter(inspect.signature(function).parameters), ""), name, hints)
+        first = next(iter(inspect.signature(function).parameters), "")
+        parameters = _parameters(use_case, first, name, hints)
         fields = [field for parameter in parameters for field in _fields(parameter, hints[parameter.name])]
         arguments = msgspec.defstruct(name, fields, kw_only=True, forbid_unknown_fields=True)
         try:
@@ -94,6 +96,7 @@ class ToolBinding(Struct, frozen=True):
             description=inspect.getdoc(function) or "",
             input_schema=schema_of(arguments),
             output_schema=output_schema,
+            is_outside=_is_context(hints.get(first)),
         )
 
     def is_allowed(self, scope: Scope) -> bool:
@@ -147,6 +150,10 @@ def _getter(name: str, hint: Any) -> Callable[[Any], Any]:
     return lambda arguments: hint(**{name: getattr(arguments, name) for name in names})
 
 
+def _is_context(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, ToolCallContext)
+
+
 def _is_struct(hint: Any) -> bool:
     return isinstance(hint, type) and issubclass(hint, Struct)
 
@@ -173,17 +180,26 @@ class Tool(Struct, frozen=True):
         return self.binding.name
 
 
-def _tool(use_case: Callable[..., Any], title: str, annotations: dict[str, bool], text: TextOf | None = None) -> Tool:
-    binding = ToolBinding.of(use_case)
+def create_tools(use_cases: Iterable[Callable[..., Any]]) -> dict[str, Tool]:
+    """Return the tools by name, in this order. Each use case is declared with `tool`.
+
+    Raises `TypeError` for a use case that cannot be a tool.
+    """
+    tools = [_tool(use_case) for use_case in use_cases]
+    return {tool.name: tool for tool in tools}
+
+
+def _tool(use_case: Callable[..., Any]) -> Tool:
+    binding, declaration, permission = ToolBinding.of(use_case), declaration_of(use_case), permission_of(use_case)
     listing = {
         "name": binding.name,
-        "title": title,
+        "title": declaration.title,
         "description": binding.description,
         "inputSchema": binding.input_schema,
         "outputSchema": binding.output_schema,
-        "annotations": {**annotations, "openWorldHint": False},
+        "annotations": declaration.annotations(is_read=permission.mode == "read", is_outside=binding.is_outside),
     }
-    return Tool(binding, listing, text)
+    return Tool(binding, listing, _artifact_marker if permission.creates_artifact else None)
 
 
 def _artifact_marker(reference: dict[str, Any]) -> str:
@@ -192,32 +208,13 @@ def _artifact_marker(reference: dict[str, Any]) -> str:
     return f"ARTIFACT_CREATED:{json.dumps(fields, ensure_ascii=False)}|File generated successfully."
 
 
-# MCP annotations: does the tool change data, can it lose data, and does a repeated call change nothing more?
-_READS = {"readOnlyHint": True, "destructiveHint": False, "idempotentHint": True}
-_ADDS = {"readOnlyHint": False, "destructiveHint": False, "idempotentHint": False}
-_MARKS = {"readOnlyHint": False, "destructiveHint": False, "idempotentHint": True}
-_REPLACES = {"readOnlyHint": False, "destructiveHint": True, "idempotentHint": True}
-
-_TOOLS = (
-    _tool(add_task, "Add a to-do task", _ADDS),
-    _tool(list_tasks, "List to-do tasks", _READS),
-    _tool(complete_task, "Complete a to-do task", _MARKS),
-    _tool(delete_task, "Delete a to-do task", _REPLACES),
-    _tool(update_task, "Change a to-do task", _REPLACES),
-    _tool(save_artifact, "Save a document", _ADDS, _artifact_marker),
-    _tool(list_artifacts, "List saved documents", _READS),
-    _tool(get_artifact, "Show a saved document", _READS),
-)
-
-TOOLS = {tool.name: tool for tool in _TOOLS}
-
-
 class ToolHandlers:
     """Handles `tools/list` and `tools/call`. A tool that the credential does not grant does not exist for it."""
 
-    def __init__(self, dispatcher: Dispatcher, executor: ToolCallExecutor) -> None:
+    def __init__(self, dispatcher: Dispatcher, executor: ToolCallExecutor, tools: dict[str, Tool]) -> None:
         self._dispatcher = dispatcher
         self._executor = executor
+        self._tools = tools
 
     async def list(self, _: Context, __: PaginatedRequestParams) -> Result:
         """Handle `tools/list`."""
@@ -229,10 +226,10 @@ class ToolHandlers:
 
     async def _list(self, principal: Principal) -> Result:
         scope = await principal.verify(self._dispatcher)
-        return complete(tools=[tool.listing for tool in TOOLS.values() if tool.binding.is_allowed(scope)])
+        return complete(tools=[tool.listing for tool in self._tools.values() if tool.binding.is_allowed(scope)])
 
     async def _call(self, principal: Principal, params: CallToolRequestParams) -> Result:
-        tool, call_id = TOOLS.get(params.name), call_id_of(params.meta)
+        tool, call_id = self._tools.get(params.name), call_id_of(params.meta)
         if tool is None:
             await principal.verify(self._dispatcher)
             raise _unknown(params.name)

@@ -1,0 +1,59 @@
+"""An app of a team, as it would stand outside this repository: it imports public names only."""
+
+from litestar import Controller, get
+from litestar.di import NamedDependency
+from msgspec import Struct
+
+from latchkey import ApiRequest, App, Dispatcher, Grant, UnitOfWork, requires, tool
+
+READ, WRITE = Grant("books:read"), Grant("books:write")
+
+
+class Book(Struct, frozen=True):
+    """A book that the user wants to read."""
+
+    title: str
+    task_id: str
+
+
+class Shelf(Struct, frozen=True):
+    """The number of books that the user wants to read."""
+
+    books: int
+
+
+@tool(WRITE, title="Borrow a book", destructive=False)
+async def borrow_book(uow: UnitOfWork, title: str, copies: int = 1) -> Book:
+    """Borrow a book, and note it on the to-do list."""
+    from latchkey.application.tasks import add_task  # noqa: PLC0415 - a built-in use case, to have an effect
+    from latchkey.domain.task import NewTask  # noqa: PLC0415
+
+    task = await add_task(uow, NewTask(f"Read {title} ({copies})"))
+    return Book(title, str(task.id))
+
+
+@tool(READ, title="Count the books")
+async def count_books(uow: UnitOfWork) -> Shelf:
+    """Count the books that the user wants to read."""
+    return await count(uow)
+
+
+@requires(READ)
+async def count(uow: UnitOfWork) -> Shelf:
+    """Count the books."""
+    from latchkey import Window  # noqa: PLC0415
+
+    return Shelf(len((await uow.tasks.page(None, Window(50, None))).items))
+
+
+class ShelfController(Controller):
+    path = "/shelf"
+    tags = ("books",)
+
+    @get()
+    async def get_shelf(self, request: ApiRequest, dispatcher: NamedDependency[Dispatcher]) -> Shelf:
+        """Count the books that the user wants to read."""
+        return await dispatcher.call(request.user, count)
+
+
+app = App(name="library", tools=[borrow_book, count_books], grants=[READ, WRITE], controllers=[ShelfController])

@@ -1,0 +1,117 @@
+"""Faulty apps stop the start with file, line and cure."""
+
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+import latchkey
+from latchkey.app import AppError, load
+from latchkey.bootstrap.registry import BUILT_IN, Registry
+
+TOOL = """
+@tool("books:write", title="Add a book")
+async def add_book(uow: UnitOfWork, title: str) -> Book:
+    '''Add a book.'''
+    raise NotImplementedError
+"""
+HEADER = """
+from msgspec import Struct
+from latchkey import *
+from latchkey import App, UnitOfWork, tool, requires
+
+class Book(Struct):
+    title: str
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
+    """Write a module, and return what `load` needs: its name is new for each test."""
+    monkeypatch.chdir(tmp_path)
+    name = f"app_{abs(hash(request.node.name))}"
+
+    def write(body: str, app: str = "tools=[add_book], grants=['books:write']") -> str:
+        text = HEADER.replace("from latchkey import *\n", "") + dedent(body) + f"\napp = App(name='library', {app})\n"
+        Path(f"{name}.py").write_text(text)
+        return f"{name}:app"
+
+    return write
+
+
+def faults_of(path: str) -> str:
+    with pytest.raises(AppError) as caught:
+        Registry.of(BUILT_IN, load(path))
+    return str(caught.value)
+
+
+def test_app_without_faults_is_loaded(module: Any) -> None:
+    registry = Registry.of(BUILT_IN, load(module(TOOL)))
+
+    assert "add_book" in registry.tools
+    assert "books:write" in registry.grants.names
+
+
+@pytest.mark.parametrize(
+    ("body", "app", "expected"),
+    [
+        (TOOL.replace("'''Add a book.'''", ""), None, ":8: the tool `add_book` has no docstring"),
+        (
+            TOOL.replace("title: str)", "title)"),
+            None,
+            "the tool `add_book` cannot be offered: `add_book` cannot",
+        ),
+        (TOOL.replace(": UnitOfWork", ""), None, ":8: the tool `add_book` must have a `UnitOfWork` or a `ToolContext`"),
+        (TOOL.replace("-> Book", "-> str"), None, "it returns <class 'str'>, not a struct"),
+        (
+            TOOL.replace("add_book", "add_task"),
+            "tools=[add_task]",
+            "two tools `add_task`",
+        ),
+        (
+            TOOL,
+            "tools=[add_book]",
+            "the tool `add_book` needs the grant 'books:write', which nobody has registered",
+        ),
+        (TOOL, "tools=[add_book], grants=['books']", "the grant 'books' must be `NOUN:read` or `NOUN:write`"),
+        (TOOL, "tools=[add_book], grants=['books:write', 'tasks:read']", "there are two grants `tasks:read`"),
+        (TOOL.replace('@tool("books:write", title="Add a book")', ""), None, "decorate it with `tool`"),
+        (TOOL.replace("async def", "def"), None, ":8: TypeError: "),
+        (TOOL.replace('title="Add a book"', 'title=" "'), None, "the tool `add_book` has no title"),
+        ("import missing_module" + TOOL, None, ":7: ModuleNotFoundError: No module named 'missing_module'"),
+        (TOOL, "agents={'a b': print}", "the agent 'a b' must have an identifier as its name"),
+        (TOOL, "controllers=[Book]", "is neither a Litestar controller nor a reference table"),
+        ("def broken(:\n" + TOOL, None, ":7: SyntaxError"),
+    ],
+)
+def test_faulty_app_is_refused_with_file_and_line(module: Any, body: str, app: str | None, expected: str) -> None:
+    text = faults_of(module(body) if app is None else module(body, app))
+
+    assert text.startswith("The app cannot be used:")
+    assert expected in text
+    assert ".py:" in text or "LATCHKEY_APP" in text
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("nothing_like_this:app", "LATCHKEY_APP (nothing_like_this:app): ModuleNotFoundError"),
+        (
+            "tests.apps.library:missing",
+            "library.py:1: LATCHKEY_APP is tests.apps.library:missing, and `missing` is",
+        ),
+    ],
+)
+def test_app_that_does_not_exist_is_refused(path: str, expected: str) -> None:
+    assert expected in faults_of(path)
+
+
+def test_every_public_name_is_typed_and_can_be_imported() -> None:
+    stub = Path(latchkey.__file__).with_suffix(".pyi").read_text()
+
+    assert [name for name in dir(latchkey) if f" as {name}\n" not in stub] == []
+    assert len(dir(latchkey)) == stub.count(" as ")
+    assert all(getattr(latchkey, name) is not None for name in dir(latchkey))
+    with pytest.raises(AttributeError, match="no public name 'nonsense'"):
+        latchkey.nonsense  # type: ignore[attr-defined]  # noqa: B018
