@@ -25,6 +25,10 @@ _HOMES = {
     "domain.page": ("DEFAULT_LIMIT", "Cursor", "Limit", "Page", "Window"),
     "domain.ports": ("Agent", "UnitOfWork"),
     "domain.values": ("Instant",),
+    "infrastructure.database.entity": ("entity_table", "reference_table", "user_foreign_key"),
+    "infrastructure.database.repository": ("Repository",),
+    "infrastructure.database.sql.session": ("insert_for_user", "owned_by_user"),
+    "infrastructure.tool_context": ("ToolContext",),
     "interfaces.http.requests": (
         "ApiRequest",
         "CursorQuery",

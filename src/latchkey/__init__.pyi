@@ -21,6 +21,13 @@ from latchkey.domain.page import Window as Window
 from latchkey.domain.ports import Agent as Agent
 from latchkey.domain.ports import UnitOfWork as UnitOfWork
 from latchkey.domain.values import Instant as Instant
+from latchkey.infrastructure.database.entity import entity_table as entity_table
+from latchkey.infrastructure.database.entity import reference_table as reference_table
+from latchkey.infrastructure.database.entity import user_foreign_key as user_foreign_key
+from latchkey.infrastructure.database.repository import Repository as Repository
+from latchkey.infrastructure.database.sql.session import insert_for_user as insert_for_user
+from latchkey.infrastructure.database.sql.session import owned_by_user as owned_by_user
+from latchkey.infrastructure.tool_context import ToolContext as ToolContext
 from latchkey.interfaces.http.requests import ApiRequest as ApiRequest
 from latchkey.interfaces.http.requests import CursorQuery as CursorQuery
 from latchkey.interfaces.http.requests import IdempotencyKey as IdempotencyKey

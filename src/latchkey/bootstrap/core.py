@@ -36,7 +36,7 @@ def create_core(settings: Settings, registry: Registry | None = None) -> Core:
     engine = create_engine(settings.database_url)
     event_bus = PostgreSQLEventBus(settings.database_url) if engine.dialect.name == "postgresql" else LocalEventBus()
     quota = Quota(settings.requests_per_minute, settings.bytes_per_user)
-    units = SqlUnitsOfWork(engine, event_bus)
+    units = SqlUnitsOfWork(engine, event_bus, schema=registry.schema)
     dispatcher = Dispatcher(units, log_call, quota)
     executor = ToolCallExecutor(dispatcher, settings.turn_max_calls)
     return Core(engine, event_bus, units, dispatcher, create_server(dispatcher, executor, registry.tools), registry)
