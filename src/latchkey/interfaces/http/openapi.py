@@ -90,6 +90,7 @@ class Components:
 
     def __init__(self, grants: RegisteredGrants) -> None:
         self._grants = grants
+        self._response_schemas: dict[Any, dict[str, Any]] = {}
         self.schemas: dict[str, Any] = {}
         self.responses: dict[str, Any] = {}
 
@@ -122,7 +123,15 @@ class Components:
         return self.schema(type, without_defaults)
 
     def response_schema(self, type: Any) -> dict[str, Any]:
-        """Return the schema of a response body, or a reference to it. Fields that are always sent are required."""
+        """Return the schema of a response body, or a reference to it. Fields that are always sent are required.
+
+        Each is made once: a problem is the body of ten responses of each operation.
+        """
+        if type not in self._response_schemas:
+            self._response_schemas[type] = self._response_schema(type)
+        return self._response_schemas[type]
+
+    def _response_schema(self, type: Any) -> dict[str, Any]:
         omitting = {struct.__name__ for struct in _structs_of(msgspec.inspect.type_info(type)) if _omits(struct)}
         return self.schema(
             type,
