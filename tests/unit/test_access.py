@@ -6,13 +6,14 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from msgspec.structs import replace
 
 from latchkey.application.access import Permission, name_of, owner_only, permission_of, requires
 from latchkey.domain.credentials import BUILT_IN_GRANTS, TASKS_READ, TASKS_WRITE, ContextTokenId, Scope, UserId
 from latchkey.domain.errors import Forbidden
 from latchkey.domain.ports import UnitOfWork
 
-READ = Permission(TASKS_READ, "read")
+READ = Permission(TASKS_READ, "read", use_case="count_tasks")
 
 
 @requires(TASKS_READ)
@@ -67,6 +68,22 @@ def test_context_token_without_grant_is_forbidden() -> None:
     with pytest.raises(Forbidden, match="requires a token with the grant tasks:read"):
         READ.check(token)
     READ.check(Scope(UserId("ada")))
+
+
+@pytest.mark.parametrize(
+    "use_case",
+    [count_tasks, partial(count_tasks), logged(count_tasks)],
+    ids=["function", "partial", "decorated"],
+)
+def test_context_token_of_certain_tools_is_forbidden_other_use_cases(use_case: Callable[..., Any]) -> None:
+    """Even if it has their grant; the user's own credential has no such limit."""
+    permission = permission_of(use_case)
+    token = Scope(UserId("ada"), frozenset(BUILT_IN_GRANTS), ContextTokenId(uuid4()), tools=frozenset({"add_task"}))
+
+    with pytest.raises(Forbidden, match="for other tools than count_tasks"):
+        permission.check(token)
+    permission.check(replace(token, tools=frozenset({"add_task", "count_tasks"})))
+    permission.check(Scope(UserId("ada")))
 
 
 def test_context_token_is_forbidden_for_owner_only() -> None:

@@ -6,6 +6,7 @@ from inspect import iscoroutinefunction
 from typing import Any, TypedDict, TypeVar, Unpack
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from latchkey.domain.credentials import Grant, Scope
 from latchkey.domain.errors import Forbidden
@@ -29,17 +30,25 @@ class Permission(Struct, frozen=True):
     - `mode`: the transaction mode of its unit of work.
     - `stores`: it adds stored bytes, so it is refused once the user's storage quota is reached.
     - `creates_artifact`: it returns an `ArtifactReference`; a turn reports the artifact as its own.
+    - `use_case`: its name. A token may be limited to certain use cases.
     """
 
     grant: Grant | None
     mode: TransactionMode
     stores: bool = False
     creates_artifact: bool = False
+    use_case: str = ""
+
+    def is_satisfied_by(self, scope: Scope) -> bool:
+        """Whether a credential with this scope may run the use case."""
+        return scope.allows(self.grant) and scope.may_run(self.use_case)
 
     def check(self, scope: Scope) -> None:
         """Raises `Forbidden` unless the scope satisfies this permission."""
-        if scope.allows(self.grant):
+        if self.is_satisfied_by(scope):
             return
+        if scope.allows(self.grant):
+            raise Forbidden(f"This token is for other tools than {self.use_case}.")
         needed = f"a token with the grant {self.grant}" if self.grant else "the user's own token"
         raise Forbidden(f"This operation requires {needed}.")
 
@@ -146,7 +155,7 @@ def _declare(permission: Permission) -> Callable[[UseCase], UseCase]:
     def declare(use_case: UseCase) -> UseCase:
         if not iscoroutinefunction(use_case):
             raise TypeError(f"{use_case!r} is not an `async def` function, so it cannot be a use case.")
-        setattr(use_case, _PERMISSION, permission)
+        setattr(use_case, _PERMISSION, replace(permission, use_case=use_case.__name__))
         if permission.creates_artifact:
             _ARTIFACT_CREATORS.add(use_case.__name__)
         return use_case

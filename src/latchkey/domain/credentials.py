@@ -4,6 +4,7 @@ import hashlib
 import re
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterable
 from typing import Annotated, NewType, Self
 from uuid import UUID
 
@@ -80,6 +81,8 @@ class Scope(Struct, frozen=True):
     token_id: ContextTokenId | None = None
     conversation_id: ConversationId | None = None
     turn_id: TurnId | None = None
+    tools: frozenset[str] | None = None
+    """If set, the only use cases that the credential may run."""
 
     @property
     def is_owner(self) -> bool:
@@ -94,6 +97,10 @@ class Scope(Struct, frozen=True):
     def caller(self) -> str:
         """The name of the credential, within which the ids of calls outside a turn are unique."""
         return "owner" if self.token_id is None else str(self.token_id)
+
+    def may_run(self, use_case: str) -> bool:
+        """Whether the credential is not limited to certain use cases, or this is one of them."""
+        return self.tools is None or use_case in self.tools
 
     def includes(self, conversation_id: ConversationId | None) -> bool:
         """Whether the data of that conversation is inside this scope."""
@@ -111,9 +118,13 @@ class ContextToken(Struct, frozen=True, kw_only=True):
     expires_at: Instant
     revoked_at: Instant | None = None
 
-    def scope_for(self, user_id: UserId) -> Scope:
-        """Return the scope that the token gives access to until it expires or is revoked."""
-        return Scope(user_id, frozenset(self.grants), self.id, self.conversation_id, self.turn_id)
+    def scope_for(self, user_id: UserId, tools: Iterable[str] | None = None) -> Scope:
+        """Return the scope that the token gives access to until it expires or is revoked.
+
+        `tools` are the only use cases that it may run; None sets no such limit.
+        """
+        limit = None if tools is None else frozenset(tools)
+        return Scope(user_id, frozenset(self.grants), self.id, self.conversation_id, self.turn_id, limit)
 
 
 class NewContextToken(Struct, frozen=True, forbid_unknown_fields=True):

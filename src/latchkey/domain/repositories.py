@@ -5,6 +5,7 @@ A repository is bound to the scope of its unit of work: no method takes a user, 
 work is committed.
 """
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Literal, Protocol
 
@@ -355,8 +356,8 @@ class IdempotentCalls(Protocol):
 class ContextTokens(Protocol):
     """The user's context tokens. Pages are sorted newest first. Only a digest of each secret is stored."""
 
-    async def add(self, token: ContextToken, secret: TokenSecret) -> None:
-        """Add a token."""
+    async def add(self, token: ContextToken, secret: TokenSecret, tools: Collection[str] | None = None) -> None:
+        """Add a token. `tools` are the only use cases that it may run; None sets no such limit."""
         ...
 
     async def get(self, id: ContextTokenId) -> ContextToken:

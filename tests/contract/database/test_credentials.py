@@ -65,6 +65,20 @@ async def test_context_token_scope_is_what_it_was_minted_for(
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("tools", [None, [], ["add_task"], ["list_tasks", "add_task"]])
+async def test_context_token_scope_has_the_tools_it_was_minted_for(
+    units: UnitsOfWork, replica: Replica, me: Owner, tools: list[str] | None, mode: TransactionMode
+) -> None:
+    secret = TokenSecret.mint(me.user_id)
+    async with units.open(me, "write") as uow:
+        await uow.context_tokens.add(a_context_token(), secret, tools)
+        await uow.commit()
+
+    async with replica().open(secret, mode) as uow:
+        assert uow.scope.tools == (None if tools is None else frozenset(tools))
+
+
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("state", ["expired", "revoked", "expiring this moment"])
 async def test_expired_or_revoked_token_is_unauthenticated(
     units: UnitsOfWork, me: Owner, state: str, mode: TransactionMode

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 from msgspec import UNSET, Meta, Struct, UnsetType, field
+from msgspec.structs import replace
 
 from latchkey.application.access import owner_only, requires
 from latchkey.domain.credentials import ARTIFACTS_READ, ARTIFACTS_WRITE, BUILT_IN_GRANTS, ContextTokenId, Scope, UserId
@@ -112,6 +113,16 @@ def test_tool_is_allowed_for_its_grant_and_for_the_user() -> None:
     reader = Scope(UserId("me"), frozenset({ARTIFACTS_READ}), token)
 
     assert [ADD_BOOK.is_allowed(scope) for scope in (user, writer, reader)] == [True, True, False]
+
+
+def test_tool_is_allowed_for_a_token_of_certain_tools_only_among_them() -> None:
+    scopes = [
+        Scope(UserId("me"), frozenset(Grant), ContextTokenId(UUID(int=1)), tools=frozenset(tools))
+        for tools in (["add_book"], ["count_books"], [])
+    ]
+
+    assert [ADD_BOOK.is_allowed(scope) for scope in scopes] == [True, False, False]
+    assert not ToolBinding.of(delete_books).is_allowed(replace(scopes[0], tools=frozenset(["delete_books"])))
 
 
 def test_tool_of_owner_only_use_case_is_allowed_for_no_token() -> None:

@@ -59,6 +59,7 @@ conversations = Table(
     _time("created_at"),
     _time("updated_at"),
     Column("timezone", String(64)),
+    Column("assistant", String(64)),
     PrimaryKeyConstraint("user_id", "id"),
     Index("ix_conversations_activity", "user_id", "updated_at", "id"),
 )
@@ -88,6 +89,10 @@ turns = Table(
     Column("fingerprint", String(64)),
     Column("request_id", String(64)),
     Column("model", String(200)),
+    Column("assistant", String(64)),
+    Column("assistant_digest", String(64)),
+    # JSON of pairs of strings.
+    Column("metadata", Text()),
     PrimaryKeyConstraint("user_id", "id"),
     Index("ix_turns_of_conversation", "user_id", "conversation_id", "id"),
     # At most one running turn per conversation. Also finds the running turns of a user quickly.
@@ -257,6 +262,8 @@ context_tokens = Table(
     _time("created_at"),
     _time("expires_at"),
     _time("revoked_at", nullable=True),
+    # Names separated by spaces. NULL sets no limit beyond the grants.
+    Column("tools", Text()),
     PrimaryKeyConstraint("user_id", "id"),
     UniqueConstraint("user_id", "digest", name="uq_context_tokens_digest"),
     Index("ix_context_tokens_of_turn", "user_id", "turn_id"),

@@ -101,7 +101,7 @@ class ToolBinding(Struct, frozen=True):
 
     def is_allowed(self, scope: Scope) -> bool:
         """Whether a credential with this scope may call the tool."""
-        return scope.allows(permission_of(self.use_case).grant)
+        return permission_of(self.use_case).is_satisfied_by(scope)
 
     def bind(self, arguments: dict[str, Any]) -> list[Any]:
         """Return the positional arguments of the use case. Raises `Invalid` if the arguments break the input schema."""

@@ -1,5 +1,6 @@
 """Context tokens in SQL. Only a digest of the secret is ever stored."""
 
+from collections.abc import Collection
 from datetime import datetime
 
 from msgspec import Struct
@@ -15,6 +16,8 @@ from latchkey.infrastructure.database.sql.driver import Row
 from latchkey.infrastructure.database.sql.session import Session, columns_except, insert_for_user, owned_by_user
 
 _SELECT = select(*columns_except(tokens, "digest")).where(owned_by_user(tokens))
+_TOOLS = len(_SELECT.selected_columns) - 1
+"""The index of the column `tools`, the last one."""
 _HAS_ID = tokens.c.id == bindparam("key")
 _OF_TURN = tokens.c.turn_id == bindparam("turn")
 _VALID = (tokens.c.revoked_at.is_(None), tokens.c.expires_at > bindparam("now"))
@@ -56,7 +59,7 @@ class SqlContextTokens:
         scope = self._scope_of(row and row[: -len(TURN_STATE.c)])
         return scope, None if row is None or scope.turn_id is None else TurnState(*row[-len(TURN_STATE.c) :])
 
-    async def add(self, token: ContextToken, secret: TokenSecret) -> None:
+    async def add(self, token: ContextToken, secret: TokenSecret, tools: Collection[str] | None = None) -> None:
         await self._session.defer(
             _INSERT,
             id=token.id,
@@ -67,6 +70,7 @@ class SqlContextTokens:
             created_at=token.created_at,
             expires_at=token.expires_at,
             revoked_at=token.revoked_at,
+            tools=None if tools is None else " ".join(sorted(tools)),
         )
         self._added.append(secret)
 
@@ -99,12 +103,13 @@ class SqlContextTokens:
     def _scope_of(self, row: Row | None) -> Scope:
         if row is None:
             raise Unauthenticated("This context token is unknown, expired or revoked: get a new one.")
-        return _token_from_row(row).scope_for(self._session.scope.user_id)
+        tools = row[_TOOLS]
+        return _token_from_row(row).scope_for(self._session.scope.user_id, None if tools is None else tools.split())
 
 
 def _token_from_row(row: Row) -> ContextToken:
     """Grants are stored as a space-separated list (RFC 6749, 3.3). A grant unknown to this release is ignored."""
-    id, grants, conversation_id, turn_id, created_at, expires_at, revoked_at = row
+    id, grants, conversation_id, turn_id, created_at, expires_at, revoked_at = row[:_TOOLS]
     return ContextToken(
         id=id,
         grants=[Grant(word) for word in grants.split()],
