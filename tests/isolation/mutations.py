@@ -97,6 +97,10 @@ def without_conversation_binding() -> None:
     _replace(lambda *_: True, "includes", Scope)
 
 
+def without_tool_check() -> None:
+    _replace(lambda *_: True, "may_run", Scope)
+
+
 def without_cursor_tags() -> None:
     decode_cursor = Window.decode_cursor
 
@@ -134,6 +138,7 @@ MUTATIONS: dict[str, list[Callable[[], None]]] = {
     "path check": [without_path_check],
     "path check, path trusted": [with_trusted_path],
     "conversation binding": [without_conversation_binding],
+    "tools of a token": [without_tool_check],
     "cursor tags": [without_cursor_tags],
     "revocation": [without_revocation],
     "expiry": [without_expiry],

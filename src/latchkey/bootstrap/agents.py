@@ -146,9 +146,21 @@ class Agents:
         self._factories = factories or {}
         self._selection = AgentSelection.of(settings, self._factories)
         self._agents: dict[str, LazyAgent] = {}
-        self.chat = self._agent(self._selection.chat)
-        self.files = self._agent(self._selection.files)
+        self.chat = self.get(self._selection.chat) if self._selection.chat else None
+        self.files = self.get(self._selection.files) if self._selection.files else None
         self._claude_slots = _process_slots(settings.claude_processes)
+
+    def get(self, name: str) -> LazyAgent:
+        """Return the agent of this name. Raises `ConfigurationError` if there is none."""
+        loaders: dict[str, Callable[[], Agent]] = {
+            "claude": self._load_claude,
+            "openai": self._load_openai,
+            "rehearsal": self._load_rehearsal,
+            **{name: partial(factory, self._connect) for name, factory in self._factories.items()},
+        }
+        if name not in loaders:
+            raise ConfigurationError(f"LATCHKEY_AGENT: there is no agent `{name}`; there are {', '.join(loaders)}")
+        return self._agents.setdefault(name, LazyAgent(name, loaders[name]))
 
     def slots(self, agent: LazyAgent | None) -> FairSlots[UserId] | None:
         """Return the slots for running turns of an agent, if it starts processes. One user has at most half of them."""
@@ -158,17 +170,6 @@ class Agents:
         """Close all agents."""
         for agent in self._agents.values():
             await agent.aclose()
-
-    def _agent(self, name: str | None) -> LazyAgent | None:
-        if name is None:
-            return None
-        loaders: dict[str, Callable[[], Agent]] = {
-            "claude": self._load_claude,
-            "openai": self._load_openai,
-            "rehearsal": self._load_rehearsal,
-            **{name: partial(factory, self._connect) for name, factory in self._factories.items()},
-        }
-        return self._agents.setdefault(name, LazyAgent(name, loaders[name]))
 
     def _load_rehearsal(self) -> Agent:
         with gc_paused():

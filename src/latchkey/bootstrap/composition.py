@@ -12,12 +12,12 @@ from litestar.types import ASGIApp
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from latchkey.application.turns.executor import TurnLimits
-from latchkey.application.turns.prompts import CHAT_PROMPT, FILE_PROMPT
-from latchkey.application.turns.runner import CHAT_GRANTS, FILE_GRANTS, TurnProfile, TurnRunner
+from latchkey.application.turns.runner import TurnRunner
 from latchkey.application.turns.start import AcceptanceLimits
 from latchkey.application.turns.subscription import TurnSubscriptions
 from latchkey.bootstrap.agents import Agents
-from latchkey.bootstrap.core import Core, create_core
+from latchkey.bootstrap.assistants import create_profiles
+from latchkey.bootstrap.core import create_core
 from latchkey.bootstrap.identity import create_identity
 from latchkey.bootstrap.registry import Registry
 from latchkey.bootstrap.runtime import before_termination, tuned
@@ -57,7 +57,8 @@ def create_asgi(settings: Settings, host: str, port: int, registry: Registry | N
     metadata_url = f"{public_url}{METADATA_PATH}" if metadata else None
     transport = StatelessTransport(core.mcp_server)
     endpoint = McpEndpoint(transport, core.dispatcher, identity, f"{public_url}/mcp", metadata_url)
-    runner = _runner(settings, core, agents)
+    profiles = create_profiles(settings, agents, core.registry.tools)
+    runner = TurnRunner(core.dispatcher, core.event_bus, profiles, _limits(settings))
     subscriptions = TurnSubscriptions(core.dispatcher, core.event_bus)
     services = HttpServices(
         dispatcher=core.dispatcher,
@@ -87,12 +88,6 @@ def create_asgi(settings: Settings, host: str, port: int, registry: Registry | N
     app = create_app(services, [lifespan])
     is_https = public_url.startswith("https://")
     return SecurityMiddleware(app, hosts, origins, runner, RequestLog(), by_https=is_https)
-
-
-def _runner(settings: Settings, core: Core, agents: Agents) -> TurnRunner:
-    chat = TurnProfile(agents.chat, settings.system_prompt() or CHAT_PROMPT, CHAT_GRANTS, agents.slots(agents.chat))
-    files = TurnProfile(agents.files, FILE_PROMPT, FILE_GRANTS, agents.slots(agents.files))
-    return TurnRunner(core.dispatcher, core.event_bus, chat, files, _limits(settings))
 
 
 async def _drain(runner: TurnRunner, subscriptions: TurnSubscriptions, seconds: float) -> None:

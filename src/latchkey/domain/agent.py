@@ -4,6 +4,7 @@ from contextvars import ContextVar
 
 from msgspec import Struct
 
+from latchkey.domain.assistant import ModelOptions
 from latchkey.domain.credentials import Scope, TokenSecret
 from latchkey.domain.message import PastTurn
 from latchkey.domain.tool_call import ToolRequest, ToolReturned
@@ -20,6 +21,7 @@ class AgentRun(Struct, frozen=True, kw_only=True):
     secret: TokenSecret
     scope: Scope
     max_steps: int
+    options: ModelOptions = ModelOptions()
 
 
 class TextDelta(Struct, frozen=True):

@@ -13,18 +13,31 @@ ConversationId = NewType("ConversationId", UUID)
 
 
 class Conversation(Struct, frozen=True):
-    """`updated_at` is the time of the last activity. Listings show the newest activity first."""
+    """`updated_at` is the time of the last activity. Listings show the newest activity first.
+
+    `assistant` answers in it: the conversation keeps the one that it began with. It is null before the first message,
+    and in conversations of early releases.
+    """
 
     id: ConversationId
     title: str | None
     created_at: Instant
     updated_at: Instant
+    assistant: str | None = None
 
     def with_changes(self, changes: "ConversationChanges", now: datetime) -> "Conversation":
         """Return the conversation with the changes; the same object if they change nothing."""
         if changes.title is UNSET or changes.title == self.title:
             return self
         return replace(self, title=changes.title, updated_at=now)
+
+
+class NextMessage(Struct, frozen=True):
+    """The number of a conversation's next message, the time zone that it remembers, and its assistant."""
+
+    seq: int
+    timezone: str | None
+    assistant: str
 
 
 class NewConversation(Struct, frozen=True, forbid_unknown_fields=True):

@@ -136,10 +136,14 @@ class NewContextToken(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Owner(Struct, frozen=True):
-    """The user's own credential: the `sub` of a verified JWT, and the time zone that the JWT names."""
+    """The user's own credential: the `sub` of a verified JWT, and the time zone that the JWT names.
+
+    `claims` are those further claims of the JWT that the instructions of an assistant name: names and JSON.
+    """
 
     user_id: UserId
     timezone: str | None = None
+    claims: tuple[tuple[str, str], ...] = ()
 
 
 class TokenSecret(Struct, frozen=True):

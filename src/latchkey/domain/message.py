@@ -1,13 +1,14 @@
 """Messages of a conversation, by the user and by the assistant."""
 
-from typing import Annotated, Literal, NewType
+from typing import Annotated, Any, Literal, NewType
 from uuid import UUID
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from latchkey.domain.assistant import AssistantName, ModelName
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.tool_call import ToolCall
-from latchkey.domain.turn import TurnId
+from latchkey.domain.turn import Metadata, TurnId
 from latchkey.domain.values import Instant, MessageText, TimeZoneName
 
 MessageId = NewType("MessageId", UUID)
@@ -33,18 +34,35 @@ class Message(Struct, frozen=True, kw_only=True):
         return len(self.content) + sum(call.size for call in self.tool_calls)
 
 
+MAX_CONTEXT_BYTES = 8 * 1024
+PageContext = Annotated[
+    dict[str, Any],
+    Meta(
+        description="What the user is looking at: page, cart, locale. At most 8 KiB of JSON.",
+        examples=[{"page": "/bicycles/42"}],
+    ),
+]
+
+
 class NewMessage(Struct, frozen=True, forbid_unknown_fields=True):
     """The user's message. Without `conversation_id` it starts a conversation. `artifact_generation` asks for a file.
 
     `timezone` is where the user is: the assistant is told the date and time there. It is remembered with the
     conversation. Without one, the claim `zoneinfo` of the user's token applies, else UTC.
+
+    `assistant` answers; a conversation keeps the one that it began with. `model` is one of those that the assistant
+    allows. The model is shown `context` in this turn only; it is not stored. `metadata` is stored with the turn.
     """
 
     message: MessageText
     conversation_id: ConversationId | None = None
     artifact_generation: bool = False
-    # UNSET and not null by default, so that a message without it has the same fingerprint as in earlier releases.
+    # UNSET and not null by default, so that a message without them has the same fingerprint as in earlier releases.
     timezone: TimeZoneName | None | UnsetType = UNSET
+    assistant: AssistantName | None | UnsetType = UNSET
+    model: ModelName | None | UnsetType = UNSET
+    context: PageContext | None | UnsetType = UNSET
+    metadata: Metadata | None | UnsetType = UNSET
 
 
 class PastTurn(Struct, frozen=True):

@@ -12,7 +12,8 @@ from typing import Literal, Protocol
 from msgspec import Struct
 
 from latchkey.domain.artifact import Artifact, ArtifactId, ArtifactType, ArtifactWithContent
-from latchkey.domain.conversation import Conversation, ConversationId
+from latchkey.domain.assistant import DEFAULT_ASSISTANT
+from latchkey.domain.conversation import Conversation, ConversationId, NextMessage
 from latchkey.domain.credentials import ContextToken, ContextTokenId, TokenSecret
 from latchkey.domain.message import Message, PastTurn
 from latchkey.domain.page import PAGE_BYTES, Page, Window
@@ -82,13 +83,6 @@ class TurnWithCalls(Struct, frozen=True):
     calls: list[ToolCall]
 
 
-class NextMessage(Struct, frozen=True):
-    """The number of a conversation's next message, and the time zone that the conversation remembers."""
-
-    seq: int
-    timezone: str | None
-
-
 class Conversations(Protocol):
     """The user's conversations. Pages are sorted by last activity, newest first."""
 
@@ -108,10 +102,12 @@ class Conversations(Protocol):
         """Store the conversation in place of the one with the same id."""
         ...
 
-    async def next_message(self, id: ConversationId, now: datetime, timezone: str | None = None) -> NextMessage:
+    async def next_message(
+        self, id: ConversationId, now: datetime, timezone: str | None = None, assistant: str = DEFAULT_ASSISTANT
+    ) -> NextMessage:
         """Take the next message number of the conversation, and set the time of its last activity and its time zone.
 
-        Without a time zone, the one that it remembers stays.
+        Without a time zone, the one that it remembers stays. A conversation without messages gets the assistant.
         """
         ...
 

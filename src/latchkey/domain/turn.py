@@ -8,12 +8,21 @@ from msgspec import Meta, Struct
 
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import Conflict, TurnLost
-from latchkey.domain.values import Instant
+from latchkey.domain.values import PLAIN, Instant
 
 TurnId = NewType("TurnId", UUID)
 TurnStatus = Literal["running", "completed", "failed", "cancelled", "interrupted"]
 AgentName = Annotated[
     str, Meta(description="The agent that answers: `openai`, `claude` or `rehearsal`; a later release may add others.")
+]
+Metadata = Annotated[
+    dict[
+        Annotated[str, Meta(min_length=1, max_length=64, pattern=PLAIN)],
+        Annotated[str, Meta(max_length=512, pattern=PLAIN)],
+    ],
+    Meta(
+        max_length=16, description="Up to 16 pairs of strings, which the client chose. They are stored with the turn."
+    ),
 ]
 FailureCode = Annotated[str, Meta(description="A code of `Problem`; a later release may add others.")]
 
@@ -62,6 +71,7 @@ class ClientRequest(Struct, frozen=True):
 class Turn(Struct, frozen=True, kw_only=True):
     """One turn. The process that runs it renews its lease; if the lease has expired, that process is gone.
 
+    `assistant` and the digest of its version are None for turns of early releases, the digest also for file turns.
     `model` is the model that answered, as its server names it, else the requested one; None until one is known.
     `last_event` is the number of the newest event; `answer_length` is the number of characters of the answer in the
     events so far.
@@ -71,6 +81,9 @@ class Turn(Struct, frozen=True, kw_only=True):
     conversation_id: ConversationId
     status: TurnStatus
     agent: AgentName
+    assistant: str | None = None
+    assistant_digest: str | None = None
+    metadata: Metadata = {}
     model: str | None = None
     error: TurnError | None = None
     usage: Usage = Usage()

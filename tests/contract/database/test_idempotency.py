@@ -1,7 +1,6 @@
 """Idempotency keys: a message that is sent again with its key is the same turn."""
 
 import asyncio
-from collections.abc import AsyncGenerator
 from datetime import timedelta
 from itertools import count
 
@@ -13,9 +12,8 @@ from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns.executor import TurnLimits
 from latchkey.application.turns.finish import get_turn_result
 from latchkey.application.turns.read import list_turns
-from latchkey.application.turns.runner import TurnProfile, TurnRunner
+from latchkey.application.turns.runner import TurnRunner
 from latchkey.application.turns.start import AcceptanceLimits, StartedTurn, start_turn
-from latchkey.domain.agent import AgentEvent, AgentRun
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import Conflict, Failure, IdempotencyMismatch, NotFound, TooManyTurns, TurnInProgress
@@ -25,10 +23,11 @@ from latchkey.domain.quota import Quota
 from latchkey.domain.tool_call import IDEMPOTENCY_PERIOD
 from latchkey.domain.turn import ClientRequest, Idempotency, Turn, TurnId
 from latchkey.infrastructure.database.event_bus import LocalEventBus
-from tests.builders import LIMITS, TASK_GRANTS, a_conversation
+from tests.builders import LIMITS, a_conversation
 from tests.contract.database.cancellation import is_cancelled_at
 from tests.contract.database.conftest import Replica
 from tests.contract.database.running_turn import RunningTurn
+from tests.turns import profiles_of
 
 KEY = Idempotency("8e03978e-40d5-43dd-bc93-6894a57f9324", "0" * 64)
 OTHER_BODY = replace(KEY, fingerprint="1" * 64)
@@ -50,9 +49,7 @@ class Sender:
         request_id: str = "request-1",
     ) -> StartedTurn | Turn:
         message, request = NewMessage("Buy milk", where), ClientRequest(request_id, key)
-        return await self.dispatchers[on].call(
-            self.owner, start_turn, message, "rehearsal", TASK_GRANTS, terms, request
-        )
+        return await self.dispatchers[on].call(self.owner, start_turn, message, profiles_of(), terms, request)
 
     async def start(self, key: Idempotency = KEY, where: ConversationId | None = None) -> RunningTurn:
         """Send a message and return its turn."""
@@ -220,19 +217,6 @@ async def _turns(sender: Sender) -> list[TurnId]:
     return turn_ids
 
 
-class UnusedAgent:
-    """An agent that must not run."""
-
-    name = "rehearsal"
-    model = None
-
-    def run(self, agent_run: AgentRun) -> AsyncGenerator[AgentEvent, None]:
-        raise AssertionError(agent_run.turn_id)
-
-    async def aclose(self) -> None:
-        """There is nothing to release."""
-
-
 async def test_idempotency_retry_of_lost_turn_with_storage_quota_reached_is_interrupted(
     sender: Sender, replica: Replica
 ) -> None:
@@ -240,9 +224,8 @@ async def test_idempotency_retry_of_lost_turn_with_storage_quota_reached_is_inte
     lost = await sender.start()
     await lost.expire_lease()
     dispatcher = Dispatcher(replica(), lambda _call: None, Quota(stored_bytes=1))
-    profile = TurnProfile(UnusedAgent(), "", TASK_GRANTS)
     limits = TurnLimits(LIMITS, timedelta(minutes=1), max_steps=3)
-    runner = TurnRunner(dispatcher, LocalEventBus(), profile, profile, limits)
+    runner = TurnRunner(dispatcher, LocalEventBus(), profiles_of(), limits)
 
     handle = await runner.start(sender.owner, NewMessage("Buy milk"), ClientRequest("retry", KEY))
     result = await runner.wait(sender.owner, handle)

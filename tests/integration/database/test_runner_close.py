@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns.executor import TurnLimits
-from latchkey.application.turns.runner import CHAT_GRANTS, TurnProfile, TurnRunner
+from latchkey.application.turns.runner import TurnRunner
 from latchkey.domain.agent import AgentEvent, AgentRun, TextDelta
 from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.message import NewMessage
@@ -14,6 +14,7 @@ from latchkey.infrastructure.database.event_bus import LocalEventBus
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.builders import LIMITS
+from tests.turns import profiles_of
 
 ADA = Owner(UserId("ada"))
 
@@ -37,9 +38,8 @@ async def test_turn_started_after_runner_close_is_interrupted(sqlite_url: str) -
     engine = create_engine(sqlite_url)
     event_bus = LocalEventBus()
     units = SqlUnitsOfWork(engine, event_bus)
-    kind = TurnProfile(EndlessAgent(), "", CHAT_GRANTS)
     limits = TurnLimits(LIMITS, timedelta(minutes=1), 3)
-    runner = TurnRunner(Dispatcher(units, lambda _call: None), event_bus, kind, kind, limits)
+    runner = TurnRunner(Dispatcher(units, lambda _call: None), event_bus, profiles_of(agent=EndlessAgent()), limits)
     async with units.open(ADA, "write"):
         beginning = asyncio.create_task(runner.start(ADA, NewMessage("Hello")))
         await asyncio.sleep(0)

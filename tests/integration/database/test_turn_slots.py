@@ -11,7 +11,7 @@ from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns import executor
 from latchkey.application.turns.executor import TurnLimits
 from latchkey.application.turns.finish import TurnResult, cancel_turn
-from latchkey.application.turns.runner import FILE_GRANTS, TurnHandle, TurnProfile, TurnRunner
+from latchkey.application.turns.runner import TurnHandle, TurnRunner
 from latchkey.domain.agent import AgentEvent, AgentRun, TextDelta
 from latchkey.domain.concurrency import FairSlots
 from latchkey.domain.credentials import Owner, UserId
@@ -21,6 +21,7 @@ from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.builders import LIMITS
 from tests.polling import TIMEOUT_S, wait_until
+from tests.turns import profiles_of
 
 ADA, BOB = Owner(UserId("ada")), Owner(UserId("bob"))
 DEADLINE = timedelta(seconds=1)
@@ -55,9 +56,8 @@ class Turns:
     def __init__(self, units: SqlUnitsOfWork, event_bus: LocalEventBus, slots: FairSlots[UserId]) -> None:
         self.agent = HangingAgent()
         self.dispatcher = Dispatcher(units, lambda _call: None)
-        profile = TurnProfile(self.agent, "", FILE_GRANTS, slots)
         limits = TurnLimits(replace(LIMITS, lease=LEASE), DEADLINE, 3)
-        self.runner = TurnRunner(self.dispatcher, event_bus, profile, profile, limits)
+        self.runner = TurnRunner(self.dispatcher, event_bus, profiles_of(agent=self.agent, slots=slots), limits)
 
     async def start(self, owner: Owner, message: str) -> TurnHandle:
         return await self.runner.start(owner, NewMessage(message))

@@ -12,8 +12,9 @@ from latchkey.bootstrap.core import create_core
 from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.message import NewMessage
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
-from tests.builders import LIMITS, TASK_GRANTS
+from tests.builders import LIMITS
 from tests.support.service import run_service, settings_for
+from tests.turns import profiles_of
 
 AHEAD = timedelta(seconds=30)
 LEASE = timedelta(seconds=20)
@@ -31,7 +32,7 @@ async def test_replica_with_clock_ahead_does_not_expire_a_running_turn(
     async with run_service(settings) as service:
         user = service.user()
         started = await other_replica.dispatcher.call(
-            Owner(UserId(user.user_id)), start_turn, NewMessage("Hello"), "openai", TASK_GRANTS, limits
+            Owner(UserId(user.user_id)), start_turn, NewMessage("Hello"), profiles_of(), limits
         )
         assert isinstance(started, StartedTurn)
         turn = (await user.get(f"turns/{started.turn.id}")).json()

@@ -17,12 +17,13 @@ from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.message import NewMessage
 from latchkey.domain.turn import ClientRequest
 from latchkey.interfaces.http.requests import idempotency_of
-from tests.builders import LIMITS, TASK_GRANTS
+from tests.builders import LIMITS
 from tests.fakes.model_script import says
 from tests.fakes.model_server import ModelServer
 from tests.integration.http.idempotent_chat import KEY
 from tests.support.event_stream import event_names, read_turn, stream_chat, stream_turn
 from tests.support.service import ApiUser, Service, run_service
+from tests.turns import profiles_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -42,7 +43,7 @@ async def lost_turn(service: Service, user: ApiUser, lease: timedelta = GONE) ->
     terms = replace(LIMITS, lease=lease)
     request = ClientRequest("the-first-request", idempotency_of("k", new_message))
     turn = await core.dispatcher.call(
-        Owner(UserId(user.user_id)), start_turn, new_message, "openai", TASK_GRANTS, terms, request
+        Owner(UserId(user.user_id)), start_turn, new_message, profiles_of(), terms, request
     )
     await core.engine.dispose()
     assert isinstance(turn, StartedTurn)
@@ -146,9 +147,7 @@ async def test_expired_lease_frees_the_turn_slot_of_the_user(
     core = create_core(replicas[0].settings)
     terms = replace(LIMITS, lease=GONE)
     for _ in range(4):
-        await core.dispatcher.call(
-            Owner(UserId(ada.user_id)), start_turn, NewMessage("Hello"), "openai", TASK_GRANTS, terms
-        )
+        await core.dispatcher.call(Owner(UserId(ada.user_id)), start_turn, NewMessage("Hello"), profiles_of(), terms)
     await core.engine.dispose()
     model.script += [says("Hello.")]
     async with stream_chat(ada, "Hello") as source:

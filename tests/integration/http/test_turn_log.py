@@ -12,7 +12,7 @@ import pytest
 
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns.executor import TurnLimits
-from latchkey.application.turns.runner import CHAT_GRANTS, TurnProfile, TurnRunner
+from latchkey.application.turns.runner import TurnRunner
 from latchkey.bootstrap.agents import LazyAgent
 from latchkey.domain.agent import AgentEvent, AgentRun, TextDelta
 from latchkey.domain.concurrency import FairSlots
@@ -27,6 +27,7 @@ from tests.fakes.model_script import calls, fails, says
 from tests.fakes.model_server import ModelServer
 from tests.support.captured_log import CapturedLog, captured_log
 from tests.support.service import ApiUser, Service
+from tests.turns import profiles_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -148,9 +149,9 @@ def load_slowly() -> EchoAgent:
 async def test_turn_log_has_times_of_waiting_loading_and_database(sqlite_url: str, log: CapturedLog) -> None:
     engine, owner = create_engine(sqlite_url), Owner(UserId("ada"))
     event_bus, slots = LocalEventBus(), FairSlots[UserId](1, 1)
-    profile = TurnProfile(LazyAgent("echo", load_slowly), "", CHAT_GRANTS, slots)
+    profiles = profiles_of(agent=LazyAgent("echo", load_slowly), slots=slots)
     dispatcher = Dispatcher(SqlUnitsOfWork(engine, event_bus), log_call)
-    runner = TurnRunner(dispatcher, event_bus, profile, profile, TurnLimits(LIMITS, timedelta(minutes=1), 3))
+    runner = TurnRunner(dispatcher, event_bus, profiles, TurnLimits(LIMITS, timedelta(minutes=1), 3))
     async with slots.slot(UserId("grace"), 1):
         turn = await runner.start(owner, NewMessage("Hello"))
         assert turn.task
@@ -183,9 +184,9 @@ async def test_turn_whose_end_cannot_be_stored_ends_with_less(database_url: str,
     """It fails at once, and does not stay running until its lease expires."""
     engine, owner = create_engine(database_url), Owner(UserId("ada"))
     event_bus = LocalEventBus()
-    profile = TurnProfile(UnstorableAgent(), "", CHAT_GRANTS)
+    profiles = profiles_of(agent=UnstorableAgent())
     dispatcher = Dispatcher(SqlUnitsOfWork(engine, event_bus), log_call)
-    runner = TurnRunner(dispatcher, event_bus, profile, profile, TurnLimits(LIMITS, timedelta(minutes=1), 3))
+    runner = TurnRunner(dispatcher, event_bus, profiles, TurnLimits(LIMITS, timedelta(minutes=1), 3))
     result = await runner.wait(owner, await runner.start(owner, NewMessage("Hello")))
     await engine.dispose()
 
@@ -210,10 +211,10 @@ class BrokenAgent:
 async def test_turn_log_of_internal_error_has_its_traceback(sqlite_url: str, log: CapturedLog) -> None:
     engine, owner = create_engine(sqlite_url), Owner(UserId("ada"))
     event_bus = LocalEventBus()
-    profile = TurnProfile(BrokenAgent(), "", CHAT_GRANTS)
+    profiles = profiles_of(agent=BrokenAgent())
     limits = TurnLimits(LIMITS, timedelta(minutes=1), 3)
     dispatcher = Dispatcher(SqlUnitsOfWork(engine, event_bus), log_call)
-    runner = TurnRunner(dispatcher, event_bus, profile, profile, limits)
+    runner = TurnRunner(dispatcher, event_bus, profiles, limits)
     result = await runner.wait(owner, await runner.start(owner, NewMessage("Hello")))
     await engine.dispose()
     line = turn_line(log)

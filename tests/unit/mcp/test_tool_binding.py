@@ -117,7 +117,7 @@ def test_tool_is_allowed_for_its_grant_and_for_the_user() -> None:
 
 def test_tool_is_allowed_for_a_token_of_certain_tools_only_among_them() -> None:
     scopes = [
-        Scope(UserId("me"), frozenset(Grant), ContextTokenId(UUID(int=1)), tools=frozenset(tools))
+        Scope(UserId("me"), frozenset(BUILT_IN_GRANTS), ContextTokenId(UUID(int=1)), tools=frozenset(tools))
         for tools in (["add_book"], ["count_books"], [])
     ]
 

@@ -97,7 +97,9 @@ class TurnExecutor:
         await writer.close()
         record.first_text_at, record.cached_tokens = writer.first_text_at, writer.cached_tokens
         status, error, record.exception = _end_of(self._agent_task)
-        outcome = TurnOutcome(status, writer.usage, writer.text, error, writer.model or agent.model)
+        outcome = TurnOutcome(
+            status, writer.usage, writer.text, error, writer.model or agent_run.options.model or agent.model
+        )
         try:
             result = await self._finish(agent_run.turn_id, outcome)
         finally:

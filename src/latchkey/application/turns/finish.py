@@ -14,7 +14,7 @@ from latchkey.domain.message import Message, MessageId
 from latchkey.domain.ports import UnitOfWork
 from latchkey.domain.repositories import LockedTurn
 from latchkey.domain.tool_call import ToolCall
-from latchkey.domain.turn import AgentName, Turn, TurnError, TurnId, TurnStatus, Usage
+from latchkey.domain.turn import AgentName, Metadata, Turn, TurnError, TurnId, TurnStatus, Usage
 from latchkey.domain.turn_event import (
     EventData,
     FinalEvent,
@@ -43,13 +43,17 @@ class TurnOutcome(Struct, frozen=True):
 class PublishedTurn(Struct, frozen=True, kw_only=True):
     """A turn as it is published, with its tool calls in order, and the artifacts that they saved.
 
-    `model` is the model that answered, as its server names it; else the model that was requested.
+    `model` is the model that answered, as its server names it; else the model that was requested. `assistant_digest`
+    changes with the definition of the assistant. Both fields of the assistant are null in turns of early releases; the
+    digest also with `artifact_generation`.
     """
 
     id: TurnId
     conversation_id: ConversationId
     status: TurnStatus
     agent: AgentName
+    assistant: str | None
+    assistant_digest: str | None
     model: str | None
     error: TurnError | None
     usage: Usage
@@ -57,6 +61,7 @@ class PublishedTurn(Struct, frozen=True, kw_only=True):
     artifacts: list[ArtifactReference]
     started_at: Instant
     finished_at: Instant | None
+    metadata: Metadata
 
     @classmethod
     def of(cls, turn: Turn, calls: list[ToolCall]) -> "PublishedTurn":
@@ -66,6 +71,8 @@ class PublishedTurn(Struct, frozen=True, kw_only=True):
             conversation_id=turn.conversation_id,
             status=turn.status,
             agent=turn.agent,
+            assistant=turn.assistant,
+            assistant_digest=turn.assistant_digest,
             model=turn.model,
             error=turn.error,
             usage=turn.usage,
@@ -73,6 +80,7 @@ class PublishedTurn(Struct, frozen=True, kw_only=True):
             artifacts=created_artifacts(calls),
             started_at=turn.started_at,
             finished_at=turn.finished_at,
+            metadata=turn.metadata,
         )
 
 

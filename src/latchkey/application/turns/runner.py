@@ -4,41 +4,26 @@ import asyncio
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from msgspec import Struct
+from msgspec import Struct, json
+from msgspec.structs import replace
 
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns.executor import TurnExecutor, TurnLimits
 from latchkey.application.turns.expire import with_expiry
 from latchkey.application.turns.finish import TurnResult, get_turn_result
-from latchkey.application.turns.prompts import UNTRUSTED_CONTENT
-from latchkey.application.turns.start import StartedTurn, find_duplicate_turn, start_turn
+from latchkey.application.turns.prompts import UNTRUSTED_CONTENT, context_block
+from latchkey.application.turns.start import StartedTurn, TurnProfiles, find_duplicate_turn, start_turn
 from latchkey.domain.agent import AgentRun
-from latchkey.domain.concurrency import FairSlots
-from latchkey.domain.credentials import ARTIFACTS_WRITE, TASKS_READ, TASKS_WRITE, Grant, Owner, UserId
-from latchkey.domain.errors import AgentNotConfigured, Draining, Exhausted, Invalid
-from latchkey.domain.message import NewMessage
-from latchkey.domain.ports import Agent, EventBus
+from latchkey.domain.credentials import Owner
+from latchkey.domain.errors import Draining, Exhausted, Invalid
+from latchkey.domain.message import MAX_CONTEXT_BYTES, NewMessage
+from latchkey.domain.ports import EventBus
 from latchkey.domain.turn import ClientRequest, Turn, TurnId
 from latchkey.domain.values import find_time_zone
-
-CHAT_GRANTS = [TASKS_READ, TASKS_WRITE]
-FILE_GRANTS = [ARTIFACTS_WRITE]
 
 _UTC = ZoneInfo("UTC")
 _CLOSE_TIMEOUT_S = 3
 """How long `aclose` waits for interrupted turns to store their end."""
-
-
-class TurnProfile(Struct, frozen=True):
-    """How turns of one kind run: the agent, its system prompt, and the grants of the turn's token.
-
-    `slots` limits how many turns of the agent run at once; None means that there is no limit.
-    """
-
-    agent: Agent | None
-    system_prompt: str
-    grants: list[Grant]
-    slots: FairSlots[UserId] | None = None
 
 
 class TurnHandle(Struct, frozen=True):
@@ -54,15 +39,15 @@ class TurnHandle(Struct, frozen=True):
 
 
 class TurnRunner:
-    """Starts turns, runs them in this process, and ends them when the process stops."""
+    """Starts turns, runs them in this process, and ends them when the process stops.
 
-    def __init__(
-        self, dispatcher: Dispatcher, event_bus: EventBus, chat: TurnProfile, files: TurnProfile, limits: TurnLimits
-    ) -> None:
+    `profiles` can be replaced while turns run: it is read when a turn starts.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, event_bus: EventBus, profiles: TurnProfiles, limits: TurnLimits) -> None:
         self._dispatcher = dispatcher
         self._event_bus = event_bus
-        self._chat = chat
-        self._files = files
+        self.profiles = profiles
         self._limits = limits
         self._executors: dict[asyncio.Task[TurnResult], TurnExecutor] = {}
         self._starting: set[asyncio.Task[TurnHandle]] = set()
@@ -77,11 +62,13 @@ class TurnRunner:
     ) -> TurnHandle:
         """Store the message and start a turn for it; return the earlier turn for a repeated idempotency key.
 
-        Raises what `start_turn` does, and `AgentNotConfigured`, `Draining` and `Invalid` before anything is stored.
+        Raises what `start_turn` does, and `Draining` and `Invalid` before anything is stored.
         """
         self.check_open()
         if message.timezone and find_time_zone(message.timezone) is None:
             raise Invalid.at("$.timezone", "Expected a time zone of the IANA database, such as `Europe/Berlin`")
+        if message.context and len(json.encode(message.context)) > MAX_CONTEXT_BYTES:
+            raise Invalid.at("$.context", f"Expected at most {MAX_CONTEXT_BYTES} bytes of JSON")
         starting = asyncio.create_task(self._start(owner, message, request))
         self._starting.add(starting)
         starting.add_done_callback(self._starting.discard)
@@ -119,12 +106,9 @@ class TurnRunner:
             await asyncio.gather(*late, return_exceptions=True)
 
     async def _start(self, owner: Owner, message: NewMessage, request: ClientRequest) -> TurnHandle:
-        profile = self._files if message.artifact_generation else self._chat
-        if profile.agent is None:
-            raise AgentNotConfigured("No agent is configured for this turn: set LATCHKEY_AGENT or OPENAI_API_KEY.")
         try:
             started = await self._dispatcher.call(
-                owner, start_turn, message, profile.agent.name, profile.grants, self._limits.acceptance, request
+                owner, start_turn, message, self.profiles, self._limits.acceptance, request
             )
         except Exhausted:
             # A repeated message is answered even if the user's quota allows no new one.
@@ -135,10 +119,11 @@ class TurnRunner:
             started = duplicate
         if isinstance(started, Turn):
             return TurnHandle(started.id, original_request_id=started.request.id)
+        profile = started.profile
         executor = TurnExecutor(self._dispatcher, self._event_bus, owner, self._limits, profile.slots)
         if self._is_closed:
             executor.interrupt()
-        task = asyncio.create_task(executor.run(profile.agent, self._agent_run(profile, started, message, owner)))
+        task = asyncio.create_task(executor.run(profile.require_agent(), self._agent_run(started, message, owner)))
         self._executors[task] = executor
         task.add_done_callback(self._on_done)
         return TurnHandle(started.turn.id, task)
@@ -148,17 +133,29 @@ class TurnRunner:
         if not task.cancelled():
             task.exception()  # retrieved, so that asyncio does not report it: the dispatcher has logged it
 
-    def _agent_run(self, profile: TurnProfile, started: StartedTurn, message: NewMessage, owner: Owner) -> AgentRun:
-        zone = _time_zone(started.timezone, owner.timezone)
+    def _agent_run(self, started: StartedTurn, message: NewMessage, owner: Owner) -> AgentRun:
+        profile, options = started.profile, started.profile.options
         return AgentRun(
             turn_id=started.turn.id,
-            instructions=build_instructions(profile.system_prompt, started.turn.started_at, zone),
+            instructions=_instructions(started, message, owner),
             history=started.history,
             message=message.message,
             secret=started.secret,
             scope=started.scope,
-            max_steps=self._limits.max_steps,
+            max_steps=profile.max_steps or self._limits.max_steps,
+            options=replace(options, model=message.model) if message.model else options,
         )
+
+
+def _instructions(started: StartedTurn, message: NewMessage, owner: Owner) -> str:
+    """Return the system prompt of the turn, with the context of the message."""
+    profile, now = started.profile, started.turn.started_at
+    zone = _time_zone(started.timezone, owner.timezone)
+    prompt, context = profile.system_prompt, message.context or {}
+    if template := profile.template:
+        prompt = template.fill(owner, now.astimezone(zone).date(), context)
+        context = {name: value for name, value in context.items() if name not in template.context_names}
+    return build_instructions(prompt, now, zone, context_block(context) if context else "")
 
 
 def _time_zone(*names: str | None) -> ZoneInfo:
@@ -166,12 +163,16 @@ def _time_zone(*names: str | None) -> ZoneInfo:
     return next((zone for name in names if name and (zone := find_time_zone(name))), _UTC)
 
 
-def build_instructions(system_prompt: str, now: datetime, zone: ZoneInfo) -> str:
-    """Add the rule on untrusted content and the user's time, which the model needs for words like "tomorrow"."""
+def build_instructions(system_prompt: str, now: datetime, zone: ZoneInfo, context: str = "") -> str:
+    """Add the rule on untrusted content, the context block and the user's time, for words like "tomorrow".
+
+    What changes from turn to turn comes last, the time at the very end: model servers cache the equal beginnings of
+    requests.
+    """
     local = now.astimezone(zone)
     offset = local.isoformat()[-6:]
     return (
-        f"{system_prompt}\n\n{UNTRUSTED_CONTENT}\n\n"
+        f"{system_prompt}\n\n{UNTRUSTED_CONTENT}\n\n{context}"
         f"It is {local:%A, %Y-%m-%d %H:%M} in {zone.key} (UTC{offset}). Times that the user gives are times there; "
         "name times to the user in the same way. Tools return times in UTC. Send them times with the offset that "
         f"applies there on that day, such as {local:%Y-%m-%dT%H:00:00}{offset}."

@@ -1,16 +1,27 @@
 """How a turn starts: one transaction stores the user's message, the running turn, its first event and its token."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 
 from msgspec import Struct
 
 from latchkey.application.access import owner_only
 from latchkey.application.turns.expire import expire_lost_turns
+from latchkey.application.turns.prompts import PromptTemplate
+from latchkey.domain.assistant import DEFAULT_ASSISTANT, AssistantList, AssistantSummary, ModelOptions
+from latchkey.domain.concurrency import FairSlots
 from latchkey.domain.conversation import Conversation, ConversationId
-from latchkey.domain.credentials import ContextToken, ContextTokenId, Grant, Scope, TokenSecret
-from latchkey.domain.errors import Conflict, IdempotencyMismatch, TooManyTurns, TurnInProgress
+from latchkey.domain.credentials import ContextToken, ContextTokenId, Grant, Scope, TokenSecret, UserId
+from latchkey.domain.errors import (
+    AgentNotConfigured,
+    Conflict,
+    IdempotencyMismatch,
+    Invalid,
+    TooManyTurns,
+    TurnInProgress,
+)
 from latchkey.domain.message import Message, MessageId, NewMessage, PastTurn
-from latchkey.domain.ports import UnitOfWork
+from latchkey.domain.ports import Agent, UnitOfWork
 from latchkey.domain.tool_call import HTTP_REQUEST, IdempotentCall
 from latchkey.domain.turn import ClientRequest, Idempotency, Turn, TurnId
 from latchkey.domain.turn_event import TurnEvent, TurnStartedEvent
@@ -25,6 +36,74 @@ class AcceptanceLimits(Struct, frozen=True):
     history_chars: int
 
 
+class TurnProfile(Struct, frozen=True):
+    """How turns of one kind run: the agent, its system prompt, and the grants of the turn's token.
+
+    - `slots`: how many turns of the agent run at once; None sets no limit.
+    - `tools`: the only tools that the turn's token allows; None allows all that its grants do.
+    - `template`: replaces the system prompt, with the values of each turn filled in.
+    - `digest`: of the version of the assistant.
+    - `models`: those that a message may choose. `options.model` is the one without a choice.
+    - `max_steps`, `history_turns`: override the limits of the service.
+    """
+
+    agent: Agent | None
+    system_prompt: str
+    grants: list[Grant]
+    slots: FairSlots[UserId] | None = None
+    tools: tuple[str, ...] | None = None
+    title: str = ""
+    template: PromptTemplate | None = None
+    digest: str | None = None
+    options: ModelOptions = ModelOptions()
+    models: tuple[str, ...] = ()
+    max_steps: int | None = None
+    history_turns: int | None = None
+
+    def require_agent(self) -> Agent:
+        """Return the agent. Raises `AgentNotConfigured` if there is none."""
+        if self.agent is None:
+            raise AgentNotConfigured("No agent is configured for this turn: set LATCHKEY_AGENT or OPENAI_API_KEY.")
+        return self.agent
+
+
+class TurnProfiles(Struct, frozen=True):
+    """The profiles of chat turns by the name of the assistant, and the profile of turns that create a file."""
+
+    chat: Mapping[str, TurnProfile]
+    files: TurnProfile
+
+    def select(self, assistant: str, message: NewMessage) -> TurnProfile:
+        """Return the profile for a message in a conversation that has this assistant.
+
+        Raises `Invalid` for an assistant that does not exist, for another one than the conversation's, and for a model
+        that the assistant does not allow.
+        """
+        if message.assistant and message.assistant != assistant:
+            raise Invalid.at(
+                "$.assistant",
+                f"Expected `{assistant}`, which this conversation began with: for another one start a new conversation",
+            )
+        profile = self.chat.get(assistant)
+        if profile is None:
+            raise Invalid.at("$.assistant", f"Expected one of {', '.join(sorted(self.chat))}")
+        if message.artifact_generation:
+            profile = self.files
+        if message.model and message.model not in profile.models:
+            allowed = f"one of {', '.join(profile.models)}" if profile.models else "none: this turn has no choice"
+            raise Invalid.at("$.model", f"Expected {allowed}")
+        return profile
+
+    def summaries(self) -> AssistantList:
+        """Return the assistants as they are published."""
+        return AssistantList(
+            [
+                AssistantSummary(name, profile.title, [*profile.models], [*(profile.tools or ())])
+                for name, profile in sorted(self.chat.items())
+            ]
+        )
+
+
 class StartedTurn(Struct, frozen=True):
     """A new running turn. Its token, with this secret and scope, lives as long as the lease.
 
@@ -36,41 +115,48 @@ class StartedTurn(Struct, frozen=True):
     secret: TokenSecret
     scope: Scope
     timezone: str | None
+    profile: TurnProfile
 
 
 @owner_only("exclusive", stores=True)
 async def start_turn(
     uow: UnitOfWork,
     message: NewMessage,
-    agent: str,
-    grants: list[Grant],
+    profiles: TurnProfiles,
     limits: AcceptanceLimits,
     request: ClientRequest = ClientRequest(),  # noqa: B008 - frozen
 ) -> StartedTurn | Turn:
     """Store the user's message and start a turn for it, with a token of its own.
 
-    Returns the finished turn instead if the idempotency key was used before with the same body. Raises
-    `TurnInProgress` if the conversation has a running turn or the key's turn is running; `IdempotencyMismatch`,
-    `TooManyTurns`, `NotFound`, and `Conflict` if the key's turn was deleted less than 24 hours after it started.
+    Returns the finished turn instead if the idempotency key was used before with the same body. Raises what
+    `TurnProfiles.select` does; `TurnInProgress` if the conversation has a running turn or the key's turn is running;
+    `IdempotencyMismatch`, `TooManyTurns`, `NotFound`, `AgentNotConfigured`, and `Conflict` if the key's turn was
+    deleted less than 24 hours after it started.
     """
     running = await expire_lost_turns(uow)
     if request.idempotency and (duplicate := await _find_duplicate(uow, request.idempotency)):
         return duplicate
-    timezone = message.timezone or None
+    timezone, assistant = message.timezone or None, message.assistant or DEFAULT_ASSISTANT
     if (conversation_id := message.conversation_id) is None:
-        conversation_id, history, seq = await _add_conversation(uow, timezone), list[PastTurn](), 1
+        profile = profiles.select(assistant, message)
+        conversation_id, history, seq = await _add_conversation(uow, timezone, assistant), list[PastTurn](), 1
     else:
         _check_not_busy(conversation_id, running)
-        history = await uow.messages.history(conversation_id, limits.history_turns, limits.history_chars)
-        next_message = await uow.conversations.next_message(conversation_id, uow.now, timezone)
-        seq, timezone = next_message.seq, next_message.timezone
+        next_message = await uow.conversations.next_message(conversation_id, uow.now, timezone, assistant)
+        seq, timezone, assistant = next_message.seq, next_message.timezone, next_message.assistant
+        profile = profiles.select(assistant, message)
+        turns = profile.history_turns or limits.history_turns
+        history = await uow.messages.history(conversation_id, turns, limits.history_chars)
     if len(running) >= limits.turns_per_user:
         raise TooManyTurns(f"Limit of {limits.turns_per_user} running turns reached: wait until one has ended.")
     turn = Turn(
         id=TurnId(uow.new_id()),
         conversation_id=conversation_id,
         status="running",
-        agent=agent,
+        agent=profile.require_agent().name,
+        assistant=assistant,
+        assistant_digest=profile.digest,
+        metadata=message.metadata or {},
         started_at=uow.now,
         lease_until=uow.now + limits.lease,
         last_event=1,
@@ -79,10 +165,10 @@ async def start_turn(
     await uow.turns.add(turn)
     if request.idempotency:
         await uow.idempotent_calls.add(_idempotent_call(uow, request.idempotency, turn))
-    await uow.turn_events.add(TurnEvent.of(turn.id, 1, TurnStartedEvent(conversation_id, agent)))
+    await uow.turn_events.add(TurnEvent.of(turn.id, 1, TurnStartedEvent(conversation_id, turn.agent)))
     await uow.messages.add(_user_message(uow, turn, seq, message.message))
-    secret, scope = await _mint_token(uow, turn, grants)
-    return StartedTurn(turn, history, secret, scope, timezone)
+    secret, scope = await _mint_token(uow, turn, profile)
+    return StartedTurn(turn, history, secret, scope, timezone, profile)
 
 
 @owner_only("read")
@@ -133,9 +219,9 @@ def _in_progress(detail: str, turn: Turn, **members: object) -> TurnInProgress:
     return TurnInProgress(detail, turn_id=turn.id, conversation_id=turn.conversation_id, **members)
 
 
-async def _add_conversation(uow: UnitOfWork, timezone: str | None) -> ConversationId:
+async def _add_conversation(uow: UnitOfWork, timezone: str | None, assistant: str) -> ConversationId:
     id = ConversationId(uow.new_id())
-    conversation = Conversation(id=id, title=None, created_at=uow.now, updated_at=uow.now)
+    conversation = Conversation(id=id, title=None, created_at=uow.now, updated_at=uow.now, assistant=assistant)
     await uow.conversations.add(conversation, messages=1, timezone=timezone)
     return id
 
@@ -153,15 +239,15 @@ def _user_message(uow: UnitOfWork, turn: Turn, seq: int, content: str) -> Messag
     )
 
 
-async def _mint_token(uow: UnitOfWork, turn: Turn, grants: list[Grant]) -> tuple[TokenSecret, Scope]:
+async def _mint_token(uow: UnitOfWork, turn: Turn, profile: TurnProfile) -> tuple[TokenSecret, Scope]:
     token = ContextToken(
         id=ContextTokenId(uow.new_id()),
-        grants=grants,
+        grants=profile.grants,
         conversation_id=turn.conversation_id,
         turn_id=turn.id,
         created_at=uow.now,
         expires_at=turn.lease_until,
     )
     secret = TokenSecret.mint(uow.scope.user_id)
-    await uow.context_tokens.add(token, secret)
-    return secret, token.scope_for(uow.scope.user_id)
+    await uow.context_tokens.add(token, secret, profile.tools)
+    return secret, token.scope_for(uow.scope.user_id, profile.tools)

@@ -25,6 +25,7 @@ from latchkey.interfaces.http.middleware.cors import cors
 from latchkey.interfaces.http.problems import EXCEPTION_HANDLERS
 from latchkey.interfaces.http.requests import MAX_BODY_BYTES, ApiRequest
 from latchkey.interfaces.http.responses import CONTENT_ETAG, IfNoneMatch, is_current
+from latchkey.interfaces.http.routes.assistants import list_assistants
 from latchkey.interfaces.http.routes.chat import chat
 from latchkey.interfaces.http.routes.health import HealthController, ReadinessCheck
 from latchkey.interfaces.http.routes.resource_metadata import ResourceMetadata, get_resource_metadata
@@ -77,7 +78,7 @@ def create_app(services: HttpServices, lifespan: Sequence[Lifespan] = ()) -> Lit
 
     api = Router(
         "/api/{user_id:str}",
-        route_handlers=[chat, *services.controllers],
+        route_handlers=[chat, list_assistants, *services.controllers],
         before_request=before_request,
         security=[{"bearer": []}],
         request_class=ApiRequest,

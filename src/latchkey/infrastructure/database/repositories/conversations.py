@@ -24,11 +24,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql import operators
 
-from latchkey.domain.conversation import Conversation, ConversationId
+from latchkey.domain.assistant import DEFAULT_ASSISTANT
+from latchkey.domain.conversation import Conversation, ConversationId, NextMessage
 from latchkey.domain.errors import NotFound
 from latchkey.domain.message import Message, PastTurn
 from latchkey.domain.page import PAGE_BYTES, Page, Window
-from latchkey.domain.repositories import CallBounds, NextMessage, Order
+from latchkey.domain.repositories import CallBounds, Order
 from latchkey.domain.tool_call import ToolCall
 from latchkey.domain.turn import TurnId
 from latchkey.infrastructure.database.repositories.tool_calls import SMALL_BYTES, SqlToolCalls
@@ -72,7 +73,15 @@ _NEXT_MESSAGE = _SET_LAST_SEQ.values(
     last_seq=conversations.c.last_seq + 1,
     updated_at=bindparam("now"),
     timezone=func.coalesce(bindparam("new_timezone", type_=conversations.c.timezone.type), conversations.c.timezone),
-).returning(conversations.c.last_seq, conversations.c.timezone)
+    # Conversations of early releases have messages and no assistant: the default one has answered them.
+    assistant=func.coalesce(
+        conversations.c.assistant,
+        case(
+            (conversations.c.last_seq == 0, bindparam("new_assistant", type_=conversations.c.assistant.type)),
+            else_=DEFAULT_ASSISTANT,
+        ),
+    ),
+).returning(conversations.c.last_seq, conversations.c.timezone, conversations.c.assistant)
 _DELETE_TOKENS = delete(context_tokens).where(
     owned_by_user(context_tokens), context_tokens.c.conversation_id == bindparam("key")
 )
@@ -151,9 +160,16 @@ class SqlConversations:
         ):
             raise NotFound.of("conversation")
 
-    async def next_message(self, id: ConversationId, now: datetime, timezone: str | None = None) -> NextMessage:
+    async def next_message(
+        self,
+        id: ConversationId,
+        now: datetime,
+        timezone: str | None = None,
+        assistant: str = DEFAULT_ASSISTANT,
+    ) -> NextMessage:
+        key = self._require_in_scope(id)
         row = await self._session.fetch_row(
-            _NEXT_MESSAGE, key=self._require_in_scope(id), now=now, new_timezone=timezone
+            _NEXT_MESSAGE, key=key, now=now, new_timezone=timezone, new_assistant=assistant
         )
         if row is None:
             raise NotFound.of("conversation")

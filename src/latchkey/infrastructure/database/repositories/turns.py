@@ -327,12 +327,18 @@ def _turn_from_row(row: Row) -> Turn:
         fingerprint,
         request_id,
         model,
+        assistant,
+        assistant_digest,
+        metadata,
     ) = rest
     return Turn(
         id=id,
         conversation_id=conversation_id,
         status=status,
         agent=agent,
+        assistant=assistant,
+        assistant_digest=assistant_digest,
+        metadata=msgspec.json.decode(metadata) if metadata else {},
         model=model,
         error=TurnError(code, detail, retry_after) if code else None,
         usage=Usage(requests, read, written),
@@ -367,4 +373,7 @@ def _values(turn: Turn) -> dict[str, Any]:
         "fingerprint": idempotency and idempotency.fingerprint,
         "request_id": turn.request.id,
         "model": turn.model,
+        "assistant": turn.assistant,
+        "assistant_digest": turn.assistant_digest,
+        "metadata": _encode(turn.metadata).decode() if turn.metadata else None,
     }

@@ -6,8 +6,8 @@ Rows of earlier releases have none of them.
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0010"
-down_revision = "0009"
+revision = "0011"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 compatible_with = "0006"

@@ -1,0 +1,66 @@
+"""The assistants: built from their definitions for the turns of this process."""
+
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+
+from msgspec import json
+from msgspec.structs import replace
+
+from latchkey.application.access import permission_of
+from latchkey.application.turns.prompts import CHAT_PROMPT, FILE_PROMPT, PromptTemplate
+from latchkey.application.turns.start import TurnProfile, TurnProfiles
+from latchkey.bootstrap.agents import Agents
+from latchkey.config import Settings
+from latchkey.domain.assistant import DEFAULT_ASSISTANT, Assistant, ModelOptions
+from latchkey.domain.credentials import Grant
+from latchkey.interfaces.mcp.tools import Tool
+
+FILE_TOOLS = ("save_artifact",)
+_DIGEST_CHARS = 32
+
+
+def create_profiles(
+    settings: Settings, agents: Agents, tools: Mapping[str, Tool], assistants: Iterable[Assistant] = ()
+) -> TurnProfiles:
+    """Return the profile of each assistant, and that of turns that create a file.
+
+    The assistants have been validated. Without one that is called `default` there is the built-in one.
+    """
+    grants = {name: permission_of(tool.binding.use_case).grant for name, tool in tools.items()}
+    declared = {assistant.name: assistant for assistant in (Assistant(name=DEFAULT_ASSISTANT), *assistants)}
+    files = TurnProfile(
+        agents.files, FILE_PROMPT, _grants_of(FILE_TOOLS, grants), agents.slots(agents.files), FILE_TOOLS
+    )
+    return TurnProfiles({name: _profile(each, settings, agents, grants) for name, each in declared.items()}, files)
+
+
+def _profile(
+    assistant: Assistant, settings: Settings, agents: Agents, grants: Mapping[str, Grant | None]
+) -> TurnProfile:
+    agent = agents.get(assistant.agent) if assistant.agent else agents.chat
+    prompt = assistant.instructions or settings.system_prompt() or CHAT_PROMPT
+    resolved = replace(assistant, instructions=prompt, agent=agent.name if agent else None)
+    return TurnProfile(
+        agent,
+        prompt,
+        _grants_of(assistant.tools, grants),
+        agents.slots(agent),
+        assistant.tools,
+        title=assistant.title or assistant.name,
+        template=PromptTemplate.parse(prompt) if assistant.instructions else None,
+        digest=sha256(json.encode(resolved)).hexdigest()[:_DIGEST_CHARS],
+        options=ModelOptions(
+            assistant.model or next(iter(assistant.models), None),
+            assistant.temperature,
+            assistant.reasoning_effort,
+            assistant.max_output_tokens,
+        ),
+        models=assistant.allowed_models,
+        max_steps=assistant.max_steps,
+        history_turns=assistant.history_turns,
+    )
+
+
+def _grants_of(tools: Iterable[str], grants: Mapping[str, Grant | None]) -> list[Grant]:
+    """Return the grants that these tools need, each once."""
+    return sorted({grant for name in tools if (grant := grants[name])})

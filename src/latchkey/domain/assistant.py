@@ -1,0 +1,91 @@
+"""Assistants: how a chat turn is answered, as the operator's file or the app declares it."""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+DEFAULT_ASSISTANT = "default"
+"""The assistant of conversations that name none."""
+
+_NAME = "^[a-z0-9][a-z0-9_-]{0,63}$"
+_MODEL = "^[!-~]{1,200}$"
+
+AssistantName = Annotated[
+    str,
+    Meta(
+        max_length=64,
+        pattern=_NAME,
+        description="The name of an assistant: see `GET assistants`.",
+        examples=["default"],
+    ),
+]
+ModelName = Annotated[str, Meta(max_length=200, pattern=_MODEL, examples=["gpt-5"])]
+
+
+class ModelOptions(Struct, frozen=True):
+    """What the requests to the model ask for. None leaves the choice to the agent or to the model's server.
+
+    An agent ignores an option that its model API does not have.
+    """
+
+    model: str | None = None
+    temperature: float | None = None
+    reasoning_effort: str | None = None
+    max_output_tokens: int | None = None
+
+
+CHAT_TOOLS = ("add_task", "list_tasks", "complete_task", "delete_task", "update_task")
+"""The tools of an assistant that names none."""
+
+
+def _meta(rule: str, **limits: Any) -> Meta:
+    return Meta(description=rule, **limits)
+
+
+class Assistant(Struct, frozen=True, kw_only=True):
+    """An assistant as it is declared. None leaves the choice to the settings of the service.
+
+    - `instructions`: the system prompt, with placeholders; or `instructions_file`, the path of a text file with it.
+    - `agent`: the name of the agent.
+    - `model`: what is requested of the agent; `models` are those that a client may choose instead.
+    - `tools`: the tools that its turns are offered. `approve` names those of them that ask the person first.
+    - `max_steps`, `history_turns`: override the settings of the same names.
+    """
+
+    name: Annotated[str, _meta("1 to 64 of `a-z0-9_-`, and no `_` or `-` at the beginning", pattern=_NAME)]
+    title: Annotated[str | None, _meta("a text of 1 to 200 characters", min_length=1, max_length=200)] = None
+    instructions: Annotated[str | None, _meta("a text that is not blank", pattern=r"\S")] = None
+    instructions_file: Annotated[str | None, _meta("the path of a text file", min_length=1)] = None
+    agent: Annotated[str | None, _meta("the name of an agent", min_length=1)] = None
+    model: Annotated[str | None, _meta("the name of a model", pattern=_MODEL)] = None
+    models: Annotated[tuple[Annotated[str, Meta(pattern=_MODEL)], ...], _meta("a list of names of models")] = ()
+    tools: Annotated[tuple[str, ...], _meta("a list of names of tools")] = CHAT_TOOLS
+    approve: Annotated[tuple[str, ...], _meta("a list of names of tools")] = ()
+    temperature: Annotated[float | None, _meta("a number from 0 to 2", ge=0, le=2)] = None
+    reasoning_effort: Annotated[
+        Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None,
+        _meta("one of `none`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max`"),
+    ] = None
+    max_output_tokens: Annotated[int | None, _meta("a whole number from 1 to 1000000", ge=1, le=1_000_000)] = None
+    max_steps: Annotated[int | None, _meta("a whole number from 1 to 1000", ge=1, le=1_000)] = None
+    history_turns: Annotated[int | None, _meta("a whole number from 1 to 1000", ge=1, le=1_000)] = None
+
+    @property
+    def allowed_models(self) -> tuple[str, ...]:
+        """The models that a client may name: its own one and those of `models`."""
+        return tuple(dict.fromkeys((self.model, *self.models) if self.model else self.models))
+
+
+class AssistantSummary(Struct, frozen=True):
+    """An assistant as it is published. `models` are those that a message may choose."""
+
+    name: AssistantName
+    title: str
+    models: list[str]
+    tools: list[str]
+
+
+class AssistantList(Struct, frozen=True):
+    """All assistants, sorted by name."""
+
+    items: list[AssistantSummary]
