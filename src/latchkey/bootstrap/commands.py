@@ -4,6 +4,7 @@
 import os
 from collections.abc import Iterable
 from datetime import timedelta
+from pathlib import Path
 
 import click
 
@@ -37,15 +38,19 @@ class Commands:
     def migrate(self) -> Iterable[str]:
         """Migrate the database to the newest schema and repair its roles and policies. Yields what was done."""
         with gc_paused():
-            from latchkey.infrastructure.database.migrations import upgrade
-            from latchkey.infrastructure.database.urls import location
-        url = Settings.read(self._environ).database_url
-        upgraded = upgrade(url)
-        yield f"{location(url)}: {upgraded.own}"
-        if upgraded.app:
-            yield f"{location(url)}: {upgraded.app}"
-        for statement in upgraded.repairs:
-            yield f"{location(url)}: repaired with {statement}"
+            from latchkey.bootstrap.database import migrate_database
+        yield from migrate_database(Settings.read(self._environ))
+
+    def revision(self, message: str, *, empty: bool) -> Path | None:
+        """Write the next revision of the app. None if there is nothing to write."""
+        with gc_paused():
+            from latchkey.bootstrap.database import write_revision
+        settings = Settings.read(self._environ)
+        if settings.app is None:
+            raise ConfigurationError(
+                "LATCHKEY_APP: must be set, because only an app has revisions to write; or use --app"
+            )
+        return write_revision(settings, message, empty=empty)
 
     def token(self, user: str, ttl: timedelta) -> IssuedToken:
         """Sign a JWT for the user with the key of the service."""

@@ -1,7 +1,7 @@
 """Composition root: creates the ASGI application with all its parts from the settings."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
@@ -17,14 +17,14 @@ from latchkey.application.turns.start import AcceptanceLimits
 from latchkey.application.turns.subscription import TurnSubscriptions
 from latchkey.bootstrap.agents import Agents
 from latchkey.bootstrap.assistants import create_profiles
-from latchkey.bootstrap.core import create_core
+from latchkey.bootstrap.core import Core, create_core
 from latchkey.bootstrap.identity import create_identity
 from latchkey.bootstrap.registry import Registry
 from latchkey.bootstrap.runtime import before_termination, tuned
 from latchkey.config import Settings
-from latchkey.domain.errors import Unavailable
+from latchkey.domain.errors import Failure, Unavailable
 from latchkey.infrastructure.database.clock import synchronized_clock
-from latchkey.infrastructure.database.revision import read_schema_version
+from latchkey.infrastructure.database.revision import RevisionHistory, check_schema, histories
 from latchkey.infrastructure.identity.jwks import JwksIdentity
 from latchkey.infrastructure.telemetry.logging import RequestLog
 from latchkey.interfaces.http.app import HttpServices, create_app
@@ -65,7 +65,7 @@ def create_asgi(settings: Settings, host: str, port: int, registry: Registry | N
         runner=runner,
         subscriptions=subscriptions,
         identity=identity,
-        check_ready=partial(_check_ready, runner, ReadinessCache(partial(_check_database, core.engine))),
+        check_ready=_readiness(core, runner),
         mcp=endpoint,
         resource_metadata=metadata,
         origins=origins,
@@ -119,18 +119,24 @@ def _limits(settings: Settings) -> TurnLimits:
     return TurnLimits(acceptance, deadline, settings.turn_max_steps, settings.turn_max_calls)
 
 
+def _readiness(core: Core, runner: TurnRunner) -> Callable[[], Awaitable[None]]:
+    check = partial(_check_database, core.engine, histories(core.registry.schema))
+    return partial(_check_ready, runner, ReadinessCache(check))
+
+
 async def _check_ready(runner: TurnRunner, database: ReadinessCache) -> None:
     """Raises `Unavailable` while the service drains, or if the database cannot be used."""
     runner.check_open()
     await database.check()
 
 
-async def _check_database(engine: AsyncEngine) -> None:
+async def _check_database(engine: AsyncEngine, schemas: Sequence[RevisionHistory]) -> None:
     try:
-        version = await read_schema_version(engine)
+        await check_schema(engine, schemas)
+    except Failure:
+        raise
     except Exception as error:
         raise Unavailable("The database does not respond.") from error
-    version.check_usable()
 
 
 def _local_host(host: str) -> str:

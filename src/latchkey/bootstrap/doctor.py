@@ -13,16 +13,14 @@ from urllib.parse import urlsplit
 import httpx2
 
 from latchkey.bootstrap.agents import AgentSelection, registered_agents, unused_model_server
+from latchkey.bootstrap.database import check_database
 from latchkey.bootstrap.identity import DEV_KEY
 from latchkey.config import VARIABLES, ConfigurationError, Settings
 from latchkey.domain.errors import Failure, Unavailable
 from latchkey.infrastructure.agents.claude.cli import TESTED_VERSION, cli_version
 from latchkey.infrastructure.database.clock import WARNING_OFFSET, measure_clock_offset
-from latchkey.infrastructure.database.operator_errors import explained_errors
-from latchkey.infrastructure.database.revision import read_schema_version
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.sql.sqlite import database_files
-from latchkey.infrastructure.database.startup_checks import verify
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from latchkey.infrastructure.database.urls import SQLITE, UnusableUrl, parse
 from latchkey.infrastructure.identity.jwks_document import JwksDocument
@@ -60,11 +58,6 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _warnings(settings)
 
 
-def check_database(settings: Settings) -> None:
-    """Raises `Unavailable` or `IsolationBroken` if the service must not use this database; the text says why."""
-    asyncio.run(_check_database(settings.database_url))
-
-
 def _examine_identity(settings: Settings) -> Finding:
     try:
         settings.require_identity()
@@ -89,7 +82,7 @@ async def _examine_jwks(url: str) -> Finding:
 def _examine_database(settings: Settings) -> Finding:
     try:
         check_database(settings)
-    except Failure as error:
+    except (ConfigurationError, Failure) as error:
         return Finding("database", str(error), ok=False)
     return Finding("database", f"{settings.database_url!r} is reachable, up to date, and isolates users")
 
@@ -104,16 +97,6 @@ async def _examine_clock(url: str) -> Finding:
     if abs(offset) <= WARNING_OFFSET:
         return Finding("clock", text)
     return Finding("clock", f"{text}: synchronise this machine's clock with NTP", ok=False, needed=False)
-
-
-async def _check_database(url: str) -> None:
-    with explained_errors():
-        engine = create_engine(url)
-        try:
-            (await read_schema_version(engine)).check_usable()
-            await verify(engine)
-        finally:
-            await engine.dispose()
 
 
 def _examine_agents(settings: Settings) -> Iterator[Finding]:

@@ -7,14 +7,12 @@ from typing import Any
 import click
 
 from latchkey.bootstrap.agents import AgentSelection, registered_agents, unused_model_server
-from latchkey.bootstrap.doctor import check_database
+from latchkey.bootstrap.database import prepare_database
 from latchkey.bootstrap.identity import create_signer
 from latchkey.bootstrap.runtime import gc_paused, name_worker_process
 from latchkey.config import ConfigurationError, Settings
 from latchkey.domain.credentials import UserId
-from latchkey.domain.errors import Unavailable
 from latchkey.infrastructure.agents.claude.workspace import remove_stale
-from latchkey.infrastructure.database.startup_checks import IsolationBroken
 from latchkey.infrastructure.telemetry import logging as telemetry
 from latchkey.interfaces.http.server.listen import ListenAddress, listen
 
@@ -38,7 +36,7 @@ def serve(settings: Settings, address: ListenAddress, *, migrate: bool) -> None:
         raise click.UsageError(
             "SQLite supports one process only: for --workers, set LATCHKEY_DATABASE_URL to PostgreSQL."
         )
-    _prepare_database(settings, migrate=settings.dev or migrate)
+    prepare_database(settings, migrate=settings.dev or migrate)
     remove_stale()
     create = partial(create_worker, settings, address.host, address.port)
     if not listen(create, address, partial(_announce, settings, address)):
@@ -52,19 +50,6 @@ def create_worker(settings: Settings, host: str, port: int) -> Any:
         from latchkey.bootstrap.composition import create_asgi  # noqa: PLC0415 - only workers need it
     telemetry.configure()
     return create_asgi(settings, host, port)
-
-
-def _prepare_database(settings: Settings, *, migrate: bool) -> None:
-    """Raises `Unavailable` or `IsolationBroken` if the service must not use the database, also after a migration."""
-    try:
-        check_database(settings)
-    except (Unavailable, IsolationBroken):
-        if not migrate:
-            raise
-        with gc_paused():
-            from latchkey.infrastructure.database.migrations import upgrade  # noqa: PLC0415 - Alembic starts slowly
-        upgrade(settings.database_url)
-        check_database(settings)
 
 
 def _announce(settings: Settings, address: ListenAddress) -> None:

@@ -1,9 +1,11 @@
 """The command line: options, output and exit codes. `Commands` does the work."""
 
+import re
 import sys
 import traceback
 from collections.abc import Iterable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Protocol
 
 import click
@@ -33,6 +35,7 @@ class Commands(Protocol):
     def use_app(self, app: str) -> None: ...
     def serve(self, host: str, port: int, workers: int, *, dev: bool, migrate: bool) -> None: ...
     def migrate(self) -> Iterable[str]: ...
+    def revision(self, message: str, *, empty: bool) -> Path | None: ...
     def token(self, user: str, ttl: timedelta) -> IssuedToken: ...
     def mcp(self) -> None: ...
     def doctor(self) -> Iterable[Finding]: ...
@@ -106,6 +109,19 @@ def migrate(commands: Commands) -> None:
     """
     for line in commands.migrate():
         click.echo(line)
+
+
+@latchkey.command()
+@_app_option
+@click.option("-m", "--message", required=True, help="What the revision does; its file is named after it.")
+@click.option("--empty", is_flag=True, help="Compare nothing: write a revision without operations, to be filled in.")
+@click.pass_obj
+def revision(commands: Commands, message: str, *, empty: bool) -> None:
+    """Write the next revision of the app: the difference between its tables and the database."""
+    if not re.search(r"\w", message):
+        raise click.UsageError("-m must contain a letter or a digit.")
+    path = commands.revision(message, empty=empty)
+    click.echo(f"wrote {path}" if path else "nothing to do: the app's tables are those of the database")
 
 
 @latchkey.command()

@@ -31,9 +31,9 @@ UNSAFE_ON_BOTH = {
         "The unique key uq_reservations_code of reservations is (code): it must begin with user_id",
     ),
     "unique index": (
-        "'ix_reservations_age', ['user_id', 'created_at'], unique=False",
-        "'ix_reservations_age', ['created_at', 'user_id'], unique=True",
-        "The unique key ix_reservations_age of reservations is (created_at, user_id): it must begin with user_id",
+        "'ix_reservations_age', ['user_id', 'paid_at'], unique=False",
+        "'ix_reservations_age', ['paid_at', 'user_id'], unique=True",
+        "The unique key ix_reservations_age of reservations is (paid_at, user_id): it must begin with user_id",
     ),
     "foreign key": (
         "sa.ForeignKeyConstraint(['user_id', 'reservation_id'], ['reservations.user_id', 'reservations.id']",
@@ -128,7 +128,7 @@ def test_migrated_tables_isolate_users(postgresql_url: str, app: AppSchema) -> N
     """With row-level security alone; its policy needs no name that PostgreSQL accepts without quotes."""
     write_revision(postgresql_url, app)
     upgrade(postgresql_url, schema=app)
-    insert = "INSERT INTO \"Bike Rides\" VALUES ('{}', gen_random_uuid(), gen_random_uuid())"
+    insert = "INSERT INTO \"Bike Rides\" VALUES ('{}', gen_random_uuid(), gen_random_uuid(), NULL, 1, now(), now())"
     as_ada = ("BEGIN", "SET LOCAL ROLE latchkey_rt", "SET LOCAL app.user_id = 'ada'")
     as_bob = (*as_ada[:2], "SET LOCAL app.user_id = 'bob'")
     run_sql(postgresql_url, 'ALTER TABLE "Bike Rides" DROP CONSTRAINT "fk_Bike Rides_user_id_reservations"')

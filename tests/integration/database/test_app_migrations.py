@@ -2,19 +2,22 @@
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Text, text
+from advanced_alchemy.base import convention
+from sqlalchemy import Column, ForeignKey, MetaData, Text, Uuid, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from latchkey.domain.errors import Unavailable
 from latchkey.infrastructure.database.app_history import FaultyRevision
 from latchkey.infrastructure.database.app_schema import AppSchema
+from latchkey.infrastructure.database.entity import entity_table, reference_table
 from latchkey.infrastructure.database.migrations import check, create_revision, downgrade, upgrade
 from latchkey.infrastructure.database.revision import app_history, head, read_schema_version
 from latchkey.infrastructure.database.sql.engine import create_engine
@@ -276,3 +279,22 @@ def test_failed_import_of_a_revision_has_file_and_line(database_url: str, app: A
 
     with pytest.raises(FaultyRevision, match=r"0001_reservations.py:3: ModuleNotFoundError: No module named 'nowhere'"):
         upgrade(database_url, schema=app)
+
+
+PAGE = Path(__file__).parents[3] / "docs/app-migrations.md"
+
+
+def test_revision_in_the_documentation_creates_its_tables(database_url: str, tmp_path: Path) -> None:
+    [revision] = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "0001_reservations.py").write_text(revision)
+    metadata = MetaData(naming_convention=convention)
+    bicycles = reference_table(
+        "bicycles", Column("id", Uuid(), primary_key=True), Column("name", Text(), nullable=False), metadata=metadata
+    )
+    bicycle_id = Column("bicycle_id", Uuid(), ForeignKey(bicycles.c.id), nullable=False)
+    documented = AppSchema((entity_table("reservations", bicycle_id, metadata=metadata),), (bicycles,), tmp_path)
+
+    upgrade(database_url, schema=documented)
+
+    verify_usable(database_url, documented)
+    assert create_revision(database_url, "Nothing", documented) is None

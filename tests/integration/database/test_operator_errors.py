@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 from sqlalchemy import make_url
 
-from latchkey.bootstrap.doctor import check_database
+from latchkey.bootstrap.database import check_database
 from latchkey.config import DatabaseUrl, Settings
 from latchkey.domain.errors import Unavailable
 from latchkey.infrastructure.database.migrations import upgrade

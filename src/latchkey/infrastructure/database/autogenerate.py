@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
+from advanced_alchemy.types import DateTimeUTC
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import MigrateOperation, MigrationScript
 from alembic.operations.ops import (
@@ -68,6 +69,9 @@ def _render_type(kind: str, item: Any, context: AutogenContext) -> str | Literal
     """Render a type that is not SQLAlchemy's own, and import it. False leaves the type to Alembic."""
     if kind != "type" or not isinstance(item, TypeEngine):
         return False
+    variants = getattr(item, "_variant_mapping", {})
+    if list(variants) == ["sqlite"] and isinstance(variants["sqlite"], DateTimeUTC):
+        item = variants["sqlite"]  # the same column on both databases
     name, module = type(item).__name__, type(item).__module__
     if isinstance(item, postgresql.JSON):
         # Alembic would render an argument whose import is missing.
@@ -110,6 +114,7 @@ def _secured(schema: AppSchema, upgrade: UpgradeOps) -> Iterator[MigrateOperatio
     for operation in upgrade.ops:
         yield operation
         if isinstance(operation, CreateTableOp):
+            operation.info.clear()
             secure = SecureEntityTable if operation.table_name in entities else GrantReferenceTable
             yield secure(operation.table_name)
 

@@ -1,6 +1,7 @@
 """Schema revisions, without importing Alembic, which would delay every start by 0.1 s."""
 
 import sqlite3
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -130,6 +131,12 @@ async def read_schema_version(engine: AsyncEngine, history: RevisionHistory | No
         row = dict(result.mappings().first() or {})
         # A release before `compatible_with` has made a table without this column.
         return SchemaVersion(history, row.get("version_num"), row.get("compatible_with"))
+
+
+async def check_schema(engine: AsyncEngine, schemas: Iterable[RevisionHistory]) -> None:
+    """Raises `Unavailable`, with the remedy, if this release cannot use the database without a migration."""
+    for history in schemas:
+        (await read_schema_version(engine, history)).check_usable()
 
 
 def _is_sqlite_file(path: Path) -> bool:

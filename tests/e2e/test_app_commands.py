@@ -1,0 +1,121 @@
+"""`latchkey revision`, `migrate`, `doctor` and `serve` with an app that has tables."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.service_process import BASE_SETTINGS, CommandResult, Environment, run_command, running_service
+
+APP = '''"""A shop."""
+
+from sqlalchemy import Column, Text
+
+from latchkey import App, entity_table, reference_table
+
+bicycles = reference_table("bicycles", Column("name", Text(), primary_key=True))
+reservations = entity_table("reservations", Column("code", Text(), nullable=False))
+app = App(name="shop", entities=[reservations], reference_tables=[bicycles], migrations="migrations")
+'''
+ENVIRONMENT: Environment = {**BASE_SETTINGS, "LATCHKEY_APP": "shop:app"}
+
+
+@pytest.fixture
+def shop(home: Path) -> Path:
+    """The folder of an app without revisions."""
+    (home / "shop.py").write_text(APP)
+    return home
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def environment(request: pytest.FixtureRequest, shop: Path) -> Environment:
+    url = request.getfixturevalue(f"empty_{request.param}_url")
+    return {**ENVIRONMENT, "LATCHKEY_DATABASE_URL": url}
+
+
+def run(shop: Path, environment: Environment, *arguments: str) -> CommandResult:
+    return run_command(*arguments, home=shop, environment=environment)
+
+
+def database_line(result: CommandResult) -> str:
+    return next(line for line in result.stdout.splitlines() if line[5:].startswith("database: "))
+
+
+def test_commands_write_and_migrate_the_revisions_of_an_app(shop: Path, environment: Environment) -> None:
+    path = shop / "migrations" / "0001_reservations.py"
+
+    missing = run(shop, environment, "serve")
+    assert (missing.exit_code, missing.stdout) == (1, "")
+    assert "run `latchkey migrate`" in missing.stderr
+
+    written = run(shop, environment, "revision", "-m", "Reservations")
+    assert (written.exit_code, written.stdout, written.stderr) == (0, f"wrote {path}\n", "")
+    assert path.exists()
+
+    migrated = run(shop, environment, "migrate")
+    assert migrated.exit_code == 0, migrated.stderr
+    assert "the schema of the app was migrated from revision none to 0001" in migrated.stdout
+
+    again = run(shop, environment, "revision", "-m", "Reservations")
+    assert (again.exit_code, again.stdout) == (0, "nothing to do: the app's tables are those of the database\n")
+    assert "up to date, and isolates users" in database_line(run(shop, environment, "doctor"))
+    with running_service(home=shop, environment=environment) as replica:
+        assert replica.request("GET", "/health/ready").status_code == 200
+
+
+def test_serve_migrates_the_app_on_request(shop: Path, environment: Environment) -> None:
+    run(shop, environment, "revision", "-m", "Reservations")
+
+    with running_service("--migrate", home=shop, environment=environment) as replica:
+        assert replica.request("GET", "/health/ready").status_code == 200
+
+
+def test_serve_dev_without_a_revision_names_the_command(shop: Path) -> None:
+    result = run(shop, {"LATCHKEY_APP": "shop:app"}, "serve", "--dev")
+
+    assert result.exit_code == 1
+    assert 'The table reservations is missing: run `latchkey migrate`, or `latchkey revision -m "…"` first' in (
+        result.stderr
+    )
+
+
+def test_faulty_revision_stops_commands_with_file_and_line(shop: Path, environment: Environment) -> None:
+    path = shop / "migrations" / "0001_reservations.py"
+    run(shop, environment, "revision", "-m", "Reservations")
+    path.write_text(path.read_text().replace('revision = "0001"', 'revision = "0002"', 1))
+    text = f"{path}:7: `revision` is '0002': it must be '0001', the number in the file's name."
+
+    for arguments in (["migrate"], ["serve"], ["revision", "-m", "Again"]):
+        result = run(shop, environment, *arguments)
+        assert (result.exit_code, result.stderr.strip()) == (1, f"latchkey: {text}"), arguments
+    assert text in database_line(run(shop, environment, "doctor"))
+
+
+def test_doctor_reports_a_missing_policy_of_the_app(shop: Path, environment: Environment) -> None:
+    """On SQLite there are no policies; there it reports a table that no revision creates."""
+    path = shop / "migrations" / "0001_reservations.py"
+    run(shop, environment, "revision", "-m", "Reservations")
+    text = path.read_text()
+    without_policy = text.replace('    op.secure_entity_table("reservations")\n', "")
+    path.write_text(without_policy)
+
+    migrated = run(shop, environment, "migrate")
+
+    if "sqlite" in environment["LATCHKEY_DATABASE_URL"]:
+        assert migrated.exit_code == 0
+    else:
+        assert migrated.exit_code == 1
+        assert "The policy reservations_of_user is missing: add op.secure_entity_table(" in migrated.stderr
+        assert "not up to date" in database_line(run(shop, environment, "doctor"))
+
+
+def test_revision_without_an_app_is_refused(home: Path) -> None:
+    result = run_command("revision", "-m", "Nothing", home=home, environment=BASE_SETTINGS)
+
+    assert result.exit_code == 1
+    assert "LATCHKEY_APP: must be set" in result.stderr
+    assert list(home.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [[], ["-m", "…"], ["-m", ""]])
+def test_revision_without_a_message_is_wrong_usage(shop: Path, arguments: list[str]) -> None:
+    assert run(shop, ENVIRONMENT, "revision", *arguments).exit_code == 2
