@@ -4,7 +4,7 @@ from contextvars import ContextVar
 
 from msgspec import Struct
 
-from latchkey.domain.assistant import ModelOptions
+from latchkey.domain.assistant import NO_OPTIONS, ModelOptions
 from latchkey.domain.credentials import Scope, TokenSecret
 from latchkey.domain.message import PastTurn
 from latchkey.domain.tool_call import ToolRequest, ToolReturned
@@ -12,7 +12,10 @@ from latchkey.domain.turn import TurnId, Usage
 
 
 class AgentRun(Struct, frozen=True, kw_only=True):
-    """The input of one run. `secret` is the turn's context token, for the agent's MCP client; `scope` is its scope."""
+    """The input of one run. `secret` is the turn's context token, for the agent's MCP client; `scope` is its scope.
+
+    `options` are for the requests to the model. An agent ignores an option that its model API does not have.
+    """
 
     turn_id: TurnId
     instructions: str
@@ -21,7 +24,7 @@ class AgentRun(Struct, frozen=True, kw_only=True):
     secret: TokenSecret
     scope: Scope
     max_steps: int
-    options: ModelOptions = ModelOptions()
+    options: ModelOptions = NO_OPTIONS
 
 
 class TextDelta(Struct, frozen=True):

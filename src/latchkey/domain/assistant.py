@@ -34,6 +34,8 @@ class ModelOptions(Struct, frozen=True):
     max_output_tokens: int | None = None
 
 
+NO_OPTIONS = ModelOptions()
+
 CHAT_TOOLS = ("add_task", "list_tasks", "complete_task", "delete_task", "update_task")
 """The tools of an assistant that names none."""
 

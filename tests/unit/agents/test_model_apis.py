@@ -8,6 +8,7 @@ from agents import FunctionTool
 from agents.tool_context import ToolContext
 
 from latchkey.domain.agent import ModelCall
+from latchkey.domain.assistant import ModelOptions
 from latchkey.domain.turn import Usage
 from latchkey.infrastructure.agents.openai.chat_completions import ChatCompletionsApi
 from latchkey.infrastructure.agents.openai.model import CompletedResponse, ModelApi
@@ -78,6 +79,18 @@ def test_chat_completions_request_has_exactly_the_needed_fields() -> None:
         "tools": [{"type": "function", "function": function}],
         "parallel_tool_calls": False,
     }
+
+
+def test_request_limits_the_output_under_the_name_that_the_server_knows() -> None:
+    """OpenAI's models that reason refuse `max_tokens`; many other servers know no other name."""
+    options = ModelOptions(max_output_tokens=7)
+    openai, other = (
+        json.loads(ChatCompletionsApi("m", options, is_openai=is_openai).encode_request(None, [HELLO], []))
+        for is_openai in (True, False)
+    )
+
+    assert (openai["max_completion_tokens"], "max_tokens" in openai) == (7, False)
+    assert (other["max_tokens"], "max_completion_tokens" in other) == (7, False)
 
 
 def test_request_to_other_servers_lacks_the_fields_that_only_openai_knows() -> None:

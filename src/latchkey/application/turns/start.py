@@ -8,7 +8,7 @@ from msgspec import Struct
 from latchkey.application.access import owner_only
 from latchkey.application.turns.expire import expire_lost_turns
 from latchkey.application.turns.prompts import PromptTemplate
-from latchkey.domain.assistant import DEFAULT_ASSISTANT, AssistantList, AssistantSummary, ModelOptions
+from latchkey.domain.assistant import DEFAULT_ASSISTANT, NO_OPTIONS, AssistantList, AssistantSummary, ModelOptions
 from latchkey.domain.concurrency import FairSlots
 from latchkey.domain.conversation import Conversation, ConversationId
 from latchkey.domain.credentials import ContextToken, ContextTokenId, Grant, Scope, TokenSecret, UserId
@@ -55,7 +55,7 @@ class TurnProfile(Struct, frozen=True):
     title: str = ""
     template: PromptTemplate | None = None
     digest: str | None = None
-    options: ModelOptions = ModelOptions()
+    options: ModelOptions = NO_OPTIONS
     models: tuple[str, ...] = ()
     max_steps: int | None = None
     history_turns: int | None = None

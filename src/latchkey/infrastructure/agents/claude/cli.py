@@ -107,7 +107,8 @@ def command_arguments(cli: ClaudeCli, agent_run: AgentRun, tools: list[str], wor
         *("--input-format", "stream-json", "--output-format", "stream-json", "--verbose", "--include-partial-messages"),
         *("--strict-mcp-config", "--mcp-config", str(workspace.mcp_config), "--tools", "", *allowed),
         *("--permission-mode", "dontAsk", "--permission-prompts", "none"),
-        *("--max-turns", str(agent_run.max_steps), "--model", cli.model),
+        *("--max-turns", str(agent_run.max_steps), "--model", agent_run.options.model or cli.model),
+        *(("--effort", effort) if (effort := agent_run.options.reasoning_effort) else ()),
         # A file, because instructions can be longer than an argument may be.
         *("--system-prompt-file", str(workspace.system_prompt)),
     ]
@@ -117,10 +118,12 @@ def environment(cli: ClaudeCli, agent_run: AgentRun, mcp_url: str, workspace: Wo
     """The only place that contains the turn's context token and the key of the model."""
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     endpoint = {"ANTHROPIC_BASE_URL": cli.base_url} if cli.base_url else {}
+    most = agent_run.options.max_output_tokens
     return {
         **inherited,
         **_SWITCHES,
         **endpoint,
+        **({"CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(most)} if most else {}),
         "NO_PROXY": _no_proxy(mcp_url),
         "ANTHROPIC_API_KEY": cli.api_key,
         TOKEN_VARIABLE: agent_run.secret.text,

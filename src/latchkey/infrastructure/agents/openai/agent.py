@@ -85,7 +85,7 @@ class OpenAIAgent:
         self._connect = connect
         self._client = ModelClient(_APIS[api].path, api_key, base_url, transport)
         self.model = model or get_default_model()
-        self._api: ModelApi = _APIS[api](self.model, is_openai=self._client.is_openai)
+        self._api = api
 
     async def aclose(self) -> None:
         """Cancel all running turns, and close the connections to the model's server."""
@@ -108,7 +108,9 @@ class OpenAIAgent:
     async def _run_sdk(self, agent_run: AgentRun, toolset: Toolset, publish: Publish) -> None:
         agent = copy(_AGENT)  # cheaper than a new one, which the SDK would validate
         agent.instructions = agent_run.instructions
-        agent.model = model = StreamingModel(self._api, self._client, input_items(agent_run.history), publish)
+        options = agent_run.options
+        api: ModelApi = _APIS[self._api](options.model or self.model, options, is_openai=self._client.is_openai)
+        agent.model = model = StreamingModel(api, self._client, input_items(agent_run.history), publish)
         context = TurnTools(toolset, model.unreadable_arguments)
         agent.turn_tools = function_tools(toolset.tools)
         try:

@@ -15,6 +15,7 @@ from openai import AsyncStream
 from openai.types.chat import ChatCompletionChunk
 from openai.types.responses import Response, ResponseStreamEvent
 
+from latchkey.domain.assistant import NO_OPTIONS, ModelOptions
 from latchkey.domain.errors import Failure
 from latchkey.infrastructure.agents.openai.agents_sdk import FAKE_RESPONSES_ID, ChatCmplStreamHandler, Converter
 from latchkey.infrastructure.agents.openai.completion_chunks import ChatAnswer
@@ -31,12 +32,16 @@ END_WAIT_S = 2.0
 
 
 class ChatCompletionsApi:
-    """`is_openai` means that the server is OpenAI's own: others refuse fields that only OpenAI knows."""
+    """`is_openai` means that the server is OpenAI's own: others refuse fields that only OpenAI knows.
+
+    `options` are sent where they are set; `model` stands for `options.model`.
+    """
 
     path = "chat/completions"
 
-    def __init__(self, model: str, *, is_openai: bool) -> None:
+    def __init__(self, model: str, options: ModelOptions = NO_OPTIONS, *, is_openai: bool) -> None:
         self._model = model
+        self._options = options
         self._is_openai = is_openai
 
     def encode_request(
@@ -51,10 +56,21 @@ class ChatCompletionsApi:
         }
         if self._is_openai:
             request["store"] = False
+        if self._options != NO_OPTIONS:
+            request |= self._chosen_options()
         if tools:
             request["tools"] = [self._tool_definition(tool) for tool in tools]
             request["parallel_tool_calls"] = False
         return encode_json(request)
+
+    def _chosen_options(self) -> dict[str, Any]:
+        """OpenAI's models that reason refuse `max_tokens`; many other servers know no other name."""
+        options = {
+            "temperature": self._options.temperature,
+            "max_completion_tokens" if self._is_openai else "max_tokens": self._options.max_output_tokens,
+            "reasoning_effort": self._options.reasoning_effort,
+        }
+        return {name: value for name, value in options.items() if value is not None}
 
     async def decode_events(self, chunks: AsyncIterator[list[bytes]]) -> AsyncGenerator[list[ModelEvent], None]:
         answer = ChatAnswer()

@@ -14,6 +14,7 @@ from openai.types.responses import (
 )
 
 from latchkey.domain.agent import ModelCall
+from latchkey.domain.assistant import NO_OPTIONS, ModelOptions
 from latchkey.domain.turn import Usage
 from latchkey.infrastructure.agents.model_failures import (
     aborted_answer,
@@ -54,13 +55,15 @@ _FINAL_EVENTS = {"completed", "done", "incomplete", "failed", "cancelled"}
 class ResponsesApi:
     """Decodes only the fields that are used, without the SDK's validation: most turns use this API.
 
-    `is_openai` means that the server is OpenAI's own: others refuse fields that only OpenAI knows.
+    `is_openai` means that the server is OpenAI's own: others refuse fields that only OpenAI knows. `options` are sent
+    where they are set; `model` stands for `options.model`.
     """
 
     path = "responses"
 
-    def __init__(self, model: str, *, is_openai: bool) -> None:
+    def __init__(self, model: str, options: ModelOptions = NO_OPTIONS, *, is_openai: bool) -> None:
         self._model = model
+        self._options = options
         self._is_openai = is_openai
 
     def encode_request(
@@ -75,11 +78,22 @@ class ResponsesApi:
         }
         if self._is_openai:
             request |= {"store": False, "include": []}
+        if self._options != NO_OPTIONS:
+            request |= self._chosen_options()
         if instructions is not None:
             request["instructions"] = instructions
         if tools:
             request["parallel_tool_calls"] = False
         return encode_json(request)
+
+    def _chosen_options(self) -> dict[str, Any]:
+        effort = self._options.reasoning_effort
+        options = {
+            "temperature": self._options.temperature,
+            "max_output_tokens": self._options.max_output_tokens,
+            "reasoning": {"effort": effort} if effort else None,
+        }
+        return {name: value for name, value in options.items() if value is not None}
 
     async def decode_events(self, chunks: AsyncIterator[list[bytes]]) -> AsyncGenerator[list[ModelEvent], None]:
         """Reads nothing after the event that completes the answer: some servers do not close the connection."""
