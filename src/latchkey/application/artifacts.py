@@ -81,10 +81,10 @@ async def list_versions(uow: UnitOfWork, artifact_id: ArtifactId, window: Window
 
 @requires(ARTIFACTS_WRITE)
 async def delete_artifact(uow: UnitOfWork, artifact_id: ArtifactId, *, version: Version | None = None) -> Artifact:
-    """Delete a document with all its versions."""
+    """Delete a document with all its versions. `remove_deleted` removes what is stored."""
     artifact = await uow.artifacts.get(artifact_id, for_update=True)
     artifact.check_version(version)
-    await uow.artifacts.delete(artifact_id)
+    await uow.artifacts.delete(artifact_id, uow.now)
     return artifact
 
 

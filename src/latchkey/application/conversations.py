@@ -45,23 +45,6 @@ async def update_conversation(
     return changed
 
 
-DELETE_BATCH = 100
-"""How many turns, versions of artifacts, tokens or tasks one unit of work deletes or changes."""
-
-
-@owner_only("exclusive")
-async def delete_conversation(uow: UnitOfWork, conversation_id: ConversationId) -> bool:
-    """Delete a conversation with its messages, turns, artifacts and context tokens. Its to-do tasks stay.
-
-    Deletes only a part of a large conversation, and returns whether the whole conversation is deleted: repeat it until
-    it is. Units of work of other users run in between, which one long transaction would delay.
-    """
-    if await uow.conversations.delete_part(conversation_id, DELETE_BATCH):
-        return False
-    await uow.conversations.delete(conversation_id)
-    return True
-
-
 TRANSCRIPT_MESSAGES = 2000
 TRANSCRIPT_BYTES = 2 * PAGE_BYTES
 _PAGE_SIZE = 200

@@ -15,6 +15,7 @@ from latchkey.domain.repositories import (
     Artifacts,
     ContextTokens,
     Conversations,
+    Deletions,
     IdempotentCalls,
     Messages,
     QuotaUsages,
@@ -65,6 +66,9 @@ class UnitOfWork(Protocol):
 
     @property
     def context_tokens(self) -> ContextTokens: ...
+
+    @property
+    def deletions(self) -> Deletions: ...
 
     @property
     def quota_usage(self) -> QuotaUsages: ...

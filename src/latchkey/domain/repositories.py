@@ -115,15 +115,8 @@ class Conversations(Protocol):
         """Take a message number that is already known, because `Turns.lock_for_finish` has locked the conversation."""
         ...
 
-    async def delete(self, id: ConversationId) -> None:
-        """Delete the conversation with its messages, turns, artifacts and context tokens. Its tasks stay."""
-        ...
-
-    async def delete_part(self, id: ConversationId, limit: int) -> bool:
-        """Delete about this many of its turns, versions of artifacts and tokens; return whether more may be left.
-
-        The conversation stays.
-        """
+    async def delete(self, id: ConversationId, now: datetime) -> None:
+        """Hide the conversation and all that belongs to it until it is removed by `Deletions`. Its tasks stay."""
         ...
 
 
@@ -283,8 +276,16 @@ class Artifacts(Protocol):
         """Add a version. The earlier versions stay."""
         ...
 
-    async def delete(self, id: ArtifactId) -> None:
-        """Delete the artifact with all its versions."""
+    async def delete(self, id: ArtifactId, now: datetime) -> None:
+        """Hide the artifact with all its versions until they are removed. See `Deletions`."""
+        ...
+
+
+class Deletions(Protocol):
+    """The user's deleted conversations and artifacts, which no other repository finds."""
+
+    async def remove_part(self, limit: int) -> bool:
+        """Remove about this many rows of each kind of one of them; return whether more is left."""
         ...
 
 

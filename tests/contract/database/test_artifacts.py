@@ -212,7 +212,7 @@ async def test_conversation_token_isolation_of_artifacts(units: UnitsOfWork, me:
                 uow.artifacts.get_content(hidden.id, 1),
                 uow.artifacts.list_versions(hidden.id, EVERY),
                 uow.artifacts.add_version(replace(hidden, version=2), "Mine now"),
-                uow.artifacts.delete(hidden.id),
+                uow.artifacts.delete(hidden.id, NOW),
                 uow.artifacts.add(an_artifact(conversation_id=hidden.conversation_id), "Mine now"),
             ):
                 with pytest.raises(NotFound, match=r"There is no such artifact\."):
@@ -246,7 +246,7 @@ async def test_deleted_artifact_is_gone_with_all_versions(
     await add(units, me, artifact)
     await dispatcher.call(me, revise_artifact, artifact.id, ArtifactRevision("Again"))
     async with units.open(me, "write") as uow:
-        await uow.artifacts.delete(artifact.id)
+        await uow.artifacts.delete(artifact.id, uow.now)
         await uow.commit()
 
     async with units.open(me, "write") as uow:
@@ -256,9 +256,10 @@ async def test_deleted_artifact_is_gone_with_all_versions(
             uow.artifacts.get_content(artifact.id, 1),
             uow.artifacts.list_versions(artifact.id, EVERY),
             uow.artifacts.add_version(artifact, ""),
-            uow.artifacts.delete(artifact.id),
+            uow.artifacts.delete(artifact.id, uow.now),
         ):
             with pytest.raises(NotFound, match=r"There is no such artifact\."):
                 await again
+        assert not await uow.deletions.remove_part(100)
         await uow.artifacts.add(artifact, "Under the same id")
         assert (await uow.artifacts.list_versions(artifact.id, EVERY)).items == [artifact]

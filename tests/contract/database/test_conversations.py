@@ -112,7 +112,8 @@ async def test_deleted_conversation_takes_everything_but_tasks(units: UnitsOfWor
         await uow.commit()
 
     async with units.open(me, "write") as uow:
-        await uow.conversations.delete(gone.id)
+        await uow.conversations.delete(gone.id, uow.now)
+        assert not await uow.deletions.remove_part(100)
         await uow.commit()
 
     async with units.open(me, "read") as uow:

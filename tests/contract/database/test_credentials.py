@@ -206,7 +206,7 @@ async def test_conversation_token_isolation_of_conversations(units: UnitsOfWork,
     async with units.open(secret, "write") as uow:
         for write in (
             uow.conversations.next_message(outside.id, NOW),
-            uow.conversations.delete(outside.id),
+            uow.conversations.delete(outside.id, NOW),
             uow.conversations.update(outside),
             uow.turns.update(turns[outside.id]),
         ):

@@ -7,7 +7,8 @@ from itertools import count
 import pytest
 from msgspec.structs import replace
 
-from latchkey.application.conversations import delete_conversation, list_conversations
+from latchkey.application.conversations import list_conversations
+from latchkey.application.deletion import delete_and_remove, delete_conversation
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns.executor import TurnLimits
 from latchkey.application.turns.finish import get_turn_result
@@ -153,7 +154,7 @@ async def test_idempotency_key_of_deleted_conversation_can_be_reused_after_24_ho
 ) -> None:
     """A late retry must not act again. In a process whose clock is ahead, the 24 hours have passed."""
     gone = await sender.start()
-    await sender.dispatchers[1].call(sender.owner, delete_conversation, gone.started.turn.conversation_id)
+    await delete_and_remove(sender.dispatchers[1], sender.owner, delete_conversation, gone.started.turn.conversation_id)
     refused: list[type[Failure]] = []
     for key in (KEY, OTHER_BODY):
         with pytest.raises(Failure) as failure:
@@ -213,7 +214,7 @@ async def _turns(sender: Sender) -> list[TurnId]:
         turn_ids += [
             turn.id for turn in (await dispatcher.call(sender.owner, list_turns, conversation.id, Window())).items
         ]
-        await dispatcher.call(sender.owner, delete_conversation, conversation.id)
+        await delete_and_remove(dispatcher, sender.owner, delete_conversation, conversation.id)
     return turn_ids
 
 

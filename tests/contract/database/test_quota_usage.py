@@ -128,7 +128,8 @@ async def test_storage_quota_deleted_bytes_are_free_after_recount(replica: Repli
     assert not await may_store(units, me)
 
     async with units.open(me, "write") as uow:
-        await uow.artifacts.delete(plan.id)
+        await uow.artifacts.delete(plan.id, uow.now)
+        await uow.deletions.remove_part(100)
         await uow.commit()
     assert not await may_store(replica(), me)
     await counted_at(units, me, earlier_by=timedelta(seconds=31))

@@ -22,8 +22,11 @@ Revoke = Callable[[Transaction, ContextToken], Awaitable[None]]
 REVOKES: dict[str, Revoke] = {
     "the token": lambda uow, token: uow.context_tokens.revoke(token.id, uow.now),
     "its turn": lambda uow, token: uow.context_tokens.revoke_for_turn(token.turn_id, uow.now),  # type: ignore[arg-type]
-    "its conversation": lambda uow, token: uow.conversations.delete(token.conversation_id),  # type: ignore[arg-type]
+    "its conversation": lambda uow, token: uow.conversations.delete(token.conversation_id, uow.now),  # type: ignore[arg-type]
 }
+CASES = [(revoke, mode) for revoke in REVOKES for mode in ("write", "exclusive")]
+CASES.remove(("its conversation", "write"))
+"""A conversation is deleted in an exclusive unit of work only, which waits for all calls under the user's tokens."""
 
 
 @pytest.fixture
@@ -52,10 +55,9 @@ async def count(units: UnitsOfWork, me: Owner) -> int:
         return len((await uow.tasks.page(None, Window(200))).items)
 
 
-@pytest.mark.parametrize("mode", ["write", "exclusive"])
-@pytest.mark.parametrize("revoke", REVOKES.values(), ids=REVOKES)
+@pytest.mark.parametrize(("revoke", "mode"), CASES)
 async def test_revoke_waits_for_running_call(
-    replica: Replica, me: Owner, token: ContextToken, secret: TokenSecret, revoke: Revoke, mode: TransactionMode
+    replica: Replica, me: Owner, token: ContextToken, secret: TokenSecret, revoke: str, mode: TransactionMode
 ) -> None:
     """From another process: the revoke returns only after the call has ended, and the call is complete."""
     here, there = replica(), replica()
@@ -63,7 +65,7 @@ async def test_revoke_waits_for_running_call(
 
     async def revoking() -> None:
         async with there.open(me, mode) as uow:
-            await revoke(uow, token)
+            await REVOKES[revoke](uow, token)
             await uow.commit()
         log.append("revoked")
 
@@ -97,10 +99,9 @@ async def test_revoked_token_is_unauthenticated(
                 raise AssertionError
 
 
-@pytest.mark.parametrize("mode", ["write", "exclusive"])
-@pytest.mark.parametrize("revoke", REVOKES.values(), ids=REVOKES)
+@pytest.mark.parametrize(("revoke", "mode"), CASES)
 async def test_call_during_revoke_waits_and_is_refused(
-    replica: Replica, me: Owner, token: ContextToken, secret: TokenSecret, revoke: Revoke, mode: TransactionMode
+    replica: Replica, me: Owner, token: ContextToken, secret: TokenSecret, revoke: str, mode: TransactionMode
 ) -> None:
     """It does not run with the state of the token before the revoke."""
     here, there = replica(), replica()
@@ -111,7 +112,7 @@ async def test_call_during_revoke_waits_and_is_refused(
             await uow.commit()
 
     async with here.open(me, mode) as uow:
-        await revoke(uow, token)
+        await REVOKES[revoke](uow, token)
         await uow.tasks.page(None, Window())  # a write may wait for the next read, and with it the lock
         call = asyncio.create_task(calling())
         for _ in range(50):

@@ -19,7 +19,7 @@ ATTEMPTS: dict[str, Attempt] = {
     "lock conversation": lambda uow, of: uow.conversations.get(of.conversation.id, for_update=True),
     "replace conversation": lambda uow, of: uow.conversations.update(replace(of.conversation, title="Taken over")),
     "number conversation": lambda uow, of: uow.conversations.next_message(of.conversation.id, NOW),
-    "remove conversation": lambda uow, of: uow.conversations.delete(of.conversation.id),
+    "remove conversation": lambda uow, of: uow.conversations.delete(of.conversation.id, NOW),
     "get turn": lambda uow, of: uow.turns.get(of.turn.id),
     "lock turn": lambda uow, of: uow.turns.get(of.turn.id, for_update=True),
     "replace turn": lambda uow, of: uow.turns.update(replace(of.turn, status="cancelled")),
@@ -33,7 +33,7 @@ ATTEMPTS: dict[str, Attempt] = {
     "read artifact version": lambda uow, of: uow.artifacts.get_content(of.artifact.id, 1),
     "list artifact versions": lambda uow, of: uow.artifacts.list_versions(of.artifact.id, Window()),
     "revise artifact": lambda uow, of: uow.artifacts.add_version(replace(of.artifact, version=2), "Taken over"),
-    "remove artifact": lambda uow, of: uow.artifacts.delete(of.artifact.id),
+    "remove artifact": lambda uow, of: uow.artifacts.delete(of.artifact.id, NOW),
     "get token": lambda uow, of: uow.context_tokens.get(of.token.id),
     "revoke token": lambda uow, of: uow.context_tokens.revoke(of.token.id, NOW),
 }
@@ -96,7 +96,8 @@ async def test_tenant_isolation_allows_same_id_for_two_users(units: UnitsOfWork,
     await same.store(units, you)
     async with units.open(you, "write") as uow:
         await uow.tasks.update(replace(same.task, title="Yours"))
-        await uow.conversations.delete(same.conversation.id)
+        await uow.conversations.delete(same.conversation.id, NOW)
+        await uow.deletions.remove_part(100)
         await uow.commit()
 
     async with units.open(me, "read") as uow:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from latchkey.application.artifacts import save_artifact
-from latchkey.application.conversations import delete_conversation
+from latchkey.application.deletion import delete_conversation
 from latchkey.application.tasks import complete_task
 from latchkey.application.tool_calls import ToolOutcome
 from latchkey.application.turns.read import EVENT_PAGE_BYTES, PAGE_EVENTS, read_events

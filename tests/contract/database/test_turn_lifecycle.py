@@ -7,10 +7,8 @@ import pytest
 from msgspec import Raw
 from msgspec.structs import replace
 
-from latchkey.application import conversations
-from latchkey.application.artifacts import add_artifact, list_artifacts
-from latchkey.application.context_tokens import mint_context_token
-from latchkey.application.conversations import delete_conversation, list_conversations, list_messages
+from latchkey.application.conversations import list_conversations, list_messages
+from latchkey.application.deletion import delete_and_remove, delete_conversation
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tasks import add_task, list_tasks
 from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation
@@ -19,9 +17,8 @@ from latchkey.application.turns.finish import TurnOutcome, cancel_turn, finish_t
 from latchkey.application.turns.read import get_turn
 from latchkey.application.turns.record import EventBatch, append_events, renew_turn
 from latchkey.application.turns.start import AcceptanceLimits, StartedTurn
-from latchkey.domain.artifact import NewArtifact
 from latchkey.domain.conversation import ConversationId
-from latchkey.domain.credentials import TASKS_READ, NewContextToken, Owner
+from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import (
     Conflict,
     NotFound,
@@ -218,7 +215,7 @@ async def test_deleted_conversation_keeps_its_tasks(client: Client, dispatcher: 
     task = await dispatcher.call(running.secret, add_task, NewTask("Milk"))
     assert task.conversation_id == running.turn.conversation_id
 
-    await dispatcher.call(me, delete_conversation, running.turn.conversation_id)
+    await delete_and_remove(dispatcher, me, delete_conversation, running.turn.conversation_id)
 
     assert (await dispatcher.call(me, list_tasks)).items == [replace(task, conversation_id=None)]
     with pytest.raises(Unauthenticated):
@@ -230,35 +227,6 @@ async def test_deleted_conversation_keeps_its_tasks(client: Client, dispatcher: 
     ):
         with pytest.raises(NotFound):
             await gone
-
-
-async def test_large_conversation_is_deleted_in_steps(
-    client: Client, replica: Replica, dispatcher: Dispatcher, me: Owner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Any process can continue after a step. Turns, versions, tokens and tasks are counted; others stay."""
-    monkeypatch.setattr(conversations, "DELETE_BATCH", 3)
-    first, kept = await client.start_turn("Go"), await client.start_turn("Stay")
-    where = first.turn.conversation_id
-    await client.finish(first)
-    for _ in range(6):
-        await client.finish(await client.start_turn("Go on", where))
-    await dispatcher.call(me, add_artifact, NewArtifact("Plan", "Text", conversation_id=where))
-    for _ in range(4):
-        await dispatcher.call(me, mint_context_token, NewContextToken([TASKS_READ], where))
-
-    steps = 0
-    while not await Dispatcher(replica(), lambda _call: None).call(me, delete_conversation, where):
-        steps += 1
-
-    assert steps == 3  # 4 tokens, 7 turns
-    assert [each.id for each in (await dispatcher.call(me, list_conversations, Window())).items] == [
-        kept.turn.conversation_id
-    ]
-    assert (await dispatcher.call(me, list_artifacts)).items == []
-    with pytest.raises(NotFound):
-        await dispatcher.call(me, get_turn, first.turn.id)
-    with pytest.raises(NotFound):
-        await dispatcher.call(me, delete_conversation, where)
 
 
 async def test_concurrent_operations_do_not_deadlock(replica: Replica, me: Owner) -> None:
@@ -281,7 +249,7 @@ async def test_concurrent_operations_do_not_deadlock(replica: Replica, me: Owner
             here.call(me, renew_turn, lost.turn.id, timedelta(minutes=1)),
             there.call(me, cancel_turn, lost.turn.id),
             here.call(me, finish_turn, lost.turn.id, DONE),
-            there.call(me, delete_conversation, where),
+            delete_and_remove(there, me, delete_conversation, where),
             Client(there, me).start_turn("And?", where),
             return_exceptions=True,
         )

@@ -193,7 +193,7 @@ async def test_conversation_added_and_removed_in_one_unit_of_work_is_not_found(u
     async with units.open(OWNER, "write") as uow:
         await uow.conversations.add(conversation)
         await uow.turns.add(a_turn(conversation))
-        await uow.conversations.delete(conversation.id)
+        await uow.conversations.delete(conversation.id, uow.now)
         await uow.commit()
 
     async with units.open(OWNER, "read") as uow:

@@ -49,6 +49,13 @@ def _of_turn(*, nullable: bool = False) -> tuple[Column[object], ForeignKeyConst
     return Column("turn_id", Uuid(), nullable=nullable), key
 
 
+def _deletion(table: str) -> tuple[Column[object], Index]:
+    """Return the time since which a row is hidden, with all that belongs to it, until it is removed."""
+    is_deleted = text("deleted_at IS NOT NULL")
+    index = Index(f"ix_{table}_deleted", "user_id", "id", postgresql_where=is_deleted, sqlite_where=is_deleted)
+    return _time("deleted_at", nullable=True), index
+
+
 conversations = Table(
     "conversations",
     metadata,
@@ -60,6 +67,7 @@ conversations = Table(
     _time("updated_at"),
     Column("timezone", String(64)),
     Column("assistant", String(64)),
+    *_deletion("conversations"),
     PrimaryKeyConstraint("user_id", "id"),
     Index("ix_conversations_activity", "user_id", "updated_at", "id"),
 )
@@ -186,6 +194,7 @@ artifacts = Table(
     Column("version", Integer(), nullable=False),
     _time("created_at"),
     _time("updated_at"),
+    *_deletion("artifacts"),
     PrimaryKeyConstraint("user_id", "id"),
     Index("ix_artifacts_activity", "user_id", "updated_at", "id"),
     Index("ix_artifacts_of_conversation", "user_id", "conversation_id", "updated_at", "id"),

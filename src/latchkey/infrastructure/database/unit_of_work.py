@@ -19,6 +19,7 @@ from latchkey.domain.repositories import (
     Artifacts,
     ContextTokens,
     Conversations,
+    Deletions,
     IdempotentCalls,
     Messages,
     QuotaUsages,
@@ -34,6 +35,7 @@ from latchkey.infrastructure.database.event_bus import LocalEventBus
 from latchkey.infrastructure.database.repositories.artifacts import SqlArtifacts
 from latchkey.infrastructure.database.repositories.context_tokens import SqlContextTokens
 from latchkey.infrastructure.database.repositories.conversations import SqlConversations, SqlMessages
+from latchkey.infrastructure.database.repositories.deletion import SqlDeletions
 from latchkey.infrastructure.database.repositories.idempotent_calls import SqlIdempotentCalls
 from latchkey.infrastructure.database.repositories.quota_usage import SqlQuotaUsages
 from latchkey.infrastructure.database.repositories.tasks import SqlTasks
@@ -109,6 +111,10 @@ class SqlUnitOfWork:
     @cached_property
     def context_tokens(self) -> ContextTokens:
         return SqlContextTokens(self.session, self._added_secrets)
+
+    @cached_property
+    def deletions(self) -> Deletions:
+        return SqlDeletions(self.session)
 
     @cached_property
     def quota_usage(self) -> QuotaUsages:

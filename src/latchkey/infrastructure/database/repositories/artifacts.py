@@ -6,18 +6,20 @@ from typing import Annotated, TypeVar
 
 from msgspec import Meta, Struct
 from msgspec.structs import asdict
-from sqlalchemy import and_, bindparam, delete, or_, select, update
+from sqlalchemy import and_, bindparam, or_, select, update
 
 from latchkey.domain.artifact import Artifact, ArtifactId, ArtifactType, ArtifactWithContent
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import NotFound
 from latchkey.domain.page import TURN_PAGE_BYTES, Page, Window
+from latchkey.infrastructure.database.repositories.deletion import is_not_deleted
 from latchkey.infrastructure.database.schema import artifact_versions as versions
 from latchkey.infrastructure.database.schema import artifacts
 from latchkey.infrastructure.database.sql.driver import Row
 from latchkey.infrastructure.database.sql.session import Session, columns_of, insert_for_user, owned_by_user
 
-_SELECT = select(*columns_of(artifacts, Artifact)).where(owned_by_user(artifacts))
+_IS_MINE = (owned_by_user(artifacts), artifacts.c.deleted_at.is_(None), is_not_deleted(artifacts))
+_SELECT = select(*columns_of(artifacts, Artifact)).where(*_IS_MINE)
 _HAS_ID = artifacts.c.id == bindparam("key")
 _BY_ID = _SELECT.where(_HAS_ID)
 _BY_ID_FOR_UPDATE = _BY_ID.with_for_update(key_share=True)
@@ -50,9 +52,7 @@ _VERSION_COLUMNS = (
 _JOINED = artifacts.join(
     versions, and_(versions.c.user_id == artifacts.c.user_id, versions.c.artifact_id == artifacts.c.id)
 )
-_VERSIONS = (
-    select(*_VERSION_COLUMNS).select_from(_JOINED).where(owned_by_user(artifacts), owned_by_user(versions), _HAS_ID)
-)
+_VERSIONS = select(*_VERSION_COLUMNS).select_from(_JOINED).where(*_IS_MINE, owned_by_user(versions), _HAS_ID)
 _NEWEST_VERSIONS = _VERSIONS.order_by(versions.c.version.desc()).limit(bindparam("limit"))
 _NEWEST_VERSIONS_BEFORE = _NEWEST_VERSIONS.where(versions.c.version < bindparam("before"))
 _WITH_CONTENT = _VERSIONS.add_columns(versions.c.content)
@@ -61,8 +61,8 @@ _AT_VERSION = _WITH_CONTENT.where(versions.c.version == bindparam("version"))
 
 _INSERT = insert_for_user(artifacts)
 _INSERT_VERSION = insert_for_user(versions)
-_UPDATE = update(artifacts).where(owned_by_user(artifacts), _HAS_ID)
-_DELETE = delete(artifacts).where(owned_by_user(artifacts), _HAS_ID)
+_UPDATE = update(artifacts).where(*_IS_MINE, _HAS_ID)
+_DELETE = _UPDATE.values(deleted_at=bindparam("now"))
 
 
 AnyArtifact = TypeVar("AnyArtifact", bound=Artifact)
@@ -137,9 +137,9 @@ class SqlArtifacts:
             raise NotFound.of("artifact")
         await self._add_version(artifact, content)
 
-    async def delete(self, id: ArtifactId) -> None:
+    async def delete(self, id: ArtifactId, now: datetime) -> None:
         await self.get(id)
-        if not await self._session.execute(_DELETE, key=id):
+        if not await self._session.execute(_DELETE, key=id, now=now):
             raise NotFound.of("artifact")
 
     async def _add_version(self, artifact: Artifact, content: str) -> None:

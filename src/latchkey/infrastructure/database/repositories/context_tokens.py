@@ -10,12 +10,13 @@ from latchkey.domain.credentials import ContextToken, ContextTokenId, Grant, Sco
 from latchkey.domain.errors import NotFound, Unauthenticated
 from latchkey.domain.page import Page, Window
 from latchkey.domain.turn import TurnId
+from latchkey.infrastructure.database.repositories.deletion import is_not_deleted
 from latchkey.infrastructure.database.repositories.turns import TURN_STATE, TurnState
 from latchkey.infrastructure.database.schema import context_tokens as tokens
 from latchkey.infrastructure.database.sql.driver import Row
 from latchkey.infrastructure.database.sql.session import Session, columns_except, insert_for_user, owned_by_user
 
-_SELECT = select(*columns_except(tokens, "digest")).where(owned_by_user(tokens))
+_SELECT = select(*columns_except(tokens, "digest")).where(owned_by_user(tokens), is_not_deleted(tokens))
 _TOOLS = len(_SELECT.selected_columns) - 1
 """The index of the column `tools`, the last one."""
 _HAS_ID = tokens.c.id == bindparam("key")

@@ -8,18 +8,15 @@ from msgspec import Meta, Struct
 from msgspec.structs import asdict
 from sqlalchemy import (
     ColumnElement,
-    Integer,
     Select,
     UnaryExpression,
     and_,
     bindparam,
     case,
-    delete,
     func,
     null,
     or_,
     select,
-    tuple_,
     update,
 )
 from sqlalchemy.sql import operators
@@ -32,16 +29,9 @@ from latchkey.domain.page import PAGE_BYTES, Page, Window
 from latchkey.domain.repositories import CallBounds, Order
 from latchkey.domain.tool_call import ToolCall
 from latchkey.domain.turn import TurnId
+from latchkey.infrastructure.database.repositories.deletion import conversation_is_not_deleted
 from latchkey.infrastructure.database.repositories.tool_calls import SMALL_BYTES, SqlToolCalls
-from latchkey.infrastructure.database.schema import (
-    artifact_versions,
-    artifacts,
-    context_tokens,
-    conversations,
-    messages,
-    tasks,
-    turns,
-)
+from latchkey.infrastructure.database.schema import conversations, messages
 from latchkey.infrastructure.database.sql.driver import Row
 from latchkey.infrastructure.database.sql.session import (
     Session,
@@ -54,7 +44,8 @@ from latchkey.infrastructure.database.sql.session import (
     owned_by_user,
 )
 
-_SELECT = select(*columns_of(conversations, Conversation)).where(owned_by_user(conversations))
+_IS_MINE = (owned_by_user(conversations), conversations.c.deleted_at.is_(None))
+_SELECT = select(*columns_of(conversations, Conversation)).where(*_IS_MINE)
 _HAS_ID = conversations.c.id == bindparam("key")
 _BY_ID = _SELECT.where(_HAS_ID)
 _BY_ID_FOR_UPDATE = _BY_ID.with_for_update(key_share=True)
@@ -67,8 +58,8 @@ _NEWEST_BEFORE = _NEWEST.where(
     ),
 )
 _INSERT = insert_for_user(conversations)
-_UPDATE = update(conversations).where(owned_by_user(conversations), _HAS_ID)
-_SET_LAST_SEQ = update(conversations).where(owned_by_user(conversations), _HAS_ID)
+_UPDATE = update(conversations).where(*_IS_MINE, _HAS_ID)
+_SET_LAST_SEQ = update(conversations).where(*_IS_MINE, _HAS_ID)
 _NEXT_MESSAGE = _SET_LAST_SEQ.values(
     last_seq=conversations.c.last_seq + 1,
     updated_at=bindparam("now"),
@@ -82,38 +73,7 @@ _NEXT_MESSAGE = _SET_LAST_SEQ.values(
         ),
     ),
 ).returning(conversations.c.last_seq, conversations.c.timezone, conversations.c.assistant)
-_DELETE_TOKENS = delete(context_tokens).where(
-    owned_by_user(context_tokens), context_tokens.c.conversation_id == bindparam("key")
-)
-_DETACH_TASKS = (
-    update(tasks).where(owned_by_user(tasks), tasks.c.conversation_id == bindparam("key")).values(conversation_id=None)
-)
-_DELETE = delete(conversations).where(owned_by_user(conversations), _HAS_ID)
-_LIMIT = bindparam("limit", type_=Integer())
-_SOME_TOKENS = select(context_tokens.c.id).where(
-    owned_by_user(context_tokens),
-    context_tokens.c.conversation_id == bindparam("key"),
-    context_tokens.c.turn_id.is_(None),
-)
-_SOME_TASKS = select(tasks.c.id).where(owned_by_user(tasks), tasks.c.conversation_id == bindparam("key"))
-_SOME_VERSIONS = (
-    select(artifact_versions.c.artifact_id, artifact_versions.c.version)
-    .join(
-        artifacts,
-        and_(artifacts.c.user_id == artifact_versions.c.user_id, artifacts.c.id == artifact_versions.c.artifact_id),
-    )
-    .where(owned_by_user(artifact_versions), owned_by_user(artifacts), artifacts.c.conversation_id == bindparam("key"))
-)
-_SOME_TURNS = select(turns.c.id).where(owned_by_user(turns), turns.c.conversation_id == bindparam("key"))
-_DELETE_PARTS = (
-    delete(context_tokens).where(owned_by_user(context_tokens), context_tokens.c.id.in_(_SOME_TOKENS.limit(_LIMIT))),
-    _DETACH_TASKS.where(tasks.c.id.in_(_SOME_TASKS.limit(_LIMIT))),
-    delete(artifact_versions).where(
-        owned_by_user(artifact_versions),
-        tuple_(artifact_versions.c.artifact_id, artifact_versions.c.version).in_(_SOME_VERSIONS.limit(_LIMIT)),
-    ),
-    delete(turns).where(owned_by_user(turns), turns.c.id.in_(_SOME_TURNS.order_by(turns.c.id).limit(_LIMIT))),
-)
+_DELETE = _UPDATE.values(deleted_at=bindparam("now"))
 
 
 class _Cursor(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="conversations"):
@@ -178,19 +138,9 @@ class SqlConversations:
     async def set_last_seq(self, id: ConversationId, seq: int, now: datetime) -> None:
         await self._session.defer(_SET_LAST_SEQ, key=self._require_in_scope(id), last_seq=seq, updated_at=now)
 
-    async def delete(self, id: ConversationId) -> None:
-        # Tokens first: this waits for the running calls, which lock their token before anything else.
-        await self._session.execute(_DELETE_TOKENS, key=self._require_in_scope(id))
-        await self._session.execute(_DETACH_TASKS, key=id)
-        if not await self._session.execute(_DELETE, key=id):
+    async def delete(self, id: ConversationId, now: datetime) -> None:
+        if not await self._session.execute(_DELETE, key=self._require_in_scope(id), now=now):
             raise NotFound.of("conversation")
-
-    async def delete_part(self, id: ConversationId, limit: int) -> bool:
-        key = self._require_in_scope(id)
-        for statement in _DELETE_PARTS:
-            if await self._session.execute(statement, key=key, limit=limit) == limit:
-                return True
-        return False
 
     def _require_in_scope(self, id: ConversationId) -> ConversationId:
         if not self._session.scope.includes(id):
@@ -198,7 +148,11 @@ class SqlConversations:
         return id
 
 
-_IN_CONVERSATION = (owned_by_user(messages), messages.c.conversation_id == bindparam("conversation"))
+_IN_CONVERSATION = (
+    owned_by_user(messages),
+    messages.c.conversation_id == bindparam("conversation"),
+    conversation_is_not_deleted(bindparam("conversation")),
+)
 
 
 def _small_messages(

@@ -15,6 +15,11 @@ from latchkey.domain.page import Page, Window
 from latchkey.domain.repositories import AnswerProgress, LockedTurn, TurnWithCalls
 from latchkey.domain.turn import ClientRequest, Idempotency, Turn, TurnError, TurnId, TurnStatus, Usage
 from latchkey.domain.turn_event import ToolCallCompletedEvent, ToolCallStartedEvent, TurnEvent
+from latchkey.infrastructure.database.repositories.deletion import (
+    conversation_is_not_deleted,
+    is_not_deleted,
+    turn_is_not_deleted,
+)
 from latchkey.infrastructure.database.repositories.tool_calls import (
     SMALL_CALLS_OF_TURN,
     SqlToolCalls,
@@ -76,7 +81,10 @@ _INSERT_EVENT = insert_for_user(turn_events)
 _CANDIDATES = (
     select(turn_events.c.seq, func.coalesce(turn_events.c.size, octet_length(turn_events.c.body)).label("size"))
     .where(
-        owned_by_user(turn_events), turn_events.c.turn_id == bindparam("turn"), turn_events.c.seq > bindparam("after")
+        owned_by_user(turn_events),
+        turn_events.c.turn_id == bindparam("turn"),
+        turn_events.c.seq > bindparam("after"),
+        turn_is_not_deleted(bindparam("turn")),
     )
     .order_by(turn_events.c.seq)
     .limit(bindparam("limit"))
@@ -151,12 +159,15 @@ def _whole_body(name: str, body: str, text: str | None) -> bytes:
     return _encode(replace(decode(body), **{field: Raw(text.encode())}))
 
 
-_SELECT = select(*columns_except(turns, "calls")).where(owned_by_user(turns))
+_STORED = select(*columns_except(turns, "calls")).where(owned_by_user(turns))
+_SELECT = _STORED.where(is_not_deleted(turns))
 _HAS_ID = turns.c.id == bindparam("key")
 _BY_ID = _SELECT.where(_HAS_ID)
 _BY_ID_FOR_UPDATE = _BY_ID.with_for_update(key_share=True)
 _NEWEST = (
-    _SELECT.where(turns.c.conversation_id == bindparam("conversation"))
+    _STORED.where(
+        turns.c.conversation_id == bindparam("conversation"), conversation_is_not_deleted(bindparam("conversation"))
+    )
     .order_by(turns.c.id.desc())
     .limit(bindparam("limit"))
 )
@@ -188,12 +199,12 @@ _RECORD_PROGRESS = (
 )
 _CALLS = SMALL_CALLS_OF_TURN.order_by(None).subquery("call")
 _BY_ID_FOR_FINISH = (
-    _SELECT.add_columns(conversations.c.last_seq, *_CALLS.c)
+    _STORED.add_columns(conversations.c.last_seq, *_CALLS.c)
     .join(
         conversations, and_(conversations.c.user_id == turns.c.user_id, conversations.c.id == turns.c.conversation_id)
     )
     .outerjoin(_CALLS, true())
-    .where(owned_by_user(conversations), _HAS_ID)
+    .where(owned_by_user(conversations), conversations.c.deleted_at.is_(None), _HAS_ID)
     .order_by(_CALLS.c.id)
     .with_for_update(key_share=True, of=(turns, conversations))
 )

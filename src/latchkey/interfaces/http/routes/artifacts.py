@@ -8,6 +8,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 
 from latchkey.application import artifacts
+from latchkey.application.deletion import delete_and_remove
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.domain.artifact import (
     Artifact,
@@ -101,7 +102,7 @@ class ArtifactController(Controller):
     ) -> None:
         """Delete an artifact with all its versions."""
         id, version = ArtifactId(artifact_id), version_of(if_match)
-        await dispatcher.call(request.user, artifacts.delete_artifact, id, version=version)
+        await delete_and_remove(dispatcher, request.user, artifacts.delete_artifact, id, version=version)
 
     @get("/{artifact_id:uuid}/versions")
     async def list_versions(

@@ -8,6 +8,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 
 from latchkey.application import conversations
+from latchkey.application.deletion import delete_and_remove, delete_conversation
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns import read
 from latchkey.application.turns.expire import with_expiry
@@ -87,12 +88,12 @@ class ConversationController(Controller):
     ) -> None:
         """Delete a conversation with its messages, turns and tokens. Its to-do tasks are kept.
 
-        A large conversation is deleted in steps, oldest turns first; the response comes after the last one. If there is
-        no response, repeat the request to continue.
+        It is gone at once, and its running turn is cancelled. What is stored of a large conversation is removed in
+        steps; the response comes after the last one. If there is no response, the next deletion of a conversation or
+        an artifact removes the rest.
         """
         id = ConversationId(conversation_id)
-        while not await dispatcher.call(request.user, conversations.delete_conversation, id):
-            pass
+        await delete_and_remove(dispatcher, request.user, delete_conversation, id)
 
     @get("/{conversation_id:uuid}/messages")
     async def list_messages(
