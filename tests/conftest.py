@@ -45,6 +45,15 @@ def postgresql_url(postgresql_server: PostgreSQL, postgresql_template: str) -> I
 
 
 @pytest.fixture(scope="session")
+def emptied_postgresql_name(postgresql_server: PostgreSQL, postgresql_template: str) -> Iterator[str]:
+    """The name of a migrated database for packages that empty it before each test."""
+    name = _new_name()
+    postgresql_server.create_database(name, postgresql_template)
+    yield name
+    postgresql_server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
 def pgbouncer_server(postgresql_server: PostgreSQL, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]:
     with pgbouncer(postgresql_server, tmp_path_factory.mktemp("pgbouncer") / "log") as server:
         yield server

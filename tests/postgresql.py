@@ -13,6 +13,7 @@ from pathlib import Path
 import asyncpg
 from sqlalchemy import URL, make_url
 
+from latchkey.infrastructure.database.schema import metadata
 from tests.process_supervision import free_port, supervised, unprivileged_account, unprivileged_folder
 
 OWNER = "latchkey_test_owner"
@@ -53,6 +54,11 @@ class PostgreSQL:
         copy = f"TEMPLATE {template} STRATEGY file_copy" if template else ""
         self.execute(f"CREATE DATABASE {name} OWNER {OWNER} {copy}")
         return self.url(name)
+
+    def empty_database(self, name: str) -> None:
+        """Delete all rows of the service, in a tenth of the time that a new database or TRUNCATE takes."""
+        deletions = (f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables))
+        asyncio.run(_execute(self.superuser_url(name), "; ".join(deletions)))
 
     def drop_database(self, name: str) -> None:
         """Drop the database, even if connections to it are open."""

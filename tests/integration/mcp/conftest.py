@@ -8,6 +8,14 @@ from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.integration.mcp.jsonrpc import PROTOCOLS
 from tests.integration.mcp.mcp_service import CLIENTS, McpService, OpenClient
+from tests.postgresql import PostgreSQL
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: PostgreSQL, emptied_postgresql_name: str) -> str:
+    """An empty database. It is the same for all tests, because these are many, and none changes the schema."""
+    postgresql_server.empty_database(emptied_postgresql_name)
+    return postgresql_server.url(emptied_postgresql_name)
 
 
 @pytest.fixture
