@@ -138,6 +138,8 @@ def _tool_faults(function: Callable[..., Any]) -> Iterator[str]:
         yield f"the tool `{name}` has no docstring: models read it to choose a tool"
     if not declaration.title.strip():
         yield f"the tool `{name}` has no title: people read it"
+    if declaration.options.get("timeout_s", 1) <= 0:
+        yield f"the tool `{name}` must have a positive `timeout_s`, in seconds"
     if len(binding.name) > _MAX_NAME_CHARS:
         yield f"the tool `{name}` must have a name of at most {_MAX_NAME_CHARS} characters"
     if permission.grant is None or not GRANT_PATTERN.fullmatch(permission.grant):

@@ -79,6 +79,7 @@ def test_app_without_faults_is_loaded(module: Any) -> None:
         (TOOL.replace('@tool("books:write", title="Add a book")', ""), None, "decorate it with `tool`"),
         (TOOL.replace("async def", "def"), None, ":8: TypeError: "),
         (TOOL.replace('title="Add a book"', 'title=" "'), None, "the tool `add_book` has no title"),
+        (TOOL.replace('a book")', 'a book", timeout_s=0)'), None, "`add_book` must have a positive `timeout_s`"),
         ("import missing_module" + TOOL, None, ":7: ModuleNotFoundError: No module named 'missing_module'"),
         (TOOL, "agents={'a b': print}", "the agent 'a b' must have an identifier as its name"),
         (TOOL, "controllers=[Book]", "is neither a Litestar controller nor a reference table"),

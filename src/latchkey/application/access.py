@@ -120,7 +120,7 @@ def permission_of(use_case: Callable[..., Any]) -> Permission:
 
     Raises `TypeError` for a function that declares none.
     """
-    permission = getattr(_function_of(use_case), _PERMISSION, None)
+    permission = getattr(function_of(use_case), _PERMISSION, None)
     if not isinstance(permission, Permission):
         raise TypeError(f"{use_case!r} declares no permission: decorate it with `requires` or `owner_only`.")
     return permission
@@ -128,7 +128,7 @@ def permission_of(use_case: Callable[..., Any]) -> Permission:
 
 def declaration_of(use_case: Callable[..., Any]) -> ToolDeclaration:
     """Return the declaration of a tool. Raises `TypeError` for a use case that is no tool."""
-    declaration = getattr(_function_of(use_case), _TOOL, None)
+    declaration = getattr(function_of(use_case), _TOOL, None)
     if not isinstance(declaration, ToolDeclaration):
         raise TypeError(f"{use_case!r} is no tool: decorate it with `tool`.")
     return declaration
@@ -136,7 +136,7 @@ def declaration_of(use_case: Callable[..., Any]) -> ToolDeclaration:
 
 def name_of(use_case: Callable[..., Any]) -> str:
     """Return the name of the use case, under which it is logged and offered as a tool."""
-    name: str = _function_of(use_case).__name__
+    name: str = function_of(use_case).__name__
     return name
 
 
@@ -145,7 +145,8 @@ def creates_artifact(tool_name: str) -> bool:
     return tool_name in _ARTIFACT_CREATORS
 
 
-def _function_of(use_case: Callable[..., Any]) -> Callable[..., Any]:
+def function_of(use_case: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function of a `functools.partial`, else the use case itself."""
     while isinstance(use_case, partial):
         use_case = use_case.func
     return use_case

@@ -19,6 +19,7 @@ from latchkey.application.access import Permission, permission_of
 from latchkey.application.dispatcher import Dispatcher, LoggedOutcome
 from latchkey.application.tool_calls import (
     NO_OUTCOME,
+    TOOL_BUG,
     ToolCallExecutor,
     ToolInvocation,
     ToolOutcome,
@@ -135,10 +136,10 @@ class ExternalCallExecutor:
         started, code, user_id, cause = perf_counter(), Failure.code, None, None
         try:
             call = await self._start(credential, invocation, tool, started)
+            user_id = credential.user_id
             if isinstance(call, ToolOutcome):
                 code = call.code
                 return call
-            user_id = call.scope.user_id
             outcome, cause = await self._run(credential, call, tool, args)
             if outcome is not _NOT_STORED:
                 outcome = await self._complete(credential, tool.permission, call, outcome)
@@ -207,7 +208,7 @@ class ExternalCallExecutor:
             return failed_outcome(failure), cause_of(failure)
         except Exception as error:  # noqa: BLE001  # logged: a bug of a tool must not end the agent's turn
             self._dispatcher.log(ToolBug(call.record.name, call.key, call.scope.user_id, error))
-            return failed_outcome(Failure("Internal error of the tool: see the service's log.")), None
+            return failed_outcome(TOOL_BUG), None
 
     @asynccontextmanager
     async def _stopped_with_turn(

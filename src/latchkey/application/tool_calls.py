@@ -24,7 +24,7 @@ from latchkey.domain.errors import (
     Unauthenticated,
     Unavailable,
 )
-from latchkey.domain.ports import Transaction, UnitOfWork
+from latchkey.domain.ports import ToolBug, Transaction, UnitOfWork
 from latchkey.domain.tool_call import ANNOUNCE_AFTER_S, IdempotentCall, StoredCall, ToolCall, ToolCallId
 from latchkey.domain.turn_event import EventData, ToolCallCompletedEvent, ToolCallStartedEvent, numbered
 
@@ -39,6 +39,9 @@ _SLOW_S = ANNOUNCE_AFTER_S / 2
 
 _SMALL_RECORD_BYTES = 2 * 1024
 """A failed call of this size, or one that was announced, is recorded even if the storage quota is reached."""
+
+TOOL_BUG = Failure("Internal error of the tool: see the service's log.")
+"""What is said of an unknown exception of a tool."""
 
 _encode = msgspec.json.Encoder().encode
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
@@ -103,9 +106,15 @@ class ToolCallExecutor:
         Raises `Unauthenticated`, `Forbidden` and `Unavailable`: then the call has no effect and is not recorded.
         """
         started = perf_counter()
+        bug: Exception | None = None
 
         async def run(uow: UnitOfWork) -> ToolOutcome:
-            result = await use_case(uow, *args, **kwargs)
+            nonlocal bug
+            try:
+                result = await use_case(uow, *args, **kwargs)
+            except Exception as error:
+                bug = error
+                raise
             return ToolOutcome(result, _encode(result))
 
         try:
@@ -115,12 +124,19 @@ class ToolCallExecutor:
             return await self._with_retries(credential, invocation, permission, execution)
         except (Unauthenticated, Forbidden, Unavailable):
             raise
-        except Failure as failure:
-            # The failed attempt has been logged as a call of the tool.
-            if isinstance(credential, Owner) and invocation.call_id is None:
-                # It belongs to no turn, and no repetition can be recognized: there is nothing to record or to find.
-                return failed_outcome(failure)
-            return await self._record_failure(credential, invocation, use_case, failure, "record_failure")
+        except Failure as error:
+            failure = error
+        except Exception as error:
+            if error is not bug:
+                # A bug of Latchkey: it is unknown whether the call was stored.
+                raise
+            self._dispatcher.log(ToolBug(invocation.name, invocation.call_id, credential.user_id, error))
+            failure = TOOL_BUG
+        # The failed attempt has been logged as a call of the tool.
+        if isinstance(credential, Owner) and invocation.call_id is None:
+            # It belongs to no turn, and no repetition can be recognized: there is nothing to record or to find.
+            return failed_outcome(failure)
+        return await self._record_failure(credential, invocation, use_case, failure, "record_failure")
 
     async def record_failure(
         self, credential: Credential, invocation: ToolInvocation, use_case: Callable[..., object], failure: Failure

@@ -5,6 +5,7 @@ from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from latchkey.application.dispatcher import Dispatcher
+from latchkey.application.external_calls import ExternalCallExecutor
 from latchkey.application.tool_calls import ToolCallExecutor
 from latchkey.bootstrap.registry import Registry
 from latchkey.config import Settings
@@ -13,6 +14,7 @@ from latchkey.infrastructure.database.event_bus import LocalEventBus, PostgreSQL
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from latchkey.infrastructure.telemetry.logging import log_call
+from latchkey.infrastructure.tool_context import HttpToolContexts
 from latchkey.interfaces.mcp.server import create_server
 
 
@@ -39,4 +41,6 @@ def create_core(settings: Settings, registry: Registry | None = None) -> Core:
     units = SqlUnitsOfWork(engine, event_bus, schema=registry.schema)
     dispatcher = Dispatcher(units, log_call, quota)
     executor = ToolCallExecutor(dispatcher, settings.turn_max_calls)
-    return Core(engine, event_bus, units, dispatcher, create_server(dispatcher, executor, registry.tools), registry)
+    external = ExternalCallExecutor(dispatcher, executor, event_bus, HttpToolContexts())
+    server = create_server(dispatcher, executor, external, registry.tools)
+    return Core(engine, event_bus, units, dispatcher, server, registry)

@@ -7,6 +7,7 @@ from latchkey.config import Settings
 from latchkey.domain.credentials import TokenSecret
 from latchkey.infrastructure.database.clock import synchronized_clock
 from latchkey.infrastructure.telemetry import logging as telemetry
+from latchkey.interfaces.mcp.principal import CALL_LIMIT_S
 from latchkey.interfaces.mcp.stdio import serve_stdio
 
 
@@ -22,6 +23,7 @@ async def _serve(settings: Settings, secret: TokenSecret) -> None:
         async with synchronized_clock(core.engine, core.units):
             await core.dispatcher.resolve_scope(secret)
             async with core.event_bus.run():
-                await serve_stdio(core.mcp_server, secret)
+                longest_call_s = CALL_LIMIT_S + max(tool.timeout_s for tool in core.registry.tools.values())
+                await serve_stdio(core.mcp_server, secret, longest_call_s)
     finally:
         await core.engine.dispose()

@@ -244,10 +244,10 @@ class TurnReport(Struct, frozen=True, kw_only=True):
 
 
 class ToolBug(Struct, frozen=True):
-    """An unknown exception of a tool that runs outside a transaction, for the log."""
+    """An unknown exception of a tool, for the log. `call_id` is its id for other services, or the caller's."""
 
     tool: str
-    call_id: str
+    call_id: str | None
     user_id: UserId
     exception: BaseException
 

@@ -1,6 +1,6 @@
 """The MCP server with its HTTP endpoint on a real database, and the kinds of clients that open_client it."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -12,10 +12,12 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.server.lowlevel import Server
 from mcp_types.version import LATEST_MODERN_VERSION
 
+from latchkey.app import App
 from latchkey.application.artifacts import add_artifact
 from latchkey.application.context_tokens import MintedToken, mint_context_token
 from latchkey.application.conversations import add_conversation
 from latchkey.application.dispatcher import Dispatcher
+from latchkey.application.external_calls import ExternalCallExecutor
 from latchkey.application.tool_calls import ToolCallExecutor
 from latchkey.application.turns.start import StartedTurn
 from latchkey.bootstrap.registry import BUILT_IN, Registry
@@ -24,7 +26,9 @@ from latchkey.domain.conversation import Conversation, ConversationId, NewConver
 from latchkey.domain.credentials import Credential, Grant, NewContextToken, Owner, TokenSecret, UserId
 from latchkey.domain.ports import Identity, Transaction, TransactionMode, UnitsOfWork
 from latchkey.domain.tool_call import ToolCall
+from latchkey.infrastructure.database.event_bus import LocalEventBus
 from latchkey.infrastructure.identity.shared_secret import SharedSecret
+from latchkey.infrastructure.tool_context import HttpToolContexts
 from latchkey.interfaces.mcp.http.endpoint import McpEndpoint, Transport
 from latchkey.interfaces.mcp.http.transport import StatelessTransport
 from latchkey.interfaces.mcp.principal import connect
@@ -60,13 +64,15 @@ class McpService:
         units: UnitsOfWork,
         identity: Identity | None = None,
         create_transport: Callable[[Server[Any]], Transport] = StatelessTransport,
+        apps: Sequence[App] = (),
     ) -> None:
         self.units = CountingUnits(units)
         self.signer = SharedSecret(SIGNING_SECRET, "latchkey", "latchkey")
         self.dispatcher = Dispatcher(self.units, lambda _call: None)
-        self.server: Server[Any] = create_server(
-            self.dispatcher, ToolCallExecutor(self.dispatcher), Registry.of(BUILT_IN).tools
-        )
+        executor = ToolCallExecutor(self.dispatcher)
+        external = ExternalCallExecutor(self.dispatcher, executor, LocalEventBus(), HttpToolContexts())
+        tools = Registry.of(BUILT_IN, *apps).tools
+        self.server: Server[Any] = create_server(self.dispatcher, executor, external, tools)
         self.endpoint = McpEndpoint(
             create_transport(self.server), self.dispatcher, identity or self.signer, MCP_URL, METADATA_URL
         )

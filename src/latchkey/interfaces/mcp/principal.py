@@ -52,14 +52,14 @@ class RequestFailure(MCPError):
         self.failure = failure
 
 
-async def error_boundary(operation: Awaitable[T]) -> T:
-    """Await the operation, for at most `CALL_LIMIT_S`.
+async def error_boundary(operation: Awaitable[T], extra_s: float = 0.0) -> T:
+    """Await the operation, for at most `CALL_LIMIT_S` and the extra time of a tool outside a transaction.
 
     Raises only `MCPError`, because the SDK sends the texts of other exceptions to clients. Raises `RequestFailure` if
     the whole request failed.
     """
     try:
-        async with asyncio.timeout(CALL_LIMIT_S):
+        async with asyncio.timeout(CALL_LIMIT_S + extra_s):
             return await operation
     except MCPError:
         raise

@@ -8,6 +8,7 @@ from mcp.server.lowlevel import Server
 from mcp_types import CallToolRequestParams, PaginatedRequestParams, ReadResourceRequestParams
 
 from latchkey.application.dispatcher import Dispatcher
+from latchkey.application.external_calls import ExternalCallExecutor
 from latchkey.application.tool_calls import ToolCallExecutor
 from latchkey.interfaces.mcp.principal import HANDLED_METHODS
 from latchkey.interfaces.mcp.resources import ResourceHandlers
@@ -22,15 +23,20 @@ _PRIVATE: tuple[CacheableMethod, ...] = (
 """The methods whose results no shared cache may store."""
 
 
-def create_server(dispatcher: Dispatcher, executor: ToolCallExecutor, tools: dict[str, Tool]) -> Server[Any]:
-    """Create the server. Its handlers need a `PRINCIPAL`, which the transport sets."""
+def create_server(
+    dispatcher: Dispatcher, executor: ToolCallExecutor, external: ExternalCallExecutor, tools: dict[str, Tool]
+) -> Server[Any]:
+    """Create the server. Its handlers need a `PRINCIPAL`, which the transport sets.
+
+    `executor` runs the tools in a transaction, and `external` those outside of one.
+    """
     server: Server[Any] = Server(
         "latchkey",
         title="Latchkey",
         version=version("latchkey-server"),
         cache_hints=dict.fromkeys(_PRIVATE, CacheHint(scope="private")),
     )
-    tool_handlers, resources = ToolHandlers(dispatcher, executor, tools), ResourceHandlers(dispatcher)
+    tool_handlers, resources = ToolHandlers(dispatcher, executor, external, tools), ResourceHandlers(dispatcher)
     handlers: dict[str, tuple[type[Any], Any]] = {
         "tools/list": (PaginatedRequestParams, tool_handlers.list),
         "tools/call": (CallToolRequestParams, tool_handlers.call),

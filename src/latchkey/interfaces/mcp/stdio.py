@@ -11,14 +11,15 @@ from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCError, JSONRPCRequest, JSONRPCResponse
 
 from latchkey.domain.credentials import TokenSecret
-from latchkey.interfaces.mcp import principal as handlers
 from latchkey.interfaces.mcp.principal import Principal, with_principal
 
 Incoming = SessionMessage | Exception
 
 
-async def serve_stdio(server: Server[Any], secret: TokenSecret) -> None:
+async def serve_stdio(server: Server[Any], secret: TokenSecret, longest_call_s: float) -> None:
     """Serve until standard input ends and all requests have been answered. Every call verifies the token again.
+
+    `longest_call_s` is how long a call may take.
 
     Only protocol messages are written to standard output; `print` goes to standard error meanwhile.
     """
@@ -32,7 +33,7 @@ async def serve_stdio(server: Server[Any], secret: TokenSecret) -> None:
                 pending.update(incoming)
                 await put_request.send(incoming)
             # At the end of the input the SDK cancels running calls; a client that pipes its calls in wants the results.
-            await pending.wait_empty()
+            await pending.wait_empty(longest_call_s)
 
     async def forward_responses() -> None:
         async with put_response:
@@ -62,10 +63,10 @@ class PendingRequests:
             self._ids.discard(message.id)
             self._removed.set()
 
-    async def wait_empty(self) -> None:
+    async def wait_empty(self, timeout_s: float) -> None:
         """Wait until no request is pending, at most for the time limit of a call: a cancelled call has no response."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(handlers.CALL_LIMIT_S):
+            async with asyncio.timeout(timeout_s):
                 while self._ids:
                     self._removed.clear()
                     await self._removed.wait()

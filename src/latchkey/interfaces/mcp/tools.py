@@ -10,10 +10,11 @@ import msgspec
 from mcp import MCPError
 from mcp_types import INVALID_PARAMS, CallToolRequestParams, PaginatedRequestParams
 from msgspec import NODEFAULT, Struct
-from msgspec.structs import FieldInfo
+from msgspec.structs import FieldInfo, replace
 
-from latchkey.application.access import declaration_of, name_of, permission_of
+from latchkey.application.access import declaration_of, function_of, name_of, permission_of
 from latchkey.application.dispatcher import Dispatcher
+from latchkey.application.external_calls import ExternalCallExecutor, ExternalTool
 from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation, ToolOutcome
 from latchkey.domain.credentials import Scope
 from latchkey.domain.errors import Forbidden, Invalid, NotFound
@@ -29,6 +30,7 @@ from latchkey.interfaces.mcp.principal import (
     complete,
     error_boundary,
 )
+from latchkey.interfaces.mcp.tool_results import checked
 from latchkey.interfaces.schemas import for_models
 
 _DEFINITIONS = "#/$defs/"
@@ -69,6 +71,7 @@ class ToolBinding(Struct, frozen=True):
     description: str
     input_schema: dict[str, Any]
     output_schema: dict[str, Any]
+    result_type: Any
     is_outside: bool = False
 
     @classmethod
@@ -96,6 +99,7 @@ class ToolBinding(Struct, frozen=True):
             description=inspect.getdoc(function) or "",
             input_schema=schema_of(arguments),
             output_schema=output_schema,
+            result_type=hints["return"],
             is_outside=_is_context(hints.get(first)),
         )
 
@@ -160,6 +164,9 @@ def _is_struct(hint: Any) -> bool:
 
 TextOf = Callable[[dict[str, Any]], str]
 
+DEFAULT_TIMEOUT_S = 30.0
+"""For a tool outside a transaction that declares no `timeout_s`."""
+
 CALL_ID_KEYS = ("latchkey/callId", "claudecode/toolUseId")
 """The keys of `_meta` under which clients send their own id of a call."""
 
@@ -167,17 +174,24 @@ CALL_ID_KEYS = ("latchkey/callId", "claudecode/toolUseId")
 class Tool(Struct, frozen=True):
     """A use case that models may call, and its entry in `tools/list`.
 
-    `text` renders the text content of the result; the default is the structured content as JSON.
+    - `external`: how it runs outside a transaction; None for a tool that runs in one.
+    - `text`: renders the text content of the result; the default is the structured content as JSON.
     """
 
     binding: ToolBinding
     listing: dict[str, Any]
+    external: ExternalTool | None = None
     text: TextOf | None = None
 
     @property
     def name(self) -> str:
         """The name of the tool, which is the name of its use case."""
         return self.binding.name
+
+    @property
+    def timeout_s(self) -> float:
+        """How many seconds a call may take in addition to those of its transactions."""
+        return 0.0 if self.external is None else self.external.timeout_s
 
 
 def create_tools(use_cases: Iterable[Callable[..., Any]]) -> dict[str, Tool]:
@@ -191,6 +205,9 @@ def create_tools(use_cases: Iterable[Callable[..., Any]]) -> dict[str, Tool]:
 
 def _tool(use_case: Callable[..., Any]) -> Tool:
     binding, declaration, permission = ToolBinding.of(use_case), declaration_of(use_case), permission_of(use_case)
+    if not _is_built_in(use_case):
+        binding = replace(binding, use_case=checked(use_case, function_of(use_case), binding.result_type))
+    timeout_s = declaration.options.get("timeout_s", DEFAULT_TIMEOUT_S)
     listing = {
         "name": binding.name,
         "title": declaration.title,
@@ -199,7 +216,17 @@ def _tool(use_case: Callable[..., Any]) -> Tool:
         "outputSchema": binding.output_schema,
         "annotations": declaration.annotations(is_read=permission.mode == "read", is_outside=binding.is_outside),
     }
-    return Tool(binding, listing, _artifact_marker if permission.creates_artifact else None)
+    return Tool(
+        binding,
+        listing,
+        ExternalTool(binding.use_case, timeout_s) if binding.is_outside else None,
+        _artifact_marker if permission.creates_artifact else None,
+    )
+
+
+def _is_built_in(use_case: Callable[..., Any]) -> bool:
+    """Whether it is a use case of Latchkey, whose results need no check when they are returned."""
+    return function_of(use_case).__module__.startswith("latchkey.")
 
 
 def _artifact_marker(reference: dict[str, Any]) -> str:
@@ -211,9 +238,16 @@ def _artifact_marker(reference: dict[str, Any]) -> str:
 class ToolHandlers:
     """Handles `tools/list` and `tools/call`. A tool that the credential does not grant does not exist for it."""
 
-    def __init__(self, dispatcher: Dispatcher, executor: ToolCallExecutor, tools: dict[str, Tool]) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        executor: ToolCallExecutor,
+        external: ExternalCallExecutor,
+        tools: dict[str, Tool],
+    ) -> None:
         self._dispatcher = dispatcher
         self._executor = executor
+        self._external = external
         self._tools = tools
 
     async def list(self, _: Context, __: PaginatedRequestParams) -> Result:
@@ -222,31 +256,33 @@ class ToolHandlers:
 
     async def call(self, _: Context, params: CallToolRequestParams) -> Result:
         """Handle `tools/call`."""
-        return await error_boundary(self._call(PRINCIPAL.get(), params))
+        tool = self._tools.get(params.name)
+        return await error_boundary(self._call(PRINCIPAL.get(), tool, params), tool.timeout_s if tool else 0.0)
 
     async def _list(self, principal: Principal) -> Result:
         scope = await principal.verify(self._dispatcher)
         return complete(tools=[tool.listing for tool in self._tools.values() if tool.binding.is_allowed(scope)])
 
-    async def _call(self, principal: Principal, params: CallToolRequestParams) -> Result:
-        tool, call_id = self._tools.get(params.name), call_id_of(params.meta)
+    async def _call(self, principal: Principal, tool: Tool | None, params: CallToolRequestParams) -> Result:
+        call_id = call_id_of(params.meta)
         if tool is None:
             await principal.verify(self._dispatcher)
             raise _unknown(params.name)
         try:
-            outcome = await self._execute(tool.binding, principal, params.arguments or {}, call_id)
+            outcome = await self._execute(tool, principal, params.arguments or {}, call_id)
         except Forbidden:
             raise _unknown(params.name) from None
         return _result(outcome, tool.text)
 
-    async def _execute(
-        self, binding: ToolBinding, principal: Principal, arguments: Result, call_id: str | None
-    ) -> ToolOutcome:
+    async def _execute(self, tool: Tool, principal: Principal, arguments: Result, call_id: str | None) -> ToolOutcome:
+        binding = tool.binding
         invocation = ToolInvocation(binding.name, encode_arguments(arguments), call_id)
         try:
             values = binding.bind(arguments)
         except Invalid as failure:
             return await self._executor.record_failure(principal.credential, invocation, binding.use_case, failure)
+        if tool.external is not None:
+            return await self._external.execute(principal.credential, invocation, tool.external, values)
         return await self._executor.execute(principal.credential, invocation, binding.use_case, *values)
 
 

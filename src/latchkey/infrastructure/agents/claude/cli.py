@@ -24,6 +24,8 @@ _VERSION_TIMEOUT_S = 20
 _INHERITED = ("PATH", "LANG", "TZ", "HTTPS_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS")
 """The only variables of our own environment that the CLI receives: how to find programs, a proxy and certificates."""
 
+_HOUR_MS = "3600000"
+
 _SWITCHES = {
     "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
     "DISABLE_TELEMETRY": "1",
@@ -37,6 +39,9 @@ _SWITCHES = {
     "CLAUDE_CODE_MAX_RETRIES": "1",
     # The fallback requests a second answer, which would not match the published part of the first.
     "CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK": "1",
+    # The service limits how long a tool may take. Without these, the CLI gives up after 60 s, or 300 s without a byte.
+    "MCP_TOOL_TIMEOUT": _HOUR_MS,
+    "CLAUDE_CODE_MCP_TOOL_IDLE_TIMEOUT": _HOUR_MS,
     # Otherwise read-only tools are called concurrently, and recorded in any order.
     "CLAUDE_CODE_MAX_TOOL_USE_CONCURRENCY": "1",
 }
