@@ -22,6 +22,7 @@ from latchkey.domain.credentials import Owner, Scope, UserId
 from latchkey.domain.errors import WrongUser
 from latchkey.domain.page import Window
 from latchkey.infrastructure.database import migrations
+from latchkey.infrastructure.database.app_schema import NO_APP, AppSchema
 from latchkey.infrastructure.database.schema import metadata
 from latchkey.infrastructure.database.sql import postgresql, session, tenant_guard
 from latchkey.interfaces.auth import owner_of
@@ -53,8 +54,8 @@ def without_guard_of_engines() -> None:
 def without_row_level_security() -> None:
     upgrade = migrations.upgrade
 
-    def upgrade_and_disable(url: str, revision: str = "head") -> None:
-        upgrade(url, revision)
+    def upgrade_and_disable(url: str, revision: str = "head", schema: AppSchema = NO_APP) -> None:
+        upgrade(url, revision, schema)
         if url.startswith("postgresql"):
             asyncio.run(_disable_row_level_security(url))
 

@@ -7,11 +7,13 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from latchkey.infrastructure.database.app_history import FaultyRevision
 from latchkey.infrastructure.database.app_schema import AppSchema
 from latchkey.infrastructure.database.migrations import create_revision, upgrade
 from latchkey.infrastructure.database.startup_checks import IsolationBroken
 from tests.integration.database.conftest import run_sql
-from tests.integration.database.test_app_migrations import verify_usable
+from tests.integration.database.test_app_migrations import execute, verify_usable
+from tests.integration.database.test_migration_privileges import as_new_owner
 from tests.integration.database.test_migrations import tables
 from tests.postgresql import PostgreSQL
 from tests.support.shop import shop
@@ -224,3 +226,60 @@ def test_secure_operation_may_be_repeated(database_url: str, app: AppSchema) -> 
     upgrade(database_url, schema=app)
 
     verify_usable(database_url, app)
+
+
+@pytest.fixture
+def url_of_plain_owner(own_server: PostgreSQL, database: str) -> str:
+    """Of a login that owns the database, and may not bypass row-level security."""
+    return as_new_owner(own_server, database, "CREATEROLE NOBYPASSRLS")
+
+
+def test_revision_changes_the_rows_of_all_users(
+    own_server: PostgreSQL, database: str, url_of_plain_owner: str, app: AppSchema
+) -> None:
+    write_revision(url_of_plain_owner, app)
+    upgrade(url_of_plain_owner, schema=app)
+    insert = (
+        "INSERT INTO reservations (user_id, id, bicycle_id, code, version, created_at, updated_at)"
+        " VALUES ('{}', gen_random_uuid(), '{}', 'old', 1, now(), now())"
+    )
+    bicycle = str(uuid4())
+    run_sql(
+        own_server.superuser_url(database),
+        f"INSERT INTO bicycles VALUES ('{bicycle}', 'Tandem')",
+        *(insert.format(user, bicycle) for user in ("ada", "bob")),
+    )
+    path = create_revision(url_of_plain_owner, "New codes", app, empty=True)
+    assert path is not None
+    update = "\"UPDATE reservations SET code = 'new'\""
+    frame = path.read_text()
+
+    path.write_text(frame.replace("    pass", f"    op.execute({update})", 1))
+    with pytest.raises(FaultyRevision, match=r"0002_new_codes.py:17: .*: use op.execute_for_all_users"):
+        upgrade(url_of_plain_owner, schema=app)
+    path.write_text(frame.replace("    pass", f'    op.execute_for_all_users({update}, "reservations")', 1))
+    upgrade(url_of_plain_owner, schema=app)
+
+    codes = run_sql(own_server.superuser_url(database), "SELECT DISTINCT code FROM reservations")
+    assert [row["code"] for row in codes] == ["new"]
+    verify_usable(url_of_plain_owner, app)
+
+
+def test_statement_for_all_users_is_executed_on_sqlite_too(sqlite_url: str, app: AppSchema) -> None:
+    write_revision(sqlite_url, app)
+    path = create_revision_after(sqlite_url, app)
+    statement = "INSERT INTO bicycles SELECT '0', 'Tandem'"
+    operation = f'    op.execute_for_all_users("{statement}", "reservations")'
+    path.write_text(path.read_text().replace("    pass", operation, 1))
+
+    upgrade(sqlite_url, schema=app)
+
+    assert execute(sqlite_url, "SELECT name FROM bicycles") == [("Tandem",)]
+
+
+def create_revision_after(url: str, app: AppSchema) -> Path:
+    """Migrate, and write an empty revision."""
+    upgrade(url, schema=app)
+    path = create_revision(url, "Empty", app, empty=True)
+    assert path is not None
+    return path

@@ -206,6 +206,8 @@ def _explanation(error: Exception) -> str:
     cause = error.__cause__ if isinstance(error, Unavailable) and str(error) == NOT_MIGRATED else error
     driver_error = getattr(cause, "driver_exception", cause)
     reason = str(driver_error).partition("\n")[0].rstrip(".")
+    if "affected by row-level security" in reason:
+        return f"{reason}: use op.execute_for_all_users(statement, table)."
     return f"{reason}." if isinstance(error, Unavailable) else f"{type(driver_error).__name__}: {reason}."
 
 
