@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import asyncpg
 from sqlalchemy.exc import DBAPIError, EmulatedDBAPIException
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm.exc import StaleDataError
 
 from latchkey.domain.errors import (
     ConcurrentWrite,
@@ -15,6 +16,7 @@ from latchkey.domain.errors import (
     DuplicateToolCall,
     Failure,
     NotFound,
+    StaleVersion,
     TurnInProgress,
     Unavailable,
 )
@@ -68,20 +70,26 @@ def mapped_errors() -> Iterator[None]:
     """Raises `Unavailable` if the database cannot be used, `Conflict` or `NotFound` for a violated constraint."""
     try:
         yield
-    except (asyncpg.IntegrityConstraintViolationError, sqlite3.IntegrityError) as error:
-        raise _failure(_constraint(error)) from error
-    except asyncpg.DeadlockDetectedError as error:
-        raise ConcurrentWrite("A concurrent request wrote the same data: try again.") from error
     except (DBAPIError, EmulatedDBAPIException) as error:
-        # SQLAlchemy raises the second type when it opens a connection for its pool.
-        if _is_down(error.driver_exception):
-            # SQLAlchemy's error would put the statement with its parameters into the log.
-            raise _unavailable() from error.driver_exception
+        # The ORM's errors; the second type comes from the pool. Their texts would put SQL and parameters into the log.
+        driver_error = error.driver_exception
+        if failure := _failure_of(driver_error):
+            raise failure from driver_error
         raise
-    except (*DEAD_CONNECTION, *_BUSY, sqlite3.Error) as error:
-        if _is_down(error):
-            raise _unavailable() from error
+    except StaleDataError as error:
+        raise StaleVersion("This has been changed since it was read: read it again.") from error
+    except (asyncpg.PostgresError, *DEAD_CONNECTION, *_BUSY, sqlite3.Error) as error:
+        if failure := _failure_of(error):
+            raise failure from error
         raise
+
+
+def _failure_of(error: BaseException | None) -> Failure | None:
+    if isinstance(error, asyncpg.IntegrityConstraintViolationError | sqlite3.IntegrityError):
+        return _failure(_constraint(error))
+    if isinstance(error, asyncpg.DeadlockDetectedError):
+        return ConcurrentWrite("A concurrent request wrote the same data: try again.")
+    return _unavailable() if _is_down(error) else None
 
 
 def _failure(constraint: str) -> Failure:
@@ -102,7 +110,7 @@ def _unavailable() -> Unavailable:
     return Unavailable("The database is unavailable: try again shortly.")
 
 
-def _is_down(error: BaseException) -> bool:
+def _is_down(error: BaseException | None) -> bool:
     if isinstance(error, sqlite3.Error):
         return bool(_SQLITE_DOWN.match(getattr(error, "sqlite_errorname", "")))
     # An InterfaceError that is a ValueError is about a parameter of ours, not about the connection.

@@ -18,6 +18,7 @@ from latchkey.infrastructure.database.unit_of_work import SqlUnitOfWork
 
 T = TypeVar("T", bound=Struct)
 
+_FIRST_PAGE = Window()
 _REQUIRED = {"id", "version", "created_at", "updated_at"}
 
 
@@ -82,7 +83,7 @@ class Repository(Generic[T]):
             raise NotFound.of(statements.noun)
         return self._entity(*row)
 
-    async def page(self, window: Window = Window(), **equal: Any) -> Page[T]:  # noqa: B008 # it is frozen
+    async def page(self, window: Window = _FIRST_PAGE, **equal: Any) -> Page[T]:
         """Return the newest entities, those whose columns have the given values, up to 2 MiB and the window's limit."""
         return await self._statements.listing.page(self._session, window, equal)
 

@@ -25,6 +25,10 @@ class DriverConnection(Protocol):
         """Run independent writes in one round trip. Returns the number of rows that the first one changed."""
         ...
 
+    def dbapi_connection(self) -> Any:
+        """Return a connection for SQLAlchemy's ORM, inside the same transaction."""
+        ...
+
     async def commit(self, writes: list[Write]) -> bool:
         """Run the writes and commit. Returns False if the database rolled back instead."""
         ...

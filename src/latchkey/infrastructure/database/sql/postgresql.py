@@ -47,6 +47,9 @@ class PostgreSQLConnection:
         tag = await self._connection.execute(sql, *(value for _, arguments in writes for value in arguments))
         return int(tag.rpartition(" ")[2])
 
+    def dbapi_connection(self) -> PoolProxiedConnection:
+        return self._pooled
+
     async def commit(self, writes: list[Write]) -> bool:
         if writes:
             await self.execute_many(writes)

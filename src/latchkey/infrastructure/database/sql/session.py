@@ -1,7 +1,7 @@
 """An open transaction: Core statements prepared once, deferred writes, and the user bound to each statement."""
 
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import Struct, json
 from sqlalchemy import (
@@ -94,15 +94,26 @@ class StatementCache:
     """The statements of one engine. Each is compiled when it is first run."""
 
     def __init__(self, dialect: Dialect) -> None:
-        self._dialect = dialect
+        self.dialect = dialect
         self._prepared: dict[Statement, PreparedStatement] = {}
 
     def prepare(self, statement: Statement, values: Values) -> PreparedStatement:
         """Raises `UnscopedStatement`."""
         prepared = self._prepared.get(statement)
         if prepared is None:
-            prepared = self._prepared[statement] = PreparedStatement(statement, self._dialect, values)
+            prepared = self._prepared[statement] = PreparedStatement(statement, self.dialect, values)
         return prepared
+
+
+class OrmChanges(Protocol):
+    """The ORM session of a unit of work, if it has one."""
+
+    @property
+    def has_changes(self) -> bool: ...
+
+    async def flush(self) -> None:
+        """Send the changes, after the waiting writes of the session."""
+        ...
 
 
 class ReadOnly(Exception):
@@ -128,11 +139,13 @@ class Session:
         self._updated: set[FromClause] = set()
         self.scope = scope
         self.written = 0
+        self.orm: OrmChanges | None = None
 
     async def fetch(self, statement: Statement, /, **values: Any) -> list[Row]:
         """Send the waiting writes, run the statement and return its rows."""
         prepared = self._prepare(statement, values)
-        await self.flush()
+        if self.orm or self._waiting:
+            await self.flush()
         return prepared.read(await self._driver.fetch(prepared.sql, prepared.arguments(values)))
 
     async def fetch_row(self, statement: Statement, /, **values: Any) -> Row | None:
@@ -143,20 +156,26 @@ class Session:
     async def execute(self, statement: Statement, /, **values: Any) -> int:
         """Send the statement now, an UPDATE together with the waiting writes. Returns the number of changed rows."""
         prepared = self._prepare(statement, values)
-        if not isinstance(statement, Update) or self._depends_on_waiting(statement, prepared):
+        if self.orm or not isinstance(statement, Update) or self._depends_on_waiting(statement, prepared):
             await self.flush()
         self._waiting.insert(0, (prepared.sql, prepared.arguments(values)))
-        return await self.flush()
+        return await self.send_waiting()
 
     async def defer(self, statement: Insert | Update, /, **values: Any) -> None:
         """Send the statement later, in one round trip with other writes: at the next read or at the commit."""
         prepared = self._prepare(statement, values)
-        if self._depends_on_waiting(statement, prepared):
+        if self.orm or self._depends_on_waiting(statement, prepared):
             await self.flush()
         self._waiting.append((prepared.sql, prepared.arguments(values)))
         (self._inserted if isinstance(statement, Insert) else self._updated).add(statement.table)
 
-    async def flush(self) -> int:
+    async def flush(self) -> None:
+        """Send the changes of the ORM and the waiting writes, in the order in which they were made."""
+        if self.orm and self.orm.has_changes:
+            await self.orm.flush()
+        await self.send_waiting()
+
+    async def send_waiting(self) -> int:
         """Send the waiting writes. Returns the number of rows that the first of them changed."""
         if not self._waiting:
             return 0
@@ -164,6 +183,8 @@ class Session:
 
     async def commit(self) -> bool:
         """Send the waiting writes and commit. Returns False if the database rolled back instead."""
+        if self.orm:
+            await self.flush()
         return await self._driver.commit(self._take_waiting())
 
     def _depends_on_waiting(self, statement: Insert | Update, prepared: PreparedStatement) -> bool:
@@ -182,19 +203,34 @@ class Session:
     def _prepare(self, statement: Statement, values: Values) -> PreparedStatement:
         values[USER] = self.scope.user_id
         prepared = self._statements.prepare(statement, values)
-        # PostgreSQL would refuse by itself; SQLite would write.
-        if self._read_only and prepared.writes:
-            raise ReadOnly(f"a read-only unit of work cannot run {type(statement).__name__}")
         if prepared.writes:
+            self.check_writable(statement)
             self.written += ROW_BYTES
-            for value in values.values():
-                if isinstance(value, str):
-                    self.written += len(value) if value.isascii() else len(value.encode())
-                elif isinstance(value, bytes):
-                    self.written += len(value)
-                elif isinstance(value, dict | list):
-                    self.written += len(json.encode(value))
+            self.add_written(values.values())
         return prepared
+
+    @property
+    def dialect(self) -> Dialect:
+        return self._statements.dialect
+
+    def dbapi_connection(self) -> Any:
+        """Return the connection for SQLAlchemy's ORM, inside this transaction."""
+        return self._driver.dbapi_connection()
+
+    def check_writable(self, statement: Statement) -> None:
+        """Raises `ReadOnly`. PostgreSQL would refuse the statement by itself; SQLite would write."""
+        if self._read_only:
+            raise ReadOnly(f"a read-only unit of work cannot run {type(statement).__name__}")
+
+    def add_written(self, values: Iterable[Any]) -> None:
+        """Count the bytes of values that are stored."""
+        for value in values:
+            if isinstance(value, str):
+                self.written += len(value) if value.isascii() else len(value.encode())
+            elif isinstance(value, bytes):
+                self.written += len(value)
+            elif isinstance(value, dict | list):
+                self.written += len(json.encode(value))
 
 
 def owned_by_user(table: Table) -> ColumnElement[bool]:

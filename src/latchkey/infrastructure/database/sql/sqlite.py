@@ -18,6 +18,7 @@ from latchkey.domain.concurrency import ConcurrencyLimiter, acquire_in_time
 from latchkey.domain.credentials import Credential
 from latchkey.domain.ports import TransactionMode
 from latchkey.infrastructure.database.sql.driver import POOL_SIZE, POOL_TIMEOUT_S, Row, Write
+from latchkey.infrastructure.database.sql.sqlite_dbapi import CursorResult, SQLiteDbapiConnection
 
 Result = TypeVar("Result")
 
@@ -166,6 +167,9 @@ class SQLiteConnection:
         _, changed = (await self._run(*writes))[-len(writes)]
         return changed
 
+    def dbapi_connection(self) -> SQLiteDbapiConnection:
+        return SQLiteDbapiConnection(self._run_cursor)
+
     async def commit(self, writes: list[Write]) -> bool:
         if writes or not self._waiting:
             await self._run(*writes, ("COMMIT", []))
@@ -187,6 +191,12 @@ class SQLiteConnection:
         else:
             self.release()
 
+    async def _run_cursor(self, sql: str, parameters: Any, many: bool) -> CursorResult:  # noqa: FBT001 # of `Run`
+        async with self._pool.readers if self._reads_only else nullcontext():
+            if self._waiting:
+                await self._run()
+            return await self._worker.run(partial(_execute_cursor, sql, parameters, many))
+
     async def _run(self, *statements: Write) -> list[tuple[list[Row], int]]:
         batch, self._waiting = [*self._waiting, *statements], []
         return await self._worker.run(partial(_execute_batch, batch))
@@ -199,6 +209,11 @@ def _execute_batch(statements: list[Write], connection: sqlite3.Connection) -> l
         cursor = connection.execute(sql, arguments)
         results.append((cursor.fetchall(), cursor.rowcount))
     return results
+
+
+def _execute_cursor(sql: str, parameters: Any, many: bool, connection: sqlite3.Connection) -> CursorResult:  # noqa: FBT001 # of `Run`
+    cursor = connection.executemany(sql, parameters) if many else connection.execute(sql, parameters)
+    return CursorResult(cursor.fetchall(), cursor.description, cursor.rowcount, cursor.lastrowid)
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:
