@@ -11,6 +11,7 @@ _HOMES = {
     "app": ("App",),
     "application.access": ("owner_only", "requires", "tool"),
     "application.dispatcher": ("Dispatcher",),
+    "domain.assistant": ("Assistant",),
     "domain.credentials": ("Grant", "Scope"),
     "domain.errors": (
         "Conflict",

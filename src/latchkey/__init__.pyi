@@ -3,6 +3,7 @@ from latchkey.application.access import owner_only as owner_only
 from latchkey.application.access import requires as requires
 from latchkey.application.access import tool as tool
 from latchkey.application.dispatcher import Dispatcher as Dispatcher
+from latchkey.domain.assistant import Assistant as Assistant
 from latchkey.domain.credentials import Grant as Grant
 from latchkey.domain.credentials import Scope as Scope
 from latchkey.domain.errors import Conflict as Conflict

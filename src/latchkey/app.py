@@ -18,6 +18,7 @@ from sqlalchemy import Table
 
 from latchkey.application.access import declaration_of, permission_of
 from latchkey.config import ConfigurationError
+from latchkey.domain.assistant import Assistant
 from latchkey.domain.credentials import GRANT_PATTERN
 from latchkey.domain.ports import AgentFactory, ToolCallContext, UnitOfWork
 from latchkey.infrastructure.database.app_schema import AppSchema
@@ -53,7 +54,7 @@ class App(Struct, frozen=True, eq=False, kw_only=True):
     reference_tables: Sequence[Table] = ()
     controllers: Sequence[type[Controller]] = ()
     agents: Mapping[str, AgentFactory] = {}
-    assistants: Sequence[Any] = ()
+    assistants: Sequence[Assistant] = ()
     migrations: Path | str | None = None
 
     @property
@@ -64,7 +65,13 @@ class App(Struct, frozen=True, eq=False, kw_only=True):
 
     def faults(self, place: str) -> Iterator[str]:
         """Yield what is wrong with the app by itself. `place` is the file and line that define the app."""
-        for item in [*self.grants, *self.agents.items(), *self.controllers, *self.reference_tables]:
+        for item in [
+            *self.grants,
+            *self.agents.items(),
+            *self.controllers,
+            *self.reference_tables,
+            *self.assistants,
+        ]:
             if fault := _item_fault(item):
                 yield f"{place}: {fault}"
         for function in self.tools:
@@ -118,9 +125,11 @@ def _item_fault(item: Any) -> str | None:
         case Table():
             is_shared = "user_id" not in item.c
             return None if is_shared else f"the reference table `{item.name}` must not have a column `user_id`"
+        case Assistant():
+            return None
         case type() if issubclass(item, Controller):
             return None
-    return f"{item!r} is neither a Litestar controller nor a reference table"
+    return f"{item!r} is neither a Litestar controller, nor a reference table, nor an assistant"
 
 
 def _tool_faults(function: Callable[..., Any]) -> Iterator[str]:

@@ -157,6 +157,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename=_variable):
     history_turns: Count = 40
     history_chars: Characters = 120_000
     instructions: TextFile | None = None
+    assistants: Annotated[Path, Meta(description="the path of a TOML file of assistants")] | None = None
     context_token: Secret | None = None
     app: AppPath | None = None
     dev: bool = False

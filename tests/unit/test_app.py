@@ -82,7 +82,7 @@ def test_app_without_faults_is_loaded(module: Any) -> None:
         (TOOL.replace('a book")', 'a book", timeout_s=0)'), None, "`add_book` must have a positive `timeout_s`"),
         ("import missing_module" + TOOL, None, ":7: ModuleNotFoundError: No module named 'missing_module'"),
         (TOOL, "agents={'a b': print}", "the agent 'a b' must have an identifier as its name"),
-        (TOOL, "controllers=[Book]", "is neither a Litestar controller nor a reference table"),
+        (TOOL, "controllers=[Book]", "is neither a Litestar controller, nor a reference table, nor an assistant"),
         ("def broken(:\n" + TOOL, None, ":7: SyntaxError"),
     ],
 )

@@ -45,7 +45,8 @@ class AgentSelection(Struct, frozen=True):
         """
         cli = find_cli(Path(settings.claude_cli) if settings.claude_cli else None)
         selection = cls(settings.agent_name, settings.file_agent_name(has_claude=cli is not None), cli)
-        if faults := [*selection._unknown(registered), *selection._faults(settings)]:
+        selected = {name for name in (selection.chat, selection.files) if name}
+        if faults := [*selection._unknown(registered), *selection.missing_settings(settings, selected)]:
             raise ConfigurationError(*faults)
         return selection
 
@@ -55,8 +56,8 @@ class AgentSelection(Struct, frozen=True):
             if name is not None and name not in names and not (variable.endswith("FILE_AGENT") and name == self.chat):
                 yield f"{variable}: there is no agent `{name}`; there are {', '.join(names)}"
 
-    def _faults(self, settings: Settings) -> list[str]:
-        selected = {self.chat, self.files}
+    def missing_settings(self, settings: Settings, selected: Collection[str]) -> list[str]:
+        """Return what is missing for these agents to work."""
         faults = []
         if "claude" in selected and not settings.anthropic_api_key:
             faults.append("ANTHROPIC_API_KEY: must be set for the agent `claude`")

@@ -1,22 +1,32 @@
-"""The assistants: built from their definitions for the turns of this process."""
+"""The assistants: built from their definitions for the turns of this process, and read again at SIGHUP."""
 
-from collections.abc import Iterable, Mapping
+import asyncio
+import signal
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 
+import structlog
 from msgspec import json
 from msgspec.structs import replace
 
 from latchkey.application.access import permission_of
 from latchkey.application.turns.prompts import CHAT_PROMPT, FILE_PROMPT, PromptTemplate
+from latchkey.application.turns.runner import TurnRunner
 from latchkey.application.turns.start import TurnProfile, TurnProfiles
 from latchkey.bootstrap.agents import Agents
-from latchkey.config import Settings
+from latchkey.bootstrap.assistant_definitions import read_assistants
+from latchkey.bootstrap.registry import Registry
+from latchkey.config import ConfigurationError, Settings
 from latchkey.domain.assistant import DEFAULT_ASSISTANT, Assistant, ModelOptions
 from latchkey.domain.credentials import Grant
+from latchkey.domain.ports import Identity
 from latchkey.interfaces.mcp.tools import Tool
 
 FILE_TOOLS = ("save_artifact",)
 _DIGEST_CHARS = 32
+
+_log = structlog.get_logger(__name__)
 
 
 def create_profiles(
@@ -24,7 +34,7 @@ def create_profiles(
 ) -> TurnProfiles:
     """Return the profile of each assistant, and that of turns that create a file.
 
-    The assistants have been validated. Without one that is called `default` there is the built-in one.
+    The assistants are valid. Without one that is called `default` there is the built-in one.
     """
     grants = {name: permission_of(tool.binding.use_case).grant for name, tool in tools.items()}
     declared = {assistant.name: assistant for assistant in (Assistant(name=DEFAULT_ASSISTANT), *assistants)}
@@ -32,6 +42,45 @@ def create_profiles(
         agents.files, FILE_PROMPT, _grants_of(FILE_TOOLS, grants), agents.slots(agents.files), FILE_TOOLS
     )
     return TurnProfiles({name: _profile(each, settings, agents, grants) for name, each in declared.items()}, files)
+
+
+class ReloadableAssistants:
+    """Supplies a runner with the assistants of the settings and of the app, and the identity with their claims."""
+
+    def __init__(self, settings: Settings, registry: Registry, agents: Agents, identity: Identity) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._agents = agents
+        self._identity = identity
+
+    def load(self) -> TurnProfiles:
+        """Return the profiles. Raises `AssistantsError`."""
+        definitions = read_assistants(self._settings, self._registry)
+        profiles = create_profiles(self._settings, self._agents, self._registry.tools, definitions)
+        self._identity.keep_claims(profiles.claim_names)
+        return profiles
+
+    @contextmanager
+    def reload_at_signal(self, runner: TurnRunner) -> Iterator[None]:
+        """Read the file again at SIGHUP, if there is one. A faulty file is logged, and the assistants stay."""
+        if self._settings.assistants is None:
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, self._reload, runner)
+        try:
+            yield
+        finally:
+            loop.remove_signal_handler(signal.SIGHUP)
+
+    def _reload(self, runner: TurnRunner) -> None:
+        try:
+            runner.profiles = self.load()
+        except (ConfigurationError, OSError, ValueError) as error:
+            faults = error.faults if isinstance(error, ConfigurationError) else [type(error).__name__]
+            _log.error("assistants_reload_failed", faults=[*faults])  # the faults say it all
+        else:
+            _log.info("assistants_reloaded", assistants=sorted(runner.profiles.chat))
 
 
 def _profile(

@@ -16,7 +16,7 @@ from latchkey.application.turns.runner import TurnRunner
 from latchkey.application.turns.start import AcceptanceLimits
 from latchkey.application.turns.subscription import TurnSubscriptions
 from latchkey.bootstrap.agents import Agents
-from latchkey.bootstrap.assistants import create_profiles
+from latchkey.bootstrap.assistants import ReloadableAssistants
 from latchkey.bootstrap.core import Core, create_core
 from latchkey.bootstrap.identity import create_identity
 from latchkey.bootstrap.registry import Registry
@@ -44,8 +44,8 @@ def create_asgi(settings: Settings, host: str, port: int, registry: Registry | N
 
     It serves the app of the settings, unless a registry is given.
 
-    Raises `ConfigurationError` if the settings configure no authentication, or an agent that cannot work, and
-    `AppError`.
+    Raises `ConfigurationError` if the settings configure no authentication, or an agent that cannot work, `AppError`,
+    and `AssistantsError`.
     """
     core, identity = create_core(settings, registry), create_identity(settings)
     public_url = settings.reached_at(host, port)
@@ -57,8 +57,8 @@ def create_asgi(settings: Settings, host: str, port: int, registry: Registry | N
     metadata_url = f"{public_url}{METADATA_PATH}" if metadata else None
     transport = StatelessTransport(core.mcp_server)
     endpoint = McpEndpoint(transport, core.dispatcher, identity, f"{public_url}/mcp", metadata_url)
-    profiles = create_profiles(settings, agents, core.registry.tools)
-    runner = TurnRunner(core.dispatcher, core.event_bus, profiles, _limits(settings))
+    assistants = ReloadableAssistants(settings, core.registry, agents, identity)
+    runner = TurnRunner(core.dispatcher, core.event_bus, assistants.load(), _limits(settings))
     subscriptions = TurnSubscriptions(core.dispatcher, core.event_bus)
     services = HttpServices(
         dispatcher=core.dispatcher,
@@ -76,7 +76,8 @@ def create_asgi(settings: Settings, host: str, port: int, registry: Registry | N
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         async with synchronized_clock(core.engine, core.units), core.event_bus.run(), endpoint.run():
-            with before_termination(partial(_drain, runner, subscriptions, settings.drain_s)):
+            drain = partial(_drain, runner, subscriptions, settings.drain_s)
+            with before_termination(drain), assistants.reload_at_signal(runner):
                 async with tuned():
                     yield
             await runner.aclose()

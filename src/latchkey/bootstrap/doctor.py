@@ -55,6 +55,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     if database.ok and not settings.database_url.startswith("sqlite"):
         yield asyncio.run(_examine_clock(settings.database_url))
     yield from _examine_agents(settings)
+    yield from _examine_assistants(settings)
     yield from _warnings(settings)
 
 
@@ -114,6 +115,20 @@ def _examine_agents(settings: Settings) -> Iterator[Finding]:
     if "openai" in {selection.chat, selection.files}:
         yield asyncio.run(_examine_model_server(settings))
     yield _examine_claude_cli(selection)
+
+
+def _examine_assistants(settings: Settings) -> Iterator[Finding]:
+    if settings.assistants is None and settings.app is None:
+        return
+    from latchkey.bootstrap.assistant_definitions import read_assistants  # noqa: PLC0415 - imports slowly
+    from latchkey.bootstrap.registry import Registry  # noqa: PLC0415
+
+    try:
+        names = [assistant.name for assistant in read_assistants(settings, Registry.read(settings))]
+    except ConfigurationError as error:
+        yield Finding("assistants", "; ".join(error.faults), ok=False)
+    else:
+        yield Finding("assistants", f"declared: {', '.join(sorted(names)) or 'none'}")
 
 
 async def _examine_model_server(settings: Settings) -> Finding:

@@ -12,6 +12,7 @@ from latchkey.application.access import name_of, permission_of
 from latchkey.application.artifacts import get_artifact, list_artifacts, save_artifact
 from latchkey.application.tasks import add_task, complete_task, delete_task, list_tasks, update_task
 from latchkey.config import Settings
+from latchkey.domain.assistant import Assistant
 from latchkey.domain.credentials import BUILT_IN_GRANTS, MAX_GRANTS, Grant, RegisteredGrants
 from latchkey.domain.ports import AgentFactory
 from latchkey.infrastructure.database.app_schema import AppSchema
@@ -47,6 +48,7 @@ class Registry(Struct, frozen=True, eq=False):
     grants: RegisteredGrants
     controllers: tuple[type[Controller], ...]
     agents: Mapping[str, AgentFactory]
+    assistants: tuple[Assistant, ...]
     schema: AppSchema
 
     @classmethod
@@ -62,6 +64,7 @@ class Registry(Struct, frozen=True, eq=False):
             grants=RegisteredGrants(tuple(Grant(grant) for grant in sorted(grants))),
             controllers=tuple(chain.from_iterable(app.controllers for app in apps)),
             agents={name: factory for app in apps for name, factory in app.agents.items()},
+            assistants=tuple(chain.from_iterable(app.assistants for app in apps)),
             schema=AppSchema(
                 entities=tuple(chain.from_iterable(schema.entities for schema in schemas)),
                 reference_tables=tuple(chain.from_iterable(schema.reference_tables for schema in schemas)),

@@ -30,6 +30,8 @@ def serve(settings: Settings, address: ListenAddress, *, migrate: bool) -> None:
     telemetry.configure()
     settings.require_identity()
     AgentSelection.of(settings, registered_agents(settings))
+    if settings.assistants or settings.app:
+        _check_assistants(settings)
     if settings.dev and address.host not in _LOOPBACK:
         raise click.UsageError("--dev listens on loopback only: omit --host.")
     if address.workers > 1 and settings.database_url.startswith("sqlite"):
@@ -39,8 +41,17 @@ def serve(settings: Settings, address: ListenAddress, *, migrate: bool) -> None:
     prepare_database(settings, migrate=settings.dev or migrate)
     remove_stale()
     create = partial(create_worker, settings, address.host, address.port)
-    if not listen(create, address, partial(_announce, settings, address)):
+    announce = partial(_announce, settings, address)
+    if not listen(create, address, announce, reloads=settings.assistants is not None):
         raise ConfigurationError(f"The service did not start on {address.host}:{address.port}; the log says why")
+
+
+def _check_assistants(settings: Settings) -> None:
+    """Raises `AssistantsError`: this process reports it in plain words, which a worker could not."""
+    with gc_paused():
+        from latchkey.bootstrap.assistant_definitions import read_assistants  # noqa: PLC0415
+        from latchkey.bootstrap.registry import Registry  # noqa: PLC0415
+    read_assistants(settings, Registry.read(settings))
 
 
 def create_worker(settings: Settings, host: str, port: int) -> Any:

@@ -36,12 +36,33 @@ class ModelOptions(Struct, frozen=True):
 
 NO_OPTIONS = ModelOptions()
 
+CLAUDE_EFFORTS = ("low", "medium", "high", "xhigh", "max")
+"""The values of `reasoning_effort` that the Claude CLI knows."""
+
 CHAT_TOOLS = ("add_task", "list_tasks", "complete_task", "delete_task", "update_task")
 """The tools of an assistant that names none."""
 
 
 def _meta(rule: str, **limits: Any) -> Meta:
+    """Return limits with a description, which is the error text for an invalid value."""
     return Meta(description=rule, **limits)
+
+
+_Name = Annotated[str, _meta("1 to 64 of `a-z0-9_-`, with a letter or digit at the beginning", pattern=_NAME)]
+_Title = Annotated[str, _meta("a text of 1 to 200 characters", min_length=1, max_length=200)]
+_Instructions = Annotated[str, _meta("a text that is not blank", pattern=r"\S")]
+_File = Annotated[str, _meta("the path of a text file", min_length=1)]
+_Agent = Annotated[str, _meta("the name of an agent", min_length=1)]
+_Model = Annotated[str, _meta("the name of a model", pattern=_MODEL)]
+_Models = Annotated[tuple[Annotated[str, Meta(pattern=_MODEL)], ...], _meta("a list of names of models")]
+_Tools = Annotated[tuple[str, ...], _meta("a list of names of tools")]
+_Temperature = Annotated[float, _meta("a number from 0 to 2", ge=0, le=2)]
+_Effort = Annotated[
+    Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"],
+    _meta("one of `none`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max`"),
+]
+_Tokens = Annotated[int, _meta("a whole number from 1 to 1000000", ge=1, le=1_000_000)]
+_Count = Annotated[int, _meta("a whole number from 1 to 1000", ge=1, le=1_000)]
 
 
 class Assistant(Struct, frozen=True, kw_only=True):
@@ -54,23 +75,20 @@ class Assistant(Struct, frozen=True, kw_only=True):
     - `max_steps`, `history_turns`: override the settings of the same names.
     """
 
-    name: Annotated[str, _meta("1 to 64 of `a-z0-9_-`, and no `_` or `-` at the beginning", pattern=_NAME)]
-    title: Annotated[str | None, _meta("a text of 1 to 200 characters", min_length=1, max_length=200)] = None
-    instructions: Annotated[str | None, _meta("a text that is not blank", pattern=r"\S")] = None
-    instructions_file: Annotated[str | None, _meta("the path of a text file", min_length=1)] = None
-    agent: Annotated[str | None, _meta("the name of an agent", min_length=1)] = None
-    model: Annotated[str | None, _meta("the name of a model", pattern=_MODEL)] = None
-    models: Annotated[tuple[Annotated[str, Meta(pattern=_MODEL)], ...], _meta("a list of names of models")] = ()
-    tools: Annotated[tuple[str, ...], _meta("a list of names of tools")] = CHAT_TOOLS
-    approve: Annotated[tuple[str, ...], _meta("a list of names of tools")] = ()
-    temperature: Annotated[float | None, _meta("a number from 0 to 2", ge=0, le=2)] = None
-    reasoning_effort: Annotated[
-        Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None,
-        _meta("one of `none`, `minimal`, `low`, `medium`, `high`, `xhigh`, `max`"),
-    ] = None
-    max_output_tokens: Annotated[int | None, _meta("a whole number from 1 to 1000000", ge=1, le=1_000_000)] = None
-    max_steps: Annotated[int | None, _meta("a whole number from 1 to 1000", ge=1, le=1_000)] = None
-    history_turns: Annotated[int | None, _meta("a whole number from 1 to 1000", ge=1, le=1_000)] = None
+    name: _Name
+    title: _Title | None = None
+    instructions: _Instructions | None = None
+    instructions_file: _File | None = None
+    agent: _Agent | None = None
+    model: _Model | None = None
+    models: _Models = ()
+    tools: _Tools = CHAT_TOOLS
+    approve: _Tools = ()
+    temperature: _Temperature | None = None
+    reasoning_effort: _Effort | None = None
+    max_output_tokens: _Tokens | None = None
+    max_steps: _Count | None = None
+    history_turns: _Count | None = None
 
     @property
     def allowed_models(self) -> tuple[str, ...]:

@@ -197,6 +197,14 @@ class Identity(Protocol):
         """
         ...
 
+    def claims_of(self, bearer: str) -> tuple[tuple[str, str], ...]:
+        """Return the kept claims of a JWT that has just been verified: names and JSON."""
+        ...
+
+    def keep_claims(self, names: frozenset[str]) -> None:
+        """Keep these claims of JWTs that are verified from now on, for the instructions of assistants."""
+        ...
+
 
 class UseCaseCall(Struct, frozen=True):
     """One call of a use case, for the log. `outcome` is `ok`, `cancelled` or the code of a failure.

@@ -24,7 +24,8 @@ async def owner_of(authorization: str | None, identity: Identity) -> Owner:
     bearer = bearer_of(authorization)
     if bearer.startswith(TOKEN_PREFIX):
         raise Unauthenticated("A context token is accepted at /mcp only: send the user's own JWT here.")
-    return Owner(await identity.authenticate(bearer), identity.timezone_of(bearer))
+    user_id = await identity.authenticate(bearer)
+    return Owner(user_id, identity.timezone_of(bearer), identity.claims_of(bearer))
 
 
 async def credential_of(authorization: str | None, identity: Identity, audience: str) -> Credential:

@@ -44,7 +44,9 @@ _STATUS_AND_TITLE: dict[type[Failure], tuple[int, str]] = {
     Failure: (500, "Internal error"),
 }
 
-_MESSAGE = re.compile(r"^(?P<text>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
+_MESSAGE = re.compile(r"^(?P<text>.*?)(?: - at (?:`key` in )?`(?P<path>.*)`)?$", re.DOTALL)
+_TEXT_PATTERN = "ud7ff"
+"""A part of the patterns `PLAIN` and `VISIBLE`, which nobody wants to read."""
 """The form of msgspec's validation messages."""
 
 
@@ -66,7 +68,7 @@ def invalid(error: msgspec.DecodeError | UnicodeDecodeError | RecursionError) ->
         return Malformed(f"The body is not valid JSON in UTF-8: {error}.")
     match = _MESSAGE.match(str(error))
     text, path = (match["text"], match["path"] or "$") if match else (str(error), "$")
-    if "matching regex" in text:
+    if "matching regex" in text and _TEXT_PATTERN in text:
         text = "Expected text with at least one visible character, without NUL and without lone surrogates"
     return Invalid.at(path, text)
 

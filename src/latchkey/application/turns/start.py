@@ -94,6 +94,12 @@ class TurnProfiles(Struct, frozen=True):
             raise Invalid.at("$.model", f"Expected {allowed}")
         return profile
 
+    @property
+    def claim_names(self) -> frozenset[str]:
+        """The claims of the users' JWTs that the instructions name."""
+        templates = [profile.template for profile in self.chat.values() if profile.template]
+        return frozenset().union(*(template.claim_names for template in templates))
+
     def summaries(self) -> AssistantList:
         """Return the assistants as they are published."""
         return AssistantList(

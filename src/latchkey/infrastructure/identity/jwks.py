@@ -58,6 +58,12 @@ class JwksIdentity:
     def timezone_of(self, bearer: str) -> str | None:
         return self._verified_tokens.timezone_of(bearer)
 
+    def claims_of(self, bearer: str) -> tuple[tuple[str, str], ...]:
+        return self._verified_tokens.kept_claims(bearer)
+
+    def keep_claims(self, names: frozenset[str]) -> None:
+        self._verified_tokens.keep_claims(names)
+
     async def aclose(self) -> None:
         """Cancel a running fetch and close the HTTP client."""
         await self._keys.aclose()
@@ -70,7 +76,8 @@ class JwksIdentity:
         key = await self._keys.get(key_id)
         if key is None:
             raise Unauthenticated("The token is signed with a key that the identity provider does not publish.")
-        return self._verified_tokens.add(token, self._rules.parse(verify_signature(token, key, ALGORITHMS)))
+        payload = verify_signature(token, key, ALGORITHMS)
+        return self._verified_tokens.add(token, self._rules.parse(payload), payload)
 
 
 class JwksCache:

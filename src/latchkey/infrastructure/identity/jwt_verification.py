@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -125,21 +126,38 @@ class ClaimRules(Struct, frozen=True):
 class VerifiedTokenCache:
     """The claims of recently verified tokens, by the exact text of the token.
 
-    A hit saves the verification of the signature; expiry and all other claims are validated on each request.
+    A hit saves the verification of the signature; expiry and all other claims are validated on each request. Of the
+    claims that the service does not read itself, those are kept that the instructions of an assistant name.
     """
 
     def __init__(self) -> None:
         self._claims: dict[str, Claims] = {}
+        self._kept: dict[str, tuple[tuple[str, str], ...]] = {}
+        self._names: frozenset[str] = frozenset()
 
     def get(self, token: str) -> Claims | None:
         return self._claims.get(token)
 
-    def add(self, token: str, claims: Claims) -> Claims:
+    def add(self, token: str, claims: Claims, payload: bytes) -> Claims:
         """Store the claims and return them. If the cache is full, the oldest entry is removed."""
         if len(self._claims) >= CACHE_CAPACITY:
-            del self._claims[next(iter(self._claims))]
+            oldest = next(iter(self._claims))
+            del self._claims[oldest]
+            self._kept.pop(oldest, None)
         self._claims[token] = claims
+        if self._names:
+            self._kept[token] = _chosen_claims(payload, self._names)
         return claims
+
+    def keep_claims(self, names: frozenset[str]) -> None:
+        """Keep these claims from now on. Tokens that lack them are verified again."""
+        if names != self._names:
+            self._names = names
+            self.clear()
+
+    def kept_claims(self, token: str) -> tuple[tuple[str, str], ...]:
+        """Return the kept claims of a token that has just been verified: names and JSON."""
+        return self._kept.get(token, ())
 
     def timezone_of(self, token: str) -> str | None:
         """Return the time zone of a token that has just been verified."""
@@ -148,6 +166,17 @@ class VerifiedTokenCache:
 
     def clear(self) -> None:
         self._claims.clear()
+        self._kept.clear()
+
+
+def _chosen_claims(payload: bytes, names: frozenset[str]) -> tuple[tuple[str, str], ...]:
+    """Return these claims of a verified payload. A claim that is not valid JSON text by itself is left out."""
+    chosen = []
+    for name, raw in msgspec.json.decode(payload, type=dict[str, msgspec.Raw]).items():
+        if name in names:
+            with suppress(msgspec.DecodeError, UnicodeError, RecursionError):
+                chosen.append((name, msgspec.json.encode(msgspec.json.decode(raw)).decode()))
+    return tuple(chosen)
 
 
 def _normalized(url: str) -> str:

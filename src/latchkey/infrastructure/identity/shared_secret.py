@@ -45,11 +45,17 @@ class SharedSecret:
         if claims is None:
             read_key_id(bearer, _HS256)
             payload = verify_signature(bearer, self._secret, _HS256)
-            claims = self._verified_tokens.add(bearer, self._rules.parse(payload))
+            claims = self._verified_tokens.add(bearer, self._rules.parse(payload), payload)
         return self._rules.validate(claims, audience)
 
     def timezone_of(self, bearer: str) -> str | None:
         return self._verified_tokens.timezone_of(bearer)
+
+    def claims_of(self, bearer: str) -> tuple[tuple[str, str], ...]:
+        return self._verified_tokens.kept_claims(bearer)
+
+    def keep_claims(self, names: frozenset[str]) -> None:
+        self._verified_tokens.keep_claims(names)
 
     def sign(self, user_id: UserId, ttl: timedelta) -> str:
         """Return a token for this user that `authenticate` accepts for that time."""

@@ -1,5 +1,6 @@
 """Runs the HTTP server: uvicorn with uvloop and httptools, in one process or several."""
 
+import os
 import resource
 import signal
 import socket
@@ -47,8 +48,25 @@ class _Server(uvicorn.Server):
             self._on_started()
 
 
-def listen(create: Callable[[], ASGIApp], address: ListenAddress, on_started: Callable[[], None]) -> bool:
+class _Supervisor(Multiprocess):
+    """Passes SIGHUP on to the worker processes. By default it would replace them, and end their turns."""
+
+    def handle_hup(self) -> None:
+        for process in self.processes:
+            if process.pid is not None:
+                os.kill(process.pid, signal.SIGHUP)
+
+
+def listen(
+    create: Callable[[], ASGIApp],
+    address: ListenAddress,
+    on_started: Callable[[], None],
+    *,
+    reloads: bool = False,
+) -> bool:
     """Serve until a termination signal. Return whether the server started. Each worker process calls `create`.
+
+    `reloads` says that the application handles SIGHUP. Until it does, the signal is ignored.
 
     Raises `Unavailable` if the address cannot be bound.
     """
@@ -70,6 +88,8 @@ def listen(create: Callable[[], ASGIApp], address: ListenAddress, on_started: Ca
         timeout_worker_healthcheck=_HEALTHCHECK_TIMEOUT_S,
     )
     _raise_open_file_limit()
+    if reloads:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # worker processes inherit it
     with _bind(address) as listener:
         if address.workers == 1:
             server = _Server(config, on_started)
@@ -80,7 +100,7 @@ def listen(create: Callable[[], ASGIApp], address: ListenAddress, on_started: Ca
             return server.started
         # Connections wait in the backlog until a worker accepts them.
         on_started()
-        Multiprocess(config, sockets=[listener]).run()
+        (_Supervisor if reloads else Multiprocess)(config, sockets=[listener]).run()
     return True
 
 
