@@ -3,14 +3,14 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, closing
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 import pytest
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect
+from sqlalchemy import Connection, Inspector, Integer, String, inspect
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -27,35 +27,96 @@ COMPATIBLE_WITH = {script.revision: script.module.compatible_with for script in 
 Columns = Mapping[str, Mapping[str, Any]]
 
 
-def columns_by_table(url: str) -> dict[str, Columns]:
-    async def reflect() -> dict[str, Columns]:
+class TableSchema(NamedTuple):
+    """Columns by name, and the columns of each constraint by its definition. A check has no columns."""
+
+    columns: Columns
+    constraints: Mapping[str, frozenset[str]]
+
+
+def reflect(url: str) -> dict[str, TableSchema]:
+    async def reflect_tables() -> dict[str, TableSchema]:
         address, connect_args = parse(url)
         engine = create_async_engine(address, connect_args=connect_args, poolclass=NullPool)
         async with engine.connect() as connection:
-            tables = await connection.run_sync(lambda sync: inspect(sync).get_multi_columns())
+            tables = await connection.run_sync(_reflect)
         await engine.dispose()
-        return {name: {column["name"]: column for column in columns} for (_, name), columns in tables.items()}
+        return tables
 
-    return asyncio.run(reflect())
+    return asyncio.run(reflect_tables())
 
 
-def incompatible_changes(before: dict[str, Columns], after: dict[str, Columns]) -> list[str]:
+def _reflect(connection: Connection) -> dict[str, TableSchema]:
+    inspector = inspect(connection)
+    return {
+        name: TableSchema(
+            {column["name"]: column for column in inspector.get_columns(name)}, dict(_constraints(inspector, name))
+        )
+        for name in inspector.get_table_names()
+    }
+
+
+def _constraints(inspector: Inspector, table: str) -> Iterator[tuple[str, frozenset[str]]]:
+    for unique in inspector.get_unique_constraints(table):
+        yield _definition("unique", unique["column_names"])
+    for index in inspector.get_indexes(table):
+        if index["unique"]:
+            where = [str(value) for key, value in index.get("dialect_options", {}).items() if key.endswith("_where")]
+            yield _definition("unique", [name or "?" for name in index["column_names"]], *where)
+    for key in inspector.get_foreign_keys(table):
+        referred = f"{key['referred_table']}{sorted(key['referred_columns'])} {key.get('options')}"
+        yield _definition("foreign key", key["constrained_columns"], referred)
+    yield _definition("primary key", inspector.get_pk_constraint(table)["constrained_columns"])
+    for rule in inspector.get_check_constraints(table):
+        yield _definition("check", [], rule["sqltext"])
+
+
+def _definition(kind: str, columns: list[str], *details: str) -> tuple[str, frozenset[str]]:
+    return " ".join([kind, *columns, *details]), frozenset(columns)
+
+
+def run_statements(url: str, *statements: str) -> None:
+    async def run() -> None:
+        address, connect_args = parse(url)
+        engine = create_async_engine(address, connect_args=connect_args, poolclass=NullPool)
+        async with engine.begin() as connection:
+            for statement in statements:
+                await connection.exec_driver_sql(statement)
+        await engine.dispose()
+
+    asyncio.run(run())
+
+
+def incompatible_changes(before: dict[str, TableSchema], after: dict[str, TableSchema]) -> list[str]:
     """What a program of the schema `before` cannot do with the schema `after`."""
     changes = [f"{table} is dropped" for table in before.keys() - after.keys()]
     for table in before.keys() & after.keys():
         old, new = before[table], after[table]
-        changes += [f"{table}.{name} is dropped" for name in old.keys() - new.keys()]
-        for name in old.keys() & new.keys():
-            if str(old[name]["type"]) != str(new[name]["type"]):
-                changes.append(f"{table}.{name} has another type")
-            if old[name]["nullable"] and not new[name]["nullable"]:
-                changes.append(f"{table}.{name} is no longer nullable")
+        changes += [f"{table}{change}" for change in _column_changes(old.columns, new.columns)]
+        added = {name: column for name, column in new.columns.items() if name not in old.columns}
+        null = {name for name, column in added.items() if column["nullable"] and column["default"] is None}
         changes += [
-            f"{table}.{name} is needed"
-            for name in new.keys() - old.keys()
-            if not new[name]["nullable"] and new[name]["default"] is None
+            f"{table} has a new constraint: {definition}"
+            for definition, columns in new.constraints.items()
+            # The program leaves these columns NULL, which no key refuses.
+            if definition not in old.constraints and columns.isdisjoint(null)
         ]
     return changes
+
+
+def _column_changes(old: Columns, new: Columns) -> Iterator[str]:
+    for name in old.keys() - new.keys():
+        yield f".{name} is dropped"
+    for name in old.keys() & new.keys():
+        if repr(old[name]["type"]) != repr(new[name]["type"]):
+            yield f".{name} has another type"
+        if old[name]["nullable"] and not new[name]["nullable"]:
+            yield f".{name} is no longer nullable"
+        if old[name]["default"] is not None and new[name]["default"] is None and not new[name]["nullable"]:
+            yield f".{name} has no default"
+    for name in new.keys() - old.keys():
+        if not new[name]["nullable"] and new[name]["default"] is None:
+            yield f".{name} is needed"
 
 
 def test_compatible_with_is_a_revision_and_never_decreases() -> None:
@@ -67,29 +128,78 @@ def test_revisions_only_expand_the_schema_of_their_oldest_compatible_release(emp
     schemas = {}
     for revision, oldest in COMPATIBLE_WITH.items():
         upgrade(empty_database_url, revision)
-        schemas[revision] = columns_by_table(empty_database_url)
+        schemas[revision] = reflect(empty_database_url)
         assert incompatible_changes(schemas[oldest], schemas[revision]) == [], revision
 
 
 def test_incompatible_changes_are_found(database_url: str) -> None:
     """The check of revisions fails for each kind of change that the previous release cannot use."""
-    schema = columns_by_table(database_url)
-    task = schema["tasks"]
+    schema = reflect(database_url)
+    task, keys = schema["tasks"]
+    turn = schema["turns"].columns
     needed = {**task, "needed": {**task["title"], "name": "needed"}}
     optional = {**task, "optional": task["description"], "with_default": {**task["title"], "default": "''"}}
     without_title = {name: column for name, column in task.items() if name != "title"}
     strict = {**task, "description": {**task["description"], "nullable": False}}
-    retyped = {**task, "title": {**task["title"], "type": "INTEGER"}}
+    retyped = {**task, "title": {**task["title"], "type": Integer()}}
+    shorter = {**task, "status": {**task["status"], "type": String(8)}}
+    without_default = {**turn, "calls": {**turn["calls"], "default": None}}
 
-    assert incompatible_changes(schema, {**schema, "tasks": optional, "notes": task}) == []
-    for changed, text in (
-        (needed, "tasks.needed is needed"),
-        (without_title, "tasks.title is dropped"),
-        (strict, "tasks.description is no longer nullable"),
-        (retyped, "tasks.title has another type"),
+    assert incompatible_changes(schema, {**schema, "notes": TableSchema(task, keys)}) == []
+    assert incompatible_changes(schema, {**schema, "tasks": TableSchema(optional, keys)}) == []
+    for table, changed, text in (
+        ("tasks", needed, "tasks.needed is needed"),
+        ("tasks", without_title, "tasks.title is dropped"),
+        ("tasks", strict, "tasks.description is no longer nullable"),
+        ("tasks", retyped, "tasks.title has another type"),
+        ("tasks", shorter, "tasks.status has another type"),
+        ("turns", without_default, "turns.calls has no default"),
     ):
-        assert incompatible_changes(schema, {**schema, "tasks": changed}) == [text]
+        replaced = TableSchema(changed, schema[table].constraints)
+        assert incompatible_changes(schema, {**schema, table: replaced}) == [text]
     assert incompatible_changes(schema, {}) != []
+
+
+@pytest.mark.parametrize(
+    ("statement", "added"),
+    [
+        ("CREATE UNIQUE INDEX uq_new ON tasks (user_id, title)", ["unique user_id title"]),
+        (
+            "CREATE UNIQUE INDEX uq_new ON tasks (user_id, title) WHERE title <> ''",
+            ["unique user_id title title <> ''"],
+        ),
+        ("CREATE UNIQUE INDEX uq_new ON tasks (user_id, color)", []),
+        ("CREATE INDEX ix_new ON tasks (user_id, title)", []),
+    ],
+)
+def test_new_unique_index_is_an_incompatible_change(database_url: str, statement: str, added: list[str]) -> None:
+    """Unless it has a new column, which the previous release leaves NULL."""
+    before = reflect(database_url)
+    run_statements(database_url, "ALTER TABLE tasks ADD COLUMN color TEXT", statement)
+
+    changes = incompatible_changes(before, reflect(database_url))
+
+    assert [change.replace("(", "").replace(")", "").replace("::text", "") for change in changes] == [
+        f"tasks has a new constraint: {definition}" for definition in added
+    ]
+
+
+@pytest.mark.parametrize(
+    ("statement", "kind"),
+    [
+        ("ALTER TABLE tasks ADD UNIQUE (user_id, title)", "unique"),
+        ("ALTER TABLE tasks ADD CHECK (version > 0)", "check"),
+        ("ALTER TABLE tasks ADD FOREIGN KEY (user_id, conversation_id) REFERENCES conversations", "foreign key"),
+        ("ALTER TABLE tasks DROP CONSTRAINT pk_tasks, ADD PRIMARY KEY (id)", "primary key"),
+    ],
+)
+def test_new_constraint_is_an_incompatible_change(postgresql_url: str, statement: str, kind: str) -> None:
+    """SQLite cannot add a constraint to a table."""
+    before = reflect(postgresql_url)
+    run_statements(postgresql_url, statement)
+
+    [change] = incompatible_changes(before, reflect(postgresql_url))
+    assert change.startswith(f"tasks has a new constraint: {kind}")
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
@@ -135,7 +245,7 @@ async def test_migration_waiting_for_lock_times_out_and_is_retried(
         await migrating
 
     assert max(delays) < 2
-    assert "allowances" not in await asyncio.to_thread(columns_by_table, postgresql_url)
+    assert "allowances" not in await asyncio.to_thread(reflect, postgresql_url)
 
 
 async def test_migration_gives_up_after_ten_lock_timeouts(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +254,7 @@ async def test_migration_gives_up_after_ten_lock_timeouts(postgresql_url: str, m
     async with locked_table(postgresql_url, "allowances"):
         with pytest.raises(Unavailable, match="Another transaction holds a lock that the migration needs"):
             await asyncio.to_thread(downgrade, postgresql_url, "0004")
-    assert "allowances" in await asyncio.to_thread(columns_by_table, postgresql_url)
+    assert "allowances" in await asyncio.to_thread(reflect, postgresql_url)
 
 
 def test_full_text_and_foreign_tables_of_other_programs_are_left_alone(
@@ -167,4 +277,4 @@ def test_full_text_and_foreign_tables_of_other_programs_are_left_alone(
 
     check(database_url)
     downgrade(database_url, "base")
-    assert "notes" in columns_by_table(database_url)
+    assert "notes" in reflect(database_url)
