@@ -31,7 +31,7 @@ async def openapi() -> dict[str, Any]:
 
 def mcp() -> dict[str, Any]:
     """Return all tools as `tools/list` shows them to a credential with every grant."""
-    return {"tools": [tool.listing for tool in Registry.of(BUILT_IN).tools.values()]}
+    return {"tools": [tool.listing for tool in Registry.of(*BUILT_IN).tools.values()]}
 
 
 def text(schema: dict[str, Any]) -> str:

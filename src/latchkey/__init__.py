@@ -18,6 +18,7 @@ _HOMES = {
         "Exhausted",
         "Failure",
         "Forbidden",
+        "IdempotencyMismatch",
         "Invalid",
         "NotFound",
         "StaleVersion",
@@ -37,8 +38,9 @@ _HOMES = {
         "JsonBody",
         "LimitQuery",
         "PatchBody",
+        "REPLAYED",
     ),
-    "interfaces.http.responses": ("IfMatch", "respond_once", "version_of", "versioned"),
+    "interfaces.http.responses": ("ETAG", "LOCATION", "IfMatch", "respond_once", "version_of", "versioned"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -10,6 +10,7 @@ from latchkey.domain.errors import Conflict as Conflict
 from latchkey.domain.errors import Exhausted as Exhausted
 from latchkey.domain.errors import Failure as Failure
 from latchkey.domain.errors import Forbidden as Forbidden
+from latchkey.domain.errors import IdempotencyMismatch as IdempotencyMismatch
 from latchkey.domain.errors import Invalid as Invalid
 from latchkey.domain.errors import NotFound as NotFound
 from latchkey.domain.errors import StaleVersion as StaleVersion
@@ -29,12 +30,15 @@ from latchkey.infrastructure.database.repository import Repository as Repository
 from latchkey.infrastructure.database.sql.session import insert_for_user as insert_for_user
 from latchkey.infrastructure.database.sql.session import owned_by_user as owned_by_user
 from latchkey.infrastructure.tool_context import ToolContext as ToolContext
+from latchkey.interfaces.http.requests import REPLAYED as REPLAYED
 from latchkey.interfaces.http.requests import ApiRequest as ApiRequest
 from latchkey.interfaces.http.requests import CursorQuery as CursorQuery
 from latchkey.interfaces.http.requests import IdempotencyKey as IdempotencyKey
 from latchkey.interfaces.http.requests import JsonBody as JsonBody
 from latchkey.interfaces.http.requests import LimitQuery as LimitQuery
 from latchkey.interfaces.http.requests import PatchBody as PatchBody
+from latchkey.interfaces.http.responses import ETAG as ETAG
+from latchkey.interfaces.http.responses import LOCATION as LOCATION
 from latchkey.interfaces.http.responses import IfMatch as IfMatch
 from latchkey.interfaces.http.responses import respond_once as respond_once
 from latchkey.interfaces.http.responses import version_of as version_of

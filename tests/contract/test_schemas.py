@@ -43,7 +43,7 @@ def test_tool_schemas_are_valid_and_reject_unknown_arguments(generated: dict[str
         for schema in (tool["inputSchema"], tool["outputSchema"]):
             Draft202012Validator.check_schema(schema)
 
-    assert len(tools) == 8
+    assert len(tools) == 11
     assert {tool["inputSchema"]["additionalProperties"] for tool in tools} == {False}
 
 

@@ -4,8 +4,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-NOUNS = ("conversation", "turn", "message", "tool_call", "task", "artifact", "token")
+NOUNS = ("conversation", "turn", "message", "tool_call", "task", "artifact", "note", "token")
 """Everything that has an id. Some of these ids are accepted by no endpoint, so they must give access to nothing."""
+
+OUTSIDE_CONVERSATIONS = ("task", "note")
+"""The nouns whose entities belong to the user and to no conversation, so that a bound token sees all of them."""
 
 SAMPLE_VALUES: dict[str, tuple[Any, ...]] = {
     "title": ("Mine now",),
@@ -13,6 +16,8 @@ SAMPLE_VALUES: dict[str, tuple[Any, ...]] = {
     "due_at": ("2031-01-01T00:00:00Z",),
     "content_markdown": ("# Mine now",),
     "message": ("Hello",),
+    "text": ("Mine now",),
+    "words": ("mine", "canary"),
     "artifact_generation": (False, True),
     "timezone": ("Europe/Berlin",),
     "artifact_type": ("generated_file", "brd"),

@@ -7,12 +7,12 @@ from uuid import uuid4
 
 import httpx2
 
-from latchkey.domain.credentials import BUILT_IN_GRANTS
 from tests.isolation.endpoints import HTTP_ENDPOINTS, Endpoint, HttpEndpoint, McpEndpoint
 from tests.isolation.leak_detector import LeakDetector
 from tests.isolation.parameters import SAMPLE_VALUES
 from tests.isolation.responses import is_successful
-from tests.isolation.state_model import Entity, StateModel
+from tests.isolation.state_model import OPERATIONS, Entity, StateModel
+from tests.isolation.tenants import ALL_GRANTS
 from tests.support.event_stream import ServerSentEvent
 from tests.support.service import ApiUser
 
@@ -49,8 +49,9 @@ class RandomClient:
         """Create at least one entity of each noun."""
         creations: dict[str, dict[str, Any]] = {
             "chat": {"message": self.message_with_tool_call(self, 0)},
-            "mint_context_token": {"grants": [*BUILT_IN_GRANTS]},
+            "mint_context_token": {"grants": ALL_GRANTS},
             "add_artifact": {},
+            "add_note": {},
         }
         for endpoint in HTTP_ENDPOINTS:
             if endpoint.name in creations:
@@ -100,7 +101,7 @@ class RandomClient:
                 continue
             if parameter.noun:
                 values[parameter.name] = pick(owner.model.ids(parameter.noun), choice) or str(uuid4())
-            elif parameter.name in {"title", "description", "content_markdown", "message"}:
+            elif parameter.name in {"title", "description", "content_markdown", "message", "text"}:
                 values[parameter.name] = self.canary
             elif parameter.name == "Idempotency-Key":
                 # A used key belongs to one request, so that most requests with it are refused.
@@ -123,12 +124,14 @@ class RandomClient:
         self, endpoint: Endpoint, values: dict[str, Any], response: httpx2.Response, token_conversation: str | None
     ) -> None:
         """Record the effect of a successful call. A new entity belongs to the conversation of the token."""
+        operation = endpoint.name.removeprefix("tool ")
+        operation = OPERATIONS.get(operation, operation)
         if key := values.get("Idempotency-Key"):
             self.keys.append(key)
         if endpoint.name == "chat":
             self.record_turn(response)
-        elif endpoint.name.startswith(("delete_", "tool delete_")):
-            noun = endpoint.name.rpartition("delete_")[2]
+        elif operation.startswith("delete_"):
+            noun = operation.removeprefix("delete_")
             self.model.remove(noun, values[f"{noun}_id"])
         elif endpoint.name == "revoke_context_token":
             self.model.entities["context_token"][values["token_id"]]["revoked_at"] = "now"

@@ -5,7 +5,9 @@ from typing import Any
 
 Entity = dict[str, Any]
 
-NOUNS = ("conversation", "task", "artifact", "context_token")
+NOUNS = ("conversation", "task", "artifact", "note", "context_token")
+OPERATIONS = {"remember": "add_note", "forget": "delete_note"}
+"""What the tools do whose names do not say it."""
 _WRITING_VERBS = {"add", "update", "complete", "revise", "save", "mint"}
 
 
@@ -24,7 +26,7 @@ class StateModel:
 
     def record(self, operation: str, entity: Entity, conversation_id: str | None) -> None:
         """Record the result of an operation or tool. An entity without a conversation belongs to the given one."""
-        verb, _, noun = operation.partition("_")
+        verb, _, noun = OPERATIONS.get(operation, operation).partition("_")
         if verb in _WRITING_VERBS:
             known = self.entities[noun]
             known[entity["id"]] = {"conversation_id": conversation_id, **known.get(entity["id"], {}), **entity}

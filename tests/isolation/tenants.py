@@ -6,12 +6,12 @@ from uuid import uuid4
 
 import httpx2
 
-from latchkey.domain.credentials import BUILT_IN_GRANTS
+from latchkey.bootstrap.registry import BUILT_IN, Registry
 from tests.isolation.endpoints import Endpoint
 from tests.isolation.rows import Rows, rows_of
 from tests.support.service import ApiUser, Service
 
-ALL_GRANTS = [*BUILT_IN_GRANTS]
+ALL_GRANTS = [*Registry.of(*BUILT_IN).grants.names]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Tenant:
         document = {"title": canary, "content_markdown": canary, "conversation_id": conversation}
         _, artifact = [await user.create("artifacts", **document) for _ in range(2)]
         await user.put(f"artifacts/{artifact['id']}", json={"content_markdown": canary})
+        _, note = [await user.create("notes", text=canary) for _ in range(2)]
         listed = await user.create("context-tokens", grants=ALL_GRANTS)
         unbound = await user.create("context-tokens", grants=ALL_GRANTS)
         bound = await user.create("context-tokens", grants=ALL_GRANTS, conversation_id=other_conversation["id"])
@@ -54,6 +55,7 @@ class Tenant:
             "tool_call": call["id"],
             "task": call["result"]["id"],
             "artifact": artifact["id"],
+            "note": note["id"],
             "token": listed["id"],
         }
         return cls(user, canary, ids, key, unbound["token"], bound["token"])

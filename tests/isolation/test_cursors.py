@@ -14,7 +14,8 @@ from tests.isolation.tenants import Caller, Tenants
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 LISTS = [endpoint for endpoint in ENDPOINTS if any(parameter.name == "cursor" for parameter in endpoint.parameters)]
-BOUND_LISTS = [endpoint for endpoint in LISTS if not endpoint.user_only and "task" not in endpoint.name]
+UNBOUND_LISTS = {"tool list_tasks", "tool recall"}
+BOUND_LISTS = [endpoint for endpoint in LISTS if not endpoint.user_only and endpoint.name not in UNBOUND_LISTS]
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 

@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 
-from latchkey.domain.credentials import BUILT_IN_GRANTS
 from tests.isolation.endpoints import API, DOCUMENT, HTTP_ENDPOINTS, TEMPLATES, TOOLS, McpEndpoint, http_endpoints
 from tests.isolation.parameters import UnknownParameter, formats
-from tests.isolation.tenants import Tenants
+from tests.isolation.tenants import ALL_GRANTS, Tenants
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -80,4 +79,4 @@ async def test_tenant_tokens_have_every_grant(tenants: Tenants) -> None:
     for tenant in (tenants.ada, tenants.bob, tenants.eve):
         tokens = await tenant.user.list_items("context-tokens")
         grants = [token["grants"] for token in tokens if token["turn_id"] is None]
-        assert grants == [sorted(grant for grant in BUILT_IN_GRANTS)] * 3
+        assert grants == [ALL_GRANTS] * 3

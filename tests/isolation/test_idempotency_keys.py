@@ -59,6 +59,6 @@ async def test_own_idempotency_key_with_another_request_is_a_mismatch(tenants: T
 
 
 async def test_operations_that_create_accept_idempotency_key() -> None:
-    created = {"add_artifact", "add_conversation", "add_task", "revise_artifact"}
+    created = {"add_artifact", "add_conversation", "add_note", "add_task", "revise_artifact"}
 
     assert {endpoint.name for endpoint in KEYED_ENDPOINTS} == {"chat", *created}

@@ -4,7 +4,7 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from tests.isolation.endpoints import ENDPOINTS, Endpoint
-from tests.isolation.parameters import NOUNS, Parameter, variants
+from tests.isolation.parameters import NOUNS, OUTSIDE_CONVERSATIONS, Parameter, variants
 from tests.isolation.responses import comparable, is_successful
 from tests.isolation.tenants import Caller, Tenants
 
@@ -14,7 +14,7 @@ ID_PARAMETERS = [(endpoint, parameter) for endpoint in ENDPOINTS for parameter i
 BOUND_PARAMETERS = [
     (endpoint, parameter)
     for endpoint, parameter in ID_PARAMETERS
-    if not endpoint.user_only and parameter.noun != "task"
+    if not endpoint.user_only and parameter.noun not in OUTSIDE_CONVERSATIONS
 ]
 """Ids that a token bound to another conversation of the same user must not reach."""
 
@@ -61,7 +61,7 @@ async def test_id_outside_bound_conversation_responds_like_absent_id(
 async def test_own_id_succeeds(tenants: Tenants, endpoint: Endpoint, parameter: Parameter) -> None:
     """The counterpart: the same requests succeed for the owner of the ids."""
     assert parameter.noun
-    is_destructive = any(word in endpoint.name for word in ("delete", "revoke"))
+    is_destructive = any(word in endpoint.name for word in ("delete", "revoke", "forget"))
     owner = await tenants.new_tenant() if is_destructive else tenants.bob
     own_id, unused_id = owner.ids[parameter.noun], str(uuid7())
     absent = comparable(

@@ -1,6 +1,6 @@
 """Three users do random operations concurrently, and no response has a byte of another user's data.
 
-About 4,000 steps on each database. The environment variable `ISOLATION_STEPS` sets a larger number.
+About 5,000 steps on each database. The environment variable `ISOLATION_STEPS` sets a larger number.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from tests.isolation.random_client import RandomClient, pick
 from tests.polling import TIMEOUT_S
 from tests.support.service import Service, run_service, settings_for
 
-STEPS = max(4000, int(os.environ.get("ISOLATION_STEPS", "4000")))
+STEPS = max(5000, int(os.environ.get("ISOLATION_STEPS", "5000")))
 STEPS_PER_RUN = 100
 BY_NAME = {endpoint.name: endpoint for endpoint in ENDPOINTS}
 CHAT, CANCEL = BY_NAME["chat"], BY_NAME["cancel_turn"]

@@ -42,12 +42,12 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
 
 def faults_of(path: str) -> str:
     with pytest.raises(AppError) as caught:
-        Registry.of(BUILT_IN, load(path))
+        Registry.of(*BUILT_IN, load(path))
     return str(caught.value)
 
 
 def test_app_without_faults_is_loaded(module: Any) -> None:
-    registry = Registry.of(BUILT_IN, load(module(TOOL)))
+    registry = Registry.of(*BUILT_IN, load(module(TOOL)))
 
     assert "add_book" in registry.tools
     assert "books:write" in registry.grants.names

@@ -12,7 +12,7 @@ from latchkey.bootstrap.registry import BUILT_IN, Registry
 from latchkey.config import Settings
 from latchkey.domain.assistant import CHAT_TOOLS, Assistant
 
-REGISTRY = Registry.of(BUILT_IN)
+REGISTRY = Registry.of(*BUILT_IN)
 
 
 def settings_of(file: Path | None, **variables: str) -> Settings:
@@ -23,7 +23,7 @@ def settings_of(file: Path | None, **variables: str) -> Settings:
 def read(folder: Path, text: str, *app: Assistant, **variables: str) -> dict[str, Assistant]:
     file = folder / "assistants.toml"
     file.write_text(text)
-    registry = Registry.of(BUILT_IN, App(name="team", assistants=app))
+    registry = Registry.of(*BUILT_IN, App(name="team", assistants=app))
     return {each.name: each for each in read_assistants(settings_of(file, **variables), registry)}
 
 

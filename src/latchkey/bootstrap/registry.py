@@ -23,8 +23,9 @@ from latchkey.interfaces.http.routes.conversations import ConversationController
 from latchkey.interfaces.http.routes.tasks import TaskController
 from latchkey.interfaces.http.routes.turns import TurnController
 from latchkey.interfaces.mcp.tools import Tool, create_tools
+from latchkey.notes.app import notes
 
-BUILT_IN = App(
+_TASKS_AND_ARTIFACTS = App(
     name="latchkey",
     tools=[
         add_task,
@@ -39,6 +40,10 @@ BUILT_IN = App(
     grants=BUILT_IN_GRANTS,
     controllers=[ConversationController, TurnController, TaskController, ArtifactController, ContextTokenController],
 )
+
+
+BUILT_IN = (_TASKS_AND_ARTIFACTS, notes)
+"""The apps that every service has."""
 
 
 class Registry(Struct, frozen=True, eq=False):
@@ -75,7 +80,7 @@ class Registry(Struct, frozen=True, eq=False):
     @classmethod
     def read(cls, settings: Settings) -> Self:
         """Load the app that the settings name, if any. Raises `AppError`."""
-        return cls.of(BUILT_IN) if settings.app is None else cls.of(BUILT_IN, load(settings.app))
+        return cls.of(*BUILT_IN) if settings.app is None else cls.of(*BUILT_IN, load(settings.app))
 
 
 def _duplicates(apps: Iterable[App]) -> Iterator[str]:

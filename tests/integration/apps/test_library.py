@@ -79,7 +79,7 @@ async def test_grants_of_app_are_published_and_others_are_invalid(library: Servi
 
 
 async def test_service_without_app_has_the_built_in_tools_and_grants() -> None:
-    registry = Registry.of(BUILT_IN)
+    registry = Registry.of(*BUILT_IN)
 
     assert list(registry.tools)[:5] == ["add_task", "list_tasks", "complete_task", "delete_task", "update_task"]
     assert not any(name.startswith("books:") for name in registry.grants.names)

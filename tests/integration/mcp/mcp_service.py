@@ -71,7 +71,7 @@ class McpService:
         self.dispatcher = Dispatcher(self.units, lambda _call: None)
         executor = ToolCallExecutor(self.dispatcher)
         external = ExternalCallExecutor(self.dispatcher, executor, LocalEventBus(), HttpToolContexts())
-        tools = Registry.of(BUILT_IN, *apps).tools
+        tools = Registry.of(*BUILT_IN, *apps).tools
         self.server: Server[Any] = create_server(self.dispatcher, executor, external, tools)
         self.endpoint = McpEndpoint(
             create_transport(self.server), self.dispatcher, identity or self.signer, MCP_URL, METADATA_URL

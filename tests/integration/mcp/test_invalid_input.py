@@ -18,7 +18,7 @@ from tests.integration.mcp.mcp_service import MCP_URL, ME, McpService
 from tests.support.schema_examples import example, invalid_bodies
 
 IDS: list[Any] = [1.5, True, [], {}, [1]]
-TOOLS = Registry.of(BUILT_IN).tools
+TOOLS = Registry.of(*BUILT_IN).tools
 METHODS: list[Any] = [None, 5, True, [], {}, "", "x" * 100_000, "\x00", "tools/call\n", "TOOLS/LIST", "__init__", "é"]
 VERSIONS: list[Any] = [None, 2.0, "1.0", "2", "", []]
 PARAMS: list[Any] = [5, "x", True, [], ["add_task", {"title": "x"}]]

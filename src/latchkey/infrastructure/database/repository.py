@@ -25,8 +25,8 @@ _REQUIRED = {"id", "version", "created_at", "updated_at"}
 class _Statements(Generic[T]):
     """The prepared statements of one repository class."""
 
-    def __init__(self, table: Table, entity: type[T]) -> None:
-        self.noun = re.sub(r"(?<!^)(?=[A-Z])", " ", entity.__name__).lower()
+    def __init__(self, table: Table, entity: type[T], noun: str | None) -> None:
+        self.noun = noun or re.sub(r"(?<!^)(?=[A-Z])", " ", entity.__name__).lower()
         self.listing = Listing(table, entity, max_bytes=max_row_bytes(table))
         has_id = table.c.id == bindparam("row_id")
         self.by_id = select(*columns_of(table, entity)).where(owned_by_user(table), has_id)
@@ -49,8 +49,11 @@ class Repository(Generic[T]):
     _statements: _Statements[T]
     _entity: type[T]
 
-    def __init_subclass__(cls, *, table: Table | None = None) -> None:
-        """Raises `TypeError` if the entity does not fit the table, `ValueError` for a table that isolates no users."""
+    def __init_subclass__(cls, *, table: Table | None = None, noun: str | None = None) -> None:
+        """`noun` names the entity in errors; by default the name of its class does.
+
+        Raises `TypeError` if the entity does not fit the table, `ValueError` for a table that isolates no users.
+        """
         super().__init_subclass__()
         if table is None:
             return
@@ -65,7 +68,7 @@ class Repository(Generic[T]):
                 f" columns without user_id, and include {', '.join(sorted(_REQUIRED))}."
             )
         cls._entity = entity  # type: ignore[assignment] # the argument of the generic class
-        cls._statements = _Statements(table, cls._entity)
+        cls._statements = _Statements(table, cls._entity, noun)
 
     def __init__(self, uow: SqlUnitOfWork) -> None:
         self.uow = uow

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Concatenate, ParamSpec, TypeVar
+from typing import Annotated, Concatenate, ParamSpec, Protocol, TypeVar
 
 import msgspec
 from litestar import Response
@@ -12,15 +12,22 @@ from msgspec import Struct
 
 from latchkey.application.access import name_of
 from latchkey.application.dispatcher import Dispatcher
-from latchkey.domain.artifact import Artifact
 from latchkey.domain.errors import Malformed, StaleVersion
 from latchkey.domain.ports import UnitOfWork
-from latchkey.domain.task import Task
 from latchkey.interfaces.http.requests import JSON, REPLAYED, ApiRequest, idempotency_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Versioned = TypeVar("Versioned", bound=Task | Artifact)
+
+
+class HasVersion(Protocol):
+    """A resource with a version, which counts from 1."""
+
+    @property
+    def version(self) -> int: ...
+
+
+Versioned = TypeVar("Versioned", bound=HasVersion)
 
 ETAG = ResponseHeader(name="ETag", documentation_only=True, description='The version, as an entity tag: `"3"`.')
 LOCATION = ResponseHeader(name="Location", documentation_only=True, description="The path of the new resource.")
@@ -92,7 +99,7 @@ def versioned(resource: Versioned, status_code: int = 200, **headers: str) -> Re
     return Response(resource, status_code=status_code, headers={"etag": etag_of(resource), **headers})
 
 
-def etag_of(resource: Task | Artifact) -> str:
+def etag_of(resource: HasVersion) -> str:
     """Return the version of a resource as a strong entity tag."""
     return f'"{resource.version}"'
 
