@@ -8,13 +8,48 @@ from tests.e2e.service_process import BASE_SETTINGS, CommandResult, Environment,
 
 APP = '''"""A shop."""
 
-from sqlalchemy import Column, Text
+from datetime import datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Column, ForeignKeyConstraint, Index, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped
 
 from latchkey import App, entity_table, reference_table
+from latchkey.infrastructure.database.entity_model import Entity
 
 bicycles = reference_table("bicycles", Column("name", Text(), primary_key=True))
-reservations = entity_table("reservations", Column("code", Text(), nullable=False))
-app = App(name="shop", entities=[reservations], reference_tables=[bicycles], migrations="migrations")
+letters = entity_table("letters", Column("body", Text(), nullable=False))
+
+
+class Size(Enum):
+    S = "s"
+    L = "l"
+
+
+class Reservation(Entity):
+    __tablename__ = "reservations"
+    __table_args__ = (
+        UniqueConstraint("user_id", "code"),
+        Index("ix_reservations_start", "user_id", "start"),
+        ForeignKeyConstraint(["bicycle"], ["bicycles.name"]),
+    )
+
+    bicycle: Mapped[str]
+    code: Mapped[str]
+    start: Mapped[datetime | None]
+    price: Mapped[Decimal]
+    weight: Mapped[float]
+    count: Mapped[int]
+    size: Mapped[Size]
+    is_paid: Mapped[bool]
+    invoice_id: Mapped[UUID | None]
+    details: Mapped[dict[str, Any]]
+
+
+app = App(name="shop", entities=[Reservation, letters], reference_tables=[bicycles], migrations="migrations")
 '''
 ENVIRONMENT: Environment = {**BASE_SETTINGS, "LATCHKEY_APP": "shop:app"}
 
@@ -82,7 +117,7 @@ def test_faulty_revision_stops_commands_with_file_and_line(shop: Path, environme
     path = shop / "migrations" / "0001_reservations.py"
     run(shop, environment, "revision", "-m", "Reservations")
     path.write_text(path.read_text().replace('revision = "0001"', 'revision = "0002"', 1))
-    text = f"{path}:7: `revision` is '0002': it must be '0001', the number in the file's name."
+    text = f"{path}:8: `revision` is '0002': it must be '0001', the number in the file's name."
 
     for arguments in (["migrate"], ["serve"], ["revision", "-m", "Again"]):
         result = run(shop, environment, *arguments)

@@ -19,6 +19,7 @@ from tests.e2e.service_process import (
     run_command,
     running_service,
 )
+from tests.e2e.test_app_commands import APP
 from tests.postgresql import PostgreSQL, client_program, postgresql
 
 DATABASE = "latchkey_test"
@@ -68,13 +69,16 @@ def assert_restored(replica: Replica, jwt: str) -> None:
 def test_dump_restored_into_new_cluster_is_repaired_by_migrate_and_served(
     home: Path, servers: list[PostgreSQL]
 ) -> None:
-    """The new owner has neither BYPASSRLS nor the old owner's name, and the cluster has no runtime role."""
+    """Also the tables of an app. The new owner has neither BYPASSRLS nor the old owner's name; there is no role."""
     old, new = servers
     jwt = issue_token("ada", home, BASE_SETTINGS)
-    migrate_database(home, settings(old.url(DATABASE)))
+    (home / "shop.py").write_text(APP)
+    environment = {**settings(old.url(DATABASE)), "LATCHKEY_APP": "shop:app"}
+    assert run_command("revision", "-m", "Shop", home=home, environment=environment).exit_code == 0
+    migrate_database(home, environment)
     for statement in CREATE_BACKUP_LOGIN:
         execute(old.superuser_url(DATABASE), statement)
-    with running_service(home=home, environment=settings(old.url(DATABASE))) as replica:
+    with running_service(home=home, environment=environment) as replica:
         minted = add_task_and_mint_token(replica, jwt)
         dump(old, "latchkey_backup", home / "latchkey.dump")
         assert replica.request("DELETE", f"/api/ada/context-tokens/{minted['id']}", jwt).status_code == 204
@@ -83,6 +87,7 @@ def test_dump_restored_into_new_cluster_is_repaired_by_migrate_and_served(
     new.execute("CREATE ROLE new_owner LOGIN CREATEROLE PASSWORD 'owner'")
     new.execute(f"ALTER DATABASE {DATABASE} OWNER TO new_owner")
     url = login_url(new, "new_owner")
+    environment = {**settings(url), "LATCHKEY_APP": "shop:app"}
     run(
         [
             client_program("pg_restore"),
@@ -93,12 +98,14 @@ def test_dump_restored_into_new_cluster_is_repaired_by_migrate_and_served(
             home / "latchkey.dump",
         ]
     )
-    assert run_command("serve", home=home, environment=settings(url)).exit_code == 1
-    migrated = run_command("migrate", home=home, environment=settings(url))
+    assert run_command("serve", home=home, environment=environment).exit_code == 1
+    migrated = run_command("migrate", home=home, environment=environment)
     assert migrated.exit_code == 0, migrated.stderr
     assert "repaired with CREATE ROLE latchkey_rt NOLOGIN" in migrated.stdout
     assert "repaired with GRANT SELECT, INSERT, UPDATE, DELETE ON tasks TO latchkey_rt" in migrated.stdout
-    with running_service(home=home, environment=settings(url)) as replica:
+    assert "repaired with GRANT SELECT, INSERT, UPDATE, DELETE ON letters TO latchkey_rt" in migrated.stdout
+    assert "repaired with GRANT SELECT ON bicycles TO latchkey_rt" in migrated.stdout
+    with running_service(home=home, environment=environment) as replica:
         assert_restored(replica, jwt)
         assert list_tasks_over_mcp(replica, minted["token"]) == 200  # revoked only after the backup
         execute(new.superuser_url(DATABASE), REVOKE_ALL_TOKENS)
