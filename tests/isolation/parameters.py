@@ -20,6 +20,10 @@ SAMPLE_VALUES: dict[str, tuple[Any, ...]] = {
     "words": ("mine", "canary"),
     "artifact_generation": (False, True),
     "timezone": ("Europe/Berlin",),
+    "assistant": ("default",),
+    "model": (),
+    "context": ({"page": "/"},),
+    "metadata": ({"source": "web"},),
     "artifact_type": ("generated_file", "brd"),
     "grants": (["tasks:read"],),
     "ttl_s": (600,),
@@ -33,7 +37,10 @@ SAMPLE_VALUES: dict[str, tuple[Any, ...]] = {
     "Idempotency-Key": ("a-key-of-nobody",),
     "cursor": (),
 }
-"""Values for parameters that take no id. A cursor is valid only for the list that returned it: test_cursors.py."""
+"""Values for parameters that take no id. A cursor is valid only for the list that returned it: test_cursors.py.
+
+The built-in assistant allows no choice of a model.
+"""
 
 
 class UnknownParameter(Exception):

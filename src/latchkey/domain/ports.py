@@ -222,6 +222,7 @@ class UseCaseCall(Struct, frozen=True):
 class TurnReport(Struct, frozen=True, kw_only=True):
     """One turn that this process has run, for the log.
 
+    - `assistant`: the assistant of the turn; None if its end could not be stored.
     - `model`: the model that answered, as its server names it; else the model that was requested.
     - `status`, `code`, `detail`: as stored. The code is None for a completed turn.
     - `cause`: what made it fail; clients never see it. `bug` is the exception of an internal error.
@@ -234,6 +235,7 @@ class TurnReport(Struct, frozen=True, kw_only=True):
     conversation_id: ConversationId | None
     user_id: UserId
     agent: str
+    assistant: str | None
     model: str | None
     status: TurnStatus
     code: str | None

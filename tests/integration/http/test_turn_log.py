@@ -82,6 +82,7 @@ async def test_turn_log_of_completed_turn(ada: ApiUser, log: CapturedLog) -> Non
         "user_id": ada.user_id,
         "request_id": "r-1",
         "agent": "rehearsal",
+        "assistant": "default",
         "model": "rehearsal",
         "status": "completed",
         "code": None,

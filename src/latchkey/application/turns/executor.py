@@ -250,6 +250,7 @@ def _report(run: _RunRecord, outcome: TurnOutcome, result: TurnResult | None) ->
         conversation_id=run.agent_run.scope.conversation_id,
         user_id=run.user_id,
         agent=run.agent,
+        assistant=result.turn.assistant if result else None,
         model=result.turn.model if result else outcome.model,
         status=result.turn.status if result else outcome.status,
         code=_code(outcome, result),

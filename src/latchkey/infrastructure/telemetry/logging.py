@@ -156,6 +156,7 @@ def _log_turn(turn: TurnReport) -> None:
         "conversation_id": str(turn.conversation_id),
         "user_id": turn.user_id,
         "agent": turn.agent,
+        "assistant": turn.assistant,
         "model": turn.model,
         "status": turn.status,
         "code": turn.code,

@@ -1,18 +1,20 @@
 """Resources: documents and conversations of the user, which clients list and read by URI."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 import msgspec
 from mcp_types import PaginatedRequestParams, ReadResourceRequestParams
 
+from latchkey.application.access import permission_of
 from latchkey.application.artifacts import get_artifact, list_artifacts
 from latchkey.application.conversations import get_transcript, list_conversations
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.domain.artifact import Artifact, ArtifactId
 from latchkey.domain.conversation import Conversation, ConversationId
-from latchkey.domain.credentials import ARTIFACTS_READ, CONVERSATIONS_READ
+from latchkey.domain.credentials import ARTIFACTS_READ, CONVERSATIONS_READ, Grant, Scope
 from latchkey.domain.errors import Forbidden, Invalid, NotFound
 from latchkey.domain.page import DEFAULT_LIMIT, Page, Window
 from latchkey.interfaces.mcp.principal import (
@@ -46,6 +48,9 @@ RESOURCE_TEMPLATES = {
 }
 
 
+_READERS: dict[Grant, Callable[..., Any]] = {ARTIFACTS_READ: get_artifact, CONVERSATIONS_READ: get_transcript}
+
+
 class ResourceHandlers:
     """Handles `resources/*`. A resource that the credential does not grant does not exist for it."""
 
@@ -67,7 +72,9 @@ class ResourceHandlers:
     async def _list_templates(self, principal: Principal) -> Result:
         scope = await principal.verify(self._dispatcher)
         return complete(
-            resourceTemplates=[template for grant, template in RESOURCE_TEMPLATES.items() if scope.allows(grant)]
+            resourceTemplates=[
+                template for grant, template in RESOURCE_TEMPLATES.items() if _may_run(scope, _READERS[grant])
+            ]
         )
 
     async def _list(self, principal: Principal, cursor: str | None) -> Result:
@@ -79,12 +86,13 @@ class ResourceHandlers:
             detail = "cursor: must be the `nextCursor` of a page of this list"
             raise HandlerError(Invalid(detail), detail)
         try:
-            if collection == "artifacts" and scope.allows(ARTIFACTS_READ):
+            lists_conversations = _may_run(scope, list_conversations)
+            if collection == "artifacts" and _may_run(scope, list_artifacts):
                 artifacts = await self._dispatcher.call(
                     principal.credential, list_artifacts, window.limit, window.cursor
                 )
-                return _page(artifacts, collection, "conversations:" if scope.allows(CONVERSATIONS_READ) else None)
-            if scope.allows(CONVERSATIONS_READ):
+                return _page(artifacts, collection, "conversations:" if lists_conversations else None)
+            if lists_conversations:
                 conversations = await self._dispatcher.call(principal.credential, list_conversations, window)
                 return _page(conversations, "conversations", None)
         except Invalid as failure:
@@ -108,6 +116,10 @@ class ResourceHandlers:
             return {"mimeType": MARKDOWN, "text": artifact.content_markdown}
         transcript = await self._dispatcher.call(principal.credential, get_transcript, ConversationId(id))
         return {"mimeType": JSON, "text": msgspec.json.encode(transcript).decode()}
+
+
+def _may_run(scope: Scope, use_case: Callable[..., Any]) -> bool:
+    return permission_of(use_case).is_satisfied_by(scope)
 
 
 def _parse(uri: str) -> tuple[str, UUID] | None:
