@@ -28,6 +28,8 @@ _HOMES = {
     "domain.ports": ("Agent", "UnitOfWork"),
     "domain.values": ("Instant",),
     "infrastructure.database.entity": ("entity_table", "reference_table", "user_foreign_key"),
+    "infrastructure.database.entity_model": ("Entity",),
+    "infrastructure.database.entity_repository": ("EntityRepository",),
     "infrastructure.database.repository": ("Repository",),
     "infrastructure.database.sql.session": ("insert_for_user", "owned_by_user"),
     "infrastructure.tool_context": ("ToolContext",),

@@ -26,6 +26,8 @@ from latchkey.domain.values import Instant as Instant
 from latchkey.infrastructure.database.entity import entity_table as entity_table
 from latchkey.infrastructure.database.entity import reference_table as reference_table
 from latchkey.infrastructure.database.entity import user_foreign_key as user_foreign_key
+from latchkey.infrastructure.database.entity_model import Entity as Entity
+from latchkey.infrastructure.database.entity_repository import EntityRepository as EntityRepository
 from latchkey.infrastructure.database.repository import Repository as Repository
 from latchkey.infrastructure.database.sql.session import insert_for_user as insert_for_user
 from latchkey.infrastructure.database.sql.session import owned_by_user as owned_by_user

@@ -22,6 +22,7 @@ from latchkey.domain.assistant import Assistant
 from latchkey.domain.credentials import GRANT_PATTERN
 from latchkey.domain.ports import AgentFactory, ToolCallContext, UnitOfWork
 from latchkey.infrastructure.database.app_schema import AppSchema
+from latchkey.infrastructure.database.entity import check_entity_table
 from latchkey.interfaces.mcp.tools import ToolBinding
 
 _MAX_NAME_CHARS = 64
@@ -159,8 +160,11 @@ def _entity_faults(entity: Any) -> Iterator[str]:
     table = getattr(entity, "__table__", entity)
     if not isinstance(table, Table):
         yield f"{entity!r} is no entity: derive it from `Entity`, or make it with `entity_table`"
-    elif [column.name for column in table.primary_key.columns][:1] != ["user_id"]:
-        yield f"the table `{table.name}` must have `user_id` as the first column of its primary key"
+        return
+    try:
+        check_entity_table(table)
+    except ValueError as error:
+        yield str(error)
 
 
 def _definition_of(module: ModuleType, attribute: str) -> str:

@@ -14,6 +14,8 @@ from latchkey.domain.task import NewTask
 from latchkey.infrastructure.database.migrations import check, upgrade
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
+from tests.contract.database.entities.orm_shop import SCHEMA, Base, Booking, Bookings
+from tests.contract.database.entities.shop import create_tables
 from tests.user_data import ROW_COUNT, UserData
 
 
@@ -68,3 +70,23 @@ async def test_revoked_token_is_refused_behind_pooler(url: str) -> None:
 def test_upgrade_through_pooler_succeeds(url: str) -> None:
     upgrade(url)
     check(url)
+
+
+async def test_orm_leaves_no_prepared_statement_on_pooled_connections(url: str, postgresql_url: str) -> None:
+    await create_tables(postgresql_url, Base.metadata)
+    engine = create_engine(url)
+    units = SqlUnitsOfWork(engine, schema=SCHEMA)
+
+    async def store_and_read(owner: Owner) -> None:
+        for comment in ("Blue", "Red", "Green"):
+            async with units.open(owner, "write") as uow:
+                await uow.repository(Bookings).add(Booking(comment=comment))
+                await uow.commit()
+        async with units.open(owner, "read") as uow:
+            assert len((await uow.repository(Bookings).page()).items) == 3
+
+    await asyncio.gather(*(store_and_read(Owner(UserId(f"user-{n}"))) for n in range(30)))
+    assert await statements_left(url) == 0
+    await engine.dispose()
+    assert await statements_left(url) == 0
+    await engine.dispose()

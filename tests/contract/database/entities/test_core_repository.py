@@ -1,5 +1,6 @@
 """Contract of an app's repository in SQLAlchemy Core."""
 
+from collections.abc import Awaitable, Callable
 from itertools import product
 from uuid import UUID
 
@@ -8,14 +9,18 @@ from msgspec.structs import replace
 from sqlalchemy import delete, insert, select, update
 from uuid_utils.compat import uuid7
 
-from latchkey.domain.credentials import Owner
-from latchkey.domain.errors import Conflict, NotFound, StaleVersion
+from latchkey.application.access import requires
+from latchkey.application.dispatcher import Dispatcher
+from latchkey.domain.credentials import Grant, Owner
+from latchkey.domain.errors import Conflict, Exhausted, NotFound, StaleVersion
 from latchkey.domain.page import PAGE_BYTES, Window
-from latchkey.domain.quota import ROW_BYTES
+from latchkey.domain.ports import UnitOfWork
+from latchkey.domain.quota import ROW_BYTES, Quota
 from latchkey.infrastructure.database.sql.session import ReadOnly
 from latchkey.infrastructure.database.sql.tenant_guard import UnscopedStatement
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.builders import NOW, a_task
+from tests.contract.database.entities.orm_shop import Booking, Bookings
 from tests.contract.database.entities.shop import (
     ALL_BICYCLES,
     BICYCLE,
@@ -227,3 +232,29 @@ async def test_stored_bytes_of_entities_count_in_the_quota(units: SqlUnitsOfWork
 
     assert measured == 3003 + ROW_BYTES
     assert measured <= written < measured + 100
+
+
+@requires(Grant("reservations:write"), stores=True)
+async def reserve(uow: UnitOfWork, comment: str) -> None:
+    await uow.repository(Reservations).add(a_reservation(comment))
+
+
+@requires(Grant("reservations:write"), stores=True)
+async def book(uow: UnitOfWork, comment: str) -> None:
+    await uow.repository(Bookings).add(Booking(comment=comment))
+
+
+@pytest.mark.parametrize("use_case", [reserve, book])
+async def test_storage_quota_reached_by_entities_refuses_further_ones(
+    units: SqlUnitsOfWork, me: Owner, you: Owner, use_case: Callable[[UnitOfWork, str], Awaitable[None]]
+) -> None:
+    """In the process that has stored them, and in one that measures what is there."""
+    dispatcher = Dispatcher(units, lambda _call: None, Quota(stored_bytes=5_000))
+    await dispatcher.call(me, use_case, "x" * 6_000)
+    async with units.open(you, "write") as uow:
+        await use_case(uow, "x" * 6_000)
+        await uow.commit()
+
+    for owner in (me, you):
+        with pytest.raises(Exhausted, match="Storage quota of 5000 bytes reached"):
+            await dispatcher.call(owner, use_case, "x")
