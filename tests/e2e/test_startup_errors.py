@@ -1,17 +1,25 @@
 """Errors at start-up: the message names what to change, and the exit code tells the kind of error."""
 
 import asyncio
+import os
+import shutil
 import socket
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
 import asyncpg
 import pytest
 
+from latchkey.domain.credentials import TokenSecret, UserId
 from latchkey.infrastructure.database.revision import head
 from tests.e2e.service_process import BASE_SETTINGS, Environment, run_command
-from tests.process_supervision import free_port
+from tests.process_supervision import TIMEOUT_S, free_port
+
+LATCHKEY = Path(sys.executable).with_name("latchkey")
+TOKEN = TokenSecret.mint(UserId("ada"))
 
 NOT_CONFIGURED: dict[str, tuple[Environment, str]] = {
     "no identity": ({}, "LATCHKEY_AUTH_SECRET"),
@@ -143,6 +151,63 @@ def test_sqlite_url_that_names_another_file_is_refused_in_one_sentence(home: Pat
         assert "Traceback" not in refused.stderr
 
 
+COMMANDS = [["serve"], ["serve", "--dev"], ["serve", "--migrate"], ["migrate"], ["doctor"], ["mcp"]]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_file_in_place_of_the_folder_is_explained_in_one_sentence(home: Path, command: list[str]) -> None:
+    """Neither a folder nor a file can be created: a file has the name of the folder."""
+    (home / "var").write_text("")
+    refused = run_command(*command, home=home, environment={**BASE_SETTINGS, "LATCHKEY_CONTEXT_TOKEN": TOKEN.text})
+    output = refused.stdout if command == ["doctor"] else refused.stderr
+    creates = command in (["serve", "--dev"], ["serve", "--migrate"], ["migrate"])
+
+    assert refused.exit_code == 1
+    assert "Traceback" not in refused.stderr
+    assert ("The SQLite file cannot be created: " if creates else "`latchkey migrate`") in output
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_damaged_sqlite_file_is_explained_in_one_sentence(home: Path, command: list[str]) -> None:
+    database = home / "notes.db"
+    database.write_bytes(b"no database " * 10_000)
+    environment = {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": f"sqlite+aiosqlite:///{database}"}
+    refused = run_command(*command, home=home, environment={**environment, "LATCHKEY_CONTEXT_TOKEN": TOKEN.text})
+    output = refused.stdout if command == ["doctor"] else refused.stderr.splitlines()[-1]
+
+    assert refused.exit_code == 1
+    assert "Traceback" not in refused.stderr
+    assert "is no SQLite database: file is not a database" in output
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may write every file")
+@pytest.mark.parametrize("command", [["serve"], ["doctor"], ["mcp"]], ids=" ".join)
+def test_read_only_sqlite_file_is_refused_in_one_sentence(home: Path, sqlite_url: str, command: list[str]) -> None:
+    """It used to be served, and to refuse each write."""
+    database = Path(sqlite_url.partition(":///")[2])
+    database.chmod(0o400)
+    prefix = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
+    environment = {
+        **BASE_SETTINGS,
+        "LATCHKEY_DATABASE_URL": sqlite_url,
+        "LATCHKEY_CONTEXT_TOKEN": TOKEN.text,
+        "PATH": os.environ["PATH"],
+    }
+    refused = subprocess.run(
+        [*prefix, LATCHKEY, *command],
+        cwd=home,
+        env=environment,
+        timeout=TIMEOUT_S,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+    assert refused.returncode == 1
+    assert "Traceback" not in refused.stderr
+    assert "The SQLite file cannot be written: " in refused.stdout + refused.stderr
+
+
 def test_serve_on_used_port_names_the_address(home: Path, sqlite_url: str) -> None:
     environment = {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": sqlite_url}
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -150,7 +215,7 @@ def test_serve_on_used_port_names_the_address(home: Path, sqlite_url: str) -> No
         refused = run_command("serve", "--port", str(port), home=home, environment=environment)
 
     assert refused.exit_code == 1
-    assert refused.stderr.splitlines()[-1].startswith(f"latchkey: Cannot listen on 127.0.0.1:{port}")
+    assert refused.stderr.splitlines()[-1] == f"latchkey: Cannot listen on 127.0.0.1:{port}: Address already in use."
 
 
 async def _execute(url: str, statement: str) -> None:

@@ -1,11 +1,13 @@
 """SQLite cannot be written: requests are 503, and nothing is stored in part."""
 
 import asyncio
+import shutil
 import sqlite3
 import time
 from asyncio import Event
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from latchkey.domain import concurrency
 from latchkey.infrastructure.database.sql import sqlite
 from latchkey.infrastructure.database.sql.driver import Write
+from latchkey.infrastructure.database.sql.sqlite import file_id
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer, model_server
 from tests.integration.outage import (
@@ -24,6 +27,7 @@ from tests.integration.outage import (
     tasks_of,
     wait_until_writable,
 )
+from tests.support.captured_log import captured_log
 from tests.support.service import ApiUser
 
 Trouble = Callable[[], None]
@@ -93,6 +97,76 @@ async def locked(path: str) -> AsyncIterator[None]:
 def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for the file at most a tenth of a second."""
     monkeypatch.setattr(sqlite, "PRAGMAS", (*sqlite.PRAGMAS, "busy_timeout=100"))
+
+
+def remove_log_files(path: str) -> None:
+    for suffix in ("-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+
+
+def write_garbage(path: str, *, in_place: bool) -> None:
+    """Replace the content of the file, or the file."""
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    target = path if in_place else f"{path}.garbage"
+    Path(target).write_bytes(b"no database " * 20_000)
+    Path(target).rename(path)
+
+
+async def responses_of(ada: ApiUser) -> list[Any]:
+    """A read, a write and a turn."""
+    return [await ada.get("tasks"), await add(ada), await ada.post("chat", json={"message": "milk"})]
+
+
+async def test_removed_file_is_unavailable_until_it_is_back(sqlite_url: str, path: str, model: ModelServer) -> None:
+    """No write is acknowledged that would be lost with the removed file."""
+    async with serve_with_model(sqlite_url, model) as service:
+        ada = service.user()
+        await add(ada)
+        shutil.move(path, f"{path}.away")
+        refused = await responses_of(ada)
+        created = file_id(path)
+        shutil.move(f"{path}.away", path)
+        await add(ada)
+        tasks = await ada.list_items("tasks")
+
+    assert [is_unavailable(response) for response in refused] == [True] * 3
+    assert created is None
+    assert len(tasks) == 2
+
+
+async def test_file_replaced_by_another_database_is_used(sqlite_url: str, path: str, model: ModelServer) -> None:
+    """For example by a backup: connections to the replaced file are closed."""
+    async with serve_with_model(sqlite_url, model) as service:
+        ada = service.user()
+        with closing(sqlite3.connect(path)) as file, closing(sqlite3.connect(f"{path}.backup")) as backup:
+            file.backup(backup)
+        await add(ada)
+        remove_log_files(path)
+        shutil.move(f"{path}.backup", path)
+        before = await ada.list_items("tasks")
+        await add(ada)
+        after = await ada.list_items("tasks")
+
+    assert (len(before), len(after)) == (0, 1)
+
+
+@pytest.mark.parametrize("in_place", [True, False], ids=["overwritten", "replaced"])
+async def test_damaged_file_is_unavailable_and_the_log_says_why(
+    sqlite_url: str, path: str, model: ModelServer, *, in_place: bool
+) -> None:
+    async with serve_with_model(sqlite_url, model) as service:
+        ada = service.user()
+        await add(ada)
+        write_garbage(path, in_place=in_place)
+        with captured_log() as log:
+            refused = [*await responses_of(ada), *await responses_of(ada)]
+
+    assert {response.status_code for response in refused} <= {200, 503}
+    assert is_unavailable(refused[-1])
+    causes = [line.get("cause") for line in log.lines("http_request") if line["status"] == 503]
+    assert causes
+    assert all("database" in str(cause) for cause in causes)
 
 
 async def add(ada: ApiUser, size: int = 1) -> Any:

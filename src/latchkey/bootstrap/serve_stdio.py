@@ -3,6 +3,7 @@
 import asyncio
 
 from latchkey.bootstrap.core import create_core
+from latchkey.bootstrap.database import check_database
 from latchkey.config import Settings
 from latchkey.domain.credentials import TokenSecret
 from latchkey.infrastructure.database.clock import synchronized_clock
@@ -12,8 +13,12 @@ from latchkey.interfaces.mcp.stdio import serve_stdio
 
 
 def serve(settings: Settings, secret: TokenSecret) -> None:
-    """Serve until standard input ends. Raises `Unauthenticated` for an unknown, expired or revoked token."""
+    """Serve until standard input ends.
+
+    Raises `Unauthenticated` for an unknown, expired or revoked token, and what `check_database` does.
+    """
     telemetry.configure()
+    check_database(settings)
     asyncio.run(_serve(settings, secret))
 
 

@@ -42,7 +42,7 @@ _BUSY = (
     asyncpg.TransactionRollbackError,
     asyncpg.InvalidCachedStatementError,  # the schema has changed; the statement is prepared again next time
 )
-_SQLITE_DOWN = re.compile("SQLITE_(BUSY|LOCKED|FULL|IOERR|CANTOPEN|READONLY|PROTOCOL)")
+_SQLITE_DOWN = re.compile("SQLITE_(BUSY|LOCKED|FULL|IOERR|CANTOPEN|READONLY|PROTOCOL|NOTADB|CORRUPT)")
 
 _CONSTRAINTS: dict[str, tuple[type[Failure], str]] = {
     "uq_turns_running": (TurnInProgress, "This conversation has a running turn: wait until it has ended."),

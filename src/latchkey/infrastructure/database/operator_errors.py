@@ -48,7 +48,7 @@ _OF_POSTGRESQL: list[tuple[type[BaseException], str]] = [
     (asyncpg.PostgresConnectionError, _UNREACHABLE),
     (asyncpg.InterfaceError, _UNREACHABLE),
     (asyncpg.InternalClientError, _UNREACHABLE),
-    (OSError, _UNREACHABLE),  # also of the folder of an SQLite file, and a timeout
+    (OSError, _UNREACHABLE),  # also a timeout
 ]
 
 _GRANTS = {
@@ -66,7 +66,7 @@ _OF_SQLITE = {
     "SQLITE_BUSY": "Another process has locked the SQLite file: {}. Try again.",
     "SQLITE_LOCKED": "Another process has locked the SQLite file: {}. Try again.",
     "SQLITE_FULL": "The SQLite file cannot grow: {}. Free some space.",
-    "SQLITE_IOERR": "The SQLite file cannot be read or written: {}. Check the disk.",
+    "SQLITE_IOERR": "The SQLite file cannot be read or written: {}. Check the disk and its free space.",
 }
 """The texts, by the first part of the error's name."""
 
@@ -100,6 +100,8 @@ def _raise_explained(error: Exception, driver_error: BaseException) -> None:
 def _text_for(error: BaseException) -> str | None:
     if isinstance(error, sqlite3.Error):
         return _text_for_sqlite(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return "The SQLite file cannot be created: {}. Check LATCHKEY_DATABASE_URL and who may use the folder."
     return next((text for error_type, text in _OF_POSTGRESQL if isinstance(error, error_type)), None)
 
 

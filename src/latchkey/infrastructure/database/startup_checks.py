@@ -190,6 +190,7 @@ async def verify(engine: AsyncEngine, schema: AppSchema = NO_APP) -> None:
         else:
             faults += await _pragma_faults(connection)
             faults += await _missing_app_tables(connection, schema)
+            await _check_writable(connection)
     if faults:
         raise IsolationBroken.of(faults)
 
@@ -200,6 +201,12 @@ async def _guard_faults(connection: AsyncConnection) -> list[str]:
     except UnscopedStatement:
         return []
     return ["The engine has no tenant guard: create it with `create_engine`."]
+
+
+async def _check_writable(connection: AsyncConnection) -> None:
+    """Raises the driver's error if the SQLite file cannot be written."""
+    for statement in ("BEGIN IMMEDIATE", "PRAGMA user_version=0", "ROLLBACK"):  # the lock alone proves nothing
+        await connection.exec_driver_sql(statement)
 
 
 async def _pragma_faults(connection: AsyncConnection) -> list[str]:

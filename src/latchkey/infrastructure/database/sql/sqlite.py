@@ -30,20 +30,35 @@ READERS = 2
 _BEGIN_SQL = {"read": "BEGIN", "write": "BEGIN IMMEDIATE", "exclusive": "BEGIN EXCLUSIVE"}
 
 
+FileId = tuple[int, int]
+
+
+def file_id(path: str) -> FileId | None:
+    """Return what identifies the file that is at this path now; None if there is none."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - for each unit of work, and faster than `Path.stat`
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 class SQLiteWorker:
     """One `sqlite3` connection and the thread that uses it. Jobs run one after the other."""
 
     def __init__(self) -> None:
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._connection: sqlite3.Connection | None = None
+        self.file: FileId | None = None
         self._thread = Thread(target=self._run_jobs, name="latchkey-sqlite", daemon=True)
 
     async def open(self, path: str) -> None:
         """Raises `sqlite3.Error` if the file cannot be opened, `RuntimeError` if there can be no more threads."""
 
         def connect() -> None:
-            # No statement begins a transaction by itself.
-            self._connection = sqlite3.connect(path, isolation_level=None)
+            # No statement begins a transaction by itself. A missing file is an error: SQLite would create an empty one.
+            uri = f"{Path(path).absolute().as_uri()}?mode=rw"
+            self._connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+            self.file = file_id(path)
             for pragma in PRAGMAS:
                 self._connection.execute(f"PRAGMA {pragma}")
 
@@ -112,8 +127,13 @@ class SQLitePool:
         async with asyncio.timeout(POOL_TIMEOUT_S):
             await self._slots.acquire()
         self.in_use += 1
-        if self._idle:
-            return self._idle.pop()
+        file = file_id(self._path)
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.file == file:
+                return worker
+            # The file was removed or replaced. What is written through the old connection would be lost.
+            worker.close(wait=False)
         worker = SQLiteWorker()
         try:
             await worker.open(self._path)

@@ -109,7 +109,9 @@ def _bind(address: ListenAddress) -> socket.socket:
     try:
         listener = socket.create_server((address.host, address.port), family=family, backlog=_BACKLOG)
     except OSError as error:
-        raise Unavailable(f"Cannot listen on {address.host}:{address.port}: {error.strerror}.") from error
+        # Python adds the address to the system's text.
+        reason = (error.strerror or "").partition(" (")[0]
+        raise Unavailable(f"Cannot listen on {address.host}:{address.port}: {reason}.") from error
     # Only Linux has this option. Accepted connections inherit it from the listener.
     if timeout := getattr(socket, "TCP_USER_TIMEOUT", None):
         listener.setsockopt(socket.IPPROTO_TCP, timeout, _SEND_TIMEOUT_S * 1000)
