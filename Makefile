@@ -7,9 +7,15 @@ BIN := .venv/bin
 OMITTED := $(addprefix --no-emit-package=,$(shell grep -v '^\#' requirements/omitted.txt))
 LOCKED := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
+LLAMA := .venv/llama/bin
+# Fast to compile: without optimisation for this processor, HTTPS, and the web page, which the build would download.
+LLAMA_OPTIONS := -D CMAKE_BUILD_TYPE=Release -D CMAKE_C_FLAGS_RELEASE=-O1 -D CMAKE_CXX_FLAGS_RELEASE=-O1 \
+	-D CMAKE_MAKE_PROGRAM=$(CURDIR)/$(LLAMA)/ninja -D BUILD_SHARED_LIBS=OFF -D GGML_NATIVE=OFF -D GGML_OPENMP=OFF \
+	-D LLAMA_BUILD_APP=OFF -D LLAMA_BUILD_EXAMPLES=OFF -D LLAMA_BUILD_TESTS=OFF -D LLAMA_OPENSSL=OFF -D LLAMA_USE_PREBUILT_UI=OFF
+
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup run test check chaos interop bench flames format lock licenses schemas
+.PHONY: setup run test check chaos interop llama bench flames format lock licenses schemas
 .DEFAULT_GOAL := setup
 
 setup: .venv/dev-installed
@@ -53,6 +59,22 @@ interop: setup .venv/interop/installed
 	.venv/interop/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements/interop.txt
 	touch $@
 
+# The service with a real llama.cpp as its model server. The build takes some minutes of two cores, and needs a C++ compiler.
+llama: setup .venv/llama/installed
+	$(BIN)/pytest tests/interop/test_llama_cpp.py $(ARGS)
+
+.venv/llama/installed: requirements/llama.txt requirements/llama-source.txt | .venv/dev-installed
+	rm -rf .venv/llama
+	$(PYTHON) -m venv .venv/llama
+	$(LLAMA)/python -m pip install --quiet --no-deps --require-hashes -r requirements/llama.txt
+	$(LLAMA)/python -m pip download --quiet --no-deps --no-build-isolation --no-binary :all: --require-hashes \
+		-r requirements/llama-source.txt --dest .venv/llama/download
+	mkdir .venv/llama/source
+	tar -xzf .venv/llama/download/*.tar.gz -C .venv/llama/source --strip-components 1
+	$(LLAMA)/cmake -S .venv/llama/source/vendor/llama.cpp -B .venv/llama/build -G Ninja $(LLAMA_OPTIONS)
+	$(LLAMA)/cmake --build .venv/llama/build --target llama-server
+	touch $@
+
 # CPU time and latency of requests, compared with a minimal baseline. bench/README.md lists the options.
 bench: setup .venv/bench-installed
 	$(BIN)/python -m bench $(ARGS)
@@ -79,6 +101,8 @@ lock: setup
 	$(BIN)/$(LOCKED) $(UPGRADE) --group build --constraint requirements/dev.txt --output-file requirements/build.txt
 	$(BIN)/$(LOCKED) $(UPGRADE) --group bench --constraint requirements/dev.txt --output-file requirements/bench.txt
 	$(BIN)/$(LOCKED) $(UPGRADE) --group interop --constraint requirements/dev.txt --output-file requirements/interop.txt
+	$(BIN)/$(LOCKED) $(UPGRADE) --group llama --output-file requirements/llama.txt
+	$(BIN)/$(LOCKED) $(UPGRADE) --group llama-source --no-deps --output-file requirements/llama-source.txt
 
 # Writes the list of the packages that the service needs, with their licenses. A test fails if it is out of date.
 licenses: setup

@@ -13,11 +13,15 @@ from tests.third_party import omitted_packages
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RUNTIME = PROJECT["project"]["dependencies"]
-BUILD = PROJECT["dependency-groups"]["build"]
-DEV = [*RUNTIME, *BUILD, *(entry for entry in PROJECT["dependency-groups"]["dev"] if isinstance(entry, str))]
-INTEROP = PROJECT["dependency-groups"]["interop"]
-BENCH = PROJECT["dependency-groups"]["bench"]
-LOCKS = {"runtime.txt": RUNTIME, "build.txt": BUILD, "dev.txt": DEV, "interop.txt": INTEROP, "bench.txt": BENCH}
+GROUPS = PROJECT["dependency-groups"]
+BUILD = GROUPS["build"]
+DEV = [*RUNTIME, *BUILD, *(entry for entry in GROUPS["dev"] if isinstance(entry, str))]
+LOCKS = {
+    "runtime.txt": RUNTIME,
+    "build.txt": BUILD,
+    "dev.txt": DEV,
+    **{f"{group}.txt": required for group, required in GROUPS.items() if group not in {"build", "dev"}},
+}
 LOCKED = re.compile(
     r"^(?P<name>[\w.-]+)==(?P<version>\S+).*\\\n(?P<hashes>(?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.MULTILINE
 )

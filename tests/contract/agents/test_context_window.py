@@ -41,13 +41,19 @@ async def test_context_too_long_is_tried_once_more_without_the_oldest_turns(
     assert conversation[-2] == ("user", "Question 9")
 
 
-async def test_context_too_long_cuts_as_much_as_the_server_says(direct_harness: AgentHarness) -> None:
-    message = "maximum context length is 1000 tokens. However, you requested 5000 tokens."
+@pytest.mark.parametrize("limit", [3_500, 4_500])
+async def test_context_too_long_cuts_the_history_so_that_the_whole_request_fits(
+    direct_harness: AgentHarness, limit: int
+) -> None:
+    """With instructions, tools and the current message, which stay, and with room for an answer."""
+    message = f"maximum context length is {limit} tokens. However, you requested 5,000 tokens."
     await direct_harness.run_turn(
         fails(400, message), says("Hello."), agent_run=direct_harness.agent_run("And now?", history=HISTORY)
     )
+    first, second = (len(request.raw) for request in direct_harness.model.requests)
+    turn = (first - second) // (10 - (len(direct_harness.model.requests[1].conversation) - 2) // 2)
 
-    assert len(direct_harness.model.requests[1].conversation) in {4, 6}
+    assert second <= 0.9 * limit / 5_000 * first < second + turn
 
 
 async def test_context_too_long_is_recognized_by_every_agent(harness: AgentHarness) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from latchkey.domain.agent import TextDelta
 from latchkey.domain.errors import ModelBadResponse, ModelUnavailable, RateLimited, TurnFailed
+from latchkey.domain.message import PastTurn
 from latchkey.domain.turn import Usage
 from tests.contract.agents.agent_harness import AgentHarness, openai_adapter
 from tests.fakes.model_script import Reply
@@ -203,3 +204,15 @@ async def test_request_demands_an_uncompressed_stream(responses: AgentHarness, c
     requests = [*responses.model.requests, *chat.model.requests]
     assert [request.headers["accept-encoding"] for request in requests] == ["identity", "identity"]
     assert all(request.body["stream"] for request in requests)
+
+
+async def test_answers_in_the_history_are_messages_with_a_type(responses: AgentHarness) -> None:
+    """OpenAI takes them without one, and llama.cpp refuses them."""
+    history = [PastTurn("Hello", [], "Good morning.")]
+    part = {"type": "output_text", "text": "Hello.", "annotations": []}
+    end = final_event("completed", output=[message(part)])
+
+    await responses.run_turn(stream(end), agent_run=responses.agent_run("Again", history=history))
+
+    (request,) = responses.model.requests
+    assert request.body["input"][1] == {"type": "message", "role": "assistant", "content": "Good morning."}

@@ -168,7 +168,8 @@ def _turn_items(turn: PastTurn) -> list[TResponseInputItem]:
     for call in turn.tool_calls:
         items += _call_items(call)
     if turn.answer is not None:
-        items.append({"role": "assistant", "content": turn.answer})
+        # llama.cpp takes a message of the assistant only with a type.
+        items.append({"type": "message", "role": "assistant", "content": turn.answer})
     return items
 
 

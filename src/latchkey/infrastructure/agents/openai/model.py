@@ -161,11 +161,17 @@ _MAX_NAME_CHARS = 64
 _MALFORMED = (ValueError, TypeError, AttributeError, LookupError)
 
 
-def without_oldest_turns(history: list[TResponseInputItem], fraction: float) -> list[TResponseInputItem]:
-    """The newest turns that together have at most this fraction of the history's size."""
+def without_oldest_turns(
+    history: list[TResponseInputItem], request_bytes: int, window_fraction: float | None
+) -> list[TResponseInputItem]:
+    """The newest turns with which a request that was too long fits into the context window.
+
+    `window_fraction` is how much of that request fits. What does not is left out of the history alone, as the
+    instructions, the tools and the current turn stay. If the fraction is unknown, half of the history is left out.
+    """
     sizes = [len(encode_json(item)) for item in history]
     size = sum(sizes)
-    room = fraction * size
+    room = size / 2 if window_fraction is None else size - (1 - window_fraction) * request_bytes
     for index, item in enumerate(history):
         if item.get("role") == "user" and size <= room:
             return history[index:]
@@ -191,6 +197,7 @@ class StreamingModel(Model):
         self._publish = publish
         self._answer_text = AnswerText()
         self._streamed: list[str] = []
+        self._request_bytes = 0
         self._call_ids: set[str] = set()
         self.unreadable_arguments: dict[str, str] = {}
 
@@ -212,7 +219,7 @@ class StreamingModel(Model):
         try:
             return await self._send(params)
         except ContextTooLong as failure:
-            history = without_oldest_turns(self._history, window_fraction(failure))
+            history = without_oldest_turns(self._history, self._request_bytes, window_fraction(failure))
             if any(self._streamed) or len(history) == len(self._history):
                 raise
             self._history = history
@@ -221,10 +228,10 @@ class StreamingModel(Model):
     async def _send(self, params: dict[str, Any]) -> CompletedResponse:
         conversation = [*self._history, *params["input"]]
         started = perf_counter()
+        body = self._api.encode_request(params["system_instructions"], conversation, params["tools"])
+        self._request_bytes = len(body)
         try:
-            return await self._receive(
-                self._api.encode_request(params["system_instructions"], conversation, params["tools"])
-            )
+            return await self._receive(body)
         except Failure as failure:
             self._client.log_failure(failure)
             raise

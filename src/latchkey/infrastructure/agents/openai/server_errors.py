@@ -40,7 +40,7 @@ _TOO_LONG = re.compile(
     re.IGNORECASE,
 )
 _TOKENS = re.compile(r"\b\d[\d,]{2,9}\b")
-_MAX_FRACTION = 0.9
+_PROMPT_FRACTION = 0.9
 _MAX_MESSAGE_CHARS = 300
 _MAX_DEPTH = 4
 _MAX_ITEMS = 8
@@ -124,13 +124,16 @@ def _status_failure(error: ModelServerError, status: int, headers: Headers) -> F
     return error_status(status, _ADVICE.get(status))
 
 
-def window_fraction(failure: Failure) -> float:
-    """How much of the conversation fits into the context window, by the numbers in the server's words; else a half."""
+def window_fraction(failure: Failure) -> float | None:
+    """How much of the request fits into the context window, by the numbers in the server's words; None without them.
+
+    A part of the window is left for the answer.
+    """
     error = failure.__cause__
     message = error.message if isinstance(error, ModelServerError) else ""
     numbers = sorted({int(number.replace(",", "")) for number in _TOKENS.findall(message)})
     is_known = len(numbers) > 1 and numbers[0] > 0
-    return min(numbers[0] / numbers[-1], _MAX_FRACTION) if is_known else _MAX_FRACTION / 2
+    return _PROMPT_FRACTION * numbers[0] / numbers[-1] if is_known else None
 
 
 def _is_too_long(error: ModelServerError) -> bool:
