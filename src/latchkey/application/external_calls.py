@@ -4,6 +4,7 @@ A call that has been started never runs again under the same id, whatever happen
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -29,7 +30,7 @@ from latchkey.application.tool_calls import (
     find_first,
     outcome_of,
 )
-from latchkey.domain.credentials import Credential, Owner, Scope
+from latchkey.domain.credentials import Credential, Owner, Scope, UserId
 from latchkey.domain.errors import (
     ConcurrentWrite,
     Conflict,
@@ -57,6 +58,9 @@ from latchkey.domain.turn_event import ToolCallCompletedEvent, ToolCallStartedEv
 
 RECORD_TIMEOUT_S = 20.0
 """How long this process tries to store a result while the database does not answer."""
+
+MAX_RUNNING_PER_USER = 20
+"""In one process. Each running call can hold connections to other services, and so file descriptors."""
 
 _RETRY_INTERVAL_S = 0.5
 _CHECK_INTERVAL_S = 5.0
@@ -124,6 +128,7 @@ class ExternalCallExecutor:
         self._event_bus = event_bus
         self._contexts = contexts
         self._recordings: set[asyncio.Task[ToolOutcome]] = set()
+        self._running = Counter[UserId]()
 
     async def execute(
         self, credential: Credential, invocation: ToolInvocation, tool: ExternalTool, args: Sequence[Any]
@@ -140,7 +145,10 @@ class ExternalCallExecutor:
             if isinstance(call, ToolOutcome):
                 code = call.code
                 return call
-            outcome, cause = await self._run(credential, call, tool, args)
+            try:
+                outcome, cause = await self._run(credential, call, tool, args)
+            finally:
+                self._release(user_id)
             if outcome is not _NOT_STORED:
                 outcome = await self._complete(credential, tool.permission, call, outcome)
             code = outcome.code
@@ -183,8 +191,25 @@ class ExternalCallExecutor:
             if isinstance(call, ToolOutcome):
                 logged.code = call.code
                 return call
-            await uow.commit()
+            self._reserve(uow.scope.user_id)
+            try:
+                await uow.commit()
+            except BaseException:
+                self._release(uow.scope.user_id)
+                raise
         return replace(call, started=started)
+
+    def _reserve(self, user_id: UserId) -> None:
+        """Count a running call of a verified user. Raises `Exhausted` if there are too many."""
+        if self._running[user_id] >= MAX_RUNNING_PER_USER:
+            raise Exhausted(
+                f"Limit of {MAX_RUNNING_PER_USER} running calls of tools outside a transaction reached: wait until one"
+                " has ended."
+            )
+        self._running[user_id] += 1
+
+    def _release(self, user_id: UserId) -> None:
+        self._running -= Counter({user_id: 1})
 
     async def _run(
         self, credential: Credential, call: _Call, tool: ExternalTool, args: Sequence[Any]

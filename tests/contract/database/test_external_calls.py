@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from latchkey.application import external_calls
+from latchkey.application.access import requires
 from latchkey.application.context_tokens import revoke_context_token
 from latchkey.application.tasks import add_task, list_tasks
 from latchkey.application.tool_calls import NO_OUTCOME, ToolInvocation, ToolOutcome
@@ -14,11 +15,11 @@ from latchkey.application.turns.finish import PublishedTurn, cancel_turn
 from latchkey.application.turns.read import get_turn, read_events
 from latchkey.application.turns.record import EventBatch, append_events
 from latchkey.application.turns.start import StartedTurn
-from latchkey.domain.credentials import Credential, Owner
+from latchkey.domain.credentials import TASKS_WRITE, Credential, Owner
 from latchkey.domain.errors import Invalid, NotFound
-from latchkey.domain.ports import ToolBug, UseCaseCall
+from latchkey.domain.ports import ToolBug, UnitOfWork, UseCaseCall
 from latchkey.domain.quota import Quota
-from latchkey.domain.task import NewTask
+from latchkey.domain.task import NewTask, Task
 from latchkey.domain.tool_call import ToolCall, ToolRequest
 from latchkey.domain.turn import Usage
 from tests.contract.database.external_tools import OrderTool, Replica, run_replicas
@@ -351,6 +352,22 @@ async def test_calls_beyond_limit_of_turn_do_not_start(
     assert tool.runs == 1
 
 
+async def test_running_calls_of_user_are_limited(
+    replicas: list[Replica], tool: OrderTool, me: Owner, you: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refused call may be repeated under its id. Other users have their own limit."""
+    monkeypatch.setattr(external_calls, "MAX_RUNNING_PER_USER", 1)
+    calling = await start(replicas[0], me, tool)
+    refused = await replicas[0].call(me, tool.order, call_id="call-2")
+    others = asyncio.create_task(replicas[0].call(you, tool.order))
+    tool.release.set()
+
+    assert (refused.is_error, refused.code) == (True, "exhausted")
+    assert not (await calling).is_error
+    assert not (await others).is_error
+    assert not (await replicas[0].call(me, tool.order, call_id="call-2")).is_error
+
+
 async def test_call_beyond_storage_quota_does_not_start(shared_database_url: str, tool: OrderTool, me: Owner) -> None:
     tool.release.set()
     async with run_replicas(shared_database_url, 1) as (replica,):
@@ -366,9 +383,16 @@ async def test_call_beyond_storage_quota_does_not_start(shared_database_url: str
 async def test_transactional_call_with_id_of_running_call_has_no_effect(
     replicas: list[Replica], tool: OrderTool, me: Owner, turn: StartedTurn
 ) -> None:
+    runs: list[str] = []
+
+    @requires(TASKS_WRITE)
+    async def add_once(uow: UnitOfWork) -> Task:
+        runs.append("add_once")
+        return await add_task(uow, NewTask("Milk"))
+
     calling = await start(replicas[0], turn.secret, tool)
-    invocation = ToolInvocation("add_task", b'{"title":"Milk"}', "call-1")
-    added = await replicas[1].transactional.execute(turn.secret, invocation, add_task, NewTask("Milk"))
+    invocation = ToolInvocation("add_once", b"{}", "call-1")
+    added = await replicas[1].transactional.execute(turn.secret, invocation, add_once)
     invalid = await replicas[1].transactional.record_failure(
         turn.secret, ToolInvocation("order", b'{"sku":5}', "call-1"), tool.order, Invalid.at("$.sku", "Expected text")
     )
@@ -377,6 +401,7 @@ async def test_transactional_call_with_id_of_running_call_has_no_effect(
 
     assert [(other.is_error, other.code) for other in (added, invalid)] == [(True, "conflict")] * 2
     assert (await replicas[0].dispatcher.call(me, list_tasks)).items == []
+    assert runs == []
     assert bytes((await only_call(replicas[0], me, turn)).result) == outcome.json == b'{"sku":"bell","count":1}'
 
 
