@@ -107,9 +107,9 @@ def load(path: str) -> App:
 def place_of(defined: Any, default: str = "") -> str:
     """Return the file and the line that define a function or a class, else the default."""
     if isinstance(code := getattr(inspect.unwrap(getattr(defined, "func", defined)), "__code__", None), CodeType):
-        return f"{_shown(code.co_filename)}:{code.co_firstlineno}"
+        return f"{shown_path(code.co_filename)}:{code.co_firstlineno}"
     with suppress(TypeError, OSError):
-        return f"{_shown(inspect.getfile(defined))}:{inspect.getsourcelines(defined)[1]}"
+        return f"{shown_path(inspect.getfile(defined))}:{inspect.getsourcelines(defined)[1]}"
     return default or repr(defined)
 
 
@@ -173,21 +173,21 @@ def _definition_of(module: ModuleType, attribute: str) -> str:
     with suppress(OSError, SyntaxError):
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             if isinstance(node, ast.Name) and node.id == attribute and isinstance(node.ctx, ast.Store):
-                return f"{_shown(str(file))}:{node.lineno}"
-    return f"{_shown(str(file))}:1"
+                return f"{shown_path(str(file))}:{node.lineno}"
+    return f"{shown_path(str(file))}:1"
 
 
 def _last_place(error: Exception, path: str) -> str:
     """Return the line of the team's code that the error comes from; `LATCHKEY_APP` if the module was not found."""
     if isinstance(error, SyntaxError) and error.filename:
-        return f"{_shown(error.filename)}:{error.lineno}"
+        return f"{shown_path(error.filename)}:{error.lineno}"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_file()]
     libraries = (Path(__file__).parent, Path(importlib.__file__).parent)
     own = [frame for frame in frames if not any(map(Path(frame.filename).is_relative_to, libraries))]
-    return f"{_shown(own[-1].filename)}:{own[-1].lineno}" if own else f"LATCHKEY_APP ({path})"
+    return f"{shown_path(own[-1].filename)}:{own[-1].lineno}" if own else f"LATCHKEY_APP ({path})"
 
 
-def _shown(file: str) -> str:
+def shown_path(file: str) -> str:
     """Return the path relative to the current folder, if it is inside."""
     path = Path(file)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import FieldInfo, asdict, fields, replace
 
+from latchkey.app import shown_path
 from latchkey.application.turns.prompts import InvalidTemplate, PromptTemplate
 from latchkey.bootstrap.agents import AgentSelection
 from latchkey.bootstrap.registry import Registry
@@ -254,13 +255,15 @@ def _contains(tables: Any, keys: tuple[str, ...]) -> bool:
 
 
 def _place_in_module(file: Path, name: str) -> Place:
+    shown = shown_path(str(file))
+
     def place(key: str | None, _: int) -> str:
         with suppress(OSError, SyntaxError):
             for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-                if isinstance(node, ast.Call):
+                if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == Assistant.__name__:
                     keywords = {keyword.arg: keyword.value for keyword in node.keywords}
                     if isinstance(value := keywords.get("name"), ast.Constant) and value.value == name:
-                        return f"{file}:{keywords[key].lineno if key in keywords else node.lineno}"
-        return f"{file}:1"
+                        return f"{shown}:{keywords[key].lineno if key in keywords else node.lineno}"
+        return f"{shown}:1"
 
     return place

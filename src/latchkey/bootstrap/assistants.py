@@ -52,6 +52,13 @@ class ReloadableAssistants:
         self._registry = registry
         self._agents = agents
         self._identity = identity
+        self._is_outdated = False
+
+    def load_first(self) -> TurnProfiles:
+        """Like `load`, and remember a signal that arrives before `reload_at_signal`."""
+        if self._settings.assistants is not None:
+            signal.signal(signal.SIGHUP, self._note_signal)
+        return self.load()
 
     def load(self) -> TurnProfiles:
         """Return the profiles. Raises `AssistantsError`."""
@@ -68,10 +75,16 @@ class ReloadableAssistants:
             return
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self._reload, runner)
+        _log.info("assistants_loaded", assistants=sorted(runner.profiles.chat))
+        if self._is_outdated:
+            self._reload(runner)
         try:
             yield
         finally:
             loop.remove_signal_handler(signal.SIGHUP)
+
+    def _note_signal(self, *_: object) -> None:
+        self._is_outdated = True
 
     def _reload(self, runner: TurnRunner) -> None:
         try:
