@@ -122,6 +122,22 @@ def test_wheel_migrates_and_serves_from_an_empty_folder(programs: Path, tmp_path
     assert response.status_code == httpx2.codes.OK, response.text
 
 
+def test_wheel_writes_and_migrates_the_revision_of_an_app(programs: Path, tmp_path: Path) -> None:
+    """The template of revisions is in the wheel."""
+    (tmp_path / "shop.py").write_text(
+        "from sqlalchemy import Column, Text\n"
+        "from latchkey import App, entity_table\n"
+        'reservations = entity_table("reservations", Column("code", Text()))\n'
+        'app = App(name="shop", entities=[reservations], migrations="migrations")\n'
+    )
+    command: list[str | Path] = [programs / "latchkey", "revision", "--app", "shop:app", "-m", "Reservations"]
+    path = tmp_path / "migrations" / "0001_reservations.py"
+
+    assert run(*command, cwd=tmp_path) == f"wrote {path}\n"
+    assert "from revision none to 0001" in run(programs / "latchkey", "migrate", "--app", "shop:app", cwd=tmp_path)
+    assert run(*command, cwd=tmp_path).startswith("nothing to do")
+
+
 @contextmanager
 def served(programs: Path, folder: Path, log: Path) -> Iterator[httpx2.Client]:
     port = free_port()

@@ -23,7 +23,7 @@ from latchkey.domain.errors import WrongUser
 from latchkey.domain.page import Window
 from latchkey.infrastructure.database import migrations
 from latchkey.infrastructure.database.app_schema import NO_APP, AppSchema
-from latchkey.infrastructure.database.schema import metadata
+from latchkey.infrastructure.database.schema import TABLE_NAMES
 from latchkey.infrastructure.database.sql import postgresql, session, tenant_guard
 from latchkey.interfaces.auth import owner_of
 from latchkey.interfaces.http import guards
@@ -150,7 +150,7 @@ MUTATIONS: dict[str, list[Callable[[], None]]] = {
 async def _disable_row_level_security(url: str) -> None:
     connection = await asyncpg.connect(url)
     try:
-        for table in metadata.tables:
+        for table in TABLE_NAMES:
             await connection.execute(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY")
     finally:
         await connection.close()

@@ -6,7 +6,7 @@ from typing import Any
 
 import asyncpg
 
-from latchkey.infrastructure.database.schema import metadata
+from latchkey.infrastructure.database.schema import TABLE_NAMES
 
 Rows = dict[str, list[str]]
 
@@ -19,7 +19,7 @@ async def rows_of(user_id: str, database_url: str) -> Rows:
     try:
         return {
             name: _as_text(await connection.fetch(f"SELECT * FROM {name} WHERE user_id = $1", user_id))
-            for name in metadata.tables
+            for name in TABLE_NAMES
         }
     finally:
         await connection.close()
@@ -30,7 +30,7 @@ def _sqlite_rows(user_id: str, path: str) -> Rows:
     try:
         return {
             name: _as_text(connection.execute(f"SELECT * FROM {name} WHERE user_id = ?", [user_id]).fetchall())
-            for name in metadata.tables
+            for name in TABLE_NAMES
         }
     finally:
         connection.close()

@@ -20,8 +20,8 @@ def app_schema(settings: Settings) -> AppSchema:
     if settings.app is None:
         return NO_APP
     with gc_paused():
-        from latchkey.bootstrap.registry import Registry
-    return Registry.read(settings).schema
+        from latchkey.bootstrap.registry import read_app_schema
+    return read_app_schema(settings)
 
 
 def check_database(settings: Settings) -> None:

@@ -15,7 +15,7 @@ from latchkey.config import Settings
 from latchkey.domain.assistant import Assistant
 from latchkey.domain.credentials import BUILT_IN_GRANTS, MAX_GRANTS, Grant, RegisteredGrants
 from latchkey.domain.ports import AgentFactory
-from latchkey.infrastructure.database.app_schema import AppSchema
+from latchkey.infrastructure.database.app_schema import NO_APP, AppSchema
 from latchkey.infrastructure.database.schema import metadata
 from latchkey.interfaces.http.routes.artifacts import ArtifactController
 from latchkey.interfaces.http.routes.context_tokens import ContextTokenController
@@ -47,7 +47,7 @@ BUILT_IN = (_TASKS_AND_ARTIFACTS, notes)
 
 
 class Registry(Struct, frozen=True, eq=False):
-    """Everything that the apps of a service register. `schema` has the tables of the team's app alone."""
+    """Everything that the apps of a service register. `schema` has the tables of all apps."""
 
     tools: dict[str, Tool]
     grants: RegisteredGrants
@@ -81,6 +81,15 @@ class Registry(Struct, frozen=True, eq=False):
     def read(cls, settings: Settings) -> Self:
         """Load the app that the settings name, if any. Raises `AppError`."""
         return cls.of(*BUILT_IN) if settings.app is None else cls.of(*BUILT_IN, load(settings.app))
+
+
+def read_app_schema(settings: Settings) -> AppSchema:
+    """Return the tables of the app that the settings name, without those of the built-in apps. Raises `AppError`."""
+    if settings.app is None:
+        return NO_APP
+    app = load(settings.app)
+    Registry.of(*BUILT_IN, app)
+    return app.schema
 
 
 def _duplicates(apps: Iterable[App]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from advanced_alchemy.base import convention
-from sqlalchemy import Column, ForeignKey, MetaData, Text, Uuid, text
+from sqlalchemy import Column, ForeignKey, MetaData, Table, Text, Uuid, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -23,7 +23,7 @@ from latchkey.infrastructure.database.revision import app_history, head, read_sc
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.startup_checks import IsolationBroken, verify
 from latchkey.infrastructure.database.urls import parse
-from tests.integration.database.test_migrations import tables
+from tests.integration.database.test_migrations import ID, tables
 from tests.support.shop import shop
 
 TABLES = {"reservations", "Bike Rides", "bicycles"}
@@ -157,17 +157,17 @@ def test_added_column_is_compatible_with_the_release_before(
     verify_usable(database_url, app)
 
 
-@pytest.mark.parametrize("column", [Column("note", Text(), nullable=False), None])
+@pytest.mark.parametrize("change", ["a needed column", "no column"])
 def test_other_changes_are_compatible_with_their_own_release_only(
-    database_url: str, app: AppSchema, first_revision: Path, column: Column[Any] | None
+    database_url: str, app: AppSchema, first_revision: Path, change: str
 ) -> None:
-    """A needed column, and the removal of one: the release before would fail."""
-    upgrade(database_url, schema=app if column is not None else later(app, Column("note", Text())))
-    if column is None:
+    """The release before would fail."""
+    upgrade(database_url, schema=app)
+    if change == "no column":
         execute(database_url, "ALTER TABLE reservations ADD COLUMN note TEXT")
         later_app = app
     else:
-        later_app = later(app, column)
+        later_app = later(app, Column("note", Text(), nullable=False))
 
     path = create_revision(database_url, "A note", later_app)
     upgrade(database_url, schema=later_app)
@@ -279,6 +279,49 @@ def test_failed_import_of_a_revision_has_file_and_line(database_url: str, app: A
 
     with pytest.raises(FaultyRevision, match=r"0001_reservations.py:3: ModuleNotFoundError: No module named 'nowhere'"):
         upgrade(database_url, schema=app)
+
+
+def test_revision_whose_file_is_gone_is_reported(database_url: str, app: AppSchema, first_revision: Path) -> None:
+    """For example after it was renumbered."""
+    upgrade(database_url, schema=app)
+    source = first_revision.read_text().replace('revision = "0001"', 'revision = "0002"', 1)
+    source = source.replace('compatible_with = "0001"', 'compatible_with = "0002"')
+    first_revision.rename(first_revision.with_name("0002_reservations.py")).write_text(source)
+
+    with pytest.raises(Unavailable, match=r"at revision 0001, which is not in .*/migrations: put its file back"):
+        upgrade(database_url, schema=app)
+
+
+def test_changed_table_keeps_its_rows_and_those_that_refer_to_it(
+    database_url: str, app: AppSchema, first_revision: Path
+) -> None:
+    """On SQLite the change of a column makes a new table."""
+    upgrade(database_url, schema=app)
+    [reservations, rides], key = app.entities, f"'{ID}'"
+    values = {"user_id": "'ada'", "id": key, "version": "1", "created_at": "'2026-01-02'", "updated_at": "'2026-01-02'"}
+    of_reservation = {**values, "bicycle_id": key, "code": "'x'", "paid_at": "'2026-01-02'"}
+    execute(
+        database_url,
+        f"INSERT INTO bicycles (id) VALUES ({key})",
+        insert_sql(reservations, of_reservation),
+        insert_sql(rides, {**values, "reservation_id": key}),
+    )
+    reservations.c.paid_at.nullable = False
+    reservations.c.code.nullable = True
+
+    path = create_revision(database_url, "All are paid", app)
+    upgrade(database_url, schema=app)
+
+    assert path is not None
+    assert path.read_text().count(".alter_column(") == 4
+    assert execute(database_url, 'SELECT user_id, version FROM "Bike Rides"') == [("ada", 1)]
+    assert execute(database_url, "SELECT user_id, code FROM reservations") == [("ada", "x")]
+    check(database_url, app)
+    verify_usable(database_url, app)
+
+
+def insert_sql(table: Table, values: dict[str, str]) -> str:
+    return f'INSERT INTO "{table.name}" ({", ".join(values)}) VALUES ({", ".join(values.values())})'
 
 
 PAGE = Path(__file__).parents[3] / "docs/app-migrations.md"

@@ -12,10 +12,12 @@ from sqlalchemy import Row, inspect, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from latchkey.bootstrap.registry import BUILT_IN
 from latchkey.domain.errors import Unavailable
+from latchkey.infrastructure.database.app_schema import AppSchema
 from latchkey.infrastructure.database.migrations import check, downgrade, upgrade
 from latchkey.infrastructure.database.revision import head, migrations_folder, read_schema_version
-from latchkey.infrastructure.database.schema import metadata
+from latchkey.infrastructure.database.schema import TABLE_NAMES, metadata
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.startup_checks import verify
 from latchkey.infrastructure.database.urls import parse
@@ -67,7 +69,14 @@ def test_head_read_without_alembic_equals_alembic_head() -> None:
 
 def test_migrations_create_the_tables_of_the_schema(database_url: str) -> None:
     check(database_url)
-    assert tables(database_url) == {*metadata.tables, "alembic_version"}
+    assert tables(database_url) == {*TABLE_NAMES, "alembic_version"}
+
+
+def test_migrations_create_the_tables_of_built_in_apps(database_url: str, tmp_path: Path) -> None:
+    of_apps = tuple(table for app in BUILT_IN for table in app.schema.entities)
+
+    assert [table.name for table in of_apps] == [name for name in TABLE_NAMES if name not in metadata.tables]
+    check(database_url, AppSchema(of_apps, migrations=tmp_path))
 
 
 def test_every_migration_upgrades_downgrades_and_upgrades_again(empty_database_url: str) -> None:

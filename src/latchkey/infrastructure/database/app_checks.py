@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect
 from sqlalchemy.engine import Inspector
 
 from latchkey.infrastructure.database.app_schema import AppSchema
-from latchkey.infrastructure.database.schema import metadata
+from latchkey.infrastructure.database.schema import TABLE_NAMES
 from latchkey.infrastructure.database.sql.postgresql import RUNTIME_ROLE
 from latchkey.infrastructure.database.startup_checks import IsolationBroken, app_table_faults
 from latchkey.infrastructure.database.table_checks import Fault, entity_faults
@@ -35,7 +35,7 @@ def refuse_unsafe_tables(connection: Connection, schema: AppSchema) -> None:
 async def _row_security_faults(connection: Any, schema: AppSchema) -> list[Fault]:
     """Also of tables of users that the app does not list, which an earlier or the next release may use."""
     faults = await app_table_faults(connection, schema)
-    listed = [*metadata.tables, *schema.table_names]
+    listed = [*TABLE_NAMES, *schema.table_names]
     for row in await connection.fetch(_OTHER_USER_TABLES, RUNTIME_ROLE, listed):
         faults += [fault for fault in await entity_faults(connection, row["relname"]) if not fault.repair]
     return faults

@@ -13,7 +13,7 @@ from advanced_alchemy.config import AlembicAsyncConfig, SQLAlchemyAsyncConfig
 from alembic.util import CommandError
 from asyncpg import LockNotAvailableError
 from msgspec import Struct
-from sqlalchemy import Connection, event
+from sqlalchemy import BINARY, Connection, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
@@ -136,12 +136,18 @@ def _upgrade(url: str, revision: str, environment: Environment) -> None:
     try:
         with _explained_revisions(environment.history):
             _commands(url, environment).upgrade(revision)
-    except CommandError:
+    except CommandError as error:
         # A newer release may have migrated the database since its version was read: Alembic does not know its revision.
         version = _read_version(url, environment.history)
         version.check_not_too_new()
-        if not version.is_newer:
-            raise
+        if version.is_newer:
+            return
+        if environment.history.is_of_app:
+            raise Unavailable(
+                f"The app's tables are at revision {version.revision}, which is not in {environment.history.folder}:"
+                " put its file back, or use another database."
+            ) from error
+        raise
 
 
 def downgrade(url: str, revision: str, schema: AppSchema = NO_APP) -> None:
@@ -286,6 +292,8 @@ def create_migration_engine(text: str) -> AsyncEngine:
         Path(url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         create_private_file(url)
     engine = create_async_engine(url, connect_args={"isolation_level": None}, poolclass=NullPool)
+    # SQLAlchemy would read advanced-alchemy's GUID back as a number, and write that when it changes the table.
+    engine.dialect.ischema_names = {**engine.dialect.ischema_names, "BINARY": BINARY}  # type: ignore[attr-defined]
     event.listen(engine.sync_engine, "connect", _set_pragmas)
     event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return engine

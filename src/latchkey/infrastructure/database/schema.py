@@ -288,3 +288,6 @@ quota_usage = Table(
     _time("counted_at"),
     PrimaryKeyConstraint("user_id"),
 )
+
+TABLE_NAMES = (*metadata.tables, "notes")
+"""All tables of Latchkey's own migrations. Those of the built-in apps are defined in their packages."""

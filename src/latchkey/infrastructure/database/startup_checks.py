@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from latchkey.domain.errors import Failure
 from latchkey.infrastructure.database.app_schema import NO_APP, AppSchema
-from latchkey.infrastructure.database.schema import metadata, tasks
+from latchkey.infrastructure.database.schema import TABLE_NAMES, tasks
 from latchkey.infrastructure.database.sql.postgresql import RUNTIME_ROLE
 from latchkey.infrastructure.database.sql.tenant_guard import USER, UnscopedStatement
 from latchkey.infrastructure.database.table_checks import (
@@ -85,7 +85,7 @@ async def app_table_faults(connection: Any, schema: AppSchema) -> list[Fault]:
 
 async def _existing_tables(connection: Any, schema: AppSchema) -> tuple[list[str], list[Fault]]:
     """Return the tables that exist, and a fault for each one that is missing."""
-    cures = dict.fromkeys(metadata.tables, "run `latchkey migrate`") | dict.fromkeys(schema.table_names, ADD_REVISION)
+    cures = dict.fromkeys(TABLE_NAMES, "run `latchkey migrate`") | dict.fromkeys(schema.table_names, ADD_REVISION)
     tables = [name for name in cures if await exists(connection, name)]
     missing = [Fault(f"The table {name} is missing: {cure}.") for name, cure in cures.items() if name not in tables]
     return tables, missing
