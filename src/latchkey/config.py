@@ -15,6 +15,8 @@ PREFIX = "LATCHKEY_"
 _UNPREFIXED = ("openai_api_key", "openai_base_url", "anthropic_api_key", "anthropic_base_url")
 _MIN_SECRET_BYTES = 32
 
+_DATABASE_SCHEMES = ("sqlite://", "sqlite+aiosqlite://", "postgres://", "postgresql://", "postgresql+asyncpg://")
+
 _IP = r"[0-9A-Fa-f:.]+"
 _PROTOCOL = "tcp|udp|sctp"
 _OF_A_SERVICE = re.compile(
@@ -56,13 +58,24 @@ class Secret(str):
         return "'…'"
 
 
+class ApiKey(Secret):
+    """The key of a model's server, which is sent in a header."""
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Self:
+        if not (text.isascii() and text.isprintable() and " " not in text):
+            raise ValueError("…")
+        return super().__new__(cls, text)
+
+
 class DatabaseUrl(str):
     """The URL of the database. Its `repr` shows the scheme only, because the rest can contain a password."""
 
     __slots__ = ()
 
     def __new__(cls, text: str) -> Self:
-        if not text.startswith(("sqlite+aiosqlite://", "postgres://", "postgresql://", "postgresql+asyncpg://")):
+        if not text.startswith(_DATABASE_SCHEMES):
             raise ValueError(text.partition("://")[0])
         return super().__new__(cls, text)
 
@@ -104,8 +117,9 @@ OpenAIApi = Annotated[
     Literal["responses", "chat_completions"], Meta(description="one of `responses`, `chat_completions`")
 ]
 Database = Annotated[
-    DatabaseUrl, Meta(description="a URL that begins with `postgresql://`, `postgres://` or `sqlite+aiosqlite://`")
+    DatabaseUrl, Meta(description="a URL that begins with `postgresql://`, `postgres://` or `sqlite:///`")
 ]
+Key = Annotated[ApiKey, Meta(description="a key of printable ASCII characters without spaces")]
 Seconds = Annotated[float, Meta(ge=0.1, le=86_400, description="a number of seconds from 0.1 to 86400")]
 DrainSeconds = Annotated[float, Meta(ge=0, le=3_600, description="a number of seconds from 0 to 3600")]
 Count = Annotated[int, Meta(ge=1, le=1_000, description="a whole number from 1 to 1000")]
@@ -136,11 +150,11 @@ class Settings(Struct, frozen=True, kw_only=True, rename=_variable):
     file_agent: AgentName | None = None
     model: str | None = None
     openai_api: OpenAIApi = "responses"
-    openai_api_key: Secret | None = None
+    openai_api_key: Key | None = None
     openai_base_url: Url | None = None
     claude_cli: str | None = None
     claude_model: str = "sonnet"
-    anthropic_api_key: Secret | None = None
+    anthropic_api_key: Key | None = None
     anthropic_base_url: Url | None = None
     claude_processes: Count | None = None
     public_url: Url | None = None
@@ -258,11 +272,17 @@ VARIABLES: dict[str, FieldInfo] = {field.encode_name: field for field in fields(
 
 
 def _is_unknown(name: str, text: str) -> bool:
-    return name.startswith(PREFIX) and name not in VARIABLES and not _OF_A_SERVICE.fullmatch(f"{name}={text}")
+    is_ours = _meant_name(name).startswith(PREFIX)
+    return is_ours and name not in VARIABLES and not _OF_A_SERVICE.fullmatch(f"{name}={text}")
+
+
+def _meant_name(name: str) -> str:
+    """The name in capitals, without the `export` that Docker takes from an `.env` file as a part of the name."""
+    return name.upper().removeprefix("EXPORT").strip()
 
 
 def _unknown(name: str) -> str:
-    similar = get_close_matches(name, VARIABLES, 1)
+    similar = get_close_matches(_meant_name(name), VARIABLES, 1)
     return f"{name}: there is no such setting" + (f"; did you mean {similar[0]}?" if similar else "")
 
 

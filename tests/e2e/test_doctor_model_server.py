@@ -1,5 +1,7 @@
 """`latchkey doctor` tries the model server with the key."""
 
+import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,7 +17,7 @@ KEY = "sk-very-secret"
 
 
 @contextmanager
-def models_endpoint(status: int) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
+def models_endpoint(status: int, body: bytes = b"") -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
     """A server that answers each GET with the status. Yields its base URL and the paths and keys that it received."""
     received: list[tuple[str, str | None]] = []
 
@@ -23,8 +25,9 @@ def models_endpoint(status: int) -> Iterator[tuple[str, list[tuple[str, str | No
         def do_GET(self) -> None:
             received.append((self.path, self.headers["authorization"]))
             self.send_response(status)
-            self.send_header("content-length", "0")
+            self.send_header("content-length", str(len(body)))
             self.end_headers()
+            self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
             """Write no log."""
@@ -67,7 +70,26 @@ def test_doctor_requests_the_models_with_the_key(home: Path, sqlite_url: str, st
 
 def test_doctor_notes_unreachable_model_server(home: Path, sqlite_url: str) -> None:
     line = examine(home, sqlite_url, f"http://127.0.0.1:{free_port()}/v1")
-    assert line == "note model server: cannot be reached: ConnectError"
+    assert line == "note model server: cannot be reached: All connection attempts failed: check OPENAI_BASE_URL"
+
+
+def test_doctor_notes_model_server_whose_host_is_unknown(home: Path, sqlite_url: str) -> None:
+    line = examine(home, sqlite_url, "http://no-such-host.invalid/v1")
+    assert re.fullmatch("note model server: cannot be reached: .*: check OPENAI_BASE_URL", line)
+    assert "ConnectError" not in line
+
+
+def test_doctor_notes_model_server_that_answers_with_a_web_page(home: Path, sqlite_url: str) -> None:
+    """As a server does whose base URL lacks its path."""
+    with models_endpoint(200, b"\n<!doctype html><title>Welcome</title>") as (base_url, _):
+        line = examine(home, sqlite_url, base_url)
+    assert line == "note model server: answers with a web page: check OPENAI_BASE_URL"
+
+
+def test_doctor_notes_model_server_timeout(home: Path, sqlite_url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        line = examine(home, sqlite_url, f"http://127.0.0.1:{silent.getsockname()[1]}/v1")
+    assert line == "note model server: does not answer within 5 seconds"
 
 
 def test_doctor_explains_that_a_base_url_alone_selects_no_agent(tmp_path: Path, sqlite_url: str) -> None:

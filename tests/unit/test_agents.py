@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from latchkey.bootstrap.agents import Agents, LazyAgent, unused_model_server
-from latchkey.config import ConfigurationError, Secret, Settings
+from latchkey.config import ApiKey, ConfigurationError, Settings
 from latchkey.domain.agent import AgentEvent, AgentRun, TextDelta
 from latchkey.domain.credentials import Scope, TokenSecret, UserId
 from latchkey.domain.turn import TurnId
@@ -160,7 +160,7 @@ async def test_lazy_agent_close_during_loading_closes_the_agent() -> None:
     [
         (Settings(openai_base_url="http://127.0.0.1:1/v1", dev=True), "the rehearsal agent is used"),
         (Settings(openai_base_url="http://127.0.0.1:1/v1"), "no agent is used"),
-        (Settings(openai_base_url="http://127.0.0.1:1/v1", openai_api_key=Secret("sk-1")), None),
+        (Settings(openai_base_url="http://127.0.0.1:1/v1", openai_api_key=ApiKey("sk-1")), None),
         (Settings(openai_base_url="http://127.0.0.1:1/v1", agent="openai"), None),
         (Settings(dev=True), None),
     ],

@@ -46,6 +46,7 @@ def test_settings_names_are_the_documented_ones() -> None:
     ("name", "text", "value"),
     [
         ("LATCHKEY_DATABASE_URL", "postgres://u:p@h/db", "postgres://u:p@h/db"),
+        ("LATCHKEY_DATABASE_URL", "sqlite:///notes.db", "sqlite:///notes.db"),
         ("LATCHKEY_AUTH_SECRET", SECRET, SECRET),
         ("LATCHKEY_AGENT", "rehearsal", "rehearsal"),
         ("LATCHKEY_MODEL", "null", "null"),
@@ -72,6 +73,9 @@ def test_settings_valid_value_is_read(name: str, text: str, value: Any) -> None:
         ("LATCHKEY_AGENT", "gpt", "`rehearsal`"),
         ("LATCHKEY_OPENAI_API", "completions", "`chat_completions`"),
         ("OPENAI_BASE_URL", "api.openai.com", "http or https"),
+        ("OPENAI_API_KEY", "sk-é", "printable ASCII"),
+        ("OPENAI_API_KEY", "sk-abc\nOPENAI_BASE_URL=x", "printable ASCII"),
+        ("ANTHROPIC_API_KEY", "sk-ant my key", "without spaces"),
         ("LATCHKEY_PUBLIC_URL", "https://u:p@api.example", "without a user name"),
         ("LATCHKEY_ALLOWED_HOSTS", "a.example,*", "comma-separated list of hosts"),
         ("LATCHKEY_ALLOWED_HOSTS", "http://a.example", "comma-separated list of hosts"),
@@ -131,6 +135,12 @@ def test_settings_unknown_name_is_refused_with_a_similar_one_unless_dev() -> Non
         "LATCHKEY_TURN_DEADLINE: there is no such setting; did you mean LATCHKEY_TURN_DEADLINE_S?"
     ]
     assert Settings.read(environ, dev=True) == Settings(dev=True)
+
+
+@pytest.mark.parametrize("name", ["latchkey_agent", "export LATCHKEY_AGENT", " LATCHKEY_AGENT"])
+def test_settings_name_as_some_env_files_write_it_is_refused_with_the_right_one(name: str) -> None:
+    """Otherwise the setting would be ignored."""
+    assert _faults({name: "openai"}) == [f"{name}: there is no such setting; did you mean LATCHKEY_AGENT?"]
 
 
 KUBERNETES = """

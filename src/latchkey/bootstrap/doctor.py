@@ -138,8 +138,16 @@ async def _examine_model_server(settings: Settings) -> Finding:
     try:
         async with httpx2.AsyncClient(timeout=_MODEL_TIMEOUT_S) as client, asyncio.timeout(_MODEL_TIMEOUT_S):
             response = await client.get(url, headers=headers)
-    except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
-        return _model_finding(f"cannot be reached: {type(error).__name__}", ok=False)
+    except (httpx2.TimeoutException, TimeoutError):
+        return _model_finding(f"does not answer within {_MODEL_TIMEOUT_S:g} seconds", ok=False)
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        return _model_finding(
+            f"cannot be reached: {str(error) or type(error).__name__}: check OPENAI_BASE_URL", ok=False
+        )
+    return _model_response_finding(response, has_key=bool(headers))
+
+
+def _model_response_finding(response: httpx2.Response, *, has_key: bool) -> Finding:
     status = response.status_code
     if status in {httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN}:
         return _model_finding(f"refuses the key (status {status}): check OPENAI_API_KEY", ok=False)
@@ -147,7 +155,9 @@ async def _examine_model_server(settings: Settings) -> Finding:
         return _model_finding("not tried: it is reachable and has no list of models", ok=True)
     if status != httpx2.codes.OK:
         return _model_finding(f"answers the request for its models with status {status}", ok=False)
-    return _model_finding("is reachable, and accepts the key" if headers else "is reachable", ok=True)
+    if response.content.lstrip().startswith(b"<"):
+        return _model_finding("answers with a web page: check OPENAI_BASE_URL", ok=False)
+    return _model_finding("is reachable, and accepts the key" if has_key else "is reachable", ok=True)
 
 
 def _model_finding(text: str, *, ok: bool) -> Finding:

@@ -26,6 +26,9 @@ _VERIFIED = ("verify-ca", "verify-full")
 class UnusableUrl(Invalid):
     """The database URL cannot be used. The text says why and does not contain the password."""
 
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"LATCHKEY_DATABASE_URL: {reason}")
+
 
 def parse(text: str) -> tuple[URL, dict[str, Any]]:
     """Return the SQLAlchemy URL and the driver's `connect_args`. Raises `UnusableUrl`."""
