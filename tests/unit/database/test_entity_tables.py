@@ -19,6 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
     Uuid,
 )
+from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.schema import SchemaItem
 
 from latchkey.infrastructure.database.entity import (
@@ -27,6 +28,8 @@ from latchkey.infrastructure.database.entity import (
     reference_table,
     user_foreign_key,
 )
+from latchkey.infrastructure.database.entity_model import Entity
+from latchkey.infrastructure.database.entity_repository import EntityRepository
 from latchkey.infrastructure.database.repository import Repository
 
 FAULTS: dict[str, list[SchemaItem]] = {
@@ -135,3 +138,39 @@ def test_repository_entity_that_does_not_fit_the_table_is_refused() -> None:
 
         class Nameless(Repository, table=items):  # type: ignore[type-arg] # the fault
             pass
+
+
+def test_repository_without_a_table_is_refused() -> None:
+    class Items(Repository[Item]):
+        pass
+
+    with pytest.raises(TypeError, match=r"Items has no table: class Items\(Repository\[Entity\], table=…\)"):
+        Items(None)  # type: ignore[arg-type] # refused before it is used
+
+
+def test_repository_of_the_orm_without_an_entity_is_refused() -> None:
+    with pytest.raises(TypeError, match="Items names no entity"):
+
+        class Items(EntityRepository):  # type: ignore[type-arg] # the fault
+            pass
+
+
+class Base(Entity):
+    __abstract__ = True
+    metadata = MetaData()
+
+
+def test_model_with_a_key_without_user_is_refused() -> None:
+    with pytest.raises(ValueError, match="The table items does not isolate users: its index ix_items_day must begin"):
+
+        class Item(Base):
+            __tablename__ = "items"
+            day: Mapped[int] = mapped_column(index=True)
+
+
+def test_model_without_versions_is_refused() -> None:
+    with pytest.raises(TypeError, match="Unversioned compares no versions"):
+
+        class Unversioned(Base):
+            __tablename__ = "unversioned"
+            __mapper_args__ = {"eager_defaults": False}  # noqa: RUF012 # SQLAlchemy's form

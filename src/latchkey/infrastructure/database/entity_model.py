@@ -51,6 +51,8 @@ class Entity(CommonTableAttributes, AsyncAttrs, DeclarativeBase):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "__table__" in cls.__dict__:
+            if cls.__mapper__.version_id_col is None:
+                raise TypeError(f"{cls.__name__} compares no versions: add {{**Entity.__mapper_args__, …}} to its own.")
             table = table_of(cls)
             table.info["latchkey"] = ENTITY
             check_entity_table(table)

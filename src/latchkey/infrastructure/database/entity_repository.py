@@ -70,17 +70,19 @@ class EntityRepository(SQLAlchemyAsyncRepository[ModelT]):
         sized = offsets(
             candidates.order_by(model.id.desc()).limit(window.limit + 1).subquery(), "id", newest_first=True
         )
-        max_bytes = TURN_PAGE_BYTES if self.uow.scope.turn_id else PAGE_BYTES
         rows = (
             await self.session.execute(
-                select(model, sized.c.count)
+                select(model, sized.c.before, sized.c.count, size_of_row(table))
                 .join(sized, model.id == sized.c.of_key)
-                .where(sized.c.before < max_bytes)
+                .where(sized.c.before < PAGE_BYTES)
                 .order_by(model.id.desc())
             )
         ).all()
-        has_more = bool(rows) and len(rows) < rows[0][1]
-        return window.to_page([row[0] for row in rows], key=lambda entity: cursor(entity.id), has_more=has_more)
+        count = rows[0][2] if rows else 0
+        if self.uow.scope.turn_id:
+            rows = [row for row in rows if not row[1] or row[1] + row[3] <= TURN_PAGE_BYTES]
+        entities = [row[0] for row in rows]
+        return window.to_page(entities, key=lambda entity: cursor(entity.id), has_more=len(rows) < count)
 
     async def update(self, data: ModelT, **options: Any) -> ModelT:
         """Store the values that are set in `data`, whose id exists. Raises `NotFound`, and `StaleVersion`.

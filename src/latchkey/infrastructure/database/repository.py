@@ -71,6 +71,10 @@ class Repository(Generic[T]):
         cls._statements = _Statements(table, cls._entity, noun)
 
     def __init__(self, uow: SqlUnitOfWork) -> None:
+        """Raises `TypeError` for a class without a table."""
+        if not hasattr(self, "_statements"):
+            name = type(self).__name__
+            raise TypeError(f"{name} has no table: class {name}(Repository[Entity], table=…).")
         self.uow = uow
         self._session = uow.session
 

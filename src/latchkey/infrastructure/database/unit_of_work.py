@@ -178,6 +178,8 @@ class SqlUnitsOfWork:
                     uow = SqlUnitOfWork(session, now, self._event_bus, self._backend.limiter, turn_state, self._schema)
                     yield uow
                 finally:
+                    if uow is not None:
+                        uow.session.end()
                     if uow is not None and uow.committed:
                         connection.release()
                     else:

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from itertools import product
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -16,7 +17,7 @@ from latchkey.domain.errors import Conflict, Exhausted, NotFound, StaleVersion
 from latchkey.domain.page import PAGE_BYTES, Window
 from latchkey.domain.ports import UnitOfWork
 from latchkey.domain.quota import ROW_BYTES, Quota
-from latchkey.infrastructure.database.sql.session import ReadOnly
+from latchkey.infrastructure.database.sql.session import ReadOnly, UnitOfWorkEnded
 from latchkey.infrastructure.database.sql.tenant_guard import UnscopedStatement
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.builders import NOW, a_task
@@ -258,3 +259,19 @@ async def test_storage_quota_reached_by_entities_refuses_further_ones(
     for owner in (me, you):
         with pytest.raises(Exhausted, match="Storage quota of 5000 bytes reached"):
             await dispatcher.call(owner, use_case, "x")
+
+
+async def test_statement_after_the_end_of_a_unit_of_work_is_refused(units: SqlUnitsOfWork, me: Owner) -> None:
+    """Its connection may be in the transaction of another user by then."""
+    kept: list[Any] = []
+    async with units.open(me, "write") as uow:
+        kept += [uow.repository(Reservations), uow.repository(Bookings)]
+        await uow.commit()
+        for repository in kept:
+            with pytest.raises(UnitOfWorkEnded):
+                await repository.page()
+    async with units.open(me, "write") as uow:
+        kept += [uow.repository(Reservations), uow.repository(Bookings)]
+    for repository in kept:
+        with pytest.raises(UnitOfWorkEnded, match="run all of its statements before the tool returns"):
+            await repository.page()

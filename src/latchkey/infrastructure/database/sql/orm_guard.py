@@ -137,6 +137,7 @@ def _check_outermost(compiler: SQLCompiler, statement: Any) -> None:
 def _pin(connection: Any, statement: Any, multiparams: Any, params: Any, _options: Any) -> tuple[Any, Any, Any]:
     """Bind the user, and pin a write. Raises `UnscopedStatement`, and `ReadOnly` for a write in a read-only session."""
     session: Session = connection.get_execution_options()[SESSION]
+    session.check_open()
     parameters = [{**values, USER: session.scope.user_id} for values in multiparams or [params or {}]]
     if isinstance(statement, Insert | Update | Delete):
         session.check_writable(statement)

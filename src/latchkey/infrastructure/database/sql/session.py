@@ -1,7 +1,7 @@
 """An open transaction: Core statements prepared once, deferred writes, and the user bound to each statement."""
 
 from collections.abc import Collection, Iterable
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from msgspec import Struct, json
 from sqlalchemy import (
@@ -119,6 +119,24 @@ class OrmChanges(Protocol):
         ...
 
 
+class UnitOfWorkEnded(Exception):
+    """A bug of the caller: a statement after the unit of work has ended, for example of a task that it left running.
+
+    It was not sent: the connection may be in the transaction of another user.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("This unit of work has ended: run all of its statements before the tool returns.")
+
+
+class _EndedConnection:
+    def __getattr__(self, name: str) -> NoReturn:
+        raise UnitOfWorkEnded
+
+
+_ENDED: Any = _EndedConnection()
+
+
 class ReadOnly(Exception):
     """A bug of ours: a write in a unit of work that was opened to read. It was not sent."""
 
@@ -188,7 +206,13 @@ class Session:
         """Send the waiting writes and commit. Returns False if the database rolled back instead."""
         if self.orm:
             await self.flush()
-        return await self._driver.commit(self._take_waiting())
+        driver = self._driver
+        self.end()
+        return await driver.commit(self._take_waiting())
+
+    def end(self) -> None:
+        """Let each further statement raise `UnitOfWorkEnded`."""
+        self._driver = _ENDED
 
     def _depends_on_waiting(self, statement: Insert | Update, prepared: PreparedStatement) -> bool:
         if statement.table in self._updated:
@@ -219,6 +243,11 @@ class Session:
     def dbapi_connection(self) -> Any:
         """Return the connection for SQLAlchemy's ORM, inside this transaction."""
         return self._driver.dbapi_connection()
+
+    def check_open(self) -> None:
+        """Raises `UnitOfWorkEnded`."""
+        if self._driver is _ENDED:
+            raise UnitOfWorkEnded
 
     def check_writable(self, statement: Statement) -> None:
         """Raises `ReadOnly`. PostgreSQL would refuse the statement by itself; SQLite would write."""
