@@ -4,7 +4,7 @@ import os
 
 from msgspec import Struct
 
-from latchkey import App, Conflict, Grant, ToolContext, UnitOfWork, tool
+from latchkey import App, Assistant, Conflict, Grant, ToolContext, UnitOfWork, tool
 
 READ, WRITE = Grant("shop:read"), Grant("shop:write")
 
@@ -78,4 +78,9 @@ def _stock(fault: str) -> Stock:
     return results[fault]  # type: ignore[return-value]
 
 
-app = App(name="shop", tools=[order_item, check_stock, count_items, count_elsewhere], grants=[READ, WRITE])
+app = App(
+    name="shop",
+    tools=[order_item, check_stock, count_items, count_elsewhere],
+    grants=[READ, WRITE],
+    assistants=[Assistant(name="default", tools=("order_item", "check_stock"))],
+)

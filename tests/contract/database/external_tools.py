@@ -22,7 +22,8 @@ from latchkey.infrastructure.tool_context import HttpToolContexts, ToolContext
 from tests.builders import TASK_GRANTS
 from tests.contract.database.event_bus_pair import Process, run_process
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 600.0
+"""Longer than a test: it fails first."""
 
 
 class Order(Struct):

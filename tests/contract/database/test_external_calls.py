@@ -23,7 +23,7 @@ from latchkey.domain.task import NewTask, Task
 from latchkey.domain.tool_call import ToolCall, ToolRequest
 from latchkey.domain.turn import Usage
 from tests.contract.database.external_tools import OrderTool, Replica, run_replicas
-from tests.polling import wait_until
+from tests.polling import TIMEOUT_S, wait_until
 from tests.turns import started_turn
 
 ARGUMENTS = b'{"sku":"bell"}'
@@ -245,7 +245,8 @@ async def test_cancelled_turn_stops_tool_and_stores_no_result(
 ) -> None:
     calling = await start(replicas[0], turn.secret, tool)
     await replicas[on].dispatcher.call(me, cancel_turn, turn.turn.id)
-    outcome = await calling
+    async with asyncio.timeout(TIMEOUT_S):
+        outcome = await calling
 
     assert tool.was_cancelled
     assert (outcome.is_error, outcome.code) == (True, "conflict")

@@ -2,14 +2,16 @@
 
 import asyncio
 import json
+import os
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, cast
 
+import mcp
 import pytest
 import pytest_asyncio
 
-from latchkey.bootstrap import composition
-from latchkey.domain.credentials import Grant
 from latchkey.interfaces.mcp import principal
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer
@@ -20,6 +22,7 @@ from tests.support.service import ApiUser, Service, model_variables, run_service
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+LATCHKEY = Path(sys.executable).with_name("latchkey")
 BELL = {"sku": "bell"}
 ORDERED = {"number": "N1", "sku": "bell"}
 APP = {"LATCHKEY_APP": "tests.apps.shop:app"}
@@ -30,14 +33,12 @@ RAW_CALL = {
     "method": "tools/call",
     "params": {"name": "order_item", "arguments": BELL, "_meta": {"latchkey/callId": "call-1"}},
 }
-GRANTS = [Grant("shop:read"), Grant("shop:write")]
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def shop(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ShopServer]:
     async with shop_server() as shop:
         monkeypatch.setenv("SHOP_URL", shop.url)
-        monkeypatch.setattr(composition, "CHAT_GRANTS", GRANTS)
         yield shop
 
 
@@ -217,3 +218,22 @@ async def test_model_is_given_result_of_tool_outside_transaction(
     assert answer["response"] == "Ordered."
     assert [call["result"] for call in answer["tool_calls"]] == [ORDERED]
     assert json.loads(model.requests[-1].results[-1]) == ORDERED
+
+
+async def test_stdio_client_calls_tool_outside_transaction(
+    replica: Service, shared_database_url: str, shop: ShopServer
+) -> None:
+    shop.is_open.set()
+    token = (await replica.user().create("context-tokens", grants=["shop:write"]))["token"]
+    variables = {
+        "PATH": os.environ["PATH"],
+        "LATCHKEY_DATABASE_URL": shared_database_url,
+        "LATCHKEY_CONTEXT_TOKEN": token,
+        "SHOP_URL": shop.url,
+        **APP,
+    }
+    async with mcp.Client(mcp.StdioServerParameters(command=str(LATCHKEY), args=["mcp"], env=variables)) as client:
+        ordered = await client.call_tool("order_item", BELL)
+
+    assert ordered.structured_content == ORDERED
+    assert shop.orders == 1
