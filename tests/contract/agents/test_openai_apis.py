@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import AsyncIterator
+from types import NoneType
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from latchkey.domain.agent import TextDelta
+from latchkey.domain.assistant import ModelOptions
 from latchkey.domain.errors import ModelBadResponse, ModelUnavailable, RateLimited, TurnFailed
 from latchkey.domain.message import PastTurn
 from latchkey.domain.turn import Usage
@@ -216,3 +219,17 @@ async def test_answers_in_the_history_are_messages_with_a_type(responses: AgentH
 
     (request,) = responses.model.requests
     assert request.body["input"][1] == {"type": "message", "role": "assistant", "content": "Good morning."}
+
+
+@pytest.mark.parametrize(("limit", "failure"), [(3, NoneType), (2, ModelBadResponse)])
+async def test_completed_answer_with_as_many_tokens_as_allowed_is_cut_off(
+    responses: AgentHarness, limit: int, failure: type
+) -> None:
+    """llama.cpp reports an answer that it cut off as completed. This one has two tokens."""
+    part = {"type": "output_text", "text": "Hello.", "annotations": []}
+    end = final_event("completed", output=[message(part)])
+    options = ModelOptions(max_output_tokens=limit)
+
+    outcome = await responses.run_turn(stream(end), agent_run=replace(responses.agent_run(), options=options))
+
+    assert type(outcome.failure) is failure

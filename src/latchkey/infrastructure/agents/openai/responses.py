@@ -97,7 +97,7 @@ class ResponsesApi:
 
     async def decode_events(self, chunks: AsyncIterator[list[bytes]]) -> AsyncGenerator[list[ModelEvent], None]:
         """Reads nothing after the event that completes the answer: some servers do not close the connection."""
-        answer = _Answer()
+        answer = _Answer(None if self._is_openai else self._options.max_output_tokens)
         async for events in chunks:
             batch = [model_event for data in events for model_event in answer.add(data)]
             yield batch
@@ -163,10 +163,14 @@ class _Item(Struct):
 
 
 class _Answer:
-    """The items of one answer while its events arrive."""
+    """The items of one answer while its events arrive.
 
-    def __init__(self) -> None:
+    An answer that has as many tokens as `max_output_tokens` allows was cut off: llama.cpp reports it as completed.
+    """
+
+    def __init__(self, max_output_tokens: int | None) -> None:
         self.is_done = False
+        self._max_output_tokens = max_output_tokens
         self._items: list[_Item] = []
 
     def add(self, data: bytes) -> list[ModelEvent]:
@@ -274,6 +278,8 @@ class _Answer:
             return [call, _incomplete(response.get("incomplete_details"))]
         if status not in {"completed", "done"}:
             return [call, aborted_answer()]
+        if self._max_output_tokens and call.usage.output_tokens >= self._max_output_tokens:
+            return [call, truncated_answer()]
         return [call, *self._completed(response.get("output"))]
 
     def _end_without_response(self) -> list[ModelEvent]:
