@@ -1,5 +1,6 @@
 """`latchkey revision`, `migrate`, `doctor` and `serve` with an app that has tables."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,27 @@ def test_serve_migrates_the_app_on_request(shop: Path, environment: Environment)
 
     with running_service("--migrate", home=shop, environment=environment) as replica:
         assert replica.request("GET", "/health/ready").status_code == 200
+
+
+def test_previous_release_of_an_app_goes_on_and_starts_on_the_schema_of_the_next(
+    shop: Path, environment: Environment
+) -> None:
+    """A rolling upgrade, and a rollback."""
+    run(shop, environment, "revision", "-m", "Reservations")
+    run(shop, environment, "migrate")
+    next_shop = Path(shutil.copytree(shop, shop.parent / "next"))
+    (next_shop / "shop.py").write_text(
+        APP.replace("    code: Mapped[str]\n", "    code: Mapped[str]\n    note: Mapped[str | None]\n")
+    )
+
+    with running_service(home=shop, environment=environment) as replica:
+        assert run(next_shop, environment, "revision", "-m", "A note").exit_code == 0
+        migrated = run(next_shop, environment, "migrate")
+        assert "the schema of the app was migrated from revision 0001 to 0002" in migrated.stdout
+        assert replica.request("GET", "/health/ready").status_code == 200
+    with running_service(home=shop, environment=environment) as replica:
+        assert replica.request("GET", "/health/ready").status_code == 200
+    assert "is at revision 0002 of a newer release" in run(shop, environment, "migrate").stdout
 
 
 def test_serve_dev_without_a_revision_names_the_command(shop: Path) -> None:
