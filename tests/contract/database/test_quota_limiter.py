@@ -1,6 +1,7 @@
 """Rate limits and storage quota: each process decides by the usage that all processes share."""
 
 import asyncio
+from contextlib import ExitStack
 
 import pytest
 from msgspec import Raw
@@ -19,7 +20,7 @@ from latchkey.application.turns.record import EventBatch, append_events
 from latchkey.domain.agent import TextDelta
 from latchkey.domain.artifact import ArtifactRevision, NewArtifact
 from latchkey.domain.credentials import TASKS_READ, NewContextToken, Owner, TokenSecret
-from latchkey.domain.errors import Exhausted, Invalid, Unauthenticated
+from latchkey.domain.errors import Exhausted, Invalid, Unauthenticated, Unavailable
 from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.quota import Quota
 from latchkey.domain.task import NewTask
@@ -272,6 +273,27 @@ async def test_tool_call_limit_duplicate_call_returns_first_result(replica: Repl
     assert [outcome.is_error for outcome in (first, last, late)] == [False, False, True]
     assert [outcome.json for outcome in repeated] == [outcome.json for outcome in (first, last, late)]
     assert len((await dispatcher.call(me, list_tasks)).items) == 2
+
+
+async def test_subscription_limit_of_process_is_fair(
+    units: UnitsOfWork, me: Owner, you: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user has as many as are free, so another one always gets some."""
+    monkeypatch.setattr(subscription, "MAX_SUBSCRIPTIONS", 5)
+    subscriptions = subscription.TurnSubscriptions(service(units, Quota()), LocalEventBus())
+
+    with ExitStack() as stack:
+        counts: list[tuple[Owner, int]] = []
+        for owner in (me, you):
+            with pytest.raises(Unavailable, match="Too many event streams") as failure:  # noqa: PT012
+                for count in range(10):
+                    counts.append((owner, count))
+                    stack.enter_context(subscriptions.reserve(owner))
+            assert failure.value.retry_after
+    with subscriptions.reserve(me):
+        pass
+
+    assert counts == [*((me, count) for count in range(4)), *((you, count) for count in range(2))]
 
 
 async def test_subscription_limit_per_user(

@@ -26,6 +26,9 @@ LEASE_CHECK_S = 2.0
 MAX_SUBSCRIPTIONS_PER_USER = 100
 """In one process: each subscription uses memory for as long as its client stays connected."""
 
+MAX_SUBSCRIPTIONS = 2000
+"""In one process, divided among users: each may have as many as are free, so there is always one for another user."""
+
 _AFTER_LEASE_S = 0.1
 _RETRY_INTERVAL_S = 1.0
 
@@ -89,14 +92,17 @@ class TurnSubscriptions:
         self._event_bus.wake_all()
 
     def reserve(self, owner: Owner) -> "ReservedSubscription":
-        """Count a subscription before its turn is known. Raises `Exhausted` if the user has too many in this process.
+        """Count a subscription before its turn is known.
 
+        Raises `Exhausted` if the user has too many in this process, and `Unavailable` if the process has too many.
         The count is taken at once, so that concurrent requests cannot exceed the limit together.
         """
         if self._open[owner.user_id] >= MAX_SUBSCRIPTIONS_PER_USER:
             raise Exhausted(
                 f"Limit of {MAX_SUBSCRIPTIONS_PER_USER} open event streams reached: close one and try again."
             )
+        if self._open[owner.user_id] >= MAX_SUBSCRIPTIONS - self._open.total():
+            raise Unavailable("Too many event streams are open in this process: try again shortly.")
         self._open[owner.user_id] += 1
         return ReservedSubscription(partial(self._events, owner), partial(self._release, owner.user_id))
 
