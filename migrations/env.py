@@ -13,14 +13,13 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from latchkey.infrastructure.database.migrations import (
-    LOCK_TIMEOUT_MS,
     Environment,
     built_in_environment,
     connect,
     create_migration_engine,
+    lock_migration,
     run_with_lock_retries,
 )
-from latchkey.infrastructure.database.repair import MIGRATION_LOCK
 
 environment: Environment = context.config.attributes.get("environment") or built_in_environment()
 
@@ -35,8 +34,7 @@ def _run(connection: Connection) -> None:
     )
     with context.begin_transaction():
         if connection.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
-            connection.execute(text(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}"))
+            lock_migration(connection)
             # A statement that policies would hide rows from fails. Behind a pooler it could otherwise see none.
             connection.execute(text("SET LOCAL row_security = off"))
         context.run_migrations()

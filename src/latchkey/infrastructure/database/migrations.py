@@ -13,7 +13,7 @@ from advanced_alchemy.config import AlembicAsyncConfig, SQLAlchemyAsyncConfig
 from alembic.util import CommandError
 from asyncpg import LockNotAvailableError
 from msgspec import Struct
-from sqlalchemy import BINARY, Connection, event
+from sqlalchemy import BINARY, Connection, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
@@ -29,7 +29,13 @@ from latchkey.infrastructure.database.app_history import (
 from latchkey.infrastructure.database.app_schema import NO_APP, AppSchema
 from latchkey.infrastructure.database.autogenerate import completed, options
 from latchkey.infrastructure.database.operator_errors import explained_errors
-from latchkey.infrastructure.database.repair import repair_role, repair_row_security
+from latchkey.infrastructure.database.repair import (
+    LOCK_POLL_S,
+    LOCK_TIMEOUT_MS,
+    MIGRATION_LOCK,
+    repair_role,
+    repair_row_security,
+)
 from latchkey.infrastructure.database.revision import (
     NOT_MIGRATED,
     RevisionHistory,
@@ -45,8 +51,6 @@ from latchkey.infrastructure.database.urls import SQLITE, parse
 
 _SQLITE_WAIT_MS = 60_000
 
-LOCK_TIMEOUT_MS = 3_000
-"""How long a statement of a migration waits for a lock. Other statements that need the table wait behind it."""
 _LOCK_ATTEMPTS = 10
 _LOCK_PAUSE_S = 1.0
 
@@ -258,19 +262,36 @@ async def _repair(url: str, repair: Callable[[Any], Awaitable[list[str]]]) -> li
 async def run_with_lock_retries(connection: AsyncConnection, migrate: Callable[[Connection], None]) -> None:
     """Run in one transaction, which is rolled back and run again if it has to wait too long for a lock.
 
-    Raises the driver's error after the last attempt.
+    Raises the driver's error after the last attempt. Waits as long as another process migrates.
     """
-    for attempt in range(1, _LOCK_ATTEMPTS + 1):
+    attempt = 1
+    while True:
         try:
             await connection.run_sync(migrate)
             await connection.commit()
+        except MigrationInProgress:
+            await connection.rollback()
+            await asyncio.sleep(LOCK_POLL_S)
         except DBAPIError as error:
             if attempt == _LOCK_ATTEMPTS or not isinstance(error.driver_exception, LockNotAvailableError):
                 raise
+            attempt += 1
             await connection.rollback()
             await asyncio.sleep(_LOCK_PAUSE_S)
         else:
             return
+
+
+class MigrationInProgress(Exception):
+    """Another process migrates this database."""
+
+
+def lock_migration(connection: Connection) -> None:
+    """Take the lock under which one process migrates, until the transaction ends. Raises `MigrationInProgress`."""
+    locked = connection.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+    if not locked:
+        raise MigrationInProgress
+    connection.execute(text(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}"))
 
 
 @asynccontextmanager
@@ -283,9 +304,9 @@ async def connect(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         await engine.dispose()
 
 
-def create_migration_engine(text: str) -> AsyncEngine:
+def create_migration_engine(database_url: str) -> AsyncEngine:
     """Create an engine with real transactions, on SQLite too: a migration is applied as a whole or not at all."""
-    url, connect_args = parse(text)
+    url, connect_args = parse(database_url)
     if url.drivername != SQLITE:
         return create_async_engine(url, connect_args=connect_args, poolclass=NullPool)
     if url.database and url.database != ":memory:":

@@ -3,7 +3,9 @@
 A dump restored into another cluster has the newest schema and lacks all of these.
 """
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -16,7 +18,14 @@ from latchkey.infrastructure.database.table_checks import Fault
 
 MIGRATION_LOCK = 0x6C61746368  # "latch"
 """The key of the advisory lock under which one process migrates. The transaction holds it, because a transaction
-pooler would lose a lock of the session."""
+pooler would lose a lock of the session.
+
+A process that waits for it ends its transaction between attempts: the creation of an index in `concurrent_index` waits
+for all transactions that run, while it holds the lock."""
+
+LOCK_POLL_S = 0.1
+LOCK_TIMEOUT_MS = 3_000
+"""How long a statement of a migration waits for another lock. Other statements that need the table wait behind it."""
 
 
 async def repair_role(connection: Any) -> list[str]:
@@ -47,8 +56,7 @@ async def _repair(
 ) -> tuple[list[str], list[Fault]]:
     """Repair until only faults without a repair are left, or faults that remain after their repair."""
     done: list[str] = []
-    async with connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", MIGRATION_LOCK)
+    async with _locked_transaction(connection):
         faults = await find_faults(connection)
         while repairs := [fault for fault in faults if fault.repair and fault.repair not in done]:
             for fault in repairs:
@@ -56,6 +64,18 @@ async def _repair(
                 done.append(fault.repair)
             faults = await find_faults(connection)
     return done, faults
+
+
+@asynccontextmanager
+async def _locked_transaction(connection: Any) -> AsyncIterator[None]:
+    is_locked = False
+    while not is_locked:
+        async with connection.transaction():
+            is_locked = await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", MIGRATION_LOCK)
+            if is_locked:
+                yield
+        if not is_locked:
+            await asyncio.sleep(LOCK_POLL_S)
 
 
 async def _run(connection: Any, fault: Fault) -> None:
