@@ -29,6 +29,14 @@ async def test_jwks_signature_with_each_algorithm_authenticates_the_user(
     assert await identity.authenticate(key.sign(claims())) == "ada"
 
 
+async def test_jwks_keeps_only_the_named_claims(identity: JwksIdentity, key: SigningKey, claims: ClaimsOf) -> None:
+    token = key.sign(claims(plan="gold", other="x"))
+    identity.keep_claims(frozenset({"plan"}))
+    await identity.authenticate(token)
+
+    assert identity.claims_of(token) == (("plan", '"gold"'),)
+
+
 async def test_jwks_audience_of_a_resource_is_valid_only_for_that_resource(
     identity: JwksIdentity, key: SigningKey, claims: ClaimsOf
 ) -> None:

@@ -104,3 +104,41 @@ def test_shared_secret_that_is_a_public_key_is_refused() -> None:
     public = SigningKey("k").private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     with pytest.raises(Invalid, match="random bytes"):
         SharedSecret(public, ISSUER, AUDIENCE)
+
+
+async def test_shared_secret_keeps_only_the_named_claims(identity: SharedSecret, claims: ClaimsOf) -> None:
+    token = _signed(claims(plan="gold", roles=["a", {"b": None}], age=5, other="x", kept="y"))
+    identity.keep_claims(frozenset({"plan", "roles", "age", "absent"}))
+    await identity.authenticate(token)
+
+    assert dict(identity.claims_of(token)) == {"plan": '"gold"', "roles": '["a",{"b":null}]', "age": "5"}
+    assert identity.claims_of("another token") == ()
+
+
+async def test_shared_secret_keeps_no_claims_unless_they_are_named(identity: SharedSecret, claims: ClaimsOf) -> None:
+    token = _signed(claims(plan="gold"))
+    await identity.authenticate(token)
+
+    assert identity.claims_of(token) == ()
+
+
+async def test_shared_secret_token_is_read_again_when_other_claims_are_named(
+    identity: SharedSecret, claims: ClaimsOf
+) -> None:
+    token = _signed(claims(plan="gold", age=5))
+    for names, kept in (({"plan"}, (("plan", '"gold"'),)), ({"age"}, (("age", "5"),)), (set[str](), ())):
+        identity.keep_claims(frozenset(names))
+        await identity.authenticate(token)
+        assert identity.claims_of(token) == kept
+
+
+async def test_shared_secret_kept_claims_are_removed_with_their_token(
+    identity: SharedSecret, claims: ClaimsOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jwt_verification, "CACHE_CAPACITY", 2)
+    identity.keep_claims(frozenset({"plan"}))
+    tokens = [_signed(claims(plan=n)) for n in range(3)]
+    for token in tokens:
+        await identity.authenticate(token)
+
+    assert [identity.claims_of(token) for token in tokens] == [(), (("plan", "1"),), (("plan", "2"),)]

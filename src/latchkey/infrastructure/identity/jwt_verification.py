@@ -170,11 +170,11 @@ class VerifiedTokenCache:
 
 
 def _chosen_claims(payload: bytes, names: frozenset[str]) -> tuple[tuple[str, str], ...]:
-    """Return these claims of a verified payload. A claim that is not valid JSON text by itself is left out."""
+    """Return these claims of a verified payload that has been parsed. A claim that is nested too deeply is left out."""
     chosen = []
     for name, raw in msgspec.json.decode(payload, type=dict[str, msgspec.Raw]).items():
         if name in names:
-            with suppress(msgspec.DecodeError, UnicodeError, RecursionError):
+            with suppress(RecursionError):
                 chosen.append((name, msgspec.json.encode(msgspec.json.decode(raw)).decode()))
     return tuple(chosen)
 
