@@ -69,6 +69,9 @@ class SQLiteDbapiCursor:
     def close(self) -> None:
         self._rows.clear()
 
+    async def _async_soft_close(self) -> None:
+        """SQLAlchemy's asyncio results call this of every cursor. There is nothing to close."""
+
     def _keep(self, result: CursorResult) -> None:
         self._rows = deque(result.rows)
         self.description, self.rowcount, self.lastrowid = result.description, result.rowcount, result.lastrowid
