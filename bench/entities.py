@@ -22,9 +22,9 @@ from latchkey.domain.ports import TransactionMode
 from latchkey.infrastructure.database.migrations import upgrade
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitOfWork, SqlUnitsOfWork
+from latchkey.testing.postgresql import postgresql
 from tests.builders import a_task
 from tests.contract.database.entities import orm_shop, shop
-from tests.postgresql import postgresql
 
 ROUNDS = 15
 REPETITIONS = 100

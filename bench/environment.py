@@ -23,8 +23,8 @@ import asyncpg
 import uvloop
 
 from bench.target import ROWS, Target, Template
-from tests.postgresql import PostgreSQL, postgresql
-from tests.process_supervision import free_port
+from latchkey.testing.postgresql import PostgreSQL, postgresql
+from latchkey.testing.processes import free_port
 
 DatabaseKind = Literal["postgresql", "sqlite"]
 

@@ -23,10 +23,10 @@ import click
 
 from latchkey.domain.credentials import UserId
 from latchkey.infrastructure.identity.shared_secret import SharedSecret
+from latchkey.testing.processes import free_port
 from tests.e2e.service_process import BASE_SETTINGS, Replica, migrate_database, running_service
 from tests.fakes.model_script import Answer
 from tests.fakes.responses_events import responses_events
-from tests.process_supervision import free_port
 
 WORDS = 400
 PAUSE_S = 0.05

@@ -9,9 +9,9 @@ import pytest
 import pytest_asyncio
 
 from latchkey.infrastructure.database.migrations import upgrade
+from latchkey.testing.postgresql import PostgreSQL, postgresql
 from tests.fakes.model_server import ModelServer, model_server
 from tests.pgbouncer import pgbouncer
-from tests.postgresql import PostgreSQL, postgresql
 from tests.support.service import ApiUser, Service, run_service, settings_for
 
 

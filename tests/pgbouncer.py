@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgresql import OWNER, OWNER_PASSWORD, PostgreSQL
-from tests.process_supervision import free_port, supervised, unprivileged_account, unprivileged_folder
+from latchkey.testing.postgresql import OWNER, OWNER_PASSWORD, PostgreSQL
+from latchkey.testing.processes import free_port, supervised, unprivileged_account, unprivileged_folder
 
 SETTINGS = """
 [databases]

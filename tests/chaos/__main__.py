@@ -13,12 +13,12 @@ from uuid import uuid4
 import click
 
 from latchkey.infrastructure.database.migrations import upgrade
+from latchkey.testing.postgresql import postgresql
 from tests.chaos.fault_injection import FaultInjection
 from tests.chaos.postgresql_cluster import PostgresqlCluster
 from tests.chaos.report import Report
 from tests.chaos.scripted_model import scripted_model
 from tests.chaos.sqlite_cluster import SqliteCluster
-from tests.postgresql import postgresql
 
 KILLS_PER_ROUND = 25
 """After each round everything is verified; the next one has new users."""

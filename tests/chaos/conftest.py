@@ -8,11 +8,11 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
+from latchkey.testing.postgresql import PostgreSQL
 from tests.chaos.cluster import Cluster
 from tests.chaos.postgresql_cluster import PostgresqlCluster
 from tests.chaos.scripted_model import ScriptedModel, scripted_model
 from tests.chaos.sqlite_cluster import SqliteCluster
-from tests.postgresql import PostgreSQL
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,8 @@ from uuid import uuid4
 import httpx2
 
 from latchkey.__main__ import main
+from latchkey.testing.processes import free_port
 from tests.polling import TIMEOUT_S, wait_until_sync
-from tests.process_supervision import free_port
 
 LATCHKEY = Path(sysconfig.get_path("scripts")) / "latchkey"
 BASE_SETTINGS = {"LATCHKEY_AUTH_SECRET": "a secret of thirty-two bytes or more", "LATCHKEY_AGENT": "rehearsal"}

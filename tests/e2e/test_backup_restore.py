@@ -10,6 +10,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from latchkey.testing.postgresql import PostgreSQL, client_program, postgresql
 from tests.e2e.service_process import (
     BASE_SETTINGS,
     Environment,
@@ -20,7 +21,6 @@ from tests.e2e.service_process import (
     running_service,
 )
 from tests.e2e.test_app_commands import APP
-from tests.postgresql import PostgreSQL, client_program, postgresql
 
 DATABASE = "latchkey_test"
 CREATE_BACKUP_LOGIN = (

@@ -10,8 +10,8 @@ from threading import Thread
 
 import pytest
 
+from latchkey.testing.processes import free_port
 from tests.e2e.service_process import BASE_SETTINGS, run_command
-from tests.process_supervision import free_port
 
 KEY = "sk-very-secret"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from latchkey.testing.processes import free_port
 from tests.builders import TASK_GRANTS
 from tests.e2e.claude_service import (
     API_KEY,
@@ -24,7 +25,6 @@ from tests.e2e.service_process import Environment
 from tests.fakes.model_script import Step, calls, fails, says
 from tests.fakes.model_server import ModelServer, model_server
 from tests.polling import wait_until
-from tests.process_supervision import free_port
 from tests.support.tools import tools_granted_by
 
 PROCESS_LIMIT = 4

@@ -15,8 +15,8 @@ import pytest
 
 from latchkey.domain.credentials import TokenSecret, UserId
 from latchkey.infrastructure.database.revision import head
+from latchkey.testing.processes import TIMEOUT_S, free_port
 from tests.e2e.service_process import BASE_SETTINGS, Environment, run_command
-from tests.process_supervision import TIMEOUT_S, free_port
 
 LATCHKEY = Path(sys.executable).with_name("latchkey")
 TOKEN = TokenSecret.mint(UserId("ada"))

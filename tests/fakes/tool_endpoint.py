@@ -10,8 +10,8 @@ from typing import Any
 import uvicorn
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
+from latchkey.testing.processes import free_port
 from tests.fakes.tool_server import ToolServer
-from tests.process_supervision import free_port
 
 MAX_BYTES = 8 * 1024 * 1024
 

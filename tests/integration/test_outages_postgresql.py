@@ -24,6 +24,8 @@ from latchkey.infrastructure.database.sql import postgresql
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.sql.postgresql import lock_key
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
+from latchkey.testing.postgresql import PostgreSQL, _throw_away
+from latchkey.testing.processes import unprivileged_account
 from tests.builders import a_task
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer, model_server
@@ -41,8 +43,6 @@ from tests.integration.outage import (
     wait_until_writable,
 )
 from tests.polling import TIMEOUT_S, wait_until
-from tests.postgresql import PostgreSQL, _throw_away
-from tests.process_supervision import unprivileged_account
 from tests.support.service import ApiUser
 
 KILL = """

@@ -2,7 +2,7 @@
 
 import asyncpg
 
-from tests.postgresql import PostgreSQL
+from latchkey.testing.postgresql import PostgreSQL
 
 
 async def test_owner_of_test_database_has_the_role_attributes_of_neon(empty_postgresql_url: str) -> None:

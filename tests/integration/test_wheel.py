@@ -15,8 +15,8 @@ import httpx2
 import pytest
 from packaging.utils import canonicalize_name
 
+from latchkey.testing.processes import Account, free_port, supervised
 from tests.integration.mcp.jsonrpc import call
-from tests.process_supervision import Account, free_port, supervised
 from tests.third_party import omitted_packages
 
 ROOT = Path(__file__).parents[2]

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
+from latchkey.testing.processes import Account, free_port, supervised
 from tests.e2e.service_process import BASE_SETTINGS, running_service
 from tests.interop.check_counter import Checks
 from tests.interop.conftest import FOLDER
 from tests.interop.service import InteropService, InteropUser
-from tests.process_supervision import Account, free_port, supervised
 from tests.support.event_stream import ServerSentEvent
 
 LLAMA = FOLDER.parents[1] / ".venv/llama"

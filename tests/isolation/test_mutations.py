@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from latchkey.testing.postgresql import PostgreSQL
 from tests.isolation.mutations import MUTATIONS
-from tests.postgresql import PostgreSQL
 
 ROOT = Path(__file__).parents[2]
 

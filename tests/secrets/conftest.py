@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import make_url
 
 from latchkey.infrastructure.database.sql.postgresql import RUNTIME_ROLE
-from tests.postgresql import OWNER, PostgreSQL
+from latchkey.testing.postgresql import OWNER, PostgreSQL
 from tests.secrets.canary import Canary
 
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from latchkey.testing.postgresql import PostgreSQL
 from tests.e2e.claude_service import save_artifact_step
 from tests.e2e.service_process import Environment, Replica, issue_token, running_service
 from tests.fakes.model_script import Reply, calls, fails, says
 from tests.fakes.model_server import ModelServer
 from tests.integration.claude.claude_harness import processes_in
 from tests.polling import wait_until
-from tests.postgresql import PostgreSQL
 from tests.secrets.canary import Canary
 from tests.secrets.captured_output import CapturedOutput
 from tests.support.operations import LISTINGS

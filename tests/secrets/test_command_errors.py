@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from latchkey.testing.processes import free_port
 from tests.e2e.service_process import Environment, match_line, run_command, running_service
-from tests.process_supervision import free_port
 from tests.secrets.canary import Canary, find_leaks
 from tests.secrets.captured_output import CapturedOutput
 

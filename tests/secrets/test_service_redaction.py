@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from latchkey.testing.postgresql import PostgreSQL
 from tests.e2e.service_process import Environment, running_service
 from tests.fakes.model_server import model_server
 from tests.polling import wait_until_sync
-from tests.postgresql import PostgreSQL
 from tests.secrets.canary import Canary, find_leaks
 from tests.secrets.captured_output import CapturedOutput
 from tests.secrets.service_scenario import Models, ServiceScenario, service_scenario

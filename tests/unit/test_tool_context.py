@@ -12,7 +12,7 @@ import pytest
 from latchkey.domain.credentials import Scope, UserId
 from latchkey.domain.errors import Unavailable
 from latchkey.infrastructure.tool_context import HttpToolContexts, RedirectRefused, ToolContext
-from tests.process_supervision import free_port
+from latchkey.testing.processes import free_port
 from tests.support.socket_server import serve_on_socket
 
 SCOPE = Scope(UserId("me"))

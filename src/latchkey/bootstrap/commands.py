@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from latchkey.bootstrap.project import app_of_folder
 from latchkey.bootstrap.runtime import gc_paused
 from latchkey.config import ConfigurationError, Settings
 from latchkey.domain.credentials import USER_ID_RULE, TokenSecret, parse_user_id
@@ -28,24 +29,35 @@ class Commands:
         """Use this app, as if LATCHKEY_APP were set to it."""
         self._environ["LATCHKEY_APP"] = app
 
+    def new(self, name: str) -> Iterable[str]:
+        """Make the folder of a new app. Yields what to do next."""
+        from latchkey.bootstrap.scaffold import create_app
+
+        yield from create_app(name)
+
+    def _settings(self, *, dev: bool = False) -> Settings:
+        """Read the settings. The app is that of the current folder unless one is named."""
+        app = None if "LATCHKEY_APP" in self._environ else app_of_folder()
+        return Settings.read({**self._environ, **({"LATCHKEY_APP": app} if app else {})}, dev=dev)
+
     def serve(self, host: str, port: int, workers: int, *, dev: bool, migrate: bool) -> None:
         """Serve HTTP and MCP until the process is stopped."""
         with gc_paused():
             from latchkey.bootstrap.serve import serve
             from latchkey.interfaces.http.server.listen import ListenAddress
-        serve(Settings.read(self._environ, dev=dev), ListenAddress(host, port, workers), migrate=migrate)
+        serve(self._settings(dev=dev), ListenAddress(host, port, workers), migrate=migrate)
 
     def migrate(self) -> Iterable[str]:
         """Migrate the database to the newest schema and repair its roles and policies. Yields what was done."""
         with gc_paused():
             from latchkey.bootstrap.database import migrate_database
-        yield from migrate_database(Settings.read(self._environ))
+        yield from migrate_database(self._settings())
 
     def revision(self, message: str, *, empty: bool) -> Path | None:
         """Write the next revision of the app. None if there is nothing to write."""
         with gc_paused():
             from latchkey.bootstrap.database import write_revision
-        settings = Settings.read(self._environ)
+        settings = self._settings()
         if settings.app is None:
             raise ConfigurationError(
                 "LATCHKEY_APP: must be set, because only an app has revisions to write; or use --app"
@@ -66,7 +78,7 @@ class Commands:
         """Serve MCP over standard input and output."""
         with gc_paused():
             from latchkey.bootstrap.serve_stdio import serve
-        settings = Settings.read(self._environ)
+        settings = self._settings()
         if settings.context_token is None:
             raise ConfigurationError("LATCHKEY_CONTEXT_TOKEN: must be set to a context token, which begins with lk_")
         serve(settings, TokenSecret.parse(settings.context_token))
@@ -75,4 +87,4 @@ class Commands:
         """Check the configuration and the connected systems."""
         with gc_paused():
             from latchkey.bootstrap.doctor import examine
-        yield from examine(Settings.read(self._environ))
+        yield from examine(self._settings())

@@ -33,6 +33,7 @@ class IssuedToken(Struct, frozen=True):
 
 class Commands(Protocol):
     def use_app(self, app: str) -> None: ...
+    def new(self, name: str) -> Iterable[str]: ...
     def serve(self, host: str, port: int, workers: int, *, dev: bool, migrate: bool) -> None: ...
     def migrate(self) -> Iterable[str]: ...
     def revision(self, message: str, *, empty: bool) -> Path | None: ...
@@ -84,6 +85,15 @@ _app_option = click.option(
     expose_value=False,
     help="Serve this app, instead of the one in LATCHKEY_APP.",
 )
+
+
+@latchkey.command()
+@click.argument("name")
+@click.pass_obj
+def new(commands: Commands, name: str) -> None:
+    """Make a folder NAME with a small app: an entity, tools, an assistant, a migration and tests."""
+    for line in commands.new(name):
+        click.echo(line)
 
 
 @latchkey.command()

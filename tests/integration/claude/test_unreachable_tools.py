@@ -2,10 +2,10 @@
 
 import pytest
 
+from latchkey.testing.processes import free_port
 from tests.e2e.claude_service import MESSAGE, claude_settings
 from tests.fakes.model_script import says
 from tests.fakes.model_server import model_server
-from tests.process_supervision import free_port
 from tests.support.service import run_service, settings_for
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tests.postgresql import PostgreSQL, postgresql
+from latchkey.testing.postgresql import PostgreSQL, postgresql
 
 
 @pytest.fixture(scope="session")

@@ -11,11 +11,11 @@ from latchkey.infrastructure.database.app_history import FaultyRevision
 from latchkey.infrastructure.database.app_schema import AppSchema
 from latchkey.infrastructure.database.migrations import create_revision, upgrade
 from latchkey.infrastructure.database.startup_checks import IsolationBroken
+from latchkey.testing.postgresql import PostgreSQL
 from tests.integration.database.conftest import run_sql
 from tests.integration.database.test_app_migrations import execute, verify_usable
 from tests.integration.database.test_migration_privileges import as_new_owner
 from tests.integration.database.test_migrations import tables
-from tests.postgresql import PostgreSQL
 from tests.support.shop import shop
 
 SECURE = '    op.secure_entity_table("reservations")\n'

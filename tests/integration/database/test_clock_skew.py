@@ -22,10 +22,10 @@ from latchkey.infrastructure.database import clock
 from latchkey.infrastructure.database.clock import measure_clock_offset, synchronized_clock
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
+from latchkey.testing.processes import free_port
 from tests.builders import LIMITS
 from tests.contract.database.running_turn import RunningTurn
 from tests.polling import TIMEOUT_S
-from tests.process_supervision import free_port
 
 ME, YOU = Owner(UserId("me")), Owner(UserId("you"))
 SLOW = timedelta(minutes=3)

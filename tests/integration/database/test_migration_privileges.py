@@ -16,8 +16,8 @@ from latchkey.infrastructure.database.migrations import check, downgrade, upgrad
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.startup_checks import verify
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
+from latchkey.testing.postgresql import PostgreSQL
 from tests.integration.database.conftest import run_sql
-from tests.postgresql import PostgreSQL
 from tests.user_data import ROW_COUNT, UserData
 
 MIGRATE = "import sys; from latchkey.infrastructure.database.migrations import upgrade; upgrade(sys.argv[1])"

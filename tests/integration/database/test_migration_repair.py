@@ -10,9 +10,9 @@ from latchkey.domain.errors import Unavailable
 from latchkey.infrastructure.database.migrations import upgrade
 from latchkey.infrastructure.database.revision import head
 from latchkey.infrastructure.database.startup_checks import IsolationBroken
+from latchkey.testing.postgresql import PostgreSQL
 from tests.integration.database.conftest import run_sql
 from tests.integration.database.test_startup_checks import WEAKENED, faults_of
-from tests.postgresql import PostgreSQL
 
 FOR_THE_OPERATOR = {
     "another's policy",

@@ -12,9 +12,9 @@ from latchkey.bootstrap.database import check_database
 from latchkey.config import DatabaseUrl, Settings
 from latchkey.domain.errors import Unavailable
 from latchkey.infrastructure.database.migrations import upgrade
+from latchkey.testing.postgresql import PostgreSQL
 from tests.integration.database.conftest import run_sql
 from tests.polling import wait_until_sync
-from tests.postgresql import PostgreSQL
 
 PASSWORD = "a wrong password"
 

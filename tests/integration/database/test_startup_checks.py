@@ -12,8 +12,8 @@ from latchkey.infrastructure.database.migrations import upgrade
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.startup_checks import IsolationBroken, verify
 from latchkey.infrastructure.database.urls import parse
+from latchkey.testing.postgresql import OWNER, PostgreSQL
 from tests.integration.database.conftest import run_sql
-from tests.postgresql import OWNER, PostgreSQL
 
 MINE = "user_id = current_setting('app.user_id')"
 

@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from latchkey.infrastructure.database.urls import parse
-from tests.postgresql import PostgreSQL
+from latchkey.testing.postgresql import PostgreSQL
 from tests.support.captured_log import captured_log
 from tests.support.service import Service, run_service, settings_for
 

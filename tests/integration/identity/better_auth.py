@@ -9,8 +9,8 @@ from pathlib import Path
 
 import httpx2
 
+from latchkey.testing.processes import Account, supervised
 from tests.node import installed, node
-from tests.process_supervision import Account, supervised
 from tests.support.service import BASE_URL
 
 PROGRAM = Path(__file__).parents[2] / "fakes" / "better_auth"

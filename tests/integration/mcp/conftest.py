@@ -6,9 +6,9 @@ import pytest
 
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
+from latchkey.testing.postgresql import PostgreSQL
 from tests.integration.mcp.jsonrpc import PROTOCOLS
 from tests.integration.mcp.mcp_service import CLIENTS, McpService, OpenClient
-from tests.postgresql import PostgreSQL
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from latchkey.infrastructure.identity.jwks import JwksIdentity
 from latchkey.interfaces.mcp import principal
+from latchkey.testing.processes import free_port
 from tests.fakes.jwks_provider import AUDIENCE, ISSUER, SigningKey
 from tests.integration.mcp.jsonrpc import PROTOCOLS, call, message, post
 from tests.integration.mcp.mcp_service import ME, McpService, in_process
-from tests.process_supervision import free_port
 
 INTERNAL_DETAIL = "SELECT * FROM vault"
 

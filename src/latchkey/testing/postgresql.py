@@ -14,7 +14,7 @@ import asyncpg
 from sqlalchemy import URL, make_url
 
 from latchkey.infrastructure.database.schema import metadata
-from tests.process_supervision import free_port, supervised, unprivileged_account, unprivileged_folder
+from latchkey.testing.processes import free_port, supervised, unprivileged_account, unprivileged_folder
 
 OWNER = "latchkey_test_owner"
 OWNER_PASSWORD = "owner"

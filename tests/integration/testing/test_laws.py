@@ -1,0 +1,53 @@
+"""The laws that `latchkey.testing` runs on a team's app find every fault, and a correct app keeps them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+LAWS = "from latchkey.testing import AppLaws\n\nclass TestLaws(AppLaws):\n    pass\n"
+
+
+def run_laws(folder: Path, fault: str, selection: str) -> subprocess.CompletedProcess[str]:
+    (folder / "test_laws.py").write_text(LAWS)
+    (folder / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "latchkey.testing.plugin", "--show-capture=no"]
+    options = ["-p", "no:cacheprovider", "-W", "ignore", "--latchkey-app", "tests.apps.wrong_shelf:app"]
+    variables = {**os.environ, "SHELF_FAULT": fault, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [*command, *options, "-k", selection],
+        cwd=folder,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("fault", "law", "message"),
+    [
+        ("global state", "no_answer_has_data", "list_shelves answers one user with data of another"),
+        ("forgotten scope", "no_answer_has_data", "list_shelves answers one user with data of another"),
+        ("foreign ids", "id_of_another_user", "remove_shelf with shelf_id of another user answers"),
+        ("read that writes", "every_operation_succeeds", "No call of list_shelves succeeds"),
+        ("named user", "query_cannot_name", "list_shelves_of takes a user as an argument"),
+    ],
+)
+def test_law_finds_fault_of_a_wrong_app(tmp_path: Path, fault: str, law: str, message: str) -> None:
+    """On SQLite, where the tenant guard alone protects a user."""
+    laws = run_laws(tmp_path, fault, f"{law} and sqlite")
+
+    assert laws.returncode == 1, laws.stdout + laws.stderr
+    assert message in laws.stdout
+
+
+def test_laws_hold_for_a_correct_app_on_both_databases(tmp_path: Path) -> None:
+    laws = run_laws(tmp_path, "none", "Laws")
+
+    assert laws.returncode == 0, laws.stdout + laws.stderr
+    assert "sqlite" not in laws.stdout
+    assert "skipped" not in laws.stdout
