@@ -63,7 +63,21 @@ async def test_closed_connection_frees_its_bytes() -> None:
 
 
 async def test_response_waits_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(response_budget, "WAIT_S", 5)
+    """It is woken when a connection has sent its bytes, and when another response is not sent after all."""
+    monkeypatch.setattr(response_budget, "WAIT_S", 60)
+    budget, client = ResponseBudget(1000), SlowClient("ada", 400)
+    budget.add(client)
+    async with budget.reserve("ada", 50):
+        waiting = [asyncio.create_task(has_room(budget, "ada", size)) for size in (150, 400)]
+        await asyncio.wait(waiting, timeout=0.02)
+        assert not any(task.done() for task in waiting)
+    assert await waiting[0]
+    budget.remove(client)
+    assert await waiting[1]
+
+
+async def test_response_gets_room_that_a_slow_client_has_made() -> None:
+    """At the end of its wait: nothing happens when a client has received a part."""
     budget, client = ResponseBudget(1000), SlowClient("ada", 900)
     budget.add(client)
     waiting = asyncio.create_task(has_room(budget, "ada", 100))

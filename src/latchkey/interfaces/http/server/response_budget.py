@@ -3,8 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from time import monotonic
+from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
 from latchkey.domain.errors import Unavailable
@@ -16,7 +15,6 @@ LARGE_BYTES = 64 * 1024
 """Smaller responses are not counted."""
 WAIT_S = 2.0
 RETRY_AFTER_S = 2
-_POLL_S = 0.05
 
 
 class Connection(Protocol):
@@ -39,6 +37,7 @@ class ResponseBudget:
         self._connections: set[Connection] = set()
         self._reserved = Counter[str | None]()
         self._waiting = 0
+        self._changes: set[asyncio.Future[None]] = set()
 
     def add(self, connection: Connection) -> None:
         """Count the unsent bytes of this connection from now on."""
@@ -47,6 +46,7 @@ class ResponseBudget:
     def remove(self, connection: Connection) -> None:
         """Count the connection no longer."""
         self._connections.discard(connection)
+        self._notify()
 
     @asynccontextmanager
     async def reserve(self, user_id: str | None, size: int) -> AsyncIterator[None]:
@@ -61,22 +61,39 @@ class ResponseBudget:
             yield
         finally:
             self._reserved -= Counter({user_id: size})
+            self._notify()
 
     async def _wait_for_room(self, user_id: str | None, size: int) -> None:
-        deadline = monotonic() + WAIT_S
         self._waiting += size
         try:
-            while not self._has_room(user_id, size):
-                if self._waiting > MAX_WAITING_BYTES or monotonic() >= deadline:
-                    failure = Unavailable(
-                        "Earlier responses have not been received yet: read them or close their connections."
-                        " If the request made a change, the change was made."
-                    )
-                    failure.retry_after = RETRY_AFTER_S
-                    raise failure
-                await asyncio.sleep(_POLL_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(WAIT_S):
+                    while not self._has_room(user_id, size) and self._waiting <= MAX_WAITING_BYTES:
+                        await self._next_change()
+            # A client that reads slowly makes room without a change.
+            if not self._has_room(user_id, size):
+                failure = Unavailable(
+                    "Earlier responses have not been received yet: read them or close their connections."
+                    " If the request made a change, the change was made."
+                )
+                failure.retry_after = RETRY_AFTER_S
+                raise failure
         finally:
             self._waiting -= size
+
+    async def _next_change(self) -> None:
+        """Wait until a connection has sent its bytes or is closed, or a reservation ends."""
+        change = asyncio.get_running_loop().create_future()
+        self._changes.add(change)
+        try:
+            await change
+        finally:
+            self._changes.discard(change)
+
+    def _notify(self) -> None:
+        for change in self._changes:
+            if not change.done():
+                change.set_result(None)
 
     def _has_room(self, user_id: str | None, size: int) -> bool:
         held = Counter(self._reserved)
