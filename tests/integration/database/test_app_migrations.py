@@ -230,7 +230,9 @@ def test_concurrent_processes_migrate_the_app_once(database_url: str, app: AppSc
     assert len(execute(database_url, "SELECT version_num FROM alembic_version_app")) == 1
 
 
-def test_service_refuses_a_missing_table_of_the_app(database_url: str, app: AppSchema) -> None:
+def test_service_and_migrate_refuse_a_missing_table_of_the_app(database_url: str, app: AppSchema) -> None:
+    with pytest.raises(IsolationBroken, match='`latchkey revision -m "…"` first if no revision creates it'):
+        upgrade(database_url, schema=app)
     with pytest.raises(IsolationBroken, match="The table reservations is missing: run `latchkey migrate`, or"):
         verify_usable(database_url, app)
 

@@ -47,6 +47,7 @@ from latchkey.infrastructure.database.revision import (
 )
 from latchkey.infrastructure.database.schema import metadata
 from latchkey.infrastructure.database.sql.sqlite import create_private_file
+from latchkey.infrastructure.database.startup_checks import IsolationBroken, missing_app_tables
 from latchkey.infrastructure.database.urls import SQLITE, parse
 
 _SQLITE_WAIT_MS = 60_000
@@ -126,6 +127,7 @@ def upgrade(url: str, revision: str = "head", schema: AppSchema = NO_APP) -> Upg
                 _upgrade(url, revision, environment)
         if revision == "head":
             repairs += asyncio.run(_repair(url, partial(repair_row_security, schema=schema)))
+            asyncio.run(_check_tables(url, schema))
         own, *app = [_migrated(version, _read_version(url, version.history)) for version in before]
         return Upgraded(own, app[0] if app else None, repairs)
 
@@ -257,6 +259,13 @@ async def _repair(url: str, repair: Callable[[Any], Awaitable[list[str]]]) -> li
         if connection.dialect.name != "postgresql":
             return []
         return await repair((await connection.get_raw_connection()).driver_connection)
+
+
+async def _check_tables(url: str, schema: AppSchema) -> None:
+    """Raises `IsolationBroken` if no revision has created a table of the app. On PostgreSQL the repair has found it."""
+    async with connect(create_migration_engine(url)) as connection:
+        if connection.dialect.name == "sqlite" and (missing := await missing_app_tables(connection, schema)):
+            raise IsolationBroken.of(missing)
 
 
 async def run_with_lock_retries(connection: AsyncConnection, migrate: Callable[[Connection], None]) -> None:

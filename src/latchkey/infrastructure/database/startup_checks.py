@@ -189,7 +189,7 @@ async def verify(engine: AsyncEngine, schema: AppSchema = NO_APP) -> None:
             faults += [fault.text for fault in await row_security_faults(driver_connection, schema)]
         else:
             faults += await _pragma_faults(connection)
-            faults += await _missing_app_tables(connection, schema)
+            faults += await missing_app_tables(connection, schema)
             await _check_writable(connection)
     if faults:
         raise IsolationBroken.of(faults)
@@ -218,6 +218,7 @@ async def _pragma_faults(connection: AsyncConnection) -> list[str]:
     ]
 
 
-async def _missing_app_tables(connection: AsyncConnection, schema: AppSchema) -> list[str]:
+async def missing_app_tables(connection: AsyncConnection, schema: AppSchema) -> list[str]:
+    """Return a text for each table of the app that is not in the SQLite file."""
     names = set((await connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'")).scalars())
     return [f"The table {name} is missing: {ADD_REVISION}." for name in schema.table_names if name not in names]
