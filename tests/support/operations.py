@@ -91,7 +91,10 @@ OPERATIONS = {
     for method, definition in methods.items()
     if path.startswith(USER_PATH)
 }
-LISTINGS = [operation.path for operation in OPERATIONS.values() if operation.is_listing]
+LISTINGS = [
+    operation.path for operation in OPERATIONS.values() if operation.is_listing and operation.path != "assistants"
+]
+"""The listings of what a user has. The assistants are the same for all users."""
 
 
 def each_operation(condition: Callable[[Operation], Any] = lambda _: True) -> pytest.MarkDecorator:

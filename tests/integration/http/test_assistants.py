@@ -255,6 +255,23 @@ async def test_invalid_member_of_a_message_is_422(ada: ApiUser, body: dict[str, 
     assert (refused.status_code, refused.json()["errors"][0]["path"]) == (422, path), refused.text
 
 
+@pytest.mark.parametrize("key", [{}, {"idempotency-key": "deep"}])
+async def test_deeply_nested_context_is_refused_or_answered(
+    ada: ApiUser, model: ModelServer, key: dict[str, str]
+) -> None:
+    """There is no depth at which it is read, and cannot be shown."""
+    statuses = set()
+    for depth in range(300, 1100, 20):
+        model.script.clear()
+        model.script.append(says("Hello."))
+        body = '{"message": "Hi", "context": {"a": ' + "[" * depth + "]" * depth + "}}"
+        headers = {"content-type": "application/json", **{name: f"{key[name]}-{depth}" for name in key}}
+        statuses.add((await ada.post("chat", content=body, headers=headers)).status_code)
+    model.script.clear()
+
+    assert statuses <= {200, 400, 422}
+
+
 async def test_context_of_8_kib_is_accepted(ada: ApiUser, model: ModelServer) -> None:
     model.script += [says("Hello.")]
 

@@ -89,8 +89,11 @@ async def test_text_of_the_history_for_the_model_is_unchanged(ada: ApiUser) -> N
     assert second["tool_calls"][0]["result"] == {"items": [], "next_cursor": None}
 
 
+_NAMES = {"timezone", "assistant", "model"}
+
+
 def texts_of(operation: Operation) -> list[str]:
-    """The members of its body that are free text: no enum, no format and no name of a time zone."""
+    """The members of its body that are free text: no enum, no format and no name of what the service knows."""
     if operation.body_schema is None:
         return []
     properties = resolve(operation.body_schema, DOCUMENT)["properties"]
@@ -98,7 +101,7 @@ def texts_of(operation: Operation) -> list[str]:
     return [
         name
         for name, schema in kinds.items()
-        if schema.get("type") == "string" and not {"format", "enum"} & schema.keys() and name != "timezone"
+        if schema.get("type") == "string" and not {"format", "enum"} & schema.keys() and name not in _NAMES
     ]
 
 

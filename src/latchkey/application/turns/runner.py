@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct, json
@@ -67,8 +68,8 @@ class TurnRunner:
         self.check_open()
         if message.timezone and find_time_zone(message.timezone) is None:
             raise Invalid.at("$.timezone", "Expected a time zone of the IANA database, such as `Europe/Berlin`")
-        if message.context and len(json.encode(message.context)) > MAX_CONTEXT_BYTES:
-            raise Invalid.at("$.context", f"Expected at most {MAX_CONTEXT_BYTES} bytes of JSON")
+        if message.context:
+            _check_context(message.context)
         starting = asyncio.create_task(self._start(owner, message, request))
         self._starting.add(starting)
         starting.add_done_callback(self._starting.discard)
@@ -145,6 +146,16 @@ class TurnRunner:
             max_steps=profile.max_steps or self._limits.max_steps,
             options=replace(options, model=message.model) if message.model else options,
         )
+
+
+def _check_context(context: dict[str, Any]) -> None:
+    """Raises `Invalid`."""
+    try:
+        size = len(json.encode(context))
+    except RecursionError as error:
+        raise Invalid.at("$.context", "Expected fewer levels of nesting") from error
+    if size > MAX_CONTEXT_BYTES:
+        raise Invalid.at("$.context", f"Expected at most {MAX_CONTEXT_BYTES} bytes of JSON")
 
 
 def _instructions(started: StartedTurn, message: NewMessage, owner: Owner) -> str:

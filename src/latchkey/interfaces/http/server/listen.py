@@ -53,7 +53,9 @@ class _Supervisor(Multiprocess):
 
     def handle_hup(self) -> None:
         for process in self.processes:
-            if process.pid is not None:
+            # The signal would end a process that is not ready for it.
+            is_ready = process.wait_until_ready(self.config.timeout_worker_healthcheck, self.should_exit)
+            if is_ready and process.pid is not None:
                 os.kill(process.pid, signal.SIGHUP)
 
 
@@ -89,7 +91,7 @@ def listen(
     )
     _raise_open_file_limit()
     if reloads:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # worker processes inherit it
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with _bind(address) as listener:
         if address.workers == 1:
             server = _Server(config, on_started)
