@@ -93,8 +93,11 @@ async def operations_of(service: Service) -> list[Operation]:
 
 def _rest_operation(path: str, method: str, described: Schema, document: Schema) -> Operation:
     parameters = [_resolved(parameter, document) for parameter in described.get("parameters", [])]
-    own = {parameter["name"]: parameter for parameter in parameters if parameter["in"] in {"path", "query"}}
-    own.pop("user_id", None)
+    own = {
+        parameter["name"]: parameter
+        for parameter in parameters
+        if (parameter["in"] == "path" and parameter["name"] != "user_id") or parameter["in"] == "query"
+    }
     content: dict[str, Schema] = described.get("requestBody", {}).get("content", {})
     body = _resolved(next(iter(content.values()))["schema"], document) if content else {}
     members = {name: _resolved(schema, document) for name, schema in body.get("properties", {}).items()}
