@@ -1,10 +1,11 @@
 """Contract of an app's repository for SQLAlchemy's ORM, in the transaction of a unit of work."""
 
+from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import insert, select, update
-from sqlalchemy.orm import selectinload
+from sqlalchemy import delete, func, insert, select, union_all, update
+from sqlalchemy.orm import aliased, selectinload
 
 from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import Conflict, NotFound, StaleVersion
@@ -14,9 +15,18 @@ from latchkey.infrastructure.database.sql.session import ReadOnly
 from latchkey.infrastructure.database.sql.tenant_guard import UnscopedStatement
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from tests.builders import a_task
-from tests.contract.database.entities.orm_shop import Booking, BookingNote, BookingNotes, Bookings
+from tests.contract.database.entities.orm_shop import (
+    Booking,
+    BookingNote,
+    BookingNotes,
+    Bookings,
+    booking_notes,
+    bookings,
+)
 from tests.contract.database.entities.shop import Reservations, a_reservation, bicycles
 from tests.contract.database.pagination import assert_refuses, walk
+
+other = aliased(Booking)
 
 
 async def add(units: SqlUnitsOfWork, owner: Owner, *bookings: Booking) -> None:
@@ -243,3 +253,49 @@ async def test_stored_bytes_of_entities_count_in_the_quota(units: SqlUnitsOfWork
         measured = await uow.quota_usage.measure_storage()
 
     assert 3500 + ROW_BYTES < measured <= written < measured + 200
+
+
+STATEMENTS: dict[str, tuple[Any, list[tuple[Any, ...]]]] = {
+    "join": (select(BookingNote.text, Booking.comment).join(BookingNote.booking), [("note", "Blue")]),
+    "outer join": (select(Booking.comment, other.comment).outerjoin(other, other.id != Booking.id), [("Blue", None)]),
+    "membership": (select(Booking.comment).where(Booking.id.in_(select(BookingNote.booking_id))), [("Blue",)]),
+    "relationship condition": (
+        select(Booking.comment).where(Booking.notes.any(BookingNote.text == "note")),
+        [("Blue",)],
+    ),
+    "cte": (select(select(bookings.c.comment).cte("mine").c.comment), [("Blue",)]),
+    "union": (union_all(select(Booking.comment), select(BookingNote.text)), [("Blue",), ("note",)]),
+    "lock": (select(Booking.comment).with_for_update(of=Booking), [("Blue",)]),
+    "count": (select(func.count()).select_from(Booking), [(1,)]),
+    "update from another table": (
+        update(booking_notes)
+        .where(booking_notes.c.booking_id == bookings.c.id)
+        .values(text=bookings.c.comment)
+        .returning(booking_notes.c.text),
+        [("Blue",)],
+    ),
+    "update to a query's value": (
+        update(Booking).values(comment=select(BookingNote.text).scalar_subquery()).returning(Booking.comment),
+        [("note",)],
+    ),
+    "delete by a query": (
+        delete(booking_notes)
+        .where(booking_notes.c.booking_id.in_(select(bookings.c.id)))
+        .returning(booking_notes.c.text),
+        [("note",)],
+    ),
+}
+
+
+@pytest.mark.parametrize(("statement", "expected"), STATEMENTS.values(), ids=STATEMENTS)
+async def test_statement_in_the_session_reaches_the_rows_of_the_user(
+    units: SqlUnitsOfWork, me: Owner, you: Owner, statement: Any, expected: list[tuple[Any, ...]]
+) -> None:
+    for owner in (me, you):
+        await add(units, owner, Booking(comment="Blue", notes=[BookingNote(text="note")]))
+
+    async with units.open(me, "write") as uow:
+        rows = (await uow.repository(Bookings).session.execute(statement)).all()
+        await uow.commit()
+
+    assert sorted(tuple(row) for row in rows) == expected
