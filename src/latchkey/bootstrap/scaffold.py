@@ -47,4 +47,5 @@ def _check_name(name: str) -> None:
 
 def _renamed(text: str, name: str) -> str:
     """Return the text with the name of the app in place of that of the template, in its forms."""
-    return re.sub(r"\b(?:shop|SHOP)(?=\b|_)", lambda match: name.upper() if match[0].isupper() else name, text)
+    forms = {_TEMPLATE: name, _TEMPLATE.upper(): name.upper()}
+    return re.sub(r"(?<![A-Za-z])(?:shop|SHOP)(?![A-Za-z])", lambda match: forms[match[0]], text)
