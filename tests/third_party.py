@@ -32,7 +32,10 @@ them, which other packages require; `make run` does not install these: {omitted}
 | package | version | license |
 |---|---|---|
 """
+_PYDANTIC_AI = ("genai-prices", "logfire-api", "pydantic-ai-slim", "pydantic-graph")
+"""What the extra `pydantic-ai` installs in addition to what the wheel requires."""
 _FOOT = """
+The extra `pydantic-ai` also installs {pydantic_ai}.
 The extra `claude` also installs {name} {version} ({license}). Its wheel contains the Claude CLI, which is not open
 source: Anthropic's terms of service apply to it.
 """
@@ -45,7 +48,9 @@ def text() -> str:
     rows = "".join(f"| {name} | {version} | {license_of(name)} |\n" for name, version in sorted(lock))
     name, version = _EXTRA.findall((ROOT / "pyproject.toml").read_text())[0]
     head = _HEAD.format(omitted=", ".join(omitted))
-    return head + rows + _FOOT.format(name=name, version=version, license=license_of(name))
+    extra = [f"{name} {version} ({license_of(name)})" for name, version in _lock("dev") if name in _PYDANTIC_AI]
+    foot = _FOOT.format(name=name, version=version, license=license_of(name), pydantic_ai=", ".join(extra))
+    return head + rows + foot
 
 
 def omitted_packages() -> list[str]:

@@ -105,12 +105,14 @@ Origins = Annotated[
     tuple[Annotated[str, Meta(pattern=rf"^https?://{_HOST}$")], ...],
     Meta(description="a comma-separated list of origins with a scheme and no path: `https://app.example.com`"),
 ]
-BUILT_IN_AGENTS = ("openai", "claude", "rehearsal")
+BUILT_IN_AGENTS = ("openai", "claude", "pydantic_ai", "rehearsal")
 AgentName = Annotated[
     str,
     Meta(
         pattern=r"^[A-Za-z_]\w*$",
-        description="the name of an agent: `openai`, `claude`, `rehearsal`, or one that the app registers",
+        description="the name of an agent: "
+        + ", ".join(f"`{name}`" for name in BUILT_IN_AGENTS)
+        + ", or one that the app registers",
     ),
 ]
 OpenAIApi = Annotated[

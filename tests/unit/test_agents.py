@@ -1,6 +1,7 @@
 """Which agent the settings select, and loading it with its first turn."""
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from threading import Event
@@ -153,6 +154,21 @@ async def test_lazy_agent_close_during_loading_closes_the_agent() -> None:
     await agent.aclose()
 
     assert [loaded.is_closed for loaded in loader.agents] == [True]
+
+
+def test_agent_pydantic_ai_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(agent="pydantic_ai", openai_api_key=ApiKey("sk-1"))
+    create_agents(settings)
+    monkeypatch.setitem(sys.modules, "pydantic_ai", None)  # as if it were not installed
+
+    with pytest.raises(ConfigurationError, match=r"pip install 'latchkey-server\[pydantic-ai\]'"):
+        create_agents(settings)
+
+
+@pytest.mark.parametrize("name", ["openai", "pydantic_ai"])
+def test_agent_without_a_model_server_says_what_to_set(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"OPENAI_API_KEY: must be set for the agent `{name}`"):
+        create_agents(Settings(file_agent=name))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-AGENTS = {"agents", "griffe", "openai"}
+AGENTS = {"agents", "griffe", "openai", "pydantic_ai"}
 MIGRATIONS = {"alembic", "mako"}
 LOGGING = {"rich", "structlog"}
 DATABASE = {"advanced_alchemy", "asyncpg", "sqlalchemy"}

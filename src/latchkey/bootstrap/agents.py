@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -23,6 +24,9 @@ from latchkey.infrastructure.agents.claude.cli import ClaudeCli, find_cli
 Connect = Callable[[TokenSecret, Scope], AbstractAsyncContextManager[Any]]
 """Opens an in-process MCP client."""
 
+
+OPENAI_API_AGENTS = ("openai", "pydantic_ai")
+"""The agents that send their requests to the model server of OPENAI_BASE_URL."""
 
 _PROCESSES_PER_CORE = 2
 
@@ -67,8 +71,17 @@ class AgentSelection(Struct, frozen=True):
             faults.append(
                 "LATCHKEY_CLAUDE_CLI: must be set, or install the CLI with `pip install 'latchkey-server[claude]'`"
             )
-        if "openai" in selected and not (settings.openai_api_key or settings.openai_base_url):
-            faults.append("OPENAI_API_KEY: must be set for the agent `openai`, or OPENAI_BASE_URL")
+        if not (settings.openai_api_key or settings.openai_base_url):
+            faults += [
+                f"OPENAI_API_KEY: must be set for the agent `{name}`, or OPENAI_BASE_URL"
+                for name in OPENAI_API_AGENTS
+                if name in selected
+            ]
+        if "pydantic_ai" in selected and find_spec("pydantic_ai") is None:
+            faults.append(
+                "LATCHKEY_AGENT: the agent `pydantic_ai` needs Pydantic AI: install it with"
+                " `pip install 'latchkey-server[pydantic-ai]'`"
+            )
         return faults
 
 
@@ -156,6 +169,7 @@ class Agents:
         loaders: dict[str, Callable[[], Agent]] = {
             "claude": self._load_claude,
             "openai": self._load_openai,
+            "pydantic_ai": self._load_pydantic_ai,
             "rehearsal": self._load_rehearsal,
             **{name: partial(factory, self._connect) for name, factory in self._factories.items()},
         }
@@ -194,13 +208,20 @@ class Agents:
     def _load_openai(self) -> Agent:
         with gc_paused():
             from latchkey.infrastructure.agents.openai.agent import OpenAIAgent
-        return OpenAIAgent(
-            self._connect,
-            model=self._settings.model,
-            api_key=self._settings.openai_api_key or "none",
-            base_url=self._settings.openai_base_url,
-            api=self._settings.openai_api,
-        )
+        return OpenAIAgent(self._connect, **self._model_server())
+
+    def _load_pydantic_ai(self) -> Agent:
+        with gc_paused():
+            from latchkey.infrastructure.agents.pydantic_ai.agent import PydanticAIAgent
+        return PydanticAIAgent(self._connect, **self._model_server())
+
+    def _model_server(self) -> dict[str, Any]:
+        return {
+            "model": self._settings.model,
+            "api_key": self._settings.openai_api_key or "none",
+            "base_url": self._settings.openai_base_url,
+            "api": self._settings.openai_api,
+        }
 
 
 def _process_slots(processes: int | None) -> FairSlots[UserId]:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from latchkey.bootstrap.agents import AgentSelection, registered_agents, unused_model_server
+from latchkey.bootstrap.agents import OPENAI_API_AGENTS, AgentSelection, registered_agents, unused_model_server
 from latchkey.bootstrap.database import check_database
 from latchkey.bootstrap.identity import DEV_KEY
 from latchkey.config import VARIABLES, ConfigurationError, Settings
@@ -112,7 +112,7 @@ def _examine_agents(settings: Settings) -> Iterator[Finding]:
     yield _agent_finding("file agent", selection.files, "creates files", file_variables)
     if hint := unused_model_server(settings):
         yield Finding("model server", hint, ok=False, needed=False)
-    if "openai" in {selection.chat, selection.files}:
+    if {selection.chat, selection.files} & set(OPENAI_API_AGENTS):
         yield asyncio.run(_examine_model_server(settings))
     yield _examine_claude_cli(selection)
 

@@ -13,7 +13,11 @@ from latchkey.domain.values import PLAIN, Instant
 TurnId = NewType("TurnId", UUID)
 TurnStatus = Literal["running", "completed", "failed", "cancelled", "interrupted"]
 AgentName = Annotated[
-    str, Meta(description="The agent that answers: `openai`, `claude` or `rehearsal`; a later release may add others.")
+    str,
+    Meta(
+        description="The agent that answers: `openai`, `claude`, `pydantic_ai` or `rehearsal`, or one of the service's"
+        " own; a later release may add others."
+    ),
 ]
 Metadata = Annotated[
     dict[

@@ -15,6 +15,7 @@ from latchkey.domain.turn import TurnId, Usage
 from latchkey.infrastructure.agents.claude.agent import ClaudeAgent
 from latchkey.infrastructure.agents.claude.cli import ClaudeCli, find_cli
 from latchkey.infrastructure.agents.openai.agent import Api, OpenAIAgent
+from latchkey.infrastructure.agents.pydantic_ai.agent import PydanticAIAgent
 from tests.fakes.anthropic_events import anthropic_events
 from tests.fakes.chat_completions_events import chat_events
 from tests.fakes.model_script import Answer, Step
@@ -116,10 +117,10 @@ class AgentHarness:
         return outcome
 
 
-def openai_adapter(api: Api) -> Adapter:
+def openai_adapter(api: Api, agent_class: type[OpenAIAgent] = OpenAIAgent) -> Adapter:
     @asynccontextmanager
     async def build(tools: ToolServer, base_url: str) -> AsyncIterator[Agent]:
-        agent = OpenAIAgent(tools.connect, model="fake", api_key=API_KEY, base_url=base_url, api=api)
+        agent = agent_class(tools.connect, model="fake", api_key=API_KEY, base_url=base_url, api=api)
         try:
             yield agent
         finally:
@@ -173,6 +174,8 @@ def claude_adapter() -> Adapter:
 ADAPTERS: dict[str, Adapter] = {
     "openai/responses": openai_adapter("responses"),
     "openai/chat_completions": openai_adapter("chat_completions"),
+    "pydantic_ai/responses": openai_adapter("responses", PydanticAIAgent),
+    "pydantic_ai/chat_completions": openai_adapter("chat_completions", PydanticAIAgent),
     "claude": claude_adapter(),
 }
 """The contract tests run for each of these. Add a line for a new agent."""

@@ -60,6 +60,10 @@ def malformed_answer() -> ModelBadResponse:
     return ModelBadResponse("The model's answer is incomplete or malformed.")
 
 
+def unencodable_arguments() -> ModelBadResponse:
+    return ModelBadResponse("The model's tool call contains a lone surrogate, or is nested too deeply.")
+
+
 def max_steps_exceeded() -> MaxSteps:
     return MaxSteps("The turn needed more steps than allowed: ask for less in one message.")
 

@@ -25,9 +25,9 @@ from agents.exceptions import ModelRefusalError
 from mcp.types import Tool
 
 from latchkey.domain.agent import AgentEvent, AgentRun
-from latchkey.domain.errors import ModelBadResponse
 from latchkey.domain.message import PastTurn
 from latchkey.domain.tool_call import ToolCall
+from latchkey.infrastructure.agents.model_failures import unencodable_arguments
 from latchkey.infrastructure.agents.openai.agents_sdk import ToolContext, get_default_model
 from latchkey.infrastructure.agents.openai.chat_completions import ChatCompletionsApi
 from latchkey.infrastructure.agents.openai.model import ModelApi, Publish, StreamingModel
@@ -103,14 +103,19 @@ class OpenAIAgent:
         with events:
             async with open_toolset(self._connect, agent_run, events) as toolset:
                 with sdk_errors_as_failures():
-                    await self._run_sdk(agent_run, toolset, events.send)
+                    await self.run_loop(agent_run, toolset, events.send)
 
-    async def _run_sdk(self, agent_run: AgentRun, toolset: Toolset, publish: Publish) -> None:
-        agent = copy(_AGENT)  # cheaper than a new one, which the SDK would validate
-        agent.instructions = agent_run.instructions
+    def create_model(self, agent_run: AgentRun, publish: Publish) -> StreamingModel:
+        """Return the model of one turn, which publishes its text and its usage."""
         options = agent_run.options
         api: ModelApi = _APIS[self._api](options.model or self.model, options, is_openai=self._client.is_openai)
-        agent.model = model = StreamingModel(api, self._client, input_items(agent_run.history), publish)
+        return StreamingModel(api, self._client, input_items(agent_run.history), publish)
+
+    async def run_loop(self, agent_run: AgentRun, toolset: Toolset, publish: Publish) -> None:
+        """Ask the model and call tools, in turn, until the model answers."""
+        agent = copy(_AGENT)  # cheaper than a new one, which the SDK would validate
+        agent.instructions = agent_run.instructions
+        agent.model = model = self.create_model(agent_run, publish)
         context = TurnTools(toolset, model.unreadable_arguments)
         agent.turn_tools = function_tools(toolset.tools)
         try:
@@ -119,9 +124,7 @@ class OpenAIAgent:
             return  # The text of the refusal has been published: it is the answer.
         except (UnicodeEncodeError, RecursionError) as error:
             # The SDK fails on such arguments before it calls any tool of the answer.
-            raise ModelBadResponse(
-                "The model's tool call contains a lone surrogate, or is nested too deeply."
-            ) from error
+            raise unencodable_arguments() from error
 
 
 _AGENT = TurnAgent(name="latchkey", model_settings=ModelSettings())
