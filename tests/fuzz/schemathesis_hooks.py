@@ -15,8 +15,10 @@ _SIMPLE = {PORTABLE_PATTERNS[PLAIN]: None, PORTABLE_PATTERNS[VISIBLE]: r"[^\s\u0
 def before_load_schema(_: schemathesis.HookContext, raw_schema: dict[str, Any]) -> None:
     """Simplify the patterns. NUL and lone surrogates are not generated anyway: `test_invalid_input` sends them."""
     _simplify(raw_schema)
-    # A schema cannot describe which time zones exist: other names are 422, and no turn would start.
-    raw_schema["components"]["schemas"]["NewMessage"]["properties"]["timezone"] = {"enum": ["UTC", "Asia/Tokyo"]}
+    # A schema cannot describe which time zones, assistants and models exist: other names are 422, and no turn starts.
+    message = raw_schema["components"]["schemas"]["NewMessage"]["properties"]
+    message["timezone"] = {"enum": ["UTC", "Asia/Tokyo"]}
+    message["assistant"], message["model"] = {"enum": ["default", None]}, {"type": "null"}
     for path, operations in raw_schema["paths"].items():
         if not path.endswith("/chat"):
             _remove_idempotency_key(operations)
