@@ -20,6 +20,7 @@ from latchkey.domain.errors import (
     TurnInProgress,
     Unavailable,
 )
+from latchkey.infrastructure.database.schema import metadata
 
 DEAD_CONNECTION = (
     asyncpg.PostgresConnectionError,
@@ -86,16 +87,18 @@ def mapped_errors() -> Iterator[None]:
 
 def _failure_of(error: BaseException | None) -> Failure | None:
     if isinstance(error, asyncpg.IntegrityConstraintViolationError | sqlite3.IntegrityError):
-        return _failure(_constraint(error))
+        return _failure(_constraint(error), _table_of_unique_key(error))
     if isinstance(error, asyncpg.DeadlockDetectedError):
         return ConcurrentWrite("A concurrent request wrote the same data: try again.")
     return _unavailable() if _is_down(error) else None
 
 
-def _failure(constraint: str) -> Failure:
+def _failure(constraint: str, table_of_unique_key: str) -> Failure:
     for name, (failure, detail) in _CONSTRAINTS.items():
         if re.fullmatch(name, constraint):
             return failure(detail)
+    if table_of_unique_key and table_of_unique_key not in metadata.tables:
+        return Conflict("Another entry has the same value, which must be unique: choose another one.")
     return Conflict("A concurrent request changed this: try again.")
 
 
@@ -104,6 +107,13 @@ def _constraint(error: BaseException) -> str:
         return error.constraint_name or ""
     columns = str(error).removeprefix("UNIQUE constraint failed: ")
     return _SQLITE_NAMES.get(columns, "")
+
+
+def _table_of_unique_key(error: BaseException) -> str:
+    if isinstance(error, asyncpg.UniqueViolationError):
+        return error.table_name or ""
+    match = re.match(r"UNIQUE constraint failed: (.+?)\.", str(error))
+    return match[1] if match else ""
 
 
 def _unavailable() -> Unavailable:

@@ -209,7 +209,7 @@ async def test_duplicate_of_a_unique_value_is_a_conflict_of_one_user_only(
     await add(units, you, Booking(comment="Blue", code="A-1"))
     await add(units, me, Booking(comment="Blue", code="A-1"))
 
-    with pytest.raises(Conflict):
+    with pytest.raises(Conflict, match="Another entry has the same value, which must be unique"):
         await add(units, me, Booking(comment="Red", code="A-1"))
 
 
