@@ -81,6 +81,7 @@ def test_app_without_faults_is_loaded(module: Any) -> None:
         (TOOL.replace('title="Add a book"', 'title=" "'), None, "the tool `add_book` has no title"),
         (TOOL.replace('a book")', 'a book", timeout_s=0)'), None, "`add_book` must have a positive `timeout_s`"),
         ("import missing_module" + TOOL, None, ":7: ModuleNotFoundError: No module named 'missing_module'"),
+        (TOOL, "agents={'openai': print}", "there are two agents `openai`: rename one of them"),
         (TOOL, "agents={'a b': print}", "the agent 'a b' must have an identifier as its name"),
         (TOOL, "controllers=[Book]", "is neither a Litestar controller, nor a reference table, nor an assistant"),
         ("def broken(:\n" + TOOL, None, ":7: SyntaxError"),

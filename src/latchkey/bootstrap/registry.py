@@ -11,7 +11,7 @@ from latchkey.app import App, AppError, load, place_of
 from latchkey.application.access import name_of, permission_of
 from latchkey.application.artifacts import get_artifact, list_artifacts, save_artifact
 from latchkey.application.tasks import add_task, complete_task, delete_task, list_tasks, update_task
-from latchkey.config import Settings
+from latchkey.config import BUILT_IN_AGENTS, Settings
 from latchkey.domain.assistant import Assistant
 from latchkey.domain.credentials import BUILT_IN_GRANTS, MAX_GRANTS, Grant, RegisteredGrants
 from latchkey.domain.ports import AgentFactory
@@ -98,14 +98,17 @@ def _duplicates(apps: Iterable[App]) -> Iterator[str]:
     named: dict[str, list[tuple[str, Any]]] = {
         "tool": [(name_of(tool), tool) for app in apps for tool in app.tools],
         "grant": [(grant, grant) for app in apps for grant in app.grants],
-        "agent": [(name, factory) for app in apps for name, factory in app.agents.items()],
+        "agent": [
+            *((name, name) for name in BUILT_IN_AGENTS),
+            *((name, factory) for app in apps for name, factory in app.agents.items()),
+        ],
         "table": [(name, name) for name in [*metadata.tables, *tables]],
     }
     for kind, items in named.items():
         seen: dict[str, Any] = {}
         for name, item in items:
             if name in seen:
-                place = place_of(item) if callable(item) else "LATCHKEY_APP"
+                place = place_of(item, "LATCHKEY_APP") if callable(item) else "LATCHKEY_APP"
                 yield f"{place}: there are two {kind}s `{name}`: rename one of them"
             seen[name] = item
 
