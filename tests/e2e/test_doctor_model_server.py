@@ -10,6 +10,7 @@ from threading import Thread
 
 import pytest
 
+from latchkey.bootstrap.agents import OPENAI_API_AGENTS
 from latchkey.testing.processes import free_port
 from tests.e2e.service_process import BASE_SETTINGS, run_command
 
@@ -42,15 +43,24 @@ def models_endpoint(status: int, body: bytes = b"") -> Iterator[tuple[str, list[
             thread.join()
 
 
-def examine(home: Path, sqlite_url: str, base_url: str) -> str:
+def examine(home: Path, sqlite_url: str, base_url: str, agent: str = "openai") -> str:
     """The line about the model server. It stops no service."""
-    model = {"LATCHKEY_AGENT": "openai", "LATCHKEY_MODEL": "x", "OPENAI_BASE_URL": base_url, "OPENAI_API_KEY": KEY}
+    model = {"LATCHKEY_AGENT": agent, "LATCHKEY_MODEL": "x", "OPENAI_BASE_URL": base_url, "OPENAI_API_KEY": KEY}
     environment = {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": sqlite_url, **model}
     result = run_command("doctor", home=home, environment=environment)
     assert result.exit_code == 0, result.stdout + result.stderr
     assert KEY not in result.stdout + result.stderr
     [line] = [line for line in result.stdout.splitlines() if "model server" in line]
     return line
+
+
+@pytest.mark.parametrize("agent", OPENAI_API_AGENTS)
+def test_doctor_requests_the_models_of_every_agent_that_uses_the_server(
+    home: Path, sqlite_url: str, agent: str
+) -> None:
+    with models_endpoint(200) as (base_url, received):
+        assert examine(home, sqlite_url, base_url, agent) == "ok   model server: is reachable, and accepts the key"
+    assert received == [("/v1/models", f"Bearer {KEY}")]
 
 
 @pytest.mark.parametrize(

@@ -31,11 +31,12 @@ FAILURES: dict[str, tuple[list[Step], int, str]] = {
 }
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def service_with_short_limits(shared_database_url: str, shared_model: ModelServer) -> AsyncIterator[Service]:
-    async with run_service(
-        settings_for(shared_database_url, **model_variables(shared_model), **SHORT_LIMITS)
-    ) as service:
+@pytest_asyncio.fixture(scope="module", loop_scope="session", params=["openai", "pydantic_ai"])
+async def service_with_short_limits(
+    request: pytest.FixtureRequest, shared_database_url: str, shared_model: ModelServer
+) -> AsyncIterator[Service]:
+    variables = {**model_variables(shared_model), **SHORT_LIMITS, "LATCHKEY_AGENT": request.param}
+    async with run_service(settings_for(shared_database_url, **variables)) as service:
         yield service
 
 

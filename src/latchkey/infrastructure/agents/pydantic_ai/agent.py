@@ -65,7 +65,9 @@ class PydanticAIAgent(OpenAIAgent):
             )
 
 
+pydantic_ai.BANNER_ENABLED = False  # it would be printed into the log
 _AGENT = pydantic_ai.Agent(name="latchkey")
+_AGENT.instrument = False  # traces would have the texts of conversations
 
 
 @contextmanager
