@@ -5,15 +5,16 @@ from dataclasses import replace
 import pytest
 from uuid_utils.compat import uuid7
 
-from latchkey.domain.credentials import BUILT_IN_GRANTS, Grant, TokenSecret, UserId
+from latchkey.domain.credentials import Grant, TokenSecret, UserId
 from tests.isolation.endpoints import RESOURCE_LIST, TEMPLATES, TOOLS, McpEndpoint
 from tests.isolation.responses import comparable, is_successful
 from tests.isolation.tenants import Tenants
+from tests.support.tools import ALL_GRANTS
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-@pytest.mark.parametrize("grant", BUILT_IN_GRANTS)
+@pytest.mark.parametrize("grant", ALL_GRANTS)
 async def test_tool_without_grant_responds_like_unknown_tool(tenants: Tenants, grant: Grant) -> None:
     """`tools/list` lists exactly the tools that succeed."""
     owner = await tenants.new_tenant()
@@ -28,7 +29,7 @@ async def test_tool_without_grant_responds_like_unknown_tool(tenants: Tenants, g
         assert (comparable(answer, tool.target) == unknown) != (tool.name in listed)
 
 
-@pytest.mark.parametrize("grant", BUILT_IN_GRANTS)
+@pytest.mark.parametrize("grant", ALL_GRANTS)
 async def test_resource_without_grant_responds_like_absent_resource(tenants: Tenants, grant: Grant) -> None:
     """`resources/templates/list` lists exactly the templates that can be read."""
     owner = tenants.bob

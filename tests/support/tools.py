@@ -10,6 +10,15 @@ TOOLS: dict[str, dict[str, Any]] = {tool["name"]: tool for tool in json.loads((D
 """As `tools/list` shows them to the user, in its order."""
 
 
+ALL_GRANTS = tuple(
+    Grant(name) for name in json.loads((DOCS / "openapi.json").read_text())["components"]["schemas"]["Grant"]["enum"]
+)
+"""Every grant that a context token can carry."""
+
+_NOUN_OF = {"remember": "note", "recall": "note", "forget": "note"}
+"""The nouns of the tools whose names do not say them."""
+
+
 def tools_granted_by(*grants: Grant) -> list[str]:
     """The names of the tools that a context token with these grants shows.
 
@@ -22,4 +31,4 @@ def tools_granted_by(*grants: Grant) -> list[str]:
 def _is_granted(tool: dict[str, Any], grant: Grant) -> bool:
     noun, _, access = grant.partition(":")
     is_read_only: bool = tool["annotations"]["readOnlyHint"]
-    return noun.removesuffix("s") in tool["name"] and is_read_only == (access == "read")
+    return noun.removesuffix("s") in _NOUN_OF.get(tool["name"], tool["name"]) and is_read_only == (access == "read")

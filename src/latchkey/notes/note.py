@@ -21,6 +21,7 @@ from latchkey import (
 
 NoteId = NewType("NoteId", UUID)
 
+NO_NUL = r"^[^\x00]*$"
 MAX_CHARS = 2_000
 MAX_WORDS = 8
 NoteText = Annotated[
@@ -29,7 +30,7 @@ NoteText = Annotated[
 ]
 Words = Annotated[
     str,
-    Meta(max_length=200, description="Only notes that contain all of these words, or parts of words. In any case."),
+    Meta(max_length=200, pattern=NO_NUL, description="Only notes that contain all of these words or parts of words."),
 ]
 
 
@@ -103,7 +104,12 @@ class Notes(Repository[StoredNote], table=notes, noun="note"):
     """The notes of the user, newest first."""
 
     async def search(self, words: str, window: Window) -> Page[StoredNote]:
-        """Return the notes that contain all words. Raises `Invalid` for more than `MAX_WORDS` words."""
+        """Return the notes that contain all words.
+
+        Raises `Invalid` for more than `MAX_WORDS` words, and for NUL, which databases do not store in texts.
+        """
+        if "\x00" in words:
+            raise Invalid.at("words", "Expected words without NUL")
         folded = fold(words).split()
         if len(folded) > MAX_WORDS:
             raise Invalid.at("words", f"Expected at most {MAX_WORDS} words")

@@ -27,10 +27,16 @@ from latchkey import (
     versioned,
 )
 from latchkey.notes import use_cases
-from latchkey.notes.note import NewNote, Note, NoteChanges, NoteId
+from latchkey.notes.note import NO_NUL, NewNote, Note, NoteChanges, NoteId
 
 WordsQuery = Annotated[
-    str, QueryParameter(max_length=200, description="Only notes that contain all of these words, in any case.")
+    str | None,
+    QueryParameter(
+        min_length=1,
+        max_length=200,
+        description="Only notes that contain all of these words, in any case.",
+        schema_extra={"pattern": NO_NUL},
+    ),
 ]
 
 
@@ -58,12 +64,12 @@ class NoteController(Controller):
         self,
         request: ApiRequest,
         dispatcher: NamedDependency[Dispatcher],
-        words: WordsQuery = "",
+        words: WordsQuery = None,
         limit: LimitQuery = DEFAULT_LIMIT,
         cursor: CursorQuery = None,
     ) -> Page[Note]:
         """List notes, newest first: all, or those that contain all of the words."""
-        return await dispatcher.call(request.user, use_cases.recall, words, limit, cursor)
+        return await dispatcher.call(request.user, use_cases.recall, words or "", limit, cursor)
 
     @get("/{note_id:uuid}", response_headers=[ETAG])
     async def get_note(

@@ -145,7 +145,7 @@ def test_incompatible_changes_are_found(database_url: str) -> None:
     shorter = {**task, "status": {**task["status"], "type": String(8)}}
     without_default = {**turn, "calls": {**turn["calls"], "default": None}}
 
-    assert incompatible_changes(schema, {**schema, "notes": TableSchema(task, keys)}) == []
+    assert incompatible_changes(schema, {**schema, "books": TableSchema(task, keys)}) == []
     assert incompatible_changes(schema, {**schema, "tasks": TableSchema(optional, keys)}) == []
     for table, changed, text in (
         ("tasks", needed, "tasks.needed is needed"),
@@ -267,14 +267,14 @@ def test_full_text_and_foreign_tables_of_other_programs_are_left_alone(
             superuser_url,
             "CREATE FOREIGN DATA WRAPPER nothing",
             "CREATE SERVER elsewhere FOREIGN DATA WRAPPER nothing",
-            "CREATE FOREIGN TABLE notes_elsewhere (body TEXT) SERVER elsewhere",
-            "CREATE TABLE notes (body TEXT, words TSVECTOR)",
-            "CREATE INDEX ix_notes_words ON notes USING gin (words)",
+            "CREATE FOREIGN TABLE books_elsewhere (body TEXT) SERVER elsewhere",
+            "CREATE TABLE books (body TEXT, words TSVECTOR)",
+            "CREATE INDEX ix_books_words ON books USING gin (words)",
         )
     else:
         with closing(sqlite3.connect(database_url.partition(":///")[2])) as connection:
-            connection.execute("CREATE VIRTUAL TABLE notes USING fts5(body)")
+            connection.execute("CREATE VIRTUAL TABLE books USING fts5(body)")
 
     check(database_url)
     downgrade(database_url, "base")
-    assert "notes" in reflect(database_url)
+    assert "books" in reflect(database_url)

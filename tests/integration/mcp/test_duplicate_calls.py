@@ -7,14 +7,14 @@ from mcp_types import RequestParamsMeta
 
 from latchkey.application.artifacts import list_artifacts
 from latchkey.application.tasks import list_tasks
-from latchkey.domain.credentials import ARTIFACTS_WRITE, BUILT_IN_GRANTS
+from latchkey.domain.credentials import ARTIFACTS_WRITE
 from tests.integration.mcp.jsonrpc import message, post
 from tests.integration.mcp.mcp_service import ME, McpService, OpenClient
 from tests.integration.mcp.test_tool_calls import ToolClient, text_of
+from tests.support.tools import ALL_GRANTS
 
 KEYS = ["latchkey/callId", "claudecode/toolUseId"]
 PLAN = {"title": 'The "plan" | one', "content_markdown": "# Plan"}
-ALL_GRANTS = list(BUILT_IN_GRANTS)
 
 
 def call_id(id: str, key: str = KEYS[0]) -> RequestParamsMeta:

@@ -12,7 +12,6 @@ from latchkey.application.context_tokens import revoke_context_token
 from latchkey.domain.credentials import (
     ARTIFACTS_READ,
     ARTIFACTS_WRITE,
-    BUILT_IN_GRANTS,
     CONVERSATIONS_READ,
     TASKS_READ,
     Grant,
@@ -21,6 +20,7 @@ from latchkey.domain.page import DEFAULT_LIMIT
 from tests.integration.mcp.jsonrpc import message, post
 from tests.integration.mcp.mcp_service import ME, YOU, McpService, OpenClient, in_process
 from tests.integration.mcp.test_tool_calls import UNKNOWN_ID
+from tests.support.tools import ALL_GRANTS
 
 ARTIFACTS, CONVERSATIONS = ARTIFACTS_READ, CONVERSATIONS_READ
 TEMPLATES = {ARTIFACTS: "latchkey://artifacts/{id}", CONVERSATIONS: "latchkey://conversations/{id}"}
@@ -66,7 +66,7 @@ async def read(client: Client, uri: str) -> tuple[str | None, str]:
 async def test_resources_list_pagination_shows_artifacts_then_conversations(service: McpService) -> None:
     artifacts = [await service.artifact(f"Plan {number}") for number in range(DEFAULT_LIMIT + 1)]
     conversations = [await service.conversation(f"Talk {number}") for number in range(DEFAULT_LIMIT + 1)]
-    async with in_process(service, await service.secret(*BUILT_IN_GRANTS)) as client:
+    async with in_process(service, await service.secret(*ALL_GRANTS)) as client:
         pages = await all_pages(client)
     listed = [resource for page in pages for resource in page]
     expected: list[tuple[str, str, Any]] = [
@@ -178,7 +178,7 @@ async def test_token_bound_to_conversation_reads_resources_of_that_conversation_
 async def test_resources_list_contains_nothing_of_other_users(service: McpService, open_client: OpenClient) -> None:
     await service.artifact(owner=YOU)
     await service.conversation(owner=YOU)
-    async with open_client(service, await service.secret(*BUILT_IN_GRANTS)) as client:
+    async with open_client(service, await service.secret(*ALL_GRANTS)) as client:
         assert await all_pages(client) == [[], []]
 
 
@@ -199,7 +199,7 @@ async def test_resources_list_with_invalid_cursor_shows_nothing(
 ) -> None:
     """An error for a token that may list something; an empty page for a token that may not."""
     await service.artifact()
-    token = (await service.secret(*(grants or BUILT_IN_GRANTS))).text
+    token = (await service.secret(*(grants or ALL_GRANTS))).text
     async with service.http() as http:
         response = (await post(http, protocol, message(protocol, "resources/list", {"cursor": cursor}), token)).json()
 

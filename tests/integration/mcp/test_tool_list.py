@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from latchkey.domain.credentials import BUILT_IN_GRANTS, Grant
+from latchkey.domain.credentials import Grant
 from tests.integration.mcp.jsonrpc import message, post
 from tests.integration.mcp.mcp_service import ME, McpService, OpenClient
-from tests.support.tools import TOOLS, tools_granted_by
+from tests.support.tools import ALL_GRANTS, TOOLS, tools_granted_by
 
 
 def objects_in(schema: Any) -> list[dict[str, Any]]:
@@ -22,13 +22,13 @@ def objects_in(schema: Any) -> list[dict[str, Any]]:
 
 
 async def test_tools_list_has_fixed_order_titles_and_schemas(service: McpService, open_client: OpenClient) -> None:
-    async with open_client(service, await service.secret(*BUILT_IN_GRANTS)) as client:
+    async with open_client(service, await service.secret(*ALL_GRANTS)) as client:
         tools = (await client.list_tools()).tools
 
     assert [tool.name for tool in tools] == list(TOOLS)
     for tool in tools:
         assert tool.title
-        assert ("document" if "artifact" in tool.name else "to-do task") in (tool.description or "")
+        assert any(noun in (tool.description or "") for noun in ("document", "to-do task", "note", "emember"))
         for schema in (tool.input_schema, tool.output_schema):
             assert schema
             assert schema["type"] == "object"
@@ -40,19 +40,19 @@ async def test_tools_list_annotations_are_published_and_match_the_verb(
     service: McpService, open_client: OpenClient
 ) -> None:
     """Reading is idempotent and not destructive, adding is not idempotent, deleting is destructive."""
-    async with open_client(service, await service.secret(*BUILT_IN_GRANTS)) as client:
+    async with open_client(service, await service.secret(*ALL_GRANTS)) as client:
         tools = {tool.name: tool.annotations for tool in (await client.list_tools()).tools}
 
     for name, hints in tools.items():
         assert hints
         assert hints.model_dump(by_alias=True, exclude_none=True) == TOOLS[name]["annotations"]
         assert hints.open_world_hint is False
-        assert hints.read_only_hint is name.startswith(("list_", "get_"))
-        assert hints.destructive_hint is name.startswith(("delete_", "update_"))
-        assert hints.idempotent_hint is not name.startswith(("add_", "save_"))
+        assert hints.read_only_hint is name.startswith(("list_", "get_", "recall"))
+        assert hints.destructive_hint is name.startswith(("delete_", "update_", "forget"))
+        assert hints.idempotent_hint is not name.startswith(("add_", "save_", "remember"))
 
 
-@pytest.mark.parametrize("grant", BUILT_IN_GRANTS)
+@pytest.mark.parametrize("grant", ALL_GRANTS)
 async def test_tools_list_with_one_grant_shows_the_tools_of_that_grant(
     service: McpService, open_client: OpenClient, grant: Grant
 ) -> None:
@@ -61,7 +61,7 @@ async def test_tools_list_with_one_grant_shows_the_tools_of_that_grant(
 
 
 def test_every_tool_is_granted_by_exactly_one_grant() -> None:
-    assert sorted(name for grant in BUILT_IN_GRANTS for name in tools_granted_by(grant)) == sorted(TOOLS)
+    assert sorted(name for grant in ALL_GRANTS for name in tools_granted_by(grant)) == sorted(TOOLS)
 
 
 async def test_tools_list_with_user_token_shows_all_tools_without_a_transaction(
