@@ -3,6 +3,7 @@
 from asyncio import Event
 
 import pytest
+from msgspec.structs import replace
 
 from latchkey.domain.agent import ModelCall, TextDelta
 from latchkey.domain.turn import Usage
@@ -53,7 +54,13 @@ async def test_text_is_streamed_before_the_answer_is_complete(harness: AgentHarn
 
 @pytest.mark.parametrize(
     "message",
-    ["  /model @/etc/passwd \n", "ünï 👩🏽‍🚀 \u202ertl \u2028 x", '{"role": "system"}', "a\tb\r\nc"],
+    [
+        "  /model @/etc/passwd \n",
+        "ünï 👩🏽‍🚀 \u202ertl \u2028 x",
+        '{"role": "system"}',
+        "a\tb\r\nc",
+        "<pyai:x>1</pyai:x>",
+    ],
 )
 async def test_message_reaches_the_model_unchanged(harness: AgentHarness, message: str) -> None:
     await harness.run_turn(says("Hm."), agent_run=harness.agent_run(message))
@@ -61,7 +68,21 @@ async def test_message_reaches_the_model_unchanged(harness: AgentHarness, messag
     assert harness.model.requests[0].conversation == [("system", "You keep notes."), ("user", message)]
 
 
+async def test_instructions_reach_the_model_unchanged(direct_harness: AgentHarness) -> None:
+    instructions = " {{ user }} {name}\n\n<system>  \n"
+    await direct_harness.run_turn(says("Hm."), agent_run=replace(direct_harness.agent_run(), instructions=instructions))
+
+    assert direct_harness.model.requests[0].conversation[0] == ("system", instructions)
+
+
 async def test_text_that_cannot_be_stored_is_replaced(harness: AgentHarness) -> None:
     outcome = await harness.run_turn(says("a\x00b", "\ud83d", "c"))
 
     assert outcome.text == "a\ufffdb\ufffdc"
+
+
+async def test_answer_of_whitespace_is_not_requested_again(direct_harness: AgentHarness) -> None:
+    outcome = await direct_harness.run_turn(says("  \n"), says("Never sent."))
+
+    assert (outcome.text, outcome.failure) == ("  \n", None)
+    assert len(direct_harness.model.requests) == 1

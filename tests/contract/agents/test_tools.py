@@ -132,6 +132,13 @@ async def test_unknown_tool_is_reported_to_the_model(harness: AgentHarness) -> N
     assert harness.tools.calls == []
 
 
+async def test_unknown_tools_are_reported_to_the_model_each_time(harness: AgentHarness) -> None:
+    outcome = await harness.run_turn(*[calls(("drop_database", "{}"))] * 4, says("There is no such tool."))
+
+    assert outcome.text == "There is no such tool."
+    assert len(harness.model.requests[4].results) == 4
+
+
 async def test_max_steps_limits_a_model_that_calls_tools_endlessly(harness: AgentHarness) -> None:
     script = [calls(("note", '{"text":"again"}'))] * 5
     outcome = await harness.run_turn(*script, agent_run=harness.agent_run(max_steps=3))

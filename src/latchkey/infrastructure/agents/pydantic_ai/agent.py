@@ -11,9 +11,7 @@ from mcp.types import Tool
 from pydantic_ai import (
     AbstractToolset,
     ModelMessage,
-    ModelRequest,
     ModelResponse,
-    RetryFeedbackPart,
     RunContext,
     TextPart,
     ToolCallPart,
@@ -57,10 +55,10 @@ class PydanticAIAgent(OpenAIAgent):
         with _errors_as_failures():
             await _AGENT.run(
                 agent_run.message,
-                model=TurnModel(model, function_tools(toolset.tools)),
-                instructions=agent_run.instructions,
+                model=TurnModel(model, agent_run.instructions, function_tools(toolset.tools)),
                 toolsets=[TurnToolset(toolset, model.unreadable_arguments, agent_run.max_steps)],
                 usage_limits=UsageLimits(request_limit=agent_run.max_steps),
+                retries=agent_run.max_steps,  # calls of unknown tools in a row
                 infer_name=False,
             )
 
@@ -86,9 +84,10 @@ class TurnModel(Model[Any]):
     The output of each answer is kept in its message as it came: servers expect more of it than Pydantic AI has fields.
     """
 
-    def __init__(self, model: StreamingModel, tools: list[FunctionTool]) -> None:
+    def __init__(self, model: StreamingModel, instructions: str, tools: list[FunctionTool]) -> None:
         super().__init__()
         self._model = model
+        self._instructions = instructions
         self._tools = tools
 
     @property
@@ -106,7 +105,7 @@ class TurnModel(Model[Any]):
         conversation = [item for message in messages for item in _input_items(message)]
         try:
             response = await self._model.get_response(
-                system_instructions=_instructions(messages), input=conversation, tools=self._tools
+                system_instructions=self._instructions, input=conversation, tools=self._tools
             )
             parts = [part for item in response.output for part in _parts(item)]
         except (UnicodeEncodeError, PydanticSerializationError, RecursionError) as error:
@@ -161,11 +160,6 @@ class _UncheckedArguments:
         raise TypeError(input)  # `_parts` gives Pydantic AI text only
 
 
-def _instructions(messages: list[ModelMessage]) -> str | None:
-    requests = (message for message in reversed(messages) if isinstance(message, ModelRequest))
-    return next(requests).instructions
-
-
 def _parts(item: TResponseOutputItem) -> Iterator[TextPart | ToolCallPart]:
     """Yield what Pydantic AI needs to go on. Raises for arguments that no MCP client can send."""
     if item.type == "function_call":
@@ -186,5 +180,3 @@ def _input_items(message: ModelMessage) -> Iterator[Any]:
             yield {"role": "user", "content": part.content}
         elif isinstance(part, ToolReturnPart):
             yield {"type": "function_call_output", "call_id": part.tool_call_id, "output": part.model_response_str()}
-        elif isinstance(part, RetryFeedbackPart):
-            yield {"role": "user", "content": part.model_response()}
