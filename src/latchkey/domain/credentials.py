@@ -61,6 +61,10 @@ class RegisteredGrants(Struct, frozen=True):
 
     names: tuple[Grant, ...] = BUILT_IN_GRANTS
 
+    def known(self, grants: list[Grant]) -> list[Grant]:
+        """Return those that exist here: a later release, or another app, may have made a token with others."""
+        return [grant for grant in grants if grant in self.names]
+
     def check(self, grants: list[Grant]) -> None:
         """Raises `Invalid` for a grant that is not registered, and for more grants than there are."""
         if len(grants) > len(self.names):

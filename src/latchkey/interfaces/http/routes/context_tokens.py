@@ -6,7 +6,7 @@ from litestar import Controller, Response, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 from msgspec import Struct
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from latchkey.application import context_tokens as tokens
 from latchkey.application.dispatcher import Dispatcher
@@ -56,11 +56,13 @@ class ContextTokenController(Controller):
         self,
         request: ApiRequest,
         dispatcher: NamedDependency[Dispatcher],
+        grants: NamedDependency[RegisteredGrants],
         limit: LimitQuery = DEFAULT_LIMIT,
         cursor: CursorQuery = None,
     ) -> Page[ContextToken]:
         """List context tokens, newest first, including expired and revoked ones."""
-        return await dispatcher.call(request.user, tokens.list_context_tokens, Window(limit, cursor))
+        page = await dispatcher.call(request.user, tokens.list_context_tokens, Window(limit, cursor))
+        return Page([replace(token, grants=grants.known(token.grants)) for token in page.items], page.next_cursor)
 
     @delete("/{token_id:uuid}", essential=True)
     async def revoke_context_token(
