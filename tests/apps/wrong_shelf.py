@@ -8,7 +8,7 @@ from litestar import Controller, get
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 from msgspec import Meta, Struct
-from sqlalchemy import Column, String, select
+from sqlalchemy import Column, String, Uuid, select
 
 from latchkey import (
     ApiRequest,
@@ -16,11 +16,13 @@ from latchkey import (
     Dispatcher,
     Grant,
     Instant,
+    NotFound,
     Page,
     Repository,
     UnitOfWork,
     Window,
     entity_table,
+    reference_table,
     tool,
 )
 from latchkey.domain.credentials import Owner, UserId
@@ -28,6 +30,7 @@ from latchkey.domain.credentials import Owner, UserId
 FAULT = os.environ.get("SHELF_FAULT", "none")
 READ, WRITE = Grant("shelves:read"), Grant("shelves:write")
 
+woods = reference_table("woods", Column("id", Uuid(), primary_key=True), Column("name", String(50), nullable=False))
 shelves = entity_table("shelves", Column("label", String(100), nullable=False))
 _everything: list[Any] = []
 
@@ -88,6 +91,32 @@ async def remove_shelf(uow: UnitOfWork, shelf_id: UUID) -> Shelf:
     return shelf
 
 
+class Wood(Struct, frozen=True):
+    """A kind of wood, which everybody may know."""
+
+    id: UUID
+    name: str
+
+
+_WOODS = select(woods.c.id, woods.c.name)
+
+
+@tool(READ, title="Find a wood")
+async def find_wood(uow: UnitOfWork, name: str = "", wood_id: UUID | None = None) -> Page[Wood]:
+    """List the kinds of wood."""
+    rows = await uow.repository(Shelves).fetch(_WOODS)
+    return Page([Wood(*row) for row in rows if name in row[1] and wood_id in (None, row[0])], None)
+
+
+@tool(WRITE, title="Choose a wood")
+async def choose_wood(uow: UnitOfWork, wood_id: UUID, name: str) -> Wood:
+    """Choose the wood of the next shelf, and name it."""
+    for row in await uow.repository(Shelves).fetch(_WOODS):
+        if row[0] == wood_id:
+            return Wood(row[0], name)
+    raise NotFound("There is no such wood.")
+
+
 class ShelfController(Controller):
     path = "/shelves"
 
@@ -113,9 +142,10 @@ class NamedController(Controller):
 
 app = App(
     name="shelf",
-    tools=[add_shelf, list_shelves, remove_shelf],
+    tools=[add_shelf, list_shelves, remove_shelf, find_wood, choose_wood],
     grants=[READ, WRITE],
     entities=[shelves],
+    reference_tables=[woods],
     controllers=[ShelfController, *([NamedController] if FAULT == "named user" else [])],
     migrations="wrong_shelf_migrations",
 )

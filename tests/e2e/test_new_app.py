@@ -35,7 +35,7 @@ def test_new_app_is_migrated_and_its_tests_pass_on_sqlite(bikes: Path) -> None:
     database = f"sqlite+aiosqlite:///{bikes}/latchkey.db"
     migrated = run(str(BIN / "latchkey"), "migrate", folder=bikes, LATCHKEY_DATABASE_URL=database)
     revision = run(str(BIN / "latchkey"), "revision", "-m", "more", folder=bikes, LATCHKEY_DATABASE_URL=database)
-    plugin = ["-p", "latchkey.testing.plugin", "-W", "ignore", "-k", "sqlite", "-q"]
+    plugin = ["-W", "ignore", "-k", "sqlite", "-q"]
     tests = run(sys.executable, "-m", "pytest", *plugin, folder=bikes)
 
     assert "the schema of the app was migrated from revision none to 0001" in migrated.stdout

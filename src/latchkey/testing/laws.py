@@ -37,7 +37,7 @@ class AppLaws:
         self, latchkey_service: Service, operations: list[Operation], latchkey_examples: Mapping[str, Any]
     ) -> Tenant:
         """A user with data of every kind."""
-        tenant = Tenant.of(latchkey_service.new_user(), latchkey_examples)
+        tenant = await Tenant.of(latchkey_service.new_user(), latchkey_examples)
         await tenant.create_data(operations)
         return tenant
 
@@ -46,7 +46,7 @@ class AppLaws:
         self, latchkey_service: Service, operations: list[Operation], latchkey_examples: Mapping[str, Any]
     ) -> Tenant:
         """Another user with data of every kind."""
-        tenant = Tenant.of(latchkey_service.new_user(), latchkey_examples)
+        tenant = await Tenant.of(latchkey_service.new_user(), latchkey_examples)
         await tenant.create_data(operations)
         return tenant
 
@@ -55,14 +55,14 @@ class AppLaws:
         self, operations: list[Operation], latchkey_service: Service, latchkey_examples: Mapping[str, Any]
     ) -> None:
         """Or else the other laws would prove nothing about it."""
-        shared = Tenant.of(latchkey_service.new_user(), latchkey_examples)
+        shared = await Tenant.of(latchkey_service.new_user(), latchkey_examples)
         succeeded = await shared.create_data(operations)
         for operation in operations:
             if operation.name in succeeded:
                 continue
             tenant = shared
             if operation.is_destructive:
-                tenant = Tenant.of(latchkey_service.new_user(), latchkey_examples)
+                tenant = await Tenant.of(latchkey_service.new_user(), latchkey_examples)
                 await tenant.create_data(operations)
             if await tenant.succeeds(operation):
                 succeeded.add(operation.name)
@@ -132,8 +132,8 @@ class AppLaws:
         for operation in operations:
             if operation.is_read or operation.needs_id or not (operation.is_tool or operation.takes_key):
                 continue
-            once = Tenant.of(latchkey_service.new_user(), latchkey_examples)
-            repeated = Tenant.of(latchkey_service.new_user(), latchkey_examples)
+            once = await Tenant.of(latchkey_service.new_user(), latchkey_examples)
+            repeated = await Tenant.of(latchkey_service.new_user(), latchkey_examples)
             first = await once.call(operation, call_id="once")
             answers = await asyncio.gather(*(repeated.call(operation, call_id="repeated") for _ in range(3)))
             answers.append(await repeated.call(operation, call_id="repeated"))
@@ -184,7 +184,7 @@ class AppLaws:
         for name, pair in by_name.items():
             if len(pair) == 1 or pair[0].needs_id:
                 continue
-            user = Tenant.of(latchkey_service.new_user(), latchkey_examples)
+            user = await Tenant.of(latchkey_service.new_user(), latchkey_examples)
             answers = [await user.call(operation) for operation in pair]
             tool, rest = (answer.comparable.partition("{")[2] for answer in answers)
             assert tool == rest, f"the tool and the operation {name} answer differently: {tool} and {rest}"

@@ -1,7 +1,7 @@
 """The served app inside the test process, and users that call it over HTTP and MCP."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from itertools import count
@@ -71,9 +71,10 @@ class User(Struct, frozen=True, eq=False):
         headers = {"authorization": f"Bearer {self.bearer}", **options.pop("headers", {})}
         return await self.service.client.request(method, self.path(path), headers=headers, **options)
 
-    async def get(self, path: str, **params: Any) -> Any:
-        """Return the JSON of a resource. Raises `AssertionError` for any status but 200."""
-        return _json(await self.request("GET", path, params=params), httpx2.codes.OK)
+    async def get(self, path: str, /, **params: Any) -> Any:
+        """Return the JSON of a resource; `params` are added to the query. Raises `AssertionError` unless it is 200."""
+        options = {"params": params} if params else {}
+        return _json(await self.request("GET", path, **options), httpx2.codes.OK)
 
     async def post(self, path: str, body: Any) -> Any:
         """Create a resource and return its JSON. Raises `AssertionError` for any status but 200 and 201."""
@@ -97,12 +98,16 @@ class User(Struct, frozen=True, eq=False):
         async with self._mcp_client() as client:
             return [tool.name for tool in (await client.list_tools()).tools]
 
-    async def call_tool(self, name: str, *, call_id: str | None = None, **arguments: Any) -> ToolResult:
+    async def call_tool(self, tool: str, /, **arguments: Any) -> ToolResult:
+        """Call a tool over MCP with these arguments."""
+        return await self.call_tool_once(tool, None, arguments)
+
+    async def call_tool_once(self, tool: str, call_id: str | None, arguments: Mapping[str, Any]) -> ToolResult:
         """Call a tool over MCP. A `call_id` makes repetitions of the call one call."""
         meta: Any = {"latchkey/callId": call_id} if call_id else None
         async with self._mcp_client() as client:
             try:
-                result = await client.call_tool(name, arguments, meta=meta)
+                result = await client.call_tool(tool, dict(arguments), meta=meta)
             except MCPError as error:
                 return ToolResult({"code": error.code, "detail": error.message}, is_error=True)
         if result.is_error:

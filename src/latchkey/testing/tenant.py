@@ -9,13 +9,11 @@ from uuid import uuid4
 import msgspec
 from msgspec import Struct
 
-from latchkey.testing.rows import Rows, rows_of
+from latchkey.testing.rows import UUID, Rows, ids_in, rows_of
 from latchkey.testing.service import ToolResult, User
 from latchkey.testing.surface import Operation
 
 Examples = Mapping[str, Mapping[str, Any]]
-
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 class Answer(Struct, frozen=True):
@@ -27,13 +25,13 @@ class Answer(Struct, frozen=True):
     @property
     def ids(self) -> list[str]:
         """The ids in the answer, in order."""
-        return list(dict.fromkeys(_UUID.findall(self.text)))
+        return list(dict.fromkeys(UUID.findall(self.text)))
 
     @property
     def comparable(self) -> str:
         """The text without ids, times and request ids, so that answers to different calls can be compared."""
         text = re.sub(r'"request_id": ?"[^"]*"', '"request_id":""', self.text)
-        return _UUID.sub("ID", re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME", text))
+        return UUID.sub("ID", re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME", text))
 
 
 class Tenant(Struct, frozen=True, eq=False):
@@ -43,10 +41,14 @@ class Tenant(Struct, frozen=True, eq=False):
     canary: str
     examples: Examples
     ids: list[str]
+    shared_ids: set[str]
 
     @classmethod
-    def of(cls, user: User, examples: Examples) -> "Tenant":
-        return cls(user, f"canary {uuid4().hex}", examples, [])
+    async def of(cls, user: User, examples: Examples) -> "Tenant":
+        """Make the tenant. `shared_ids` are those in the reference tables, which every user may be answered."""
+        service = user.service
+        shared = await ids_in(service.database_url, service.registry.schema.reference_tables)
+        return cls(user, f"canary {uuid4().hex}", examples, [], shared)
 
     @property
     def marks(self) -> list[str]:
@@ -58,12 +60,12 @@ class Tenant(Struct, frozen=True, eq=False):
         succeeded = set()
         self.ids.extend(Answer(msgspec.json.encode(await self.user.chat(self.canary)).decode(), is_success=True).ids)
         for operation in operations:
-            if operation.needs_id:
+            if operation.needs_id and not self._gives_ids(operation):
                 continue
             answer = await self.call(operation)
             if answer.is_success:
                 succeeded.add(operation.name)
-                self.ids.extend(id for id in answer.ids if id not in self.ids)
+                self.ids.extend(id for id in answer.ids if id not in {*self.ids, *self.shared_ids})
         return succeeded
 
     async def call(
@@ -79,7 +81,7 @@ class Tenant(Struct, frozen=True, eq=False):
         values = operation.example(self.canary, given)
         user = at or self.user
         if operation.is_tool:
-            return _tool_answer(await user.call_tool(operation.name, call_id=call_id, **values))
+            return _tool_answer(await user.call_tool_once(operation.name, call_id, values))
         headers = {"authorization": f"Bearer {self.user.bearer}"} | ({"idempotency-key": call_id} if call_id else {})
         path_names = re.findall(r"\{(\w+)\}", operation.path)
         path = re.sub(r"\{(\w+)\}", lambda match: str(values[match[1]]), operation.path)
@@ -90,11 +92,16 @@ class Tenant(Struct, frozen=True, eq=False):
         return Answer(f"{response.status_code} {response.text}", response.is_success)
 
     async def succeeds(self, operation: Operation) -> bool:
-        """Call the operation with each of the user's ids until one call succeeds."""
+        """Call the operation with each of the user's ids, and with those of the examples, until one call succeeds."""
+        examples = self.examples.get(operation.name, {})
         for id in reversed(self.ids):
-            if (await self.call(operation, dict.fromkeys(operation.ids, id))).is_success:
+            if (await self.call(operation, {**dict.fromkeys(operation.ids, id), **examples})).is_success:
                 return True
         return False
+
+    def _gives_ids(self, operation: Operation) -> bool:
+        """Whether the examples have all ids that the operation needs."""
+        return operation.required & {*operation.ids} <= self.examples.get(operation.name, {}).keys()
 
     async def rows(self) -> Rows:
         """Return the user's rows in the tables of the apps."""

@@ -1,5 +1,7 @@
 """Shelves."""
 
+from uuid import UUID
+
 import sqlalchemy as sa
 from advanced_alchemy.types import DateTimeUTC
 from alembic import op
@@ -24,6 +26,16 @@ def upgrade() -> None:
     )
     op.secure_entity_table("shelves")  # type: ignore[attr-defined]
 
+    woods = op.create_table(
+        "woods",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("name", sa.String(length=50), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_woods"),
+    )
+    op.bulk_insert(woods, [{"id": UUID("018f0000-0000-7000-8000-000000000001"), "name": "Oak"}])
+    op.grant_reference_table("woods")  # type: ignore[attr-defined]
+
 
 def downgrade() -> None:
+    op.drop_table("woods")
     op.drop_table("shelves")

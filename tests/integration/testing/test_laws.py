@@ -8,13 +8,23 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-LAWS = "from latchkey.testing import AppLaws\n\nclass TestLaws(AppLaws):\n    pass\n"
+LAWS = """
+import pytest
+from latchkey.testing import AppLaws
+
+@pytest.fixture
+def latchkey_examples():
+    return {"choose_wood": {"wood_id": "018f0000-0000-7000-8000-000000000001"}}
+
+class TestLaws(AppLaws):
+    pass
+"""
 
 
 def run_laws(folder: Path, fault: str, selection: str) -> subprocess.CompletedProcess[str]:
     (folder / "test_laws.py").write_text(LAWS)
     (folder / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\n")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "latchkey.testing.plugin", "--show-capture=no"]
+    command = [sys.executable, "-m", "pytest", "-q", "--show-capture=no"]
     options = ["-p", "no:cacheprovider", "-W", "ignore", "--latchkey-app", "tests.apps.wrong_shelf:app"]
     variables = {**os.environ, "SHELF_FAULT": fault, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
