@@ -94,11 +94,14 @@ def check_media_type(content_type: str, accepted: tuple[str, ...]) -> None:
 
 
 def check_distinct_members(body: bytes) -> None:
-    """Raises `Malformed` if an object of the JSON text has two members with the same name.
+    """Raises `Malformed` if an object of the JSON text has two members with the same name, or is nested too deeply.
 
     JSON readers disagree about which one counts (RFC 8259, 4). The text must be valid JSON in UTF-8.
     """
-    _strict_decoder.decode(body.decode())
+    try:
+        _strict_decoder.decode(body.decode())
+    except RecursionError as error:
+        raise invalid(error) from error
 
 
 def _check_pairs(pairs: list[tuple[str, Any]]) -> None:
