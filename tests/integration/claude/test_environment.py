@@ -64,7 +64,9 @@ async def test_environment_has_only_allowed_variables(
     assert (environment.pop("PATH"), environment.pop("LANG")) == ("/usr/bin:/bin", "C.UTF-8")
     assert environment.pop("NO_PROXY") == "intranet.example,127.0.0.1"
     environment.pop("LC_CTYPE", None)  # set by Python in the fake CLI
-    switches = ("CLAUDE_CODE_", "DISABLE_", "ENABLE_TOOL_SEARCH", "MCP_TOOL_TIMEOUT")
+    timeouts = {environment.pop(name) for name in ("MCP_TOOL_TIMEOUT", "CLAUDE_CODE_MCP_TOOL_IDLE_TIMEOUT")}
+    assert timeouts == {"3600000"}
+    switches = ("CLAUDE_CODE_", "DISABLE_", "ENABLE_TOOL_SEARCH")
     assert [name for name in environment if not name.startswith(switches)] == []
     assert set(environment.values()) == {"1", "false"}
 
