@@ -1,10 +1,11 @@
 """An app of a team, as it would stand outside this repository: it imports public names only."""
 
-from litestar import Controller, get
+from litestar import Controller, get, post
 from litestar.di import NamedDependency
+from litestar.params import FromQuery
 from msgspec import Struct
 
-from latchkey import ApiRequest, App, Dispatcher, Grant, UnitOfWork, requires, tool
+from latchkey import ApiRequest, App, Dispatcher, Grant, JsonBody, UnitOfWork, requires, tool
 
 READ, WRITE = Grant("books:read"), Grant("books:write")
 
@@ -14,6 +15,13 @@ class Book(Struct, frozen=True):
 
     title: str
     task_id: str
+
+
+class Wish(Struct, frozen=True):
+    """A book that the user wants to borrow."""
+
+    title: str
+    notes: dict[str, str] = {}
 
 
 class Shelf(Struct, frozen=True):
@@ -54,6 +62,16 @@ class ShelfController(Controller):
     async def get_shelf(self, request: ApiRequest, dispatcher: NamedDependency[Dispatcher]) -> Shelf:
         """Count the books that the user wants to read."""
         return await dispatcher.call(request.user, count)
+
+    @get("/words")
+    async def find_words(self, words: FromQuery[str]) -> Shelf:
+        """Count the words."""
+        return Shelf(len(words.split()))
+
+    @post()
+    async def borrow(self, request: ApiRequest, data: JsonBody[Wish], dispatcher: NamedDependency[Dispatcher]) -> Book:
+        """Borrow a book."""
+        return await dispatcher.call(request.user, borrow_book, data.title)
 
 
 app = App(name="library", tools=[borrow_book, count_books], grants=[READ, WRITE], controllers=[ShelfController])

@@ -45,6 +45,7 @@ _STATUS_AND_TITLE: dict[type[Failure], tuple[int, str]] = {
 }
 
 _MESSAGE = re.compile(r"^(?P<text>.*?)(?: - at (?:`key` in )?`(?P<path>.*)`)?$", re.DOTALL)
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _TEXT_PATTERN = "ud7ff"
 """A part of the patterns `PLAIN` and `VISIBLE`, which nobody wants to read."""
 """The form of msgspec's validation messages."""
@@ -102,6 +103,20 @@ def check_distinct_members(body: bytes) -> None:
         _strict_decoder.decode(body.decode())
     except RecursionError as error:
         raise invalid(error) from error
+
+
+def check_storable(value: Any) -> None:
+    """Raises `Invalid`, with the path, for a text with NUL or a lone surrogate, which PostgreSQL cannot store."""
+    remaining = [("$", value)]
+    while remaining:
+        path, item = remaining.pop()
+        if isinstance(item, str) and _UNSTORABLE.search(item):
+            raise Invalid.at(path, "Expected text without NUL and without lone surrogates")
+        if isinstance(item, dict):
+            remaining += [(path, name) for name in item]
+            remaining += [(f"{path}.{name}", member) for name, member in item.items()]
+        elif isinstance(item, list):
+            remaining += [(f"{path}[{index}]", member) for index, member in enumerate(item)]
 
 
 def _check_pairs(pairs: list[tuple[str, Any]]) -> None:

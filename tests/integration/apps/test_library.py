@@ -78,6 +78,51 @@ async def test_grants_of_app_are_published_and_others_are_invalid(library: Servi
     assert "books:write" in response.json()["errors"][0]["message"]
 
 
+async def test_nul_in_argument_is_refused_for_tool_of_app(library: Service) -> None:
+    ada = library.user()
+
+    async with library.mcp_client(ada.token) as client:
+        result = await client.call_tool("borrow_book", {"title": "a\x00b"})
+
+    assert result.is_error
+    assert "Expected text without NUL and without lone surrogates" in result.content[0].text  # type: ignore[union-attr]
+    assert await ada.list_items("tasks") == []
+
+
+async def test_escape_sequences_as_text_and_replacement_characters_are_stored_by_tool_of_app(library: Service) -> None:
+    ada = library.user()
+
+    async with library.mcp_client(ada.token) as client:
+        result = await client.call_tool("borrow_book", {"title": "\\u0000 \ufffd"})
+
+    assert not result.is_error
+    assert (await ada.post("shelf", json={"title": "\\u0000 \ufffd"})).status_code == 201
+    assert [task["title"] for task in await ada.list_items("tasks")] == ["Read \\u0000 \ufffd (1)"] * 2
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        ({"title": "a\x00b"}, "$.title"),
+        ({"title": "a", "notes": {"b": "\x00"}}, "$.notes.b"),
+        ({"title": "a", "notes": {"\x00": "b"}}, "$.notes"),
+    ],
+)
+async def test_nul_in_body_of_controller_of_app_is_invalid(library: Service, body: Any, path: str) -> None:
+    ada = library.user()
+
+    response = await ada.post("shelf", json=body)
+
+    assert (response.status_code, response.json()["errors"][0]["path"]) == (422, path)
+    assert await ada.list_items("tasks") == []
+
+
+async def test_nul_in_query_parameter_of_controller_of_app_is_invalid(library: Service) -> None:
+    response = await library.user().get("shelf/words", params={"words": "a\x00b"})
+
+    assert (response.status_code, response.json()["errors"][0]["path"]) == (422, "words")
+
+
 async def test_service_without_app_has_the_built_in_tools_and_grants() -> None:
     registry = Registry.of(*BUILT_IN)
 

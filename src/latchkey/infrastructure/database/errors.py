@@ -15,6 +15,7 @@ from latchkey.domain.errors import (
     Conflict,
     DuplicateToolCall,
     Failure,
+    Invalid,
     NotFound,
     StaleVersion,
     TurnInProgress,
@@ -68,7 +69,10 @@ _SQLITE_NAMES = {
 
 @contextmanager
 def mapped_errors() -> Iterator[None]:
-    """Raises `Unavailable` if the database cannot be used, `Conflict` or `NotFound` for a violated constraint."""
+    """Raises `Unavailable` if the database cannot be used, `Conflict` or `NotFound` for a violated constraint.
+
+    Raises `Invalid` for a text with NUL, which PostgreSQL cannot store.
+    """
     try:
         yield
     except (DBAPIError, EmulatedDBAPIException) as error:
@@ -90,6 +94,8 @@ def _failure_of(error: BaseException | None) -> Failure | None:
         return _failure(_constraint(error), _table_of_unique_key(error))
     if isinstance(error, asyncpg.DeadlockDetectedError):
         return ConcurrentWrite("A concurrent request wrote the same data: try again.")
+    if isinstance(error, asyncpg.CharacterNotInRepertoireError | asyncpg.UntranslatableCharacterError):
+        return Invalid("A text has a character that the database cannot store, such as NUL: send it without.")
     return _unavailable() if _is_down(error) else None
 
 

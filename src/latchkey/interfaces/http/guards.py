@@ -78,7 +78,7 @@ class _DeclaredParameters(Struct, frozen=True, eq=False):
 def check_parameters(request: Request[Any, Any, Any]) -> None:
     """Check what Litestar lets pass: unknown and duplicate parameters, and unusual spellings of numbers, null and ids.
 
-    Raises `Invalid`, and `NotFound` for an id in the path that is not in its usual form.
+    Raises `Invalid`, and `NotFound` for an id in the path that is not in its usual form, and for NUL in the path.
     """
     declared = _declared_parameters(request.route_handler)
     if query := request.scope["query_string"]:
@@ -86,6 +86,8 @@ def check_parameters(request: Request[Any, Any, Any]) -> None:
     _check_headers(request.scope["headers"], declared.headers)
     for id in request.path_params.values():
         if isinstance(id, UUID) and f"/{id}/" not in f"{request.scope['path'].lower()}/":
+            raise NotFound("There is nothing at this path.")
+        if isinstance(id, str) and "\x00" in id:
             raise NotFound("There is nothing at this path.")
 
 
@@ -99,6 +101,8 @@ def _check_query(query: bytes, declared: dict[str, Any]) -> None:
             raise Invalid.at(name, f"Duplicate query parameter `{name}`: send it once")
         seen.add(name)
         _check_spelling(name, value, declared[name])
+        if "\x00" in value:
+            raise Invalid.at(name, "Expected text without NUL")
 
 
 def _check_headers(headers: Iterable[tuple[bytes, bytes]], declared: dict[bytes, Any]) -> None:

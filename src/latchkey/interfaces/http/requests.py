@@ -19,7 +19,7 @@ from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import Malformed, TooLarge
 from latchkey.domain.page import Cursor, Limit
 from latchkey.domain.turn import Idempotency
-from latchkey.interfaces.errors import check_distinct_members, check_media_type, invalid
+from latchkey.interfaces.errors import check_distinct_members, check_media_type, check_storable, invalid
 from latchkey.interfaces.http.litestar_internals import body_of
 
 T = TypeVar("T")
@@ -27,6 +27,7 @@ T = TypeVar("T")
 MAX_BODY_BYTES = 8 * 1024 * 1024
 """An artifact of 1 MiB fits, even with every character of its text escaped."""
 JSON = "application/json"
+_ESCAPED_NUL = b"\\u0000"
 MERGE_PATCH = "application/merge-patch+json"
 
 JsonBody: TypeAlias = Annotated[T, BodyKwarg(media_type=JSON)]
@@ -93,13 +94,18 @@ def media_types_of(declared: str | None) -> tuple[str, ...]:
 
 
 def decode(body: bytes, decoder: "msgspec.json.Decoder[Any]") -> Any:
-    """Decode a body strictly. Raises `Malformed`, also for duplicate member names, and `Invalid`."""
+    """Decode a body strictly.
+
+    Raises `Malformed`, also for duplicate member names, and `Invalid`, also for texts with NUL.
+    """
     try:
         decoded = decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise invalid(error) from error
     if not _has_only_distinct_members(body):
         check_distinct_members(body)
+    if _ESCAPED_NUL in body:
+        check_storable(msgspec.json.decode(body))
     return decoded
 
 

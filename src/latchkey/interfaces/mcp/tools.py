@@ -20,7 +20,7 @@ from latchkey.domain.credentials import Scope
 from latchkey.domain.errors import Forbidden, Invalid, NotFound
 from latchkey.domain.ports import ToolCallContext
 from latchkey.domain.tool_call import ExternalCallId, encode_arguments
-from latchkey.interfaces.errors import invalid
+from latchkey.interfaces.errors import check_storable, invalid
 from latchkey.interfaces.mcp.principal import (
     PRINCIPAL,
     Context,
@@ -164,6 +164,9 @@ def _is_struct(hint: Any) -> bool:
 
 TextOf = Callable[[dict[str, Any]], str]
 
+_MARKS_OF_UNSTORABLE = (b"\\u0000", "\ufffd".encode())
+"""In encoded arguments: NUL, and what replaces a lone surrogate. Without them the arguments need no check."""
+
 DEFAULT_TIMEOUT_S = 30.0
 """For a tool outside a transaction that declares no `timeout_s`."""
 
@@ -279,6 +282,8 @@ class ToolHandlers:
         invocation = ToolInvocation(binding.name, encode_arguments(arguments), call_id)
         try:
             values = binding.bind(arguments)
+            if any(mark in invocation.arguments for mark in _MARKS_OF_UNSTORABLE):
+                check_storable(arguments)
         except Invalid as failure:
             return await self._executor.record_failure(principal.credential, invocation, binding.use_case, failure)
         if tool.external is not None:
