@@ -28,6 +28,7 @@ class Tenant:
     key: str
     secret: str
     bound: str
+    token_ids: list[str]
 
     @classmethod
     async def create(cls, user: ApiUser) -> "Tenant":
@@ -58,7 +59,8 @@ class Tenant:
             "note": note["id"],
             "token": listed["id"],
         }
-        return cls(user, canary, ids, key, unbound["token"], bound["token"])
+        token_ids = [token["id"] for token in (listed, unbound, bound)]
+        return cls(user, canary, ids, key, unbound["token"], bound["token"], token_ids)
 
     @property
     def marks(self) -> list[bytes]:
