@@ -23,6 +23,7 @@ from latchkey.domain.credentials import GRANT_PATTERN
 from latchkey.domain.ports import AgentFactory, ToolCallContext, UnitOfWork
 from latchkey.infrastructure.database.app_schema import AppSchema
 from latchkey.infrastructure.database.entity import check_entity_table
+from latchkey.infrastructure.database.sql.tenant_guard import is_reference_table
 from latchkey.interfaces.mcp.tools import ToolBinding
 
 _MAX_NAME_CHARS = 64
@@ -99,7 +100,7 @@ def load(path: str) -> App:
         raise AppError(f"{place}: LATCHKEY_APP is {path}, and `{attribute}` is no `App`: write `{attribute} = App(…)`")
     if app.migrations is not None:
         app = replace(app, migrations=Path(str(module.__file__)).parent / app.migrations)
-    if faults := list(app.faults(place)):
+    if faults := [*app.faults(place), *_unlisted_tables(module, app.schema)]:
         raise AppError(*faults)
     return app
 
@@ -165,6 +166,43 @@ def _entity_faults(entity: Any) -> Iterator[str]:
         check_entity_table(table)
     except ValueError as error:
         yield str(error)
+
+
+def _unlisted_tables(module: ModuleType, schema: AppSchema) -> Iterator[str]:
+    """Yield a fault for each table that the app's modules define and the app does not list: nothing would check it."""
+    known = {id(table) for table in (*schema.entities, *schema.reference_tables)}
+    values = [(each, name, value) for each in _modules_of(module) for name, value in vars(each).items()]
+    for each, name, value in sorted(values, key=lambda item: not isinstance(item[2], type)):
+        table = _table_of(value)
+        if table is None or id(table) in known or (isinstance(value, type) and value.__module__ != each.__name__):
+            continue
+        known.add(id(table))
+        place = place_of(value) if isinstance(value, type) else _definition_of(each, name)
+        argument = "reference_tables" if is_reference_table(table) else "entities"
+        yield f"{place}: `{name}` uses the table `{table.name}`, which is not in `{argument}` of the app: add it"
+
+
+def _table_of(value: Any) -> Table | None:
+    """Return the table that was made with `entity_table` or `reference_table`, or that an entity or repository has."""
+    if isinstance(value, type):
+        names = ("__table__", "table", "model_type")
+        value = next((found for name in names if (found := getattr(value, name, None)) is not None), None)
+        value = getattr(value, "__table__", value)
+        return value if isinstance(value, Table) else None
+    return value if isinstance(value, Table) and "latchkey" in value.info else None
+
+
+def _modules_of(module: ModuleType) -> list[ModuleType]:
+    """Return the module, and those of its package that it imports from, directly or not."""
+    package = module.__name__.partition(".")[0]
+    modules = [module]
+    for each in modules:  # grows meanwhile
+        for value in list(vars(each).values()):
+            name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+            found = sys.modules.get(name) if isinstance(name, str) and name.partition(".")[0] == package else None
+            if found is not None and found not in modules:
+                modules.append(found)
+    return modules
 
 
 def _definition_of(module: ModuleType, attribute: str) -> str:

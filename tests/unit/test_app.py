@@ -95,6 +95,46 @@ def test_faulty_app_is_refused_with_file_and_line(module: Any, body: str, app: s
     assert ".py:" in text or "LATCHKEY_APP" in text
 
 
+TABLES = """
+from uuid import UUID
+from sqlalchemy import Column, MetaData, Uuid
+from sqlalchemy.orm import Mapped
+from latchkey import Entity, EntityRepository, Instant, Repository, entity_table, reference_table
+
+metadata = MetaData()
+shelves = entity_table("shelves", metadata=metadata)
+woods = reference_table("woods", Column("id", Uuid(), primary_key=True), metadata=metadata)
+
+class Shelf(Struct, frozen=True):
+    id: UUID
+    version: int
+    created_at: Instant
+    updated_at: Instant
+
+class Shelves(Repository[Shelf], table=shelves): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("app", "expected"),
+    [
+        ("reference_tables=[woods]", ":23: `Shelves` uses the table `shelves`, which is not in `entities` of the app"),
+        ("entities=[shelves]", ":15: `woods` uses the table `woods`, which is not in `reference_tables` of the app"),
+    ],
+)
+def test_table_that_app_does_not_list_is_refused(module: Any, app: str, expected: str) -> None:
+    text = faults_of(module(TABLES, app))
+
+    assert expected in text
+    assert text.count("uses the table") == 1
+
+
+def test_app_that_lists_its_tables_is_loaded(module: Any) -> None:
+    app = load(module(TABLES, "entities=[shelves], reference_tables=[woods]"))
+
+    assert app.schema.table_names == ["shelves", "woods"]
+
+
 @pytest.mark.parametrize(
     ("path", "expected"),
     [

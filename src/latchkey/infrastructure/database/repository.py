@@ -46,6 +46,7 @@ class Repository(Generic[T]):
     outside of the method, and pins each table of users with `owned_by_user`.
     """
 
+    table: Table
     _statements: _Statements[T]
     _entity: type[T]
 
@@ -67,6 +68,7 @@ class Repository(Generic[T]):
                 f"{entity.__name__} does not fit the table {table.name}, see {', '.join(faults)}: its fields must be"
                 f" columns without user_id, and include {', '.join(sorted(_REQUIRED))}."
             )
+        cls.table = table
         cls._entity = entity  # type: ignore[assignment] # the argument of the generic class
         cls._statements = _Statements(table, cls._entity, noun)
 
