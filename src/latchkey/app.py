@@ -82,10 +82,11 @@ class App(Struct, frozen=True, eq=False, kw_only=True):
             yield from (f"{place_of(entity, place)}: {fault}" for fault in _entity_faults(entity))
 
 
-def load(path: str) -> App:
+def load(path: str, *, needs_migrations: bool = True) -> App:
     """Import `module:attribute`, with the current folder first in the search path, and return the app.
 
     Raises `AppError`, with the file and the line, if the import fails or finds no `App`, or for the app's own faults.
+    One of them is that the app has tables and its folder of migrations does not exist, if `needs_migrations`.
     """
     module_name, _, attribute = path.partition(":")
     if (folder := str(Path.cwd())) not in sys.path:
@@ -100,7 +101,10 @@ def load(path: str) -> App:
         raise AppError(f"{place}: LATCHKEY_APP is {path}, and `{attribute}` is no `App`: write `{attribute} = App(…)`")
     if app.migrations is not None:
         app = replace(app, migrations=Path(str(module.__file__)).parent / app.migrations)
-    if faults := [*app.faults(place), *_unlisted_tables(module, app.schema)]:
+    faults = [*app.faults(place), *_unlisted_tables(module, app.schema)]
+    if needs_migrations and (fault := _folder_fault(app.schema)):
+        faults.append(f"{place}: {fault}")
+    if faults:
         raise AppError(*faults)
     return app
 
@@ -132,6 +136,16 @@ def _item_fault(item: Any) -> str | None:
         case type() if issubclass(item, Controller):
             return None
     return f"{item!r} is neither a Litestar controller, nor a reference table, nor an assistant"
+
+
+def _folder_fault(schema: AppSchema) -> str | None:
+    folder = schema.migrations
+    if folder is None or folder.is_dir() or not schema.table_names:
+        return None
+    return (
+        f"the folder {shown_path(str(folder))}, which is `migrations` of the app, does not exist: correct its name, or"
+        " run `latchkey revision`, which makes it"
+    )
 
 
 def _tool_faults(function: Callable[..., Any]) -> Iterator[str]:

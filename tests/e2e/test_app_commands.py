@@ -79,13 +79,18 @@ def database_line(result: CommandResult) -> str:
 def test_commands_write_and_migrate_the_revisions_of_an_app(shop: Path, environment: Environment) -> None:
     path = shop / "migrations" / "0001_reservations.py"
 
-    missing = run(shop, environment, "serve")
-    assert (missing.exit_code, missing.stdout) == (1, "")
-    assert "run `latchkey migrate`" in missing.stderr
+    for command in ("serve", "migrate"):
+        missing = run(shop, environment, command)
+        assert (missing.exit_code, missing.stdout) == (1, "")
+        assert "the folder migrations, which is `migrations` of the app, does not exist" in missing.stderr
 
     written = run(shop, environment, "revision", "-m", "Reservations")
     assert (written.exit_code, written.stdout, written.stderr) == (0, f"wrote {path}\n", "")
     assert path.exists()
+
+    behind = run(shop, environment, "serve")
+    assert (behind.exit_code, behind.stdout) == (1, "")
+    assert "run `latchkey migrate`" in behind.stderr
 
     migrated = run(shop, environment, "migrate")
     assert migrated.exit_code == 0, migrated.stderr
@@ -127,6 +132,8 @@ def test_previous_release_of_an_app_goes_on_and_starts_on_the_schema_of_the_next
 
 
 def test_serve_dev_without_a_revision_names_the_command(shop: Path) -> None:
+    (shop / "migrations").mkdir()
+
     result = run(shop, {"LATCHKEY_APP": "shop:app"}, "serve", "--dev")
 
     assert result.exit_code == 1

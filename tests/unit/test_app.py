@@ -129,6 +129,15 @@ def test_table_that_app_does_not_list_is_refused(module: Any, app: str, expected
     assert text.count("uses the table") == 1
 
 
+def test_missing_folder_of_migrations_is_refused_unless_it_is_to_be_made(module: Any) -> None:
+    path = module(TABLES, "entities=[shelves], reference_tables=[woods], migrations='migration'")
+
+    text = faults_of(path)
+
+    assert ".py:25: the folder migration, which is `migrations` of the app, does not exist" in text
+    assert load(path, needs_migrations=False).name == "library"
+
+
 def test_app_that_lists_its_tables_is_loaded(module: Any) -> None:
     app = load(module(TABLES, "entities=[shelves], reference_tables=[woods]"))
 

@@ -15,13 +15,16 @@ from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.startup_checks import IsolationBroken, verify
 
 
-def app_schema(settings: Settings) -> AppSchema:
-    """Return the tables of the app that the settings name. Raises `AppError`."""
+def app_schema(settings: Settings, *, needs_migrations: bool = True) -> AppSchema:
+    """Return the tables of the app that the settings name.
+
+    Raises `AppError`, also if the folder of its migrations does not exist and they are needed.
+    """
     if settings.app is None:
         return NO_APP
     with gc_paused():
         from latchkey.bootstrap.registry import read_app_schema
-    return read_app_schema(settings)
+    return read_app_schema(settings, needs_migrations=needs_migrations)
 
 
 def check_database(settings: Settings) -> None:
@@ -73,4 +76,5 @@ def write_revision(settings: Settings, message: str, *, empty: bool) -> Path | N
     """Write the next revision of the app, and return its path. None if its tables are those of the database."""
     with gc_paused():
         from latchkey.infrastructure.database.migrations import create_revision
-    return create_revision(settings.database_url, message, app_schema(settings), empty=empty)
+    schema = app_schema(settings, needs_migrations=False)
+    return create_revision(settings.database_url, message, schema, empty=empty)

@@ -83,11 +83,14 @@ class Registry(Struct, frozen=True, eq=False):
         return cls.of(*BUILT_IN) if settings.app is None else cls.of(*BUILT_IN, load(settings.app))
 
 
-def read_app_schema(settings: Settings) -> AppSchema:
-    """Return the tables of the app that the settings name, without those of the built-in apps. Raises `AppError`."""
+def read_app_schema(settings: Settings, *, needs_migrations: bool = True) -> AppSchema:
+    """Return the tables of the app that the settings name, without those of the built-in apps.
+
+    Raises `AppError`, also if the folder of its migrations does not exist and they are needed.
+    """
     if settings.app is None:
         return NO_APP
-    app = load(settings.app)
+    app = load(settings.app, needs_migrations=needs_migrations)
     Registry.of(*BUILT_IN, app)
     return app.schema
 
