@@ -77,7 +77,7 @@ class App(Struct, frozen=True, eq=False, kw_only=True):
             if fault := _item_fault(item):
                 yield f"{place}: {fault}"
         for function in self.tools:
-            yield from (f"{place_of(function)}: {fault}" for fault in _tool_faults(function))
+            yield from (f"{place_of(function)}: {fault}" for fault in _tool_faults(function, self.grants))
         for entity in self.entities:
             yield from (f"{place_of(entity, place)}: {fault}" for fault in _entity_faults(entity))
 
@@ -148,7 +148,7 @@ def _folder_fault(schema: AppSchema) -> str | None:
     )
 
 
-def _tool_faults(function: Callable[..., Any]) -> Iterator[str]:
+def _tool_faults(function: Callable[..., Any], registered: Sequence[str]) -> Iterator[str]:
     name = getattr(function, "__name__", repr(function))
     try:
         declaration, permission = declaration_of(function), permission_of(function)
@@ -167,6 +167,8 @@ def _tool_faults(function: Callable[..., Any]) -> Iterator[str]:
         yield f"the tool `{name}` must have a positive `timeout_s`, in seconds"
     if len(binding.name) > _MAX_NAME_CHARS:
         yield f"the tool `{name}` must have a name of at most {_MAX_NAME_CHARS} characters"
+    if permission.grant in registered:
+        return  # its form is checked there
     if permission.grant is None or not GRANT_PATTERN.fullmatch(permission.grant):
         yield f"the tool `{name}` needs the grant {permission.grant!r}: it must be `NOUN:read` or `NOUN:write`"
 

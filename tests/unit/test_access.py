@@ -42,9 +42,9 @@ def test_plain_function_is_refused_when_declared() -> None:
     def count(_: UnitOfWork) -> int:
         return 0
 
-    with pytest.raises(TypeError, match="is not an `async def` function, so it cannot be a use case"):
+    with pytest.raises(TypeError, match="cannot be a use case, because it is not async: make it `async def`"):
         requires(TASKS_READ)(count)
-    with pytest.raises(TypeError, match="is not an `async def` function"):
+    with pytest.raises(TypeError, match="because it is not async"):
         owner_only("read")(count)
 
 

@@ -1,5 +1,6 @@
 """Faulty apps stop the start with file, line and cure."""
 
+import re
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -67,8 +68,9 @@ def test_app_without_faults_is_loaded(module: Any) -> None:
         (
             TOOL.replace("add_book", "add_task"),
             "tools=[add_task]",
-            "two tools `add_task`",
+            "two tools `add_task`, the other one at ",
         ),
+        (TOOL.replace("-> Book", ""), None, "it has no return annotation: it must return a struct"),
         (
             TOOL,
             "tools=[add_book]",
@@ -77,7 +79,8 @@ def test_app_without_faults_is_loaded(module: Any) -> None:
         (TOOL, "tools=[add_book], grants=['books']", "the grant 'books' must be `NOUN:read` or `NOUN:write`"),
         (TOOL, "tools=[add_book], grants=['books:write', 'tasks:read']", "there are two grants `tasks:read`"),
         (TOOL.replace('@tool("books:write", title="Add a book")', ""), None, "decorate it with `tool`"),
-        (TOOL.replace("async def", "def"), None, ":8: TypeError: "),
+        (TOOL.replace("async def", "def"), None, ":8: TypeError: `add_book` ("),
+        (TOOL.replace("async def", "def"), None, ".py:8) cannot be a use case, because it is not async: make it"),
         (TOOL.replace('title="Add a book"', 'title=" "'), None, "the tool `add_book` has no title"),
         (TOOL.replace('a book")', 'a book", timeout_s=0)'), None, "`add_book` must have a positive `timeout_s`"),
         ("import missing_module" + TOOL, None, ":7: ModuleNotFoundError: No module named 'missing_module'"),
@@ -93,6 +96,18 @@ def test_faulty_app_is_refused_with_file_and_line(module: Any, body: str, app: s
     assert text.startswith("The app cannot be used:")
     assert expected in text
     assert ".py:" in text or "LATCHKEY_APP" in text
+
+
+def test_duplicate_tool_name_is_reported_with_both_places(module: Any) -> None:
+    text = faults_of(module(TOOL + "first = add_book\n" + TOOL, "tools=[first, add_book], grants=['books:write']"))
+
+    assert re.search(r"\.py:14: there are two tools `add_book`, the other one at \w+\.py:8: rename one of them", text)
+
+
+def test_grant_of_wrong_form_is_reported_once(module: Any) -> None:
+    text = faults_of(module(TOOL.replace("books:write", "books"), "tools=[add_book], grants=['books']"))
+
+    assert text.count("must be `NOUN:read` or `NOUN:write`") == 1
 
 
 TABLES = """

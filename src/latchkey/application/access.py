@@ -155,7 +155,10 @@ def function_of(use_case: Callable[..., Any]) -> Callable[..., Any]:
 def _declare(permission: Permission) -> Callable[[UseCase], UseCase]:
     def declare(use_case: UseCase) -> UseCase:
         if not iscoroutinefunction(use_case):
-            raise TypeError(f"{use_case!r} is not an `async def` function, so it cannot be a use case.")
+            code = getattr(use_case, "__code__", None)
+            place = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
+            name = getattr(use_case, "__name__", repr(use_case))
+            raise TypeError(f"`{name}`{place} cannot be a use case, because it is not async: make it `async def`.")
         setattr(use_case, _PERMISSION, replace(permission, use_case=use_case.__name__))
         if permission.creates_artifact:
             _ARTIFACT_CREATORS.add(use_case.__name__)

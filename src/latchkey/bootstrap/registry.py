@@ -112,7 +112,8 @@ def _duplicates(apps: Iterable[App]) -> Iterator[str]:
         for name, item in items:
             if name in seen:
                 place = place_of(item, "LATCHKEY_APP") if callable(item) else "LATCHKEY_APP"
-                yield f"{place}: there are two {kind}s `{name}`: rename one of them"
+                other = f", the other one at {place_of(seen[name])}" if callable(seen[name]) else ""
+                yield f"{place}: there are two {kind}s `{name}`{other}: rename one of them"
             seen[name] = item
 
 

@@ -87,10 +87,12 @@ class ToolBinding(Struct, frozen=True):
         parameters = _parameters(use_case, first, name, hints)
         fields = [field for parameter in parameters for field in _fields(parameter, hints[parameter.name])]
         arguments = msgspec.defstruct(name, fields, kw_only=True, forbid_unknown_fields=True)
+        if "return" not in hints:
+            raise TypeError(f"`{name}` cannot be a tool: it has no return annotation: it must return a struct.")
         try:
             output_schema = schema_of(hints["return"])
-        except (KeyError, TypeError) as error:
-            raise TypeError(f"`{name}` cannot be a tool: it returns {hints.get('return')!r}, not a struct.") from error
+        except TypeError as error:
+            raise TypeError(f"`{name}` cannot be a tool: it returns {hints['return']!r}, not a struct.") from error
         return cls(
             name=name,
             use_case=use_case,
