@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from sqlalchemy import make_url
 
 from latchkey.infrastructure.database.app_history import FaultyRevision
 from latchkey.infrastructure.database.app_schema import AppSchema
@@ -231,7 +232,11 @@ def test_secure_operation_may_be_repeated(database_url: str, app: AppSchema) -> 
 @pytest.fixture
 def url_of_plain_owner(own_server: PostgreSQL, database: str) -> str:
     """Of a login that owns the database, and may not bypass row-level security."""
-    return as_new_owner(own_server, database, "CREATEROLE NOBYPASSRLS")
+    url = as_new_owner(own_server, database, "CREATEROLE NOBYPASSRLS")
+    # Another test may have made the role with another login, which alone may grant it.
+    grant = f"GRANT latchkey_rt TO {make_url(url).username}"
+    own_server.execute(f"DO $$ BEGIN {grant}; EXCEPTION WHEN undefined_object THEN NULL; END $$")
+    return url
 
 
 def test_revision_changes_the_rows_of_all_users(
