@@ -12,7 +12,6 @@ import httpx2
 from tests.e2e.service_process import BASE_SETTINGS, LATCHKEY, Environment, Replica, issue_token, running_service
 from tests.interop.client import Endpoint, HttpEndpoint, StdioEndpoint
 
-ALL_GRANTS = ["tasks:read", "tasks:write", "artifacts:read", "artifacts:write", "conversations:read"]
 PLAN = {"title": "A plan — 計画", "content_markdown": "# Plan\n\n«Milk», 牛乳, 🥛, עברית: \\ \" ' \t.\n"}
 
 

@@ -10,8 +10,8 @@ import pytest
 from tests.interop.check_counter import Checks
 from tests.interop.client import Endpoint, Refused
 from tests.interop.client_matrix import CLIENT_MATRIX, ClientConfiguration
-from tests.interop.service import ALL_GRANTS, PLAN, InteropService
-from tests.support.tools import TOOLS
+from tests.interop.service import PLAN, InteropService
+from tests.support.tools import ALL_GRANTS, TOOLS
 
 UNUSED_ID = str(UUID(int=0))
 REFUSAL_MESSAGE = re.compile("unauthenticated|HTTP 401|revoked|closed|latchkey: failed")
