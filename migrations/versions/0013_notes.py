@@ -4,6 +4,8 @@ import sqlalchemy as sa
 from advanced_alchemy.types import DateTimeUTC
 from alembic import op
 
+from latchkey.infrastructure.database.table_checks import secure_entity_table_sql
+
 revision = "0013"
 down_revision = "0012"
 branch_labels = None
@@ -24,17 +26,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("user_id", "id", name="pk_notes"),
     )
     if op.get_bind().dialect.name == "postgresql":
-        _secure("notes")
+        for statement in secure_entity_table_sql("notes"):
+            op.execute(statement)
 
 
 def downgrade() -> None:
     op.drop_table("notes")
-
-
-def _secure(table: str) -> None:
-    """Only the user of the transaction sees and writes a row, as for the first tables."""
-    mine = "user_id = current_setting('app.user_id')"
-    op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
-    op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
-    op.execute(f"CREATE POLICY {table}_of_user ON {table} USING ({mine}) WITH CHECK ({mine})")
-    op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO latchkey_rt")

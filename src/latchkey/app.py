@@ -100,7 +100,7 @@ def load(path: str, *, needs_migrations: bool = True) -> App:
     if not isinstance(app, App):
         raise AppError(f"{place}: LATCHKEY_APP is {path}, and `{attribute}` is no `App`: write `{attribute} = App(…)`")
     if app.migrations is not None:
-        app = replace(app, migrations=Path(str(module.__file__)).parent / app.migrations)
+        app = replace(app, migrations=_file_of(module).parent / app.migrations)
     faults = [*app.faults(place), *_unlisted_tables(module, app.schema)]
     if needs_migrations and (fault := _folder_fault(app.schema)):
         faults.append(f"{place}: {fault}")
@@ -221,9 +221,14 @@ def _modules_of(module: ModuleType) -> list[ModuleType]:
     return modules
 
 
+def _file_of(module: ModuleType) -> Path:
+    """Return the file of a module; its name if it has none."""
+    return Path(getattr(module, "__file__", None) or module.__name__)
+
+
 def _definition_of(module: ModuleType, attribute: str) -> str:
     """Return the file and the line that assign the attribute of a module, else its first line."""
-    file = Path(getattr(module, "__file__", None) or module.__name__)
+    file = _file_of(module)
     with suppress(OSError, SyntaxError):
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             if isinstance(node, ast.Name) and node.id == attribute and isinstance(node.ctx, ast.Store):

@@ -24,7 +24,7 @@ class Wish(Struct, frozen=True):
     notes: dict[str, str] = {}
 
 
-class Shelf(Struct, frozen=True):
+class BookCount(Struct, frozen=True):
     """The number of books that the user wants to read."""
 
     books: int
@@ -41,32 +41,32 @@ async def borrow_book(uow: UnitOfWork, title: str, copies: int = 1) -> Book:
 
 
 @tool(READ, title="Count the books")
-async def count_books(uow: UnitOfWork) -> Shelf:
+async def count_books(uow: UnitOfWork) -> BookCount:
     """Count the books that the user wants to read."""
     return await count(uow)
 
 
 @requires(READ)
-async def count(uow: UnitOfWork) -> Shelf:
+async def count(uow: UnitOfWork) -> BookCount:
     """Count the books."""
     from latchkey import Window  # noqa: PLC0415
 
-    return Shelf(len((await uow.tasks.page(None, Window(50, None))).items))
+    return BookCount(len((await uow.tasks.page(None, Window(50, None))).items))
 
 
-class ShelfController(Controller):
-    path = "/shelf"
+class BookCountController(Controller):
+    path = "/book-count"
     tags = ("books",)
 
     @get()
-    async def get_shelf(self, request: ApiRequest, dispatcher: NamedDependency[Dispatcher]) -> Shelf:
+    async def get_book_count(self, request: ApiRequest, dispatcher: NamedDependency[Dispatcher]) -> BookCount:
         """Count the books that the user wants to read."""
         return await dispatcher.call(request.user, count)
 
     @get("/words")
-    async def find_words(self, words: FromQuery[str]) -> Shelf:
+    async def find_words(self, words: FromQuery[str]) -> BookCount:
         """Count the words."""
-        return Shelf(len(words.split()))
+        return BookCount(len(words.split()))
 
     @post()
     async def borrow(self, request: ApiRequest, data: JsonBody[Wish], dispatcher: NamedDependency[Dispatcher]) -> Book:
@@ -74,4 +74,4 @@ class ShelfController(Controller):
         return await dispatcher.call(request.user, borrow_book, data.title)
 
 
-app = App(name="library", tools=[borrow_book, count_books], grants=[READ, WRITE], controllers=[ShelfController])
+app = App(name="library", tools=[borrow_book, count_books], grants=[READ, WRITE], controllers=[BookCountController])

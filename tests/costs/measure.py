@@ -24,10 +24,10 @@ from latchkey.config import Settings
 from latchkey.domain.credentials import UserId
 from latchkey.infrastructure.identity.shared_secret import SharedSecret
 from latchkey.infrastructure.telemetry import logging as telemetry
+from latchkey.testing.service import run_lifespan
 from tests.costs.operations import HISTORY_TURNS, OPERATIONS, AsgiUser, Operation
 from tests.integration.database.postgresql_traffic import Count
 from tests.integration.database.tcp_proxy import proxy_to
-from tests.support.service import run_lifespan
 
 SECRET = "a secret of thirty-two bytes or more"
 WARM_UP, RUNS = 5, 15

@@ -7,8 +7,9 @@ from uuid import uuid4
 import httpx2
 
 from latchkey.bootstrap.registry import BUILT_IN, Registry
+from latchkey.infrastructure.database.schema import TABLE_NAMES
+from latchkey.testing.rows import Rows, rows_of
 from tests.isolation.endpoints import Endpoint
-from tests.isolation.rows import Rows, rows_of
 from tests.support.service import ApiUser, Service
 
 ALL_GRANTS = [*Registry.of(*BUILT_IN).grants.names]
@@ -106,7 +107,7 @@ class Tenants:
         return await Tenant.create(self.service.user())
 
     async def rows(self, tenant: Tenant) -> Rows:
-        return await rows_of(tenant.user.user_id, self.database_url)
+        return await rows_of(tenant.user.user_id, self.database_url, TABLE_NAMES)
 
     async def entities(self, *tenants: Tenant) -> list[Rows]:
         """All rows but those of the quota usage, which grows with the tenant's own requests."""

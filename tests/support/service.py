@@ -1,6 +1,5 @@
 """The served application inside the test process: the ASGI application of `latchkey serve` and HTTP clients of it."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from latchkey.bootstrap.composition import create_asgi
 from latchkey.bootstrap.identity import create_signer
 from latchkey.config import Settings
 from latchkey.domain.credentials import UserId
+from latchkey.testing.service import run_lifespan
 from tests.fakes.model_server import ModelServer
 from tests.polling import TIMEOUT_S
 from tests.support.published_schema import check_response
@@ -165,22 +165,3 @@ async def over_socket(service: Service) -> AsyncIterator[Service]:
         ) as client,
     ):
         yield Service(service.asgi, service.settings, client)
-
-
-@asynccontextmanager
-async def run_lifespan(asgi: Any) -> AsyncIterator[None]:
-    """Send the application the lifespan events of a server (ASGI, lifespan protocol)."""
-    to_app: asyncio.Queue[Any] = asyncio.Queue()
-    from_app: asyncio.Queue[Any] = asyncio.Queue()
-    scope: Any = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": {}}
-    running = asyncio.create_task(asgi(scope, to_app.get, from_app.put))
-    await to_app.put({"type": "lifespan.startup"})
-    started = await from_app.get()
-    assert started["type"] == "lifespan.startup.complete", started
-    try:
-        yield
-    finally:
-        await to_app.put({"type": "lifespan.shutdown"})
-        stopped = await from_app.get()
-        await running
-    assert stopped["type"] == "lifespan.shutdown.complete", stopped

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from msgspec.structs import replace
 
-from latchkey.application.access import Permission, name_of, owner_only, permission_of, requires
+from latchkey.application.access import Permission, name_of, owner_only, permission_of, requires, tool
 from latchkey.domain.credentials import BUILT_IN_GRANTS, TASKS_READ, TASKS_WRITE, ContextTokenId, Scope, UserId
 from latchkey.domain.errors import Forbidden
 from latchkey.domain.ports import UnitOfWork
@@ -92,3 +92,13 @@ def test_context_token_is_forbidden_for_owner_only() -> None:
     with pytest.raises(Forbidden, match="requires the user's own token"):
         Permission(None, "write").check(token)
     Permission(None, "write").check(Scope(UserId("ada")))
+
+
+def test_tool_whose_decorators_name_different_grants_is_refused() -> None:
+    """The permission would be that of the other decorator, and the tool would open what nobody declared for it."""
+
+    async def count(_: UnitOfWork) -> int:
+        raise NotImplementedError
+
+    with pytest.raises(TypeError, match="is a tool with the grant tasks:write and requires tasks:read: use one"):
+        tool("tasks:write", title="Count")(requires(TASKS_READ)(count))

@@ -105,7 +105,11 @@ def tool(grant: str, *, title: str, **options: Unpack[ToolOptions]) -> Callable[
         is_read = grant.endswith(":read")
         permission = Permission(Grant(grant), "read" if is_read else "write", options.get("stores", not is_read))
         setattr(use_case, _TOOL, ToolDeclaration(title, options))
-        return use_case if hasattr(use_case, _PERMISSION) else _declare(permission)(use_case)
+        if not hasattr(use_case, _PERMISSION):
+            return _declare(permission)(use_case)
+        if (required := permission_of(use_case).grant) != grant:
+            raise TypeError(f"`{name_of(use_case)}` is a tool with the grant {grant} and requires {required}: use one.")
+        return use_case
 
     return declare
 

@@ -56,8 +56,9 @@ class AgentSelection(Struct, frozen=True):
 
     def _unknown(self, registered: Collection[str]) -> Iterator[str]:
         names = [*BUILT_IN_AGENTS, *registered]
-        for variable, name in (("LATCHKEY_AGENT", self.chat), ("LATCHKEY_FILE_AGENT", self.files)):
-            if name is not None and name not in names and not (variable.endswith("FILE_AGENT") and name == self.chat):
+        variables = {self.files: "LATCHKEY_FILE_AGENT", self.chat: "LATCHKEY_AGENT"}  # one fault if both are the same
+        for name, variable in variables.items():
+            if name is not None and name not in names:
                 yield f"{variable}: there is no agent `{name}`; there are {', '.join(names)}"
 
     def missing_settings(self, settings: Settings, selected: Collection[str]) -> list[str]:

@@ -104,12 +104,7 @@ class Notes(Repository[StoredNote], table=notes, noun="note"):
     """The notes of the user, newest first."""
 
     async def search(self, words: str, window: Window) -> Page[StoredNote]:
-        """Return the notes that contain all words.
-
-        Raises `Invalid` for more than `MAX_WORDS` words, and for NUL, which databases do not store in texts.
-        """
-        if "\x00" in words:
-            raise Invalid.at("words", "Expected words without NUL")
+        """Return the notes that contain all words. Raises `Invalid` for more than `MAX_WORDS` words."""
         folded = fold(words).split()
         if len(folded) > MAX_WORDS:
             raise Invalid.at("words", f"Expected at most {MAX_WORDS} words")

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from latchkey.bootstrap.registry import Registry
+from latchkey.bootstrap.registry import read_app_schema
 from latchkey.config import Settings
 from latchkey.infrastructure.database.app_schema import AppSchema
 from latchkey.infrastructure.database.migrations import upgrade
@@ -27,7 +27,7 @@ def latchkey_app(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def latchkey_schema(latchkey_app: str) -> AppSchema:
     """The tables of the app."""
-    return Registry.read(Settings(app=latchkey_app)).schema
+    return read_app_schema(Settings(app=latchkey_app))
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,8 @@ UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}
 Rows = dict[str, list[str]]
 
 
-async def rows_of(user_id: str, database_url: str, tables: Iterable[Table]) -> Rows:
-    """Return the rows of these tables that have this user id, as sorted texts by the name of the table."""
-    names = [table.name for table in tables]
+async def rows_of(user_id: str, database_url: str, names: Iterable[str]) -> Rows:
+    """Return the rows of the named tables that have this user id, as sorted texts by the name of the table."""
     if database_url.startswith("sqlite"):
         return {name: _sqlite_rows(user_id, database_url.partition(":///")[2], name) for name in names}
     connection = await asyncpg.connect(database_url)

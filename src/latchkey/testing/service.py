@@ -131,14 +131,14 @@ async def serve(settings: Settings) -> AsyncIterator[Service]:
     registry = Registry.read(settings)
     asgi: Any = create_asgi(settings, _HOST, _PORT, registry)
     async with (
-        _lifespan(asgi),
+        run_lifespan(asgi),
         httpx2.AsyncClient(transport=httpx2.ASGITransport(app=asgi), base_url=_BASE_URL) as client,
     ):
         yield Service(asgi, settings, registry, client)
 
 
 @asynccontextmanager
-async def _lifespan(asgi: Any) -> AsyncIterator[None]:
+async def run_lifespan(asgi: Any) -> AsyncIterator[None]:
     """Send the application the lifespan events of a server (ASGI, lifespan protocol)."""
     to_app: asyncio.Queue[Any] = asyncio.Queue()
     from_app: asyncio.Queue[Any] = asyncio.Queue()

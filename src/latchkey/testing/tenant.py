@@ -50,6 +50,13 @@ class Tenant(Struct, frozen=True, eq=False):
         shared = await ids_in(service.database_url, service.registry.schema.reference_tables)
         return cls(user, f"canary {uuid4().hex}", examples, [], shared)
 
+    @classmethod
+    async def with_data(cls, user: User, examples: Examples, operations: list[Operation]) -> "Tenant":
+        """Make the tenant, and its data with these operations."""
+        tenant = await cls.of(user, examples)
+        await tenant.create_data(operations)
+        return tenant
+
     @property
     def marks(self) -> list[str]:
         """The texts that no other user may be answered."""
@@ -106,7 +113,8 @@ class Tenant(Struct, frozen=True, eq=False):
     async def rows(self) -> Rows:
         """Return the user's rows in the tables of the apps."""
         service = self.user.service
-        return await rows_of(self.user.user_id, service.database_url, service.registry.schema.entities)
+        tables = [table.name for table in service.registry.schema.entities]
+        return await rows_of(self.user.user_id, service.database_url, tables)
 
 
 def _tool_answer(result: ToolResult) -> Answer:

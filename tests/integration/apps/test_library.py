@@ -61,10 +61,10 @@ async def test_controller_of_app_is_served_for_its_user(library: Service) -> Non
     ada, bob = library.user(), library.user()
     await ada.create("tasks", title="Read Emma")
 
-    assert (await ada.get("shelf")).json() == {"books": 1}
-    assert (await bob.get("shelf")).json() == {"books": 0}
-    assert (await library.client.get(ada.path("shelf"))).status_code == 401
-    foreign = await library.client.get(ada.path("shelf"), headers={"authorization": f"Bearer {bob.token}"})
+    assert (await ada.get("book-count")).json() == {"books": 1}
+    assert (await bob.get("book-count")).json() == {"books": 0}
+    assert (await library.client.get(ada.path("book-count"))).status_code == 401
+    foreign = await library.client.get(ada.path("book-count"), headers={"authorization": f"Bearer {bob.token}"})
     assert foreign.status_code == 403
 
 
@@ -73,7 +73,7 @@ async def test_grants_of_app_are_published_and_others_are_invalid(library: Servi
     response = await library.user().post("context-tokens", json={"grants": ["tasks:read", "films:read"]})
 
     assert "books:write" in document["components"]["schemas"]["Grant"]["enum"]
-    assert "/api/{user_id}/shelf" in document["paths"]
+    assert "/api/{user_id}/book-count" in document["paths"]
     assert (response.status_code, response.json()["errors"][0]["path"]) == (422, "$.grants[1]")
     assert "books:write" in response.json()["errors"][0]["message"]
 
@@ -96,7 +96,7 @@ async def test_escape_sequences_as_text_and_replacement_characters_are_stored_by
         result = await client.call_tool("borrow_book", {"title": "\\u0000 \ufffd"})
 
     assert not result.is_error
-    assert (await ada.post("shelf", json={"title": "\\u0000 \ufffd"})).status_code == 201
+    assert (await ada.post("book-count", json={"title": "\\u0000 \ufffd"})).status_code == 201
     assert [task["title"] for task in await ada.list_items("tasks")] == ["Read \\u0000 \ufffd (1)"] * 2
 
 
@@ -111,14 +111,14 @@ async def test_escape_sequences_as_text_and_replacement_characters_are_stored_by
 async def test_nul_in_body_of_controller_of_app_is_invalid(library: Service, body: Any, path: str) -> None:
     ada = library.user()
 
-    response = await ada.post("shelf", json=body)
+    response = await ada.post("book-count", json=body)
 
     assert (response.status_code, response.json()["errors"][0]["path"]) == (422, path)
     assert await ada.list_items("tasks") == []
 
 
 async def test_nul_in_query_parameter_of_controller_of_app_is_invalid(library: Service) -> None:
-    response = await library.user().get("shelf/words", params={"words": "a\x00b"})
+    response = await library.user().get("book-count/words", params={"words": "a\x00b"})
 
     assert (response.status_code, response.json()["errors"][0]["path"]) == (422, "words")
 

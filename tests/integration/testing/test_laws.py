@@ -25,8 +25,8 @@ def run_laws(folder: Path, fault: str, selection: str) -> subprocess.CompletedPr
     (folder / "test_laws.py").write_text(LAWS)
     (folder / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\n")
     command = [sys.executable, "-m", "pytest", "-q", "--show-capture=no"]
-    options = ["-p", "no:cacheprovider", "-W", "ignore", "--latchkey-app", "tests.apps.wrong_shelf:app"]
-    variables = {**os.environ, "SHELF_FAULT": fault, "PYTHONPATH": str(ROOT)}
+    options = ["-p", "no:cacheprovider", "-W", "ignore", "--latchkey-app", "tests.apps.wrong_boxes:app"]
+    variables = {**os.environ, "BOX_FAULT": fault, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [*command, *options, "-k", selection],
         cwd=folder,
@@ -40,11 +40,11 @@ def run_laws(folder: Path, fault: str, selection: str) -> subprocess.CompletedPr
 @pytest.mark.parametrize(
     ("fault", "law", "message"),
     [
-        ("global state", "no_answer_has_data", "list_shelves answers one user with data of another"),
-        ("forgotten scope", "no_answer_has_data", "list_shelves answers one user with data of another"),
-        ("foreign ids", "id_of_another_user", "remove_shelf with shelf_id of another user answers"),
-        ("read that writes", "every_operation_succeeds", "No call of list_shelves succeeds"),
-        ("named user", "query_cannot_name", "list_shelves_of takes a user as an argument"),
+        ("global state", "no_answer_has_data", "list_boxes answers one user with data of another"),
+        ("forgotten scope", "no_answer_has_data", "list_boxes answers one user with data of another"),
+        ("foreign ids", "id_of_another_user", "remove_box with box_id of another user answers"),
+        ("read that writes", "every_operation_succeeds", "No call of list_boxes succeeds"),
+        ("named user", "query_cannot_name", "list_boxes_of takes a user as an argument"),
     ],
 )
 def test_law_finds_fault_of_a_wrong_app(tmp_path: Path, fault: str, law: str, message: str) -> None:

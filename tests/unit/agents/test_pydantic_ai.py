@@ -29,7 +29,7 @@ asyncio.run(run_turn())
 
 
 def test_turn_prints_nothing() -> None:
-    """Pydantic AI greets whoever watches its first run, a person at a terminal or a coding agent."""
+    """Pydantic AI greets the watcher of its first run, a person at a terminal or a coding agent."""
     environment = {"AI_AGENT": "1", "PYTHONPATH": str(ROOT)}
     process = subprocess.run(
         [sys.executable, "-c", ONE_TURN], cwd=ROOT, env=environment, capture_output=True, text=True, check=False

@@ -1,4 +1,4 @@
-"""Shelves."""
+"""Boxes."""
 
 from uuid import UUID
 
@@ -15,16 +15,16 @@ compatible_with = "0001"
 
 def upgrade() -> None:
     op.create_table(
-        "shelves",
+        "boxes",
         sa.Column("user_id", sa.String(length=128), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("label", sa.String(length=100), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("created_at", DateTimeUTC(timezone=True), nullable=False),
         sa.Column("updated_at", DateTimeUTC(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("user_id", "id", name="pk_shelves"),
+        sa.PrimaryKeyConstraint("user_id", "id", name="pk_boxes"),
     )
-    op.secure_entity_table("shelves")  # type: ignore[attr-defined]
+    op.secure_entity_table("boxes")  # type: ignore[attr-defined]
 
     woods = op.create_table(
         "woods",
@@ -38,4 +38,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("woods")
-    op.drop_table("shelves")
+    op.drop_table("boxes")
