@@ -78,11 +78,13 @@ class _DeclaredParameters(Struct, frozen=True, eq=False):
 def check_parameters(request: Request[Any, Any, Any]) -> None:
     """Check what Litestar lets pass: unknown and duplicate parameters, and unusual spellings of numbers, null and ids.
 
+    A handler with the option `lenient` ignores unknown parameters: clients of other protocols add some of their own.
+
     Raises `Invalid`, and `NotFound` for an id in the path that is not in its usual form, and for NUL in the path.
     """
     declared = _declared_parameters(request.route_handler)
     if query := request.scope["query_string"]:
-        _check_query(query, declared.query)
+        _check_query(query, declared.query, is_lenient=bool(request.route_handler.opt.get("lenient")))
     _check_headers(request.scope["headers"], declared.headers)
     for id in request.path_params.values():
         if isinstance(id, UUID) and f"/{id}/" not in f"{request.scope['path'].lower()}/":
@@ -91,10 +93,12 @@ def check_parameters(request: Request[Any, Any, Any]) -> None:
             raise NotFound("There is nothing at this path.")
 
 
-def _check_query(query: bytes, declared: dict[str, Any]) -> None:
+def _check_query(query: bytes, declared: dict[str, Any], *, is_lenient: bool) -> None:
     seen: set[str] = set()
     for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
         if name not in declared:
+            if is_lenient:
+                continue
             known = ", ".join(f"`{known}`" for known in declared) or "none"
             raise Invalid.at(name[:_MAX_SHOWN_CHARS], f"Unknown query parameter: this operation takes {known}")
         if name in seen:

@@ -5,7 +5,15 @@ from collections.abc import Sequence
 
 from litestar.config.cors import CORSConfig
 
-_EXPOSED_HEADERS = ["etag", "idempotency-replayed", "location", "retry-after", "www-authenticate", "x-request-id"]
+_EXPOSED_HEADERS = [
+    "etag",
+    "idempotency-replayed",
+    "location",
+    "retry-after",
+    "www-authenticate",
+    "x-request-id",
+    "x-resumable-stream-id",
+]
 _PORT = re.compile(r":\d+\Z")
 
 
