@@ -9,11 +9,13 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
+from latchkey.config import BUILT_IN_AGENTS
 from latchkey.domain.turn_event import EventName
 from tests.schemas import DOCS, published
 
 OUTDATED = "docs/openapi.json or docs/mcp.json does not match the service: run `make schemas` and review the diff."
 
+CHAT_TOOLS = ("add_task", "list_tasks", "complete_task", "delete_task", "update_task")
 UNPORTABLE = re.compile(r"\(\?[^:]|\\[upPkxcbB](?!00)|\\\d")
 
 
@@ -183,12 +185,33 @@ def test_event_stream_has_the_schema_of_its_data(openapi: dict[str, Any]) -> Non
     assert schema["anyOf"] == [each["properties"]["data"] for each in union]
 
 
-def test_problem_code_lists_every_code(openapi: dict[str, Any]) -> None:
-    code = openapi["components"]["schemas"]["Problem"]["properties"]["code"]
-
-    assert {"unauthenticated", "turn-in-progress", "model-bad-response", "internal"} <= {
-        *re.findall("`([a-z-]+)`", code["description"])
+def test_codes_agents_and_artifact_types_are_enums(openapi: dict[str, Any]) -> None:
+    schemas = openapi["components"]["schemas"]
+    fields = {
+        "ProblemCode": [("Problem", "code"), ("TurnError", "code"), ("TurnFailedEvent", "code")],
+        "AgentName": [("PublishedTurn", "agent"), ("ChatAnswer", "agent"), ("TurnStartedEvent", "agent")],
+        "ArtifactType": [(name, "artifact_type") for name in ("Artifact", "ArtifactReference", "ArtifactCreatedEvent")],
     }
+
+    for vocabulary, uses in fields.items():
+        assert {json.dumps(schemas[name]["properties"][field]) for name, field in uses} == {
+            json.dumps({"$ref": f"#/components/schemas/{vocabulary}"})
+        }
+    values = {name: set(schemas[name]["enum"]) for name in fields}
+    assert values["AgentName"] == set(BUILT_IN_AGENTS)
+    assert values["ArtifactType"] == {"brd", "generated_file"}
+    assert {"unauthenticated", "turn-in-progress", "model-bad-response", "internal"} < values["ProblemCode"]
+
+
+@pytest.mark.parametrize(("names", "max_bytes"), [(CHAT_TOOLS, 2300), (("save_artifact",), 650)])
+def test_tools_offered_to_models_are_small(generated: dict[str, str], names: tuple[str, ...], max_bytes: int) -> None:
+    """Every request of a turn contains them. With patterns, titles and defaults of null they were a quarter larger."""
+    tools = [tool for tool in json.loads(generated["mcp.json"])["tools"] if tool["name"] in names]
+    offered = [
+        {"name": tool["name"], "description": tool["description"], "parameters": tool["inputSchema"]} for tool in tools
+    ]
+
+    assert len(json.dumps(offered, separators=(",", ":"))) <= max_bytes
 
 
 def objects(node: Any) -> Iterator[dict[str, Any]]:

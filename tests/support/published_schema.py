@@ -88,4 +88,6 @@ def _validator(schema: str) -> Draft202012Validator:
 
 
 def _closed(node: dict[str, Any]) -> dict[str, Any]:
+    if node.get("title") == "AgentName":  # tests serve apps with agents of their own
+        return {"type": "string"}
     return {"additionalProperties": False, **node} if node.get("type") == "object" and "properties" in node else node

@@ -21,7 +21,7 @@ from latchkey.bootstrap.core import Core, create_core
 from latchkey.bootstrap.identity import create_identity
 from latchkey.bootstrap.registry import Registry
 from latchkey.bootstrap.runtime import before_termination, tuned
-from latchkey.config import Settings
+from latchkey.config import BUILT_IN_AGENTS, Settings
 from latchkey.domain.errors import Failure, Unavailable
 from latchkey.infrastructure.database.clock import synchronized_clock
 from latchkey.infrastructure.database.revision import RevisionHistory, check_schema, histories
@@ -70,6 +70,7 @@ def create_asgi(settings: Settings, host: str, port: int, registry: Registry | N
         resource_metadata=metadata,
         origins=origins,
         grants=core.registry.grants,
+        agents=(*BUILT_IN_AGENTS, *core.registry.agents),
         controllers=core.registry.controllers,
     )
 
@@ -87,8 +88,7 @@ def create_asgi(settings: Settings, host: str, port: int, registry: Registry | N
         await core.engine.dispose()
 
     app = create_app(services, [lifespan])
-    is_https = public_url.startswith("https://")
-    return SecurityMiddleware(app, hosts, origins, runner, RequestLog(), by_https=is_https)
+    return SecurityMiddleware(app, hosts, origins, runner, RequestLog(), by_https=public_url.startswith("https://"))
 
 
 async def _drain(runner: TurnRunner, subscriptions: TurnSubscriptions, seconds: float) -> None:

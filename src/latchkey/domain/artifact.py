@@ -15,7 +15,10 @@ from latchkey.domain.values import PLAIN, Instant, Title
 ArtifactId = NewType("ArtifactId", UUID)
 ArtifactType = Literal["brd", "generated_file"]
 GENERATED_FILE: ArtifactType = "generated_file"
-PublishedArtifactType = Annotated[str, Meta(description="`brd` or `generated_file`; a later release may add others.")]
+PublishedArtifactType = Annotated[
+    str,
+    Meta(title="ArtifactType", description="`brd` or `generated_file`; a later release may add others."),
+]
 
 MAX_BYTES = 1024 * 1024
 Markdown = Annotated[

@@ -14,11 +14,12 @@ TurnId = NewType("TurnId", UUID)
 TurnStatus = Literal["running", "completed", "failed", "cancelled", "interrupted"]
 AgentName = Annotated[
     str,
-    Meta(
-        description="The agent that answers: `openai`, `claude`, `pydantic_ai` or `rehearsal`, or one of the service's"
-        " own; a later release may add others."
-    ),
+    Meta(title="AgentName", description="The agent that answers: a built-in one, or one that the service's app adds."),
 ]
+"""The schemas of `AgentName`, `ProblemCode` and `ArtifactType` list the values that the service knows.
+
+A stored value can be another one: a newer release, or another app, may have written it.
+"""
 Metadata = Annotated[
     dict[
         Annotated[str, Meta(min_length=1, max_length=64, pattern=PLAIN)],
@@ -28,7 +29,9 @@ Metadata = Annotated[
         max_length=16, description="Up to 16 pairs of strings, which the client chose. They are stored with the turn."
     ),
 ]
-FailureCode = Annotated[str, Meta(description="A code of `Problem`; a later release may add others.")]
+FailureCode = Annotated[
+    str, Meta(title="ProblemCode", description="The kind of a failure. A later release may add others.")
+]
 
 
 MAX_TOKENS = 2**53 - 1

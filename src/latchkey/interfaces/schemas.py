@@ -26,9 +26,10 @@ def readable(schema: Any) -> Any:
 
 
 def for_models(schema: Any) -> Any:
-    """Change the schema of a tool: no patterns, no large `maxLength`, no additional properties.
+    """Change the schema of a tool: no patterns, no large `maxLength`, no additional properties, nothing to be ignored.
 
-    Model servers compile the schema to a grammar. Clients compile patterns with engines that differ.
+    Model servers compile the schema to a grammar. Clients compile patterns with engines that differ. Every request of a
+    turn contains the schemas: titles, which repeat names, and defaults of null are left out.
     """
     return _changed(schema, _restrict_for_models)
 
@@ -79,8 +80,9 @@ def _with_portable_pattern(schema: Schema) -> Schema:
 def _restrict_for_models(schema: Schema) -> Schema:
     is_too_long = isinstance(limit := schema.get("maxLength"), int) and limit > _MAX_LENGTH_FOR_MODELS
     removed = {"maxLength"} if is_too_long else set()
-    if isinstance(schema.get("pattern"), str):
-        removed.add("pattern")
+    removed |= {keyword for keyword in ("pattern", "title") if isinstance(schema.get(keyword), str)}
+    if "default" in schema and schema["default"] is None:
+        removed.add("default")
     restricted = _without(_with_type(schema), removed)
     if schema.get("type") == "object" and "properties" in schema:
         restricted["additionalProperties"] = False

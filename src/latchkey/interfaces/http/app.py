@@ -43,6 +43,7 @@ class HttpServices(Struct, frozen=True):
     - `origins`: the origins whose pages may call the API.
     - `controllers`: served below `/api/{user_id}`.
     - `grants`: the grants that a context token can carry.
+    - `agents`: the names of the agents that may run turns, for the published schema.
     """
 
     dispatcher: Dispatcher
@@ -54,6 +55,7 @@ class HttpServices(Struct, frozen=True):
     resource_metadata: ResourceMetadata | None = None
     origins: Sequence[str] = ()
     grants: RegisteredGrants = RegisteredGrants()
+    agents: Sequence[str] = ()
     controllers: Sequence[type[Controller]] = ()
 
 
@@ -102,7 +104,7 @@ def create_app(services: HttpServices, lifespan: Sequence[Lifespan] = ()) -> Lit
         cors_config=cors(services.origins),
         logging_config=None,
     )
-    app.state.openapi = OpenApiDocument.of(msgspec.json.encode(openapi.document(app, services.grants)))
+    app.state.openapi = OpenApiDocument.of(msgspec.json.encode(openapi.document(app, services.grants, services.agents)))
     return app
 
 

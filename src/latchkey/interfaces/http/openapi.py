@@ -1,16 +1,17 @@
 """Generates the OpenAPI 3.1 document from the handlers: types from msgspec, texts from docstrings."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from inspect import cleandoc, getdoc
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 import msgspec
 from litestar import Litestar
 from litestar.enums import ParamType
 
 from latchkey.domain import errors
+from latchkey.domain.artifact import ArtifactType
 from latchkey.domain.credentials import USER_ID_PATTERN, RegisteredGrants
 from latchkey.domain.errors import Failure
 from latchkey.interfaces.errors import Misdirected, status_of
@@ -88,8 +89,8 @@ _BEARER = {
 class Components:
     """Collects the schemas and responses that operations refer to."""
 
-    def __init__(self, grants: RegisteredGrants) -> None:
-        self._grants = grants
+    def __init__(self, vocabularies: Mapping[str, Sequence[str]]) -> None:
+        self._vocabularies = vocabularies
         self._response_schemas: dict[Any, dict[str, Any]] = {}
         self.schemas: dict[str, Any] = {}
         self.responses: dict[str, Any] = {}
@@ -102,21 +103,22 @@ class Components:
         generated = msgspec.json.schema_components((type,), ref_template="#/components/schemas/{name}")
         renamed = _GENERIC_PAGE.sub(rb'\1Page"', msgspec.json.encode(generated))
         ((schema,), schemas) = readable(msgspec.json.decode(renamed))
-        self.schemas |= change(self._with_grants(_with_clean_descriptions(schemas)))
+        self.schemas |= change(self._with_vocabularies(_with_clean_descriptions(schemas)))
         return dict(schema)
 
-    def _with_grants(self, node: Any) -> Any:
-        """Make grants references to one schema, which lists those that exist in this service."""
+    def _with_vocabularies(self, node: Any) -> Any:
+        """Make each text with values of a vocabulary a reference to one schema, which lists the values."""
         if isinstance(node, list):
-            return [self._with_grants(part) for part in node]
+            return [self._with_vocabularies(part) for part in node]
         if not isinstance(node, dict):
             return node
-        if node.get("title") == "Grant":
-            self.schemas["Grant"] = {"type": "string", **node, "enum": list(self._grants.names)}
-            return {"$ref": "#/components/schemas/Grant"}
-        changed = {keyword: self._with_grants(part) for keyword, part in node.items()}
+        name = node.get("title")
+        if isinstance(name, str) and name in self._vocabularies:
+            self.schemas[name] = {"type": "string", **node, "enum": list(self._vocabularies[name])}
+            return {"$ref": f"#/components/schemas/{name}"}
+        changed = {keyword: self._with_vocabularies(part) for keyword, part in node.items()}
         is_bounded = changed.get("items") == {"$ref": "#/components/schemas/Grant"} and "maxItems" in changed
-        return {**changed, "maxItems": len(self._grants.names)} if is_bounded else changed
+        return {**changed, "maxItems": len(self._vocabularies["Grant"])} if is_bounded else changed
 
     def request_schema(self, type: Any) -> dict[str, Any]:
         """Return the schema of a request body, or a reference to it."""
@@ -172,13 +174,19 @@ class Components:
         return {"$ref": f"#/components/responses/{name}"}
 
 
-def document(app: Litestar, grants: RegisteredGrants) -> dict[str, Any]:
-    """Return the OpenAPI document of an application in which these grants exist."""
-    components = Components(grants)
+def document(app: Litestar, grants: RegisteredGrants, agents: Sequence[str]) -> dict[str, Any]:
+    """Return the OpenAPI document of an application in which these grants and agents exist."""
+    components = Components(
+        {
+            "Grant": grants.names,
+            "AgentName": agents,
+            "ArtifactType": get_args(ArtifactType),
+            "ProblemCode": _codes(),
+        }
+    )
     paths: dict[str, dict[str, Any]] = {}
     for operation in sorted(operations_of(app), key=lambda operation: _METHODS.index(operation.method)):
         paths.setdefault(operation.path, {})[operation.method.lower()] = describe(operation, components)
-    components.schemas["Problem"]["properties"]["code"]["description"] = _codes()
     return {
         "openapi": "3.1.0",
         "info": {
@@ -319,13 +327,12 @@ def _failure_response(failures: list[FailureType], components: Components) -> di
     return components.response("Or".join(failure.__name__ for failure in failures), response)
 
 
-def _codes() -> str:
-    """Return the description of the code of a problem, which lists every code."""
+def _codes() -> list[str]:
+    """Return every code of a problem, sorted."""
     types = [Failure]
     for failure in types:
         types += failure.__subclasses__()
-    codes = ", ".join(f"`{code}`" for code in sorted({failure.code for failure in types}))
-    return f"One of {codes}; a later release may add others."
+    return sorted({failure.code for failure in types})
 
 
 def _structs_of(node: Any) -> Iterator[type[msgspec.Struct]]:

@@ -11,6 +11,7 @@ from litestar.status_codes import HTTP_500_INTERNAL_SERVER_ERROR
 from litestar.types import ExceptionHandlersMap
 
 from latchkey.domain.errors import Failure, Invalid, Malformed, NotFound, Unauthenticated
+from latchkey.domain.turn import FailureCode
 from latchkey.interfaces.errors import MethodNotAllowed, status_of, title_of
 
 MEDIA_TYPE = "application/problem+json"
@@ -42,7 +43,7 @@ class Problem(TypedDict):
     title: str
     status: int
     detail: str
-    code: str
+    code: FailureCode
     request_id: str
     errors: NotRequired[list[Fault]]
     turn_id: NotRequired[UUID]
