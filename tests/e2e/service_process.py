@@ -81,10 +81,17 @@ def run_command(*arguments: str, home: Path, environment: Environment) -> Comman
 
 @contextmanager
 def running_service(
-    *arguments: str, home: Path, environment: Environment, ready: str = "Latchkey is at"
+    *arguments: str,
+    home: Path,
+    environment: Environment,
+    ready: str = "Latchkey is at",
+    port: int | None = None,
 ) -> Iterator[Replica]:
-    """Run `latchkey serve` on a free port. Enters when its output contains `ready`; kills the process on exit."""
-    port, output = free_port(), home.parent / f"{uuid4()}.log"
+    """Run `latchkey serve`, on a free port by default.
+
+    Enters when its output contains `ready`; kills the process on exit.
+    """
+    port, output = port or free_port(), home.parent / f"{uuid4()}.log"
     process = _start(("serve", "--port", str(port), *arguments), home, environment, output, output)
     try:
         wait_until_sync(lambda: ready in output.read_text() or not process.is_alive())

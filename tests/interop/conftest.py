@@ -8,6 +8,7 @@ import pytest
 
 from tests.interop.check_counter import CheckCounter, Checks
 from tests.interop.service import InteropService, interop_service
+from tests.requested import is_requested
 
 FOLDER = Path(__file__).parent
 MINIMUM_CHECKS = {
@@ -31,18 +32,13 @@ MINIMUM_CHECKS = {
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """These tests need npm packages and minutes, so they run only if the command line names them."""
-    return None if _is_requested(config) else True
+    return None if is_requested(config, FOLDER) else True
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if _is_requested(config) and not hasattr(config, "workerinput"):
+    if is_requested(config, FOLDER) and not hasattr(config, "workerinput"):
         is_complete = not config.option.keyword and [Path(one).resolve() for one in config.args] == [FOLDER]
         config.pluginmanager.register(CheckCounter(MINIMUM_CHECKS if is_complete else {}, Counter()))
-
-
-def _is_requested(config: pytest.Config) -> bool:
-    paths = [Path(argument.split("::")[0]).resolve() for argument in config.args]
-    return any(path.is_relative_to(FOLDER) for path in paths)
 
 
 @pytest.fixture(scope="session")
