@@ -20,8 +20,10 @@ class CapturedLog:
 
     def lines(self, event: str) -> list[dict[str, Any]]:
         """The lines with this event."""
-        lines = [json.loads(line) for line in self.stream.getvalue().splitlines()]
-        return [line for line in lines if line["event"] == event]
+        return [line for line in self.all_lines() if line["event"] == event]
+
+    def all_lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.stream.getvalue().splitlines()]
 
 
 @contextmanager

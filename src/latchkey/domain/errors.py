@@ -83,6 +83,12 @@ class UnsupportedMediaType(Invalid):
     code = "unsupported-media-type"
 
 
+class StreamBroken(Failure):
+    """The stream of a turn's events ends before the last one. Its response must break, or it would look complete."""
+
+    code = "unavailable"
+
+
 class Conflict(Failure):
     """The current state does not allow the operation."""
 

@@ -1,6 +1,7 @@
 """Undocumented names of uvicorn stand in one module, and each of them still exists."""
 
 import asyncio
+import logging
 import re
 from importlib.metadata import version
 from inspect import getsource, signature
@@ -62,6 +63,15 @@ def test_uvicorn_request_cycle_still_has_the_attributes() -> None:
 def test_uvicorn_request_cycle_closes_its_transport_itself() -> None:
     """The lingering close replaces this call."""
     assert "self.transport.close()" in getsource(RequestResponseCycle.send), f"uvicorn {version('uvicorn')}"
+
+
+def test_uvicorn_closes_the_connection_of_an_incomplete_response() -> None:
+    """And logs an error, which is left out of the log."""
+    source = getsource(RequestResponseCycle.run_asgi)
+    _, text, closing = source.partition(protocol._INCOMPLETE)
+
+    assert (text, "self.transport.close()" in closing) == (protocol._INCOMPLETE, True), f"uvicorn {version('uvicorn')}"
+    assert not logging.getLogger("uvicorn.error").filter(logging.makeLogRecord({"msg": text}))
 
 
 def test_no_other_module_imports_uvicorn_protocols() -> None:

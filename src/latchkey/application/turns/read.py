@@ -6,6 +6,7 @@ from latchkey.application.access import owner_only, requires
 from latchkey.application.turns.finish import PublishedTurn
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.credentials import CONVERSATIONS_READ
+from latchkey.domain.errors import NotFound
 from latchkey.domain.page import Page, Window
 from latchkey.domain.ports import UnitOfWork
 from latchkey.domain.turn import TurnId
@@ -56,12 +57,21 @@ async def check_turn(uow: UnitOfWork, turn_id: TurnId) -> None:
 
 @owner_only("read")
 async def read_events(uow: UnitOfWork, turn_id: TurnId, after: int) -> EventPage:
-    """Return the events of a turn after this number, one page of them. Raises `TurnLost`."""
+    """Return the events of a turn after this number, one page of them. Raises `TurnLost`.
+
+    Raises `NotFound` if the turn has ended and its last events are no longer stored.
+    """
     events = await uow.turn_events.list_after(turn_id, after, PAGE_EVENTS, EVENT_PAGE_BYTES)
-    if events:
-        is_full = len(events) == PAGE_EVENTS or sum(len(event.body) for event in events) >= EVENT_PAGE_BYTES
-        return EventPage(events, events[-1].is_last, has_more=is_full)
-    turn = await uow.turns.get(turn_id)
-    turn.check_not_lost(uow.now)
-    lease_s = (turn.lease_until - uow.now).total_seconds()
-    return EventPage([], turn.status != "running" and turn.last_event <= after, lease_s=lease_s)
+    if not events:
+        turn = await uow.turns.get(turn_id)
+        turn.check_not_lost(uow.now)
+        if turn.status == "running":
+            return EventPage([], is_over=False, lease_s=(turn.lease_until - uow.now).total_seconds())
+        if turn.last_event <= after:
+            return EventPage([], is_over=True)
+        # The turn may have ended between the two reads.
+        events = await uow.turn_events.list_after(turn_id, after, PAGE_EVENTS, EVENT_PAGE_BYTES)
+        if not events:
+            raise NotFound.of("event")
+    is_full = len(events) == PAGE_EVENTS or sum(len(event.body) for event in events) >= EVENT_PAGE_BYTES
+    return EventPage(events, events[-1].is_last, has_more=is_full)

@@ -12,7 +12,7 @@ from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns.expire import with_expiry
 from latchkey.application.turns.read import EventPage, read_events
 from latchkey.domain.credentials import Owner, UserId
-from latchkey.domain.errors import Exhausted, Failure, Unavailable
+from latchkey.domain.errors import Exhausted, StreamBroken, Unavailable
 from latchkey.domain.ports import EventBus
 from latchkey.domain.turn import TurnId
 from latchkey.domain.turn_event import TurnEvent
@@ -77,7 +77,7 @@ class ReservedSubscription:
 class TurnSubscriptions:
     """Serves subscriptions to turns.
 
-    After `close` all streams end; their clients resume on another replica with `Last-Event-ID`.
+    After `close` all streams end or break; their clients resume on another replica with `Last-Event-ID`.
     """
 
     def __init__(self, dispatcher: Dispatcher, event_bus: EventBus) -> None:
@@ -87,7 +87,7 @@ class TurnSubscriptions:
         self._open = Counter[UserId]()
 
     def close(self) -> None:
-        """End all streams after one more read of the event log."""
+        """End all streams after one more read of the event log. Those of running turns break."""
         self._is_closed = True
         self._event_bus.wake_all()
 
@@ -114,8 +114,9 @@ class TurnSubscriptions:
     async def _events(self, owner: Owner, turn_id: TurnId, after: int) -> AsyncGenerator[list[TurnEvent], None]:
         """Yield the events after this number as they are committed, up to the final one.
 
-        Yields an empty list now and then if there are none, also while the database does not answer. Ends early if
-        the turn is deleted.
+        Yields an empty list now and then if there are none, also while the database does not answer. Never ends before
+        the final event: raises `StreamBroken` if this process closes, and the failure of the read, such as `NotFound`
+        if the turn is deleted.
         """
         with self._event_bus.subscribe(owner, turn_id) as subscription:
             published: list[TurnEvent] = []
@@ -139,7 +140,7 @@ class TurnSubscriptions:
                 if page.has_more:
                     published = []
                 elif is_last_read:
-                    return
+                    raise StreamBroken("This process is stopping: resume the stream with `Last-Event-ID`.")
                 else:
                     published = await subscription.next_events(_timeout_s(page))
 
@@ -147,13 +148,11 @@ class TurnSubscriptions:
         self._open -= Counter({user_id: 1})
 
     async def _read(self, owner: Owner, turn_id: TurnId, after: int) -> EventPage:
-        """Read the event log. A deleted turn has no more events, and a database that does not answer has none yet."""
+        """Read the event log. A database that does not answer has no events yet."""
         try:
             return await with_expiry(self._dispatcher, owner, read_events, turn_id, after)
         except Unavailable:
             return EventPage([], is_over=False, lease_s=_RETRY_INTERVAL_S)
-        except Failure:
-            return EventPage([], is_over=True)
 
 
 def _timeout_s(page: EventPage) -> float:

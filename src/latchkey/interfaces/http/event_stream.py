@@ -36,7 +36,8 @@ def event_stream(
 ) -> Stream:
     """Return a response that streams the events. An empty batch becomes a comment, which keeps the connection open.
 
-    A stream for whose events this process has no room breaks, and its client resumes it later.
+    A stream whose last event this process cannot send breaks, and its client resumes it: `batches` raises a failure,
+    or the events find no room in `RESPONSES`.
     """
     return Stream(
         _encode(batches, user_id), media_type=MEDIA_TYPE, headers={**_HEADERS, **(headers or {})}, status_code=200

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from time import perf_counter
 
 from litestar.enums import ScopeType
+from litestar.exceptions import LitestarException
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, reset_contextvars
 from uuid_utils import uuid7
@@ -113,14 +114,14 @@ class SecurityMiddleware:
                 await self._wait_for_turn(scope)
             self._check_host_and_origin(scope, raw_headers, headers)
             await self._app(scope, receive, budgeted_send)
-        except Exception as error:
-            failure = error if isinstance(error, Failure) else INTERNAL_ERROR
+        except Exception as error:  # noqa: BLE001  # bugs are logged, and the client receives or sees the failure
+            failure = _failure_of(error)
             if failure is INTERNAL_ERROR:
                 _log.exception("unhandled_exception")
             scope["failure"] = failure  # type: ignore[typeddict-unknown-key]
-            if status is not None:
-                raise
-            await _send_problem(failure, request_id, send_with_headers)
+            if status is None:
+                await _send_problem(failure, request_id, send_with_headers)
+            # Otherwise the response stays incomplete, so that the server closes the connection and the client sees it.
         finally:
             if budgeted_send.reservation is not None:
                 await budgeted_send.reservation.aclose()
@@ -149,6 +150,13 @@ class SecurityMiddleware:
         origin = headers.get(b"origin", b"").decode("latin-1").lower()
         if origin and not _is_allowed(self._origins, origin):
             raise Forbidden("Requests from this origin are not allowed: see LATCHKEY_ALLOWED_ORIGINS.")
+
+
+def _failure_of(error: BaseException | None) -> Failure:
+    """Return the failure that ended a request: while a response streams, it is the cause of Litestar's exceptions."""
+    while isinstance(error, LitestarException | BaseExceptionGroup):
+        error = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__
+    return error if isinstance(error, Failure) else INTERNAL_ERROR
 
 
 class _BudgetedSend:

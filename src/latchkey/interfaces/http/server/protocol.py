@@ -5,6 +5,7 @@ are gone.
 """
 
 import asyncio
+import logging
 import re
 from collections.abc import Callable
 from typing import Any
@@ -31,6 +32,10 @@ _REFUSAL = b"HTTP/1.1 %s\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _TIMEOUT = b"408 Request Timeout"
 _HEAD_TOO_LARGE = b"431 Request Header Fields Too Large"
 _UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
+
+_INCOMPLETE = "ASGI callable returned without completing response."
+# The application ends a response like this on purpose, so that the client sees that it is cut, and logs the request.
+logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg != _INCOMPLETE)
 
 
 class HttpProtocol(HttpToolsProtocol):
