@@ -41,9 +41,14 @@ def length(function: Function) -> int:
 
 
 def parameters(function: Function) -> int:
-    """Return the number of parameters without `self` and `cls`."""
+    """Return the number of parameters without `self`, `cls`, and the services that Litestar injects into handlers."""
     arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
-    return len([argument for argument in arguments if argument.arg not in {"self", "cls"}])
+    return len([argument for argument in arguments if argument.arg not in {"self", "cls"} and not is_service(argument)])
+
+
+def is_service(argument: ast.arg) -> bool:
+    """Whether the parameter is annotated as a dependency."""
+    return argument.annotation is not None and ast.unparse(argument.annotation).startswith("NamedDependency[")
 
 
 @pytest.mark.parametrize("path", modules(), ids=name)

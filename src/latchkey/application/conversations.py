@@ -8,7 +8,7 @@ from latchkey.domain.credentials import CONVERSATIONS_READ
 from latchkey.domain.message import Message
 from latchkey.domain.page import PAGE_BYTES, Page, Window
 from latchkey.domain.ports import UnitOfWork
-from latchkey.domain.repositories import Order
+from latchkey.domain.turn_repositories import Order
 
 
 @owner_only("write", stores=True)
@@ -62,10 +62,13 @@ class Transcript(Struct, frozen=True):
 
 @requires(CONVERSATIONS_READ)
 async def list_messages(
-    uow: UnitOfWork, conversation_id: ConversationId, window: Window, order: Order = "asc"
+    uow: UnitOfWork, conversation_id: ConversationId, window: Window, order: Order = "asc", *, replaced: bool = False
 ) -> Page[Message]:
-    """List the messages of a conversation by `seq`, each answer with its tool calls."""
-    page = await uow.messages.page(conversation_id, window, order)
+    """List the messages of a conversation by `seq`, each answer with its tool calls.
+
+    With `replaced`, the messages of replaced turns are included.
+    """
+    page = await uow.messages.page(conversation_id, window, order, replaced=replaced)
     if not page.items:
         await uow.conversations.get(conversation_id)
     return page

@@ -1,22 +1,32 @@
 """Conversations: each has messages and turns."""
 
 from datetime import datetime
-from typing import NewType
+from typing import Annotated, NewType
 from uuid import UUID
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import replace
 
-from latchkey.domain.values import Instant, Title
+from latchkey.domain.values import PRINTABLE, Instant, Title
 
 ConversationId = NewType("ConversationId", UUID)
+ClientConversationId = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=255,
+        pattern=PRINTABLE,
+        description="A name of the conversation that the client has chosen. It is unique for each user.",
+        examples=["chat-7"],
+    ),
+]
 
 
 class Conversation(Struct, frozen=True):
     """`updated_at` is the time of the last activity. Listings show the newest activity first.
 
     `assistant` answers in it: the conversation keeps the one that it began with. It is null before the first message,
-    and in conversations of early releases.
+    and in conversations of early releases. `client_conversation_id` is the name that the client has chosen, if any.
     """
 
     id: ConversationId
@@ -24,6 +34,7 @@ class Conversation(Struct, frozen=True):
     created_at: Instant
     updated_at: Instant
     assistant: str | None = None
+    client_conversation_id: str | None = None
 
     def with_changes(self, changes: "ConversationChanges", now: datetime) -> "Conversation":
         """Return the conversation with the changes; the same object if they change nothing."""

@@ -6,7 +6,7 @@ from uuid import UUID
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from latchkey.domain.assistant import AssistantName, ModelName
-from latchkey.domain.conversation import ConversationId
+from latchkey.domain.conversation import ClientConversationId, ConversationId
 from latchkey.domain.tool_call import ToolCall
 from latchkey.domain.turn import Metadata, TurnId
 from latchkey.domain.values import Instant, MessageText, TimeZoneName
@@ -44,6 +44,15 @@ PageContext = Annotated[
 ]
 
 
+WhenBusy = Annotated[
+    Literal["reject", "interrupt"],
+    Meta(
+        description="What to do if the conversation has a running turn: `reject` refuses the message with"
+        " `turn-in-progress`, `interrupt` cancels the running turn. Default: `reject`."
+    ),
+]
+
+
 class NewMessage(Struct, frozen=True, forbid_unknown_fields=True):
     """The user's message. Without `conversation_id` it starts a conversation. `artifact_generation` asks for a file.
 
@@ -52,6 +61,10 @@ class NewMessage(Struct, frozen=True, forbid_unknown_fields=True):
 
     `assistant` answers; a conversation keeps the one that it began with. `model` is one of those that the assistant
     allows. The model is shown `context` in this turn only; it is not stored. `metadata` is stored with the turn.
+
+    `client_conversation_id` names the conversation instead of `conversation_id`: the first message with a name starts
+    the conversation. The id of a conversation is a name of it, too. `replaces` is a turn of the conversation: the new
+    turn replaces it and all turns after it, which are no longer part of the history.
     """
 
     message: MessageText
@@ -63,6 +76,9 @@ class NewMessage(Struct, frozen=True, forbid_unknown_fields=True):
     model: ModelName | None | UnsetType = UNSET
     context: PageContext | None | UnsetType = UNSET
     metadata: Metadata | None | UnsetType = UNSET
+    client_conversation_id: ClientConversationId | None | UnsetType = UNSET
+    replaces: TurnId | None | UnsetType = UNSET
+    when_busy: WhenBusy | UnsetType = UNSET
 
 
 class PastTurn(Struct, frozen=True):

@@ -16,16 +16,13 @@ from latchkey.domain.repositories import (
     ContextTokens,
     Conversations,
     Deletions,
-    IdempotentCalls,
     Messages,
     QuotaUsages,
     Tasks,
-    ToolCalls,
-    TurnEvents,
-    Turns,
 )
 from latchkey.domain.turn import TurnId, TurnStatus, Usage
 from latchkey.domain.turn_event import TurnEvent
+from latchkey.domain.turn_repositories import IdempotentCalls, ToolCalls, TurnEvents, Turns
 
 R = TypeVar("R")
 

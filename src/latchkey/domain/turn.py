@@ -69,10 +69,14 @@ class Idempotency(Struct, frozen=True):
 
 
 class ClientRequest(Struct, frozen=True):
-    """The request that starts a turn: its id, under which it is logged, and its idempotency key if it has one."""
+    """The request that starts a turn: its id, under which it is logged, and its idempotency key if it has one.
+
+    `message_id` is the client's own id of the user's message. It is stored with the message, not with the turn.
+    """
 
     id: str | None = None
     idempotency: Idempotency | None = None
+    message_id: str | None = None
 
 
 class Turn(Struct, frozen=True, kw_only=True):
@@ -81,7 +85,7 @@ class Turn(Struct, frozen=True, kw_only=True):
     `assistant` and the digest of its version are None for turns of early releases, the digest also for file turns.
     `model` is the model that answered, as its server names it, else the requested one; None until one is known.
     `last_event` is the number of the newest event; `answer_length` is the number of characters of the answer in the
-    events so far.
+    events so far. `replaced_by` is the turn that has replaced it: it is no longer part of the history.
     """
 
     id: TurnId
@@ -100,6 +104,7 @@ class Turn(Struct, frozen=True, kw_only=True):
     last_event: int = 0
     answer_length: int = 0
     request: ClientRequest = ClientRequest()
+    replaced_by: TurnId | None = None
 
     def is_running(self, now: datetime) -> bool:
         """Whether it is stored as running and its lease has not expired."""

@@ -102,6 +102,9 @@ EVENT_NAMES: dict[type[EventData], EventName] = {
 _FINAL = {"turn.completed", "turn.failed", "turn.cancelled", "turn.interrupted"}
 
 _encode = msgspec.json.Encoder().encode
+_DECODERS: dict[str, msgspec.json.Decoder[EventData]] = {
+    name: msgspec.json.Decoder(data) for data, name in EVENT_NAMES.items()
+}
 
 
 class TurnEvent(Struct, frozen=True):
@@ -121,6 +124,11 @@ class TurnEvent(Struct, frozen=True):
     def is_last(self) -> bool:
         """Whether the turn ends with this event."""
         return self.name in _FINAL
+
+    def decode(self) -> EventData | None:
+        """Decode the body. Returns None for an event of a later release."""
+        decoder = _DECODERS.get(self.name)
+        return None if decoder is None else decoder.decode(self.body)
 
     @property
     def data(self) -> bytes:

@@ -6,12 +6,16 @@ The schemas that msgspec generates describe what the service checks. What is pub
 from collections.abc import Callable
 from typing import Any
 
-from latchkey.domain.values import PLAIN, VISIBLE
+from latchkey.domain.values import PLAIN, PRINTABLE, VISIBLE
 
 Schema = dict[str, Any]
 
 _MAX_LENGTH_FOR_MODELS = 1000
-PORTABLE_PATTERNS = {PLAIN: r"^[^\x00]*$", VISIBLE: r"^\s*[^\s\x00][^\x00]*$"}
+PORTABLE_PATTERNS = {
+    PLAIN: r"^[^\x00]*$",
+    VISIBLE: r"^\s*[^\s\x00][^\x00]*$",
+    PRINTABLE: r"^[^\x00-\x1f\x7f]*$",
+}
 """What is published for the patterns of the service.
 
 JavaScript without Unicode mode, RE2 and Python compile them. They know no surrogates, and differ in the meaning of \\s:
@@ -74,7 +78,7 @@ def _with_type(schema: Schema) -> Schema:
 
 def _with_portable_pattern(schema: Schema) -> Schema:
     pattern = schema.get("pattern")
-    return {**schema, "pattern": PORTABLE_PATTERNS[pattern]} if pattern in (PLAIN, VISIBLE) else schema
+    return {**schema, "pattern": PORTABLE_PATTERNS[pattern]} if pattern in PORTABLE_PATTERNS else schema
 
 
 def _restrict_for_models(schema: Schema) -> Schema:

@@ -17,7 +17,7 @@ from latchkey.domain.credentials import (
 from latchkey.domain.errors import NotFound, Unauthenticated
 from latchkey.domain.page import Window
 from latchkey.domain.ports import TransactionMode, UnitsOfWork
-from latchkey.domain.repositories import TurnWithCalls
+from latchkey.domain.turn_repositories import TurnWithCalls
 from tests.builders import NOW, a_context_token, a_conversation, a_message, a_task, a_turn
 from tests.contract.database.conftest import Replica
 

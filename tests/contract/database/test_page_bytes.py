@@ -13,10 +13,10 @@ from latchkey.domain.credentials import Owner
 from latchkey.domain.message import Message
 from latchkey.domain.page import PAGE_BYTES, Window
 from latchkey.domain.ports import UnitsOfWork
-from latchkey.domain.repositories import LISTING, ONE_TURN, Order
 from latchkey.domain.task import TaskId, TaskStatus
 from latchkey.domain.tool_call import ToolCall
 from latchkey.domain.turn import Turn
+from latchkey.domain.turn_repositories import LISTING, ONE_TURN, Order
 from tests.builders import a_conversation, a_message, a_task, a_tool_call, a_turn
 
 KIB = 1024

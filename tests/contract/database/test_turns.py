@@ -12,8 +12,8 @@ from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import TurnInProgress
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitsOfWork
-from latchkey.domain.repositories import LISTING, Order, TurnWithCalls
 from latchkey.domain.turn import Turn, TurnError, TurnId, TurnStatus, Usage
+from latchkey.domain.turn_repositories import LISTING, Order, TurnWithCalls
 from tests.builders import NOW, a_conversation, a_task, a_tool_call, a_turn
 from tests.contract.database.conftest import Replica
 from tests.contract.database.pagination import assert_pages, assert_refuses

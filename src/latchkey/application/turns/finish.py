@@ -12,7 +12,6 @@ from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import Conflict, Failure, TurnCancelled, TurnFailed, TurnInterrupted
 from latchkey.domain.message import Message, MessageId
 from latchkey.domain.ports import UnitOfWork
-from latchkey.domain.repositories import LockedTurn
 from latchkey.domain.tool_call import ToolCall
 from latchkey.domain.turn import AgentName, Metadata, Turn, TurnError, TurnId, TurnStatus, Usage
 from latchkey.domain.turn_event import (
@@ -25,6 +24,7 @@ from latchkey.domain.turn_event import (
     TurnInterruptedEvent,
     numbered,
 )
+from latchkey.domain.turn_repositories import LockedTurn
 from latchkey.domain.values import Instant
 
 _FAILURES: dict[str, type[TurnFailed]] = {kind.code: kind for kind in TurnFailed.__subclasses__()}
@@ -45,7 +45,8 @@ class PublishedTurn(Struct, frozen=True, kw_only=True):
 
     `model` is the model that answered, as its server names it; else the model that was requested. `assistant_digest`
     changes with the definition of the assistant. Both fields of the assistant are null in turns of early releases; the
-    digest also with `artifact_generation`.
+    digest also with `artifact_generation`. `replaced_by` is the turn that has replaced it; `messages` leaves out those
+    of replaced turns.
     """
 
     id: TurnId
@@ -62,6 +63,7 @@ class PublishedTurn(Struct, frozen=True, kw_only=True):
     started_at: Instant
     finished_at: Instant | None
     metadata: Metadata
+    replaced_by: TurnId | None
 
     @classmethod
     def of(cls, turn: Turn, calls: list[ToolCall]) -> "PublishedTurn":
@@ -81,6 +83,7 @@ class PublishedTurn(Struct, frozen=True, kw_only=True):
             started_at=turn.started_at,
             finished_at=turn.finished_at,
             metadata=turn.metadata,
+            replaced_by=turn.replaced_by,
         )
 
 

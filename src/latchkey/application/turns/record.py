@@ -8,10 +8,10 @@ from msgspec.structs import replace
 from latchkey.application.access import owner_only
 from latchkey.domain.errors import OffsetConflict
 from latchkey.domain.ports import UnitOfWork
-from latchkey.domain.repositories import AnswerProgress
 from latchkey.domain.tool_call import NO_RESULT, ToolCall, ToolCallId, ToolRequest
 from latchkey.domain.turn import TurnId, Usage
 from latchkey.domain.turn_event import EventData, MessageDeltaEvent, ToolCallStartedEvent, numbered
+from latchkey.domain.turn_repositories import AnswerProgress
 
 
 class EventBatch(Struct, frozen=True):

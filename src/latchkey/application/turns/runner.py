@@ -3,6 +3,7 @@
 import asyncio
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct, json
@@ -16,7 +17,7 @@ from latchkey.application.turns.prompts import UNTRUSTED_CONTENT, context_block
 from latchkey.application.turns.start import StartedTurn, TurnProfiles, find_duplicate_turn, start_turn
 from latchkey.domain.agent import AgentRun
 from latchkey.domain.credentials import Owner
-from latchkey.domain.errors import Draining, Exhausted, Invalid
+from latchkey.domain.errors import Draining, Exhausted, Invalid, TurnInProgress
 from latchkey.domain.message import MAX_CONTEXT_BYTES, NewMessage
 from latchkey.domain.ports import EventBus
 from latchkey.domain.turn import ClientRequest, Turn, TurnId
@@ -74,6 +75,19 @@ class TurnRunner:
         self._starting.add(starting)
         starting.add_done_callback(self._starting.discard)
         return await asyncio.shield(starting)
+
+    async def start_or_join(self, owner: Owner, message: NewMessage, request: ClientRequest) -> TurnHandle:
+        """Start a turn, or return the running turn of the same idempotency key and body.
+
+        Raises what `start` raises.
+        """
+        try:
+            return await self.start(owner, message, request)
+        except TurnInProgress as failure:
+            turn_id = failure.members.get("turn_id")
+            if not failure.members.get("same_request") or not isinstance(turn_id, UUID):
+                raise
+            return TurnHandle(TurnId(turn_id))
 
     async def wait(self, owner: Owner, handle: TurnHandle) -> TurnResult:
         """Wait until the turn has ended, and return its result. Cancelling the wait does not stop the turn."""

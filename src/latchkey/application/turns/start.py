@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from latchkey.application.access import owner_only
 from latchkey.application.turns.expire import expire_lost_turns
+from latchkey.application.turns.finish import cancel_turn
 from latchkey.application.turns.prompts import PromptTemplate
 from latchkey.domain.assistant import DEFAULT_ASSISTANT, NO_OPTIONS, AssistantList, AssistantSummary, ModelOptions
 from latchkey.domain.concurrency import FairSlots
@@ -135,19 +136,23 @@ async def start_turn(
     """Store the user's message and start a turn for it, with a token of its own.
 
     Returns the finished turn instead if the idempotency key was used before with the same body. Raises what
-    `TurnProfiles.select` does; `TurnInProgress` if the conversation has a running turn or the key's turn is running;
+    `TurnProfiles.select` does; `TurnInProgress` if the conversation has a running turn, which the message does not
+    interrupt, or the key's turn is running; `Invalid` for a turn to replace that is of another conversation;
     `IdempotencyMismatch`, `TooManyTurns`, `NotFound`, `AgentNotConfigured`, and `Conflict` if the key's turn was
     deleted less than 24 hours after it started.
     """
     running = await expire_lost_turns(uow)
     if request.idempotency and (duplicate := await _find_duplicate(uow, request.idempotency)):
         return duplicate
+    turn_id = TurnId(uow.new_id())
     timezone, assistant = message.timezone or None, message.assistant or DEFAULT_ASSISTANT
-    if (conversation_id := message.conversation_id) is None:
+    if (conversation_id := await _find_conversation(uow, message)) is None:
         profile = profiles.select(assistant, message)
-        conversation_id, history, seq = await _add_conversation(uow, timezone, assistant), list[PastTurn](), 1
+        conversation_id, history, seq = await _add_conversation(uow, message, assistant), list[PastTurn](), 1
     else:
-        _check_not_busy(conversation_id, running)
+        running = await _make_room(uow, conversation_id, running, interrupts=message.when_busy == "interrupt")
+        if message.replaces:
+            await uow.messages.replace(conversation_id, message.replaces, turn_id)
         next_message = await uow.conversations.next_message(conversation_id, uow.now, timezone, assistant)
         seq, timezone, assistant = next_message.seq, next_message.timezone, next_message.assistant
         profile = profiles.select(assistant, message)
@@ -156,7 +161,7 @@ async def start_turn(
     if len(running) >= limits.turns_per_user:
         raise TooManyTurns(f"Limit of {limits.turns_per_user} running turns reached: wait until one has ended.")
     turn = Turn(
-        id=TurnId(uow.new_id()),
+        id=turn_id,
         conversation_id=conversation_id,
         status="running",
         agent=profile.require_agent().name,
@@ -168,11 +173,7 @@ async def start_turn(
         last_event=1,
         request=request,
     )
-    await uow.turns.add(turn)
-    if request.idempotency:
-        await uow.idempotent_calls.add(_idempotent_call(uow, request.idempotency, turn))
-    await uow.turn_events.add(TurnEvent.of(turn.id, 1, TurnStartedEvent(conversation_id, turn.agent)))
-    await uow.messages.add(_user_message(uow, turn, seq, message.message))
+    await _add_turn(uow, turn, _user_message(uow, turn, seq, message.message))
     secret, scope = await _mint_token(uow, turn, profile)
     return StartedTurn(turn, history, secret, scope, timezone, profile)
 
@@ -215,21 +216,58 @@ def _idempotent_call(uow: UnitOfWork, idempotency: Idempotency, turn: Turn) -> I
     return IdempotentCall(HTTP_REQUEST, key, digest, response, is_error=False, created_at=uow.now)
 
 
-def _check_not_busy(conversation_id: ConversationId, running: list[Turn]) -> None:
+async def _find_conversation(uow: UnitOfWork, message: NewMessage) -> ConversationId | None:
+    """Return the conversation that the message names or in which it replaces a turn; None for a new one."""
+    conversation_id = message.conversation_id
+    if name := message.client_conversation_id:
+        if conversation_id:
+            raise Invalid.at("$.client_conversation_id", "Expected null: `conversation_id` names the conversation")
+        if conversation := await uow.conversations.find(name):
+            conversation_id = conversation.id
+    if message.replaces:
+        replaced = await uow.turns.get(message.replaces)
+        if replaced.conversation_id != (conversation_id or replaced.conversation_id):
+            raise Invalid.at("$.replaces", "Expected a turn of this conversation")
+        return replaced.conversation_id
+    return conversation_id
+
+
+async def _make_room(
+    uow: UnitOfWork, conversation_id: ConversationId, running: list[Turn], *, interrupts: bool
+) -> list[Turn]:
+    """Return the running turns of other conversations. Raises `TurnInProgress` unless the message interrupts."""
     for turn in running:
         if turn.conversation_id == conversation_id:
-            raise _in_progress("This conversation has a running turn: wait until it has ended.", turn)
+            if not interrupts:
+                raise _in_progress("This conversation has a running turn: wait until it has ended.", turn)
+            await cancel_turn(uow, turn.id)
+    return [turn for turn in running if turn.conversation_id != conversation_id]
 
 
 def _in_progress(detail: str, turn: Turn, **members: object) -> TurnInProgress:
     return TurnInProgress(detail, turn_id=turn.id, conversation_id=turn.conversation_id, **members)
 
 
-async def _add_conversation(uow: UnitOfWork, timezone: str | None, assistant: str) -> ConversationId:
-    id = ConversationId(uow.new_id())
-    conversation = Conversation(id=id, title=None, created_at=uow.now, updated_at=uow.now, assistant=assistant)
-    await uow.conversations.add(conversation, messages=1, timezone=timezone)
-    return id
+async def _add_conversation(uow: UnitOfWork, message: NewMessage, assistant: str) -> ConversationId:
+    conversation = Conversation(
+        id=ConversationId(uow.new_id()),
+        title=None,
+        created_at=uow.now,
+        updated_at=uow.now,
+        assistant=assistant,
+        client_conversation_id=message.client_conversation_id or None,
+    )
+    await uow.conversations.add(conversation, messages=1, timezone=message.timezone or None)
+    return conversation.id
+
+
+async def _add_turn(uow: UnitOfWork, turn: Turn, message: Message) -> None:
+    """Add the turn, the user's message, the first event, and the record of its idempotency key."""
+    await uow.turns.add(turn)
+    if turn.request.idempotency:
+        await uow.idempotent_calls.add(_idempotent_call(uow, turn.request.idempotency, turn))
+    await uow.turn_events.add(TurnEvent.of(turn.id, 1, TurnStartedEvent(turn.conversation_id, turn.agent)))
+    await uow.messages.add(message, turn.request.message_id)
 
 
 def _user_message(uow: UnitOfWork, turn: Turn, seq: int, content: str) -> Message:

@@ -68,7 +68,16 @@ conversations = Table(
     Column("timezone", String(64)),
     Column("assistant", String(64)),
     *_deletion("conversations"),
+    Column("client_conversation_id", Text()),
     PrimaryKeyConstraint("user_id", "id"),
+    Index(
+        "uq_conversations_client_id",
+        "user_id",
+        "client_conversation_id",
+        unique=True,
+        postgresql_where=text("client_conversation_id IS NOT NULL"),
+        sqlite_where=text("client_conversation_id IS NOT NULL"),
+    ),
     Index("ix_conversations_activity", "user_id", "updated_at", "id"),
 )
 
@@ -101,6 +110,8 @@ turns = Table(
     Column("assistant_digest", String(64)),
     # JSON of pairs of strings.
     Column("metadata", Text()),
+    # The turn that has replaced it.
+    Column("replaced_by", Uuid()),
     PrimaryKeyConstraint("user_id", "id"),
     Index("ix_turns_of_conversation", "user_id", "conversation_id", "id"),
     # At most one running turn per conversation. Also finds the running turns of a user quickly.
@@ -151,6 +162,10 @@ messages = Table(
     # The number of tool calls of this answer: a page without any needs no query for them.
     Column("call_count", Integer(), nullable=False),
     _time("created_at"),
+    # The client's own id of a user's message.
+    Column("client_id", Text()),
+    # The turn that has replaced its turn: listings need no join.
+    Column("replaced_by", Uuid()),
     PrimaryKeyConstraint("user_id", "id"),
     UniqueConstraint("user_id", "conversation_id", "seq", name="uq_messages_seq"),
     Index("ix_messages_of_turn", "user_id", "turn_id"),

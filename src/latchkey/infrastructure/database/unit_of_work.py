@@ -20,27 +20,26 @@ from latchkey.domain.repositories import (
     ContextTokens,
     Conversations,
     Deletions,
-    IdempotentCalls,
     Messages,
     QuotaUsages,
     Tasks,
-    ToolCalls,
-    TurnEvents,
-    Turns,
 )
 from latchkey.domain.turn_event import TurnEvent
+from latchkey.domain.turn_repositories import IdempotentCalls, ToolCalls, TurnEvents, Turns
 from latchkey.infrastructure.database.app_schema import NO_APP, AppSchema
 from latchkey.infrastructure.database.errors import mapped_errors
 from latchkey.infrastructure.database.event_bus import LocalEventBus
 from latchkey.infrastructure.database.repositories.artifacts import SqlArtifacts
 from latchkey.infrastructure.database.repositories.context_tokens import SqlContextTokens
-from latchkey.infrastructure.database.repositories.conversations import SqlConversations, SqlMessages
+from latchkey.infrastructure.database.repositories.conversations import SqlConversations
 from latchkey.infrastructure.database.repositories.deletion import SqlDeletions
 from latchkey.infrastructure.database.repositories.idempotent_calls import SqlIdempotentCalls
+from latchkey.infrastructure.database.repositories.messages import SqlMessages
 from latchkey.infrastructure.database.repositories.quota_usage import SqlQuotaUsages
 from latchkey.infrastructure.database.repositories.tasks import SqlTasks
 from latchkey.infrastructure.database.repositories.tool_calls import SqlToolCalls
-from latchkey.infrastructure.database.repositories.turns import SqlTurnEvents, SqlTurns, TurnState
+from latchkey.infrastructure.database.repositories.turn_events import SqlTurnEvents
+from latchkey.infrastructure.database.repositories.turns import SqlTurns, TurnState
 from latchkey.infrastructure.database.sql.driver import DriverConnection
 from latchkey.infrastructure.database.sql.engine import create_backend
 from latchkey.infrastructure.database.sql.session import Session, StatementCache

@@ -1,7 +1,7 @@
 """Events of a turn as server-sent events (HTML standard, 9.2), with LF line ends."""
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import nullcontext
 from inspect import getdoc
 
@@ -31,27 +31,38 @@ def published_data() -> Iterator[tuple[EventName, type[Struct]]]:
         yield name, msgspec.defstruct(title, [("turn_id", TurnId), ("seq", int), *fields], namespace=documentation)
 
 
+def encode_event(event: TurnEvent) -> bytes:
+    """Return the event as a server-sent event with its number, its name and its data."""
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.seq, event.name.encode(), event.data)
+
+
 def event_stream(
-    batches: AsyncGenerator[list[TurnEvent], None], user_id: str, headers: dict[str, str] | None = None
+    batches: AsyncGenerator[list[TurnEvent], None],
+    user_id: str,
+    headers: dict[str, str] | None = None,
+    encode: Callable[[TurnEvent], bytes] = encode_event,
 ) -> Stream:
     """Return a response that streams the events. An empty batch becomes a comment, which keeps the connection open.
 
     A stream whose last event this process cannot send breaks, and its client resumes it: `batches` raises a failure,
     or the events find no room in `RESPONSES`.
+
+    `encode` returns the server-sent events for an event of the turn: none, one or several.
     """
     return Stream(
-        _encode(batches, user_id), media_type=MEDIA_TYPE, headers={**_HEADERS, **(headers or {})}, status_code=200
+        _encode(batches, user_id, encode),
+        media_type=MEDIA_TYPE,
+        headers={**_HEADERS, **(headers or {})},
+        status_code=200,
     )
 
 
-async def _encode(batches: AsyncGenerator[list[TurnEvent], None], user_id: str) -> AsyncIterator[bytes]:
+async def _encode(
+    batches: AsyncGenerator[list[TurnEvent], None], user_id: str, encode: Callable[[TurnEvent], bytes]
+) -> AsyncIterator[bytes]:
     async for batch in batches:
-        lines = b"".join(map(_encode_event, batch)) or _COMMENT
+        lines = b"".join(map(encode, batch)) or _COMMENT
         is_large = len(lines) >= 2 * LARGE_BYTES
         async with RESPONSES.reserve(user_id, len(lines)) if is_large else nullcontext():
             for start in range(0, len(lines), _CHUNK_BYTES):
                 yield lines[start : start + _CHUNK_BYTES]
-
-
-def _encode_event(event: TurnEvent) -> bytes:
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.seq, event.name.encode(), event.data)

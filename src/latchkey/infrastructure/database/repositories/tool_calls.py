@@ -24,7 +24,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 
 from latchkey.domain.errors import DuplicateToolCall
-from latchkey.domain.repositories import LISTING, ONE_TURN, CallBounds, CallPage, Order
 from latchkey.domain.tool_call import (
     NO_RESULT,
     OmittedField,
@@ -34,6 +33,7 @@ from latchkey.domain.tool_call import (
     ToolCallId,
 )
 from latchkey.domain.turn import TurnId
+from latchkey.domain.turn_repositories import LISTING, ONE_TURN, CallBounds, CallPage, Order
 from latchkey.infrastructure.database.schema import tool_calls
 from latchkey.infrastructure.database.sql.driver import Row
 from latchkey.infrastructure.database.sql.session import (
@@ -137,15 +137,14 @@ class SqlToolCalls:
         calls: dict[TurnId, list[ToolCall]] = {}
         if not ids:
             return CallPage(calls, order)
-        padded = _padded(ids)
-        params = {f"turn{index}": id for index, id in enumerate(padded)}
-        rows = await self._session.fetch(_small_calls_of_turns(len(padded), order), **params)
+        params = {f"turn{index}": id for index, id in enumerate(padded(ids))}
+        rows = await self._session.fetch(_small_calls_of_turns(len(params), order), **params)
         for *row, turn_id in rows:
             calls.setdefault(turn_id, []).append(bounded_tool_call(row))
         if len(rows) < _MAX_SMALL_CALLS and not any(call.omitted for of_turn in calls.values() for call in of_turn):
             return CallPage(calls, order)
         calls.clear()
-        rows = await self._session.fetch(_calls_of_turns(len(padded), order), **params, **asdict(bounds))
+        rows = await self._session.fetch(_calls_of_turns(len(params), order), **params, **asdict(bounds))
         for *row, turn_id, _ in rows:
             calls.setdefault(turn_id, []).append(bounded_tool_call(row))
         is_cut = bool(rows) and rows[-1][-1] >= bounds.page_bytes
@@ -300,7 +299,7 @@ def _calls_of_turns(count: int, order: Order) -> Select[*tuple[Any, ...]]:
     return _read_bounded(sized, turn_id, sized.c.through_turn).where(is_in_page).order_by(by_turn, tool_calls.c.id)
 
 
-def _padded(ids: list[TurnId]) -> list[TurnId]:
+def padded(ids: list[TurnId]) -> list[TurnId]:
     """Repeat the last id up to a power of two, so that few different statements are prepared."""
     return ids + ids[-1:] * ((1 << (len(ids) - 1).bit_length()) - len(ids))
 

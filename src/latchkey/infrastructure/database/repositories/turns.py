@@ -1,38 +1,35 @@
-"""Repositories of turns and their events, and the state of a turn that is read together with its token."""
+"""Repository of turns, and the state of a turn that is read together with its token."""
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy import and_, bindparam, case, exists, func, literal, select, true, update
+from sqlalchemy import and_, bindparam, exists, func, literal, select, true, update
 
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import Conflict, NotFound, TooManyCalls
 from latchkey.domain.page import Page, Window
-from latchkey.domain.repositories import AnswerProgress, LockedTurn, TurnWithCalls
 from latchkey.domain.turn import ClientRequest, Idempotency, Turn, TurnError, TurnId, TurnStatus, Usage
-from latchkey.domain.turn_event import ToolCallCompletedEvent, ToolCallStartedEvent, TurnEvent
+from latchkey.domain.turn_repositories import AnswerProgress, LockedTurn, TurnWithCalls, TurnWithMessage
 from latchkey.infrastructure.database.repositories.deletion import (
     conversation_is_not_deleted,
     is_not_deleted,
-    turn_is_not_deleted,
 )
+from latchkey.infrastructure.database.repositories.messages import MESSAGE_COLUMNS, message_from_row
 from latchkey.infrastructure.database.repositories.tool_calls import (
     SMALL_CALLS_OF_TURN,
     SqlToolCalls,
     bounded_tool_call,
 )
-from latchkey.infrastructure.database.schema import conversations, tool_calls, turn_events, turns
+from latchkey.infrastructure.database.schema import conversations, messages, tool_calls, turns
 from latchkey.infrastructure.database.sql.driver import Row
 from latchkey.infrastructure.database.sql.session import (
     Session,
     columns_except,
     insert_for_user,
-    octet_length,
-    offsets,
     owned_by_user,
 )
 
@@ -71,94 +68,6 @@ TURN_STATE = TURN_STATES.subquery("turn_state")
 
 
 _encode = msgspec.json.Encoder().encode
-_REFERRING: dict[str, tuple[Callable[[bytes | str], Any], str]] = {
-    "tool_call.started": (msgspec.json.Decoder(ToolCallStartedEvent).decode, "arguments"),
-    "tool_call.completed": (msgspec.json.Decoder(ToolCallCompletedEvent).decode, "result"),
-}
-"""Events that may refer to a recorded tool call for one of their fields."""
-_LEFT_OUT = Raw(b"null")
-_INSERT_EVENT = insert_for_user(turn_events)
-_CANDIDATES = (
-    select(turn_events.c.seq, func.coalesce(turn_events.c.size, octet_length(turn_events.c.body)).label("size"))
-    .where(
-        owned_by_user(turn_events),
-        turn_events.c.turn_id == bindparam("turn"),
-        turn_events.c.seq > bindparam("after"),
-        turn_is_not_deleted(bindparam("turn")),
-    )
-    .order_by(turn_events.c.seq)
-    .limit(bindparam("limit"))
-    .subquery()
-)
-_SIZED = offsets(_CANDIDATES, "seq")
-_TEXT_OF_CALL = (
-    select(case((turn_events.c.name == "tool_call.started", tool_calls.c.arguments), else_=tool_calls.c.result))
-    .where(
-        owned_by_user(tool_calls),
-        owned_by_user(turn_events),
-        tool_calls.c.turn_id == turn_events.c.turn_id,
-        tool_calls.c.id == turn_events.c.tool_call_id,
-    )
-    .correlate(turn_events)
-    .scalar_subquery()
-)
-_FIRST_EVENTS_WITHIN_SIZE = (
-    select(
-        turn_events.c.seq,
-        turn_events.c.name,
-        turn_events.c.body,
-        case((turn_events.c.tool_call_id.is_not(None), _TEXT_OF_CALL)).label("text"),
-    )
-    .select_from(_SIZED.join(turn_events, turn_events.c.seq == _SIZED.c.of_key))
-    .where(owned_by_user(turn_events), turn_events.c.turn_id == bindparam("turn"), _SIZED.c.before < bindparam("bytes"))
-    .order_by(turn_events.c.seq)
-)
-_MAX_COPIED_BYTES = 1024
-"""A larger event of a tool call refers to the call, which is stored in the same transaction, for its large field."""
-
-
-class SqlTurnEvents:
-    """Events in the order of `seq`. Added events are also appended to `added`, for the event bus."""
-
-    def __init__(self, session: Session, added: list[TurnEvent]) -> None:
-        self._session = session
-        self._added = added
-
-    async def add(self, *events: TurnEvent) -> None:
-        is_recorded = any(event.name == "tool_call.completed" for event in events)
-        for event in events:
-            await self._session.defer(_INSERT_EVENT, **_event_values(event, is_recorded=is_recorded))
-        self._added += events
-
-    async def list_after(self, turn_id: TurnId, seq: int, limit: int, size: int) -> list[TurnEvent]:
-        rows = await self._session.fetch(_FIRST_EVENTS_WITHIN_SIZE, turn=turn_id, after=seq, limit=limit, bytes=size)
-        return [TurnEvent(turn_id, seq, name, _whole_body(name, body, text)) for seq, name, body, text in rows]
-
-
-def _event_values(event: TurnEvent, *, is_recorded: bool) -> dict[str, Any]:
-    body, tool_call_id, size = event.body, None, len(event.body)
-    if size > _MAX_COPIED_BYTES and is_recorded and (referring := _REFERRING.get(event.name)):
-        decode, field = referring
-        data = decode(body)
-        body, tool_call_id = _encode(replace(data, **{field: _LEFT_OUT})), data.id
-    return {
-        "turn_id": event.turn_id,
-        "seq": event.seq,
-        "name": event.name,
-        "body": body.decode(),
-        "tool_call_id": tool_call_id,
-        "size": size,
-    }
-
-
-def _whole_body(name: str, body: str, text: str | None) -> bytes:
-    """Return the body as it was published: the encoder writes equal data as equal bytes."""
-    if text is None:
-        return body.encode()
-    decode, field = _REFERRING[name]
-    return _encode(replace(decode(body), **{field: Raw(text.encode())}))
-
-
 _STORED = select(*columns_except(turns, "calls")).where(owned_by_user(turns))
 _SELECT = _STORED.where(is_not_deleted(turns))
 _HAS_ID = turns.c.id == bindparam("key")
@@ -172,6 +81,23 @@ _NEWEST = (
     .limit(bindparam("limit"))
 )
 _NEWEST_BEFORE = _NEWEST.where(turns.c.id < bindparam("before"))
+_WITH_MESSAGE = (
+    _STORED.add_columns(messages.c.client_id, *MESSAGE_COLUMNS)
+    .join(messages, and_(messages.c.user_id == turns.c.user_id, messages.c.turn_id == turns.c.id))
+    .where(owned_by_user(messages), messages.c.role == "user")
+)
+_BY_ID_WITH_MESSAGE = _WITH_MESSAGE.where(is_not_deleted(turns), turns.c.id == bindparam("key"))
+_NEWEST_WITH_MESSAGES = (
+    _WITH_MESSAGE.where(
+        turns.c.conversation_id == bindparam("conversation"),
+        turns.c.replaced_by.is_(None),
+        turns.c.id < bindparam("before"),
+        conversation_is_not_deleted(bindparam("conversation")),
+    )
+    .order_by(turns.c.id.desc())
+    .limit(bindparam("limit"))
+)
+_MAX_ID = UUID(int=2**128 - 1)
 _RUNNING = _SELECT.where(turns.c.status == literal("running", literal_execute=True))
 _BY_IDEMPOTENCY_KEY = _SELECT.where(turns.c.idempotency_key == bindparam("idempotency_key"))
 _INSERT = insert_for_user(turns)
@@ -261,6 +187,23 @@ class SqlTurns:
             has_more=len(rows) < found,
         )
 
+    async def page_with_messages(
+        self, conversation_id: ConversationId, limit: int, before: TurnId | None = None
+    ) -> list[TurnWithMessage]:
+        if not self._session.scope.includes(conversation_id):
+            raise NotFound.of("conversation")
+        rows = await self._session.fetch(
+            _NEWEST_WITH_MESSAGES, conversation=conversation_id, before=before or _MAX_ID, limit=limit
+        )
+        return [_turn_with_message(row) for row in reversed(rows)]
+
+    async def get_with_message(self, id: TurnId) -> TurnWithMessage:
+        row = await self._session.fetch_row(_BY_ID_WITH_MESSAGE, key=id)
+        item = None if row is None else _turn_with_message(row)
+        if item is None or not self._session.scope.includes(item.turn.conversation_id):
+            raise NotFound.of("turn")
+        return item
+
     async def list_running(self) -> list[Turn]:
         return [_turn_from_row(row) for row in await self._session.fetch(_RUNNING)]
 
@@ -325,6 +268,11 @@ class SqlTurns:
         return self._turn_state
 
 
+def _turn_with_message(row: Row) -> TurnWithMessage:
+    message = message_from_row(row[_TURN_WIDTH + 1 :], {})
+    return TurnWithMessage(_turn_from_row(row[:_TURN_WIDTH]), message, row[_TURN_WIDTH])
+
+
 def _turn_from_row(row: Row) -> Turn:
     id, conversation_id, status, agent, code, detail, requests, read, written, *rest = row
     (
@@ -341,6 +289,7 @@ def _turn_from_row(row: Row) -> Turn:
         assistant,
         assistant_digest,
         metadata,
+        replaced_by,
     ) = rest
     return Turn(
         id=id,
@@ -359,6 +308,7 @@ def _turn_from_row(row: Row) -> Turn:
         last_event=last_event,
         answer_length=answer_length,
         request=ClientRequest(request_id, Idempotency(key, fingerprint) if key else None),
+        replaced_by=replaced_by,
     )
 
 
@@ -387,4 +337,5 @@ def _values(turn: Turn) -> dict[str, Any]:
         "assistant": turn.assistant,
         "assistant_digest": turn.assistant_digest,
         "metadata": _encode(turn.metadata).decode() if turn.metadata else None,
+        "replaced_by": turn.replaced_by,
     }

@@ -1,9 +1,5 @@
 """A message to the assistant over HTTP, answered with the whole turn or with its events."""
 
-from collections.abc import Awaitable, Callable
-from functools import partial
-from uuid import UUID
-
 from litestar import Response, post
 from litestar.di import NamedDependency
 from msgspec import Struct
@@ -78,35 +74,18 @@ async def chat(
     """
     idempotency = None if idempotency_key is None else idempotency_of(idempotency_key, data)
     client_request = ClientRequest(request.request_id, idempotency)
-    start = partial(runner.start, request.user, data, client_request)
     if MEDIA_TYPE in request.headers.get("accept", "").lower():
         # Reserved before the turn starts: a refused request must not have effects.
         with subscriptions.reserve(request.user) as subscription:
-            turn = await _start_or_join(start)
+            turn = await runner.start_or_join(request.user, data, client_request)
             return event_stream(subscription.follow(turn.turn_id, 0), request.user.user_id, _replay_headers(turn))  # type: ignore[return-value]  # the annotation is what is published
-    turn = await start()
+    turn = await runner.start(request.user, data, client_request)
     headers = _replay_headers(turn)
     result = await runner.wait(request.user, turn)
     if turn.original_request_id and result.failure:
         # A replayed failure has the id of the request that failed, as it had the first time.
         return problem_response(request, result.failure, turn.original_request_id, headers)  # type: ignore[return-value]
     return Response(_chat_answer(result), headers=headers)
-
-
-async def _start_or_join(start: Callable[[], Awaitable[TurnHandle]]) -> TurnHandle:
-    """Return the started turn, or the running one of the same request. Raises what `TurnRunner.start` raises."""
-    try:
-        return await start()
-    except errors.TurnInProgress as failure:
-        if (running := _running_turn(failure)) is None:
-            raise
-        return running
-
-
-def _running_turn(failure: errors.TurnInProgress) -> TurnHandle | None:
-    """Return the running turn if it was started by the same request: same idempotency key, same body."""
-    turn_id = failure.members.get("turn_id")
-    return TurnHandle(TurnId(turn_id)) if failure.members.get("same_request") and isinstance(turn_id, UUID) else None
 
 
 def _replay_headers(turn: TurnHandle) -> dict[str, str]:

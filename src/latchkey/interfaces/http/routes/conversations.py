@@ -17,7 +17,7 @@ from latchkey.domain.conversation import Conversation, ConversationChanges, Conv
 from latchkey.domain.errors import IdempotencyMismatch
 from latchkey.domain.message import Message
 from latchkey.domain.page import DEFAULT_LIMIT, Page, Window
-from latchkey.domain.repositories import Order
+from latchkey.domain.turn_repositories import Order
 from latchkey.interfaces.http.requests import (
     REPLAYED,
     ApiRequest,
@@ -30,6 +30,10 @@ from latchkey.interfaces.http.requests import (
 from latchkey.interfaces.http.responses import LOCATION, respond_once
 
 OrderQuery = Annotated[Order, QueryParameter(description="`asc` for oldest first, `desc` for newest first.")]
+
+ReplacedQuery = Annotated[
+    bool, QueryParameter(description="Include the messages of turns that others have replaced, such as before an edit.")
+]
 
 
 class ConversationController(Controller):
@@ -96,19 +100,20 @@ class ConversationController(Controller):
         await delete_and_remove(dispatcher, request.user, delete_conversation, id)
 
     @get("/{conversation_id:uuid}/messages")
-    async def list_messages(
+    async def list_messages(  # noqa: PLR0913 - one for each parameter of the request
         self,
         request: ApiRequest,
         dispatcher: NamedDependency[Dispatcher],
         conversation_id: FromPath[UUID],
         *,
         order: OrderQuery = "asc",
+        replaced: ReplacedQuery = False,
         limit: LimitQuery = DEFAULT_LIMIT,
         cursor: CursorQuery = None,
     ) -> Page[Message]:
         """List the messages of a conversation, by default oldest first. Each answer includes its tool calls."""
         id, window = ConversationId(conversation_id), Window(limit, cursor)
-        return await dispatcher.call(request.user, conversations.list_messages, id, window, order)
+        return await dispatcher.call(request.user, conversations.list_messages, id, window, order, replaced=replaced)
 
     @get("/{conversation_id:uuid}/turns")
     async def list_turns(

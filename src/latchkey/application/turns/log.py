@@ -1,0 +1,105 @@
+"""Use cases of front ends, which name conversations and read the events of their turns."""
+
+from msgspec import Struct
+
+from latchkey.application.access import owner_only
+from latchkey.application.turns.finish import cancel_turn
+from latchkey.domain.conversation import Conversation
+from latchkey.domain.message import Message
+from latchkey.domain.page import PAGE_BYTES
+from latchkey.domain.ports import UnitOfWork
+from latchkey.domain.turn import Turn, TurnId
+from latchkey.domain.turn_event import TurnEvent
+from latchkey.domain.turn_repositories import TurnWithMessage
+
+
+class TurnLog(Struct, frozen=True):
+    """A turn with the user's message and its events.
+
+    `message_id` is the client's own id of the message, else the id of the message. A running turn has no events here:
+    a subscription delivers all of them.
+    """
+
+    turn: Turn
+    message: Message
+    message_id: str
+    events: list[TurnEvent]
+
+    @classmethod
+    def of(cls, item: TurnWithMessage, events: list[TurnEvent]) -> "TurnLog":
+        """Combine a stored turn with its events."""
+        return cls(item.turn, item.message, item.client_id or str(item.message.id), events)
+
+
+class ConversationLog(Struct, frozen=True):
+    """Turns of a conversation that are not replaced, oldest first. `has_more` means that there are earlier turns.
+
+    There is no conversation if the name is unknown.
+    """
+
+    conversation: Conversation | None
+    turns: list[TurnLog]
+    running_turn_id: TurnId | None = None
+    has_more: bool = False
+
+
+@owner_only("read")
+async def get_conversation_log(uow: UnitOfWork, name: str, limit: int, before: TurnId | None = None) -> ConversationLog:
+    """Return the newest turns of the conversation with this name or id, or those before a turn. Raises `TurnLost`.
+
+    There are at most `limit`, and fewer if their events are large: of `PAGE_BYTES`, or one turn.
+    """
+    conversation = await uow.conversations.find(name)
+    if conversation is None:
+        return ConversationLog(None, [])
+    items = await uow.turns.page_with_messages(conversation.id, limit + 1, before)
+    has_more = len(items) > limit
+    items = items[-limit:]
+    for item in items:
+        item.turn.check_not_lost(uow.now)
+    running = [item.turn.id for item in items if item.turn.status == "running"]
+    events = await uow.turn_events.list_of_turns(
+        [item.turn.id for item in items if item.turn.status != "running"], PAGE_BYTES
+    )
+    included = [item for item in items if item.turn.id in events or item.turn.id in running]
+    return ConversationLog(
+        conversation,
+        [TurnLog.of(item, events.get(item.turn.id, [])) for item in included],
+        running[0] if running else None,
+        has_more=has_more or len(included) < len(items),
+    )
+
+
+@owner_only("read")
+async def get_turn_log(uow: UnitOfWork, turn_id: TurnId) -> TurnLog:
+    """Return one turn with its events. Raises `NotFound` and `TurnLost`."""
+    item = await uow.turns.get_with_message(turn_id)
+    item.turn.check_not_lost(uow.now)
+    events = {} if item.turn.status == "running" else await uow.turn_events.list_of_turns([turn_id], PAGE_BYTES)
+    return TurnLog.of(item, events.get(turn_id, []))
+
+
+@owner_only("read")
+async def find_running_turn(uow: UnitOfWork, name: str) -> TurnId | None:
+    """Return the running turn of the conversation with this name or id. Raises `TurnLost`."""
+    turn = await _running_turn(uow, name)
+    if turn is None:
+        return None
+    turn.check_not_lost(uow.now)
+    return turn.id
+
+
+@owner_only("exclusive")
+async def cancel_running_turn(uow: UnitOfWork, name: str) -> TurnId | None:
+    """Cancel the running turn of the conversation with this name or id, and return it; None if none is running."""
+    turn = await _running_turn(uow, name)
+    if turn is None:
+        return None
+    await cancel_turn(uow, turn.id)
+    return turn.id
+
+
+async def _running_turn(uow: UnitOfWork, name: str) -> Turn | None:
+    conversation = await uow.conversations.find(name)
+    running = await uow.turns.list_running() if conversation else []
+    return next((turn for turn in running if conversation and turn.conversation_id == conversation.id), None)

@@ -1,0 +1,160 @@
+"""Repository of the events of turns."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+from msgspec.structs import replace
+from sqlalchemy import BindParameter, Select, and_, bindparam, case, func, select
+
+from latchkey.domain.turn import TurnId
+from latchkey.domain.turn_event import ToolCallCompletedEvent, ToolCallStartedEvent, TurnEvent
+from latchkey.infrastructure.database.repositories.deletion import (
+    turn_is_not_deleted,
+)
+from latchkey.infrastructure.database.repositories.tool_calls import (
+    padded,
+)
+from latchkey.infrastructure.database.schema import tool_calls, turn_events
+from latchkey.infrastructure.database.sql.session import (
+    Session,
+    insert_for_user,
+    octet_length,
+    offsets,
+    owned_by_user,
+)
+
+_encode = msgspec.json.Encoder().encode
+_REFERRING: dict[str, tuple[Callable[[bytes | str], Any], str]] = {
+    "tool_call.started": (msgspec.json.Decoder(ToolCallStartedEvent).decode, "arguments"),
+    "tool_call.completed": (msgspec.json.Decoder(ToolCallCompletedEvent).decode, "result"),
+}
+"""Events that may refer to a recorded tool call for one of their fields."""
+_LEFT_OUT = Raw(b"null")
+_INSERT_EVENT = insert_for_user(turn_events)
+_CANDIDATES = (
+    select(turn_events.c.seq, func.coalesce(turn_events.c.size, octet_length(turn_events.c.body)).label("size"))
+    .where(
+        owned_by_user(turn_events),
+        turn_events.c.turn_id == bindparam("turn"),
+        turn_events.c.seq > bindparam("after"),
+        turn_is_not_deleted(bindparam("turn")),
+    )
+    .order_by(turn_events.c.seq)
+    .limit(bindparam("limit"))
+    .subquery()
+)
+_SIZED = offsets(_CANDIDATES, "seq")
+_TEXT_OF_CALL = (
+    select(case((turn_events.c.name == "tool_call.started", tool_calls.c.arguments), else_=tool_calls.c.result))
+    .where(
+        owned_by_user(tool_calls),
+        owned_by_user(turn_events),
+        tool_calls.c.turn_id == turn_events.c.turn_id,
+        tool_calls.c.id == turn_events.c.tool_call_id,
+    )
+    .correlate(turn_events)
+    .scalar_subquery()
+)
+_FIRST_EVENTS_WITHIN_SIZE = (
+    select(
+        turn_events.c.seq,
+        turn_events.c.name,
+        turn_events.c.body,
+        case((turn_events.c.tool_call_id.is_not(None), _TEXT_OF_CALL)).label("text"),
+    )
+    .select_from(_SIZED.join(turn_events, turn_events.c.seq == _SIZED.c.of_key))
+    .where(owned_by_user(turn_events), turn_events.c.turn_id == bindparam("turn"), _SIZED.c.before < bindparam("bytes"))
+    .order_by(turn_events.c.seq)
+)
+
+
+@cache
+def _events_of_turns(count: int) -> Select[*tuple[Any, ...]]:
+    turns_of_page: list[BindParameter[Any]] = [
+        bindparam(f"turn{index}", type_=turn_events.c.turn_id.type) for index in range(count)
+    ]
+    size = func.coalesce(turn_events.c.size, octet_length(turn_events.c.body))
+    events = (
+        select(turn_events.c.turn_id, turn_events.c.seq, size.label("size"))
+        .where(owned_by_user(turn_events), turn_events.c.turn_id.in_(turns_of_page))
+        .subquery()
+    )
+    sized = select(
+        events.c.turn_id,
+        events.c.seq,
+        # Events of one turn are peers: this is the sum up to the end of the turn.
+        func.sum(events.c.size).over(order_by=events.c.turn_id.desc()).label("through_turn"),
+        func.sum(events.c.size).over(partition_by=events.c.turn_id).label("of_whole_turn"),
+    ).subquery()
+    is_same = and_(sized.c.turn_id == turn_events.c.turn_id, sized.c.seq == turn_events.c.seq)
+    return (
+        select(
+            turn_events.c.turn_id,
+            turn_events.c.seq,
+            turn_events.c.name,
+            turn_events.c.body,
+            case((turn_events.c.tool_call_id.is_not(None), _TEXT_OF_CALL)).label("text"),
+        )
+        .select_from(sized.join(turn_events, is_same))
+        .where(owned_by_user(turn_events), sized.c.through_turn - sized.c.of_whole_turn < bindparam("bytes"))
+        .order_by(turn_events.c.turn_id, turn_events.c.seq)
+    )
+
+
+_MAX_COPIED_BYTES = 1024
+"""A larger event of a tool call refers to the call, which is stored in the same transaction, for its large field."""
+
+
+class SqlTurnEvents:
+    """Events in the order of `seq`. Added events are also appended to `added`, for the event bus."""
+
+    def __init__(self, session: Session, added: list[TurnEvent]) -> None:
+        self._session = session
+        self._added = added
+
+    async def add(self, *events: TurnEvent) -> None:
+        is_recorded = any(event.name == "tool_call.completed" for event in events)
+        for event in events:
+            await self._session.defer(_INSERT_EVENT, **_event_values(event, is_recorded=is_recorded))
+        self._added += events
+
+    async def list_of_turns(self, ids: list[TurnId], size: int) -> dict[TurnId, list[TurnEvent]]:
+        if not ids:
+            return {}
+        events: dict[TurnId, list[TurnEvent]] = {}
+        params = {f"turn{index}": id for index, id in enumerate(padded(ids))}
+        rows = await self._session.fetch(_events_of_turns(len(params)), bytes=size, **params)
+        for turn_id, seq, name, body, text in rows:
+            events.setdefault(turn_id, []).append(TurnEvent(turn_id, seq, name, _whole_body(name, body, text)))
+        return events
+
+    async def list_after(self, turn_id: TurnId, seq: int, limit: int, size: int) -> list[TurnEvent]:
+        rows = await self._session.fetch(_FIRST_EVENTS_WITHIN_SIZE, turn=turn_id, after=seq, limit=limit, bytes=size)
+        return [TurnEvent(turn_id, seq, name, _whole_body(name, body, text)) for seq, name, body, text in rows]
+
+
+def _event_values(event: TurnEvent, *, is_recorded: bool) -> dict[str, Any]:
+    body, tool_call_id, size = event.body, None, len(event.body)
+    if size > _MAX_COPIED_BYTES and is_recorded and (referring := _REFERRING.get(event.name)):
+        decode, field = referring
+        data = decode(body)
+        body, tool_call_id = _encode(replace(data, **{field: _LEFT_OUT})), data.id
+    return {
+        "turn_id": event.turn_id,
+        "seq": event.seq,
+        "name": event.name,
+        "body": body.decode(),
+        "tool_call_id": tool_call_id,
+        "size": size,
+    }
+
+
+def _whole_body(name: str, body: str, text: str | None) -> bytes:
+    """Return the body as it was published: the encoder writes equal data as equal bytes."""
+    if text is None:
+        return body.encode()
+    decode, field = _REFERRING[name]
+    return _encode(replace(decode(body), **{field: Raw(text.encode())}))
