@@ -3,20 +3,25 @@
 import json
 import re
 from collections.abc import Iterator
-from typing import Any, get_args
+from datetime import datetime
+from typing import Annotated, Any, Literal, get_args
+from uuid import UUID
 
+import msgspec
 import pytest
 from jsonschema import Draft202012Validator
+from msgspec import Meta, Struct
 from openapi_spec_validator import validate
 
 from latchkey.config import BUILT_IN_AGENTS
 from latchkey.domain.turn_event import EventName
+from latchkey.interfaces.http.examples import example_of
 from tests.schemas import DOCS, published
 
 OUTDATED = "docs/openapi.json or docs/mcp.json does not match the service: run `make schemas` and review the diff."
 
 CHAT_TOOLS = ("add_task", "list_tasks", "complete_task", "delete_task", "update_task")
-UNPORTABLE = re.compile(r"\(\?[^:]|\\[upPkxcbB](?!00)|\\\d")
+UNPORTABLE = re.compile(r"\(\?[^:]|\\[upPkcbB]|\\x(?![0-7][0-9a-f])|\\\d")
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +65,9 @@ def test_operation_has_a_readable_id_and_summary(openapi: dict[str, Any]) -> Non
 
 
 def test_error_responses_are_problem_details(openapi: dict[str, Any]) -> None:
-    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    problem = {"application/problem+json": {"$ref": "#/components/schemas/Problem"}}
     errors = [
-        resolve(openapi, response)["content"]
+        {name: content["schema"] for name, content in resolve(openapi, response)["content"].items()}
         for operation in operations(openapi)
         for status, response in operation["responses"].items()
         if status >= "4"
@@ -70,6 +75,53 @@ def test_error_responses_are_problem_details(openapi: dict[str, Any]) -> None:
 
     assert len(errors) > 100
     assert [content for content in errors if content != problem] == []
+
+
+def test_every_operation_has_an_example_of_its_request_and_of_each_response(openapi: dict[str, Any]) -> None:
+    bodies = [
+        (operation["operationId"], status, content)
+        for operation in operations(openapi)
+        for status, response in [("request", operation.get("requestBody", {})), *operation["responses"].items()]
+        for content in resolve(openapi, response).get("content", {}).values()
+    ]
+    without = {(operation, status) for operation, status, content in bodies if examples_of(content) == []}
+
+    assert len(bodies) > 100
+    assert without == set()
+
+
+def test_examples_are_valid_and_complete(openapi: dict[str, Any]) -> None:
+    """In a response an example has every member that is always sent, and no member that the schema does not name."""
+    contents = {json.dumps(node): node for node in objects(openapi) if "schema" in node and examples_of(node)}
+    errors = [
+        f"{error.json_path}: {error.message}"
+        for content in contents.values()
+        for example in examples_of(content)
+        for error in Draft202012Validator(
+            {**closed(content["schema"]), "components": closed(openapi["components"])},
+            format_checker=Draft202012Validator.FORMAT_CHECKER,
+        ).iter_errors(example)
+    ]
+
+    assert len(contents) > 30
+    assert errors == []
+
+
+def test_example_is_made_from_the_schema_of_an_app() -> None:
+    class Stop(Struct):
+        name: Annotated[str, Meta(examples=["Oak Street"])]
+        at: Annotated[datetime, Meta(tz=True)]
+        platform: int | None
+
+    class Trip(Struct):
+        id: UUID
+        kind: Literal["bus", "tram"]
+        stops: list[Stop]
+
+    (schema,), schemas = msgspec.json.schema_components([Trip], ref_template="#/components/schemas/{name}")
+    example = example_of(schema, schemas)
+
+    assert msgspec.convert(example, Trip).stops[0].name == "Oak Street"
 
 
 def test_response_has_one_media_type(openapi: dict[str, Any]) -> None:
@@ -221,6 +273,23 @@ def objects(node: Any) -> Iterator[dict[str, Any]]:
         node = list(node.values())
     for part in node if isinstance(node, list) else []:
         yield from objects(part)
+
+
+def examples_of(content: dict[str, Any]) -> list[Any]:
+    """Return the examples of a media type."""
+    named = [example["value"] for example in content.get("examples", {}).values()]
+    return [*named, content["example"]] if "example" in content else named
+
+
+def closed(node: Any) -> Any:
+    """Return the schema so that it refuses members that it does not name."""
+    if isinstance(node, list):
+        return [closed(part) for part in node]
+    if not isinstance(node, dict):
+        return node
+    changed = {name: closed(part) for name, part in node.items()}
+    is_object = changed.get("type") == "object" and "properties" in changed
+    return {"additionalProperties": False, **changed} if is_object else changed
 
 
 def code_spans(text: str) -> set[str]:

@@ -117,7 +117,14 @@ def _provide(value: T) -> Provide:
     return Provide(provide, use_cache=True, sync_to_thread=False)
 
 
-@get(openapi.PATH, tags=["schema"], failures=[Exhausted], response_headers=[CONTENT_ETAG], revalidates=True)
+@get(
+    openapi.PATH,
+    tags=["schema"],
+    failures=[Exhausted],
+    response_headers=[CONTENT_ETAG],
+    revalidates=True,
+    example={"openapi": "3.1.0", "info": {"title": "Latchkey", "version": "…"}, "paths": {}},
+)
 async def get_schema(
     request: Request[None, None, State], if_none_match: IfNoneMatch = None
 ) -> Response[dict[str, Any]]:

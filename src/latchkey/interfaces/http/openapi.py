@@ -17,6 +17,7 @@ from latchkey.domain.errors import Failure
 from latchkey.interfaces.errors import Misdirected, status_of
 from latchkey.interfaces.http.event_stream import MEDIA_TYPE as EVENT_STREAM
 from latchkey.interfaces.http.event_stream import published_data
+from latchkey.interfaces.http.examples import example_of, stream_examples
 from latchkey.interfaces.http.litestar_internals import (
     Operation,
     Parameter,
@@ -28,7 +29,7 @@ from latchkey.interfaces.http.litestar_internals import (
     security_of,
     tags_of,
 )
-from latchkey.interfaces.http.problems import MEDIA_TYPE, InternalError, Problem
+from latchkey.interfaces.http.problems import MEDIA_TYPE, InternalError, Problem, problem_of
 from latchkey.interfaces.http.requests import JSON, media_types_of
 from latchkey.interfaces.schemas import readable, with_all_fields_required, without_defaults
 
@@ -60,6 +61,7 @@ _REQUEST_ID = {
     "description": "The id under which the request is logged: the value that the client sent, or a new one.",
     "schema": {"type": "string"},
 }
+_EXAMPLE_REQUEST_ID = "01a22770-5b19-7a3d-8f2e-1c0b9a8d7e6f"
 _USER_ID = {
     "name": "user_id",
     "in": "path",
@@ -256,7 +258,8 @@ def _request_body(operation: Operation, components: Components) -> dict[str, Any
     if body is None:
         return None
     schema = components.request_schema(body.annotation)
-    return {"required": True, "content": {name: {"schema": schema} for name in media_types_of(body.media_type)}}
+    media = {"schema": schema, "example": example_of(schema, components.schemas)}
+    return {"required": True, "content": dict.fromkeys(media_types_of(body.media_type), media)}
 
 
 def _success(operation: Operation, components: Components) -> dict[str, Any]:
@@ -281,8 +284,14 @@ def _content(operation: Operation, components: Components) -> dict[str, Any]:
     body_type = response_type_of(handler)
     if body_type is not None:
         media_type = handler.media_type.partition(";")[0] or JSON
-        return {media_type: {"schema": components.response_schema(body_type)}}
-    return {EVENT_STREAM: {"schema": components.event_schema()}} if handler.opt.get("streams") else {}
+        schema = components.response_schema(body_type)
+        example, special = example_of(schema, components.schemas), handler.opt.get("example")
+        if special is not None:
+            example = {**example, **special} if isinstance(special, dict) else special
+        return {media_type: {"schema": schema, "example": example}}
+    if handler.opt.get("streams"):
+        return {EVENT_STREAM: {"schema": components.event_schema(), "examples": stream_examples()}}
+    return {}
 
 
 def _failures(operation: Operation, components: Components) -> dict[str, Any]:
@@ -320,11 +329,21 @@ def _failure_response(failures: list[FailureType], components: Components) -> di
     response = {
         "description": "\n\n".join(f"`{failure.code}`: {_first_sentence(failure)}" for failure in failures),
         "headers": headers,
-        "content": {MEDIA_TYPE: {"schema": components.response_schema(Problem)}},
+        "content": {MEDIA_TYPE: {"schema": components.response_schema(Problem), "example": _problem(failures[0])}},
     }
     if len(failures) > _MAX_SHARED_FAILURES:
         return response
     return components.response("Or".join(failure.__name__ for failure in failures), response)
+
+
+def _problem(failure: FailureType) -> Any:
+    """Return an example of the problem of a failure."""
+    members = (
+        {"errors": [{"path": "$.title", "message": "Expected `str`, got `int`"}]} if failure is errors.Invalid else {}
+    )
+    sentence = _first_sentence(failure)
+    _, _, body = problem_of(failure(sentence, **members), _EXAMPLE_REQUEST_ID)
+    return msgspec.json.decode(body)
 
 
 def _codes() -> list[str]:

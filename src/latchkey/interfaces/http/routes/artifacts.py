@@ -117,7 +117,12 @@ class ArtifactController(Controller):
         id, window = ArtifactId(artifact_id), Window(limit, cursor)
         return await dispatcher.call(request.user, artifacts.list_versions, id, window)
 
-    @get("/{artifact_id:uuid}/content", media_type=MARKDOWN, response_headers=[ETAG, DISPOSITION])
+    @get(
+        "/{artifact_id:uuid}/content",
+        media_type=MARKDOWN,
+        response_headers=[ETAG, DISPOSITION],
+        example="# Bakery brief\n\nOpen at six, closed on Mondays.\n",
+    )
     async def get_content(
         self,
         request: ApiRequest,

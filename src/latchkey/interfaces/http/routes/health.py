@@ -57,7 +57,7 @@ class HealthController(Controller):
         """Check that the process responds."""
         return Health("live")
 
-    @get("/ready", failures=[Unavailable])
+    @get("/ready", failures=[Unavailable], example={"status": "ready"})
     async def get_readiness(self, check_ready: NamedDependency[ReadinessCheck]) -> Health:
         """Check that the service can serve: the database is reachable and its schema is at head."""
         await check_ready()

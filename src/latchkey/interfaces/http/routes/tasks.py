@@ -92,7 +92,12 @@ class TaskController(Controller):
         """Delete a to-do task permanently."""
         await dispatcher.call(request.user, tasks.delete_task, TaskId(task_id), version=version_of(if_match))
 
-    @post("/{task_id:uuid}/complete", status_code=200, response_headers=[ETAG])
+    @post(
+        "/{task_id:uuid}/complete",
+        status_code=200,
+        response_headers=[ETAG],
+        example={"status": "completed", "version": 2, "completed_at": "2026-12-02T08:30:00Z"},
+    )
     async def complete_task(
         self,
         request: ApiRequest,

@@ -62,7 +62,7 @@ class TurnController(Controller):
             await with_expiry(dispatcher, request.user, read.check_turn, TurnId(turn_id))
             return event_stream(reservation.follow(TurnId(turn_id), start), request.user.user_id)
 
-    @post("/{turn_id:uuid}/cancel", status_code=200, essential=True)
+    @post("/{turn_id:uuid}/cancel", status_code=200, essential=True, example={"status": "cancelled"})
     async def cancel_turn(
         self, request: ApiRequest, dispatcher: NamedDependency[Dispatcher], turn_id: FromPath[UUID]
     ) -> PublishedTurn:
