@@ -11,7 +11,7 @@ from latchkey.domain.tool_call import IdempotentCall
 from latchkey.domain.turn_event import TurnEvent, TurnStartedEvent
 from tests.builders import NOW, a_context_token, a_conversation, a_message, a_task, a_tool_call, a_turn, an_artifact
 
-ROW_COUNT = 14
+ROW_COUNT = 17
 """How many entities `read_all` returns."""
 
 
@@ -48,9 +48,12 @@ class UserData:
         async with units.open(owner, "read") as uow:
             return [
                 *(await uow.conversations.page(Window())).items,
+                *filter(None, [await uow.conversations.find(str(self.conversation.id))]),
                 *(await uow.turns.page(self.conversation.id, Window())).items,
+                *await uow.turns.page_with_messages(self.conversation.id, 10),
                 *await uow.turns.list_running(),
                 *await uow.turn_events.list_after(self.turn.id, 0, 10, EVENT_PAGE_BYTES),
+                *(await uow.turn_events.list_of_turns([self.turn.id], EVENT_PAGE_BYTES)).get(self.turn.id, []),
                 *(await uow.messages.page(self.conversation.id, Window(), "asc")).items,
                 *await uow.messages.history(self.conversation.id, 10, 10_000),
                 *(await uow.tasks.page(None, Window())).items,

@@ -7,6 +7,9 @@ from typing import Any
 NOUNS = ("conversation", "turn", "message", "tool_call", "task", "artifact", "note", "token")
 """Everything that has an id. Some of these ids are accepted by no endpoint, so they must give access to nothing."""
 
+NOUNS_BY_NAME = {"replaces": "turn"}
+"""The nouns of ids whose parameters are not called after them."""
+
 OUTSIDE_CONVERSATIONS = ("task", "note")
 """The nouns whose entities belong to the user and to no conversation, so that a bound token sees all of them."""
 
@@ -24,6 +27,9 @@ SAMPLE_VALUES: dict[str, tuple[Any, ...]] = {
     "model": (),
     "context": ({"page": "/"},),
     "metadata": ({"source": "web"},),
+    "client_conversation_id": ("a-name-of-nobody",),
+    "when_busy": ("reject", "interrupt"),
+    "replaced": ("false", "true"),
     "artifact_type": ("generated_file", "brd"),
     "grants": (["tasks:read"],),
     "ttl_s": (600,),
@@ -60,7 +66,7 @@ class Parameter:
     def of(cls, name: str, location: str, schema: Any, *, required: bool) -> "Parameter":
         """Raises `UnknownParameter` for an id of an unknown noun, and for an unknown name or location."""
         if "uuid" in formats(schema):
-            noun = name.removesuffix("_id")
+            noun = NOUNS_BY_NAME.get(name, name.removesuffix("_id"))
             if noun not in NOUNS:
                 raise UnknownParameter(
                     f"{location} parameter {name} takes an id of an unknown noun: add it to `NOUNS` and to `Tenant`."

@@ -73,7 +73,7 @@ class Messages(Protocol):
     async def replace(self, conversation_id: ConversationId, turn_id: TurnId, by: TurnId) -> None:
         """Mark the messages of this turn and of all turns after it, and these turns, as replaced by another turn.
 
-        Those that are replaced already stay as they are.
+        Those that are replaced already stay as they are. Raises `NotFound` if there are no others.
         """
         ...
 

@@ -169,7 +169,8 @@ class SqlMessages:
 
     async def replace(self, conversation_id: ConversationId, turn_id: TurnId, by: TurnId) -> None:
         self._check(conversation_id)
-        await self._session.execute(_REPLACE, conversation=conversation_id, turn=turn_id, by=by)
+        if not await self._session.execute(_REPLACE, conversation=conversation_id, turn=turn_id, by=by):
+            raise NotFound.of("turn")
         await self._session.execute(_REPLACE_TURNS, conversation=conversation_id, by=by)
 
     async def page(

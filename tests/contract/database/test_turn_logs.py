@@ -1,0 +1,159 @@
+"""The log of a conversation, which front ends read: turns that are not replaced, each with its message and events."""
+
+import pytest
+from msgspec import Raw
+
+from latchkey.application.dispatcher import Dispatcher
+from latchkey.application.turns.finish import TurnOutcome, cancel_turn, finish_turn
+from latchkey.application.turns.log import (
+    cancel_running_turn,
+    find_running_turn,
+    get_conversation_log,
+    get_turn_log,
+)
+from latchkey.application.turns.start import StartedTurn, start_turn
+from latchkey.domain.conversation import ConversationId
+from latchkey.domain.credentials import Owner
+from latchkey.domain.errors import NotFound
+from latchkey.domain.message import NewMessage
+from latchkey.domain.page import PAGE_BYTES
+from latchkey.domain.ports import UnitsOfWork
+from latchkey.domain.turn import ClientRequest, Turn, TurnId, Usage
+from latchkey.domain.turn_event import MessageDeltaEvent, ToolCallStartedEvent, TurnEvent, TurnStartedEvent, numbered
+from tests.builders import LIMITS, a_conversation, a_message, a_tool_call, a_turn
+from tests.turns import profiles_of
+
+NAME = "chat-7"
+DONE = TurnOutcome("completed", Usage(1, 2, 3), "Done.")
+
+
+async def started(
+    dispatcher: Dispatcher, owner: Owner, text: str, message_id: str | None = None, **fields: object
+) -> Turn:
+    message = NewMessage(text, client_conversation_id=NAME, **fields)  # type: ignore[arg-type]
+    request = ClientRequest(message_id=message_id)
+    turn = await dispatcher.call(owner, start_turn, message, profiles_of(), LIMITS, request)
+    assert isinstance(turn, StartedTurn)
+    return turn.turn
+
+
+async def completed(
+    dispatcher: Dispatcher, owner: Owner, text: str, message_id: str | None = None, **fields: object
+) -> Turn:
+    turn = await started(dispatcher, owner, text, message_id, **fields)
+    await dispatcher.call(owner, finish_turn, turn.id, DONE)
+    return turn
+
+
+async def test_conversation_log_has_active_turns_with_messages_and_events(dispatcher: Dispatcher, me: Owner) -> None:
+    call = dispatcher.call
+    first = await completed(dispatcher, me, "one", "m-1")
+    second = await completed(dispatcher, me, "two", "m-2")
+    third = await completed(dispatcher, me, "zwei", "m-2", replaces=second.id)
+    fourth = await started(dispatcher, me, "drei")
+
+    log = await call(me, get_conversation_log, NAME, 10)
+    by_id = await call(me, get_conversation_log, str(first.conversation_id), 10)
+
+    assert log == by_id
+    assert log.conversation
+    assert log.conversation.client_conversation_id == NAME
+    assert [turn.turn.id for turn in log.turns] == [first.id, third.id, fourth.id]
+    assert [turn.message.content for turn in log.turns] == ["one", "zwei", "drei"]
+    assert [turn.message_id for turn in log.turns] == ["m-1", "m-2", str(log.turns[-1].message.id)]
+    assert [[event.name for event in turn.events] for turn in log.turns] == [
+        ["turn.started", "message.delta", "turn.completed"]
+    ] * 2 + [[]]
+    assert (log.running_turn_id, log.has_more) == (fourth.id, False)
+    assert await call(me, get_turn_log, first.id) == log.turns[0]
+    assert (await call(me, get_turn_log, fourth.id)).events == []
+
+
+async def test_conversation_log_pagination(dispatcher: Dispatcher, me: Owner) -> None:
+    turns = [await completed(dispatcher, me, f"message {n}") for n in range(5)]
+
+    newest = await dispatcher.call(me, get_conversation_log, NAME, 2)
+    middle = await dispatcher.call(me, get_conversation_log, NAME, 2, turns[3].id)
+    oldest = await dispatcher.call(me, get_conversation_log, NAME, 2, turns[1].id)
+
+    pages = [[turn.turn.id for turn in page.turns] for page in (newest, middle, oldest)]
+    ids = [turn.id for turn in turns]
+    assert pages == [ids[3:], ids[1:3], ids[:1]]
+    assert [page.has_more for page in (newest, middle, oldest)] == [True, True, False]
+
+
+async def test_conversation_log_of_an_unknown_name_is_empty(dispatcher: Dispatcher, me: Owner, you: Owner) -> None:
+    turn = await started(dispatcher, me, "one")
+
+    for owner, name in ((me, "unknown"), (you, NAME), (you, str(turn.conversation_id))):
+        log = await dispatcher.call(owner, get_conversation_log, name, 10)
+        assert (log.conversation, log.turns, log.running_turn_id) == (None, [], None)
+        assert await dispatcher.call(owner, find_running_turn, name) is None
+        assert await dispatcher.call(owner, cancel_running_turn, name) is None
+    with pytest.raises(NotFound):
+        await dispatcher.call(you, get_turn_log, turn.id)
+    assert await dispatcher.call(me, find_running_turn, NAME) == turn.id
+
+
+async def test_running_turn_is_cancelled_by_the_name_of_its_conversation(dispatcher: Dispatcher, me: Owner) -> None:
+    call = dispatcher.call
+    turn = await started(dispatcher, me, "one")
+
+    assert await call(me, find_running_turn, NAME) == turn.id
+    assert await call(me, cancel_running_turn, NAME) == turn.id
+    assert await call(me, find_running_turn, NAME) is None
+    assert await call(me, cancel_running_turn, NAME) is None
+    assert (await call(me, cancel_turn, turn.id)).status == "cancelled"
+
+
+async def test_events_of_turns_are_read_up_to_a_number_of_bytes(units: UnitsOfWork, me: Owner) -> None:
+    """Whole turns, beginning with the newest: the last one is that which reaches the bound."""
+    conversation = a_conversation()
+    turns = [a_turn(conversation, status="completed") for _ in range(3)]
+    events = {turn.id: events_of(turn, size) for turn, size in zip(turns, (10, 600, 600), strict=True)}
+    async with units.open(me, "write") as uow:
+        await uow.conversations.add(conversation, messages=3)
+        for seq, turn in enumerate(turns, 1):
+            await uow.turns.add(turn)
+            await uow.messages.add(a_message(turn, seq))
+            await uow.turn_events.add(*events[turn.id])
+        await uow.commit()
+
+    async def read(size: int) -> dict[TurnId, list[TurnEvent]]:
+        async with units.open(me, "read") as uow:
+            return await uow.turn_events.list_of_turns([turn.id for turn in turns], size)
+
+    assert await read(PAGE_BYTES) == events
+    assert await read(1000) == {turn.id: events[turn.id] for turn in turns[1:]}
+    assert await read(1) == {turns[2].id: events[turns[2].id]}
+    async with units.open(me, "read") as uow:
+        assert await uow.turn_events.list_of_turns([], 1) == {}
+
+
+async def test_events_of_turns_include_large_arguments_of_calls(units: UnitsOfWork, me: Owner) -> None:
+    conversation = a_conversation()
+    turn = a_turn(conversation)
+    call = a_tool_call("x" * 5000)
+    event = TurnEvent.of(turn.id, 1, ToolCallStartedEvent(call.id, call.name, call.arguments))
+    async with units.open(me, "write") as uow:
+        await uow.conversations.add(conversation)
+        await uow.turns.add(turn)
+        await uow.tool_calls.add(call, turn.id)
+        await uow.turn_events.add(event)
+        await uow.commit()
+
+    async with units.open(me, "read") as uow:
+        assert await uow.turn_events.list_of_turns([turn.id], 1) == {turn.id: [event]}
+
+
+def events_of(turn: Turn, size: int) -> list[TurnEvent]:
+    start = TurnStartedEvent(ConversationId(turn.conversation_id), "rehearsal")
+    return numbered(turn.id, 0, start, MessageDeltaEvent("x" * size), MessageDeltaEvent("y"))
+
+
+def test_event_is_decoded_as_it_was_encoded() -> None:
+    turn = a_turn(a_conversation())
+    call = ToolCallStartedEvent(a_tool_call().id, "add_task", Raw(b'{"title":"Milk"}'))
+
+    assert TurnEvent.of(turn.id, 1, call).decode() == call
+    assert TurnEvent(turn.id, 1, "turn.of_a_later_release", b"{}").decode() is None
