@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import httpx2
 import pytest
 
+from latchkey.interfaces.http.reference import CONTENT_SECURITY_POLICY
 from tests.fakes.model_script import fails
 from tests.fakes.model_server import ModelServer
 from tests.integration.http.test_server_errors import execute
@@ -57,9 +58,12 @@ def without_security_headers(answers: list[httpx2.Response]) -> list[str]:
 
 
 def expected_headers(answer: httpx2.Response) -> dict[str, list[str]]:
-    """The OpenAPI document may be kept, as long as its entity tag is checked."""
-    is_document = answer.request.url.path == "/schema/openapi.json" and answer.is_success
-    return SECURITY_HEADERS | ({"cache-control": ["no-cache"]} if is_document else {})
+    """The published documents may be kept, as long as their entity tags are checked; the page has a style."""
+    path = answer.request.url.path
+    if not answer.is_success or path not in {"/schema/openapi.json", "/docs"}:
+        return SECURITY_HEADERS
+    kept = SECURITY_HEADERS | {"cache-control": ["no-cache"]}
+    return kept | {"content-security-policy": [CONTENT_SECURITY_POLICY]} if path == "/docs" else kept
 
 
 @asynccontextmanager

@@ -2,14 +2,11 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from hashlib import sha256
 from typing import Any, TypeVar
 
-import msgspec
-from litestar import Controller, Litestar, Request, Response, Router, asgi, get
+from litestar import Controller, Litestar, Router, asgi
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.enums import MediaType
 from litestar.types import Receive, Scope, Send
 from msgspec import Struct
 
@@ -17,16 +14,15 @@ from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns.runner import TurnRunner
 from latchkey.application.turns.subscription import TurnSubscriptions
 from latchkey.domain.credentials import RegisteredGrants
-from latchkey.domain.errors import Exhausted
 from latchkey.domain.ports import Identity
 from latchkey.interfaces.http import openapi
 from latchkey.interfaces.http.guards import before_request
 from latchkey.interfaces.http.middleware.cors import cors
 from latchkey.interfaces.http.problems import EXCEPTION_HANDLERS
 from latchkey.interfaces.http.requests import MAX_BODY_BYTES, ApiRequest
-from latchkey.interfaces.http.responses import CONTENT_ETAG, IfNoneMatch, is_current
 from latchkey.interfaces.http.routes.assistants import list_assistants
 from latchkey.interfaces.http.routes.chat import chat
+from latchkey.interfaces.http.routes.documents import PublishedDocuments, get_reference, get_schema
 from latchkey.interfaces.http.routes.health import HealthController, ReadinessCheck
 from latchkey.interfaces.http.routes.resource_metadata import ResourceMetadata, get_resource_metadata
 
@@ -59,18 +55,6 @@ class HttpServices(Struct, frozen=True):
     controllers: Sequence[type[Controller]] = ()
 
 
-class OpenApiDocument(Struct, frozen=True):
-    """The encoded document, which does not change while the process runs, and its entity tag."""
-
-    body: bytes
-    etag: str
-
-    @classmethod
-    def of(cls, body: bytes) -> "OpenApiDocument":
-        """Return the document with a strong entity tag, which is a digest of its bytes."""
-        return cls(body, f'"{sha256(body).hexdigest()[:32]}"')
-
-
 def create_app(services: HttpServices, lifespan: Sequence[Lifespan] = ()) -> Litestar:
     """Return the Litestar application, to be wrapped in `SecurityMiddleware`."""
 
@@ -88,7 +72,7 @@ def create_app(services: HttpServices, lifespan: Sequence[Lifespan] = ()) -> Lit
     )
     metadata = [get_resource_metadata] if services.resource_metadata else []
     app = Litestar(
-        route_handlers=[api, HealthController, get_schema, mcp, *metadata],
+        route_handlers=[api, HealthController, get_reference, get_schema, mcp, *metadata],
         dependencies={
             "dispatcher": _provide(services.dispatcher),
             "grants": _provide(services.grants),
@@ -104,7 +88,7 @@ def create_app(services: HttpServices, lifespan: Sequence[Lifespan] = ()) -> Lit
         cors_config=cors(services.origins),
         logging_config=None,
     )
-    app.state.openapi = OpenApiDocument.of(msgspec.json.encode(openapi.document(app, services.grants, services.agents)))
+    app.state.documents = PublishedDocuments(openapi.document(app, services.grants, services.agents))
     return app
 
 
@@ -115,25 +99,3 @@ def _provide(value: T) -> Provide:
         return value
 
     return Provide(provide, use_cache=True, sync_to_thread=False)
-
-
-@get(
-    openapi.PATH,
-    tags=["schema"],
-    failures=[Exhausted],
-    response_headers=[CONTENT_ETAG],
-    revalidates=True,
-    example={"openapi": "3.1.0", "info": {"title": "Latchkey", "version": "…"}, "paths": {}},
-)
-async def get_schema(
-    request: Request[None, None, State], if_none_match: IfNoneMatch = None
-) -> Response[dict[str, Any]]:
-    """Get this document: the OpenAPI 3.1 schema of the API."""
-    document: OpenApiDocument = request.app.state.openapi
-    headers = {"etag": document.etag}
-    response: Response[Any]
-    if is_current(if_none_match, document.etag):
-        response = Response(None, status_code=304, headers=headers, media_type=MediaType.TEXT)
-    else:
-        response = Response(document.body, headers=headers, media_type=MediaType.JSON)
-    return response

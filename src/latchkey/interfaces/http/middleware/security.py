@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack
 from time import perf_counter
+from typing import Any
 
 from litestar.enums import ScopeType
 from litestar.exceptions import LitestarException
@@ -16,7 +17,6 @@ from latchkey.application.turns.runner import TurnRunner
 from latchkey.domain.errors import Failure, Forbidden, Malformed, Unavailable, cause_of
 from latchkey.interfaces.errors import Misdirected
 from latchkey.interfaces.http.middleware.throttle import PROBE_DELAY_S, AnonymousThrottle
-from latchkey.interfaces.http.openapi import PATH as SCHEMA_PATH
 from latchkey.interfaces.http.problems import INTERNAL_ERROR, problem_of
 from latchkey.interfaces.http.server.response_budget import LARGE_BYTES, RESPONSES
 
@@ -33,8 +33,6 @@ _SECURITY_HEADERS = [
 ]
 """From the OWASP REST security cheat sheet: no content sniffing, no execution or framing in a browser."""
 _NO_STORE = (b"cache-control", b"no-store")
-_REVALIDATE = (b"cache-control", b"no-cache")
-"""For the OpenAPI document, which has an entity tag and no user data."""
 _HTTPS_ONLY = (b"strict-transport-security", b"max-age=31536000")
 """For this host and one year. Without `includeSubDomains`: subdomains may belong to other services."""
 _MAX_METHOD_CHARS = 16
@@ -42,6 +40,14 @@ _BAD_REQUEST, _SERVER_ERROR = 400, 500
 _PROBES = frozenset((method, path) for method in ("GET", "HEAD") for path in ("/health/live", "/health/ready"))
 """Answered for every host: kubelets and load balancers send the address of the process. The bodies are constant."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
+
+
+_OWN_HEADERS = "latchkey_own_headers"
+
+
+def keep_own_headers(scope: HTTPScope, *names: str) -> None:
+    """Leave these security headers of the response as its handler sets them, unless the response is a problem."""
+    scope[_OWN_HEADERS] = frozenset(name.encode() for name in names)  # type: ignore[literal-required]
 
 
 LogRequest = Callable[[Mapping[str, object]], None]
@@ -74,8 +80,7 @@ class SecurityMiddleware:
         self._probe_throttle = AnonymousThrottle(PROBE_DELAY_S)
         self._runner = runner
         self._log_request = log_request
-        headers = [*_SECURITY_HEADERS, _HTTPS_ONLY] if by_https else _SECURITY_HEADERS
-        self._headers, self._cacheable_headers = [_NO_STORE, *headers], [_REVALIDATE, *headers]
+        self._headers = [_NO_STORE, *_SECURITY_HEADERS, *([_HTTPS_ONLY] if by_https else [])]
         self._hosts = frozenset(host.lower() for host in hosts)
         self._origins = frozenset(origin.lower() for origin in origins)
 
@@ -89,7 +94,6 @@ class SecurityMiddleware:
         request_id = _request_id(headers.get(b"x-request-id"))
         scope["request_id"] = request_id  # type: ignore[typeddict-unknown-key]
         has_credential = b"authorization" in headers
-        is_schema = scope["path"] == SCHEMA_PATH
         started = perf_counter()
         status: int | None = None
 
@@ -102,8 +106,8 @@ class SecurityMiddleware:
                     await self._throttle.wait()
                 id_header = (b"x-request-id", request_id.encode())
                 close = (_CLOSE,) if self._runner.is_draining else ()
-                is_cacheable = is_schema and status < _BAD_REQUEST
-                added = self._cacheable_headers if is_cacheable else self._headers
+                own = scope.get(_OWN_HEADERS) if status < _BAD_REQUEST else None
+                added = self._headers if own is None else self._headers_without(own)
                 message["headers"] = [*message["headers"], id_header, *added, *close]
             await send(message)
 
@@ -127,6 +131,9 @@ class SecurityMiddleware:
                 await budgeted_send.reservation.aclose()
             self._log_request(_log_fields(scope, status, started))
             reset_contextvars(**bound)
+
+    def _headers_without(self, names: Any) -> list[tuple[bytes, bytes]]:
+        return [header for header in self._headers if header[0] not in names]
 
     async def _wait_for_turn(self, scope: HTTPScope) -> None:
         """Delay a request without a credential before it costs anything. Raises `Exhausted`, but not for a probe."""
