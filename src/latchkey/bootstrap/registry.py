@@ -17,6 +17,9 @@ from latchkey.domain.credentials import BUILT_IN_GRANTS, MAX_GRANTS, Grant, Regi
 from latchkey.domain.ports import AgentFactory
 from latchkey.infrastructure.database.app_schema import NO_APP, AppSchema
 from latchkey.infrastructure.database.schema import metadata
+from latchkey.interfaces.http.frontends.openai.conversations import OpenAIConversationController
+from latchkey.interfaces.http.frontends.openai.models import OpenAIModelController
+from latchkey.interfaces.http.frontends.openai.responses import OpenAIResponseController
 from latchkey.interfaces.http.routes.artifacts import ArtifactController
 from latchkey.interfaces.http.routes.context_tokens import ContextTokenController
 from latchkey.interfaces.http.routes.conversations import ConversationController
@@ -38,7 +41,16 @@ _TASKS_AND_ARTIFACTS = App(
         get_artifact,
     ],
     grants=BUILT_IN_GRANTS,
-    controllers=[ConversationController, TurnController, TaskController, ArtifactController, ContextTokenController],
+    controllers=[
+        ConversationController,
+        TurnController,
+        TaskController,
+        ArtifactController,
+        ContextTokenController,
+        OpenAIResponseController,
+        OpenAIConversationController,
+        OpenAIModelController,
+    ],
 )
 
 

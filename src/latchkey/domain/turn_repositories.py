@@ -103,9 +103,12 @@ class Turns(Protocol):
         ...
 
     async def page_with_messages(
-        self, conversation_id: ConversationId, limit: int, before: TurnId | None = None
+        self, conversation_id: ConversationId, limit: int, before: TurnId | None = None, after: TurnId | None = None
     ) -> list[TurnWithMessage]:
-        """Return the newest turns that are not replaced, oldest first, each with the user's message."""
+        """Return the newest turns that are not replaced, oldest first, each with the user's message.
+
+        They are before the turn `before`. With `after` they are the oldest ones after that turn instead.
+        """
         ...
 
     async def get_with_message(self, id: TurnId) -> TurnWithMessage:
@@ -169,8 +172,8 @@ class TurnEvents(Protocol):
         """Return the events after `seq`, at most `limit`; the last one is that which reaches `size` bytes in total."""
         ...
 
-    async def list_of_turns(self, ids: list[TurnId], size: int) -> dict[TurnId, list[TurnEvent]]:
-        """Return all events of each turn; beginning with the newest turn, up to that which reaches `size` bytes."""
+    async def list_of_turns(self, ids: list[TurnId], size: int, order: Order = "desc") -> dict[TurnId, list[TurnEvent]]:
+        """Return all events of each turn, of the turns in this order up to that which reaches `size` bytes."""
         ...
 
 

@@ -1,5 +1,7 @@
 """The log of a conversation, which front ends read: turns that are not replaced, each with its message and events."""
 
+from uuid import UUID
+
 import pytest
 from msgspec import Raw
 
@@ -9,17 +11,19 @@ from latchkey.application.turns.log import (
     cancel_running_turn,
     find_running_turn,
     get_conversation_log,
+    get_next_turn,
     get_turn_log,
 )
 from latchkey.application.turns.start import StartedTurn, start_turn
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.credentials import Owner
-from latchkey.domain.errors import NotFound
+from latchkey.domain.errors import Conflict, NotFound
 from latchkey.domain.message import NewMessage
 from latchkey.domain.page import PAGE_BYTES
 from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.turn import ClientRequest, Turn, TurnId, Usage
 from latchkey.domain.turn_event import MessageDeltaEvent, ToolCallStartedEvent, TurnEvent, TurnStartedEvent, numbered
+from latchkey.domain.turn_repositories import Order
 from tests.builders import LIMITS, a_conversation, a_message, a_tool_call, a_turn
 from tests.turns import profiles_of
 
@@ -82,6 +86,31 @@ async def test_conversation_log_pagination(dispatcher: Dispatcher, me: Owner) ->
     assert [page.has_more for page in (newest, middle, oldest)] == [True, True, False]
 
 
+async def test_conversation_log_pagination_forward(dispatcher: Dispatcher, me: Owner) -> None:
+    turns = [await completed(dispatcher, me, f"message {n}") for n in range(5)]
+
+    positions = [TurnId(UUID(int=0)), turns[1].id, turns[3].id, turns[4].id]
+    pages = [await dispatcher.call(me, get_conversation_log, NAME, 2, after=position) for position in positions]
+
+    ids = [turn.id for turn in turns]
+    assert [[turn.turn.id for turn in page.turns] for page in pages] == [ids[:2], ids[2:4], ids[4:], []]
+    assert [page.has_more for page in pages] == [True, True, False, False]
+
+
+async def test_next_turn_is_the_one_that_a_branch_replaces(dispatcher: Dispatcher, me: Owner, you: Owner) -> None:
+    first, second, third = [await completed(dispatcher, me, f"message {n}") for n in range(3)]
+    conversation_id = first.conversation_id
+
+    assert await dispatcher.call(me, get_next_turn, first.id) == (conversation_id, second.id)
+    assert await dispatcher.call(me, get_next_turn, third.id) == (conversation_id, None)
+    branch = await completed(dispatcher, me, "instead", replaces=second.id)
+    assert await dispatcher.call(me, get_next_turn, first.id) == (conversation_id, branch.id)
+    with pytest.raises(Conflict):
+        await dispatcher.call(me, get_next_turn, third.id)
+    with pytest.raises(NotFound):
+        await dispatcher.call(you, get_next_turn, first.id)
+
+
 async def test_conversation_log_of_an_unknown_name_is_empty(dispatcher: Dispatcher, me: Owner, you: Owner) -> None:
     turn = await started(dispatcher, me, "one")
 
@@ -107,7 +136,7 @@ async def test_running_turn_is_cancelled_by_the_name_of_its_conversation(dispatc
 
 
 async def test_events_of_turns_are_read_up_to_a_number_of_bytes(units: UnitsOfWork, me: Owner) -> None:
-    """Whole turns, beginning with the newest: the last one is that which reaches the bound."""
+    """Whole turns, beginning with the newest or the oldest: the last one is that which reaches the bound."""
     conversation = a_conversation()
     turns = [a_turn(conversation, status="completed") for _ in range(3)]
     events = {turn.id: events_of(turn, size) for turn, size in zip(turns, (10, 600, 600), strict=True)}
@@ -119,13 +148,15 @@ async def test_events_of_turns_are_read_up_to_a_number_of_bytes(units: UnitsOfWo
             await uow.turn_events.add(*events[turn.id])
         await uow.commit()
 
-    async def read(size: int) -> dict[TurnId, list[TurnEvent]]:
+    async def read(size: int, order: Order = "desc") -> dict[TurnId, list[TurnEvent]]:
         async with units.open(me, "read") as uow:
-            return await uow.turn_events.list_of_turns([turn.id for turn in turns], size)
+            return await uow.turn_events.list_of_turns([turn.id for turn in turns], size, order)
 
     assert await read(PAGE_BYTES) == events
     assert await read(1000) == {turn.id: events[turn.id] for turn in turns[1:]}
     assert await read(1) == {turns[2].id: events[turns[2].id]}
+    assert await read(300, "asc") == {turn.id: events[turn.id] for turn in turns[:2]}
+    assert await read(1, "asc") == {turns[0].id: events[turns[0].id]}
     async with units.open(me, "read") as uow:
         assert await uow.turn_events.list_of_turns([], 1) == {}
 

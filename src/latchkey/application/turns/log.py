@@ -4,7 +4,8 @@ from msgspec import Struct
 
 from latchkey.application.access import owner_only
 from latchkey.application.turns.finish import cancel_turn
-from latchkey.domain.conversation import Conversation
+from latchkey.domain.conversation import Conversation, ConversationId
+from latchkey.domain.errors import Conflict
 from latchkey.domain.message import Message
 from latchkey.domain.page import PAGE_BYTES
 from latchkey.domain.ports import UnitOfWork
@@ -44,22 +45,27 @@ class ConversationLog(Struct, frozen=True):
 
 
 @owner_only("read")
-async def get_conversation_log(uow: UnitOfWork, name: str, limit: int, before: TurnId | None = None) -> ConversationLog:
+async def get_conversation_log(
+    uow: UnitOfWork, name: str, limit: int, before: TurnId | None = None, after: TurnId | None = None
+) -> ConversationLog:
     """Return the newest turns of the conversation with this name or id, or those before a turn. Raises `TurnLost`.
 
-    There are at most `limit`, and fewer if their events are large: of `PAGE_BYTES`, or one turn.
+    With `after` they are the oldest turns after that one, and `has_more` means that there are later turns. There are
+    at most `limit`, and fewer if their events are large: of `PAGE_BYTES`, or one turn.
     """
     conversation = await uow.conversations.find(name)
     if conversation is None:
         return ConversationLog(None, [])
-    items = await uow.turns.page_with_messages(conversation.id, limit + 1, before)
+    items = await uow.turns.page_with_messages(conversation.id, limit + 1, before, after)
     has_more = len(items) > limit
-    items = items[-limit:]
+    items = items[-limit:] if after is None else items[:limit]
     for item in items:
         item.turn.check_not_lost(uow.now)
     running = [item.turn.id for item in items if item.turn.status == "running"]
     events = await uow.turn_events.list_of_turns(
-        [item.turn.id for item in items if item.turn.status != "running"], PAGE_BYTES
+        [item.turn.id for item in items if item.turn.status != "running"],
+        PAGE_BYTES,
+        "desc" if after is None else "asc",
     )
     included = [item for item in items if item.turn.id in events or item.turn.id in running]
     return ConversationLog(
@@ -77,6 +83,20 @@ async def get_turn_log(uow: UnitOfWork, turn_id: TurnId) -> TurnLog:
     item.turn.check_not_lost(uow.now)
     events = {} if item.turn.status == "running" else await uow.turn_events.list_of_turns([turn_id], PAGE_BYTES)
     return TurnLog.of(item, events.get(turn_id, []))
+
+
+@owner_only("read")
+async def get_next_turn(uow: UnitOfWork, turn_id: TurnId) -> tuple[ConversationId, TurnId | None]:
+    """Return the conversation of a turn, and the turn that follows it, if any.
+
+    A message that continues from the turn replaces the turn that follows. Raises `NotFound`, and `Conflict` for a
+    turn that is replaced itself.
+    """
+    turn = await uow.turns.get(turn_id)
+    if turn.replaced_by is not None:
+        raise Conflict("This turn has been replaced: continue from one that is still part of the conversation.")
+    items = await uow.turns.page_with_messages(turn.conversation_id, 1, after=turn_id)
+    return turn.conversation_id, items[0].turn.id if items else None
 
 
 @owner_only("read")

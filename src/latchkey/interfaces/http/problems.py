@@ -13,6 +13,7 @@ from litestar.types import ExceptionHandlersMap
 from latchkey.domain.errors import Failure, Invalid, Malformed, NotFound, Unauthenticated
 from latchkey.domain.turn import FailureCode
 from latchkey.interfaces.errors import MethodNotAllowed, status_of, title_of
+from latchkey.interfaces.http.frontends.openai.errors import error_of, is_openai_path
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -51,14 +52,20 @@ class Problem(TypedDict):
     same_request: NotRequired[bool]
 
 
-def problem_of(failure: Failure, request_id: str) -> tuple[int, dict[str, str], bytes]:
-    """Return the status, the headers and the encoded body for a failure."""
+def problem_of(failure: Failure, request_id: str, path: str = "") -> tuple[int, dict[str, str], bytes]:
+    """Return the status, the headers and the encoded body for a failure of a request for this path.
+
+    Clients of OpenAI's API get their own shape.
+    """
     headers = {"content-type": MEDIA_TYPE}
     if isinstance(failure, Unauthenticated):
         headers["www-authenticate"] = "Bearer"
     if failure.retry_after is not None:
         headers["retry-after"] = str(failure.retry_after)
     status = status_of(failure)
+    if is_openai_path(path):
+        error_headers, error = error_of(failure)
+        return status, {**headers, **error_headers}, _encode(error)
     body: Problem = {
         "type": f"urn:latchkey:problem:{failure.code}",
         "title": title_of(failure),
@@ -82,7 +89,7 @@ def problem_response(
     """
     request.scope["failure"] = failure  # type: ignore[typeddict-unknown-key]
     request_id = request_id or str(request.scope.get("request_id", ""))
-    status, problem_headers, body = problem_of(failure, request_id)
+    status, problem_headers, body = problem_of(failure, request_id, request.scope["path"])
     media_type = problem_headers.pop("content-type")
     return Response(body, status_code=status, headers={**problem_headers, **(headers or {})}, media_type=media_type)
 

@@ -11,6 +11,7 @@ from sqlalchemy import BindParameter, Select, and_, bindparam, case, func, selec
 
 from latchkey.domain.turn import TurnId
 from latchkey.domain.turn_event import ToolCallCompletedEvent, ToolCallStartedEvent, TurnEvent
+from latchkey.domain.turn_repositories import Order
 from latchkey.infrastructure.database.repositories.deletion import (
     turn_is_not_deleted,
 )
@@ -72,7 +73,7 @@ _FIRST_EVENTS_WITHIN_SIZE = (
 
 
 @cache
-def _events_of_turns(count: int) -> Select[*tuple[Any, ...]]:
+def _events_of_turns(count: int, order: Order) -> Select[*tuple[Any, ...]]:
     turns_of_page: list[BindParameter[Any]] = [
         bindparam(f"turn{index}", type_=turn_events.c.turn_id.type) for index in range(count)
     ]
@@ -82,11 +83,12 @@ def _events_of_turns(count: int) -> Select[*tuple[Any, ...]]:
         .where(owned_by_user(turn_events), turn_events.c.turn_id.in_(turns_of_page))
         .subquery()
     )
+    in_order = events.c.turn_id.desc() if order == "desc" else events.c.turn_id
     sized = select(
         events.c.turn_id,
         events.c.seq,
         # Events of one turn are peers: this is the sum up to the end of the turn.
-        func.sum(events.c.size).over(order_by=events.c.turn_id.desc()).label("through_turn"),
+        func.sum(events.c.size).over(order_by=in_order).label("through_turn"),
         func.sum(events.c.size).over(partition_by=events.c.turn_id).label("of_whole_turn"),
     ).subquery()
     is_same = and_(sized.c.turn_id == turn_events.c.turn_id, sized.c.seq == turn_events.c.seq)
@@ -121,12 +123,12 @@ class SqlTurnEvents:
             await self._session.defer(_INSERT_EVENT, **_event_values(event, is_recorded=is_recorded))
         self._added += events
 
-    async def list_of_turns(self, ids: list[TurnId], size: int) -> dict[TurnId, list[TurnEvent]]:
+    async def list_of_turns(self, ids: list[TurnId], size: int, order: Order = "desc") -> dict[TurnId, list[TurnEvent]]:
         if not ids:
             return {}
         events: dict[TurnId, list[TurnEvent]] = {}
         params = {f"turn{index}": id for index, id in enumerate(padded(ids))}
-        rows = await self._session.fetch(_events_of_turns(len(params)), bytes=size, **params)
+        rows = await self._session.fetch(_events_of_turns(len(params), order), bytes=size, **params)
         for turn_id, seq, name, body, text in rows:
             events.setdefault(turn_id, []).append(TurnEvent(turn_id, seq, name, _whole_body(name, body, text)))
         return events

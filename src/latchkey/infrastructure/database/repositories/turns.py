@@ -87,16 +87,13 @@ _WITH_MESSAGE = (
     .where(owned_by_user(messages), messages.c.role == "user")
 )
 _BY_ID_WITH_MESSAGE = _WITH_MESSAGE.where(is_not_deleted(turns), turns.c.id == bindparam("key"))
-_NEWEST_WITH_MESSAGES = (
-    _WITH_MESSAGE.where(
-        turns.c.conversation_id == bindparam("conversation"),
-        turns.c.replaced_by.is_(None),
-        turns.c.id < bindparam("before"),
-        conversation_is_not_deleted(bindparam("conversation")),
-    )
-    .order_by(turns.c.id.desc())
-    .limit(bindparam("limit"))
-)
+_ACTIVE_WITH_MESSAGES = _WITH_MESSAGE.where(
+    turns.c.conversation_id == bindparam("conversation"),
+    turns.c.replaced_by.is_(None),
+    conversation_is_not_deleted(bindparam("conversation")),
+).limit(bindparam("limit"))
+_NEWEST_WITH_MESSAGES = _ACTIVE_WITH_MESSAGES.where(turns.c.id < bindparam("before")).order_by(turns.c.id.desc())
+_OLDEST_WITH_MESSAGES = _ACTIVE_WITH_MESSAGES.where(turns.c.id > bindparam("after")).order_by(turns.c.id)
 _MAX_ID = UUID(int=2**128 - 1)
 _RUNNING = _SELECT.where(turns.c.status == literal("running", literal_execute=True))
 _BY_IDEMPOTENCY_KEY = _SELECT.where(turns.c.idempotency_key == bindparam("idempotency_key"))
@@ -188,10 +185,15 @@ class SqlTurns:
         )
 
     async def page_with_messages(
-        self, conversation_id: ConversationId, limit: int, before: TurnId | None = None
+        self, conversation_id: ConversationId, limit: int, before: TurnId | None = None, after: TurnId | None = None
     ) -> list[TurnWithMessage]:
         if not self._session.scope.includes(conversation_id):
             raise NotFound.of("conversation")
+        if after is not None:
+            rows = await self._session.fetch(
+                _OLDEST_WITH_MESSAGES, conversation=conversation_id, after=after, limit=limit
+            )
+            return [_turn_with_message(row) for row in rows]
         rows = await self._session.fetch(
             _NEWEST_WITH_MESSAGES, conversation=conversation_id, before=before or _MAX_ID, limit=limit
         )

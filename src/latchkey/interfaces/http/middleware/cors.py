@@ -13,6 +13,7 @@ _EXPOSED_HEADERS = [
     "www-authenticate",
     "x-request-id",
     "x-resumable-stream-id",
+    "x-should-retry",
 ]
 _PORT = re.compile(r":\d+\Z")
 

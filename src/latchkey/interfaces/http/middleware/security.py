@@ -124,7 +124,7 @@ class SecurityMiddleware:
                 _log.exception("unhandled_exception")
             scope["failure"] = failure  # type: ignore[typeddict-unknown-key]
             if status is None:
-                await _send_problem(failure, request_id, send_with_headers)
+                await _send_problem(failure, scope, send_with_headers)
             # Otherwise the response stays incomplete, so that the server closes the connection and the client sees it.
         finally:
             if budgeted_send.reservation is not None:
@@ -187,7 +187,7 @@ class _BudgetedSend:
                 self._is_refused = True
                 self._scope["failure"] = failure  # type: ignore[typeddict-unknown-key]
                 cors = [header for header in message["headers"] if header[0].lower().startswith(b"access-control-")]
-                await _send_problem(failure, str(self._scope.get("request_id")), self._send, cors)
+                await _send_problem(failure, self._scope, self._send, cors)
                 return
         await self._send(message)
 
@@ -233,9 +233,9 @@ def _request_id(header: bytes | None) -> str:
 
 
 async def _send_problem(
-    failure: Failure, request_id: str, send: Send, more_headers: Iterable[tuple[bytes, bytes]] = ()
+    failure: Failure, scope: HTTPScope, send: Send, more_headers: Iterable[tuple[bytes, bytes]] = ()
 ) -> None:
-    status, headers, body = problem_of(failure, request_id)
+    status, headers, body = problem_of(failure, str(scope.get("request_id")), scope["path"])
     encoded = [*((name.encode(), value.encode()) for name, value in headers.items()), *more_headers]
     encoded.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": status, "headers": encoded})

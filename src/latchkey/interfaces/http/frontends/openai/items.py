@@ -1,0 +1,61 @@
+"""The items of a conversation, page by page: messages of both sides, and tool calls."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import UUID
+
+from latchkey.application.turns.log import ConversationLog, TurnLog
+from latchkey.domain.errors import NotFound
+from latchkey.domain.turn import TurnId
+from latchkey.domain.turn_repositories import Order
+from latchkey.interfaces.http.frontends.openai.ids import uuid_in_item_id
+from latchkey.interfaces.http.frontends.openai.objects import list_object, user_item
+from latchkey.interfaces.http.frontends.openai.translator import response_of
+
+Item = dict[str, Any]
+ReadLog = Callable[..., Awaitable[ConversationLog]]
+"""Returns the log of the conversation with at most this many turns, before or after a turn."""
+
+_FIRST_ID = TurnId(UUID(int=0))
+_MAX_INT = 2**128 - 1
+
+
+async def read_items(read_log: ReadLog, order: Order, limit: int, after: str | None) -> dict[str, Any]:
+    """Return one page of items, those after the item with this id. Raises `NotFound` if it is not there."""
+    items: list[Item] = []
+    position: TurnId | None = _FIRST_ID if order == "asc" else None
+    if after is not None:
+        turn = await _turn_with_item(read_log, after)
+        items, position = _items_after(after, _items_of(turn, order)), turn.turn.id
+    has_more = True
+    while len(items) <= limit and has_more:
+        # A turn with an answer has two items at least.
+        turns = limit // 2 + 1
+        log = await read_log(turns, after=position) if order == "asc" else await read_log(turns, before=position)
+        for turn in log.turns if order == "asc" else reversed(log.turns):
+            items += _items_of(turn, order)
+            position = turn.turn.id
+        has_more = log.has_more
+    return list_object(items[:limit], has_more=len(items) > limit)
+
+
+async def _turn_with_item(read_log: ReadLog, item_id: str) -> TurnLog:
+    """Return the turn that has the item: ids grow with time, and the turn has the first of all."""
+    id = uuid_in_item_id(item_id)
+    log = await read_log(1, before=TurnId(UUID(int=min(id.int + 1, _MAX_INT))))
+    if not log.turns:
+        raise NotFound.of("item")
+    return log.turns[0]
+
+
+def _items_of(turn: TurnLog, order: Order) -> list[Item]:
+    """Return the items of a turn. Those of the answer follow when it has ended."""
+    items = [user_item(turn), *response_of(turn)["output"]]
+    return items if order == "asc" else items[::-1]
+
+
+def _items_after(id: str, items: list[Item]) -> list[Item]:
+    ids = [item["id"] for item in items]
+    if id not in ids:
+        raise NotFound.of("item")
+    return items[ids.index(id) + 1 :]

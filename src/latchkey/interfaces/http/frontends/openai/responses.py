@@ -1,0 +1,160 @@
+"""Responses of OpenAI's API: a response is a turn."""
+
+from typing import Annotated, Any
+
+from litestar import Controller, Response, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, QueryParameter
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from latchkey.application.dispatcher import Dispatcher
+from latchkey.application.turns import finish
+from latchkey.application.turns.expire import with_expiry
+from latchkey.application.turns.log import TurnLog, get_next_turn, get_turn_log
+from latchkey.application.turns.runner import TurnHandle, TurnRunner
+from latchkey.application.turns.subscription import ReservedSubscription, TurnSubscriptions
+from latchkey.domain.conversation import ConversationId
+from latchkey.domain.errors import Invalid
+from latchkey.domain.message import NewMessage
+from latchkey.domain.turn import ClientRequest, Idempotency, TurnId
+from latchkey.interfaces.http.event_stream import event_stream
+from latchkey.interfaces.http.frontends.openai.ids import CONVERSATION, RESPONSE, decode_id
+from latchkey.interfaces.http.frontends.openai.objects import list_object, user_item
+from latchkey.interfaces.http.frontends.openai.requests import NewResponse
+from latchkey.interfaces.http.frontends.openai.translator import ResponseTranslator, response_of
+from latchkey.interfaces.http.requests import REPLAYED, ApiRequest, IdempotencyKey, JsonBody, idempotency_of
+
+_ASSISTANT_HEADER = "latchkey-assistant"
+_MAX_NUMBER = 2**31 - 1
+
+StartingAfter = Annotated[int, QueryParameter(ge=-1, le=_MAX_NUMBER)]
+
+
+class OpenAIResponseController(Controller):
+    path = "/openai/v1/responses"
+    include_in_schema = False
+    opt = {"lenient": True}  # noqa: RUF012 - as Litestar declares it
+
+    @post(status_code=200)
+    async def create_response(
+        self,
+        request: ApiRequest,
+        dispatcher: NamedDependency[Dispatcher],
+        runner: NamedDependency[TurnRunner],
+        subscriptions: NamedDependency[TurnSubscriptions],
+        data: JsonBody[NewResponse],
+        idempotency_key: IdempotencyKey = None,
+    ) -> Response[Any]:
+        """Start a turn. Answer with its events, at once, or when it has ended.
+
+        A turn that failed is no error of the request: the SDKs would send the message again.
+        """
+        message = await _new_message(request, dispatcher, runner, data)
+        client_request = ClientRequest(request.request_id, _idempotency_of(request, idempotency_key, data))
+        with subscriptions.reserve(request.user) as subscription:
+            handle = await runner.start_or_join(request.user, message, client_request)
+            headers = {REPLAYED.name: "true"} if handle.original_request_id else {}
+            if data.stream:
+                return await _stream(request, dispatcher, subscription, handle.turn_id, headers=headers)
+            if not data.background:
+                await _wait(request, runner, subscription, handle)
+            return Response(response_of(await _log_of(request, dispatcher, handle.turn_id)), headers=headers)
+
+    @get("/{response_id:str}")
+    async def get_response(
+        self,
+        request: ApiRequest,
+        dispatcher: NamedDependency[Dispatcher],
+        subscriptions: NamedDependency[TurnSubscriptions],
+        response_id: FromPath[str],
+        *,
+        stream: FromQuery[bool] = False,
+        starting_after: StartingAfter = -1,
+    ) -> Response[Any]:
+        """Show a response, or stream its events after the one with the number `starting_after`."""
+        turn_id = _turn_id(response_id)
+        if not stream:
+            return Response(response_of(await _log_of(request, dispatcher, turn_id)))
+        with subscriptions.reserve(request.user) as subscription:
+            return await _stream(request, dispatcher, subscription, turn_id, after=starting_after)
+
+    @post("/{response_id:str}/cancel", status_code=200, essential=True)
+    async def cancel_response(
+        self, request: ApiRequest, dispatcher: NamedDependency[Dispatcher], response_id: FromPath[str]
+    ) -> dict[str, Any]:
+        """Cancel a response. One that has ended stays as it is."""
+        turn_id = _turn_id(response_id)
+        await dispatcher.call(request.user, finish.cancel_turn, turn_id)
+        return response_of(await _log_of(request, dispatcher, turn_id))
+
+    @get("/{response_id:str}/input_items")
+    async def list_input_items(
+        self, request: ApiRequest, dispatcher: NamedDependency[Dispatcher], response_id: FromPath[str]
+    ) -> dict[str, Any]:
+        """List the input of a response: the message of the user."""
+        return list_object([user_item(await _log_of(request, dispatcher, _turn_id(response_id)))], has_more=False)
+
+
+def _turn_id(response_id: str) -> TurnId:
+    return TurnId(decode_id(RESPONSE, response_id))
+
+
+async def _new_message(
+    request: ApiRequest, dispatcher: Dispatcher, runner: TurnRunner, data: NewResponse
+) -> NewMessage:
+    """Return the message of a request. Raises `Invalid`, and `NotFound` for unknown ids."""
+    conversation_id, replaced = None, None
+    if data.previous_response_id:
+        if data.conversation_id:
+            raise Invalid.at("$.conversation", "Expected null: `previous_response_id` names the conversation")
+        previous = _turn_id(data.previous_response_id)
+        conversation_id, replaced = await dispatcher.call(request.user, get_next_turn, previous)
+    elif data.conversation_id:
+        conversation_id = ConversationId(decode_id(CONVERSATION, data.conversation_id))
+    assistant = request.headers.get(_ASSISTANT_HEADER) or (data.model if data.model in runner.profiles.chat else UNSET)
+    metadata = data.metadata or {}
+    return NewMessage(
+        data.text,
+        conversation_id,
+        artifact_generation=metadata.get("artifact_generation") == "true",
+        assistant=assistant,
+        metadata=metadata or UNSET,
+        replaces=replaced or UNSET,
+    )
+
+
+def _idempotency_of(request: ApiRequest, key: str | None, data: NewResponse) -> Idempotency | None:
+    """Return the key with the fingerprint of the request, however it wants to be answered."""
+    if key is None:
+        return None
+    return idempotency_of(key, [replace(data, stream=None, background=None), request.headers.get(_ASSISTANT_HEADER)])
+
+
+async def _log_of(request: ApiRequest, dispatcher: Dispatcher, turn_id: TurnId) -> TurnLog:
+    return await with_expiry(dispatcher, request.user, get_turn_log, turn_id)
+
+
+async def _stream(
+    request: ApiRequest,
+    dispatcher: Dispatcher,
+    subscription: ReservedSubscription,
+    turn_id: TurnId,
+    *,
+    after: int = -1,
+    headers: dict[str, str] | None = None,
+) -> Response[Any]:
+    translator = ResponseTranslator((await _log_of(request, dispatcher, turn_id)).turn, after)
+    events = subscription.follow(turn_id, 0)
+    return event_stream(events, request.user.user_id, headers, translator.translate)
+
+
+async def _wait(
+    request: ApiRequest, runner: TurnRunner, subscription: ReservedSubscription, handle: TurnHandle
+) -> None:
+    """Wait until the turn has ended, in this process or in another one."""
+    if handle.task:
+        await runner.wait(request.user, handle)
+    elif handle.original_request_id is None:
+        async for _ in subscription.follow(handle.turn_id, 0):
+            pass

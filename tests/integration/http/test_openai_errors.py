@@ -1,0 +1,196 @@
+"""Refusals of OpenAI's API: their shape on every route, and input that is refused."""
+
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.support.openai_sdk import BASE_PATH
+from tests.support.service import ApiUser
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+RESPONSES, CONVERSATIONS = f"{BASE_PATH}/responses", f"{BASE_PATH}/conversations"
+UNKNOWN = "0198f3c0a7b47c1e8d2f3a4b5c6d7e8f"
+ROUTES = [
+    ("POST", "responses"),
+    ("GET", f"responses/resp_{UNKNOWN}"),
+    ("POST", f"responses/resp_{UNKNOWN}/cancel"),
+    ("GET", f"responses/resp_{UNKNOWN}/input_items"),
+    ("POST", "conversations"),
+    ("GET", f"conversations/conv_{UNKNOWN}"),
+    ("POST", f"conversations/conv_{UNKNOWN}"),
+    ("DELETE", f"conversations/conv_{UNKNOWN}"),
+    ("GET", f"conversations/conv_{UNKNOWN}/items"),
+    ("GET", "models"),
+    ("GET", "models/none"),
+]
+TYPES = {429: "rate_limit_error", 503: "server_error"}
+
+
+def check_error(response: httpx2.Response, status: int, code: str) -> None:
+    """Raises `AssertionError` unless the SDKs read this error, and repeat the request only if that can help."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    body = response.json()
+    assert list(body) == ["error"]
+    assert body["error"] == {
+        "message": body["error"]["message"],
+        "type": TYPES.get(status, "invalid_request_error"),
+        "param": None,
+        "code": code,
+    }
+    assert response.headers.get("x-should-retry") == (None if status in {429, 503} else "false")
+    assert response.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+async def test_every_route_refuses_invalid_token_in_openai_shape(ada: ApiUser, method: str, path: str) -> None:
+    headers = {"authorization": "Bearer none"}
+    response = await ada.client.request(method, ada.path(f"{BASE_PATH}/{path}"), headers=headers, json={})
+
+    check_error(response, 401, "unauthenticated")
+    assert response.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if UNKNOWN in route[1]])
+@pytest.mark.parametrize("id", [UNKNOWN, UNKNOWN.upper(), UNKNOWN[1:], f"{UNKNOWN}0", "", "%00", "x" * 5000])
+async def test_unknown_and_malformed_ids_are_404_in_openai_shape(ada: ApiUser, method: str, path: str, id: str) -> None:
+    if not id and path.count("/") == 1:
+        path = path.replace(UNKNOWN, "-")  # `resp_` alone is another id; an empty segment is another path
+    response = await ada.request(method, f"{BASE_PATH}/{path.replace(UNKNOWN, id)}", json={})
+
+    check_error(response, 404, "not-found")
+
+
+async def test_unknown_path_and_method_are_refused_in_openai_shape(ada: ApiUser) -> None:
+    for path in ("", "/", "/chat/completions", "/responses/resp_1/none", "/embeddings"):
+        check_error(await ada.post(f"{BASE_PATH}{path}", json={}), 404, "not-found")
+    refused = await ada.delete(f"{RESPONSES}/resp_{UNKNOWN}")
+    check_error(refused, 405, "invalid")
+    assert "GET" in refused.headers["allow"]
+    assert (await ada.post("openai/v10/none", json={})).json()["type"].startswith("urn:latchkey:problem:")
+
+
+async def test_path_of_another_user_is_403_in_openai_shape(ada: ApiUser, bob: ApiUser) -> None:
+    response = await ApiUser(bob.user_id, ada.token, ada.client).get(f"{BASE_PATH}/models")
+
+    check_error(response, 403, "wrong-user")
+
+
+async def test_body_too_large_or_of_another_type_is_refused_in_openai_shape(ada: ApiUser) -> None:
+    large = b'{"input": "' + b"x" * 8 * 1024 * 1024 + b'"}'
+    json_type, text_type = {"content-type": "application/json"}, {"content-type": "text/plain"}
+
+    check_error(await ada.post(RESPONSES, content=large, headers=json_type), 413, "too-large")
+    check_error(await ada.post(RESPONSES, content=b"{}", headers=text_type), 415, "unsupported-media-type")
+    check_error(await ada.post(RESPONSES, content=b"", headers=json_type), 400, "invalid")
+    for body in (b"{", b'{"input": "\xff"}', b'{"input": "a", "input": "b"}'):
+        check_error(await ada.post(RESPONSES, content=body, headers=json_type), 400, "invalid")
+
+
+TEXT = {"type": "input_text", "text": "Hello"}
+INVALID_BODIES: list[Any] = [
+    {},
+    {"input": None},
+    {"input": 7},
+    {"input": {}},
+    {"input": ""},
+    {"input": " \n"},
+    {"input": "x" * 32_001},
+    {"input": "a\0b"},
+    {"input": []},
+    {"input": [7]},
+    {"input": ["Hello"]},
+    {"input": [{}]},
+    {"input": [{"role": "user"}]},
+    {"input": [{"role": "user", "content": 7}]},
+    {"input": [{"role": "user", "content": []}]},
+    {"input": [{"role": "user", "content": [7]}]},
+    {"input": [{"role": "user", "content": [{"type": 7}]}]},
+    {"input": [{"role": "user", "content": [{"type": "input_text", "text": None}]}]},
+    {"input": [{"role": "user", "content": [TEXT, {"type": "input_image", "image_url": "data:"}]}]},
+    {"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "file_1"}]}]},
+    {"input": [{"role": "user", "content": [TEXT], "type": "none"}]},
+    {"input": [{"role": "assistant", "content": "Hello"}]},
+    {"input": [{"role": "system", "content": "Hello"}]},
+    {"input": [{"type": "function_call_output", "call_id": "1", "output": "1"}]},
+    {"input": "Hello", "conversation": 7},
+    {"input": "Hello", "conversation": {}},
+    {"input": "Hello", "conversation": {"id": 7}},
+    {"input": "Hello", "previous_response_id": {}},
+    {"input": "Hello", "conversation": f"conv_{UNKNOWN}", "previous_response_id": f"resp_{UNKNOWN}"},
+    {"input": "Hello", "stream": "yes"},
+    {"input": "Hello", "background": 1},
+    {"input": "Hello", "model": 7},
+    {"input": "Hello", "metadata": {"page": 7}},
+    {"input": "Hello", "metadata": {"page": "x" * 513}},
+    {"input": "Hello", "metadata": {str(number): "" for number in range(17)}},
+    [],
+    "Hello",
+]
+INVALID_CONVERSATIONS: list[Any] = [
+    {"metadata": 7},
+    {"metadata": {"title": 7}},
+    {"metadata": {"title": "x" * 201}},
+    {"metadata": {"title": "a\0b"}},
+    {"items": [{"role": "user", "content": "Hello"}]},
+    {"items": {}},
+    [],
+]
+
+
+async def test_invalid_body_is_422_in_openai_shape_and_starts_no_turn(ada: ApiUser) -> None:
+    for body in INVALID_BODIES:
+        check_error(await ada.post(RESPONSES, json=body), 422, "invalid")
+
+    assert await ada.list_items("conversations") == []
+
+
+async def test_part_that_is_no_text_is_named_in_plain_text(ada: ApiUser) -> None:
+    image = {"type": "input_image", "image_url": "https://example.org/a.png"}
+    response = await ada.post(RESPONSES, json={"input": [{"role": "user", "content": [TEXT, image]}]})
+
+    assert response.json()["error"]["message"] == (
+        "$.input[0].content[1]: Only text can be sent; this message has a part of type `input_image`"
+    )
+
+
+async def test_invalid_conversation_is_422_in_openai_shape(ada: ApiUser) -> None:
+    conversation = (await ada.post(CONVERSATIONS, json={})).json()
+
+    for body in INVALID_CONVERSATIONS:
+        check_error(await ada.post(CONVERSATIONS, json=body), 422, "invalid")
+        check_error(await ada.post(f"{CONVERSATIONS}/{conversation['id']}", json=body), 422, "invalid")
+    assert len(await ada.list_items("conversations")) == 1
+
+
+async def test_unknown_fields_and_query_parameters_are_ignored(ada: ApiUser) -> None:
+    body = {"input": "Hello", "tools": [{"type": "none"}], "store": False, "anything": {"at": ["all", None, 1.5]}}
+    response = await ada.post(RESPONSES, json=body, params={"include[]": ["a", "b"], "anything": "7"})
+
+    assert response.json()["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "stream=7",
+        "starting_after=-2",
+        "starting_after=1e1",
+        "starting_after=x",
+        f"starting_after={2**63}",
+        "stream=null",
+    ],
+)
+async def test_invalid_query_of_response_is_422_in_openai_shape(ada: ApiUser, query: str) -> None:
+    id = (await ada.post(RESPONSES, json={"input": "Hello"})).json()["id"]
+
+    check_error(await ada.get(f"{RESPONSES}/{id}?{query}"), 422, "invalid")
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "order=none", "order=asc&order=desc"])
+async def test_invalid_query_of_items_is_422_in_openai_shape(ada: ApiUser, query: str) -> None:
+    id = (await ada.post(CONVERSATIONS, json={})).json()["id"]
+
+    check_error(await ada.get(f"{CONVERSATIONS}/{id}/items?{query}"), 422, "invalid")
