@@ -115,6 +115,13 @@ class Turns(Protocol):
         """Return the turn with the user's message."""
         ...
 
+    async def find_by_message(self, conversation_id: ConversationId, message_id: str) -> TurnWithMessage | None:
+        """Return the turn of a message that is not replaced.
+
+        The id is the client's own id of the user's message, the id of that message, or the id of the turn.
+        """
+        ...
+
     async def list_running(self) -> list[Turn]:
         """Return all turns of the user that are stored as running, including those whose lease has expired."""
         ...

@@ -1,5 +1,7 @@
 """Use cases of front ends, which name conversations and read the events of their turns."""
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 from latchkey.application.access import owner_only
@@ -97,6 +99,25 @@ async def get_next_turn(uow: UnitOfWork, turn_id: TurnId) -> tuple[ConversationI
         raise Conflict("This turn has been replaced: continue from one that is still part of the conversation.")
     items = await uow.turns.page_with_messages(turn.conversation_id, 1, after=turn_id)
     return turn.conversation_id, items[0].turn.id if items else None
+
+
+@owner_only("read")
+async def find_turn(uow: UnitOfWork, name: str, message_ids: Sequence[str]) -> TurnLog | None:
+    """Return the turn of the first of these messages that the conversation has, without its events.
+
+    A message is named by the client's id or by its own; the turn's id names the answer. Without ids it is the newest
+    turn. Replaced turns are not returned.
+    """
+    conversation = await uow.conversations.find(name)
+    if conversation is None:
+        return None
+    if not message_ids:
+        newest = await uow.turns.page_with_messages(conversation.id, 1)
+        return TurnLog.of(newest[0], []) if newest else None
+    for message_id in message_ids:
+        if item := await uow.turns.find_by_message(conversation.id, message_id):
+            return TurnLog.of(item, [])
+    return None
 
 
 @owner_only("read")

@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy import and_, bindparam, exists, func, literal, select, true, update
+from sqlalchemy import and_, bindparam, exists, func, literal, or_, select, true, update
 
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import Conflict, NotFound, TooManyCalls
@@ -94,6 +94,13 @@ _ACTIVE_WITH_MESSAGES = _WITH_MESSAGE.where(
 ).limit(bindparam("limit"))
 _NEWEST_WITH_MESSAGES = _ACTIVE_WITH_MESSAGES.where(turns.c.id < bindparam("before")).order_by(turns.c.id.desc())
 _OLDEST_WITH_MESSAGES = _ACTIVE_WITH_MESSAGES.where(turns.c.id > bindparam("after")).order_by(turns.c.id)
+_BY_MESSAGE = _ACTIVE_WITH_MESSAGES.where(
+    or_(
+        messages.c.client_id == bindparam("client_id"),
+        messages.c.id == bindparam("id"),
+        turns.c.id == bindparam("id"),
+    ),
+).order_by(turns.c.id.desc())
 _MAX_ID = UUID(int=2**128 - 1)
 _RUNNING = _SELECT.where(turns.c.status == literal("running", literal_execute=True))
 _BY_IDEMPOTENCY_KEY = _SELECT.where(turns.c.idempotency_key == bindparam("idempotency_key"))
@@ -206,6 +213,14 @@ class SqlTurns:
             raise NotFound.of("turn")
         return item
 
+    async def find_by_message(self, conversation_id: ConversationId, message_id: str) -> TurnWithMessage | None:
+        if not self._session.scope.includes(conversation_id):
+            raise NotFound.of("conversation")
+        row = await self._session.fetch_row(
+            _BY_MESSAGE, conversation=conversation_id, client_id=message_id, id=_uuid_or_none(message_id), limit=1
+        )
+        return None if row is None else _turn_with_message(row)
+
     async def list_running(self) -> list[Turn]:
         return [_turn_from_row(row) for row in await self._session.fetch(_RUNNING)]
 
@@ -268,6 +283,13 @@ class SqlTurns:
         if self._turn_state is None or self._turn_state.id != id:
             await self.lock(id)
         return self._turn_state
+
+
+def _uuid_or_none(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 def _turn_with_message(row: Row) -> TurnWithMessage:

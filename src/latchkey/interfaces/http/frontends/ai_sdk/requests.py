@@ -1,0 +1,144 @@
+"""What `useChat` posts: the chat's id, the user's message, and whether it is sent, edited or asked again.
+
+Earlier messages, tool results, system prompts and tools that a page posts are not read: the history is the service's.
+"""
+
+from hashlib import sha256
+from typing import Annotated, Any
+from uuid import uuid4
+
+import msgspec
+from msgspec import Meta, Raw, Struct, field
+
+from latchkey.domain.assistant import AssistantName, ModelName
+from latchkey.domain.conversation import ClientConversationId
+from latchkey.domain.errors import Invalid
+from latchkey.domain.message import NewMessage, PageContext
+from latchkey.domain.turn import Idempotency, Metadata, TurnId
+from latchkey.domain.values import PRINTABLE, TimeZoneName
+from latchkey.interfaces.errors import invalid
+
+MessageId = Annotated[str, Meta(min_length=1, max_length=255, pattern=PRINTABLE)]
+
+_MAX_KEY_CHARS = 255
+_UNADDRESSABLE = {".", "..", "turn"}
+"""Ids of chats that cannot stand in the paths of the other routes."""
+
+
+class _Part(Struct, frozen=True):
+    type: str
+    text: str = ""
+
+
+class _Role(Struct, frozen=True):
+    role: Any = None
+
+
+class UserMessage(Struct, frozen=True):
+    """A message of the user as posted."""
+
+    parts: list[_Part]
+    id: MessageId | None = None
+
+    @property
+    def text(self) -> str:
+        """The text parts joined. Raises `Invalid` for a message with a file."""
+        if any(part.type == "file" for part in self.parts):
+            raise Invalid("Only text can be sent; this message has a part of type `file`.")
+        return "".join(part.text for part in self.parts if part.type == "text")
+
+
+class ChatRequest(Struct, frozen=True):
+    """The body of a request. All other members are ignored: pages and libraries add some of their own.
+
+    `message` is an alternative to `messages`, of which only the last one by the user is read.
+    """
+
+    id: ClientConversationId
+    message: Raw = Raw(b"null")
+    messages: list[Raw] | None = None
+    trigger: Any = None
+    message_id: Any = field(default=None, name="messageId")
+    artifact_generation: Any = False
+    assistant: Any = None
+    model: Any = None
+    context: Any = None
+    timezone: Any = None
+    metadata: Any = None
+
+    def check_id(self) -> None:
+        """Raises `Invalid` for an id of a chat that cannot be a segment of a path."""
+        if self.id in _UNADDRESSABLE or "/" in self.id:
+            raise Invalid.at("$.id", "Expected an id without `/`, and not `.`, `..` or `turn`")
+
+    @property
+    def is_regeneration(self) -> bool:
+        """Whether the user asks for another answer to the same message."""
+        return bool(self.trigger == "regenerate-message")
+
+    def user_message(self) -> UserMessage:
+        """Return the message to send. Raises `Invalid` if there is none."""
+        posted = self._last_of_user() if bytes(self.message) == b"null" else self.message
+        try:
+            return _decode_message(posted)
+        except msgspec.DecodeError as error:
+            raise invalid(error) from error
+
+    def _last_of_user(self) -> Raw:
+        for message in reversed(self.messages or []):
+            try:
+                if _decode_role(message).role == "user":
+                    return message
+            except msgspec.ValidationError as error:
+                raise Invalid.at("$.messages", "Expected an array of messages") from error
+        raise Invalid.at("$.messages", "Expected at least one message with the role `user`")
+
+    def new_message(self, text: str, replaces: TurnId | None, assistant: str | None) -> NewMessage:
+        """Return the message for the service. It interrupts a running turn: its page has gone on.
+
+        `assistant` is chosen by a header; the body's own choice overrides it. Raises `Invalid`.
+        """
+        options = {
+            "assistant": _well_formed(self.assistant, AssistantName) or assistant,
+            "model": _well_formed(self.model, ModelName),
+            "context": _well_formed(self.context, PageContext),
+            "timezone": _well_formed(self.timezone, TimeZoneName),
+            "metadata": _well_formed(self.metadata, Metadata),
+        }
+        message = {
+            "message": text,
+            "client_conversation_id": self.id,
+            "artifact_generation": self.artifact_generation is True,
+            "replaces": replaces,
+            "when_busy": "interrupt",
+            **{name: value for name, value in options.items() if value is not None},
+        }
+        try:
+            return msgspec.convert(message, NewMessage)
+        except msgspec.ValidationError as error:
+            raise invalid(error) from error
+
+    def idempotency(self, message: UserMessage, replaces: TurnId | None) -> Idempotency | None:
+        """Return the key of the request: the same message in the same chat is one turn, unless it is asked again.
+
+        An edited message keeps its id, so its text is a part of the key, and so is the turn that it replaces: a user
+        may edit a message back to an earlier text.
+        """
+        if message.id is None:
+            return None
+        last = uuid4().hex if self.is_regeneration else sha256(message.text.encode()).hexdigest()[:16]
+        key = f"ai-sdk:{self.id}:{message.id}:{last}" + (f":{replaces}" if replaces else "")
+        digest = sha256(key.encode()).hexdigest()
+        return Idempotency(key if len(key) <= _MAX_KEY_CHARS else f"ai-sdk:{digest}", digest)
+
+
+_decode_message = msgspec.json.Decoder(UserMessage).decode
+_decode_role = msgspec.json.Decoder(_Role).decode
+
+
+def _well_formed(value: Any, type: Any) -> Any:
+    """Return the value if it is of this type, else None: other software may use the same name for something else."""
+    try:
+        return None if value is None else msgspec.convert(value, type)
+    except msgspec.ValidationError:
+        return None
