@@ -114,10 +114,11 @@ async def running_backend(home: Path, database_url: str, origin: str, model: Mod
         **model_variables(model),
         "OPENAI_API_KEY": "key",
         "LATCHKEY_DATABASE_URL": database_url,
-        "LATCHKEY_ALLOWED_ORIGINS": origin,
+        "LATCHKEY_ALLOWED_ORIGINS": f"{origin},http://localhost",  # pages, and the development server of projects
         "LATCHKEY_TURN_LEASE_S": "2",
     }
     backend = Backend(home, environment, model)
     await backend.start()
     yield backend
+    await backend.reset()
     await backend.kill()

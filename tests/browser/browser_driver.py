@@ -18,7 +18,7 @@ OUTPUT = FOLDER.parents[1] / "var" / "browser"
 """Where screenshots of failed scenarios are written."""
 
 _LONGEST_LINE = 2**24
-_TIMEOUT_S = 90.0
+_TIMEOUT_S = 150.0
 
 Handlers = Mapping[str, Callable[..., Awaitable[Any]]]
 

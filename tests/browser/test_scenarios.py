@@ -32,4 +32,4 @@ async def test_scenario_in_browser_on_postgresql_succeeds(
 async def run(module: str, name: str, driver: BrowserDriver, backend: Backend) -> None:
     await install_page(module)
     await backend.reset()
-    await driver.run(module, name, {"user": backend.new_user(), "url": backend.url}, backend.handlers)
+    await driver.run(f"scenarios/{module}", name, {"user": backend.new_user(), "url": backend.url}, backend.handlers)

@@ -11,7 +11,6 @@ from latchkey.infrastructure.identity.shared_secret import SharedSecret, load_si
 from latchkey.interfaces.cli import IssuedToken
 
 DEV_KEY = Path("var/signing.key")
-DEV_USER = UserId("me")
 
 
 def create_identity(settings: Settings) -> SharedSecret | JwksIdentity:

@@ -2,14 +2,14 @@
 import { randomUUID } from 'node:crypto'
 import { mkdir } from 'node:fs/promises'
 
-const TIMEOUT_MS = 60_000
+const TIMEOUT_MS = 120_000
 const ACTION_TIMEOUT_MS = 15_000
 
 export class Scenario {
   #call
   #browserContext
 
-  constructor(browserContext, call, { user, url, origin }) {
+  constructor(browserContext, call, { user, url, origin, project, projectUrl }) {
     this.#browserContext = browserContext
     this.#call = call
     /** `{id, token}` of a new user. */
@@ -18,6 +18,9 @@ export class Scenario {
     this.url = url
     /** The origin of the pages. */
     this.origin = origin
+    /** The project under test and its address, for the scenario of projects. */
+    this.project = project
+    this.projectUrl = projectUrl
     /** What tabs wrote to their consoles as errors, and exceptions that no code caught. The latter fail the scenario. */
     this.consoleErrors = []
     this.pageErrors = []
@@ -97,14 +100,15 @@ export async function shows(tab, selector, expected) {
   })
 }
 
-/** Run `scenarios/MODULE.mjs`'s function NAME in a browser context of its own. Returns `{result}` or `{failure}`. */
+/** Run the function NAME of a module of this folder's parent in a browser context of its own. Returns `{result}` or `{failure}`. */
 export async function runScenario(browser, { module, name, outputFolder, ...settings }, call) {
   const browserContext = await browser.newContext({ viewport: { width: 1280, height: 800 } })
   browserContext.setDefaultTimeout(ACTION_TIMEOUT_MS)
+  browserContext.setDefaultNavigationTimeout(TIMEOUT_MS) // a page is bundled when it is first opened
   const scenario = new Scenario(browserContext, call, settings)
   let timer
   try {
-    const functions = await import(`../scenarios/${module}.mjs`)
+    const functions = await import(`../${module}.mjs`)
     const timeout = new Promise((_, reject) => {
       timer = setTimeout(() => reject(new Error(`The scenario took more than ${TIMEOUT_MS} ms`)), TIMEOUT_MS)
     })
@@ -112,7 +116,7 @@ export async function runScenario(browser, { module, name, outputFolder, ...sett
     if (scenario.pageErrors.length > 0) throw new Error('A page has thrown an exception that was not caught.')
     return { result: result ?? null }
   } catch (error) {
-    return { failure: [error.stack, ...(await report(browserContext, scenario, outputFolder, `${module}-${name}`))].join('\n') }
+    return { failure: [error.stack, ...(await report(browserContext, scenario, outputFolder, `${module.replaceAll('/', '-')}-${name}`))].join('\n') }
   } finally {
     clearTimeout(timer)
     await browserContext.close()
