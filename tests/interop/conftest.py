@@ -23,7 +23,10 @@ MINIMUM_CHECKS = {
     "conformance suite, 2025-11-25": 36,
     "conformance suite, 2026-07-28": 90,
     "examples of docs/mcp-clients.md": 14,
+    "examples of docs/openai-api.md": 28,
     "fastmcp": 96,
+    "openai 6 (JavaScript)": 100,
+    "openai 7 (JavaScript)": 100,
     "openapi-typescript": 6,
     "schema libraries": 68,
 }
