@@ -15,7 +15,7 @@ LLAMA_OPTIONS := -D CMAKE_BUILD_TYPE=Release -D CMAKE_C_FLAGS_RELEASE=-O1 -D CMA
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup run test check chaos interop browser llama bench flames format lock licenses schemas
+.PHONY: setup run console test check chaos interop browser llama bench flames format lock licenses schemas
 .DEFAULT_GOAL := setup
 
 setup: .venv/dev-installed
@@ -35,6 +35,10 @@ setup: .venv/dev-installed
 
 run: .venv/installed
 	$(BIN)/latchkey serve --dev --port $(PORT)
+
+# Builds the page at `/` from console/. The built files are committed; a test compares them with a new build.
+console: setup
+	$(BIN)/python -m tests.console_build
 
 test: setup
 	$(BIN)/pytest --numprocesses auto $(ARGS)

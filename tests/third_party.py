@@ -25,7 +25,9 @@ _IDENTIFIERS = {
 _HEAD = """\
 # Third-party packages
 
-The wheel contains no code of other projects. Its installation adds the packages below, each under its own license. The
+The wheel contains no code of other projects but that of the console, whose npm packages are listed with their licenses
+in `licenses.txt` beside its files (`latchkey/interfaces/http/static`). Its installation adds the packages below, each
+under its own license. The
 list is generated from the lock files and the metadata of the packages (`make licenses`). Latchkey never imports some of
 them, which other packages require; `make run` does not install these: {omitted}.
 

@@ -132,6 +132,7 @@ AppPath = Annotated[
     str,
     Meta(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="the module and the name of an `App`: `shop.app:app`"),
 ]
+Switch = Annotated[bool, Meta(description="`true` or `false`")]
 TextFile = Annotated[Path, Meta(description="the path of a readable UTF-8 text file that is not blank")]
 
 
@@ -162,6 +163,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename=_variable):
     public_url: Url | None = None
     allowed_hosts: Hosts = ()
     allowed_origins: Origins = ()
+    console: Switch = False
     turn_deadline_s: Seconds = 300
     turn_max_steps: Count = 12
     turn_lease_s: Seconds = 20

@@ -37,7 +37,7 @@ def test_settings_names_are_the_documented_ones() -> None:
     documented = """DATABASE_URL AUTH_JWKS_URL AUTH_ISSUER AUTH_AUDIENCE AUTH_SECRET AGENT MODEL OPENAI_API
         FILE_AGENT CLAUDE_CLI CLAUDE_MODEL CLAUDE_PROCESSES PUBLIC_URL ALLOWED_HOSTS ALLOWED_ORIGINS
         TURN_DEADLINE_S TURN_MAX_STEPS TURN_MAX_CALLS TURN_LEASE_S TURNS_PER_USER REQUESTS_PER_MINUTE
-        BYTES_PER_USER DRAIN_S HISTORY_TURNS HISTORY_CHARS INSTRUCTIONS ASSISTANTS CONTEXT_TOKEN APP"""
+        BYTES_PER_USER DRAIN_S HISTORY_TURNS HISTORY_CHARS INSTRUCTIONS ASSISTANTS CONTEXT_TOKEN APP CONSOLE"""
     others = {"OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"}
     assert VARIABLES.keys() == {f"LATCHKEY_{name}" for name in documented.split()} | others
 
@@ -50,6 +50,8 @@ def test_settings_names_are_the_documented_ones() -> None:
         ("LATCHKEY_AUTH_SECRET", SECRET, SECRET),
         ("LATCHKEY_AGENT", "rehearsal", "rehearsal"),
         ("LATCHKEY_MODEL", "null", "null"),
+        ("LATCHKEY_CONSOLE", "true", True),
+        ("LATCHKEY_CONSOLE", "false", False),
         ("OPENAI_BASE_URL", "http://127.0.0.1:9/v1", "http://127.0.0.1:9/v1"),
         ("LATCHKEY_OPENAI_API", "chat_completions", "chat_completions"),
         ("LATCHKEY_PUBLIC_URL", "https://api.example/base", "https://api.example/base"),
@@ -87,6 +89,7 @@ def test_settings_valid_value_is_read(name: str, text: str, value: Any) -> None:
         ("LATCHKEY_INSTRUCTIONS", "/does/not/exist", "readable UTF-8 text file"),
         ("LATCHKEY_FILE_AGENT", "rehearsal", "--dev"),
         ("LATCHKEY_CLAUDE_PROCESSES", "0", "a whole number from 1"),
+        ("LATCHKEY_CONSOLE", "yes", "`true` or `false`"),
     ],
 )
 def test_settings_invalid_value_is_refused_with_a_hint(name: str, text: str, hint: str) -> None:

@@ -1,6 +1,7 @@
 """Composition root: creates the ASGI application with all its parts from the settings."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
@@ -18,7 +19,7 @@ from latchkey.application.turns.subscription import TurnSubscriptions
 from latchkey.bootstrap.agents import Agents
 from latchkey.bootstrap.assistants import ReloadableAssistants
 from latchkey.bootstrap.core import Core, create_core
-from latchkey.bootstrap.identity import create_identity
+from latchkey.bootstrap.identity import DEV_USER, create_identity
 from latchkey.bootstrap.registry import Registry
 from latchkey.bootstrap.runtime import before_termination, tuned
 from latchkey.config import BUILT_IN_AGENTS, Settings
@@ -26,8 +27,11 @@ from latchkey.domain.errors import Failure, Unavailable
 from latchkey.infrastructure.database.clock import synchronized_clock
 from latchkey.infrastructure.database.revision import RevisionHistory, check_schema, histories
 from latchkey.infrastructure.identity.jwks import JwksIdentity
+from latchkey.infrastructure.identity.shared_secret import SharedSecret
 from latchkey.infrastructure.telemetry.logging import RequestLog
 from latchkey.interfaces.http.app import HttpServices, create_app
+from latchkey.interfaces.http.console import Console
+from latchkey.interfaces.http.dev_sign_in import DevSignIn
 from latchkey.interfaces.http.middleware.security import SecurityMiddleware
 from latchkey.interfaces.http.routes.health import ReadinessCache
 from latchkey.interfaces.http.routes.resource_metadata import PATH as METADATA_PATH
@@ -37,22 +41,22 @@ from latchkey.interfaces.mcp.http.transport import StatelessTransport
 from latchkey.interfaces.mcp.principal import connect
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+_PAGE_TOKEN_TTL = timedelta(hours=1)
+"""The page gets a new token before this one expires."""
 
 
 def create_asgi(settings: Settings, host: str, port: int, registry: Registry | None = None) -> ASGIApp:
     """Create the service as one ASGI application that listens on this host and port.
 
-    It serves the app of the settings, unless a registry is given.
-
-    Raises `ConfigurationError` if the settings configure no authentication, or an agent that cannot work, `AppError`,
-    and `AssistantsError`.
+    It serves the app of the settings, unless a registry is given. Raises `ConfigurationError` if the settings configure
+    no authentication, or an agent that cannot work, `AppError`, and `AssistantsError`.
     """
     core, identity = create_core(settings, registry), create_identity(settings)
     public_url = settings.reached_at(host, port)
     local_url = f"http://{_local_host(host)}:{port}"
     agents = Agents(settings, partial(connect, core.mcp_server), f"{local_url}/mcp", core.registry.agents)
     hosts = (*(settings.allowed_hosts or (*_LOOPBACK, urlsplit(public_url).netloc)), urlsplit(local_url).netloc)
-    origins = settings.allowed_origins or (*(f"http://{name}" for name in _LOOPBACK), _origin(public_url))
+    console, origins = _console(settings, identity), _origins(settings, public_url)
     metadata = _resource_metadata(settings, f"{public_url}/mcp")
     metadata_url = f"{public_url}{METADATA_PATH}" if metadata else None
     transport = StatelessTransport(core.mcp_server)
@@ -68,6 +72,7 @@ def create_asgi(settings: Settings, host: str, port: int, registry: Registry | N
         check_ready=_readiness(core, runner),
         mcp=endpoint,
         resource_metadata=metadata,
+        console=console,
         origins=origins,
         grants=core.registry.grants,
         agents=(*BUILT_IN_AGENTS, *core.registry.agents),
@@ -100,6 +105,15 @@ async def _drain(runner: TurnRunner, subscriptions: TurnSubscriptions, seconds: 
     finally:
         await runner.aclose()
         subscriptions.close()
+
+
+def _console(settings: Settings, identity: SharedSecret | JwksIdentity) -> Console | None:
+    """Return the console if the settings turn it on. With `--dev` it signs in by itself, if this service can sign."""
+    if not (settings.dev or settings.console):
+        return None
+    if not settings.dev or isinstance(identity, JwksIdentity):
+        return Console()
+    return Console(DevSignIn(partial(identity.sign, DEV_USER, _PAGE_TOKEN_TTL), os.getuid()).token_for)
 
 
 def _resource_metadata(settings: Settings, resource: str) -> ResourceMetadata | None:
@@ -145,6 +159,14 @@ def _local_host(host: str) -> str:
     if host in {"0.0.0.0", ""}:  # noqa: S104 - compared, not listened on
         return "127.0.0.1"
     return "[::1]" if host == "::" else f"[{host}]" if ":" in host else host
+
+
+def _origins(settings: Settings, public_url: str) -> tuple[str, ...]:
+    """Return the origins whose pages may call the API. The console's own are always among them."""
+    loopback, public = [f"http://{name}" for name in _LOOPBACK], _origin(public_url)
+    if not settings.allowed_origins or settings.dev:
+        return (*settings.allowed_origins, *loopback, public)
+    return (*settings.allowed_origins, public) if settings.console else settings.allowed_origins
 
 
 def _origin(url: str) -> str:

@@ -11,6 +11,7 @@ from latchkey.infrastructure.identity.shared_secret import SharedSecret, load_si
 from latchkey.interfaces.cli import IssuedToken
 
 DEV_KEY = Path("var/signing.key")
+DEV_USER = UserId("me")
 
 
 def create_identity(settings: Settings) -> SharedSecret | JwksIdentity:

@@ -8,15 +8,13 @@ import click
 
 from latchkey.bootstrap.agents import AgentSelection, registered_agents, unused_model_server
 from latchkey.bootstrap.database import prepare_database
-from latchkey.bootstrap.identity import create_signer
+from latchkey.bootstrap.identity import DEV_USER, create_signer
 from latchkey.bootstrap.runtime import gc_paused, name_worker_process
 from latchkey.config import ConfigurationError, Settings
-from latchkey.domain.credentials import UserId
 from latchkey.infrastructure.agents.claude.workspace import remove_stale
 from latchkey.infrastructure.telemetry import logging as telemetry
 from latchkey.interfaces.http.server.listen import ListenAddress, listen
 
-_DEV_USER = UserId("me")
 _DEV_TOKEN_TTL = timedelta(days=7)
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -70,11 +68,12 @@ def _announce(settings: Settings, address: ListenAddress) -> None:
         return
     if hint := unused_model_server(settings):
         click.echo(hint)
-    token = create_signer(settings).sign(_DEV_USER, _DEV_TOKEN_TTL)
+    click.echo("Open this address in a browser to chat.")
+    token = create_signer(settings).sign(DEV_USER, _DEV_TOKEN_TTL)
     is_rehearsal = settings.agent_name == "rehearsal"
     message = '/add_task {\\"title\\": \\"Buy milk\\"}' if is_rehearsal else "Add a task: buy milk"
     click.echo(f"TOKEN={token}")
     click.echo(
-        f"curl -s {url}/api/{_DEV_USER}/chat -H 'Authorization: Bearer {token}'"
+        f"curl -s {url}/api/{DEV_USER}/chat -H 'Authorization: Bearer {token}'"
         f" -H 'Content-Type: application/json' -d '{{\"message\": \"{message}\"}}'"
     )

@@ -134,7 +134,7 @@ async def test_security_headers_on_responses_outside_of_operations(service: Serv
     """Unknown paths, other methods, foreign hosts and origins, and a CORS preflight."""
     leave = {"origin": "http://localhost:5173", "access-control-request-method": "POST"}
     answers = [
-        await service.client.get("/"),
+        await service.client.get("/nothing"),
         await service.client.get("/favicon.ico"),
         await service.client.put("/health/live"),
         await service.client.get("/schema/openapi.json", headers={"host": "evil.example"}),

@@ -16,6 +16,7 @@ from latchkey.application.turns.subscription import TurnSubscriptions
 from latchkey.domain.credentials import RegisteredGrants
 from latchkey.domain.ports import Identity
 from latchkey.interfaces.http import openapi
+from latchkey.interfaces.http.console import Console, get_console_file, get_index
 from latchkey.interfaces.http.guards import before_request
 from latchkey.interfaces.http.middleware.cors import cors
 from latchkey.interfaces.http.problems import EXCEPTION_HANDLERS
@@ -36,6 +37,7 @@ class HttpServices(Struct, frozen=True):
     - `check_ready`: raises `Unavailable` while the service cannot serve.
     - `mcp`: the ASGI application at `/mcp`.
     - `resource_metadata`: published if an identity provider issues the tokens.
+    - `console`: the page for browsers, if it is on.
     - `origins`: the origins whose pages may call the API.
     - `controllers`: served below `/api/{user_id}`.
     - `grants`: the grants that a context token can carry.
@@ -49,6 +51,7 @@ class HttpServices(Struct, frozen=True):
     check_ready: ReadinessCheck
     mcp: Callable[[Any, Any, Any], Awaitable[None]]
     resource_metadata: ResourceMetadata | None = None
+    console: Console | None = None
     origins: Sequence[str] = ()
     grants: RegisteredGrants = RegisteredGrants()
     agents: Sequence[str] = ()
@@ -70,9 +73,12 @@ def create_app(services: HttpServices, lifespan: Sequence[Lifespan] = ()) -> Lit
         request_class=ApiRequest,
         request_max_body_size=MAX_BODY_BYTES,
     )
-    metadata = [get_resource_metadata] if services.resource_metadata else []
+    optional = [
+        *([get_resource_metadata] if services.resource_metadata else []),
+        *([get_console_file] if services.console else []),
+    ]
     app = Litestar(
-        route_handlers=[api, HealthController, get_reference, get_schema, mcp, *metadata],
+        route_handlers=[api, HealthController, get_index, get_reference, get_schema, mcp, *optional],
         dependencies={
             "dispatcher": _provide(services.dispatcher),
             "grants": _provide(services.grants),
@@ -80,6 +86,7 @@ def create_app(services: HttpServices, lifespan: Sequence[Lifespan] = ()) -> Lit
             "subscriptions": _provide(services.subscriptions),
             "check_ready": _provide(services.check_ready),
             "resource_metadata": _provide(services.resource_metadata),
+            "console": _provide(services.console),
         },
         state=State({"dispatcher": services.dispatcher, "identity": services.identity}),
         exception_handlers=EXCEPTION_HANDLERS,

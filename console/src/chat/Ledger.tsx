@@ -1,0 +1,162 @@
+/** The turns of a conversation as the service recorded them: calls, events, usage, and the token of each. */
+import { useEffect, useState } from 'react'
+import { isConnectionFailure, useResource } from '../api'
+import type { ContextToken, Page, ToolCall, Turn } from '../types'
+import { formatDuration, formatTime, preview, previewArguments } from '../ui/format'
+import { CopyButton, Failure, Icon, Json, State } from '../ui/parts'
+import { followTurn } from './events'
+import type { TurnEvent } from './events'
+
+const RETRY_MS = 1000
+
+export function Ledger({ conversationId, onClose }: { conversationId: string | null; onClose: () => void }) {
+  const path = conversationId && `conversations/${conversationId}/turns?limit=50`
+  const { data, error } = useResource<Page<Turn>>(path, { keepPreviousData: false })
+  const tokens = useResource<Page<ContextToken>>(conversationId && 'context-tokens?limit=200')
+  return (
+    <>
+      <header className="ledger-head">
+        <h2>Ledger</h2>
+        <button type="button" className="quiet" onClick={onClose}>
+          <Icon name="close" />
+          <span className="visually-hidden">Close the ledger</span>
+        </button>
+      </header>
+      {error && <Failure error={error} />}
+      {!data?.items.length && <p className="hint pad">The turns of this conversation will be listed here, newest first.</p>}
+      <ol className="turns">
+        {data?.items.map((turn) => (
+          <li key={turn.id}>
+            <TurnView turn={turn} token={tokens.data?.items.find((token) => token.turn_id === turn.id)} />
+          </li>
+        ))}
+      </ol>
+    </>
+  )
+}
+
+function TurnView({ turn, token }: { turn: Turn; token: ContextToken | undefined }) {
+  const [areEventsOpen, setEventsOpen] = useState(false)
+  const duration = turn.finished_at === null ? null : Date.parse(turn.finished_at) - Date.parse(turn.started_at)
+  return (
+    <article className="turn" aria-label={`Turn of ${formatTime(turn.started_at)}`} data-replaced={turn.replaced_by ? '' : undefined}>
+      <header className="row">
+        <State of={turn.status} />
+        {turn.replaced_by && <State of="replaced" />}
+        <time dateTime={turn.started_at}>{formatTime(turn.started_at)}</time>
+        <span className="turn-duration">{duration === null ? '' : formatDuration(duration)}</span>
+      </header>
+      <dl className="facts">
+        <dt>Turn</dt>
+        <dd>
+          <code title={turn.id}>…{turn.id.slice(-12)}</code> <CopyButton text={turn.id} label="Copy id" />
+        </dd>
+        <dt>Agent</dt>
+        <dd>{[turn.agent, turn.assistant !== turn.agent && turn.assistant, turn.model].filter(Boolean).join(' · ')}</dd>
+        {turn.usage && (
+          <>
+            <dt>Tokens</dt>
+            <dd>
+              {turn.usage.input_tokens} in, {turn.usage.output_tokens} out, {turn.usage.requests} requests
+            </dd>
+          </>
+        )}
+        {token && (
+          <>
+            <dt>Access</dt>
+            <dd>
+              {token.grants.map((grant) => (
+                <code key={grant} className="grant">
+                  {grant}
+                </code>
+              ))}{' '}
+              {token.revoked_at ? `revoked ${formatTime(token.revoked_at)}` : 'open'}
+            </dd>
+          </>
+        )}
+      </dl>
+      {turn.error && (
+        <p className="turn-error">
+          <code>{turn.error.code}</code> {turn.error.detail}
+        </p>
+      )}
+      {turn.tool_calls.length > 0 && (
+        <ol className="calls">
+          {turn.tool_calls.map((call) => (
+            <li key={call.id}>
+              <LedgerCall call={call} />
+            </li>
+          ))}
+        </ol>
+      )}
+      <details onToggle={(event) => setEventsOpen(event.currentTarget.open)}>
+        <summary>Events</summary>
+        {areEventsOpen && <Events turnId={turn.id} />}
+      </details>
+    </article>
+  )
+}
+
+function LedgerCall({ call }: { call: ToolCall }) {
+  const state = call.is_error ? 'failed' : call.duration_ms === null ? 'running' : 'done'
+  return (
+    <details className="call">
+      <summary>
+        <code className="call-name">{call.name}</code>
+        <span className="call-arguments">{previewArguments(call.arguments)}</span>
+        <span className="call-duration">{call.duration_ms === null ? '' : formatDuration(call.duration_ms)}</span>
+        <State of={state} />
+      </summary>
+      <Json label="Arguments" value={call.arguments} />
+      <Json label={call.is_error ? 'Error' : 'Result'} value={call.result} />
+      <p className="hint">
+        Call <code>{call.id}</code>, {formatTime(call.started_at)}
+      </p>
+    </details>
+  )
+}
+
+/** The event log of a turn. It follows a running turn, and goes on where it was after a lost connection. */
+function Events({ turnId }: { turnId: string }) {
+  const [events, setEvents] = useState<TurnEvent[]>([])
+  const [error, setError] = useState<unknown>(null)
+  useEffect(() => {
+    const stop = new AbortController()
+    let last = ''
+    const follow = async (): Promise<void> => {
+      try {
+        for await (const event of followTurn(turnId, last, stop.signal)) {
+          last = event.id
+          setEvents((known) => [...known, event])
+        }
+      } catch (failure) {
+        if (stop.signal.aborted) return
+        if (!isConnectionFailure(failure)) return setError(failure)
+        await new Promise((resolve) => setTimeout(resolve, RETRY_MS))
+        return follow()
+      }
+    }
+    setEvents([])
+    void follow()
+    return () => stop.abort()
+  }, [turnId])
+  return (
+    <>
+      {error !== null && <Failure error={error} />}
+      <ol className="events" tabIndex={0} aria-label="Events">
+        {events.map((event) => (
+          <li key={event.id}>
+            <span className="event-seq">{event.id}</span> <code>{event.event}</code>{' '}
+            <span className="event-data">{preview(shownData(event.data), 160)}</span>
+          </li>
+        ))}
+      </ol>
+    </>
+  )
+}
+
+/** The data without the turn and the number, which are shown already. */
+function shownData(data: unknown): unknown {
+  if (typeof data !== 'object' || data === null) return data
+  return Object.fromEntries(Object.entries(data).filter(([name]) => name !== 'turn_id' && name !== 'seq'))
+}

@@ -1,0 +1,72 @@
+import type { UseChatHelpers } from '@ai-sdk/react'
+import { useCallback, useEffect, useRef, useState } from 'react'
+import { isConnectionFailure } from '../api'
+import type { Conversation } from '../types'
+import type { ChatMessage } from './messages'
+import { textOf } from './messages'
+import { loadHistory } from './wire'
+
+const FIRST_DELAY_MS = 500
+const LONGEST_DELAY_MS = 8000
+
+export interface Recovery {
+  /** The connection broke, and the page tries to reach the service. */
+  isReconnecting: boolean
+  /** The last message did not reach the service. */
+  isUnsent: boolean
+}
+
+/**
+ * Go on after a broken connection, and follow what other tabs and clients do in the same conversation.
+ *
+ * The service keeps every turn, so the page asks for the conversation as it is and then follows the turn that runs.
+ */
+export function useRecovery(
+  name: string,
+  chat: UseChatHelpers<ChatMessage>,
+  conversation: Conversation | undefined,
+): Recovery {
+  const isReconnecting = chat.status === 'error' && isConnectionFailure(chat.error)
+  const [isUnsent, setUnsent] = useState(false)
+  const current = useRef(chat)
+  current.current = chat
+
+  const recover = useCallback(async () => {
+    const history = await loadHistory(name)
+    const { messages, setMessages, clearError, resumeStream } = current.current
+    const sent = messages.findLast((message) => message.role === 'user')
+    const stored = history.messages.findLast((message) => message.role === 'user')
+    const isStored = !sent || (stored && (stored.id === sent.id || textOf(stored) === textOf(sent)))
+    setUnsent(!isStored)
+    clearError()
+    if (!isStored) return
+    setMessages(history.messages)
+    if (history.activeStreamId) await resumeStream()
+  }, [name])
+
+  useEffect(() => {
+    if (!isReconnecting) return
+    let timer: ReturnType<typeof setTimeout>
+    const attempt = (delay: number) => {
+      timer = setTimeout(() => {
+        recover().catch(() => attempt(Math.min(delay * 2, LONGEST_DELAY_MS)))
+      }, delay)
+    }
+    attempt(FIRST_DELAY_MS)
+    return () => clearTimeout(timer)
+  }, [isReconnecting, recover])
+
+  const stamp = conversation && `${conversation.updated_at} ${conversation.running_turn_id ?? ''}`
+  const seen = useRef(stamp)
+  useEffect(() => {
+    if (chat.status !== 'ready' || stamp === seen.current) return
+    const isFirst = seen.current === undefined
+    seen.current = stamp
+    if (!isFirst) recover().catch(() => {})
+  }, [stamp, chat.status, recover])
+
+  useEffect(() => {
+    if (chat.status === 'submitted') setUnsent(false)
+  }, [chat.status])
+  return { isReconnecting, isUnsent }
+}
