@@ -8,7 +8,7 @@ from hashlib import sha256
 
 import structlog
 from msgspec import json
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from latchkey.application.access import permission_of
 from latchkey.application.turns.prompts import CHAT_PROMPT, FILE_PROMPT, PromptTemplate
@@ -110,7 +110,7 @@ def _profile(
         assistant.tools,
         title=assistant.title or assistant.name,
         template=PromptTemplate.parse(prompt) if assistant.instructions else None,
-        digest=sha256(json.encode(resolved)).hexdigest()[:_DIGEST_CHARS],
+        digest=_digest(resolved),
         options=ModelOptions(
             assistant.model or next(iter(assistant.models), None),
             assistant.temperature,
@@ -120,7 +120,14 @@ def _profile(
         models=assistant.allowed_models,
         max_steps=assistant.max_steps,
         history_turns=assistant.history_turns,
+        titles=assistant.titles,
     )
+
+
+def _digest(assistant: Assistant) -> str:
+    """Return the digest of what decides how the assistant answers."""
+    values = {name: value for name, value in asdict(assistant).items() if name != "titles"}
+    return sha256(json.encode(values)).hexdigest()[:_DIGEST_CHARS]
 
 
 def _grants_of(tools: Iterable[str], grants: Mapping[str, Grant | None]) -> list[Grant]:

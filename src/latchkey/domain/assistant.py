@@ -65,6 +65,10 @@ _Tokens = Annotated[int, _meta("a whole number from 1 to 1000000", ge=1, le=1_00
 _Count = Annotated[int, _meta("a whole number from 1 to 1000", ge=1, le=1_000)]
 
 
+TitleSource = Literal["message", "model"]
+_Titles = Annotated[TitleSource, _meta("`message` or `model`")]
+
+
 class Assistant(Struct, frozen=True, kw_only=True):
     """An assistant as it is declared. None leaves the choice to the settings of the service.
 
@@ -73,6 +77,8 @@ class Assistant(Struct, frozen=True, kw_only=True):
     - `model`: what is requested of the agent; `models` are those that a client may choose instead.
     - `tools`: the tools that its turns are offered. `approve` names those of them that ask the person first.
     - `max_steps`, `history_turns`: override the settings of the same names.
+    - `titles`: a conversation without a title gets one from the first line of the user's `message`, or the `model` is
+      asked for one, with a further request after the turn.
     """
 
     name: _Name
@@ -89,6 +95,7 @@ class Assistant(Struct, frozen=True, kw_only=True):
     max_output_tokens: _Tokens | None = None
     max_steps: _Count | None = None
     history_turns: _Count | None = None
+    titles: _Titles = "message"
 
     @property
     def allowed_models(self) -> tuple[str, ...]:

@@ -54,8 +54,15 @@ class Conversations(Protocol):
         """
         ...
 
-    async def set_last_seq(self, id: ConversationId, seq: int, now: datetime) -> None:
-        """Take a message number that is already known, because `Turns.lock_for_finish` has locked the conversation."""
+    async def set_last_seq(self, id: ConversationId, seq: int, now: datetime, title: str | None = None) -> None:
+        """Take a message number that is already known, because `Turns.lock_for_finish` has locked the conversation.
+
+        A conversation without a title gets this one.
+        """
+        ...
+
+    async def set_missing_title(self, id: ConversationId, title: str) -> None:
+        """Set the title of the conversation if it has none. The time of its last activity stays."""
         ...
 
     async def delete(self, id: ConversationId, now: datetime) -> None:

@@ -33,6 +33,23 @@ async def test_turn_fails_if_endpoint_has_more_tools(harness: ClaudeHarness) -> 
     await expect_failure(harness, ToolServer(tools=TOOLS[:1]), ToolServer(tools=TOOLS))
 
 
+async def test_turn_without_tools_needs_no_token(harness: ClaudeHarness) -> None:
+    """Such as the request for a title, after the turn: its token has been revoked."""
+    harness.endpoint.refuses = True
+    agent = ClaudeAgent(
+        ToolServer(tools=()).connect,
+        cli_for(harness.model),
+        mcp_url=harness.endpoint.url,
+        workspace_parent=harness.folder,
+    )
+    harness.agent = agent
+    outcome = await harness.run_turn(says("Milk and eggs"))
+    await agent.aclose()
+
+    assert (outcome.failure, outcome.text) == (None, "Milk and eggs")
+    assert harness.endpoint.authorizations == set()
+
+
 async def expect_failure(harness: ClaudeHarness, granted: ToolServer, available: ToolServer) -> None:
     async with tool_endpoint(available) as endpoint:
         agent = ClaudeAgent(

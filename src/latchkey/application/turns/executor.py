@@ -81,8 +81,10 @@ class TurnExecutor:
         self._is_interrupted = True
         self._stop_agent()
 
-    async def run(self, agent: Agent, agent_run: AgentRun) -> TurnResult:
+    async def run(self, agent: Agent, agent_run: AgentRun, title: str | None = None) -> TurnResult:
         """Run the agent, store the outcome, whatever the agent does, and log the turn.
+
+        A completed turn gives its conversation the title if it has none.
 
         Raises `NotFound` if the turn was deleted meanwhile, and `Unavailable` if its end cannot be stored.
         """
@@ -97,9 +99,8 @@ class TurnExecutor:
         await writer.close()
         record.first_text_at, record.cached_tokens = writer.first_text_at, writer.cached_tokens
         status, error, record.exception = _end_of(self._agent_task)
-        outcome = TurnOutcome(
-            status, writer.usage, writer.text, error, writer.model or agent_run.options.model or agent.model
-        )
+        model = writer.model or agent_run.options.model or agent.model
+        outcome = TurnOutcome(status, writer.usage, writer.text, error, model, title)
         try:
             result = await self._finish(agent_run.turn_id, outcome)
         finally:

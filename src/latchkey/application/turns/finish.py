@@ -27,17 +27,24 @@ from latchkey.domain.turn_event import (
 from latchkey.domain.turn_repositories import LockedTurn
 from latchkey.domain.values import Instant
 
+MAX_TITLE_CHARS = 60
+"""The length of a title that is made from a text."""
+
 _FAILURES: dict[str, type[TurnFailed]] = {kind.code: kind for kind in TurnFailed.__subclasses__()}
 
 
 class TurnOutcome(Struct, frozen=True):
-    """How the agent's run ended. `answer` is the text of the agent so far; the whole answer of a completed turn."""
+    """How the agent's run ended. `answer` is the text of the agent so far; the whole answer of a completed turn.
+
+    A completed turn gives its conversation this `title` if it has none.
+    """
 
     status: TurnStatus
     usage: Usage
     answer: str = ""
     error: TurnError | None = None
     model: str | None = None
+    title: str | None = None
 
 
 class PublishedTurn(Struct, frozen=True, kw_only=True):
@@ -113,7 +120,7 @@ async def finish_turn(uow: UnitOfWork, turn_id: TurnId, outcome: TurnOutcome) ->
     turn = locked.turn
     turn.check_running(uow.now)
     await uow.context_tokens.revoke_for_turn(turn_id, uow.now)
-    message = await _add_message(uow, locked, outcome.answer) if outcome.status == "completed" else None
+    message = await _add_message(uow, locked, outcome) if outcome.status == "completed" else None
     events: list[EventData] = []
     if unwritten := outcome.answer[turn.answer_length :]:
         events.append(MessageDeltaEvent(unwritten))
@@ -173,7 +180,7 @@ async def close_as_interrupted(uow: UnitOfWork, turn: Turn) -> Turn:
     return await close_turn(uow, turn, TurnInterruptedEvent(), status="interrupted", finished_at=turn.lease_until)
 
 
-async def _add_message(uow: UnitOfWork, locked: LockedTurn, answer: str) -> Message:
+async def _add_message(uow: UnitOfWork, locked: LockedTurn, outcome: TurnOutcome) -> Message:
     turn = locked.turn
     message = Message(
         id=MessageId(uow.new_id()),
@@ -181,13 +188,23 @@ async def _add_message(uow: UnitOfWork, locked: LockedTurn, answer: str) -> Mess
         turn_id=turn.id,
         seq=locked.next_seq,
         role="assistant",
-        content=answer,
+        content=outcome.answer,
         tool_calls=locked.calls,
         created_at=uow.now,
     )
-    await uow.conversations.set_last_seq(turn.conversation_id, locked.next_seq, uow.now)
+    await uow.conversations.set_last_seq(turn.conversation_id, locked.next_seq, uow.now, outcome.title)
     await uow.messages.add(message)
     return message
+
+
+def title_of(text: str) -> str | None:
+    """Return a title made from a text: its first line that is not blank, cut after a word; None if there is none."""
+    lines = (" ".join(line.split()) for line in text.splitlines())
+    line = next(filter(None, lines), None)
+    if line is None or len(line) <= MAX_TITLE_CHARS:
+        return line
+    words, _, _ = line[:MAX_TITLE_CHARS].rpartition(" ")
+    return (words or line[: MAX_TITLE_CHARS - 1]) + "…"
 
 
 def _final_event(outcome: TurnOutcome, message: Message | None) -> FinalEvent:

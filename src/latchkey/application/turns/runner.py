@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -12,9 +13,10 @@ from msgspec.structs import replace
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns.executor import TurnExecutor, TurnLimits
 from latchkey.application.turns.expire import with_expiry
-from latchkey.application.turns.finish import TurnResult, get_turn_result
+from latchkey.application.turns.finish import TurnResult, get_turn_result, title_of
 from latchkey.application.turns.prompts import UNTRUSTED_CONTENT, context_block
 from latchkey.application.turns.start import StartedTurn, TurnProfiles, find_duplicate_turn, start_turn
+from latchkey.application.turns.titles import TitleWriter
 from latchkey.domain.agent import AgentRun
 from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import Draining, Exhausted, Invalid, TurnInProgress
@@ -53,6 +55,7 @@ class TurnRunner:
         self._limits = limits
         self._executors: dict[asyncio.Task[TurnResult], TurnExecutor] = {}
         self._starting: set[asyncio.Task[TurnHandle]] = set()
+        self._titles = TitleWriter(dispatcher)
         self.is_draining = False
         self._is_closed = False
 
@@ -101,9 +104,9 @@ class TurnRunner:
             raise Draining("This process is stopping and starts no new turns: try again.")
 
     async def drain(self) -> None:
-        """Start no more turns, and wait until all running turns have ended."""
+        """Start no more turns, and wait until all running turns have ended, and their conversations have titles."""
         self.is_draining = True
-        while tasks := [*self._starting, *self._executors]:
+        while tasks := [*self._starting, *self._executors, *self._titles.tasks]:
             await asyncio.wait(tasks)
 
     async def aclose(self) -> None:
@@ -111,11 +114,12 @@ class TurnRunner:
         self.is_draining = self._is_closed = True
         for executor in self._executors.values():
             executor.interrupt()
+        self._titles.interrupt()
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await self.drain()
         except TimeoutError:
-            late = [*self._starting, *self._executors]
+            late = [*self._starting, *self._executors, *self._titles.tasks]
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
@@ -138,9 +142,13 @@ class TurnRunner:
         executor = TurnExecutor(self._dispatcher, self._event_bus, owner, self._limits, profile.slots)
         if self._is_closed:
             executor.interrupt()
-        task = asyncio.create_task(executor.run(profile.require_agent(), self._agent_run(started, message, owner)))
+        agent, agent_run = profile.require_agent(), self._agent_run(started, message, owner)
+        title = title_of(message.message) if profile.titles == "message" else None
+        task = asyncio.create_task(executor.run(agent, agent_run, title))
         self._executors[task] = executor
         task.add_done_callback(self._on_done)
+        if profile.titles == "model":
+            task.add_done_callback(partial(self._titles.start, owner, profile, agent_run))
         return TurnHandle(started.turn.id, task)
 
     def _on_done(self, task: asyncio.Task[TurnResult]) -> None:

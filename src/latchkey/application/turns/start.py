@@ -9,7 +9,14 @@ from latchkey.application.access import owner_only
 from latchkey.application.turns.expire import expire_lost_turns
 from latchkey.application.turns.finish import cancel_turn
 from latchkey.application.turns.prompts import PromptTemplate
-from latchkey.domain.assistant import DEFAULT_ASSISTANT, NO_OPTIONS, AssistantList, AssistantSummary, ModelOptions
+from latchkey.domain.assistant import (
+    DEFAULT_ASSISTANT,
+    NO_OPTIONS,
+    AssistantList,
+    AssistantSummary,
+    ModelOptions,
+    TitleSource,
+)
 from latchkey.domain.concurrency import FairSlots
 from latchkey.domain.conversation import Conversation, ConversationId
 from latchkey.domain.credentials import ContextToken, ContextTokenId, Grant, Scope, TokenSecret, UserId
@@ -46,6 +53,7 @@ class TurnProfile(Struct, frozen=True):
     - `digest`: of the version of the assistant.
     - `models`: those that a message may choose. `options.model` is the one without a choice.
     - `max_steps`, `history_turns`: override the limits of the service.
+    - `titles`: where the title of a conversation without one comes from: the user's message, or the model.
     """
 
     agent: Agent | None
@@ -60,6 +68,7 @@ class TurnProfile(Struct, frozen=True):
     models: tuple[str, ...] = ()
     max_steps: int | None = None
     history_turns: int | None = None
+    titles: TitleSource = "message"
 
     def require_agent(self) -> Agent:
         """Return the agent. Raises `AgentNotConfigured` if there is none."""

@@ -78,7 +78,7 @@ class ClaudeAgent:
 
     async def _run_in_workspace(self, agent_run: AgentRun, parser: CliEventParser, events: AgentEventStream) -> None:
         with self._workspaces.workspace() as workspace:
-            write_config(workspace, agent_run, self._mcp_url)
+            write_config(workspace, agent_run, self._mcp_url, parser.tool_names)
             await self._run_process(agent_run, parser, workspace, events)
 
     async def _run_process(

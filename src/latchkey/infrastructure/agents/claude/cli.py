@@ -143,9 +143,13 @@ def _no_proxy(mcp_url: str) -> str:
     return ",".join(filter(None, hosts))
 
 
-def write_config(workspace: Workspace, agent_run: AgentRun, mcp_url: str) -> None:
-    """Write the CLI's files. They name the variable of the context token, and the CLI inserts its value."""
+def write_config(workspace: Workspace, agent_run: AgentRun, mcp_url: str, tools: list[str]) -> None:
+    """Write the CLI's files. They name the variable of the context token, and the CLI inserts its value.
+
+    Without tools there is no MCP server, and no need for a token that is valid.
+    """
     authorization = {"Authorization": f"Bearer ${{{TOKEN_VARIABLE}}}"}
     server = {"type": "http", "url": mcp_url, "headers": authorization}
-    workspace.write(workspace.mcp_config, json.encode({"mcpServers": {MCP_SERVER_NAME: server}}))
+    servers = {MCP_SERVER_NAME: server} if tools else {}
+    workspace.write(workspace.mcp_config, json.encode({"mcpServers": servers}))
     workspace.write(workspace.system_prompt, agent_run.instructions.encode())

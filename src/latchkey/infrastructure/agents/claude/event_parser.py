@@ -115,7 +115,8 @@ class CliEventParser:
 
     def _check_system(self, line: SystemLine) -> None:
         if line.subtype == "init":
-            if line.mcp_servers != _CONNECTED or set(line.tools) != self._tools.keys():
+            servers = _CONNECTED if self._tools else []
+            if line.mcp_servers != servers or set(line.tools) != self._tools.keys():
                 raise ToolsUnavailable(
                     "The Claude CLI cannot reach its tools, or has other tools than its token grants."
                 )

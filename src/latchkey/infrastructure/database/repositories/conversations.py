@@ -49,8 +49,10 @@ _NEWEST_BEFORE = _NEWEST.where(
 )
 _INSERT = insert_for_user(conversations)
 _UPDATE = update(conversations).where(*_IS_MINE, _HAS_ID)
-_SET_LAST_SEQ = update(conversations).where(*_IS_MINE, _HAS_ID)
-_NEXT_MESSAGE = _SET_LAST_SEQ.values(
+_OWN_OR_NEW_TITLE = func.coalesce(conversations.c.title, bindparam("new_title", type_=conversations.c.title.type))
+_SET_LAST_SEQ = _UPDATE.values(last_seq=bindparam("new_seq"), updated_at=bindparam("now"), title=_OWN_OR_NEW_TITLE)
+_SET_MISSING_TITLE = _UPDATE.values(title=_OWN_OR_NEW_TITLE)
+_NEXT_MESSAGE = _UPDATE.values(
     last_seq=conversations.c.last_seq + 1,
     updated_at=bindparam("now"),
     timezone=func.coalesce(bindparam("new_timezone", type_=conversations.c.timezone.type), conversations.c.timezone),
@@ -131,8 +133,11 @@ class SqlConversations:
             raise NotFound.of("conversation")
         return NextMessage(*row)
 
-    async def set_last_seq(self, id: ConversationId, seq: int, now: datetime) -> None:
-        await self._session.defer(_SET_LAST_SEQ, key=self._require_in_scope(id), last_seq=seq, updated_at=now)
+    async def set_last_seq(self, id: ConversationId, seq: int, now: datetime, title: str | None = None) -> None:
+        await self._session.defer(_SET_LAST_SEQ, key=self._require_in_scope(id), new_seq=seq, now=now, new_title=title)
+
+    async def set_missing_title(self, id: ConversationId, title: str) -> None:
+        await self._session.execute(_SET_MISSING_TITLE, key=self._require_in_scope(id), new_title=title)
 
     async def delete(self, id: ConversationId, now: datetime) -> None:
         if not await self._session.execute(_DELETE, key=self._require_in_scope(id), now=now):
