@@ -11,14 +11,20 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_asyncio
+from hypothesis import given, settings
 
+from latchkey.domain.turn_event import TurnEvent
+from latchkey.interfaces.http.frontends.openai.translator import response_of
 from tests.fakes.model_script import Step, calls, fails, says
 from tests.fakes.model_server import ModelServer
 from tests.interop.check_counter import Checks
 from tests.interop.conftest import FOLDER
 from tests.node import environment, installed, node
+from tests.support.event_logs import TURN, event_logs, log_of
+from tests.support.openai_sdk import frames_of
 from tests.support.service import ApiUser, Service, model_variables, run_service, settings_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -105,8 +111,8 @@ EXPECTED: dict[str, dict[str, Any]] = {
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def model_service(shared_database_url: str, shared_model: ModelServer) -> AsyncIterator[Service]:
-    settings = settings_for(shared_database_url, **model_variables(shared_model))
-    async with run_service(settings, on_socket=True) as service:
+    variables = model_variables(shared_model)
+    async with run_service(settings_for(shared_database_url, **variables), on_socket=True) as service:
         yield service
 
 
@@ -204,6 +210,38 @@ async def run_scenario(package: str, scenario: str, user: ApiUser, backend: Back
             process.kill()
         await process.wait()
     raise AssertionError(f"{scenario} ended without a result")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+async def test_sdk_for_javascript_accumulates_streams_to_same_responses_as_histories(
+    package: str, checks: Checks
+) -> None:
+    logs = generated_logs()
+    streams = [frames_of(events).decode() for events in logs]
+    program = installed(FOLDER / "openai_api") / "accumulate.mjs"
+    process = await asyncio.create_subprocess_exec(node(), program, package, stdin=PIPE, stdout=PIPE, env=environment())
+
+    async with asyncio.timeout(TIMEOUT_S):
+        output, _ = await process.communicate(json.dumps(streams).encode())
+
+    for events, accumulated in zip(logs, json.loads(output), strict=True):
+        history = json.loads(msgspec.json.encode(response_of(log_of(events))))
+        texts = [item["content"][0]["text"] for item in history["output"] if item["type"] == "message"]
+        assert accumulated == {**history, "output_text": "".join(texts)}
+    checks.passed(PACKAGES[package], len(logs))
+
+
+def generated_logs() -> list[list[TurnEvent]]:
+    """The same logs in each run: both packages are compared with the same histories."""
+    logs: list[list[TurnEvent]] = []
+
+    @settings(derandomize=True, database=None, max_examples=50, deadline=None)
+    @given(event_logs(TURN))
+    def collect(events: list[TurnEvent]) -> None:
+        logs.append(events)
+
+    collect()
+    return logs
 
 
 @pytest.mark.parametrize("language", ["python", "js"])

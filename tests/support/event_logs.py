@@ -7,6 +7,7 @@ from msgspec import Raw
 from msgspec.json import encode
 from uuid_utils.compat import uuid7
 
+from latchkey.application.turns.log import TurnLog
 from latchkey.domain.artifact import ArtifactId, ArtifactReference
 from latchkey.domain.message import MessageId
 from latchkey.domain.tool_call import ToolCallId
@@ -25,6 +26,7 @@ from latchkey.domain.turn_event import (
     TurnStartedEvent,
     numbered,
 )
+from tests.builders import a_conversation, a_message, a_turn
 
 _TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
 _ARGUMENTS = st.dictionaries(_TEXTS, st.one_of(_TEXTS, st.integers(-9, 9), st.none()), max_size=3)
@@ -34,6 +36,7 @@ _STEPS = st.one_of(
     st.tuples(st.just("result"), st.tuples(_ARGUMENTS, st.booleans())),
     st.tuples(st.just("artifact"), _TEXTS),
 )
+TURN = a_turn(a_conversation())
 
 
 @st.composite
@@ -52,6 +55,11 @@ def event_logs(draw: st.DrawFn, turn: Turn, *, is_ended: bool = True) -> list[Tu
             events += _events_of("result", ({}, False), open_calls)
         events.append(_final_event(end, _answer_of(events)))
     return numbered(turn.id, 0, *events)
+
+
+def log_of(events: list[TurnEvent]) -> TurnLog:
+    """The log of `TURN` with these events."""
+    return TurnLog(TURN, a_message(TURN, 1), "1", events)
 
 
 def _events_of(kind: str, value: Any, open_calls: list[ToolCallId]) -> list[EventData]:

@@ -5,6 +5,9 @@ from typing import Any
 from openai import AsyncOpenAI
 from openai.types.responses import Response
 
+from latchkey.domain.turn_event import TurnEvent
+from latchkey.interfaces.http.frontends.openai.translator import ResponseTranslator
+from tests.support.event_logs import TURN
 from tests.support.service import ApiUser
 
 BASE_PATH = "openai/v1"
@@ -14,6 +17,12 @@ def sdk_of(user: ApiUser) -> AsyncOpenAI:
     """The SDK as it is by default, with the user's token."""
     base_url = f"{str(user.client.base_url).rstrip('/')}{user.path(BASE_PATH)}"
     return AsyncOpenAI(api_key=user.token, base_url=base_url, http_client=user.client)
+
+
+def frames_of(events: list[TurnEvent], after: int = -1) -> bytes:
+    """The stream of a response with these events."""
+    translator = ResponseTranslator(TURN, after)
+    return b"".join(translator.translate(event) for event in events)
 
 
 def plain(item: Any) -> dict[str, Any]:

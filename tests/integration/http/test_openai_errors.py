@@ -1,12 +1,17 @@
 """Refusals of OpenAI's API: their shape on every route, and input that is refused."""
 
+from asyncio import Event
 from typing import Any
 
 import httpx2
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from tests.fakes.model_script import says
+from tests.fakes.model_server import ModelServer
 from tests.support.openai_sdk import BASE_PATH
-from tests.support.service import ApiUser
+from tests.support.service import ApiUser, model_variables, run_service, settings_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -194,3 +199,60 @@ async def test_invalid_query_of_items_is_422_in_openai_shape(ada: ApiUser, query
     id = (await ada.post(CONVERSATIONS, json={})).json()["id"]
 
     check_error(await ada.get(f"{CONVERSATIONS}/{id}/items?{query}"), 422, "invalid")
+
+
+async def test_too_many_turns_is_429_that_may_be_repeated(
+    shared_database_url: str, model: ModelServer, gate: Event
+) -> None:
+    model.script += [says("Wait").held(gate)]
+    limited = settings_for(shared_database_url, LATCHKEY_TURNS_PER_USER="1", **model_variables(model))
+    async with run_service(limited) as service:
+        user = service.user()
+        await user.post(RESPONSES, json={"input": "Hello", "background": True})
+        await model.wait_for_requests()
+
+        refused = await user.post(RESPONSES, json={"input": "Hello"})
+        gate.set()
+
+    check_error(refused, 429, "too-many-turns")
+    assert int(refused.headers["retry-after"]) > 0
+
+
+async def test_service_without_agent_is_503_that_may_be_repeated(shared_database_url: str) -> None:
+    async with run_service(settings_for(shared_database_url, LATCHKEY_AGENT="")) as service:
+        refused = await service.user().post(RESPONSES, json={"input": "Hello"})
+
+    check_error(refused, 503, "agent-not-configured")
+
+
+async def test_foreign_host_and_origin_are_refused_in_openai_shape(ada: ApiUser) -> None:
+    check_error(await ada.get(f"{BASE_PATH}/models", headers={"host": "example.org"}), 421, "forbidden")
+    check_error(await ada.get(f"{BASE_PATH}/models", headers={"origin": "https://example.org"}), 403, "forbidden")
+
+
+async def test_page_may_read_whether_to_repeat_a_request(ada: ApiUser) -> None:
+    response = await ada.get(f"{BASE_PATH}/models/none", headers={"origin": "http://localhost:5173"})
+
+    assert "x-should-retry" in response.headers["access-control-expose-headers"]
+
+
+MEMBERS = st.sampled_from(["type", "role", "content", "text", "id", "user", "message", "input_text", "title"])
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=9),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(max_size=9) | MEMBERS, values, max_size=3),
+    max_leaves=8,
+)
+BODIES = st.dictionaries(
+    st.sampled_from(["input", "conversation", "previous_response_id", "model", "stream", "background", "metadata"]),
+    JSON_VALUES,
+)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(BODIES)
+async def test_any_json_body_is_answered_without_internal_error(ada: ApiUser, body: dict[str, Any]) -> None:
+    response = await ada.post(RESPONSES, json=body | {"input": body.get("input", 7)})
+
+    assert response.status_code in {200, 404, 409, 422}, response.text
+    if response.status_code == 422:
+        check_error(response, 422, "invalid")

@@ -110,6 +110,27 @@ async def test_stream_resumed_after_number_has_exactly_the_rest(sdk: AsyncOpenAI
     assert whole[-1].type == "response.completed"
 
 
+async def test_other_replica_resumes_stream_of_running_response(
+    replicas: tuple[Service, Service], ada: ApiUser, sdk: AsyncOpenAI, model: ModelServer, gate: Event
+) -> None:
+    model.script += [says("Half").held(gate)]
+    elsewhere = sdk_of(replicas[1].user(ada.user_id))
+    events = await sdk.responses.create(input="Hello", stream=True, extra_headers={"Idempotency-Key": "key-2"})
+    created: Any = await anext(events)
+    await _until(events, "response.output_text.delta")
+
+    resumed = await elsewhere.responses.retrieve(created.response.id, stream=True, starting_after=0)
+    joined = asyncio.create_task(elsewhere.responses.create(input="Hello", extra_headers={"Idempotency-Key": "key-2"}))
+    first = await anext(resumed)
+    gate.set()
+    rest = [event async for event in events]
+
+    assert first.sequence_number == 1
+    assert [event async for event in resumed][-len(rest) :] == rest
+    assert (await joined).output_text == "Half"
+    assert len(model.requests) == 1
+
+
 async def test_background_response_is_in_progress_at_once_and_completed_later(
     sdk: AsyncOpenAI, model: ModelServer, gate: Event
 ) -> None:

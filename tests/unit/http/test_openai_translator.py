@@ -8,14 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai import OpenAI
 
-from latchkey.application.turns.log import TurnLog
-from latchkey.domain.turn import Turn
 from latchkey.domain.turn_event import TurnEvent
-from latchkey.interfaces.http.frontends.openai.translator import ResponseTranslator, response_of
-from tests.builders import a_conversation, a_message, a_turn
-from tests.support.event_logs import event_logs
+from latchkey.interfaces.http.frontends.openai.translator import response_of
+from tests.support.event_logs import TURN, event_logs, log_of
+from tests.support.openai_sdk import frames_of
 
-TURN = a_turn(a_conversation())
 STATUS = {
     "turn.completed": "completed",
     "turn.failed": "failed",
@@ -23,15 +20,6 @@ STATUS = {
     "turn.interrupted": "failed",
 }
 LAST_EVENT = {"completed": "response.completed", "failed": "response.failed", "cancelled": "response.incomplete"}
-
-
-def frames_of(events: list[TurnEvent], after: int = -1, turn: Turn = TURN) -> bytes:
-    translator = ResponseTranslator(turn, after)
-    return b"".join(translator.translate(event) for event in events)
-
-
-def log_of(events: list[TurnEvent]) -> TurnLog:
-    return TurnLog(TURN, a_message(TURN, 1), "1", events)
 
 
 def sdk_for(stream: bytes) -> OpenAI:
