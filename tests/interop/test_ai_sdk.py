@@ -1,0 +1,54 @@
+"""The AI SDK of Vercel, unmodified, as pages with `useChat` use it: each check with each release."""
+
+import asyncio
+import re
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.browser.backend import Backend, running_backend
+from tests.browser.browser_driver import BrowserDriver
+from tests.fakes.model_server import ModelServer
+from tests.interop.check_counter import Checks
+from tests.interop.conftest import FOLDER
+from tests.node import environment, installed, node
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+PACKAGE = FOLDER / "ai_sdk"
+VERSIONS = ("7", "6", "5.0.277", "5.0.14")
+CHECKS = re.findall(r"^export async function (\w+)", (PACKAGE / "checks.mjs").read_text(), re.MULTILINE)
+_LONGEST_LINE = 2**24
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def driver() -> AsyncIterator[BrowserDriver]:
+    """The Node.js process that runs the checks."""
+    command = [node(), await asyncio.to_thread(installed, PACKAGE) / "main.mjs"]
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=PIPE, stdout=PIPE, env=environment(), limit=_LONGEST_LINE
+    )
+    assert process.stdin
+    yield BrowserDriver("", process)
+    process.stdin.close()
+    await process.wait()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def backend(
+    shared_database_url: str, shared_model: ModelServer, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Backend]:
+    home = tmp_path_factory.mktemp("ai_sdk") / "home"
+    home.mkdir()
+    async with running_backend(home, shared_database_url, "http://localhost", shared_model) as backend:
+        yield backend
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_ai_sdk(version: str, check: str, driver: BrowserDriver, backend: Backend, checks: Checks) -> None:
+    await backend.reset()
+    await driver.run(version, check, {"user": backend.new_user(), "url": backend.url}, backend.handlers)
+    checks.passed(f"AI SDK {version}")
