@@ -153,11 +153,12 @@ class RandomClient:
             return
         if not response.headers["content-type"].startswith(EVENTS):
             turn = response.json()
-            self.model.record_turn(turn["turn_id"], turn["conversation_id"], turn["tool_calls"])
+            self.model.record_turn(turn["turn_id"], turn["conversation_id"], turn["tool_calls"], self.canary)
             return
         events = [ServerSentEvent.parse(raw + b"\n\n") for raw in response.content.split(b"\n\n") if raw[:2] == b"id"]
         calls = [event.data for event in events if event.name == "tool_call.completed"]
-        self.model.record_turn(events[0].data["turn_id"], events[0].data["conversation_id"], calls)
+        title = self.canary if events[-1].name == "turn.completed" else None
+        self.model.record_turn(events[0].data["turn_id"], events[0].data["conversation_id"], calls, title)
 
     def message_with_tool_call(self, owner: "RandomClient", choice: int) -> str:
         """A message that makes the scripted agent call one tool, on an entity of the owner."""

@@ -43,10 +43,15 @@ class StateModel:
             known = self.entities[kind]
             self.entities[kind] = {key: entity for key, entity in known.items() if entity["conversation_id"] != id}
 
-    def record_turn(self, turn_id: str, conversation_id: str, calls: list[Entity]) -> None:
-        """Record a turn with the effects of its tool calls. An unknown conversation is a new one."""
+    def record_turn(self, turn_id: str, conversation_id: str, calls: list[Entity], title: str | None) -> None:
+        """Record a turn with the effects of its tool calls. An unknown conversation is a new one.
+
+        A completed turn gives its conversation the title if it has none.
+        """
         self.turns[turn_id] = conversation_id
-        self.entities["conversation"].setdefault(conversation_id, {"id": conversation_id, "title": None})
+        new = {"id": conversation_id, "title": None}
+        conversation = self.entities["conversation"].setdefault(conversation_id, new)
+        conversation["title"] = conversation["title"] or title
         for call in calls:
             if call["is_error"]:
                 continue

@@ -116,7 +116,7 @@ async def cancel(client: RandomClient, other: RandomClient, random: Random) -> N
         for caller in (other, client)
     ]
     answer = await chatting
-    client.model.record_turn(turn_id, conversation_id, [])
+    client.model.record_turn(turn_id, conversation_id, [], client.canary if answer.is_success else None)
     assert foreign.status_code == (200 if other is client else 404)
     assert (own.json()["status"], answer.status_code) in {("cancelled", 409), ("completed", 200)}
 

@@ -1,7 +1,7 @@
 """Conversations: each has messages and turns."""
 
 from datetime import datetime
-from typing import Annotated, NewType
+from typing import Annotated, Literal, NewType
 from uuid import UUID
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -22,11 +22,26 @@ ClientConversationId = Annotated[
 ]
 
 
+Role = Literal["user", "assistant"]
+LAST_MESSAGE_CHARS = 200
+
+
+class LastMessage(Struct, frozen=True):
+    """The newest message of a conversation. `content` is the first 200 characters of its text."""
+
+    id: UUID
+    role: Role
+    content: str
+    created_at: Instant
+
+
 class Conversation(Struct, frozen=True):
     """`updated_at` is the time of the last activity. Listings show the newest activity first.
 
     `assistant` answers in it: the conversation keeps the one that it began with. It is null before the first message,
     and in conversations of early releases. `client_conversation_id` is the name that the client has chosen, if any.
+
+    `last_message` and `running_turn_id` are null if there is none.
     """
 
     id: ConversationId
@@ -35,6 +50,8 @@ class Conversation(Struct, frozen=True):
     updated_at: Instant
     assistant: str | None = None
     client_conversation_id: str | None = None
+    last_message: LastMessage | None = None
+    running_turn_id: UUID | None = None
 
     def with_changes(self, changes: "ConversationChanges", now: datetime) -> "Conversation":
         """Return the conversation with the changes; the same object if they change nothing."""

@@ -6,13 +6,12 @@ from uuid import UUID
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from latchkey.domain.assistant import AssistantName, ModelName
-from latchkey.domain.conversation import ClientConversationId, ConversationId
+from latchkey.domain.conversation import ClientConversationId, ConversationId, Role
 from latchkey.domain.tool_call import ToolCall
 from latchkey.domain.turn import Metadata, TurnId
 from latchkey.domain.values import Instant, MessageText, TimeZoneName
 
 MessageId = NewType("MessageId", UUID)
-Role = Literal["user", "assistant"]
 Seq = Annotated[int, Meta(ge=1, description="Gapless from 1 within the conversation.")]
 
 

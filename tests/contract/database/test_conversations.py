@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
-from latchkey.domain.conversation import Conversation
+from latchkey.domain.conversation import Conversation, LastMessage
 from latchkey.domain.credentials import Owner, TokenSecret
 from latchkey.domain.errors import NotFound, Unauthenticated
 from latchkey.domain.page import Window
@@ -117,7 +117,8 @@ async def test_deleted_conversation_takes_everything_but_tasks(units: UnitsOfWor
         await uow.commit()
 
     async with units.open(me, "read") as uow:
-        assert (await uow.conversations.page(Window())).items == [kept]
+        (remaining,) = (await uow.conversations.page(Window())).items
+        assert (remaining.id, remaining.running_turn_id) == (kept.id, turns[1].id)
         assert await uow.turns.list_running() == [turns[1]]
         assert (await uow.messages.page(gone.id, Window(), "asc")).items == []
         assert len((await uow.messages.page(kept.id, Window(), "asc")).items) == 1
@@ -130,6 +131,44 @@ async def test_deleted_conversation_takes_everything_but_tasks(units: UnitsOfWor
     with pytest.raises(Unauthenticated):
         async with units.open(secret, "read"):
             raise AssertionError
+
+
+async def test_conversation_has_its_last_message_and_running_turn(units: UnitsOfWork, me: Owner, you: Owner) -> None:
+    """Wherever it is read. The text of the message is cut by characters."""
+    conversation, other = a_conversation(), a_conversation("Other")
+    first, second = a_turn(conversation, status="completed"), a_turn(conversation)
+    last = a_message(second, 3, "🛒買" * 150)
+    shown = LastMessage(last.id, "user", "🛒買" * 100, NOW)
+    await add(units, me, other)
+    await add(units, you, a_conversation("Yours"))
+    async with units.open(me, "write") as uow:
+        await uow.conversations.add(conversation, messages=3)
+        for turn in (first, second):
+            await uow.turns.add(turn)
+        for message in (a_message(first, 1), a_message(first, 2, "Done.", role="assistant"), last):
+            await uow.messages.add(message)
+        await uow.commit()
+
+    expected = replace(conversation, last_message=shown, running_turn_id=second.id)
+    async with units.open(me, "write") as uow:
+        assert (await uow.conversations.page(Window())).items == [other, expected]
+        assert await uow.conversations.get(conversation.id) == expected
+        assert await uow.conversations.get(conversation.id, for_update=True) == expected
+        assert await uow.conversations.find(str(conversation.id)) == expected
+        await uow.conversations.update(replace(expected, title="Renamed"))
+        assert await uow.conversations.get(conversation.id) == replace(expected, title="Renamed")
+    async with units.open(you, "read") as uow:
+        (yours,) = (await uow.conversations.page(Window())).items
+        assert (yours.last_message, yours.running_turn_id) == (None, None)
+
+
+async def test_conversation_with_a_lost_turn_has_no_running_turn(units: UnitsOfWork, me: Owner) -> None:
+    """The process of the turn is gone, whether or not this is stored yet."""
+    conversation = a_conversation()
+    async with units.open(me, "write") as uow:
+        await uow.conversations.add(conversation)
+        await uow.turns.add(a_turn(conversation, lease_until=uow.now - timedelta(seconds=1)))
+        assert (await uow.conversations.get(conversation.id)).running_turn_id is None
 
 
 async def test_conversation_remembers_its_last_timezone(units: UnitsOfWork, me: Owner) -> None:

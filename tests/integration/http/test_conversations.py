@@ -1,8 +1,13 @@
 """Conversations, their messages and their turns over HTTP."""
 
+import asyncio
+from asyncio import Event
+
 import pytest
 
-from tests.support.service import ApiUser
+from tests.fakes.model_script import says
+from tests.fakes.model_server import ModelServer
+from tests.support.service import ApiUser, Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -49,6 +54,39 @@ async def test_conversation_patch_changes_clears_or_keeps_the_title(ada: ApiUser
 
     assert [item["title"] for item in (left, changed, cleared)] == ["Groceries", "Shopping", None]
     assert (await ada.get(path)).json() == cleared
+
+
+async def test_conversation_shows_its_last_message_and_running_turn(
+    model_service: Service, model: ModelServer, gate: Event
+) -> None:
+    ada = model_service.user()
+    model.script += [says("Sure. " * 50), says("Yes.").held(gate)]
+    created = await ada.create("conversations")
+    path = f"conversations/{created['id']}"
+    answer = await ada.chat("Buy milk", conversation_id=created["id"])
+    answered = (await ada.get(path)).json()
+    waiting = asyncio.create_task(ada.chat("And eggs", conversation_id=created["id"]))
+    await model.wait_for_requests(2)
+    running = (await ada.get(path)).json()
+    (listed,) = await ada.list_items("conversations")
+    patched = (await ada.patch(path, json={"title": "Mine"})).json()
+    gate.set()
+    last = await waiting
+    ended = (await ada.get(path)).json()
+
+    assert (created["last_message"], created["running_turn_id"]) == (None, None)
+    assert answered["running_turn_id"] is None
+    assert answered["last_message"] == {
+        "id": answer["message"]["id"],
+        "role": "assistant",
+        "content": ("Sure. " * 50)[:200],
+        "created_at": answer["message"]["created_at"],
+    }
+    assert (running["last_message"]["role"], running["last_message"]["content"]) == ("user", "And eggs")
+    assert running["running_turn_id"] == last["turn_id"]
+    assert listed == running
+    assert patched == {**running, "title": "Mine", "updated_at": patched["updated_at"]}
+    assert (ended["last_message"]["content"], ended["running_turn_id"]) == ("Yes.", None)
 
 
 async def test_conversation_delete_removes_messages_and_turns_and_keeps_tasks(ada: ApiUser) -> None:

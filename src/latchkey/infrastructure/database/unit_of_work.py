@@ -77,7 +77,7 @@ class SqlUnitOfWork:
 
     @cached_property
     def conversations(self) -> Conversations:
-        return SqlConversations(self.session)
+        return SqlConversations(self.session, self.now)
 
     @cached_property
     def messages(self) -> Messages:

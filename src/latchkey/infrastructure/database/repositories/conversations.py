@@ -1,16 +1,16 @@
 """Repository of conversations."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from msgspec import Meta, Struct
-from msgspec.structs import asdict
 from sqlalchemy import (
     and_,
     bindparam,
     case,
     func,
+    literal,
     null,
     or_,
     select,
@@ -18,22 +18,60 @@ from sqlalchemy import (
 )
 
 from latchkey.domain.assistant import DEFAULT_ASSISTANT
-from latchkey.domain.conversation import Conversation, ConversationId, NextMessage
+from latchkey.domain.conversation import (
+    LAST_MESSAGE_CHARS,
+    Conversation,
+    ConversationId,
+    LastMessage,
+    NextMessage,
+)
 from latchkey.domain.errors import NotFound
 from latchkey.domain.page import Page, Window
-from latchkey.infrastructure.database.schema import conversations
+from latchkey.infrastructure.database.schema import conversations, messages, turns
+from latchkey.infrastructure.database.sql.driver import Row
 from latchkey.infrastructure.database.sql.session import (
     Session,
-    columns_of,
     insert_for_user,
     owned_by_user,
 )
 
 _IS_MINE = (owned_by_user(conversations), conversations.c.deleted_at.is_(None))
-_SELECT = select(*columns_of(conversations, Conversation)).where(*_IS_MINE)
+_FIELDS = [name for name in Conversation.__struct_fields__ if name in conversations.c]
+_MESSAGES = (
+    select(
+        messages.c.conversation_id,
+        messages.c.seq,
+        messages.c.id,
+        messages.c.role,
+        func.substr(messages.c.content, 1, LAST_MESSAGE_CHARS),
+        messages.c.created_at,
+    )
+    .where(owned_by_user(messages))
+    .subquery("message")
+)
+_RUNNING = (
+    select(turns.c.conversation_id, turns.c.id)
+    .where(
+        owned_by_user(turns),
+        turns.c.status == literal("running", literal_execute=True),
+        turns.c.lease_until > bindparam("at"),
+    )
+    .subquery("running")
+)
+_SELECT = (
+    select(*(conversations.c[name] for name in _FIELDS), _RUNNING.c.id, *list(_MESSAGES.c)[2:])
+    .select_from(
+        # The message with the last number is never one of a replaced turn: the turn that replaces it has a later one.
+        conversations.outerjoin(
+            _MESSAGES,
+            and_(_MESSAGES.c.conversation_id == conversations.c.id, _MESSAGES.c.seq == conversations.c.last_seq),
+        ).outerjoin(_RUNNING, _RUNNING.c.conversation_id == conversations.c.id)
+    )
+    .where(*_IS_MINE)
+)
 _HAS_ID = conversations.c.id == bindparam("key")
 _BY_ID = _SELECT.where(_HAS_ID)
-_BY_ID_FOR_UPDATE = _BY_ID.with_for_update(key_share=True)
+_BY_ID_FOR_UPDATE = _BY_ID.with_for_update(key_share=True, of=conversations)
 _BY_NAME = (
     _SELECT.where(or_(_HAS_ID, conversations.c.client_conversation_id == bindparam("name")))
     .order_by(case((_HAS_ID, 0), else_=1))
@@ -77,44 +115,46 @@ class _Cursor(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, 
 
 
 class SqlConversations:
-    """Conversations, latest activity first."""
+    """Conversations, latest activity first. `now` decides which turns are running."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, now: datetime) -> None:
         self._session = session
+        self._now = now
 
     async def add(self, conversation: Conversation, messages: int = 0, timezone: str | None = None) -> None:
-        await self._session.defer(_INSERT, last_seq=messages, timezone=timezone, **asdict(conversation))
+        await self._session.defer(_INSERT, last_seq=messages, timezone=timezone, **_values(conversation))
 
     async def get(self, id: ConversationId, *, for_update: bool = False) -> Conversation:
-        row = await self._session.fetch_row(_BY_ID_FOR_UPDATE if for_update else _BY_ID, key=self._require_in_scope(id))
+        statement = _BY_ID_FOR_UPDATE if for_update else _BY_ID
+        row = await self._session.fetch_row(statement, key=self._require_in_scope(id), at=self._now)
         if row is None:
             raise NotFound.of("conversation")
-        return Conversation(*row)
+        return _from_row(row)
 
     async def find(self, name: str) -> Conversation | None:
-        row = await self._session.fetch_row(_BY_NAME, name=name, key=_uuid_of(name))
-        conversation = None if row is None else Conversation(*row)
+        row = await self._session.fetch_row(_BY_NAME, name=name, key=_uuid_of(name), at=self._now)
+        conversation = None if row is None else _from_row(row)
         return conversation if conversation and self._session.scope.includes(conversation.id) else None
 
     async def page(self, window: Window) -> Page[Conversation]:
         if self._session.scope.conversation_id is not None:
             return Page([await self.get(self._session.scope.conversation_id)], None)
         last = window.decode_cursor(_Cursor)
-        limit = window.limit + 1
+        params: dict[str, Any] = {"limit": window.limit + 1, "at": self._now}
         if last is None:
-            rows = await self._session.fetch(_NEWEST, limit=limit)
+            rows = await self._session.fetch(_NEWEST, **params)
         else:
             rows = await self._session.fetch(
-                _NEWEST_BEFORE, limit=limit, before=last.updated_at.replace(tzinfo=UTC), before_id=last.id
+                _NEWEST_BEFORE, before=last.updated_at.replace(tzinfo=UTC), before_id=last.id, **params
             )
         return window.to_page(
-            [Conversation(*row) for row in rows],
+            [_from_row(row) for row in rows],
             key=lambda conversation: _Cursor(conversation.updated_at.replace(tzinfo=None), conversation.id),
         )
 
     async def update(self, conversation: Conversation) -> None:
         if not await self._session.execute(
-            _UPDATE, key=self._require_in_scope(conversation.id), **asdict(conversation)
+            _UPDATE, key=self._require_in_scope(conversation.id), **_values(conversation)
         ):
             raise NotFound.of("conversation")
 
@@ -147,6 +187,17 @@ class SqlConversations:
         if not self._session.scope.includes(id):
             raise NotFound.of("conversation")
         return id
+
+
+def _values(conversation: Conversation) -> dict[str, Any]:
+    return {name: getattr(conversation, name) for name in _FIELDS}
+
+
+def _from_row(row: Row) -> Conversation:
+    values: dict[str, Any] = dict(zip(_FIELDS, row, strict=False))
+    running_turn_id, id, role, content, created_at = row[len(_FIELDS) :]
+    last_message = None if id is None else LastMessage(id, role, content, created_at)
+    return Conversation(**values, last_message=last_message, running_turn_id=running_turn_id)
 
 
 _NIL = UUID(int=0)
