@@ -116,6 +116,7 @@ async def running_backend(home: Path, database_url: str, origin: str, model: Mod
         "LATCHKEY_DATABASE_URL": database_url,
         "LATCHKEY_ALLOWED_ORIGINS": f"{origin},http://localhost",  # pages, and the development server of projects
         "LATCHKEY_TURN_LEASE_S": "2",
+        "LATCHKEY_CONSOLE": "true",
     }
     backend = Backend(home, environment, model)
     await backend.start()

@@ -2,7 +2,7 @@
 import { useEffect, useState } from 'react'
 import { isConnectionFailure, useResource } from '../api'
 import type { ContextToken, Page, ToolCall, Turn } from '../types'
-import { formatDuration, formatTime, preview, previewArguments } from '../ui/format'
+import { formatDuration, formatExactTime, preview, previewArguments } from '../ui/format'
 import { CopyButton, Failure, Icon, Json, State } from '../ui/parts'
 import { followTurn } from './events'
 import type { TurnEvent } from './events'
@@ -39,11 +39,11 @@ function TurnView({ turn, token }: { turn: Turn; token: ContextToken | undefined
   const [areEventsOpen, setEventsOpen] = useState(false)
   const duration = turn.finished_at === null ? null : Date.parse(turn.finished_at) - Date.parse(turn.started_at)
   return (
-    <article className="turn" aria-label={`Turn of ${formatTime(turn.started_at)}`} data-replaced={turn.replaced_by ? '' : undefined}>
+    <article className="turn" aria-label={`Turn of ${formatExactTime(turn.started_at)}`} data-replaced={turn.replaced_by ? '' : undefined}>
       <header className="row">
         <State of={turn.status} />
         {turn.replaced_by && <State of="replaced" />}
-        <time dateTime={turn.started_at}>{formatTime(turn.started_at)}</time>
+        <time dateTime={turn.started_at}>{formatExactTime(turn.started_at)}</time>
         <span className="turn-duration">{duration === null ? '' : formatDuration(duration)}</span>
       </header>
       <dl className="facts">
@@ -70,7 +70,7 @@ function TurnView({ turn, token }: { turn: Turn; token: ContextToken | undefined
                   {grant}
                 </code>
               ))}{' '}
-              {token.revoked_at ? `revoked ${formatTime(token.revoked_at)}` : 'open'}
+              {token.revoked_at ? `revoked ${formatExactTime(token.revoked_at)}` : 'open'}
             </dd>
           </>
         )}
@@ -110,7 +110,7 @@ function LedgerCall({ call }: { call: ToolCall }) {
       <Json label="Arguments" value={call.arguments} />
       <Json label={call.is_error ? 'Error' : 'Result'} value={call.result} />
       <p className="hint">
-        Call <code>{call.id}</code>, {formatTime(call.started_at)}
+        Call <code>{call.id}</code>, {formatExactTime(call.started_at)}
       </p>
     </details>
   )

@@ -1,6 +1,6 @@
 /** The messages of one conversation, as they are written. */
 import { useChat } from '@ai-sdk/react'
-import { useEffect, useRef } from 'react'
+import { useEffect, useRef, useState } from 'react'
 import { refresh } from '../api'
 import { hrefOf, navigate } from '../route'
 import type { Conversation } from '../types'
@@ -12,7 +12,7 @@ import { callOf } from './messages'
 import type { ChatMessage } from './messages'
 import { useAnnouncements } from './useAnnouncements'
 import { useRecovery } from './useRecovery'
-import { stopTurn, transport } from './wire'
+import { createTransport, stopTurn } from './wire'
 import type { History } from './wire'
 
 const REDRAW_MS = 50
@@ -32,6 +32,7 @@ export function Thread(props: {
   initial: History
   onConversation: (id: string) => void
 }) {
+  const [transport] = useState(createTransport)
   const chat = useChat<ChatMessage>({
     id: props.name,
     messages: props.initial.messages,

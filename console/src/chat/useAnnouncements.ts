@@ -5,22 +5,30 @@ import { callOf, textOf } from './messages'
 import type { ChatMessage } from './messages'
 
 const LONGEST = 600
+/** Longer than the messages are behind the status, because they are drawn at intervals. */
+const SETTLED_MS = 150
 
 /** Say that a turn began, called a tool and ended, and then the answer as a whole; never each delta. */
 export function useAnnouncements(status: ChatStatus, messages: ChatMessage[]): void {
   const last = messages.at(-1)
-  const before = useRef(status)
-  const calls = last?.role === 'assistant' ? last.parts.flatMap((part) => callOf(part) ?? []) : []
-  const latest = calls.at(-1)
-  const call = latest ? `Tool ${latest.name}: ${latest.state.replace('output-available', 'done').replaceAll('-', ' ')}.` : ''
+  const latest = useRef(last)
+  latest.current = last
+  const wasBusy = useRef(false)
+  const call = last?.role === 'assistant' ? last.parts.findLast((part) => callOf(part)) : undefined
+  const { name, state } = (call && callOf(call)) ?? {}
   useEffect(() => {
-    if (call && status === 'streaming') announce(call)
-  }, [call, status])
+    if (name && wasBusy.current) announce(`Tool ${name}: ${state?.replace('output-available', 'done').replaceAll('-', ' ')}.`)
+  }, [name, state])
   useEffect(() => {
     if (status === 'submitted') announce('Message sent.')
-    if (status === 'ready' && before.current === 'streaming' && last?.role === 'assistant') {
-      announce(last.metadata?.status === 'cancelled' ? 'Stopped.' : `Answer: ${textOf(last).slice(0, LONGEST)}`)
-    }
-    before.current = status
-  }, [status, last])
+    const isDone = status === 'ready' && wasBusy.current
+    wasBusy.current = status === 'submitted' || status === 'streaming'
+    if (!isDone) return
+    const timer = setTimeout(() => {
+      const message = latest.current
+      if (message?.role !== 'assistant') return
+      announce(message.metadata?.status === 'cancelled' ? 'Stopped.' : `Answer: ${textOf(message).slice(0, LONGEST)}`)
+    }, SETTLED_MS)
+    return () => clearTimeout(timer)
+  }, [status])
 }

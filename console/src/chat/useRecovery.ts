@@ -3,7 +3,6 @@ import { useCallback, useEffect, useRef, useState } from 'react'
 import { isConnectionFailure } from '../api'
 import type { Conversation } from '../types'
 import type { ChatMessage } from './messages'
-import { textOf } from './messages'
 import { loadHistory } from './wire'
 
 const FIRST_DELAY_MS = 500
@@ -35,8 +34,7 @@ export function useRecovery(
     const history = await loadHistory(name)
     const { messages, setMessages, clearError, resumeStream } = current.current
     const sent = messages.findLast((message) => message.role === 'user')
-    const stored = history.messages.findLast((message) => message.role === 'user')
-    const isStored = !sent || (stored && (stored.id === sent.id || textOf(stored) === textOf(sent)))
+    const isStored = !sent || history.messages.some((message) => message.id === sent.id)
     setUnsent(!isStored)
     clearError()
     if (!isStored) return

@@ -1,12 +1,19 @@
 /** Times and durations as short texts in the person's language and time zone. */
 
-const time = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit', second: '2-digit' })
-const day = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit' })
-const DAY_MS = 86_400_000
+const minutes = new Intl.DateTimeFormat(undefined, { timeStyle: 'short', hourCycle: 'h23' })
+const seconds = new Intl.DateTimeFormat(undefined, { timeStyle: 'medium', hourCycle: 'h23' })
+const days = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short' })
 
+/** The time of today, or the day. */
 export function formatTime(iso: string): string {
   const at = new Date(iso)
-  return Date.now() - at.getTime() < DAY_MS && at.getDate() === new Date().getDate() ? time.format(at) : day.format(at)
+  return at.toDateString() === new Date().toDateString() ? minutes.format(at) : days.format(at)
+}
+
+/** The time with seconds, and the day if it is not today. */
+export function formatExactTime(iso: string): string {
+  const at = new Date(iso)
+  return at.toDateString() === new Date().toDateString() ? seconds.format(at) : `${days.format(at)}, ${seconds.format(at)}`
 }
 
 export function formatDuration(ms: number): string {

@@ -13,6 +13,7 @@ export function TasksView() {
   const [status, setStatus] = useState<keyof typeof FILTERS>('')
   const { data, error } = useResource<Page<Task>>(`tasks?limit=200${status && `&status=${status}`}`, { refreshInterval: POLL_MS })
   const [failure, setFailure] = useState<unknown>(null)
+  const [ticked, setTicked] = useState<Record<string, boolean>>({})
   const change = async (said: string, method: string, path: string, body?: unknown) => {
     try {
       setFailure(null)
@@ -22,6 +23,14 @@ export function TasksView() {
     } catch (problem) {
       setFailure(problem)
     }
+  }
+  // The box shows at once what the person did, and then what the service says.
+  const tick = async (task: Task, isDone: boolean) => {
+    setTicked((known) => ({ ...known, [task.id]: isDone }))
+    await (isDone
+      ? change(`Completed ${task.title}.`, 'POST', `tasks/${task.id}/complete`)
+      : change(`Reopened ${task.title}.`, 'PATCH', `tasks/${task.id}`, { status: 'pending' }))
+    setTicked(({ [task.id]: _, ...others }) => others)
   }
   return (
     <div className="view">
@@ -48,12 +57,8 @@ export function TasksView() {
             <label className="check grow">
               <input
                 type="checkbox"
-                checked={task.status === 'completed'}
-                onChange={() =>
-                  void (task.status === 'completed'
-                    ? change(`Reopened ${task.title}.`, 'PATCH', `tasks/${task.id}`, { status: 'pending' })
-                    : change(`Completed ${task.title}.`, 'POST', `tasks/${task.id}/complete`))
-                }
+                checked={ticked[task.id] ?? task.status === 'completed'}
+                onChange={(event) => void tick(task, event.target.checked)}
               />
               <span className="task-title">{task.title}</span>
             </label>

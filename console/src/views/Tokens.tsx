@@ -5,7 +5,7 @@ import { titleOf, useConversations } from '../Conversations'
 import { call, refresh, useResource } from '../api'
 import type { ContextToken, Page } from '../types'
 import { announce } from '../ui/announce'
-import { formatTime } from '../ui/format'
+import { formatExactTime } from '../ui/format'
 import { Copyable, Failure, State, ViewHeading } from '../ui/parts'
 
 const POLL_MS = 5000
@@ -202,7 +202,7 @@ function TokenTable({ tokens, onRevoke }: { tokens: ContextToken[]; onRevoke: (t
           </span>
           <span className="hint">
             {token.conversation_id && token.turn_id === null ? 'one conversation, ' : ''}
-            {token.revoked_at ? `revoked ${formatTime(token.revoked_at)}` : `until ${formatTime(token.expires_at)}`}
+            {token.revoked_at ? `revoked ${formatExactTime(token.revoked_at)}` : `until ${formatExactTime(token.expires_at)}`}
           </span>
           {stateOf(token) === 'active' && (
             <button type="button" className="quiet danger" onClick={() => onRevoke(token)}>
