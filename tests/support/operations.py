@@ -104,12 +104,13 @@ def each_operation(condition: Callable[[Operation], Any] = lambda _: True) -> py
 
 
 async def create_one_of_each(user: ApiUser) -> dict[str, str]:
-    """Create one entity of each kind and return their ids by the names of the path parameters.
+    """Create one entity of each kind and return their ids by the names of the path parameters and body members.
 
     A turn and its conversation come from a chat message, other entities from a POST to their collection.
     """
     answer = await user.chat("Hello")
-    ids = {"conversation_id": answer["conversation_id"], "turn_id": answer["turn_id"]}
+    turn_id = answer["turn_id"]
+    ids = {"conversation_id": answer["conversation_id"], "turn_id": turn_id, "replaces": turn_id}
     creators = {operation.path: operation for operation in OPERATIONS.values() if operation.method == "POST"}
     for operation in OPERATIONS.values():
         for name in operation.parameters("path").keys() - ids.keys():

@@ -106,6 +106,7 @@ async def test_content_type_that_is_wrong_or_duplicate_is_refused(
 INVALID_NUMBERS = [
     *("1.0", "1e1", "+1", "1_0", "0x1", "\u0665", "1 ", "-5", str(10**19), "NaN", "1e999", "null", "true"),
 ]
+INVALID_BOOLEANS = ["True", "TRUE", "1", "0", "on", "yes", "t", "null", "true "]
 
 
 def invalid_queries(operation: Operation) -> Iterator[tuple[str, list[tuple[str, str]]]]:
@@ -114,10 +115,12 @@ def invalid_queries(operation: Operation) -> Iterator[tuple[str, list[tuple[str,
         wrong = [text for text in invalid_values(schema, DOCUMENT) if isinstance(text, str) and len(text) < 1000]
         if schema.get("type") == "integer":
             wrong = [*INVALID_NUMBERS, str(schema["minimum"] - 1), str(schema["maximum"] + 1)]
+        if schema.get("type") == "boolean":
+            wrong = INVALID_BOOLEANS
         is_free_text = schema.keys() <= {"type", "minLength", "maxLength", "pattern"}
         for value in (*wrong, "", "\x00", *(() if is_free_text else ("\ud7ff", "NULL"))):
             yield name, [(name, value)]
-        value = str(example(schema, DOCUMENT))
+        value = "true" if schema.get("type") == "boolean" else str(example(schema, DOCUMENT))
         yield name, [(name, value), (name, value)]
         yield name, [(name, value), (name, "")]
         yield f"{name}[]", [(f"{name}[]", value)]

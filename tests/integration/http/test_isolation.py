@@ -31,7 +31,7 @@ class Case:
 
 def cases_of(operation: Operation) -> list[Case]:
     """One case per id that the operation takes, and one per integer query parameter of an operation on an entity."""
-    cases = [Case(operation, body_id=name) for name in operation.body_properties if name.endswith("_id")]
+    cases = [Case(operation, body_id=name) for name in operation.body_properties if is_id(name)]
     if operation.parameters("path"):
         integers = {
             name: schema for name, schema in operation.parameters("query").items() if schema.get("type") == "integer"
@@ -41,6 +41,11 @@ def cases_of(operation: Operation) -> list[Case]:
             *(Case(operation, query=(name, example(schema, DOCUMENT))) for name, schema in integers.items()),
         ]
     return cases
+
+
+def is_id(name: str) -> bool:
+    """Whether the member is the id of an entity. A name that the client chooses is none."""
+    return (name.endswith("_id") and not name.startswith("client_")) or name == "replaces"
 
 
 ENTITY_CASES = [case for operation in OPERATIONS.values() for case in cases_of(operation)]

@@ -89,11 +89,11 @@ async def test_text_of_the_history_for_the_model_is_unchanged(ada: ApiUser) -> N
     assert second["tool_calls"][0]["result"] == {"items": [], "next_cursor": None}
 
 
-_NAMES = {"timezone", "assistant", "model"}
+_NAMES = {"timezone", "assistant", "model", "client_conversation_id"}
 
 
 def texts_of(operation: Operation) -> list[str]:
-    """The members of its body that are free text: no enum, no format and no name of what the service knows."""
+    """The members of its body that are free text: no enum, no format and no name."""
     if operation.body_schema is None:
         return []
     properties = resolve(operation.body_schema, DOCUMENT)["properties"]

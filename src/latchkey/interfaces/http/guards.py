@@ -120,10 +120,12 @@ def _check_headers(headers: Iterable[tuple[bytes, bytes]], declared: dict[bytes,
 
 
 def _check_spelling(name: str, value: str, annotation: Any) -> None:
-    """Raises `Invalid` for a number such as `1e1`, and for `null`, which Litestar takes for 10 and for no value."""
+    """Raises `Invalid` for spellings that Litestar accepts: `1e1` for 10, `on` for true, and `null` for no value."""
     kinds = get_args(annotation) or (annotation,)
     if int in kinds and not _INTEGER.fullmatch(value):
         raise Invalid.at(name, "Expected an integer in decimal digits")
+    if bool in kinds and value not in {"true", "false"}:
+        raise Invalid.at(name, "Expected `true` or `false`")
     if str not in kinds and value.lower() == "null":
         raise Invalid.at(name, "Expected a value: leave the parameter out to send none")
 
