@@ -17,6 +17,7 @@ from latchkey.domain.credentials import BUILT_IN_GRANTS, MAX_GRANTS, Grant, Regi
 from latchkey.domain.ports import AgentFactory
 from latchkey.infrastructure.database.app_schema import NO_APP, AppSchema
 from latchkey.infrastructure.database.schema import metadata
+from latchkey.interfaces.http.frontends.ag_ui.routes import AgUiController
 from latchkey.interfaces.http.frontends.ai_sdk.routes import AiSdkController
 from latchkey.interfaces.http.frontends.openai.conversations import OpenAIConversationController
 from latchkey.interfaces.http.frontends.openai.models import OpenAIModelController
@@ -52,6 +53,7 @@ _TASKS_AND_ARTIFACTS = App(
         OpenAIConversationController,
         OpenAIModelController,
         AiSdkController,
+        AgUiController,
     ],
 )
 

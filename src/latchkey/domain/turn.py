@@ -72,11 +72,13 @@ class ClientRequest(Struct, frozen=True):
     """The request that starts a turn: its id, under which it is logged, and its idempotency key if it has one.
 
     `message_id` is the client's own id of the user's message. It is stored with the message, not with the turn.
+    `run_id` is the client's own id of the turn; clients are free to repeat one.
     """
 
     id: str | None = None
     idempotency: Idempotency | None = None
     message_id: str | None = None
+    run_id: str | None = None
 
 
 class Turn(Struct, frozen=True, kw_only=True):

@@ -134,6 +134,10 @@ class Turns(Protocol):
         """Return the turn that was started with this idempotency key."""
         ...
 
+    async def find_by_run_id(self, run_id: str) -> Turn | None:
+        """Return the newest turn to which a client has given this id."""
+        ...
+
     async def has_announced_calls(self, id: TurnId) -> bool:
         """Whether the turn has announced tool calls that have no result yet.
 

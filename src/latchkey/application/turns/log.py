@@ -1,13 +1,14 @@
 """Use cases of front ends, which name conversations and read the events of their turns."""
 
 from collections.abc import Sequence
+from uuid import UUID
 
 from msgspec import Struct
 
 from latchkey.application.access import owner_only
 from latchkey.application.turns.finish import cancel_turn
 from latchkey.domain.conversation import Conversation, ConversationId
-from latchkey.domain.errors import Conflict
+from latchkey.domain.errors import Conflict, NotFound
 from latchkey.domain.message import Message
 from latchkey.domain.page import PAGE_BYTES
 from latchkey.domain.ports import UnitOfWork
@@ -44,6 +45,13 @@ class ConversationLog(Struct, frozen=True):
     turns: list[TurnLog]
     running_turn_id: TurnId | None = None
     has_more: bool = False
+
+
+class ClientRun(Struct, frozen=True):
+    """A turn that a client has named, in the conversation with this name."""
+
+    turn_id: TurnId
+    thread_id: str
 
 
 @owner_only("read")
@@ -121,6 +129,17 @@ async def find_turn(uow: UnitOfWork, name: str, message_ids: Sequence[str]) -> T
 
 
 @owner_only("read")
+async def find_run(uow: UnitOfWork, run_id: str) -> ClientRun | None:
+    """Return the newest turn to which the client has given this id, else the turn whose id it is. Raises `TurnLost`."""
+    turn = await uow.turns.find_by_run_id(run_id) or await _turn_with_id(uow, run_id)
+    if turn is None:
+        return None
+    turn.check_not_lost(uow.now)
+    conversation = await uow.conversations.get(turn.conversation_id)
+    return ClientRun(turn.id, conversation.client_conversation_id or str(conversation.id))
+
+
+@owner_only("read")
 async def find_running_turn(uow: UnitOfWork, name: str) -> TurnId | None:
     """Return the running turn of the conversation with this name or id. Raises `TurnLost`."""
     turn = await _running_turn(uow, name)
@@ -144,3 +163,10 @@ async def _running_turn(uow: UnitOfWork, name: str) -> Turn | None:
     conversation = await uow.conversations.find(name)
     running = await uow.turns.list_running() if conversation else []
     return next((turn for turn in running if conversation and turn.conversation_id == conversation.id), None)
+
+
+async def _turn_with_id(uow: UnitOfWork, id: str) -> Turn | None:
+    try:
+        return await uow.turns.get(TurnId(UUID(id)))
+    except (ValueError, NotFound):
+        return None

@@ -112,6 +112,8 @@ turns = Table(
     Column("metadata", Text()),
     # The turn that has replaced it.
     Column("replaced_by", Uuid()),
+    # The client's own id of the turn.
+    Column("client_run_id", Text()),
     PrimaryKeyConstraint("user_id", "id"),
     Index("ix_turns_of_conversation", "user_id", "conversation_id", "id"),
     # At most one running turn per conversation. Also finds the running turns of a user quickly.
@@ -130,6 +132,13 @@ turns = Table(
         unique=True,
         postgresql_where=text("idempotency_key IS NOT NULL"),
         sqlite_where=text("idempotency_key IS NOT NULL"),
+    ),
+    Index(
+        "ix_turns_of_run",
+        "user_id",
+        "client_run_id",
+        postgresql_where=text("client_run_id IS NOT NULL"),
+        sqlite_where=text("client_run_id IS NOT NULL"),
     ),
 )
 

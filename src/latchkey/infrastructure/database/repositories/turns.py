@@ -104,6 +104,7 @@ _BY_MESSAGE = _ACTIVE_WITH_MESSAGES.where(
 _MAX_ID = UUID(int=2**128 - 1)
 _RUNNING = _SELECT.where(turns.c.status == literal("running", literal_execute=True))
 _BY_IDEMPOTENCY_KEY = _SELECT.where(turns.c.idempotency_key == bindparam("idempotency_key"))
+_BY_RUN_ID = _SELECT.where(turns.c.client_run_id == bindparam("run_id")).order_by(turns.c.id.desc()).limit(1)
 _INSERT = insert_for_user(turns)
 _UPDATE = update(turns).where(owned_by_user(turns), _HAS_ID)
 _TURN_STATE = TURN_STATES.where(_HAS_ID).with_for_update(key_share=True)
@@ -233,6 +234,10 @@ class SqlTurns:
         row = await self._session.fetch_row(_BY_IDEMPOTENCY_KEY, idempotency_key=key)
         return None if row is None else _turn_from_row(row)
 
+    async def find_by_run_id(self, run_id: str) -> Turn | None:
+        row = await self._session.fetch_row(_BY_RUN_ID, run_id=run_id)
+        return None if row is None else _turn_from_row(row)
+
     async def has_announced_calls(self, id: TurnId) -> bool:
         turn_state = await self._state(id)
         return turn_state is not None and turn_state.has_announced_calls
@@ -314,6 +319,7 @@ def _turn_from_row(row: Row) -> Turn:
         assistant_digest,
         metadata,
         replaced_by,
+        run_id,
     ) = rest
     return Turn(
         id=id,
@@ -331,7 +337,7 @@ def _turn_from_row(row: Row) -> Turn:
         lease_until=lease_until,
         last_event=last_event,
         answer_length=answer_length,
-        request=ClientRequest(request_id, Idempotency(key, fingerprint) if key else None),
+        request=ClientRequest(request_id, Idempotency(key, fingerprint) if key else None, run_id=run_id),
         replaced_by=replaced_by,
     )
 
@@ -362,4 +368,5 @@ def _values(turn: Turn) -> dict[str, Any]:
         "assistant_digest": turn.assistant_digest,
         "metadata": _encode(turn.metadata).decode() if turn.metadata else None,
         "replaced_by": turn.replaced_by,
+        "client_run_id": turn.request.run_id,
     }

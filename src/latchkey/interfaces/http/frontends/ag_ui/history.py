@@ -1,0 +1,83 @@
+"""The messages of a thread as AG-UI clients keep them, made by the translator of the stream: a reload changes none."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from latchkey.application.turns.log import ConversationLog, TurnLog
+from latchkey.domain.turn_event import TurnEvent
+from latchkey.interfaces.http.frontends.ag_ui.translator import AgUiEvent, AgUiTranslator, Run
+
+AgUiMessage = dict[str, Any]
+
+
+def thread_messages(log: ConversationLog) -> list[AgUiMessage]:
+    """Return the messages of the turns. A running turn has its user's message only: its stream brings the others."""
+    messages: list[AgUiMessage] = []
+    for turn in log.turns:
+        messages.append(_user_message(turn))
+        messages += answer_messages(turn.events)
+    return messages
+
+
+def answer_messages(events: Iterable[TurnEvent]) -> list[AgUiMessage]:
+    """Return what a client makes of the stream of a turn."""
+    translator, reducer = AgUiTranslator(Run("", "")), _MessageReducer()
+    for event in events:
+        for translated in translator.events(event):
+            reducer.apply(translated)
+    return reducer.messages
+
+
+def _user_message(turn: TurnLog) -> AgUiMessage:
+    return {"id": turn.message_id, "role": "user", "content": turn.message.content}
+
+
+class _MessageReducer:
+    """Applies the events of a run to messages, as `defaultApplyEvents` of `@ag-ui/client` does."""
+
+    def __init__(self) -> None:
+        self.messages: list[AgUiMessage] = []
+        self._text: list[str] = []
+        self._assistant: dict[str, AgUiMessage] = {}
+        self._owner: dict[Any, AgUiMessage] = {}
+        """The message of each tool call."""
+
+    def apply(self, event: AgUiEvent) -> None:
+        match event["type"]:
+            case "TEXT_MESSAGE_START":
+                self._text = []
+                self._message(event["messageId"])["content"] = ""
+            case "TEXT_MESSAGE_CONTENT":
+                self._text.append(event["delta"])
+            case "TEXT_MESSAGE_END":
+                self._message(event["messageId"])["content"] = "".join(self._text)
+            case "TOOL_CALL_START":
+                self._add_call(event)
+            case "TOOL_CALL_ARGS":
+                self._owner[event["toolCallId"]]["toolCalls"][-1]["function"]["arguments"] = event["delta"]
+            case "TOOL_CALL_RESULT":
+                self._add_result(event)
+
+    def _message(self, id: str) -> AgUiMessage:
+        if id not in self._assistant:
+            self._assistant[id] = {"id": id, "role": "assistant"}
+            self.messages.append(self._assistant[id])
+        return self._assistant[id]
+
+    def _add_call(self, event: AgUiEvent) -> None:
+        id, name = event["toolCallId"], event["toolCallName"]
+        message = self._message(event["parentMessageId"])
+        message.setdefault("toolCalls", []).append({"id": id, "type": "function", "function": {"name": name}})
+        self._owner[id] = message
+
+    def _add_result(self, event: AgUiEvent) -> None:
+        """Put the result behind the message of its call and other results, also where a text has come between."""
+        place, owner = len(self.messages), self._owner[event["toolCallId"]]
+        while self.messages[place - 1] is not owner:
+            place -= 1
+        while place < len(self.messages) and self.messages[place]["role"] == "tool":
+            place += 1
+        message = {"id": event["messageId"], **{name: event[name] for name in ("role", "toolCallId", "content")}}
+        if metadata := event.get("metadata"):
+            message["metadata"] = metadata
+        self.messages.insert(place, message)

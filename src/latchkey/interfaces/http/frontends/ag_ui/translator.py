@@ -1,0 +1,166 @@
+"""Events of a turn as events of the AG-UI protocol, for both generations of clients (`@ag-ui/client` 1.0 and 0.0.x).
+
+The older ones end with an error at an unknown event type, and the newer ones warn of unknown fields and of null.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from latchkey.domain.artifact import ArtifactReference
+from latchkey.domain.errors import TurnInterrupted
+from latchkey.domain.tool_call import ToolCallId
+from latchkey.domain.turn_event import (
+    MessageDeltaEvent,
+    ToolCallCompletedEvent,
+    ToolCallStartedEvent,
+    TurnCancelledEvent,
+    TurnCompletedEvent,
+    TurnEvent,
+    TurnFailedEvent,
+    TurnInterruptedEvent,
+    TurnStartedEvent,
+)
+
+AgUiEvent = dict[str, Any]
+
+INTERRUPTED = "The service was interrupted before the answer was complete. Send the message again."
+NO_RESULT = "No result recorded."
+CANCELLED = "Cancelled."
+
+BEGINNING = (-1, 0)
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Run(Struct, frozen=True):
+    """The run that a client has asked for, with its own ids.
+
+    - `knows_cancelled`: the client knows the outcome of a cancelled run; those before 1.0 end with an error at it.
+    - `after`: the number of the last event that the client has received, and the place of the AG-UI event within it.
+    - `snapshot`: messages of the thread, for a client that shows a thread instead of sending a message.
+    """
+
+    thread_id: str
+    id: str
+    knows_cancelled: bool = False
+    after: tuple[int, int] = BEGINNING
+    snapshot: list[dict[str, Any]] | None = None
+
+    def started(self, **optional: Any) -> Iterator[AgUiEvent]:
+        """Yield the first events of the run."""
+        yield {"type": "RUN_STARTED", "threadId": self.thread_id, "runId": self.id, **optional}
+        if self.snapshot is not None:
+            yield {"type": "MESSAGES_SNAPSHOT", "messages": self.snapshot}
+
+    def finished(self, **optional: Any) -> AgUiEvent:
+        """Return the last event of a run that has not failed."""
+        return {"type": "RUN_FINISHED", "threadId": self.thread_id, "runId": self.id, **optional}
+
+    def encode(self, seq: int, events: Iterable[AgUiEvent]) -> bytes:
+        """Return the AG-UI events for the event with this number as server-sent events, without those before `after`.
+
+        Their ids are unique: TanStack ignores an event whose id it has received before.
+        """
+        return b"".join(
+            b"id: %d.%d\ndata: %s\n\n" % (seq, place, _encode(event))
+            for place, event in enumerate(events)
+            if (seq, place) > self.after
+        )
+
+
+class AgUiTranslator:
+    """Translates the events of one turn, in their order from the first on.
+
+    Each step of the model is one message. The first one has the id of the turn.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._message_id = ""
+        self._is_used = self._is_open = self._has_calls = self._follows_calls = False
+        self._open_calls: dict[ToolCallId, None] = {}
+
+    def translate(self, event: TurnEvent) -> bytes:
+        """Return the server-sent events for an event, maybe none."""
+        return self._run.encode(event.seq, self.events(event))
+
+    def events(self, event: TurnEvent) -> Iterator[AgUiEvent]:
+        """Yield the AG-UI events for an event; none for an event that this release does not know."""
+        match event.decode():
+            case MessageDeltaEvent(text):
+                yield from self._text(event, text)
+            case TurnStartedEvent(conversation_id, agent):
+                self._message_id = str(event.turn_id)
+                metadata = {"turnId": event.turn_id, "conversationId": conversation_id, "agent": agent}
+                yield from self._run.started(metadata=metadata)
+            case ToolCallStartedEvent() as call:
+                yield from self._tool_call(event, call)
+            case ToolCallCompletedEvent() as call:
+                self._open_calls.pop(call.id, None)
+                yield _result(call.id, call.result, is_error=call.is_error)
+            case ArtifactReference() as artifact:
+                yield from self._end_text()
+                yield {"type": "CUSTOM", "name": "latchkey.artifact", "value": artifact}
+            case TurnCompletedEvent() as completed:
+                usage = completed.usage
+                tokens = {"inputTokens": usage.input_tokens, "outputTokens": usage.output_tokens}
+                yield from self._end(NO_RESULT, self._run.finished(usage=[tokens]))
+            case TurnCancelledEvent():
+                outcome = {"outcome": {"type": "cancelled"}} if self._run.knows_cancelled else {}
+                yield from self._end(CANCELLED, self._run.finished(**outcome))
+            case TurnFailedEvent(code, detail):
+                yield from self._end(NO_RESULT, {"type": "RUN_ERROR", "message": detail, "code": code})
+            case TurnInterruptedEvent():
+                error = {"type": "RUN_ERROR", "message": INTERRUPTED, "code": TurnInterrupted.code}
+                yield from self._end(NO_RESULT, error)
+
+    def _text(self, event: TurnEvent, text: str) -> Iterator[AgUiEvent]:
+        if not self._is_open:
+            # The log separates a text from the one before the calls by a blank line.
+            text = text.lstrip("\n") if self._follows_calls else text
+            if not text:
+                return
+            if self._is_used:
+                self._begin_message(event)
+            self._is_used = self._is_open = True
+            yield {"type": "TEXT_MESSAGE_START", "messageId": self._message_id, "role": "assistant"}
+        if text:
+            yield {"type": "TEXT_MESSAGE_CONTENT", "messageId": self._message_id, "delta": text}
+
+    def _tool_call(self, event: TurnEvent, call: ToolCallStartedEvent) -> Iterator[AgUiEvent]:
+        yield from self._end_text()
+        if self._has_calls and not self._open_calls:
+            self._begin_message(event)
+        self._is_used = self._has_calls = self._follows_calls = True
+        self._open_calls[call.id] = None
+        parent = {"parentMessageId": self._message_id}
+        yield {"type": "TOOL_CALL_START", "toolCallId": call.id, "toolCallName": call.name, **parent}
+        yield {"type": "TOOL_CALL_ARGS", "toolCallId": call.id, "delta": bytes(call.arguments).decode()}
+        yield {"type": "TOOL_CALL_END", "toolCallId": call.id}
+
+    def _begin_message(self, event: TurnEvent) -> None:
+        """A client appends what has a known id to the message with that id, so each message has its own."""
+        self._message_id = f"{event.turn_id}-{event.seq}"
+        self._has_calls = False
+
+    def _end_text(self) -> Iterator[AgUiEvent]:
+        if self._is_open:
+            self._is_open = False
+            yield {"type": "TEXT_MESSAGE_END", "messageId": self._message_id}
+
+    def _end(self, detail: str, last: AgUiEvent) -> Iterator[AgUiEvent]:
+        """End the run. A client takes a call without a result for one that the page has to answer."""
+        yield from self._end_text()
+        for id in self._open_calls:
+            yield _result(id, Raw(_encode({"code": "no-result", "detail": detail})), is_error=True)
+        self._open_calls.clear()
+        yield last
+
+
+def _result(id: ToolCallId, content: Raw, *, is_error: bool) -> AgUiEvent:
+    result = {"toolCallId": id, "role": "tool", "content": bytes(content).decode()}
+    metadata = {"metadata": {"isError": True}} if is_error else {}
+    return {"type": "TOOL_CALL_RESULT", "messageId": f"{id}-result", **result, **metadata}
