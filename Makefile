@@ -116,6 +116,6 @@ lock: setup
 licenses: setup
 	$(BIN)/python -m tests.third_party
 
-# Writes the published schemas to docs/. A test fails if they are out of date.
+# Writes the published schemas to docs/, and the types of clients/typescript. A test fails if they are out of date.
 schemas: setup
-	$(BIN)/python -m tests.schemas
+	$(BIN)/python -m tests.schemas --types

@@ -1,7 +1,12 @@
-"""Generates docs/openapi.json and docs/mcp.json: `make schemas`. A test fails while they are out of date."""
+"""Generates docs/openapi.json and docs/mcp.json: `make schemas`. A test fails while they are out of date.
+
+With `--types` it also generates the types of the TypeScript client, which needs its npm packages.
+"""
 
 import asyncio
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +15,7 @@ import httpx2
 from latchkey.bootstrap.composition import create_asgi
 from latchkey.bootstrap.registry import BUILT_IN, Registry
 from latchkey.config import Settings
+from tests.node import environment, installed, npm
 
 DOCS = Path(__file__).parents[1] / "docs"
 BASE_URL = "http://127.0.0.1:8000"
@@ -46,3 +52,6 @@ def published() -> dict[str, str]:
 if __name__ == "__main__":
     for name, content in published().items():
         (DOCS / name).write_text(content)
+    if "--types" in sys.argv:
+        folder = installed(DOCS.parent / "clients/typescript")
+        subprocess.run(npm("run", "generate"), cwd=folder, env=environment(), check=True)

@@ -1,0 +1,197 @@
+"""An async client of Latchkey. It repeats requests that were lost and resumes streams; each message has one turn."""
+
+import asyncio
+import json
+import random
+import secrets
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from typing import Any, NamedTuple, Self, TypedDict
+
+import httpx2
+
+__all__ = ["ChatAnswer", "Event", "LatchkeyClient", "ProblemError"]
+
+_TEMPORARY = {"draining", "unavailable", "exhausted", "too-many-turns"}
+_TEMPORARY_STATUSES = {408, 429, 502, 503, 504}
+"""Those of a proxy, whose body is no problem."""
+_LAST = {"turn.completed", "turn.failed", "turn.cancelled", "turn.interrupted"}
+_FIRST_DELAY_S, _MAX_DELAY_S, _CONNECT_S = 0.25, 10.0, 10.0
+_ANSWER_S = 60.0
+"""A message without an answer in that time is sent again, and joins its own turn."""
+
+Token = str | Callable[[], Awaitable[str]]
+
+
+class Event(NamedTuple):
+    """An event of a turn: its number, its name such as `message.delta`, and its data."""
+
+    id: int
+    name: str
+    data: dict[str, Any]
+
+
+class ChatAnswer(TypedDict):
+    """A completed turn."""
+
+    conversation_id: str
+    turn_id: str
+    response: str
+    message: dict[str, Any]
+    tool_calls: list[dict[str, Any]]
+    artifacts: list[dict[str, Any]]
+    usage: dict[str, int]
+    agent: str
+
+
+class ProblemError(Exception):
+    """A response with an error. `problem` is its body (RFC 9457); it is empty if a proxy has answered."""
+
+    def __init__(self, status: int, problem: Mapping[str, Any], retry_after_s: float) -> None:
+        super().__init__(problem.get("detail", f"The service answered with status {status}."))
+        self.status = status
+        self.problem = problem
+        self.code: str | None = problem.get("code")
+        self.retry_after_s = retry_after_s
+
+    @property
+    def is_temporary(self) -> bool:
+        """Whether the same request may succeed later. A turn that has failed stays failed: send a new request."""
+        return self.status in _TEMPORARY_STATUSES if self.code is None else self.code in _TEMPORARY
+
+
+class LatchkeyClient:
+    """The API of one user.
+
+    `token` may be a function that returns a current one. So many `attempts` in a row may fail; a new event of a stream
+    begins a new row. A stream that is silent for `idle_s` counts as lost: the service sends comments.
+    """
+
+    def __init__(
+        self, base_url: str, token: Token, *, user: str = "me", attempts: int = 8, idle_s: float = 30.0
+    ) -> None:
+        self._token = token
+        self._attempts = attempts
+        self._stream_timeout = httpx2.Timeout(_CONNECT_S, read=idle_s)
+        timeout = httpx2.Timeout(_CONNECT_S, read=_ANSWER_S)
+        self._http = httpx2.AsyncClient(base_url=f"{base_url.rstrip('/')}/api/{user}/", timeout=timeout)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    async def request(
+        self, method: str, path: str, *, body: Any = None, idempotency_key: str | None = None, **params: Any
+    ) -> Any:
+        """Send a request until it is answered, and return the decoded body: `request("GET", "tasks", limit=10)`.
+
+        All attempts of a POST or PUT have one idempotency key, so that it has one effect. Only `POST context-tokens`
+        takes no key, and is sent once. Raises `ProblemError`.
+        """
+        is_sent_once = method == "POST" and path == "context-tokens"
+        has_key = method in {"POST", "PUT"} and not is_sent_once
+        headers = {"idempotency-key": idempotency_key or secrets.token_hex(16)} if has_key else {}
+        backoff = _Backoff(1 if is_sent_once else self._attempts)
+        while True:
+            try:
+                headers |= await self._authorization()
+                return _body_of(await self._http.request(method, path, json=body, params=params, headers=headers))
+            except (httpx2.TransportError, ProblemError) as error:
+                await backoff.wait(error)
+
+    async def chat(self, message: str, *, idempotency_key: str | None = None, **fields: Any) -> ChatAnswer:
+        """Send a message and return the whole answer. Raises `ProblemError`, also if the turn fails.
+
+        `fields` are those of `POST chat`, such as `conversation_id`.
+        """
+        body, key = {"message": message, **fields}, idempotency_key or secrets.token_hex(16)
+        while True:
+            try:
+                answer: ChatAnswer = await self.request("POST", "chat", body=body, idempotency_key=key)
+            except ProblemError as error:
+                if not error.problem.get("same_request"):
+                    raise
+                # The connection was lost and the turn is still running. Once it has ended, its answer is repeated.
+                async for _ in self.follow(error.problem["turn_id"]):
+                    pass
+            else:
+                return answer
+
+    def stream(self, message: str, *, idempotency_key: str | None = None, **fields: Any) -> AsyncGenerator[Event, None]:
+        """Send a message and yield the events of its turn, each once, up to the last. Lost connections are resumed.
+
+        Close the generator if you leave it early (`contextlib.aclosing`). The turn goes on: cancel it if need be.
+        """
+        headers = {"accept": "text/event-stream", "idempotency-key": idempotency_key or secrets.token_hex(16)}
+        return self._events(None, 0, "POST", "chat", headers, {"message": message, **fields})
+
+    def follow(self, turn_id: str, *, after: int = 0) -> AsyncGenerator[Event, None]:
+        """Yield the events of a turn after the one with the number `after`, up to the last."""
+        return self._events(turn_id, after)
+
+    async def _events(self, turn_id: str | None, last: int, *start: Any) -> AsyncGenerator[Event, None]:
+        backoff = _Backoff(self._attempts)
+        while True:
+            failure: Exception = httpx2.ReadError("The stream ended before the last event of the turn.")
+            resume = ("GET", f"turns/{turn_id}/events", {"last-event-id": str(last)})
+            try:
+                async with aclosing(self._read(*(start if turn_id is None else resume))) as events:
+                    async for event in events:
+                        if event.id > last:
+                            turn_id, last = event.data["turn_id"], event.id
+                            backoff.failures = 0
+                            yield event
+                            if event.name in _LAST:
+                                return
+            except (httpx2.TransportError, ProblemError) as error:
+                failure = error
+            await backoff.wait(failure)
+
+    async def _read(self, method: str, path: str, headers: Any, body: Any = None) -> AsyncGenerator[Event, None]:
+        headers, timeout = {**headers, **await self._authorization()}, self._stream_timeout
+        async with self._http.stream(method, path, json=body, headers=headers, timeout=timeout) as response:
+            if not response.is_success:
+                await response.aread()
+                _body_of(response)
+            received = b""
+            async for chunk in response.aiter_bytes():
+                *frames, received = (received + chunk).split(b"\n\n")
+                for frame in frames:
+                    if frame.startswith(b"id: "):  # the others are comments
+                        yield _parsed(frame.decode())
+
+    async def _authorization(self) -> dict[str, str]:
+        token = self._token if isinstance(self._token, str) else await self._token()
+        return {"authorization": f"Bearer {token}"}
+
+
+class _Backoff:
+    """Waits between attempts, longer each time, with jitter, and at least as long as `Retry-After` says."""
+
+    def __init__(self, attempts: int) -> None:
+        self._attempts = attempts
+        self.failures = 0
+
+    async def wait(self, error: Exception) -> None:
+        """Raises the error if a further attempt is of no use."""
+        self.failures += 1
+        if self.failures >= self._attempts or (isinstance(error, ProblemError) and not error.is_temporary):
+            raise error
+        delay = min(_MAX_DELAY_S, _FIRST_DELAY_S * 2 ** (self.failures - 1)) * random.uniform(0.5, 1)  # noqa: S311
+        await asyncio.sleep(max(delay, error.retry_after_s if isinstance(error, ProblemError) else 0))
+
+
+def _parsed(frame: str) -> Event:
+    fields = {name: value for name, _, value in (line.partition(": ") for line in frame.split("\n"))}
+    return Event(int(fields["id"]), fields["event"], json.loads(fields["data"]))
+
+
+def _body_of(response: httpx2.Response) -> Any:
+    is_json = response.headers.get("content-type", "").partition(";")[0].endswith("json")
+    if response.is_success:
+        return response.json() if is_json else response.text
+    retry_after = response.headers.get("retry-after", "")
+    problem = response.json() if is_json else {}
+    raise ProblemError(response.status_code, problem, float(retry_after) if retry_after.isdecimal() else 0)

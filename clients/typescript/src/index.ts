@@ -1,0 +1,200 @@
+// A client of Latchkey: the whole API with generated types, and turns that survive lost connections.
+
+import createFetchClient, { type Client } from "openapi-fetch";
+
+import type { ChatAnswer, NewMessage, paths, Problem, ProblemCode, StreamedEvent } from "./schema.js";
+export type * from "./schema.js";
+
+export interface ClientOptions {
+  /** Where the service is, such as `https://assistant.example.com`. */
+  baseUrl: string;
+  /** The user's token, or a function that returns a current one. It is called for each request. */
+  token: string | (() => string | Promise<string>);
+  /** The user of the paths. By default `me`, which stands for the user of the token. */
+  user?: string;
+  /** How many attempts in a row may fail, by default 8. A new event of a stream begins a new row. */
+  attempts?: number;
+  /** How long a stream may be silent, by default 30 s, before it counts as lost. The service sends comments. */
+  idleMs?: number;
+}
+
+export interface CallOptions {
+  /** Ends the call. A turn that has started goes on: cancel it with `turns/{turn_id}/cancel`. */
+  signal?: AbortSignal;
+  /** By default a new key for each call. Every attempt of the call sends the same one. */
+  idempotencyKey?: string;
+}
+
+type Result = { data?: unknown; error?: unknown; response: Response };
+type Bytes = ReadableStream<Uint8Array> | null;
+
+const TEMPORARY = new Set<unknown>(["draining", "unavailable", "exhausted", "too-many-turns"] satisfies ProblemCode[]);
+const TEMPORARY_STATUSES = new Set([408, 429, 502, 503, 504]); // of a proxy, whose body is no problem
+const LAST = new Set<string>(["turn.completed", "turn.failed", "turn.cancelled", "turn.interrupted"]);
+const [FIRST_DELAY_MS, MAX_DELAY_MS] = [250, 10_000];
+
+/** A response with an error. `problem` is its body (RFC 9457); it is empty if a proxy has answered. */
+export class ProblemError extends Error {
+  override readonly name = "ProblemError";
+
+  constructor(readonly status: number, readonly problem: Partial<Problem>, readonly retryAfterMs: number) {
+    super(problem.detail ?? `The service answered with status ${status}.`);
+  }
+
+  get code(): ProblemCode | undefined {
+    return this.problem.code;
+  }
+
+  /** Whether the same request may succeed later. A turn that has failed stays failed: send a new request. */
+  get isTemporary(): boolean {
+    return this.code === undefined ? TEMPORARY_STATUSES.has(this.status) : TEMPORARY.has(this.code);
+  }
+}
+
+export const createClient = (options: ClientOptions): LatchkeyClient => new LatchkeyClient(options);
+
+export class LatchkeyClient {
+  /** Every operation, typed: `client.api.GET("/api/{user_id}/tasks", { params: { path: client.path } })`. */
+  readonly api: Client<paths>;
+  readonly path: { readonly user_id: string };
+
+  constructor(readonly options: ClientOptions) {
+    const { baseUrl, token, user = "me" } = options;
+    this.path = { user_id: user };
+    this.api = createFetchClient<paths>({ baseUrl });
+    this.api.use({
+      async onRequest({ request }) {
+        request.headers.set("Authorization", `Bearer ${typeof token === "string" ? token : await token()}`);
+      },
+    });
+  }
+
+  /**
+   * Send a request until it is answered, and return the body. All attempts have one idempotency key, so that it has
+   * one effect: `send((headers) => client.api.POST("/api/{user_id}/tasks", { headers, … }))`. Throws `ProblemError`.
+   */
+  async send<T>(
+    attempt: (headers: { "Idempotency-Key": string }) => Promise<Result & { data?: T }>,
+    { signal, idempotencyKey = newKey() }: CallOptions = {},
+  ): Promise<T> {
+    const backoff = new Backoff(this.options.attempts, signal);
+    for (;;) {
+      try {
+        return bodyOf<T>(await attempt({ "Idempotency-Key": idempotencyKey }));
+      } catch (error) {
+        await backoff.wait(error);
+      }
+    }
+  }
+
+  /** Send a message and return the whole answer. Throws `ProblemError`, also if the turn fails. */
+  async chat(message: NewMessage | string, options: CallOptions = {}): Promise<ChatAnswer> {
+    const call = { idempotencyKey: newKey(), ...options };
+    for (;;) {
+      try {
+        return await this.send((headers) => this.api.POST("/api/{user_id}/chat", this.#post(message, headers, call)), call);
+      } catch (error) {
+        if (!(error instanceof ProblemError && error.problem.same_request && error.problem.turn_id)) throw error;
+        // The connection was lost and the turn is still running. Once it has ended, the service repeats its answer.
+        for await (const _ of this.follow(error.problem.turn_id, options));
+      }
+    }
+  }
+
+  /** Send a message and yield the events of its turn, each once, up to the last. Lost connections are resumed. */
+  stream(message: NewMessage | string, options: CallOptions = {}): AsyncGenerator<StreamedEvent, void> {
+    const headers = { Accept: "text/event-stream", "Idempotency-Key": options.idempotencyKey ?? newKey() };
+    const request = { ...this.#post(message, headers, options), parseAs: "stream" as const };
+    return this.#events(undefined, 0, options, async () => bodyOf(await this.api.POST("/api/{user_id}/chat", request)));
+  }
+
+  /** Yield the events of a turn after the one with the number `after`, up to the last. Lost connections are resumed. */
+  follow(turnId: string, { after = 0, ...options }: { after?: number; signal?: AbortSignal } = {}) {
+    return this.#events(turnId, after, options, async () => null);
+  }
+
+  #post<H>(message: NewMessage | string, headers: H, { signal }: CallOptions) {
+    const body = typeof message === "string" ? { message } : message;
+    return { params: { path: this.path }, headers, body, ...(signal && { signal }) };
+  }
+
+  async *#events(turnId: string | undefined, last: number, { signal }: CallOptions, start: () => Promise<Bytes>) {
+    const backoff = new Backoff(this.options.attempts, signal);
+    for (;;) {
+      let failure: unknown = new Error("The stream ended before the last event of the turn.");
+      try {
+        const body = turnId === undefined ? await start() : await this.#resume(turnId, last, signal);
+        for await (const event of eventsOf(body, this.options.idleMs)) {
+          if (Number(event.id) <= last) continue;
+          [turnId, last] = [event.data.turn_id, Number(event.id)];
+          backoff.reset();
+          yield event;
+          if (LAST.has(event.event)) return;
+        }
+      } catch (error) {
+        failure = error;
+      }
+      await backoff.wait(failure);
+    }
+  }
+
+  async #resume(turnId: string, last: number, signal: AbortSignal | undefined): Promise<Bytes> {
+    const params = { path: { ...this.path, turn_id: turnId }, header: { "Last-Event-ID": last } };
+    const request = { params, parseAs: "stream" as const, ...(signal && { signal }) };
+    return bodyOf(await this.api.GET("/api/{user_id}/turns/{turn_id}/events", request));
+  }
+}
+
+/** Waits between attempts, longer each time, with jitter, and at least as long as `Retry-After` says. */
+class Backoff {
+  #failures = 0;
+
+  constructor(readonly attempts = 8, readonly signal?: AbortSignal) {}
+
+  reset = (): void => void (this.#failures = 0);
+
+  /** Throws the error if a further attempt is of no use, and the reason of the signal once it is aborted. */
+  async wait(error: unknown): Promise<void> {
+    this.signal?.throwIfAborted();
+    this.#failures += 1;
+    if (this.#failures >= this.attempts || (error instanceof ProblemError && !error.isTemporary)) throw error;
+    const delay = Math.min(MAX_DELAY_MS, FIRST_DELAY_MS * 2 ** (this.#failures - 1)) * (0.5 + Math.random() / 2);
+    const aborted = new Promise<void>((resolve) => this.signal?.addEventListener("abort", () => resolve(), { once: true }));
+    await within(Math.max(delay, error instanceof ProblemError ? error.retryAfterMs : 0), aborted).catch(() => undefined);
+    this.signal?.throwIfAborted();
+  }
+}
+
+function bodyOf<T>({ data, error, response }: Result): T {
+  if (response.ok) return data as T;
+  const problem = typeof error === "object" && error !== null ? error : {};
+  throw new ProblemError(response.status, problem, 1000 * (Number(response.headers.get("Retry-After")) || 0));
+}
+
+async function* eventsOf(body: Bytes, idleMs = 30_000): AsyncGenerator<StreamedEvent, void> {
+  const [reader, decoder] = [(body ?? new Blob().stream()).getReader(), new TextDecoder()];
+  let text = "";
+  try {
+    for (let chunk = await within(idleMs, reader.read()); !chunk.done; chunk = await within(idleMs, reader.read())) {
+      const frames = (text + decoder.decode(chunk.value, { stream: true })).split("\n\n");
+      text = frames.pop() ?? "";
+      yield* frames.filter((frame) => frame.startsWith("id: ")).map(parsed); // the others are comments
+    }
+  } finally {
+    reader.cancel().catch(() => undefined); // rejects if the connection is lost
+  }
+}
+
+function parsed(frame: string): StreamedEvent {
+  const fields = Object.fromEntries(frame.split("\n").map((line) => line.split(/: (.*)/s, 2)));
+  return { ...fields, data: JSON.parse(fields["data"]) };
+}
+
+function within<T>(ms: number, promise: Promise<T>): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const expired = new Promise<never>((_, reject) => (timer = setTimeout(() => reject(new Error(`Nothing came for ${ms} ms.`)), ms)));
+  return Promise.race([promise, expired]).finally(() => clearTimeout(timer));
+}
+
+/** Not `crypto.randomUUID`, which browsers have in secure contexts only. */
+const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");

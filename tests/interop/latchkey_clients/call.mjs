@@ -1,0 +1,34 @@
+// Makes one call with the TypeScript client whose module is the argument, and writes what it receives as lines of JSON.
+
+const { createClient, ProblemError } = await import(process.argv[2]);
+const call = JSON.parse(process.env.CALL);
+const client = createClient({ baseUrl: call.url, token: async () => call.token, ...call.options });
+const abort = new AbortController();
+const write = (line) => console.log(JSON.stringify(line));
+
+async function writeEvents(events) {
+  let number = 0;
+  for await (const event of events) {
+    write({ event: [Number(event.id), event.event, event.data] });
+    number += 1;
+    if (number === call.leave_after) abort.abort();
+  }
+}
+
+const calls = {
+  chat: async () => write({ answer: (await client.chat(call.message)).response }),
+  stream: () => writeEvents(client.stream({ message: call.message }, { signal: abort.signal })),
+  follow: () => writeEvents(client.follow(call.turn_id, { after: call.after })),
+  add_task: async () => {
+    const request = { params: { path: client.path }, body: { title: call.message } };
+    write({ answer: (await client.send((headers) => client.api.POST("/api/{user_id}/tasks", { ...request, headers }))).title });
+  },
+};
+
+try {
+  await calls[call.name]();
+} catch (error) {
+  if (abort.signal.aborted) write({ left: true });
+  else if (error instanceof ProblemError) write({ problem: [error.status, error.code, error.message] });
+  else throw error;
+}

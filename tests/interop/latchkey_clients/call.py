@@ -1,0 +1,53 @@
+"""Makes one call with the Python client, and writes what it receives as lines of JSON."""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from latchkey_client import Event, LatchkeyClient, ProblemError
+
+CALL: dict[str, Any] = json.loads(os.environ["CALL"])
+
+
+async def main() -> None:
+    async def token() -> str:
+        return str(CALL["token"])
+
+    async with LatchkeyClient(CALL["url"], token, **CALL["options"]) as client:
+        try:
+            await make_call(client)
+        except ProblemError as error:
+            write({"problem": [error.status, error.code, str(error)]})
+
+
+async def make_call(client: LatchkeyClient) -> None:
+    match CALL["name"]:
+        case "chat":
+            write({"answer": (await client.chat(CALL["message"]))["response"]})
+        case "stream":
+            await write_events(client.stream(CALL["message"]))
+        case "follow":
+            await write_events(client.follow(CALL["turn_id"], after=CALL["after"]))
+        case "add_task":
+            write({"answer": (await client.request("POST", "tasks", body={"title": CALL["message"]}))["title"]})
+
+
+async def write_events(events: AsyncGenerator[Event, None]) -> None:
+    number = 0
+    async with aclosing(events):
+        async for event in events:
+            write({"event": event})
+            number += 1
+            if number == CALL.get("leave_after"):
+                write({"left": True})
+                return
+
+
+def write(line: dict[str, Any]) -> None:
+    print(json.dumps(line), flush=True)  # noqa: T201  # read by the test
+
+
+asyncio.run(main())
