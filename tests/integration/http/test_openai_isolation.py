@@ -1,11 +1,14 @@
 """Isolation of users in OpenAI's API: what is another user's is answered as what does not exist."""
 
+import re
 from typing import Any
 
 import pytest
+from litestar import Litestar
+from litestar.routes import HTTPRoute
 
 from tests.support.openai_sdk import BASE_PATH
-from tests.support.service import ApiUser
+from tests.support.service import ApiUser, Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -47,6 +50,22 @@ async def test_ids_of_another_user_are_answered_like_ids_that_do_not_exist(
     assert refused.content == absent.content
     assert await _data_of(bob, theirs) == before
     assert await ada.list_items("conversations") == []
+
+
+async def test_every_route_with_an_id_is_tested(service: Service) -> None:
+    app = service.asgi._app
+    assert isinstance(app, Litestar)
+    templates = {
+        (str(method), re.sub(r"\{\w+_id\}", "", route.path_format.partition(f"/{BASE_PATH}/")[2]))
+        for route in app.routes
+        if isinstance(route, HTTPRoute) and "_id}" in route.path_format.partition(f"/{BASE_PATH}/")[2]
+        for method in route.methods
+        if method != "OPTIONS"
+    }
+    tested = {(method, re.sub(r"\w+_\{\w+\}|\?.*", "", path)) for method, path, _ in ROUTES}
+
+    assert templates
+    assert tested - {("POST", "responses")} == templates
 
 
 async def test_item_of_another_user_is_no_position_in_own_conversation(ada: ApiUser, bob: ApiUser) -> None:
