@@ -12,10 +12,10 @@ from tests.requested import is_requested
 
 FOLDER = Path(__file__).parent
 MINIMUM_CHECKS = {
-    "AI SDK 5.0.14": 50,
-    "AI SDK 5.0.277": 50,
-    "AI SDK 6": 50,
-    "AI SDK 7": 50,
+    "AI SDK 5.0.14": 54,
+    "AI SDK 5.0.277": 54,
+    "AI SDK 6": 54,
+    "AI SDK 7": 54,
     "@hey-api/openapi-ts with zod": 9,
     "Claude CLI": 30,
     "Inspector CLI": 60,

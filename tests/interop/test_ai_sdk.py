@@ -1,19 +1,27 @@
 """The AI SDK of Vercel, unmodified, as pages with `useChat` use it: each check with each release."""
 
 import asyncio
+import json
 import re
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
+from typing import Any
 
+import msgspec
 import pytest
 import pytest_asyncio
+from hypothesis import given, settings
 
+from latchkey.domain.turn_event import TurnEvent
+from latchkey.interfaces.http.frontends.ai_sdk.history import assistant_message
+from latchkey.interfaces.http.frontends.ai_sdk.translator import UIMessageTranslator
 from tests.browser.backend import Backend, running_backend
 from tests.browser.browser_driver import BrowserDriver
 from tests.fakes.model_server import ModelServer
 from tests.interop.check_counter import Checks
 from tests.interop.conftest import FOLDER
 from tests.node import environment, installed, node
+from tests.support.event_logs import TURN, event_logs
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -50,5 +58,20 @@ async def backend(
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_ai_sdk(version: str, check: str, driver: BrowserDriver, backend: Backend, checks: Checks) -> None:
     await backend.reset()
-    await driver.run(version, check, {"user": backend.new_user(), "url": backend.url}, backend.handlers)
+    handlers = {**backend.handlers, "generated_logs": generated_logs}
+    await driver.run(version, check, {"user": backend.new_user(), "url": backend.url}, handlers)
     checks.passed(f"AI SDK {version}")
+
+
+async def generated_logs() -> list[dict[str, Any]]:
+    """Streams of turns, each with its message in the history. They are the same in each run."""
+    logs: list[dict[str, Any]] = []
+
+    @settings(derandomize=True, database=None, max_examples=100, deadline=None)
+    @given(event_logs(TURN))
+    def add(events: list[TurnEvent]) -> None:
+        stream = b"".join(map(UIMessageTranslator().translate, events)).decode()
+        logs.append({"stream": stream, "history": json.loads(msgspec.json.encode(assistant_message(events)))})
+
+    add()
+    return logs

@@ -194,6 +194,17 @@ export async function cancelled_elsewhere(client) {
   await equalsReloaded(client, chat)
 }
 
+export async function cancelled_after_a_call_is_not_sent_again(client) {
+  await client.model.script(MILK, { says: WORDS, paced: true })
+  const chat = client.chat()
+  const sent = chat.sendMessage({ text: 'Add milk' })
+  await until(() => chat.lastMessage?.parts.some(part => part.state === 'output-available'))
+  await client.rest('POST', `ai-sdk/chat/${chat.id}/stop`)
+  await sent
+  assert.deepEqual([chat.status, chat.log.posts], ['ready', 1])
+  await equalsReloaded(client, chat)
+}
+
 export async function failure_before_the_text(client) {
   await client.model.script({ fails_with: 400 })
   const chat = client.chat()
@@ -316,6 +327,20 @@ export async function killed_and_resumed_by_a_reloaded_page(client) {
   await reloaded.resumeStream()
   if (reloaded.status === 'error') assert.match(reloaded.error.message, /^The service was interrupted/)
   assert.deepEqual([textOf(reloaded.lastMessage).trim(), reloaded.messages.length], ['one two', 2])
+}
+
+export async function any_stream_makes_the_message_of_the_history(client) {
+  for (const { stream, history } of await client.generatedLogs()) {
+    let posts = 0
+    const answer = () => new Response(stream, { headers: { 'content-type': 'text/event-stream' } })
+    const chat = client.chat({ fetch: async () => (posts++, answer()) })
+    await chat.sendMessage({ text: 'Go on' })
+    const message = plain(chat.lastMessage)
+    if (history) assert.deepEqual(message, history, stream)
+    else assert(message.parts.every(part => part.type === 'step-start'))
+    assert.deepEqual([posts, chat.log.toolCalls], [1, []])
+    assert.equal(chat.status, /completed|cancelled/.test(message.metadata.status) ? 'ready' : 'error')
+  }
 }
 
 /** A page that is loaded now shows what this one shows, part for part. Returns it. */

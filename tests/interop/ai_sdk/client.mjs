@@ -27,6 +27,9 @@ export class Client {
     requests: () => this.#call('model_requests'),
   }
 
+  /** Streams of turns in every order of events, each with the message that the history has of it. */
+  generatedLogs = () => this.#call('generated_logs')
+
   service = { kill: () => this.#call('kill_service'), start: () => this.#call('start_service') }
 
   /** A chat as `useChat` makes it. `posts` counts its requests, `toolCalls` the tools that it was asked to run. */

@@ -77,13 +77,12 @@ class UIMessageTranslator:
                 yield from self._end_text()
                 yield {"type": "data-artifact", "id": artifact.id, "data": artifact}
             case TurnCompletedEvent() as completed:
-                yield from self._end_text()
+                yield from self._end(NO_RESULT)
                 yield _FINISH_STEP
                 metadata = {"status": "completed", "messageId": completed.message_id, "usage": completed.usage}
                 yield {"type": "finish", "messageMetadata": metadata}
             case TurnCancelledEvent():
-                yield from self._end_text()
-                yield from self._end_calls(CANCELLED)
+                yield from self._end(CANCELLED)
                 yield {"type": "abort"}
                 yield {"type": "finish", "messageMetadata": {"status": "cancelled"}}
             case TurnFailedEvent(code, detail):
@@ -130,8 +129,7 @@ class UIMessageTranslator:
             }
 
     def _fail(self, status: str, code: str, detail: str) -> Iterator[Chunk]:
-        yield from self._end_text()
-        yield from self._end_calls(NO_RESULT)
+        yield from self._end(NO_RESULT)
         metadata = {"status": status, "error": {"code": code, "detail": detail}}
         yield {"type": "message-metadata", "messageMetadata": metadata}
         yield {"type": "error", "errorText": detail}
@@ -140,7 +138,7 @@ class UIMessageTranslator:
     def _begin_step(self) -> Iterator[Chunk]:
         """Begin another step after calls that all have results.
 
-        A helper of early ai 5 looks for calls in the last step, and sends the message again if it ends with some.
+        Early releases of ai 5 send the message again, and again, if the last step has calls and all have succeeded.
         """
         if self._has_answered_calls:
             self._has_answered_calls = False
@@ -152,7 +150,10 @@ class UIMessageTranslator:
             yield {"type": "text-end", "id": self._text_id}
             self._text_id = None
 
-    def _end_calls(self, error: str) -> Iterator[Chunk]:
+    def _end(self, error: str) -> Iterator[Chunk]:
+        """End the text, the calls without a result, and a step with answered calls."""
+        yield from self._end_text()
+        yield from self._begin_step()
         for id in self._open_calls:
             yield _output_error(id, error)
         self._open_calls.clear()
