@@ -1,4 +1,5 @@
 import { useEffect, useState } from 'react'
+import useSWR from 'swr'
 import { Conversations } from './Conversations'
 import { SignInView } from './SignIn'
 import { ChatView } from './chat/ChatView'
@@ -70,11 +71,26 @@ function Shell({ userId, isDev }: { userId: string; isDev: boolean }) {
           ))}
         </ul>
         <Conversations current={route.view === 'chat' ? route.name : undefined} />
+        <ServiceFooter />
       </nav>
       <main className="main">
         <View route={route} />
       </main>
     </div>
+  )
+}
+
+function ServiceFooter() {
+  const { data } = useSWR('/', async (path: string) => {
+    const response = await fetch(path, { headers: { accept: 'application/json' } })
+    return (await response.json()) as { version: string }
+  })
+  return (
+    <footer className="nav-foot hint">
+      <span>{data ? `Version ${data.version}` : ''}</span>
+      <a href="/docs">API reference</a>
+      <a href="/console/licenses.txt">Licenses</a>
+    </footer>
   )
 }
 

@@ -1,6 +1,8 @@
 /** A conversation: its messages, the composer, and the ledger beside them. */
 import { generateId } from 'ai'
 import { useEffect, useState } from 'react'
+import type { ReactNode } from 'react'
+import { flushSync } from 'react-dom'
 import { isNamed, titleOf, useConversations } from '../Conversations'
 import { call, refresh } from '../api'
 import { hrefOf, navigate } from '../route'
@@ -21,6 +23,11 @@ export function ChatView({ name }: { name: string | null }) {
   const [conversationId, setConversationId] = useState<string | null>(null)
   const [isLedgerOpen, setLedgerOpen] = useState(() => matchMedia(WIDE).matches)
   const id = conversation?.id ?? conversationId
+  const showLedger = (isOpen: boolean) => {
+    // On a narrow screen the ledger takes the place of the conversation, so the focus must not stay behind.
+    flushSync(() => setLedgerOpen(isOpen))
+    document.getElementById(isOpen ? 'ledger-title' : 'ledger-toggle')?.focus()
+  }
   return (
     <div className="chat" data-ledger={isLedgerOpen ? 'open' : 'closed'}>
       <section className="thread-pane" aria-label="Conversation">
@@ -28,9 +35,10 @@ export function ChatView({ name }: { name: string | null }) {
           <button
             type="button"
             className="quiet"
+            id="ledger-toggle"
             aria-expanded={isLedgerOpen}
             aria-controls="ledger"
-            onClick={() => setLedgerOpen(!isLedgerOpen)}
+            onClick={() => showLedger(!isLedgerOpen)}
           >
             <Icon name="ledger" /> Ledger
           </button>
@@ -39,7 +47,7 @@ export function ChatView({ name }: { name: string | null }) {
       </section>
       {isLedgerOpen && (
         <aside id="ledger" className="ledger" aria-label="Ledger">
-          <Ledger conversationId={name === null ? null : id} onClose={() => setLedgerOpen(false)} />
+          <Ledger conversationId={name === null ? null : id} onClose={() => showLedger(false)} />
         </aside>
       )}
     </div>
@@ -55,7 +63,7 @@ function useNameOrDraft(name: string | null): string {
   return name ?? draft
 }
 
-function ChatHeading(props: { conversation: Conversation | undefined; isNew: boolean; children: React.ReactNode }) {
+function ChatHeading(props: { conversation: Conversation | undefined; isNew: boolean; children: ReactNode }) {
   const { conversation } = props
   const [isRenaming, setRenaming] = useState(false)
   return (

@@ -16,7 +16,9 @@ export function Ledger({ conversationId, onClose }: { conversationId: string | n
   return (
     <>
       <header className="ledger-head">
-        <h2>Ledger</h2>
+        <h2 id="ledger-title" tabIndex={-1}>
+          Ledger
+        </h2>
         <button type="button" className="quiet" onClick={onClose}>
           <Icon name="close" />
           <span className="visually-hidden">Close the ledger</span>

@@ -115,13 +115,12 @@ export function ConfirmButton(props: { label: string; question: string; confirm:
 
 /** The heading of a view. It gets the focus when the person goes to the view, so that a screen reader begins there. */
 export function ViewHeading({ title, children }: { title: string; children?: ReactNode }) {
-  const heading = useRef<HTMLHeadingElement>(null)
   useEffect(() => {
     document.title = `${title} · Latchkey`
   }, [title])
   return (
     <header className="view-head">
-      <h1 ref={heading} tabIndex={-1} id="view-title">
+      <h1 tabIndex={-1} id="view-title">
         {title}
       </h1>
       {children}

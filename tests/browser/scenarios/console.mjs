@@ -73,8 +73,10 @@ export async function resume_after_reload(scenario) {
   await shows(tab, ANSWER, 'one two')
   await tab.reload()
   await shows(tab, ANSWER, 'one two')
+  await tab.locator('.conversations .running').waitFor()
   await model.release()
   await shows(tab, ANSWER, 'one two three four')
+  await tab.locator('.conversations .running').waitFor({ state: 'detached' })
   assert.equal((await model.requests()).length, 1)
 }
 

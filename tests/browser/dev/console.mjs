@@ -1,0 +1,75 @@
+// The console of `latchkey serve --dev`, as a person meets it who opens the printed address.
+import assert from 'node:assert/strict'
+import { shows, until } from '../driver/scenario.mjs'
+
+export async function message_and_tool_call_within_a_minute({ openUrl, url }) {
+  const started = Date.now()
+  const tab = await openUrl(url)
+  await tab.getByRole('button', { name: '/add_task' }).click()
+  await tab.keyboard.press('Enter')
+  await shows(tab, '.message .call', /add_task.*done/s)
+  await shows(tab, '.ledger .call-name', 'add_task')
+  assert.ok(Date.now() - started < 60_000)
+  assert.equal(await tab.evaluate(() => sessionStorage.length + localStorage.length), 0)
+}
+
+export async function renews_its_token_by_itself({ openUrl, url }) {
+  const tab = await openUrl(url)
+  await shows(tab, '.who', 'me')
+  const tokens = new Set()
+  let isFirst = true
+  await tab.route('**/api/**', route => {
+    tokens.add(route.request().headers().authorization)
+    if (!isFirst) return route.continue()
+    isFirst = false
+    return route.fulfill({ status: 401, body: '{}' })
+  })
+  await until(() => tokens.size > 1)
+  await shows(tab, '.who', 'me')
+  await tab.getByLabel('Message', { exact: true }).waitFor()
+}
+
+/** Another program on this machine, whose pages may call the API because they are on loopback, cannot get a token. */
+export async function page_of_another_port_gets_no_token({ open, url }) {
+  const tab = await open('rest')
+  const read = async (address, options) => {
+    try {
+      return await (await fetch(address, options)).text()
+    } catch (error) {
+      return String(error)
+    }
+  }
+  const texts = [
+    await tab.evaluate(read, url).catch(String),
+    await tab.evaluate(`(${read})(${JSON.stringify(url)}, { headers: { accept: 'text/html' } })`),
+    await tab.evaluate(`(${read})(${JSON.stringify(url)}, { mode: 'no-cors', headers: { accept: 'text/html' } })`),
+    await tab.evaluate(address => {
+      const opened = window.open(address)
+      return new Promise(resolve =>
+        setTimeout(() => {
+          try {
+            resolve(opened.document.documentElement.outerHTML)
+          } catch (error) {
+            resolve(String(error))
+          }
+        }, 1500),
+      )
+    }, url),
+    await tab.evaluate(address => {
+      const frame = document.createElement('iframe')
+      frame.src = address
+      document.body.append(frame)
+      return new Promise(resolve =>
+        setTimeout(() => {
+          try {
+            resolve(frame.contentDocument?.documentElement.outerHTML ?? 'none')
+          } catch (error) {
+            resolve(String(error))
+          }
+        }, 1500),
+      )
+    }, url),
+  ]
+  assert.match(texts[1], /latchkey-token/) // an allowed origin reads the page itself
+  for (const text of texts) assert.equal(text.includes('eyJ'), false, text)
+}
