@@ -17,7 +17,7 @@ import pytest_asyncio
 from hypothesis import given, settings
 
 from latchkey.domain.turn_event import TurnEvent
-from latchkey.interfaces.http.frontends.openai.translator import response_of
+from latchkey.interfaces.http.frontends.openai.history import response_of
 from tests.fakes.model_script import Step, calls, fails, says
 from tests.fakes.model_server import ModelServer
 from tests.interop.check_counter import Checks

@@ -6,10 +6,13 @@ from typing import Any
 import httpx2
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import Raw
 from openai import OpenAI
+from uuid_utils.compat import uuid7
 
-from latchkey.domain.turn_event import TurnEvent
-from latchkey.interfaces.http.frontends.openai.translator import response_of
+from latchkey.domain.tool_call import ToolCallId
+from latchkey.domain.turn_event import ToolCallCompletedEvent, ToolCallStartedEvent, TurnEvent, numbered
+from latchkey.interfaces.http.frontends.openai.history import response_of
 from tests.support.event_logs import TURN, event_logs, log_of
 from tests.support.openai_sdk import frames_of
 
@@ -92,3 +95,24 @@ def _plain(item: Any) -> dict[str, Any]:
     for part in plain.get("content", []):
         part.pop("parsed", None)
     return plain
+
+
+def test_large_results_are_omitted_so_that_open_streams_stay_small() -> None:
+    calls = [ToolCallId(uuid7()) for _ in range(40)]
+    results = [b'"%s"' % (b"x" * size) for size in (70_000, *[60_000] * 39)]
+    events = numbered(
+        TURN.id,
+        0,
+        *(ToolCallStartedEvent(call, "list_tasks", Raw(b"{}")) for call in calls),
+        *(
+            ToolCallCompletedEvent(call, "list_tasks", Raw(result), is_error=False, duration_ms=1)
+            for call, result in zip(calls, results, strict=True)
+        ),
+    )
+
+    outputs = [item["output"] for item in response_of(log_of(events))["output"]]
+
+    assert json.loads(outputs[0])["omitted_bytes"] == 70_002
+    assert outputs[1] == results[1].decode()
+    assert json.loads(outputs[-1])["omitted_bytes"] == 60_002
+    assert sum(map(len, outputs)) < 1_100_000

@@ -15,8 +15,8 @@ from latchkey.domain.conversation import ConversationChanges, ConversationId, Ne
 from latchkey.domain.errors import NotFound
 from latchkey.domain.turn import TurnId
 from latchkey.domain.turn_repositories import Order
+from latchkey.interfaces.http.frontends.openai.history import read_items
 from latchkey.interfaces.http.frontends.openai.ids import CONVERSATION, decode_id
-from latchkey.interfaces.http.frontends.openai.items import read_items
 from latchkey.interfaces.http.frontends.openai.objects import conversation_object
 from latchkey.interfaces.http.frontends.openai.requests import ConversationBody
 from latchkey.interfaces.http.requests import ApiRequest, JsonBody

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import msgspec
+
 from latchkey.application.turns.log import TurnLog
 from latchkey.domain.assistant import DEFAULT_ASSISTANT
 from latchkey.domain.conversation import Conversation
@@ -10,6 +12,8 @@ from latchkey.interfaces.http.frontends.openai.ids import CONVERSATION, MESSAGE,
 
 MODEL = "latchkey"
 """The model that stands for the default assistant, and in a conversation for the one that it began with."""
+
+_encode = msgspec.json.Encoder().encode
 
 
 def new_response(turn: Turn) -> dict[str, Any]:
@@ -47,6 +51,12 @@ def usage_of(usage: Usage) -> dict[str, Any]:
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": usage.input_tokens + usage.output_tokens,
     }
+
+
+def omission_of(characters: int) -> str:
+    """Return what stands in a response for arguments or a result that are too large."""
+    detail = "Too large for a response: GET turns/{turn_id}/events of the REST API has the whole."
+    return _encode({"omitted_bytes": characters, "detail": detail}).decode()
 
 
 def user_item(log: TurnLog) -> dict[str, Any]:

@@ -19,10 +19,11 @@ from latchkey.domain.errors import Invalid
 from latchkey.domain.message import NewMessage
 from latchkey.domain.turn import ClientRequest, Idempotency, TurnId
 from latchkey.interfaces.http.event_stream import event_stream
+from latchkey.interfaces.http.frontends.openai.history import response_of
 from latchkey.interfaces.http.frontends.openai.ids import CONVERSATION, RESPONSE, decode_id
 from latchkey.interfaces.http.frontends.openai.objects import list_object, user_item
 from latchkey.interfaces.http.frontends.openai.requests import NewResponse
-from latchkey.interfaces.http.frontends.openai.translator import ResponseTranslator, response_of
+from latchkey.interfaces.http.frontends.openai.translator import ResponseTranslator
 from latchkey.interfaces.http.requests import REPLAYED, ApiRequest, IdempotencyKey, JsonBody, idempotency_of
 
 _ASSISTANT_HEADER = "latchkey-assistant"

@@ -1,11 +1,10 @@
 """Translates the events of a turn into the events and the response object of OpenAI's Responses API."""
 
-import sys
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
-from latchkey.application.turns.log import TurnLog
 from latchkey.domain.tool_call import ToolCallId
 from latchkey.domain.turn import Turn
 from latchkey.domain.turn_event import (
@@ -20,11 +19,13 @@ from latchkey.domain.turn_event import (
     TurnStartedEvent,
 )
 from latchkey.interfaces.http.frontends.openai.ids import TOOL_CALL, encode_id, text_item_id
-from latchkey.interfaces.http.frontends.openai.objects import new_response, usage_of
+from latchkey.interfaces.http.frontends.openai.objects import new_response, omission_of, usage_of
 
-_SERVER_LABEL = "latchkey"
 _NO_RESULT = "No result recorded."
 _INTERRUPTED = "The service was interrupted before the answer was complete. Send the message again. (turn-interrupted)"
+
+_MAX_FIELD_CHARS, _MAX_RESPONSE_CHARS = 64 * 1024, 1024 * 1024
+"""Of the arguments and results of tool calls: the last event repeats all of them, so each stream holds them."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -43,6 +44,7 @@ class ResponseTranslator:
         self._text_index: int | None = None
         self._open_calls: dict[ToolCallId, int] = {}
         self._frames: list[bytes] = []
+        self._room = _MAX_RESPONSE_CHARS
 
     def translate(self, event: TurnEvent) -> bytes:
         """Return the translated events as server-sent events."""
@@ -54,12 +56,12 @@ class ResponseTranslator:
                 self._add_text(text, text_item_id(event.turn_id, event.seq))
             case ToolCallStartedEvent() as call:
                 self._close_text("completed")
-                self._open_call(call.id, call.name, bytes(call.arguments).decode())
+                self._open_call(call.id, call.name, self._bounded(call.arguments))
             case ToolCallCompletedEvent() as call:
                 if call.id not in self._open_calls:
                     self._close_text("completed")
                     self._open_call(call.id, call.name, "{}")
-                self._close_call(call.id, bytes(call.result).decode(), is_error=call.is_error)
+                self._close_call(call.id, self._bounded(call.result), is_error=call.is_error)
             case TurnCompletedEvent(usage=usage):
                 self._end("completed", "completed", usage=usage_of(usage))
             case TurnFailedEvent(code, detail):
@@ -112,8 +114,16 @@ class ResponseTranslator:
         self._emit_item("response.content_part.done", index, content_index=0, part=part)
         self._emit("response.output_item.done", output_index=index, item=item)
 
+    def _bounded(self, value: Raw) -> str:
+        """Return the JSON of a tool call, or a note in its place if it is too large."""
+        text = bytes(value).decode()
+        if len(text) > min(_MAX_FIELD_CHARS, self._room):
+            return omission_of(len(text))
+        self._room -= len(text)
+        return text
+
     def _open_call(self, id: ToolCallId, name: str, arguments: str) -> None:
-        item: dict[str, Any] = {"id": encode_id(TOOL_CALL, id), "type": "mcp_call", "server_label": _SERVER_LABEL}
+        item: dict[str, Any] = {"id": encode_id(TOOL_CALL, id), "type": "mcp_call", "server_label": "latchkey"}
         item |= {"name": name, "arguments": "", "output": None, "error": None, "approval_request_id": None}
         index = self._open_calls[id] = self._add_item({**item, "status": "in_progress"})
         self._emit_item("response.mcp_call.in_progress", index)
@@ -137,11 +147,3 @@ class ResponseTranslator:
             self._close_call(id, _NO_RESULT, is_error=True)
         self.response.update(status=status, **changes)
         self._emit(f"response.{last_event}", response=self.response)
-
-
-def response_of(log: TurnLog) -> dict[str, Any]:
-    """Return the response as it is after all events of the log. That of a running turn has no output yet."""
-    translator = ResponseTranslator(log.turn, sys.maxsize)
-    for event in log.events:
-        translator.translate(event)
-    return translator.response

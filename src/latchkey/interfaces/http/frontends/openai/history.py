@@ -1,5 +1,6 @@
-"""The items of a conversation, page by page: messages of both sides, and tool calls."""
+"""Responses that have ended, and the items of a conversation, page by page: messages of both sides, and tool calls."""
 
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
@@ -10,7 +11,7 @@ from latchkey.domain.turn import TurnId
 from latchkey.domain.turn_repositories import Order
 from latchkey.interfaces.http.frontends.openai.ids import uuid_in_item_id
 from latchkey.interfaces.http.frontends.openai.objects import list_object, user_item
-from latchkey.interfaces.http.frontends.openai.translator import response_of
+from latchkey.interfaces.http.frontends.openai.translator import ResponseTranslator
 
 Item = dict[str, Any]
 ReadLog = Callable[..., Awaitable[ConversationLog]]
@@ -18,6 +19,14 @@ ReadLog = Callable[..., Awaitable[ConversationLog]]
 
 _FIRST_ID = TurnId(UUID(int=0))
 _MAX_INT = 2**128 - 1
+
+
+def response_of(log: TurnLog) -> dict[str, Any]:
+    """Return the response as it is after all events of the log. That of a running turn has no output yet."""
+    translator = ResponseTranslator(log.turn, sys.maxsize)
+    for event in log.events:
+        translator.translate(event)
+    return translator.response
 
 
 async def read_items(read_log: ReadLog, order: Order, limit: int, after: str | None) -> dict[str, Any]:
