@@ -26,8 +26,8 @@ PLAIN = f"^[{_ANY}]*$"
 VISIBLE = f"^[{_BLANK}]*[{_VISIBLE}][{_ANY}]*$"
 """Like `PLAIN`, with at least one character that is not white space."""
 
-PRINTABLE = "^[ -~\\u00a0-\\ud7ff\\ue000-\U0010ffff]*$"
-"""Unicode text without control characters and without lone surrogates."""
+PRINTABLE = "^[ -~\\u00a0-\\ud7ff\\ue000-\U0010ffff]*\\Z"
+"""Unicode text without control characters, such as a newline at its end, and without lone surrogates."""
 
 Title = Annotated[str, Meta(min_length=1, max_length=200, pattern=VISIBLE)]
 Description = Annotated[str, Meta(max_length=10_000, pattern=PLAIN)]

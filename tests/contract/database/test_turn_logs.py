@@ -10,6 +10,7 @@ from latchkey.application.turns.finish import TurnOutcome, cancel_turn, finish_t
 from latchkey.application.turns.log import (
     cancel_running_turn,
     find_running_turn,
+    find_turn,
     get_conversation_log,
     get_next_turn,
     get_turn_log,
@@ -109,6 +110,26 @@ async def test_next_turn_is_the_one_that_a_branch_replaces(dispatcher: Dispatche
         await dispatcher.call(me, get_next_turn, third.id)
     with pytest.raises(NotFound):
         await dispatcher.call(you, get_next_turn, first.id)
+
+
+async def test_turn_is_found_by_the_ids_of_its_messages(dispatcher: Dispatcher, me: Owner, you: Owner) -> None:
+    first = await completed(dispatcher, me, "one", "m-1")
+    second = await completed(dispatcher, me, "two", "m-2")
+    third = await completed(dispatcher, me, "zwei", "m-2", replaces=second.id)
+    (log, _) = (await dispatcher.call(me, get_conversation_log, NAME, 10)).turns
+
+    async def find(*ids: str, owner: Owner = me, name: str = NAME) -> TurnId | None:
+        turn = await dispatcher.call(owner, find_turn, name, ids)
+        return turn.turn.id if turn else None
+
+    assert await find("m-1") == await find(str(log.message.id)) == await find(str(first.id)) == first.id
+    assert await find("unknown", "m-2", "m-1") == third.id
+    assert await find() == third.id
+    assert await find(str(second.id)) is None
+    assert await find("unknown") is None
+    assert await find("m-1", name="unknown") is None
+    assert await find("m-1", owner=you) is None
+    assert await find(str(first.id), owner=you, name=str(first.conversation_id)) is None
 
 
 async def test_conversation_log_of_an_unknown_name_is_empty(dispatcher: Dispatcher, me: Owner, you: Owner) -> None:
