@@ -256,3 +256,23 @@ async def test_any_json_body_is_answered_without_internal_error(ada: ApiUser, bo
     assert response.status_code in {200, 404, 409, 422}, response.text
     if response.status_code == 422:
         check_error(response, 422, "invalid")
+
+
+@pytest.mark.parametrize("value", ["none", "\u00e9", "x" * 9000, "latchkey"], ids=range(4))
+async def test_unknown_assistant_in_header_is_422_in_openai_shape(ada: ApiUser, value: str) -> None:
+    headers = {"Latchkey-Assistant": value.encode("latin-1")}
+    response = await ada.post(RESPONSES, json={"input": "Hello"}, headers=headers)
+
+    check_error(response, 422, "invalid")
+
+
+@pytest.mark.parametrize("key", ["", '"', "a b", "x" * 256], ids=range(4))
+async def test_invalid_idempotency_key_is_refused_in_openai_shape(ada: ApiUser, key: str) -> None:
+    check_error(await ada.post(RESPONSES, json={"input": "Hello"}, headers={"Idempotency-Key": key}), 400, "invalid")
+
+
+async def test_idempotency_key_of_chat_is_refused_for_another_protocol(ada: ApiUser) -> None:
+    headers = {"Idempotency-Key": "key-3"}
+    await ada.post("chat", json={"message": "Hello"}, headers=headers)
+
+    check_error(await ada.post(RESPONSES, json={"input": "Hello"}, headers=headers), 422, "idempotency-mismatch")
