@@ -41,8 +41,8 @@ class Backend:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def new_user(self) -> dict[str, str]:
-        user_id = f"ada-{uuid4().hex[:8]}"
+    def new_user(self, user_id: str | None = None) -> dict[str, str]:
+        user_id = user_id or f"ada-{uuid4().hex[:8]}"
         token = create_signer(Settings.read(self.environment)).sign(UserId(user_id), timedelta(hours=1))
         return {"id": user_id, "token": token}
 
@@ -61,7 +61,7 @@ class Backend:
         """Prepare for the next scenario."""
         self.model.script.clear()
         self.model.requests.clear()
-        await self._release()
+        await self.release()
         self._paces.clear()
         await self.start()
 
@@ -70,7 +70,7 @@ class Backend:
         return {
             "script_model": self._script,
             "send_pieces": self._send_pieces,
-            "release_model": self._release,
+            "release_model": self.release,
             "model_requests": self._requests,
             "kill_service": self.kill,
             "start_service": self.start,
@@ -98,7 +98,7 @@ class Backend:
         for _ in range(count):
             self._paces[-1].release()
 
-    async def _release(self) -> None:
+    async def release(self) -> None:
         for pace in self._paces:
             for _ in range(_ALL):
                 pace.release()
@@ -120,6 +120,8 @@ async def running_backend(home: Path, database_url: str, origin: str, model: Mod
     }
     backend = Backend(home, environment, model)
     await backend.start()
-    yield backend
-    await backend.reset()
-    await backend.kill()
+    try:
+        yield backend
+    finally:
+        await backend.kill()
+        await backend.release()

@@ -9,7 +9,7 @@ export class Scenario {
   #call
   #browserContext
 
-  constructor(browserContext, call, { user, url, origin, project, projectUrl }) {
+  constructor(browserContext, call, { user, url, origin, ...settings }) {
     this.#browserContext = browserContext
     this.#call = call
     /** `{id, token}` of a new user. */
@@ -18,9 +18,8 @@ export class Scenario {
     this.url = url
     /** The origin of the pages. */
     this.origin = origin
-    /** The project under test and its address, for the scenario of projects. */
-    this.project = project
-    this.projectUrl = projectUrl
+    // Settings of a test of its own: the project under test, the path of a picture.
+    Object.assign(this, settings)
     /** What tabs wrote to their consoles as errors, and exceptions that no code caught. The latter fail the scenario. */
     this.consoleErrors = []
     this.pageErrors = []
@@ -101,8 +100,8 @@ export async function shows(tab, selector, expected) {
 }
 
 /** Run the function NAME of a module of this folder's parent in a browser context of its own. Returns `{result}` or `{failure}`. */
-export async function runScenario(browser, { module, name, outputFolder, ...settings }, call) {
-  const browserContext = await browser.newContext({ viewport: { width: 1280, height: 800 } })
+export async function runScenario(browser, { module, name, outputFolder, contextOptions, ...settings }, call) {
+  const browserContext = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...contextOptions })
   browserContext.setDefaultTimeout(ACTION_TIMEOUT_MS)
   browserContext.setDefaultNavigationTimeout(TIMEOUT_MS) // a page is bundled when it is first opened
   const scenario = new Scenario(browserContext, call, settings)
