@@ -15,7 +15,7 @@ LLAMA_OPTIONS := -D CMAKE_BUILD_TYPE=Release -D CMAKE_C_FLAGS_RELEASE=-O1 -D CMA
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup run console test check chaos interop browser llama bench flames format lock licenses schemas
+.PHONY: setup run console test check chaos interop browser picture llama bench flames format lock licenses schemas
 .DEFAULT_GOAL := setup
 
 setup: .venv/dev-installed
@@ -66,6 +66,10 @@ interop: setup .venv/interop/installed
 # Pages with the real clients, in Chromium, against the real service. Needs a Chromium on the PATH.
 browser: setup
 	$(BIN)/pytest tests/browser $(ARGS)
+
+# The picture of the console in the README.
+picture: setup
+	$(BIN)/python -m tests.browser.picture
 
 # The service with a real llama.cpp as its model server. The build takes some minutes of two cores, and needs a C++ compiler.
 llama: setup .venv/llama/installed

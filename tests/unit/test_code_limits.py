@@ -24,7 +24,8 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def modules() -> list[Path]:
-    return [path for folder in MODULE_LINES for path in sorted((ROOT / folder).rglob("*.py"))]
+    paths = [path for folder in MODULE_LINES for path in sorted((ROOT / folder).rglob("*.py"))]
+    return [path for path in paths if "node_modules" not in path.parts]
 
 
 def functions(path: Path) -> Iterator[Function]:
