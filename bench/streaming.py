@@ -45,12 +45,13 @@ async def main() -> None:
 
 
 @contextmanager
-def model_service(model_url: str) -> Iterator[Replica]:
-    """A service with one worker that uses that model."""
+def model_service(model_url: str, **more: str) -> Iterator[Replica]:
+    """A service with one worker that uses that model. `more` are further settings."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "home"
         home.mkdir()
         settings = {**BASE_SETTINGS, "LATCHKEY_AGENT": "openai", "LATCHKEY_MODEL": "slow", "OPENAI_BASE_URL": model_url}
+        settings |= more
         if url := os.environ.get("LATCHKEY_DATABASE_URL"):
             settings["LATCHKEY_DATABASE_URL"] = url
         migrate_database(home, settings)
@@ -112,26 +113,27 @@ def percentile(times: list[float], share: float) -> str:
 
 
 @contextmanager
-def slow_model(pause_s: float = PAUSE_S) -> Iterator[str]:
+def slow_model(pause_s: float = PAUSE_S, words: int = WORDS) -> Iterator[str]:
     """Run the model in a separate process. Returns its base URL."""
     port = free_port()
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(port, pause_s), daemon=True)
+    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(port, pause_s, words), daemon=True)
     process.start()
     yield f"http://127.0.0.1:{port}/v1"
     process.kill()
 
 
-def _serve(port: int, pause_s: float) -> None:
+def _serve(port: int, pause_s: float, words: int) -> None:
     async def listen() -> None:
-        async with await asyncio.start_server(partial(_answer, pause_s), "127.0.0.1", port, backlog=1000) as server:
+        answer = partial(_answer, pause_s, words)
+        async with await asyncio.start_server(answer, "127.0.0.1", port, backlog=1000) as server:
             await server.serve_forever()
 
     asyncio.run(listen())
 
 
-async def _answer(pause_s: float, reader: StreamReader, writer: StreamWriter) -> None:
+async def _answer(pause_s: float, words: int, reader: StreamReader, writer: StreamWriter) -> None:
     await reader.readuntil(b"\r\n\r\n")
-    events, end = responses_events(Answer(("@",) * WORDS))
+    events, end = responses_events(Answer(("@",) * words))
     writer.write(_HEAD)
     for event in events:
         if b'"delta": "@"' in event:

@@ -3,22 +3,20 @@
 from collections.abc import Callable
 from functools import cache
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
-from sqlalchemy import BindParameter, Select, and_, bindparam, case, func, select
+from sqlalchemy import BindParameter, Select, String, and_, bindparam, case, func, select, type_coerce
 
 from latchkey.domain.turn import TurnId
 from latchkey.domain.turn_event import ToolCallCompletedEvent, ToolCallStartedEvent, TurnEvent
 from latchkey.domain.turn_repositories import Order
-from latchkey.infrastructure.database.repositories.deletion import (
-    turn_is_not_deleted,
-)
-from latchkey.infrastructure.database.repositories.tool_calls import (
-    padded,
-)
+from latchkey.infrastructure.database.repositories.deletion import turn_is_not_deleted
+from latchkey.infrastructure.database.repositories.tool_calls import SMALL_BYTES, padded
 from latchkey.infrastructure.database.schema import tool_calls, turn_events
+from latchkey.infrastructure.database.sql.driver import Row
 from latchkey.infrastructure.database.sql.session import (
     Session,
     insert_for_user,
@@ -72,15 +70,39 @@ _FIRST_EVENTS_WITHIN_SIZE = (
 )
 
 
+_SIZE = func.coalesce(turn_events.c.size, octet_length(turn_events.c.body))
+
+
+def _turns_of_page(count: int) -> list[BindParameter[Any]]:
+    return [bindparam(f"turn{index}", type_=turn_events.c.turn_id.type) for index in range(count)]
+
+
+@cache
+def _small_events_of_turns(count: int) -> Select[*tuple[Any, ...]]:
+    """Return the query of up to `_MAX_SMALL_EVENTS` events, and one more, in which larger bodies are NULL."""
+    is_small = _SIZE <= SMALL_BYTES
+    return (
+        select(
+            # Not converted: on SQLite that takes longer than all else.
+            type_coerce(turn_events.c.turn_id, String()),
+            turn_events.c.seq,
+            turn_events.c.name,
+            case((is_small, turn_events.c.body)).label("body"),
+            case((and_(is_small, turn_events.c.tool_call_id.is_not(None)), _TEXT_OF_CALL)).label("text"),
+            is_small,
+            _SIZE,
+        )
+        .where(owned_by_user(turn_events), turn_events.c.turn_id.in_(_turns_of_page(count)))
+        .order_by(turn_events.c.turn_id, turn_events.c.seq)
+        .limit(_MAX_SMALL_EVENTS + 1)
+    )
+
+
 @cache
 def _events_of_turns(count: int, order: Order) -> Select[*tuple[Any, ...]]:
-    turns_of_page: list[BindParameter[Any]] = [
-        bindparam(f"turn{index}", type_=turn_events.c.turn_id.type) for index in range(count)
-    ]
-    size = func.coalesce(turn_events.c.size, octet_length(turn_events.c.body))
     events = (
-        select(turn_events.c.turn_id, turn_events.c.seq, size.label("size"))
-        .where(owned_by_user(turn_events), turn_events.c.turn_id.in_(turns_of_page))
+        select(turn_events.c.turn_id, turn_events.c.seq, _SIZE.label("size"))
+        .where(owned_by_user(turn_events), turn_events.c.turn_id.in_(_turns_of_page(count)))
         .subquery()
     )
     in_order = events.c.turn_id.desc() if order == "desc" else events.c.turn_id
@@ -106,6 +128,8 @@ def _events_of_turns(count: int, order: Order) -> Select[*tuple[Any, ...]]:
     )
 
 
+_MAX_SMALL_EVENTS = 512
+"""Few small events, as almost always, are read without sums of sizes."""
 _MAX_COPIED_BYTES = 1024
 """A larger event of a tool call refers to the call, which is stored in the same transaction, for its large field."""
 
@@ -126,16 +150,25 @@ class SqlTurnEvents:
     async def list_of_turns(self, ids: list[TurnId], size: int, order: Order = "desc") -> dict[TurnId, list[TurnEvent]]:
         if not ids:
             return {}
-        events: dict[TurnId, list[TurnEvent]] = {}
         params = {f"turn{index}": id for index, id in enumerate(padded(ids))}
-        rows = await self._session.fetch(_events_of_turns(len(params), order), bytes=size, **params)
-        for turn_id, seq, name, body, text in rows:
+        rows = await self._session.fetch(_small_events_of_turns(len(params)), **params)
+        if not _are_small(rows, size):
+            rows = await self._session.fetch(_events_of_turns(len(params), order), bytes=size, **params)
+        turn_ids: dict[UUID | str, TurnId] = {form: id for id in ids for form in (id, id.hex)}
+        events: dict[TurnId, list[TurnEvent]] = {}
+        for stored_id, seq, name, body, text, *_ in rows:
+            turn_id = turn_ids[stored_id]
             events.setdefault(turn_id, []).append(TurnEvent(turn_id, seq, name, _whole_body(name, body, text)))
         return events
 
     async def list_after(self, turn_id: TurnId, seq: int, limit: int, size: int) -> list[TurnEvent]:
         rows = await self._session.fetch(_FIRST_EVENTS_WITHIN_SIZE, turn=turn_id, after=seq, limit=limit, bytes=size)
         return [TurnEvent(turn_id, seq, name, _whole_body(name, body, text)) for seq, name, body, text in rows]
+
+
+def _are_small(rows: list[Row], size: int) -> bool:
+    """Return whether these are all events, whole, and within this many bytes."""
+    return len(rows) <= _MAX_SMALL_EVENTS and all(row[-2] for row in rows) and sum(row[-1] for row in rows) <= size
 
 
 def _event_values(event: TurnEvent, *, is_recorded: bool) -> dict[str, Any]:
