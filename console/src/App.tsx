@@ -3,7 +3,8 @@ import useSWR from 'swr'
 import { Conversations } from './Conversations'
 import { SignInView } from './SignIn'
 import { ChatView } from './chat/ChatView'
-import { hrefOf, useRoute } from './route'
+import { forgetResources } from './api'
+import { hrefOf, navigate, useRoute } from './route'
 import type { Route } from './route'
 import { signOut, useSignIn } from './session'
 import { announce, LiveRegion } from './ui/announce'
@@ -32,6 +33,11 @@ function Shell({ userId, isDev }: { userId: string; isDev: boolean }) {
   const route = useRoute()
   const [isNavOpen, setNavOpen] = useState(false)
   useFocusOnNavigation(route, () => setNavOpen(false))
+  useEffect(() => forgetResources, [])
+  const leave = () => {
+    navigate(hrefOf('chat'), true)
+    signOut()
+  }
   return (
     <div className="shell" data-nav={isNavOpen ? 'open' : 'closed'}>
       <a className="skip" href="#view-title" onClick={focusView}>
@@ -55,7 +61,7 @@ function Shell({ userId, isDev }: { userId: string; isDev: boolean }) {
           {userId}
         </span>
         {!isDev && (
-          <button type="button" className="quiet" onClick={() => signOut()}>
+          <button type="button" className="quiet" onClick={leave}>
             Sign out
           </button>
         )}

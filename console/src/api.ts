@@ -57,6 +57,11 @@ export function refresh(prefix: string): Promise<unknown> {
   return mutate((key) => typeof key === 'string' && key.startsWith(prefix))
 }
 
+/** Forget what was read: the next person to sign in must not see it. */
+export function forgetResources(): void {
+  void mutate(() => true, undefined, { revalidate: false })
+}
+
 /** The explanation in a response, or what the status says. */
 export function problemOf(text: string, status = 0): Problem {
   try {

@@ -10,6 +10,13 @@ import pytest_asyncio
 from tests.browser.browser_driver import BrowserDriver
 from tests.e2e.service_process import running_service
 
+ASSISTANTS = """
+[assistant.shop]
+title = "Bicycle shop"
+models = ["large", "small"]
+tools = ["list_tasks"]
+"""
+
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
@@ -17,14 +24,22 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def dev_url(driver: BrowserDriver, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
     home = tmp_path_factory.mktemp("dev") / "home"
     home.mkdir()
+    (home / "assistants.toml").write_text(ASSISTANTS)
     with ExitStack() as stack:
-        service = running_service("--dev", home=home, environment={}, ready="curl -s")
+        settings = {"LATCHKEY_ASSISTANTS": "assistants.toml"}
+        service = running_service("--dev", home=home, environment=settings, ready="curl -s")
         yield (await asyncio.to_thread(stack.enter_context, service)).url
 
 
 @pytest.mark.parametrize(
     "name",
-    ["message_and_tool_call_within_a_minute", "renews_its_token_by_itself", "page_of_another_port_gets_no_token"],
+    [
+        "message_and_tool_call_within_a_minute",
+        "assistant_is_chosen",
+        "earlier_messages_are_shown_on_request",
+        "renews_its_token_by_itself",
+        "page_of_another_port_gets_no_token",
+    ],
 )
 async def test_dev_console_in_browser(name: str, driver: BrowserDriver, dev_url: str) -> None:
     await driver.run("dev/console", name, {"user": {"id": "me", "token": ""}, "url": dev_url}, {})

@@ -7,6 +7,7 @@ import type { SendOptions } from './Thread'
 
 const LONGEST = 32_000
 const ID = 'message'
+const DEFAULT_ASSISTANT = 'default'
 let fill: (text: string) => void = () => {}
 
 /** Put a text into the composer, for the person to send. */
@@ -16,9 +17,9 @@ export function fillComposer(text: string): void {
 }
 
 export function Composer(props: {
-  name: string
   isBusy: boolean
-  canChoose: boolean
+  /** The assistant of the conversation; null before its first message. */
+  assistant: string | null
   onSend: (text: string, options: SendOptions) => void
   onStop: () => void
 }) {
@@ -59,7 +60,7 @@ export function Composer(props: {
         onKeyDown={onKeyDown}
       />
       <div className="composer-foot">
-        <Choices options={options} canChoose={props.canChoose} onChange={setOptions} />
+        <Choices options={options} assistant={props.assistant} onChange={setOptions} />
         <span className="hint keys">Enter sends, Shift+Enter starts a line</span>
         {props.isBusy ? (
           <button type="button" className="stop" onClick={props.onStop}>
@@ -75,18 +76,24 @@ export function Composer(props: {
   )
 }
 
-function Choices(props: { options: SendOptions; canChoose: boolean; onChange: (options: SendOptions) => void }) {
+/** Which assistant begins the conversation, which model answers, and whether the turn writes a document. */
+function Choices(props: {
+  options: SendOptions
+  assistant: string | null
+  onChange: (options: SendOptions) => void
+}) {
   const { options, onChange } = props
   const { data } = useResource<{ items: Assistant[] }>('assistants')
   const assistants = data?.items ?? []
-  const chosen = assistants.find((each) => each.name === options.assistant) ?? assistants[0]
+  const name = props.assistant ?? options.assistant ?? DEFAULT_ASSISTANT
+  const models = assistants.find((each) => each.name === name)?.models ?? []
   return (
     <div className="choices">
-      {props.canChoose && assistants.length > 1 && (
+      {props.assistant === null && assistants.length > 1 && (
         <select
           aria-label="Assistant"
-          value={chosen?.name}
-          onChange={(event) => onChange({ artifact_generation: options.artifact_generation ?? false, assistant: event.target.value })}
+          value={name}
+          onChange={(event) => onChange({ ...options, assistant: event.target.value, model: undefined })}
         >
           {assistants.map((assistant) => (
             <option key={assistant.name} value={assistant.name}>
@@ -95,13 +102,14 @@ function Choices(props: { options: SendOptions; canChoose: boolean; onChange: (o
           ))}
         </select>
       )}
-      {props.canChoose && chosen && chosen.models.length > 1 && (
+      {models.length > 0 && (
         <select
           aria-label="Model"
-          value={options.model ?? chosen.models[0]}
-          onChange={(event) => onChange({ ...options, model: event.target.value })}
+          value={options.model ?? ''}
+          onChange={(event) => onChange({ ...options, model: event.target.value || undefined })}
         >
-          {chosen.models.map((model) => (
+          <option value="">Usual model</option>
+          {models.map((model) => (
             <option key={model}>{model}</option>
           ))}
         </select>

@@ -1,9 +1,11 @@
 /** The messages of one conversation, as they are written. */
 import { useChat } from '@ai-sdk/react'
+import type { UseChatHelpers } from '@ai-sdk/react'
 import { useEffect, useRef, useState } from 'react'
 import { refresh } from '../api'
 import { hrefOf, navigate } from '../route'
 import type { Conversation } from '../types'
+import { Failure } from '../ui/parts'
 import { Composer } from './Composer'
 import { Empty } from './Empty'
 import { MessageView } from './MessageView'
@@ -12,16 +14,18 @@ import { callOf } from './messages'
 import type { ChatMessage } from './messages'
 import { useAnnouncements } from './useAnnouncements'
 import { useRecovery } from './useRecovery'
-import { createTransport, stopTurn } from './wire'
+import { createTransport, loadHistory, stopTurn, TURNS } from './wire'
 import type { History } from './wire'
 
 const REDRAW_MS = 50
 const NEAR_END_PX = 120
 const STOP_PATIENCE_MS = 3000
+const REFRESH_MS = 100
+const CHANGED_BY_TURNS = ['conversations', 'context-tokens']
 
 export interface SendOptions {
-  assistant?: string
-  model?: string
+  assistant?: string | undefined
+  model?: string | undefined
   artifact_generation?: boolean
 }
 
@@ -37,11 +41,11 @@ export function Thread(props: {
     id: props.name,
     messages: props.initial.messages,
     transport,
-    resume: props.initial.activeStreamId !== null,
     throttle: REDRAW_MS,
   })
-  const recovery = useRecovery(props.name, chat, props.conversation)
+  const recovery = useRecovery(chat, props)
   const isBusy = chat.status === 'submitted' || chat.status === 'streaming'
+  const stop = useStop(chat, isBusy)
   const end = useScrolledToEnd(chat.messages)
   const options = useRef<SendOptions>({})
   useAnnouncements(chat.status, chat.messages)
@@ -52,15 +56,11 @@ export function Thread(props: {
     if (props.isNew) navigate(hrefOf('chat', props.name))
     void chat.sendMessage({ text }, { body: chosen })
   }
-  const stop = async () => {
-    await stopTurn(props.name).catch(() => chat.stop())
-    // The stream ends by itself. If it does not, because the turn had not begun, nothing is left to wait for.
-    setTimeout(() => void chat.stop(), STOP_PATIENCE_MS)
-  }
   return (
     <>
       <div className="thread" ref={end.container} onScroll={end.onScroll} tabIndex={0} role="region" aria-label="Messages">
         {chat.messages.length === 0 && <Empty />}
+        <Earlier chat={chat} name={props.name} isBusy={isBusy} />
         <ol className="messages">
           {chat.messages.map((message, index) => (
             <li key={message.id}>
@@ -82,7 +82,50 @@ export function Thread(props: {
           onResend={(text, messageId) => void chat.sendMessage({ text, messageId }, { body: options.current })}
         />
       </div>
-      <Composer name={props.name} isBusy={isBusy} canChoose={chat.messages.length === 0} onSend={send} onStop={() => void stop()} />
+      <Composer
+        isBusy={isBusy}
+        assistant={chat.messages.length === 0 ? null : (props.conversation?.assistant ?? '')}
+        onSend={send}
+        onStop={stop}
+      />
+    </>
+  )
+}
+
+/** Cancel the turn in the service. The stream then ends by itself; if it does not, the turn had not begun. */
+function useStop(chat: UseChatHelpers<ChatMessage>, isBusy: boolean): () => void {
+  const timer = useRef<ReturnType<typeof setTimeout>>(undefined)
+  useEffect(() => {
+    if (!isBusy) clearTimeout(timer.current)
+  }, [isBusy])
+  return () => {
+    timer.current = setTimeout(() => void chat.stop(), STOP_PATIENCE_MS)
+    stopTurn(chat.id).catch(() => chat.stop())
+  }
+}
+
+/** A button that reads the turns before the first one, if there may be some. */
+function Earlier({ chat, name, isBusy }: { chat: UseChatHelpers<ChatMessage>; name: string; isBusy: boolean }) {
+  const [isAtBeginning, setAtBeginning] = useState(false)
+  const [error, setError] = useState<unknown>(null)
+  const turns = chat.messages.filter((message) => message.role === 'user')
+  const first = turns[0]?.metadata?.turnId
+  if (isAtBeginning || first === undefined || turns.length < TURNS) return null
+  const load = async () => {
+    try {
+      const { messages } = await loadHistory(name, first)
+      setAtBeginning(messages.length === 0)
+      chat.setMessages((known) => [...messages, ...known])
+    } catch (failure) {
+      setError(failure)
+    }
+  }
+  return (
+    <>
+      <button type="button" className="quiet" disabled={isBusy} onClick={() => void load()}>
+        Show earlier messages
+      </button>
+      {error !== null && <Failure error={error} />}
     </>
   )
 }
@@ -110,6 +153,8 @@ function useFreshResources(status: string, messages: ChatMessage[], onConversati
     if (conversationId) onConversation(conversationId)
   }, [conversationId, onConversation])
   useEffect(() => {
-    if (status !== 'submitted' && messages.length > 0) void refresh('')
+    if (status === 'submitted' || messages.length === 0) return
+    const timer = setTimeout(() => CHANGED_BY_TURNS.forEach((path) => void refresh(path)), REFRESH_MS)
+    return () => clearTimeout(timer)
   }, [status, calls, messages.length])
 }

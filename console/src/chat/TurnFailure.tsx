@@ -29,11 +29,13 @@ export function TurnFailure(props: {
       </Failure>
     )
   }
-  const error = chat.error ?? storedFailure(chat)
+  const error = chat.error ?? (recovery.isResuming ? null : storedFailure(chat))
   if (!error) return null
+  // A request that was refused has made no turn, which another answer could replace.
+  const isRefused = sent && chat.messages.at(-1) === sent && !sent.metadata?.turnId
   return (
     <Failure error={error}>
-      <button type="button" onClick={props.onRetry}>
+      <button type="button" onClick={() => (isRefused ? props.onResend(textOf(sent), sent.id) : props.onRetry())}>
         Try again
       </button>
     </Failure>

@@ -4,6 +4,7 @@ import { isConnectionFailure } from '../api'
 import type { Conversation } from '../types'
 import type { ChatMessage } from './messages'
 import { loadHistory } from './wire'
+import type { History } from './wire'
 
 const FIRST_DELAY_MS = 500
 const LONGEST_DELAY_MS = 8000
@@ -13,6 +14,8 @@ export interface Recovery {
   isReconnecting: boolean
   /** The last message did not reach the service. */
   isUnsent: boolean
+  /** The page asks for the stream of the running turn, which has not begun here. */
+  isResuming: boolean
 }
 
 /**
@@ -21,26 +24,36 @@ export interface Recovery {
  * The service keeps every turn, so the page asks for the conversation as it is and then follows the turn that runs.
  */
 export function useRecovery(
-  name: string,
   chat: UseChatHelpers<ChatMessage>,
-  conversation: Conversation | undefined,
+  { name, conversation, initial }: { name: string; conversation: Conversation | undefined; initial: History },
 ): Recovery {
   const isReconnecting = chat.status === 'error' && isConnectionFailure(chat.error)
   const [isUnsent, setUnsent] = useState(false)
+  const [isResuming, setResuming] = useState(initial.activeStreamId !== null)
   const current = useRef(chat)
   current.current = chat
 
+  const resume = useCallback(async (turnId: string | null) => {
+    setResuming(turnId !== null)
+    if (turnId !== null) await current.current.resumeStream()
+    setResuming(false)
+  }, [])
+
   const recover = useCallback(async () => {
     const history = await loadHistory(name)
-    const { messages, setMessages, clearError, resumeStream } = current.current
+    const { messages, setMessages, clearError } = current.current
     const sent = messages.findLast((message) => message.role === 'user')
     const isStored = !sent || history.messages.some((message) => message.id === sent.id)
     setUnsent(!isStored)
     clearError()
     if (!isStored) return
     setMessages(history.messages)
-    if (history.activeStreamId) await resumeStream()
-  }, [name])
+    await resume(history.activeStreamId)
+  }, [name, resume])
+
+  useEffect(() => {
+    void resume(initial.activeStreamId)
+  }, [initial, resume])
 
   useEffect(() => {
     if (!isReconnecting) return
@@ -66,5 +79,5 @@ export function useRecovery(
   useEffect(() => {
     if (chat.status === 'submitted') setUnsent(false)
   }, [chat.status])
-  return { isReconnecting, isUnsent }
+  return { isReconnecting, isUnsent, isResuming }
 }

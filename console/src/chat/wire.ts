@@ -4,7 +4,8 @@ import { authorizedFetch, call, userPath } from '../api'
 import type { ChatMessage } from './messages'
 
 const PATH = 'ai-sdk/chat'
-const TURNS = 200
+/** How many turns are read at once. */
+export const TURNS = 50
 
 export interface History {
   messages: ChatMessage[]
@@ -23,8 +24,9 @@ export function createTransport(): DefaultChatTransport<ChatMessage> {
 }
 
 /** The conversation as the service has it. A running turn has no answer here: its stream begins with its first event. */
-export function loadHistory(name: string): Promise<History> {
-  return call<History>('GET', `${PATH}/${encodeURIComponent(name)}?limit=${TURNS}`)
+export function loadHistory(name: string, before?: string): Promise<History> {
+  const query = `limit=${TURNS}${before ? `&before=${before}` : ''}`
+  return call<History>('GET', `${PATH}/${encodeURIComponent(name)}?${query}`)
 }
 
 export async function stopTurn(name: string): Promise<void> {

@@ -49,6 +49,8 @@ export function CopyButton({ text, label = 'Copy' }: { text: string; label?: str
     announce('Copied.')
     setTimeout(() => setDone(false), 1500)
   }
+  // Browsers have no clipboard for pages without https, except on loopback.
+  if (!navigator.clipboard) return null
   return (
     <button type="button" className="quiet" onClick={() => void copy()}>
       {done ? 'Copied' : label}

@@ -13,6 +13,42 @@ export async function message_and_tool_call_within_a_minute({ openUrl, url }) {
   assert.equal(await tab.evaluate(() => sessionStorage.length + localStorage.length), 0)
 }
 
+export async function assistant_is_chosen({ openUrl, url }) {
+  const tab = await openUrl(url)
+  await tab.getByRole('combobox', { name: 'Assistant' }).selectOption('Bicycle shop')
+  await tab.getByLabel('Model').selectOption('small')
+  await tab.getByLabel('Message', { exact: true }).fill('Which tools do you have?')
+  const request = tab.waitForRequest('**/ai-sdk/chat')
+  await tab.getByRole('button', { name: 'Send', exact: true }).click()
+  assert.equal((await request).postDataJSON().model, 'small')
+  await shows(tab, '.turn .facts', /rehearsal · shop/)
+  assert.equal(await tab.getByRole('combobox', { name: 'Assistant' }).count(), 0)
+  await tab.getByLabel('Message', { exact: true }).fill('/list_tasks {}')
+  await tab.getByRole('button', { name: 'Send', exact: true }).click()
+  await shows(tab, '.message .call', /list_tasks.*done/s)
+}
+
+export async function earlier_messages_are_shown_on_request({ openUrl, url }) {
+  const tab = await openUrl(url)
+  const title = await tab.evaluate(async () => {
+    const headers = {
+      authorization: `Bearer ${document.querySelector('meta[name=latchkey-token]').content}`,
+      'content-type': 'application/json',
+    }
+    for (let turn = 1; turn <= 52; turn++) {
+      const body = JSON.stringify({ message: `Message ${turn}`, client_conversation_id: 'long' })
+      await fetch('/api/me/chat', { method: 'POST', headers, body })
+    }
+    location.hash = '#/chat/long'
+    return document.title
+  })
+  assert.match(title, /Latchkey/)
+  await shows(tab, '.message.user .said >> nth=0', 'Message 3')
+  await tab.getByRole('button', { name: 'Show earlier messages' }).click()
+  await shows(tab, '.message.user .said >> nth=0', 'Message 1')
+  assert.equal(await tab.locator('.message.user').count(), 52)
+}
+
 export async function renews_its_token_by_itself({ openUrl, url }) {
   const tab = await openUrl(url)
   await shows(tab, '.who', 'me')

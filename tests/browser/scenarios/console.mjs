@@ -29,6 +29,24 @@ export async function sign_in({ openUrl, url, user }) {
   assert.equal(await other.evaluate(() => localStorage.length + sessionStorage.length), 0)
 }
 
+export async function next_person_does_not_see_the_last_one(scenario) {
+  const { model } = scenario
+  await model.script({ says: ['Hello.'] })
+  const tab = await signedIn(scenario)
+  await send(tab, 'A secret')
+  await shows(tab, ANSWER, 'Hello.')
+  await shows(tab, '.conversations li', /A secret/)
+  await tab.getByRole('button', { name: 'Sign out' }).click()
+  await tab.evaluate(() => {
+    window.seen = ''
+    new MutationObserver(() => (window.seen += document.body.textContent)).observe(document.body, { childList: true, subtree: true })
+  })
+  // Nobody: the service refuses this token, but the page shows itself before it knows.
+  await signIn(tab, 'eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJib2IifQ.forged')
+  await shows(tab, '.notice', /Sign in again/)
+  assert.equal((await tab.evaluate(() => window.seen)).includes('secret'), false)
+}
+
 export async function text_and_tool(scenario) {
   const { api, model } = scenario
   await model.script({ says: ['Let me see.'], calls: [['add_task', { title: 'Milk' }]] }, { says: ['**Added.**'] })
