@@ -98,6 +98,24 @@ async def test_conversation_log_pagination_forward(dispatcher: Dispatcher, me: O
     assert [page.has_more for page in pages] == [True, True, False, False]
 
 
+async def test_conversation_log_forward_skips_no_turn_with_large_events(
+    dispatcher: Dispatcher, me: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latchkey.application.turns.log.PAGE_BYTES", 1)
+    first, second = [await completed(dispatcher, me, f"message {n}") for n in range(2)]
+    running = await started(dispatcher, me, "last")
+
+    positions = [TurnId(UUID(int=0)), first.id, second.id]
+    pages = [await dispatcher.call(me, get_conversation_log, NAME, 10, after=position) for position in positions]
+
+    assert [[turn.turn.id for turn in page.turns] for page in pages] == [
+        [first.id],
+        [second.id, running.id],
+        [running.id],
+    ]
+    assert [page.has_more for page in pages] == [True, False, False]
+
+
 async def test_next_turn_is_the_one_that_a_branch_replaces(dispatcher: Dispatcher, me: Owner, you: Owner) -> None:
     first, second, third = [await completed(dispatcher, me, f"message {n}") for n in range(3)]
     conversation_id = first.conversation_id

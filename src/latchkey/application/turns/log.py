@@ -72,11 +72,10 @@ async def get_conversation_log(
     for item in items:
         item.turn.check_not_lost(uow.now)
     running = [item.turn.id for item in items if item.turn.status == "running"]
-    events = await uow.turn_events.list_of_turns(
-        [item.turn.id for item in items if item.turn.status != "running"],
-        PAGE_BYTES,
-        "desc" if after is None else "asc",
-    )
+    ended = [item.turn.id for item in items if item.turn.status != "running"]
+    events = await uow.turn_events.list_of_turns(ended, PAGE_BYTES, "desc" if after is None else "asc")
+    if after is not None and events and len(events) < len(ended):
+        running = []  # it follows the turns that are left for the next page
     included = [item for item in items if item.turn.id in events or item.turn.id in running]
     return ConversationLog(
         conversation,

@@ -44,7 +44,7 @@ async def read_items(read_log: ReadLog, order: Order, limit: int, after: str | N
         for turn in log.turns if order == "asc" else reversed(log.turns):
             items += _items_of(turn, order)
             position = turn.turn.id
-        has_more = log.has_more
+        has_more = log.has_more and bool(log.turns)
     return list_object(items[:limit], has_more=len(items) > limit)
 
 
