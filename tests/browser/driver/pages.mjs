@@ -30,6 +30,7 @@ async function bundle(page, install) {
   const { outputFiles } = await build({
     entryPoints: { main: `${FOLDER}${page}/main.tsx` },
     outdir: '/',
+    nodePaths: [`${FOLDER}${page}/node_modules`], // for files outside the page that it imports
     write: false,
     bundle: true,
     format: 'esm',
