@@ -33,6 +33,15 @@ export async function streams_and_survives_reload_and_kill({ openUrl, projectUrl
   await sees(tab, /Are you there\?.*Here I am\./s)
   await tab.reload()
   await sees(tab, /Added\..*one two three four.*Count again.*one two(?! three).*Are you there\?.*Here I am\./s)
+
+  if (project === 'ai_sdk') {
+    await service.kill()
+    await send(tab, 'Nobody is there')
+    await sees(tab, /Nobody is there.*Failed to fetch/s)
+    await model.script({ says: ['Somebody is.'] })
+    await service.start()
+    await sees(tab, /Here I am\..*Nobody is there.*Somebody is\./s)
+  }
 }
 
 async function send(tab, text) {
