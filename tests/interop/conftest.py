@@ -31,8 +31,8 @@ MINIMUM_CHECKS = {
     "examples of docs/mcp-clients.md": 14,
     "examples of docs/openai-api.md": 28,
     "fastmcp": 96,
-    "openai 6 (JavaScript)": 150,
-    "openai 7 (JavaScript)": 150,
+    "openai 6 (JavaScript)": 160,
+    "openai 7 (JavaScript)": 160,
     "openapi-typescript": 6,
     "schema libraries": 68,
 }

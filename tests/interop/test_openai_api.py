@@ -24,7 +24,7 @@ from tests.interop.check_counter import Checks
 from tests.interop.conftest import FOLDER
 from tests.node import environment, installed, node
 from tests.support.event_logs import TURN, event_logs, log_of
-from tests.support.openai_sdk import frames_of
+from tests.support.openai_sdk import KEEPALIVE, frames_of
 from tests.support.service import ApiUser, Service, model_variables, run_service, settings_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -50,6 +50,7 @@ SCRIPTS: dict[str, Script] = {
     "branch": lambda _: [says("First."), says("Second."), says("Other.")],
     "resume": lambda gate: [calls(MILK, saying=("I add it.",)), says("Done.").held(gate)],
     "cut": lambda gate: [says("One two three.").held(gate)],
+    "retry": lambda gate: [says("Once.").held(gate), says("Twice.")],
     "background": lambda gate: [says("Done.").held(gate)],
     "cancel": lambda gate: [says("Half").held(gate)],
     "failure": lambda _: [*REFUSED],
@@ -84,6 +85,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "last": "response.completed",
     },
     "cut": {"failed": True, "text": "One two three.", "numbers": True, "posts": 1},
+    "retry": {"status": "completed", "text": "Once.", "items": [MESSAGE], "posts": 2, "messages": 2},
     "background": {"at_once": "in_progress", "status": "completed", "text": "Done.", "items": [MESSAGE]},
     "cancel": {
         "status": "cancelled",
@@ -184,6 +186,9 @@ class Backend:
                 await self.model.wait_for_requests()
             case "delta":
                 self.proxy.cut()
+            case "waiting":
+                await self.model.wait_for_requests()
+                self.proxy.cut()
             case _:
                 self.gate.set()
 
@@ -217,7 +222,7 @@ async def test_sdk_for_javascript_accumulates_streams_to_same_responses_as_histo
     package: str, checks: Checks
 ) -> None:
     logs = generated_logs()
-    streams = [frames_of(events).decode() for events in logs]
+    streams = [frames_of(events, between=KEEPALIVE).decode() for events in logs]
     program = installed(FOLDER / "openai_api") / "accumulate.mjs"
     process = await asyncio.create_subprocess_exec(node(), program, package, stdin=PIPE, stdout=PIPE, env=environment())
 

@@ -19,10 +19,13 @@ def sdk_of(user: ApiUser) -> AsyncOpenAI:
     return AsyncOpenAI(api_key=user.token, base_url=base_url, http_client=user.client)
 
 
-def frames_of(events: list[TurnEvent], after: int = -1) -> bytes:
-    """The stream of a response with these events."""
+KEEPALIVE = b":\n\n"
+
+
+def frames_of(events: list[TurnEvent], after: int = -1, between: bytes = b"") -> bytes:
+    """The stream of a response with these events, and with these bytes after each of them."""
     translator = ResponseTranslator(TURN, after)
-    return b"".join(translator.translate(event) for event in events)
+    return b"".join(translator.translate(event) + between for event in events)
 
 
 def plain(item: Any) -> dict[str, Any]:

@@ -71,6 +71,18 @@ async def test_conversation_is_created_renamed_and_deleted(ada: ApiUser, sdk: As
         await sdk.conversations.items.list(created.id)
 
 
+async def test_repeated_idempotency_key_creates_one_conversation(ada: ApiUser, sdk: AsyncOpenAI) -> None:
+    headers = {"Idempotency-Key": "key-1"}
+    first, second = [
+        await sdk.conversations.create(metadata={"title": "Groceries"}, extra_headers=headers) for _ in range(2)
+    ]
+
+    assert first == second
+    assert len(await ada.list_items("conversations")) == 1
+    with pytest.raises(openai.UnprocessableEntityError):
+        await sdk.conversations.create(metadata={"title": "Other"}, extra_headers=headers)
+
+
 async def test_first_message_goes_to_conversation_that_was_created_empty(sdk: AsyncOpenAI, model: ModelServer) -> None:
     model.script += [says("Hello.")]
     conversation = await sdk.conversations.create()

@@ -5,6 +5,7 @@ import json
 from asyncio import Event
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 from openai import AsyncOpenAI
@@ -227,6 +228,38 @@ async def test_repeated_idempotency_key_joins_running_turn_and_replays_ended_one
     assert len(model.requests) == 1
     with pytest.raises(openai.UnprocessableEntityError, match="Idempotency-Key"):
         await sdk.responses.create(input="Other", extra_headers=headers)
+
+
+class LostResponse(httpx2.AsyncBaseTransport):
+    """Sends each request, and loses the first response to a message."""
+
+    def __init__(self, client: httpx2.AsyncClient) -> None:
+        self._client = client
+        self.keys: list[str] = []
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        response = await self._client.send(request)
+        if request.url.path.endswith("/responses"):
+            self.keys.append(request.headers["idempotency-key"])
+            if len(self.keys) == 1:
+                raise httpx2.ReadError("lost", request=request)
+        return response
+
+
+async def test_retry_of_sdk_with_idempotency_header_sends_message_once(
+    ada: ApiUser, sdk: AsyncOpenAI, model: ModelServer
+) -> None:
+    model.script += [says("Once."), says("Twice.")]
+    transport = LostResponse(ada.client)
+    retrying = sdk.copy(http_client=httpx2.AsyncClient(transport=transport))
+    retrying._idempotency_header = "Idempotency-Key"
+
+    response = await retrying.responses.create(input="Hello")
+
+    assert response.output_text == "Once."
+    assert len(set(transport.keys)) == 1
+    assert len(transport.keys) == 2
+    assert len(model.requests) == 1
 
 
 async def test_busy_conversation_is_refused_without_retry(sdk: AsyncOpenAI, model: ModelServer, gate: Event) -> None:

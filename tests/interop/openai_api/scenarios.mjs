@@ -10,12 +10,12 @@ const requests = [];
 const client = clientFor(service);
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 
-function clientFor({ url, user, token }) {
+function clientFor({ url, user, token }, Client = OpenAI) {
   const fetchAndCount = (address, init) => {
     requests.push(`${init.method.toUpperCase()} ${new URL(address).pathname.split("/openai/v1")[1]}`);
     return fetch(address, init);
   };
-  return new OpenAI({ baseURL: `${url}/api/${user}/openai/v1`, apiKey: token, fetch: fetchAndCount });
+  return new Client({ baseURL: `${url}/api/${user}/openai/v1`, apiKey: token, fetch: fetchAndCount });
 }
 
 async function reached(place) {
@@ -138,6 +138,22 @@ const scenarios = {
       numbers: received.every((event, index) => event.sequence_number === index),
       posts: requests.filter((request) => request.startsWith("POST")).length,
     };
+  },
+
+  async retry() {
+    class RetryingClient extends OpenAI {
+      idempotencyHeader = "Idempotency-Key";
+    }
+    const retrying = clientFor({ ...service, url: service.cutting_url }, RetryingClient);
+    const conversation = await retrying.conversations.create();
+    const answer = retrying.responses.create({ model: "latchkey", input: "Hello", conversation: conversation.id });
+    answer.catch(() => {});
+    await reached("waiting");
+    await reached("cut");
+    const response = await answer;
+    const posts = requests.filter((request) => request === "POST /responses").length;
+    const items = await all(client.conversations.items.list(conversation.id));
+    return { ...summary(response), posts, messages: items.length };
   },
 
   async background() {

@@ -14,7 +14,7 @@ from latchkey.domain.tool_call import ToolCallId
 from latchkey.domain.turn_event import ToolCallCompletedEvent, ToolCallStartedEvent, TurnEvent, numbered
 from latchkey.interfaces.http.frontends.openai.history import response_of
 from tests.support.event_logs import TURN, event_logs, log_of
-from tests.support.openai_sdk import frames_of
+from tests.support.openai_sdk import KEEPALIVE, frames_of
 
 STATUS = {
     "turn.completed": "completed",
@@ -42,7 +42,7 @@ def numbers_of(frames: bytes) -> list[int]:
 def test_sdk_accumulates_stream_to_same_response_as_history(events: list[TurnEvent]) -> None:
     history = response_of(log_of(events))
 
-    with sdk_for(frames_of(events)).responses.stream(model="latchkey", input="Hello") as stream:
+    with sdk_for(frames_of(events, between=KEEPALIVE)).responses.stream(model="latchkey", input="Hello") as stream:
         received = list(stream)
 
     items = {event.output_index: event.item for event in received if event.type == "response.output_item.done"}

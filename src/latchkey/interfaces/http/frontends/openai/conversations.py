@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from litestar import Controller, delete, get, post
+from litestar import Controller, Response, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, QueryParameter
 
@@ -11,7 +11,7 @@ from latchkey.application.deletion import delete_and_remove, delete_conversation
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns.expire import with_expiry
 from latchkey.application.turns.log import ConversationLog, get_conversation_log
-from latchkey.domain.conversation import ConversationChanges, ConversationId, NewConversation
+from latchkey.domain.conversation import Conversation, ConversationChanges, ConversationId, NewConversation
 from latchkey.domain.errors import NotFound
 from latchkey.domain.turn import TurnId
 from latchkey.domain.turn_repositories import Order
@@ -19,7 +19,8 @@ from latchkey.interfaces.http.frontends.openai.history import read_items
 from latchkey.interfaces.http.frontends.openai.ids import CONVERSATION, decode_id
 from latchkey.interfaces.http.frontends.openai.objects import conversation_object
 from latchkey.interfaces.http.frontends.openai.requests import ConversationBody
-from latchkey.interfaces.http.requests import ApiRequest, JsonBody
+from latchkey.interfaces.http.requests import ApiRequest, IdempotencyKey, JsonBody
+from latchkey.interfaces.http.responses import respond_once
 
 _DEFAULT_ITEMS, _MAX_ITEMS = 20, 100
 
@@ -33,11 +34,19 @@ class OpenAIConversationController(Controller):
 
     @post(status_code=200)
     async def create_conversation(
-        self, request: ApiRequest, dispatcher: NamedDependency[Dispatcher], data: JsonBody[ConversationBody]
-    ) -> dict[str, Any]:
+        self,
+        request: ApiRequest,
+        dispatcher: NamedDependency[Dispatcher],
+        data: JsonBody[ConversationBody],
+        idempotency_key: IdempotencyKey = None,
+    ) -> Response[Any]:
         """Create an empty conversation."""
+
+        def respond(conversation: Conversation) -> Response[Any]:
+            return Response(conversation_object(conversation), status_code=200)
+
         new = NewConversation(data.title or None)
-        return conversation_object(await dispatcher.call(request.user, conversations.add_conversation, new))
+        return await respond_once(request, dispatcher, idempotency_key, respond, conversations.add_conversation, new)
 
     @get("/{conversation_id:str}")
     async def get_conversation(
