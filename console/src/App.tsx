@@ -93,7 +93,7 @@ function ServiceFooter() {
   })
   return (
     <footer className="nav-foot hint">
-      <span>{data ? `Version ${data.version}` : ''}</span>
+      <span>{data ? `v${data.version}` : ''}</span>
       <a href="/docs">API reference</a>
       <a href="/console/licenses.txt">Licenses</a>
     </footer>

@@ -49,6 +49,15 @@ def test_dev_mode_prints_url_and_token(dev: Replica, token: str) -> None:
     assert token in match_line(dev.log_text, r"^(curl .*)$")
 
 
+def test_dev_mode_page_at_the_printed_url_is_signed_in(dev: Replica) -> None:
+    """As a browser opens it: with the owner of the connection as the system lists it."""
+    page = dev.request("GET", "/", headers={"accept": "text/html,*/*;q=0.8", "sec-fetch-mode": "navigate"})
+    token = match_line(page.text, r'<meta name="latchkey-token" content="(.+)"')
+
+    assert "Open this address in a browser" in dev.log_text
+    assert dev.request("GET", "/api/me/tasks", token).status_code == 200
+
+
 def test_dev_mode_explains_that_a_base_url_alone_selects_no_agent(tmp_path: Path) -> None:
     environment = {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}
     with running_service("--dev", home=tmp_path, environment=environment, ready="curl -s") as replica:

@@ -1,6 +1,7 @@
 """The wheel works without the source tree."""
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -23,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {
     "LATCHKEY_AUTH_SECRET": "a secret of thirty-two bytes or more",
     "LATCHKEY_AGENT": "rehearsal",
+    "LATCHKEY_CONSOLE": "true",
     "PATH": "/usr/bin:/bin",
 }
 
@@ -118,8 +120,11 @@ def test_wheel_migrates_and_serves_from_an_empty_folder(programs: Path, tmp_path
 
     with served(programs, folder, tmp_path / "log") as client:
         response = client.get("/health/ready")
+        page = client.get("/", headers={"accept": "text/html"})
+        files = [client.get(path) for path in re.findall(r'(?:src|href)="(/console/[^"]+)"', page.text)]
 
     assert response.status_code == httpx2.codes.OK, response.text
+    assert [file.status_code for file in files] == [httpx2.codes.OK] * 3
 
 
 def test_wheel_writes_and_migrates_the_revision_of_an_app(programs: Path, tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ function Events({ turnId }: { turnId: string }) {
         {events.map((event) => (
           <li key={event.id}>
             <span className="event-seq">{event.id}</span> <code>{event.event}</code>{' '}
-            <span className="event-data">{preview(shownData(event.data), 160)}</span>
+            <span className="event-data">{preview(shownData(event), 160)}</span>
           </li>
         ))}
       </ol>
@@ -157,8 +157,18 @@ function Events({ turnId }: { turnId: string }) {
   )
 }
 
-/** The data without the turn and the number, which are shown already. */
-function shownData(data: unknown): unknown {
+/** The data without what is shown already: the turn and the number. Of text and of calls only what tells them apart. */
+function shownData({ event, data }: TurnEvent): unknown {
   if (typeof data !== 'object' || data === null) return data
-  return Object.fromEntries(Object.entries(data).filter(([name]) => name !== 'turn_id' && name !== 'seq'))
+  const { turn_id: _, seq: __, ...shown } = data as Record<string, unknown>
+  switch (event) {
+    case 'message.delta':
+      return JSON.stringify(shown['text'])
+    case 'tool_call.started':
+      return `${shown['name']} ${JSON.stringify(shown['arguments'])}`
+    case 'tool_call.completed':
+      return `${shown['name']} ${shown['is_error'] ? 'failed: ' : ''}${JSON.stringify(shown['result'])}`
+    default:
+      return shown
+  }
 }
