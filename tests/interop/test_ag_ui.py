@@ -25,7 +25,7 @@ _LONGEST_LINE = 2**24
 
 def exported_functions(module: str) -> list[str]:
     source = (SCENARIOS / f"{module}.mjs").read_text()
-    return re.findall(r"^export async function (\w+)", source, re.MULTILINE)
+    return re.findall(r"^export (?:async function|const) (\w+)", source, re.MULTILINE)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -62,6 +62,18 @@ async def test_http_agent_scenario_succeeds(
 ) -> None:
     await run("http_agent", name, driver, backend, version=version)
     checks.passed(f"@ag-ui/client {version}")
+
+
+@pytest.mark.parametrize("name", exported_functions("tanstack"))
+async def test_tanstack_scenario_succeeds(name: str, driver: BrowserDriver, backend: Backend, checks: Checks) -> None:
+    await run("tanstack", name, driver, backend)
+    checks.passed("TanStack AI")
+
+
+@pytest.mark.parametrize("name", exported_functions("copilotkit"))
+async def test_copilotkit_scenario_succeeds(name: str, driver: BrowserDriver, backend: Backend, checks: Checks) -> None:
+    await run("copilotkit", name, driver, backend)
+    checks.passed("CopilotKit")
 
 
 async def run(module: str, name: str, driver: BrowserDriver, backend: Backend, **settings: str) -> None:

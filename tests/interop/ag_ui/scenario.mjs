@@ -63,7 +63,7 @@ export class Scenario {
 }
 
 /** Wait until `condition` returns something true, and return that. */
-export async function until(condition, timeoutMs = 15_000) {
+export async function until(condition, timeoutMs = 8_000) {
   for (const end = Date.now() + timeoutMs; ; ) {
     const value = await condition()
     if (value) return value
