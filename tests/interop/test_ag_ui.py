@@ -5,16 +5,25 @@ import json
 import re
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
+from itertools import pairwise
+from typing import Any
 
+import msgspec
 import pytest
 import pytest_asyncio
+from hypothesis import Phase, given, settings
 
+from latchkey.domain.turn_event import TurnEvent
+from latchkey.interfaces.http.frontends.ag_ui.history import answer_messages
+from latchkey.interfaces.http.frontends.ag_ui.tanstack import ui_messages
+from latchkey.interfaces.http.frontends.ag_ui.translator import AgUiTranslator, Run
 from tests.browser.backend import Backend, running_backend
 from tests.browser.browser_driver import BrowserDriver
 from tests.fakes.model_server import ModelServer
 from tests.interop.check_counter import Checks
 from tests.interop.conftest import FOLDER
 from tests.node import environment, installed, node
+from tests.support.event_logs import TURN, event_logs
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -76,6 +85,56 @@ async def test_copilotkit_scenario_succeeds(name: str, driver: BrowserDriver, ba
     checks.passed("CopilotKit")
 
 
-async def run(module: str, name: str, driver: BrowserDriver, backend: Backend, **settings: str) -> None:
+@pytest.mark.parametrize("client", ["ag_ui_1", "ag_ui_0", "tanstack"])
+async def test_history_equals_what_the_reducer_of_the_client_makes_of_the_stream(
+    client: str, driver: BrowserDriver, backend: Backend, checks: Checks
+) -> None:
+    logs = generated_logs(150)
+    if client == "tanstack":
+        logs = [log for log in logs if not has_result_within_text(log)]
+        expected = [without_blank_messages(ui_messages(log)) for log in logs]
+    else:
+        expected = [answer_messages(log) for log in logs]
+    reduced = await run("reducers", client, driver, backend, streams=[stream_of(log) for log in logs])
+    if client == "tanstack":
+        reduced = list(map(without_blank_messages, reduced))
+
+    assert reduced == json.loads(msgspec.json.encode(expected))
+    checks.passed("reducers of AG-UI clients")
+
+
+def has_result_within_text(log: list[TurnEvent]) -> bool:
+    """No agent goes on with a text while calls are open. TanStack AI would show the beginning of the text twice."""
+    translator = AgUiTranslator(Run("t1", "r1"))
+    types = [translated["type"] for event in log for translated in translator.events(event)]
+    return ("TEXT_MESSAGE_CONTENT", "TOOL_CALL_RESULT") in pairwise(types)
+
+
+def without_blank_messages(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """TanStack AI removes an answer that is white space at the end of a run, unless the run has failed."""
+    return [
+        message
+        for message in messages
+        if any(part["type"] != "text" or part["content"].strip() for part in message["parts"])
+    ]
+
+
+def generated_logs(count: int) -> list[list[TurnEvent]]:
+    logs = []
+
+    @settings(max_examples=count, deadline=None, database=None, derandomize=True, phases=[Phase.generate])
+    @given(event_logs(TURN))
+    def collect(log: list[TurnEvent]) -> None:
+        logs.append(log)
+
+    collect()
+    return logs
+
+
+def stream_of(log: list[TurnEvent]) -> str:
+    return b"".join(map(AgUiTranslator(Run("t1", "r1", knows_cancelled=False)).translate, log)).decode()
+
+
+async def run(module: str, name: str, driver: BrowserDriver, backend: Backend, **values: Any) -> Any:
     await backend.reset()
-    await driver.run(module, name, {"user": backend.new_user(), "url": backend.url, **settings}, backend.handlers)
+    return await driver.run(module, name, {"user": backend.new_user(), "url": backend.url, **values}, backend.handlers)

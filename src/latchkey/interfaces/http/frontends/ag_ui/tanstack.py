@@ -1,60 +1,82 @@
 """The messages of a thread in the shape of TanStack AI, whose client loads them by `GET ?threadId=`."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from latchkey.application.turns.log import ConversationLog
-from latchkey.interfaces.http.frontends.ag_ui.history import AgUiMessage, thread_messages
+from latchkey.application.turns.log import ConversationLog, TurnLog
+from latchkey.domain.turn_event import TurnEvent
+from latchkey.interfaces.http.frontends.ag_ui.translator import AgUiEvent, AgUiTranslator, Run
 
-_Part = dict[str, Any]
+UiMessage = dict[str, Any]
 
 
 def hydration(log: ConversationLog) -> dict[str, Any]:
     """Return the thread as TanStack's `hydrate` reads it, with the run to be joined and a cursor for earlier turns."""
     runs = (turn.turn.request.run_id or str(turn.turn.id) for turn in log.turns if turn.turn.id == log.running_turn_id)
     return {
-        "messages": _ui_messages(thread_messages(log)),
+        "messages": [message for turn in log.turns for message in (_user_message(turn), *ui_messages(turn.events))],
         "activeRun": next(({"runId": run_id} for run_id in runs), None),
         "interrupts": None,
         "page": {"truncated": True, "cursor": log.turns[0].turn.id} if log.has_more else {"truncated": False},
     }
 
 
-def _ui_messages(messages: list[AgUiMessage]) -> list[dict[str, Any]]:
-    """Return the messages with parts. The result of a tool call is a part beside the call, and its output."""
-    shown: list[dict[str, Any]] = []
-    calls: dict[str, tuple[list[_Part], _Part]] = {}
-    for message in messages:
-        if message["role"] == "tool":
-            parts, call = calls[message["toolCallId"]]
-            call |= {"state": "complete", "output": msgspec.json.decode(message["content"])}
-            parts.append(_result_part(message))
-            continue
-        parts = [{"type": "text", "content": message["content"]}] if "content" in message else []
-        for call in map(_call_part, message.get("toolCalls", [])):
-            parts.append(call)
-            calls[call["id"]] = parts, call
-        shown.append({"id": message["id"], "role": message["role"], "parts": parts})
-    return shown
+def ui_messages(events: Iterable[TurnEvent]) -> list[UiMessage]:
+    """Return what the client makes of the stream of a turn."""
+    translator, reducer = AgUiTranslator(Run("", "")), _MessageReducer()
+    for event in events:
+        for translated in translator.events(event):
+            reducer.apply(translated)
+    return reducer.messages
 
 
-def _call_part(call: dict[str, Any]) -> _Part:
-    name, arguments = call["function"]["name"], call["function"]["arguments"]
-    return {
-        "type": "tool-call",
-        "id": call["id"],
-        "name": name,
-        "arguments": arguments,
-        "state": "input-complete",
-        "input": msgspec.json.decode(arguments),
-    }
+def _user_message(turn: TurnLog) -> UiMessage:
+    return {"id": turn.message_id, "role": "user", "parts": [{"type": "text", "content": turn.message.content}]}
 
 
-def _result_part(message: AgUiMessage) -> _Part:
-    return {
-        "type": "tool-result",
-        "toolCallId": message["toolCallId"],
-        "content": message["content"],
-        "state": "complete",
-    }
+class _MessageReducer:
+    """Applies the events of a run to messages, as `StreamProcessor` of `@tanstack/ai` does.
+
+    It puts a call of an unknown message into the newest one. A message that a call has begun gets the id of the first
+    text.
+    """
+
+    def __init__(self) -> None:
+        self.messages: list[UiMessage] = []
+        self._is_named = True
+        self._calls: dict[Any, tuple[UiMessage, dict[str, Any]]] = {}
+
+    def apply(self, event: AgUiEvent) -> None:
+        match event["type"]:
+            case "TEXT_MESSAGE_START":
+                self._begin_text(event["messageId"])
+            case "TEXT_MESSAGE_CONTENT":
+                self.messages[-1]["parts"][-1]["content"] += event["delta"]
+            case "TOOL_CALL_START":
+                self._add_call(event)
+            case "TOOL_CALL_ARGS":
+                arguments = event["delta"]
+                self._calls[event["toolCallId"]][1].update(arguments=arguments, input=msgspec.json.decode(arguments))
+            case "TOOL_CALL_RESULT":
+                message, call = self._calls[event["toolCallId"]]
+                content = event["content"]
+                call.update(state="complete", output=msgspec.json.decode(content))
+                result = {"toolCallId": event["toolCallId"], "content": content, "state": "complete"}
+                message["parts"].append({"type": "tool-result", **result})
+
+    def _begin_text(self, id: str) -> None:
+        if self._is_named:
+            self.messages.append({"id": id, "role": "assistant", "parts": []})
+        self._is_named = True
+        self.messages[-1]["id"] = id
+        self.messages[-1]["parts"].append({"type": "text", "content": ""})
+
+    def _add_call(self, event: AgUiEvent) -> None:
+        if not self.messages:
+            self.messages.append({"id": event["parentMessageId"], "role": "assistant", "parts": []})
+            self._is_named = False
+        call = {"type": "tool-call", "id": event["toolCallId"], "name": event["toolCallName"]}
+        self.messages[-1]["parts"].append(call)
+        self._calls[event["toolCallId"]] = self.messages[-1], call

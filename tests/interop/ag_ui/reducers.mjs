@@ -1,0 +1,37 @@
+// What the clients make of given streams: their messages without the user's own.
+import { createServer } from 'node:http'
+import { ChatClient, fetchServerSentEvents } from '@tanstack/ai-client'
+import * as client1 from '@ag-ui/client'
+import * as client0 from 'ag-ui-client-0'
+
+async function served(streams, reduce) {
+  const server = createServer((request, response) => {
+    request.resume()
+    response.writeHead(200, { 'content-type': 'text/event-stream' }).end(streams[Number(request.url.slice(1))])
+  })
+  await new Promise(resolve => server.listen(0, '127.0.0.1', resolve))
+  const reduced = []
+  for (const place of streams.keys()) reduced.push(await reduce(`http://127.0.0.1:${server.address().port}/${place}`))
+  server.close()
+  server.closeAllConnections()
+  return reduced
+}
+
+const agent = HttpAgent => ({ settings, warnings }) =>
+  served(settings.streams, async url => {
+    const agent = new HttpAgent({ url, threadId: 't1' })
+    await agent.runAgent({ runId: 'r1' })
+    if (warnings.length) throw new Error(warnings.join('\n'))
+    return agent.messages
+  })
+
+export const ag_ui_1 = agent(client1.HttpAgent)
+export const ag_ui_0 = agent(client0.HttpAgent)
+
+export const tanstack = ({ settings }) =>
+  served(settings.streams, async url => {
+    const chat = new ChatClient({ connection: fetchServerSentEvents(url), threadId: 't1', onError: () => {} })
+    await chat.sendMessage('Hi')
+    const answers = chat.getMessages().filter(({ role, parts }) => role !== 'user' && parts.length)
+    return answers.map(({ id, role, parts }) => ({ id, role, parts }))
+  })
