@@ -90,6 +90,15 @@ def test_every_operation_has_an_example_of_its_request_and_of_each_response(open
     assert without == set()
 
 
+def test_every_parameter_of_a_path_has_a_valid_example(openapi: dict[str, Any]) -> None:
+    parameters = [resolve(openapi, each) for each in objects(openapi["paths"]) if is_parameter(resolve(openapi, each))]
+    examples = [(each["schema"], each["example"]) for each in parameters if "example" in each]
+
+    assert [each["name"] for each in parameters if each["in"] == "path" and "example" not in each] == []
+    assert [example for schema, example in examples if not Draft202012Validator(schema).is_valid(example)] == []
+    assert len(examples) > 30
+
+
 def test_examples_are_valid_and_complete(openapi: dict[str, Any]) -> None:
     """In a response an example has every member that is always sent, and no member that the schema does not name."""
     contents = {json.dumps(node): node for node in objects(openapi) if "schema" in node and examples_of(node)}
@@ -273,6 +282,10 @@ def objects(node: Any) -> Iterator[dict[str, Any]]:
         node = list(node.values())
     for part in node if isinstance(node, list) else []:
         yield from objects(part)
+
+
+def is_parameter(node: dict[str, Any]) -> bool:
+    return {"name", "in", "schema"} <= node.keys()
 
 
 def examples_of(content: dict[str, Any]) -> list[Any]:

@@ -63,6 +63,13 @@ _CONTEXT_TOKEN = {
     "expires_at": "2026-12-01T09:00:00Z",
 }
 _NOTE = {"text": "Drinks oat milk."}
+_NOTE_ENTITY = {
+    "id": "01a22770-6155-7c0a-8e1f-4a5b6c7d8e9f",
+    **_NOTE,
+    "version": 1,
+    "created_at": _CREATED,
+    "updated_at": _CREATED,
+}
 
 EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "Artifact": _ARTIFACT_ENTITY,
@@ -101,13 +108,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "NewMessage": {"message": "Remind me to buy milk tomorrow at nine.", "timezone": "UTC"},
     "NewNote": _NOTE,
     "NewTask": {"title": "Buy milk", "due_at": _DUE},
-    "Note": {
-        "id": "01a22770-6155-7c0a-8e1f-4a5b6c7d8e9f",
-        **_NOTE,
-        "version": 1,
-        "created_at": _CREATED,
-        "updated_at": _CREATED,
-    },
+    "Note": _NOTE_ENTITY,
     "NoteChanges": _NOTE,
     "PublishedTurn": {
         "id": _TURN,
@@ -140,6 +141,20 @@ EVENTS: Mapping[str, Mapping[str, Any]] = {
     "turn.completed": {"response": _RESPONSE, "message_id": _MESSAGE["id"], "usage": _USAGE},
 }
 """The events of the turn, in order, without the turn and the number."""
+
+PARAMETERS: Mapping[str, Any] = {
+    "user_id": "me",
+    "artifact_id": _ARTIFACT,
+    "conversation_id": _CONVERSATION,
+    "note_id": _NOTE_ENTITY["id"],
+    "task_id": _TASK,
+    "token_id": _CONTEXT_TOKEN["id"],
+    "turn_id": _TURN,
+    "If-Match": '"1"',
+    "Idempotency-Key": "5c6b8f0e-9d53-4c8e-8a55-0b1c1c6b1a10",
+    "Last-Event-ID": 2,
+}
+"""Of parameters that requests of the API reference show: those of paths, and some headers."""
 
 _BY_FORMAT = {"uuid": _CONVERSATION, "date-time": _CREATED}
 _BY_TYPE: Mapping[str, Any] = {"string": "text", "boolean": False, "null": None}

@@ -17,7 +17,7 @@ from latchkey.domain.errors import Failure
 from latchkey.interfaces.errors import Misdirected, status_of
 from latchkey.interfaces.http.event_stream import MEDIA_TYPE as EVENT_STREAM
 from latchkey.interfaces.http.event_stream import published_data
-from latchkey.interfaces.http.examples import example_of, stream_examples
+from latchkey.interfaces.http.examples import PARAMETERS, example_of, stream_examples
 from latchkey.interfaces.http.litestar_internals import (
     Operation,
     Parameter,
@@ -69,6 +69,7 @@ _USER_ID = {
     "description": "The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user"
     " is refused.",
     "schema": {"type": "string", "pattern": USER_ID_PATTERN},
+    "example": PARAMETERS["user_id"],
 }
 _STREAMED_EVENT = (
     "One of the server-sent events. `id` is its number in the turn; `data` is JSON. The texts of all `message.delta`"
@@ -248,8 +249,11 @@ def _parameter(parameter: Parameter, components: Components) -> dict[str, Any]:
     described: dict[str, Any] = {"name": parameter.name, "in": parameter.location.value, "schema": schema}
     if parameter.declared.description:
         described["description"] = parameter.declared.description
+    if parameter.name in PARAMETERS and parameter.location is not ParamType.QUERY:
+        described["example"] = PARAMETERS[parameter.name]
     if parameter.location is ParamType.PATH:
         described["required"] = True
+        described.setdefault("example", example_of(schema, components.schemas))
     return described
 
 

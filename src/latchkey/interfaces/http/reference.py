@@ -63,7 +63,7 @@ are JSON in UTF-8; ids are UUIDs, times are RFC 3339 in UTC.</p>
 effect. Errors are <a href="#Problem">problem details</a>: <code>code</code> is stable, <code>detail</code> is for
 people. The <a href="#section-errors">codes</a> are listed below.</p>
 """
-_EXAMPLE_ID = "01a22770-5b1a-7c4e-9a3f-0d6c7e9b2f10"
+_PLACEHOLDER = re.compile(r"{(\w+)}")
 _CODE = re.compile(r"`([^`]+)`")
 _FAILURE = re.compile(r"^`([\w-]+)`: (.+)$", re.MULTILINE)
 _LIMITS = {
@@ -119,7 +119,7 @@ def render(document: Node) -> str:
 
 def _operation(path: str, method: str, operation: Node, document: Node) -> str:
     id = operation["operationId"]
-    parameters = [each for each in operation.get("parameters", ()) if "$ref" not in each]  # not the user of the path
+    parameters = [_resolved(each, document) for each in operation.get("parameters", ())]
     rows = [
         (
             _coded(each["name"]),
@@ -128,21 +128,24 @@ def _operation(path: str, method: str, operation: Node, document: Node) -> str:
             _text(each.get("description", "")),
         )
         for each in parameters
+        if each["name"] != "user_id"  # the introduction describes it
     ]
     return f"""<section aria-labelledby="{id}">
 <h3 id="{id}"><a href="#{id}">{_coded(f"{method} {path}")}</a></h3>
 <p>{_text(operation["summary"])}</p>{_paragraphs(operation.get("description", ""))}
 {_table(("Parameter", "In", "Type", "Description"), rows)}
-<h4>Request</h4>{_request(path, method, operation)}
+<h4>Request</h4>{_request(path, method, operation, parameters)}
 <h4>Response</h4>{_responses(operation, document)}</section>
 """
 
 
-def _request(path: str, method: str, operation: Node) -> str:
-    example_path = re.sub(r"{\w+}", _EXAMPLE_ID, path.replace("{user_id}", "me"))
-    lines, described = [f"{method} {example_path} HTTP/1.1"], ""
+def _request(path: str, method: str, operation: Node, parameters: Iterable[Node]) -> str:
+    examples = [each for each in parameters if "example" in each]
+    values = {each["name"]: str(each["example"]) for each in examples if each["in"] == "path"}
+    lines, described = [f"{method} {_PLACEHOLDER.sub(lambda name: values[name[1]], path)} HTTP/1.1"], ""
     if operation.get("security"):
         lines.append("Authorization: Bearer TOKEN")
+    lines += [f"{each['name']}: {each['example']}" for each in examples if each["in"] == "header"]
     if content := operation.get("requestBody", {}).get("content"):
         media_type, media = next(iter(content.items()))
         lines += [f"Content-Type: {media_type}", "", _json(media["example"])]
