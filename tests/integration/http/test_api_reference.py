@@ -80,6 +80,19 @@ async def test_reference_is_not_sent_again_with_its_etag(service: Service) -> No
     assert again.headers["etag"] == first.headers["etag"]
 
 
+@pytest.mark.parametrize("path", ["/docs", "/schema/openapi.json"])
+async def test_published_document_is_compressed_if_the_client_accepts_that(service: Service, path: str) -> None:
+    compressed = await service.client.get(path, headers={"accept-encoding": "gzip"})
+    plain = await service.client.get(path, headers={"accept-encoding": "identity"})
+    refused = await service.client.get(path, headers={"accept-encoding": "gzip;q=0"})
+
+    assert compressed.content == plain.content == refused.content
+    assert [each.headers.get("content-encoding") for each in (compressed, plain, refused)] == ["gzip", None, None]
+    assert int(compressed.headers["content-length"]) * 5 < len(plain.content)
+    assert compressed.headers["etag"] != plain.headers["etag"]
+    assert compressed.headers["vary"] == "Accept-Encoding"
+
+
 async def test_reference_shows_a_request_and_a_response_of_each_operation(service: Service) -> None:
     text = (await service.client.get("/docs")).text
     sections = dict(re.findall(r'<section aria-labelledby="(\w+)">(.*?)</section>', text, re.DOTALL))

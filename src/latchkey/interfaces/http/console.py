@@ -1,10 +1,8 @@
 """`GET /`: the web console for browsers, and a JSON document that names the service for other clients."""
 
 import asyncio
-import gzip
 import re
 from collections.abc import Callable
-from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,7 +20,7 @@ from latchkey.interfaces.http.middleware.security import keep_own_headers
 from latchkey.interfaces.http.openapi import PATH as SCHEMA_PATH
 from latchkey.interfaces.http.reference import PATH as REFERENCE_PATH
 from latchkey.interfaces.http.requests import JSON
-from latchkey.interfaces.http.responses import is_current
+from latchkey.interfaces.http.static_content import StaticContent
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
@@ -46,19 +44,9 @@ _MEDIA_TYPES = {
 _HASHED = re.compile(r"-[\w-]{8}\.\w+\Z")
 """The end of a file name that contains a digest of the file."""
 _FOREVER, _REVALIDATE, _NO_STORE = "public, max-age=31536000, immutable", "no-cache", "no-store"
-_GZIP = re.compile(r"(?:^|,)\s*gzip\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))[\d.]+\s*)?(?=,|$)", re.IGNORECASE)
 _METHODS = [HttpMethod.GET, HttpMethod.HEAD]
 
 ConsoleRequest = Request[None, None, State]
-
-
-class _File(Struct, frozen=True):
-    """A file as it is sent: its bytes, the same bytes compressed, and its entity tag without quotes."""
-
-    media_type: str
-    body: bytes
-    compressed: bytes
-    tag: str
 
 
 class Console:
@@ -70,14 +58,14 @@ class Console:
     def __init__(self, token_for: Callable[[HTTPScope], str | None] | None = None, folder: Path = _FOLDER) -> None:
         self._token_for = token_for
         self._folder = folder
-        self._files: dict[str, _File] = {}
+        self._files: dict[str, StaticContent] = {}
 
     async def page(self, request: ConsoleRequest) -> Response[bytes]:
         """Return the page. A page with a token is never stored."""
         file = await self._read(_PAGE)
         token = self._token_for(request.scope) if self._token_for else None
         if token is None:
-            return _send(request, file, _REVALIDATE)
+            return _with_own_headers(request, file.response_to(request, _if_none_match(request)), _REVALIDATE)
         body = file.body.replace(_TOKEN, _TOKEN + token.encode(), 1)
         return _with_own_headers(request, Response(body, media_type=file.media_type), _NO_STORE)
 
@@ -85,33 +73,24 @@ class Console:
         """Return a file that the page refers to. Raises `NotFound` for any other name."""
         if name == _PAGE or name not in await asyncio.to_thread(self._names):
             raise NotFound("There is nothing at this path.")
-        return _send(request, await self._read(name), _FOREVER if _HASHED.search(name) else _REVALIDATE)
+        response = (await self._read(name)).response_to(request, _if_none_match(request))
+        return _with_own_headers(request, response, _FOREVER if _HASHED.search(name) else _REVALIDATE)
 
     def _names(self) -> set[str]:
         return {path.name for path in self._folder.iterdir()}
 
-    async def _read(self, name: str) -> _File:
+    async def _read(self, name: str) -> StaticContent:
         if name not in self._files:
             self._files[name] = await asyncio.to_thread(_read_file, self._folder / name)
         return self._files[name]
 
 
-def _read_file(path: Path) -> _File:
-    body = path.read_bytes()
-    return _File(_MEDIA_TYPES[path.suffix], body, gzip.compress(body, mtime=0), sha256(body).hexdigest()[:32])
+def _read_file(path: Path) -> StaticContent:
+    return StaticContent.of(path.read_bytes(), _MEDIA_TYPES[path.suffix])
 
 
-def _send(request: ConsoleRequest, file: _File, cache_control: str) -> Response[bytes]:
-    """Return the file, compressed if the client accepts that, or 304 if the client has it."""
-    is_compressed = _GZIP.search(request.headers.get("accept-encoding", "")) is not None
-    etag = f'"{file.tag}-gzip"' if is_compressed else f'"{file.tag}"'
-    response = Response(file.compressed if is_compressed else file.body, media_type=file.media_type)
-    if is_current(request.headers.get("if-none-match"), etag):
-        response = Response(b"", status_code=304, media_type=file.media_type)
-    elif is_compressed:
-        response.headers["content-encoding"] = "gzip"
-    response.headers["etag"] = etag
-    return _with_own_headers(request, response, cache_control)
+def _if_none_match(request: ConsoleRequest) -> str | None:
+    return request.headers.get("if-none-match")
 
 
 def _with_own_headers(request: ConsoleRequest, response: Response[bytes], cache_control: str) -> Response[bytes]:
