@@ -7,7 +7,10 @@ import httpx2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
 
+from latchkey.infrastructure.database.urls import parse
 from tests.fakes.model_script import says
 from tests.fakes.model_server import ModelServer
 from tests.support.openai_sdk import BASE_PATH
@@ -30,7 +33,7 @@ ROUTES = [
     ("GET", "models"),
     ("GET", "models/none"),
 ]
-TYPES = {429: "rate_limit_error", 503: "server_error"}
+TYPES = {429: "rate_limit_error", 500: "server_error", 503: "server_error"}
 
 
 def check_error(response: httpx2.Response, status: int, code: str) -> None:
@@ -276,3 +279,17 @@ async def test_idempotency_key_of_chat_is_refused_for_another_protocol(ada: ApiU
     await ada.post("chat", json={"message": "Hello"}, headers=headers)
 
     check_error(await ada.post(RESPONSES, json={"input": "Hello"}, headers=headers), 422, "idempotency-mismatch")
+
+
+async def test_internal_error_is_500_in_openai_shape_without_internals(database_url: str) -> None:
+    async with run_service(settings_for(database_url)) as service:
+        url, connect_args = parse(database_url)
+        engine = create_async_engine(url, connect_args=connect_args)
+        async with engine.begin() as connection:
+            await connection.execute(text("ALTER TABLE conversations RENAME COLUMN title TO name"))
+        await engine.dispose()
+
+        failed = await service.user().post(CONVERSATIONS, json={})
+
+    check_error(failed, 500, "internal")
+    assert failed.json()["error"]["message"] == "Internal error: report it with the request id."
