@@ -47,10 +47,11 @@ def test_named_tests_exist(page: Path) -> None:
     assert missing == []
 
 
-def test_readme_shows_the_page_that_is_tested_in_a_browser() -> None:
+@pytest.mark.parametrize("path", ["README.md", "docs/ai-sdk.md"])
+def test_documentation_shows_the_page_that_is_tested_in_a_browser(path: str) -> None:
     page = (ROOT / "tests/browser/projects/ai_sdk/src/Chat.tsx").read_text()
 
-    assert f"```tsx\n{page}```" in (ROOT / "README.md").read_text()
+    assert f"```tsx\n{page}```" in (ROOT / path).read_text()
 
 
 def test_threat_model_names_tests() -> None:

@@ -67,6 +67,23 @@ async def test_invalid_message_is_refused_and_starts_no_turn(ada: ApiUser, poste
     assert await ada.list_items("conversations") == []
 
 
+@pytest.mark.parametrize(
+    ("posted", "path"),
+    [
+        (body("c1", message("Hello"), {"role": "user"}), "$.messages[1]"),
+        (body("c1", {"role": "user", "parts": [{"type": 1}]}), "$.messages[0].parts[0].type"),
+        ({"id": "c1", "messages": ["Hello"]}, "$.messages[0]"),
+        ({"id": "c1", "message": {"parts": 1}}, "$.message.parts"),
+        (body("c1", message("")), "$.message"),
+        ({"message": message("Hello")}, "$"),
+    ],
+)
+async def test_refusal_names_the_place_in_the_body(ada: ApiUser, posted: Any, path: str) -> None:
+    refused = await ada.post(API, json=posted)
+
+    assert [error["path"] for error in refused.json()["errors"]] == [path]
+
+
 async def test_file_is_refused_with_a_sentence(ada: ApiUser) -> None:
     parts = [{"type": "text", "text": "Look"}, {"type": "file", "url": "data:,", "mediaType": "image/png"}]
     refused = await ada.post(API, json=body("c1", {"id": "m1", "role": "user", "parts": parts}))

@@ -3,8 +3,9 @@
 Earlier messages, tool results, system prompts and tools that a page posts are not read: the history is the service's.
 """
 
+from collections.abc import Callable
 from hashlib import sha256
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from uuid import uuid4
 
 import msgspec
@@ -17,6 +18,8 @@ from latchkey.domain.message import NewMessage, PageContext
 from latchkey.domain.turn import Idempotency, Metadata, TurnId
 from latchkey.domain.values import PRINTABLE, TimeZoneName
 from latchkey.interfaces.errors import invalid
+
+T = TypeVar("T")
 
 MessageId = Annotated[str, Meta(min_length=1, max_length=255, pattern=PRINTABLE)]
 
@@ -78,19 +81,13 @@ class ChatRequest(Struct, frozen=True):
 
     def user_message(self) -> UserMessage:
         """Return the message to send. Raises `Invalid` if there is none."""
-        posted = self._last_of_user() if bytes(self.message) == b"null" else self.message
-        try:
-            return _decode_message(posted)
-        except msgspec.DecodeError as error:
-            raise invalid(error) from error
-
-    def _last_of_user(self) -> Raw:
-        for message in reversed(self.messages or []):
-            try:
-                if _decode_role(message).role == "user":
-                    return message
-            except msgspec.ValidationError as error:
-                raise Invalid.at("$.messages", "Expected an array of messages") from error
+        if bytes(self.message) != b"null":
+            return _decode(_decode_message, self.message, "$.message")
+        messages = self.messages or []
+        for index in reversed(range(len(messages))):
+            path = f"$.messages[{index}]"
+            if _decode(_decode_role, messages[index], path).role == "user":
+                return _decode(_decode_message, messages[index], path)
         raise Invalid.at("$.messages", "Expected at least one message with the role `user`")
 
     def new_message(self, text: str, replaces: TurnId | None, assistant: str | None) -> NewMessage:
@@ -134,6 +131,15 @@ class ChatRequest(Struct, frozen=True):
 
 _decode_message = msgspec.json.Decoder(UserMessage).decode
 _decode_role = msgspec.json.Decoder(_Role).decode
+
+
+def _decode(decode: Callable[[Raw], T], raw: Raw, path: str) -> T:
+    """Decode a part of the body. Raises `Invalid` with its path in the body."""
+    try:
+        return decode(raw)
+    except msgspec.ValidationError as error:
+        fault = invalid(error).members["errors"][0]  # type: ignore[index]
+        raise Invalid.at(path + fault["path"].removeprefix("$"), fault["message"]) from error
 
 
 def _well_formed(value: Any, type: Any) -> Any:
