@@ -60,11 +60,9 @@ function Shell({ userId, isDev }: { userId: string; isDev: boolean }) {
         <span className="who" title={isDev ? 'Signed in by --dev' : undefined}>
           {userId}
         </span>
-        {!isDev && (
-          <button type="button" className="quiet" onClick={leave}>
-            Sign out
-          </button>
-        )}
+        <button type="button" className="quiet" onClick={leave}>
+          {isDev ? 'Use another token' : 'Sign out'}
+        </button>
       </header>
       <nav id="nav" className="nav" aria-label="Main">
         <ul className="nav-views">

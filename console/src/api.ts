@@ -1,9 +1,8 @@
 /** Calls of the REST API with the person's token, and its failures as sentences. */
 import useSWR, { mutate } from 'swr'
 import type { SWRConfiguration, SWRResponse } from 'swr'
-import { currentSession, freshSession, signOut } from './session'
+import { currentSession, endRefusedSession, freshSession } from './session'
 
-const EXPIRED = 'Your token is no longer valid: it has expired, or the service has another key. Sign in again.'
 const UNREACHABLE = 'The service cannot be reached.'
 
 /** A failure that the service explained (RFC 9457). The message is for the person. */
@@ -28,7 +27,7 @@ export async function authorizedFetch(input: RequestInfo | URL, init: RequestIni
   if (response.status !== 401) return response
   const session = await freshSession(true)
   const second = session?.isDev ? await fetchAs(session.token, input, init) : response
-  if (second.status === 401) signOut(EXPIRED)
+  if (second.status === 401) endRefusedSession()
   return second
 }
 

@@ -7,6 +7,7 @@
 import { useSyncExternalStore } from 'react'
 
 const KEY = 'latchkey-token'
+const EXPIRED = 'Your token is no longer valid: it has expired, or the service has another key. Sign in again.'
 const RENEW_BEFORE_MS = 60_000
 
 export interface Session {
@@ -48,9 +49,17 @@ export function signIn(text: string, remember: boolean): void {
   update({ session, notice: null })
 }
 
-export function signOut(notice: string | null = null): void {
+export function signOut(): void {
   forget()
-  update({ session: null, notice })
+  update({ session: null, notice: null })
+}
+
+/** The service has refused the token. The page of `--dev` goes on with its own; otherwise the person signs in again. */
+export function endRefusedSession(): void {
+  const refused = state.session
+  forget()
+  const session = refused?.isDev ? null : sessionInPage(document)
+  update({ session, notice: session ? null : EXPIRED })
 }
 
 /** Return a session whose token is valid for a while. The page of `--dev` gets a new token by itself. */

@@ -38,6 +38,7 @@ async def dev_url(driver: BrowserDriver, tmp_path_factory: pytest.TempPathFactor
         "assistant_is_chosen",
         "earlier_messages_are_shown_on_request",
         "renews_its_token_by_itself",
+        "goes_on_without_a_refused_token",
         "page_of_another_port_gets_no_token",
     ],
 )

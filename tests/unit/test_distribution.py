@@ -38,6 +38,7 @@ OTHER_PROGRAM = re.compile(
     r"\b(?:install|add|download|inject|run|tool|uvx)\b(?: +-\S+)* +['\"]?latchkey(?![\w-])(?! +[a-z])"
 )
 """An installer with the name `latchkey`, which is another program on the package index."""
+NPM_LICENSE = re.compile(r"^## (\S+) - \S+ \((.+)\)$", re.MULTILINE)
 IMPORT = re.compile(r"^\s*(?:import|from) +(\w+)", re.MULTILINE)
 
 
@@ -58,6 +59,15 @@ def test_licenses_of_dependencies_are_permissive(name: str) -> None:
 
     assert license in PERMISSIVE
     assert canonicalize_license_expression(license) == license
+
+
+def test_licenses_of_npm_packages_in_the_console_are_permissive() -> None:
+    """If this fails after an update of `console/package-lock.json`, look at the new package."""
+    text = (ROOT / "src/latchkey/interfaces/http/static/licenses.txt").read_text()
+    licenses = dict(NPM_LICENSE.findall(text))
+
+    assert {"ai", "react", "react-dom"} <= licenses.keys()
+    assert {name: license for name, license in licenses.items() if license not in PERMISSIVE} == {}
 
 
 def test_no_instruction_installs_the_other_program_called_latchkey() -> None:

@@ -41,7 +41,9 @@ export function useRecovery(
 
   const recover = useCallback(async () => {
     const history = await loadHistory(name)
-    const { messages, setMessages, clearError } = current.current
+    const { messages, setMessages, clearError, status } = current.current
+    // The person has sent a message meanwhile.
+    if (status === 'submitted' || status === 'streaming') return
     const sent = messages.findLast((message) => message.role === 'user')
     const isStored = !sent || history.messages.some((message) => message.id === sent.id)
     setUnsent(!isStored)
@@ -67,14 +69,16 @@ export function useRecovery(
     return () => clearTimeout(timer)
   }, [isReconnecting, recover])
 
+  const hasAnswer = chat.messages.at(-1)?.role === 'assistant'
+  const isIdle = chat.status === 'ready' || (chat.status === 'error' && !isReconnecting && hasAnswer)
   const stamp = conversation && `${conversation.updated_at} ${conversation.running_turn_id ?? ''}`
   const seen = useRef(stamp)
   useEffect(() => {
-    if (chat.status !== 'ready' || stamp === seen.current) return
+    if (!isIdle || stamp === seen.current) return
     const isFirst = seen.current === undefined
     seen.current = stamp
     if (!isFirst) recover().catch(() => {})
-  }, [stamp, chat.status, recover])
+  }, [stamp, isIdle, recover])
 
   useEffect(() => {
     if (chat.status === 'submitted') setUnsent(false)

@@ -65,6 +65,15 @@ export async function renews_its_token_by_itself({ openUrl, url }) {
   await tab.getByLabel('Message', { exact: true }).waitFor()
 }
 
+export async function goes_on_without_a_refused_token({ openUrl, url }) {
+  const tab = await openUrl(url)
+  await tab.getByRole('button', { name: 'Use another token' }).click()
+  await tab.getByLabel('User token').fill('eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJib2IifQ.of_another_key')
+  await tab.getByRole('button', { name: 'Sign in' }).click()
+  await shows(tab, '.who', 'me')
+  assert.equal(await tab.evaluate(() => sessionStorage.length), 0)
+}
+
 /** Another program on this machine, whose pages may call the API because they are on loopback, cannot get a token. */
 export async function page_of_another_port_gets_no_token({ open, url }) {
   const tab = await open('rest')

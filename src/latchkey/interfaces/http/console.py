@@ -99,9 +99,6 @@ def _with_own_headers(request: ConsoleRequest, response: Response[bytes], cache_
     response.headers["cross-origin-opener-policy"] = "same-origin"
     response.headers["vary"] = "Accept, Accept-Encoding"
     keep_own_headers(request.scope, "content-security-policy", "cache-control")
-    if request.method == HttpMethod.HEAD:
-        response.headers["content-length"] = str(len(response.content))
-        response.content = b""
     return response
 
 
