@@ -65,7 +65,7 @@ interop: setup .venv/interop/installed
 
 # Pages with the real clients, in Chromium, against the real service. Needs a Chromium on the PATH.
 browser: setup
-	$(BIN)/pytest tests/browser $(ARGS)
+	$(BIN)/pytest tests/browser --numprocesses 2 --dist worksteal $(ARGS)
 
 # The picture of the console in the README.
 picture: setup

@@ -15,7 +15,7 @@ from latchkey.bootstrap.identity import create_signer
 from latchkey.config import Settings
 from latchkey.domain.credentials import UserId
 from latchkey.testing.processes import free_port
-from tests.browser.browser_driver import Handlers, install_page
+from tests.browser.browser_driver import Handlers
 from tests.e2e.service_process import BASE_SETTINGS, Environment, running_service
 from tests.fakes.model_script import Answer, Step, calls, fails
 from tests.fakes.model_server import ModelServer
@@ -74,7 +74,6 @@ class Backend:
             "model_requests": self._requests,
             "kill_service": self.kill,
             "start_service": self.start,
-            "install_page": install_page,
         }
 
     async def _script(self, steps: list[dict[str, Any]]) -> None:

@@ -38,6 +38,7 @@ class BrowserDriver:
 
     async def run(self, module: str, name: str, settings: dict[str, Any], handlers: Handlers) -> Any:
         """Run a scenario and return its result. Its calls go to `handlers`. Raises `AssertionError` if it fails."""
+        handlers = {"install_page": install_page, **handlers}
         await self._send({"module": module, "name": name, **settings})
         async with asyncio.timeout(_TIMEOUT_S):
             while "call" in (message := await _receive(self.process)):

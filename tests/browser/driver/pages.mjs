@@ -17,6 +17,7 @@ export async function servePages(port, install) {
       const { type, content } = files.get(file) ?? files.get('')
       response.writeHead(200, { 'content-type': type, 'cache-control': 'no-store' }).end(content)
     } catch (error) {
+      bundles.delete(page)
       response.writeHead(500, { 'content-type': 'text/plain' }).end(String(error))
     }
   })

@@ -35,7 +35,8 @@ export class Scenario {
     const values = { url: this.url, userId: id, token, chat: randomUUID(), ...settings }
     const tab = await this.#browserContext.newPage()
     await tab.addInitScript(values => (window.latchkey = values), values)
-    await tab.goto(`${this.origin}/${page}/`)
+    const response = await tab.goto(`${this.origin}/${page}/`)
+    if (!response.ok()) throw new Error(`The page cannot be bundled: ${await response.text()}`)
     return tab
   }
 
