@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,7 +26,7 @@ from tests.integration.database.tcp_proxy import proxy_to
 from tests.interop.check_counter import Checks
 from tests.interop.conftest import FOLDER
 from tests.node import environment, installed, node, npm
-from tests.polling import TIMEOUT_S
+from tests.polling import TIMEOUT_S, wait_until
 from tests.schemas import DOCS
 
 ROOT = FOLDER.parents[1]
@@ -168,6 +169,43 @@ async def test_stream_that_is_cut_twice_resumes_without_gap_or_repetition(
     call.check_events()
     assert len(backend.model.requests) == 1
     checks.passed(client, 4)
+
+
+@clients
+@pytest.mark.asyncio(loop_scope="session")
+async def test_stream_that_is_silent_for_too_long_is_resumed_on_a_new_connection(
+    client: str, package: Path, backend: Backend, checks: Checks
+) -> None:
+    """A connection whose peer has vanished does not end by itself."""
+    options = {"idleMs": 500} if client == "TypeScript client" else {"idle_s": 0.5}
+    await script(backend, *TEXT)
+    async with (
+        proxy_to(backend.port) as proxy,
+        calling(
+            client,
+            package,
+            f"http://127.0.0.1:{proxy.port}",
+            backend.new_user(),
+            name="stream",
+            message="Go",
+            options=options,
+        ) as call,
+    ):
+        await release(backend, 2)
+        await call.read_text()
+        connections = proxy.connections
+        proxy.freeze()
+
+        async def has_reconnected() -> bool:
+            return proxy.connections > connections
+
+        await wait_until(has_reconnected)
+        await proxy.restore()
+        await backend.handlers["release_model"]()
+        await call.finish()
+
+    call.check_events()
+    checks.passed(client, 2)
 
 
 @clients
@@ -358,6 +396,18 @@ async def test_example_of_the_python_client_runs(backend: Backend, tmp_path: Pat
 
     assert output.decode() == "I will.Milk.\nBuy milk 1\n404 not-found\n"
     checks.passed("Python client", 4)
+
+
+def test_python_package_can_be_built(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(PYTHON)]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    (wheel,) = tmp_path.glob("latchkey_client-*.whl")
+    with zipfile.ZipFile(wheel) as built:
+        files = {name: built.read(name).decode() for name in built.namelist()}
+    (metadata,) = (text for name, text in files.items() if name.endswith("METADATA"))
+
+    assert {"latchkey_client/__init__.py", "latchkey_client/py.typed"} < files.keys()
+    assert re.findall("Requires-Dist: (.*)", metadata) == ["httpx2==2.*"]
 
 
 @pytest.mark.parametrize("source", [TYPESCRIPT / "src/index.ts", PYTHON / "src/latchkey_client/__init__.py"])

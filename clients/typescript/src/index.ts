@@ -119,12 +119,12 @@ export class LatchkeyClient {
   }
 
   async *#events(turnId: string | undefined, last: number, { signal }: CallOptions, start: () => Promise<Bytes>) {
-    const backoff = new Backoff(this.options.attempts, signal);
+    const [backoff, { idleMs = 30_000 }] = [new Backoff(this.options.attempts, signal), this.options];
     for (;;) {
       let failure: unknown = new Error("The stream ended before the last event of the turn.");
       try {
-        const body = turnId === undefined ? await start() : await this.#resume(turnId, last, signal);
-        for await (const event of eventsOf(body, this.options.idleMs)) {
+        const body = await within(idleMs, turnId === undefined ? start() : this.#resume(turnId, last, signal));
+        for await (const event of eventsOf(body, idleMs)) {
           if (Number(event.id) <= last) continue;
           [turnId, last] = [event.data.turn_id, Number(event.id)];
           backoff.reset();
@@ -171,7 +171,7 @@ function bodyOf<T>({ data, error, response }: Result): T {
   throw new ProblemError(response.status, problem, 1000 * (Number(response.headers.get("Retry-After")) || 0));
 }
 
-async function* eventsOf(body: Bytes, idleMs = 30_000): AsyncGenerator<StreamedEvent, void> {
+async function* eventsOf(body: Bytes, idleMs: number): AsyncGenerator<StreamedEvent, void> {
   const [reader, decoder] = [(body ?? new Blob().stream()).getReader(), new TextDecoder()];
   let text = "";
   try {

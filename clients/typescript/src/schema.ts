@@ -1519,7 +1519,10 @@ export interface components {
         };
     };
     parameters: {
-        /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+        /**
+         * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+         * @example me
+         */
         user_id: string;
     };
     requestBodies: never;
@@ -1654,7 +1657,10 @@ export interface operations {
             };
             header?: never;
             path: {
-                /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
                 user_id: components["parameters"]["user_id"];
             };
             cookie?: never;
@@ -1702,11 +1708,17 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description 1 to 255 visible ASCII characters, quoted or bare. A retry with the same key and the same body is not processed again: it gets the response of the first request. */
+                /**
+                 * @description 1 to 255 visible ASCII characters, quoted or bare. A retry with the same key and the same body is not processed again: it gets the response of the first request.
+                 * @example 5c6b8f0e-9d53-4c8e-8a55-0b1c1c6b1a10
+                 */
                 "Idempotency-Key"?: string;
             };
             path: {
-                /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
                 user_id: components["parameters"]["user_id"];
             };
             cookie?: never;
@@ -1770,8 +1782,12 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
                 user_id: components["parameters"]["user_id"];
+                /** @example 01a22770-5d33-7f5c-a2b1-6c5d4e3f2a1b */
                 artifact_id: string;
             };
             cookie?: never;
@@ -1818,14 +1834,24 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Make the change only if this is the current entity tag of the resource. */
+                /**
+                 * @description Make the change only if this is the current entity tag of the resource.
+                 * @example "1"
+                 */
                 "If-Match"?: string;
-                /** @description 1 to 255 visible ASCII characters, quoted or bare. A retry with the same key and the same body is not processed again: it gets the response of the first request. */
+                /**
+                 * @description 1 to 255 visible ASCII characters, quoted or bare. A retry with the same key and the same body is not processed again: it gets the response of the first request.
+                 * @example 5c6b8f0e-9d53-4c8e-8a55-0b1c1c6b1a10
+                 */
                 "Idempotency-Key"?: string;
             };
             path: {
-                /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
                 user_id: components["parameters"]["user_id"];
+                /** @example 01a22770-5d33-7f5c-a2b1-6c5d4e3f2a1b */
                 artifact_id: string;
             };
             cookie?: never;
@@ -1886,12 +1912,19 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Make the change only if this is the current entity tag of the resource. */
+                /**
+                 * @description Make the change only if this is the current entity tag of the resource.
+                 * @example "1"
+                 */
                 "If-Match"?: string;
             };
             path: {
-                /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
                 user_id: components["parameters"]["user_id"];
+                /** @example 01a22770-5d33-7f5c-a2b1-6c5d4e3f2a1b */
                 artifact_id: string;
             };
             cookie?: never;
@@ -1926,8 +1959,12 @@ export interface operations {
             };
             header?: never;
             path: {
-                /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
                 user_id: components["parameters"]["user_id"];
+                /** @example 01a22770-5d33-7f5c-a2b1-6c5d4e3f2a1b */
                 artifact_id: string;
             };
             cookie?: never;
@@ -1974,8 +2011,12 @@ export interface operations {
             };
             header?: never;
             path: {
-                /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
                 user_id: components["parameters"]["user_id"];
+                /** @example 01a22770-5d33-7f5c-a2b1-6c5d4e3f2a1b */
                 artifact_id: string;
             };
             cookie?: never;
@@ -2025,7 +2066,10 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
                 user_id: components["parameters"]["user_id"];
             };
             cookie?: never;
@@ -2074,11 +2118,17 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description 1 to 255 visible ASCII characters, quoted or bare. A retry with the same key and the same body is not processed again: it gets the response of the first request. */
+                /**
+                 * @description 1 to 255 visible ASCII characters, quoted or bare. A retry with the same key and the same body is not processed again: it gets the response of the first request.
+                 * @example 5c6b8f0e-9d53-4c8e-8a55-0b1c1c6b1a10
+                 */
                 "Idempotency-Key"?: string;
             };
             path: {
-                /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
                 user_id: components["parameters"]["user_id"];
             };
             cookie?: never;
@@ -2266,7 +2316,10 @@ export interface operations {
             };
             header?: never;
             path: {
-                /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
                 user_id: components["parameters"]["user_id"];
             };
             cookie?: never;
@@ -2316,7 +2369,10 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
                 user_id: components["parameters"]["user_id"];
             };
             cookie?: never;
@@ -2379,8 +2435,12 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
                 user_id: components["parameters"]["user_id"];
+                /** @example 01a22770-6011-7b3c-9d2e-3f4a5b6c7d8e */
                 token_id: string;
             };
             cookie?: never;
@@ -2416,7 +2476,10 @@ export interface operations {
             };
             header?: never;
             path: {
-                /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
                 user_id: components["parameters"]["user_id"];
             };
             cookie?: never;
@@ -2464,11 +2527,17 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description 1 to 255 visible ASCII characters, quoted or bare. A retry with the same key and the same body is not processed again: it gets the response of the first request. */
+                /**
+                 * @description 1 to 255 visible ASCII characters, quoted or bare. A retry with the same key and the same body is not processed again: it gets the response of the first request.
+                 * @example 5c6b8f0e-9d53-4c8e-8a55-0b1c1c6b1a10
+                 */
                 "Idempotency-Key"?: string;
             };
             path: {
-                /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
                 user_id: components["parameters"]["user_id"];
             };
             cookie?: never;
@@ -2527,8 +2596,12 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
                 user_id: components["parameters"]["user_id"];
+                /** @example 01a22770-5b1a-7c4e-9a3f-0d6c7e9b2f10 */
                 conversation_id: string;
             };
             cookie?: never;
@@ -2573,8 +2646,12 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
                 user_id: components["parameters"]["user_id"];
+                /** @example 01a22770-5b1a-7c4e-9a3f-0d6c7e9b2f10 */
                 conversation_id: string;
             };
             cookie?: never;
@@ -2605,8 +2682,12 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
                 user_id: components["parameters"]["user_id"];
+                /** @example 01a22770-5b1a-7c4e-9a3f-0d6c7e9b2f10 */
                 conversation_id: string;
             };
             cookie?: never;
@@ -2677,8 +2758,12 @@ export interface operations {
             };
             header?: never;
             path: {
-                /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
                 user_id: components["parameters"]["user_id"];
+                /** @example 01a22770-5b1a-7c4e-9a3f-0d6c7e9b2f10 */
                 conversation_id: string;
             };
             cookie?: never;
@@ -2757,8 +2842,12 @@ export interface operations {
             };
             header?: never;
             path: {
-                /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
                 user_id: components["parameters"]["user_id"];
+                /** @example 01a22770-5b1a-7c4e-9a3f-0d6c7e9b2f10 */
                 conversation_id: string;
             };
             cookie?: never;
@@ -2850,7 +2939,10 @@ export interface operations {
             };
             header?: never;
             path: {
-                /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
                 user_id: components["parameters"]["user_id"];
             };
             cookie?: never;
@@ -2895,11 +2987,17 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description 1 to 255 visible ASCII characters, quoted or bare. A retry with the same key and the same body is not processed again: it gets the response of the first request. */
+                /**
+                 * @description 1 to 255 visible ASCII characters, quoted or bare. A retry with the same key and the same body is not processed again: it gets the response of the first request.
+                 * @example 5c6b8f0e-9d53-4c8e-8a55-0b1c1c6b1a10
+                 */
                 "Idempotency-Key"?: string;
             };
             path: {
-                /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
                 user_id: components["parameters"]["user_id"];
             };
             cookie?: never;
@@ -2957,8 +3055,12 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
                 user_id: components["parameters"]["user_id"];
+                /** @example 01a22770-6155-7c0a-8e1f-4a5b6c7d8e9f */
                 note_id: string;
             };
             cookie?: never;
@@ -3001,12 +3103,19 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Make the change only if this is the current entity tag of the resource. */
+                /**
+                 * @description Make the change only if this is the current entity tag of the resource.
+                 * @example "1"
+                 */
                 "If-Match"?: string;
             };
             path: {
-                /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
                 user_id: components["parameters"]["user_id"];
+                /** @example 01a22770-6155-7c0a-8e1f-4a5b6c7d8e9f */
                 note_id: string;
             };
             cookie?: never;
@@ -3037,12 +3146,19 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Make the change only if this is the current entity tag of the resource. */
+                /**
+                 * @description Make the change only if this is the current entity tag of the resource.
+                 * @example "1"
+                 */
                 "If-Match"?: string;
             };
             path: {
-                /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
                 user_id: components["parameters"]["user_id"];
+                /** @example 01a22770-6155-7c0a-8e1f-4a5b6c7d8e9f */
                 note_id: string;
             };
             cookie?: never;
@@ -3111,7 +3227,10 @@ export interface operations {
             };
             header?: never;
             path: {
-                /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
                 user_id: components["parameters"]["user_id"];
             };
             cookie?: never;
@@ -3161,11 +3280,17 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description 1 to 255 visible ASCII characters, quoted or bare. A retry with the same key and the same body is not processed again: it gets the response of the first request. */
+                /**
+                 * @description 1 to 255 visible ASCII characters, quoted or bare. A retry with the same key and the same body is not processed again: it gets the response of the first request.
+                 * @example 5c6b8f0e-9d53-4c8e-8a55-0b1c1c6b1a10
+                 */
                 "Idempotency-Key"?: string;
             };
             path: {
-                /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
                 user_id: components["parameters"]["user_id"];
             };
             cookie?: never;
@@ -3229,8 +3354,12 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
                 user_id: components["parameters"]["user_id"];
+                /** @example 01a22770-5c0d-7e21-8b7a-4f1e2d3c4b5a */
                 task_id: string;
             };
             cookie?: never;
@@ -3278,12 +3407,19 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Make the change only if this is the current entity tag of the resource. */
+                /**
+                 * @description Make the change only if this is the current entity tag of the resource.
+                 * @example "1"
+                 */
                 "If-Match"?: string;
             };
             path: {
-                /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
                 user_id: components["parameters"]["user_id"];
+                /** @example 01a22770-5c0d-7e21-8b7a-4f1e2d3c4b5a */
                 task_id: string;
             };
             cookie?: never;
@@ -3314,12 +3450,19 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Make the change only if this is the current entity tag of the resource. */
+                /**
+                 * @description Make the change only if this is the current entity tag of the resource.
+                 * @example "1"
+                 */
                 "If-Match"?: string;
             };
             path: {
-                /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
                 user_id: components["parameters"]["user_id"];
+                /** @example 01a22770-5c0d-7e21-8b7a-4f1e2d3c4b5a */
                 task_id: string;
             };
             cookie?: never;
@@ -3387,12 +3530,19 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Make the change only if this is the current entity tag of the resource. */
+                /**
+                 * @description Make the change only if this is the current entity tag of the resource.
+                 * @example "1"
+                 */
                 "If-Match"?: string;
             };
             path: {
-                /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
                 user_id: components["parameters"]["user_id"];
+                /** @example 01a22770-5c0d-7e21-8b7a-4f1e2d3c4b5a */
                 task_id: string;
             };
             cookie?: never;
@@ -3442,8 +3592,12 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
                 user_id: components["parameters"]["user_id"];
+                /** @example 01a22770-5b1a-7c4e-9a3f-0d6c7e9b2f11 */
                 turn_id: string;
             };
             cookie?: never;
@@ -3523,8 +3677,12 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
                 user_id: components["parameters"]["user_id"];
+                /** @example 01a22770-5b1a-7c4e-9a3f-0d6c7e9b2f11 */
                 turn_id: string;
             };
             cookie?: never;
@@ -3606,12 +3764,19 @@ export interface operations {
                 after?: number;
             };
             header?: {
-                /** @description The id of the last event that the client received before it reconnected. Overrides `after`. */
+                /**
+                 * @description The id of the last event that the client received before it reconnected. Overrides `after`.
+                 * @example 2
+                 */
                 "Last-Event-ID"?: number;
             };
             path: {
-                /** @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused. */
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
                 user_id: components["parameters"]["user_id"];
+                /** @example 01a22770-5b1a-7c4e-9a3f-0d6c7e9b2f11 */
                 turn_id: string;
             };
             cookie?: never;

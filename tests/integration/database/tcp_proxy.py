@@ -33,6 +33,11 @@ class TcpProxy:
     def round_trips(self) -> int:
         return self.count.round_trips
 
+    @property
+    def connections(self) -> int:
+        """How many connections it has accepted since the last `disconnect`."""
+        return len(self._writers) // 2
+
     async def restore(self) -> None:
         """Forward again, after `disconnect` or `freeze`."""
         self._flowing.set()
