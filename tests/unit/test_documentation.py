@@ -47,11 +47,18 @@ def test_named_tests_exist(page: Path) -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("path", ["README.md", "docs/ai-sdk.md"])
-def test_documentation_shows_the_page_that_is_tested_in_a_browser(path: str) -> None:
-    page = (ROOT / "tests/browser/projects/ai_sdk/src/Chat.tsx").read_text()
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("README.md", "ai_sdk/src/Chat.tsx"),
+        ("docs/ai-sdk.md", "ai_sdk/src/Chat.tsx"),
+        ("docs/openai-api.md", "openai/src/main.ts"),
+    ],
+)
+def test_documentation_shows_the_page_that_is_tested_in_a_browser(path: str, source: str) -> None:
+    page = (ROOT / "tests/browser/projects" / source).read_text()
 
-    assert f"```tsx\n{page}```" in (ROOT / path).read_text()
+    assert f"```{Path(source).suffix[1:]}\n{page}```" in (ROOT / path).read_text()
 
 
 def test_threat_model_names_tests() -> None:
