@@ -31,6 +31,11 @@ export function SignInView({ notice }: { notice: string | null }) {
           rows={5}
           required
           autoFocus
+          onKeyDown={(event) => {
+            if (event.key !== 'Enter') return
+            event.preventDefault()
+            event.currentTarget.form?.requestSubmit()
+          }}
           spellCheck={false}
           autoComplete="off"
           aria-describedby={`${id}-hint`}

@@ -8,6 +8,7 @@ import { useSyncExternalStore } from 'react'
 
 const KEY = 'latchkey-token'
 const EXPIRED = 'Your token is no longer valid: it has expired, or the service has another key. Sign in again.'
+const JWT = /eyJ[\w-]+\.[\w-]+\.[\w-]+/
 const RENEW_BEFORE_MS = 60_000
 
 export interface Session {
@@ -37,8 +38,9 @@ export function currentSession(): Session | null {
 
 /** Sign in with a pasted token. Throws an `Error` with a sentence for the person if it cannot be one. */
 export function signIn(text: string, remember: boolean): void {
-  const token = text.trim().replace(/^(Bearer\s+|TOKEN=)/i, '')
-  if (token.startsWith('lk_')) {
+  // The token may stand in a line that was copied as a whole, and a terminal may have broken it.
+  const token = JWT.exec(text.replaceAll(/\s/g, ''))?.[0] ?? ''
+  if (token === '' && text.includes('lk_')) {
     throw new Error('This is a context token, which opens /mcp only. Paste a user token: `latchkey token USER` prints one.')
   }
   const session = sessionOf(token, false)

@@ -61,7 +61,9 @@ export function Composer(props: {
       />
       <div className="composer-foot">
         <Choices options={options} assistant={props.assistant} onChange={setOptions} />
-        <span className="hint keys">Enter sends, Shift+Enter starts a line</span>
+        <span className="hint keys">
+          {props.isBusy ? 'Stop the turn, or wait for its end' : 'Enter sends, Shift+Enter starts a line'}
+        </span>
         {props.isBusy ? (
           <button type="button" className="stop" onClick={props.onStop}>
             Stop

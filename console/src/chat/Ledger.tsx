@@ -8,11 +8,12 @@ import { followTurn } from './events'
 import type { TurnEvent } from './events'
 
 const RETRY_MS = 1000
+const TURNS = 50
 
 export function Ledger({ conversationId, onClose }: { conversationId: string | null; onClose: () => void }) {
-  const path = conversationId && `conversations/${conversationId}/turns?limit=50`
+  const path = conversationId && `conversations/${conversationId}/turns?limit=${TURNS}`
   const { data, error } = useResource<Page<Turn>>(path, { keepPreviousData: false })
-  const tokens = useResource<Page<ContextToken>>(conversationId && 'context-tokens?limit=200')
+  const tokens = useResource<Page<ContextToken>>(conversationId && `context-tokens?limit=${TURNS}`)
   return (
     <>
       <header className="ledger-head">
@@ -33,6 +34,7 @@ export function Ledger({ conversationId, onClose }: { conversationId: string | n
           </li>
         ))}
       </ol>
+      {data?.next_cursor && <p className="hint pad">These are the newest {TURNS} turns.</p>}
     </>
   )
 }

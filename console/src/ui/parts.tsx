@@ -3,6 +3,7 @@ import { useEffect, useRef, useState } from 'react'
 import type { ReactNode } from 'react'
 import { announce } from './announce'
 import { explain } from '../api'
+import type { Page } from '../types'
 
 const ICONS = {
   menu: 'M3 5h14M3 10h14M3 15h14',
@@ -80,6 +81,11 @@ export function Failure({ error, children }: { error: unknown; children?: ReactN
       {children}
     </div>
   )
+}
+
+/** A sentence below a list that is not shown as a whole. */
+export function MoreExist({ page }: { page: Page<unknown> | undefined }) {
+  return page?.next_cursor ? <p className="hint">These are the newest {page.items.length}. The API lists all.</p> : null
 }
 
 /** A button that asks before it does something that cannot be undone. */

@@ -4,7 +4,7 @@ import { hrefOf, navigate } from '../route'
 import type { Artifact, Page } from '../types'
 import { Markdown } from '../ui/Markdown'
 import { formatTime } from '../ui/format'
-import { ConfirmButton, CopyButton, Failure, ViewHeading } from '../ui/parts'
+import { ConfirmButton, CopyButton, Failure, MoreExist, ViewHeading } from '../ui/parts'
 
 const POLL_MS = 5000
 
@@ -37,6 +37,7 @@ function ArtifactList() {
           </li>
         ))}
       </ul>
+      <MoreExist page={data} />
     </div>
   )
 }

@@ -4,7 +4,7 @@ import { call, refresh, useResource } from '../api'
 import type { Page, Task } from '../types'
 import { announce } from '../ui/announce'
 import { formatTime } from '../ui/format'
-import { Failure, ViewHeading } from '../ui/parts'
+import { Failure, MoreExist, ViewHeading } from '../ui/parts'
 
 const POLL_MS = 5000
 const FILTERS = { pending: 'Pending', completed: 'Completed', '': 'All' } as const
@@ -70,6 +70,7 @@ export function TasksView() {
           </li>
         ))}
       </ul>
+      <MoreExist page={data} />
     </div>
   )
 }

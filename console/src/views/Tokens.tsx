@@ -6,7 +6,7 @@ import { call, refresh, useResource } from '../api'
 import type { ContextToken, Page } from '../types'
 import { announce } from '../ui/announce'
 import { formatExactTime } from '../ui/format'
-import { Copyable, Failure, State, ViewHeading } from '../ui/parts'
+import { Copyable, Failure, MoreExist, State, ViewHeading } from '../ui/parts'
 
 const POLL_MS = 5000
 const LIFETIMES = { 600: '10 minutes', 3600: '1 hour', 86400: '1 day' } as const
@@ -46,6 +46,7 @@ export function TokensView() {
         <p className="hint">Each turn works under a token of its own, which is revoked when the turn ends.</p>
         <TokenTable tokens={ofTurns} onRevoke={(token) => void revoke(token)} />
       </details>
+      <MoreExist page={data} />
     </div>
   )
 }
