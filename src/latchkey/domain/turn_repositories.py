@@ -103,10 +103,11 @@ class Turns(Protocol):
         ...
 
     async def page_with_messages(
-        self, conversation_id: ConversationId, limit: int, before: TurnId | None = None, after: TurnId | None = None
+        self, conversation: str, limit: int, before: TurnId | None = None, after: TurnId | None = None
     ) -> list[TurnWithMessage]:
         """Return the newest turns that are not replaced, oldest first, each with the user's message.
 
+        The conversation is named by the client's own name of it, or by its id. An unknown name has no turns.
         They are before the turn `before`. With `after` they are the oldest ones after that turn instead.
         """
         ...

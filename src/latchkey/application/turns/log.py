@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from latchkey.application.access import owner_only
 from latchkey.application.turns.finish import cancel_turn
-from latchkey.domain.conversation import Conversation, ConversationId
+from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import Conflict, NotFound
 from latchkey.domain.message import Message
 from latchkey.domain.page import PAGE_BYTES
@@ -41,7 +41,7 @@ class ConversationLog(Struct, frozen=True):
     There is no conversation if the name is unknown.
     """
 
-    conversation: Conversation | None
+    conversation_id: ConversationId | None
     turns: list[TurnLog]
     running_turn_id: TurnId | None = None
     has_more: bool = False
@@ -63,10 +63,10 @@ async def get_conversation_log(
     With `after` they are the oldest turns after that one, and `has_more` means that there are later turns. There are
     at most `limit`, and fewer if their events are large: of `PAGE_BYTES`, or one turn.
     """
-    conversation = await uow.conversations.find(name)
-    if conversation is None:
-        return ConversationLog(None, [])
-    items = await uow.turns.page_with_messages(conversation.id, limit + 1, before, after)
+    items = await uow.turns.page_with_messages(name, limit + 1, before, after)
+    if not items:
+        conversation = await uow.conversations.find(name)
+        return ConversationLog(conversation.id if conversation else None, [])
     has_more = len(items) > limit
     items = items[-limit:] if after is None else items[:limit]
     for item in items:
@@ -78,7 +78,7 @@ async def get_conversation_log(
         running = []  # it follows the turns that are left for the next page
     included = [item for item in items if item.turn.id in events or item.turn.id in running]
     return ConversationLog(
-        conversation,
+        items[0].turn.conversation_id,
         [TurnLog.of(item, events.get(item.turn.id, [])) for item in included],
         running[0] if running else None,
         has_more=has_more or len(included) < len(items),
@@ -104,7 +104,7 @@ async def get_next_turn(uow: UnitOfWork, turn_id: TurnId) -> tuple[ConversationI
     turn = await uow.turns.get(turn_id)
     if turn.replaced_by is not None:
         raise Conflict("This turn has been replaced: continue from one that is still part of the conversation.")
-    items = await uow.turns.page_with_messages(turn.conversation_id, 1, after=turn_id)
+    items = await uow.turns.page_with_messages(str(turn.conversation_id), 1, after=turn_id)
     return turn.conversation_id, items[0].turn.id if items else None
 
 
@@ -119,7 +119,7 @@ async def find_turn(uow: UnitOfWork, name: str, message_ids: Sequence[str]) -> T
     if conversation is None:
         return None
     if not message_ids:
-        newest = await uow.turns.page_with_messages(conversation.id, 1)
+        newest = await uow.turns.page_with_messages(str(conversation.id), 1)
         return TurnLog.of(newest[0], []) if newest else None
     for message_id in message_ids:
         if item := await uow.turns.find_by_message(conversation.id, message_id):

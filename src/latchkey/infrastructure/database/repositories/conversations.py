@@ -72,11 +72,13 @@ _SELECT = (
 _HAS_ID = conversations.c.id == bindparam("key")
 _BY_ID = _SELECT.where(_HAS_ID)
 _BY_ID_FOR_UPDATE = _BY_ID.with_for_update(key_share=True, of=conversations)
-_BY_NAME = (
-    _SELECT.where(or_(_HAS_ID, conversations.c.client_conversation_id == bindparam("name")))
-    .order_by(case((_HAS_ID, 0), else_=1))
-    .limit(1)
+_HAS_NAME = or_(_HAS_ID, conversations.c.client_conversation_id == bindparam("name"))
+_ID_FIRST = case((_HAS_ID, 0), else_=1)
+_BY_NAME = _SELECT.where(_HAS_NAME).order_by(_ID_FIRST).limit(1)
+NAMED_CONVERSATION = (
+    select(conversations.c.id).where(*_IS_MINE, _HAS_NAME).order_by(_ID_FIRST).limit(1).scalar_subquery()
 )
+"""The id of the conversation with the client's own `name`, or with the id `key`, which is `name_as_id` of it."""
 _NEWEST = _SELECT.order_by(conversations.c.updated_at.desc(), conversations.c.id.desc()).limit(bindparam("limit"))
 _NEWEST_BEFORE = _NEWEST.where(
     conversations.c.updated_at <= bindparam("before"),
@@ -132,7 +134,7 @@ class SqlConversations:
         return _from_row(row)
 
     async def find(self, name: str) -> Conversation | None:
-        row = await self._session.fetch_row(_BY_NAME, name=name, key=_uuid_of(name), at=self._now)
+        row = await self._session.fetch_row(_BY_NAME, name=name, key=name_as_id(name), at=self._now)
         conversation = None if row is None else _from_row(row)
         return conversation if conversation and self._session.scope.includes(conversation.id) else None
 
@@ -203,7 +205,7 @@ def _from_row(row: Row) -> Conversation:
 _NIL = UUID(int=0)
 
 
-def _uuid_of(name: str) -> UUID:
+def name_as_id(name: str) -> UUID:
     """Return the id that the name is, in its usual form; else one that nothing has."""
     try:
         id = UUID(name)

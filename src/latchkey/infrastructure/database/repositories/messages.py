@@ -79,7 +79,7 @@ def _page_of_messages(
     )
 
 
-MESSAGE_COLUMNS = columns_except(messages, "client_id", "replaced_by")
+_MESSAGE_COLUMNS = columns_except(messages, "client_id", "replaced_by")
 _RECENT_COLUMNS = (messages.c.turn_id, messages.c.role, messages.c.content)
 _RECENT_CONTENT = 2
 _IS_ACTIVE = messages.c.replaced_by.is_(None)
@@ -88,11 +88,11 @@ _AFTER, _BEFORE = messages.c.seq > bindparam("after"), messages.c.seq < bindpara
 _ASCENDING, _DESCENDING, _RECENT, _ALL_ASCENDING, _ALL_DESCENDING = (
     (_small_messages(order, *columns, where=where), _page_of_messages(order, *columns, where=where))
     for order, columns, where in (
-        (messages.c.seq.asc(), MESSAGE_COLUMNS, and_(_AFTER, _IS_ACTIVE)),
-        (messages.c.seq.desc(), MESSAGE_COLUMNS, and_(_BEFORE, _IS_ACTIVE)),
+        (messages.c.seq.asc(), _MESSAGE_COLUMNS, and_(_AFTER, _IS_ACTIVE)),
+        (messages.c.seq.desc(), _MESSAGE_COLUMNS, and_(_BEFORE, _IS_ACTIVE)),
         (messages.c.seq.desc(), _RECENT_COLUMNS, _IS_ACTIVE),
-        (messages.c.seq.asc(), MESSAGE_COLUMNS, _AFTER),
-        (messages.c.seq.desc(), MESSAGE_COLUMNS, _BEFORE),
+        (messages.c.seq.asc(), _MESSAGE_COLUMNS, _AFTER),
+        (messages.c.seq.desc(), _MESSAGE_COLUMNS, _BEFORE),
     )
 )
 _FIRST_SEQ_OF_TURN = (
@@ -128,7 +128,7 @@ _REPLACE_TURNS = (
     )
     .values(replaced_by=bindparam("by"))
 )
-_ASSISTANT_MESSAGE = select(*MESSAGE_COLUMNS).where(
+_ASSISTANT_MESSAGE = select(*_MESSAGE_COLUMNS).where(
     owned_by_user(messages), messages.c.turn_id == bindparam("turn"), messages.c.role == "assistant"
 )
 _INSERT_MESSAGE = insert_for_user(messages)
@@ -136,7 +136,7 @@ _INSERT_MESSAGE = insert_for_user(messages)
 _MIN_SEQ, _MAX_SEQ = 0, 2**31 - 1
 _MESSAGES_PER_TURN = 2
 _MAX_BYTES_PER_CHARACTER = 4
-_NAMES = [column.name for column in MESSAGE_COLUMNS]
+_NAMES = [column.name for column in _MESSAGE_COLUMNS]
 _TURN, _CONTENT, _CALL_COUNT = (_NAMES.index(name) for name in ("turn_id", "content", "call_count"))
 
 
@@ -190,14 +190,14 @@ class SqlMessages:
         if turn_ids:
             calls, rows = await self._tool_calls.list_for_page(turn_ids, rows, _TURN, order)
         return window.to_page(
-            [message_from_row(row[:-1], calls) for row in rows],
+            [_message_from_row(row[:-1], calls) for row in rows],
             key=lambda message: _MessageCursor(message.seq),
             has_more=len(rows) < count,
         )
 
     async def assistant_message(self, turn_id: TurnId, calls: list[ToolCall]) -> Message | None:
         row = await self._session.fetch_row(_ASSISTANT_MESSAGE, turn=turn_id)
-        return None if row is None else message_from_row(row, {turn_id: calls})
+        return None if row is None else _message_from_row(row, {turn_id: calls})
 
     async def history(self, conversation_id: ConversationId, turns: int, characters: int) -> list[PastTurn]:
         self._check(conversation_id)
@@ -237,8 +237,8 @@ class SqlMessages:
             raise NotFound.of("conversation")
 
 
-def message_from_row(row: Row, calls: dict[TurnId, list[ToolCall]]) -> Message:
-    """Return the message of a row with `MESSAGE_COLUMNS`, with these calls in it."""
+def _message_from_row(row: Row, calls: dict[TurnId, list[ToolCall]]) -> Message:
+    """Return the message of a row with `_MESSAGE_COLUMNS`, with these calls in it."""
     id, conversation_id, turn_id, seq, role, content, call_count, created_at = row
     return Message(
         id=id,

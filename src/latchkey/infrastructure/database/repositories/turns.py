@@ -11,14 +11,15 @@ from sqlalchemy import and_, bindparam, exists, func, literal, or_, select, true
 
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import Conflict, NotFound, TooManyCalls
+from latchkey.domain.message import Message
 from latchkey.domain.page import Page, Window
 from latchkey.domain.turn import ClientRequest, Idempotency, Turn, TurnError, TurnId, TurnStatus, Usage
 from latchkey.domain.turn_repositories import AnswerProgress, LockedTurn, TurnWithCalls, TurnWithMessage
+from latchkey.infrastructure.database.repositories.conversations import NAMED_CONVERSATION, name_as_id
 from latchkey.infrastructure.database.repositories.deletion import (
     conversation_is_not_deleted,
     is_not_deleted,
 )
-from latchkey.infrastructure.database.repositories.messages import MESSAGE_COLUMNS, message_from_row
 from latchkey.infrastructure.database.repositories.tool_calls import (
     SMALL_CALLS_OF_TURN,
     SqlToolCalls,
@@ -82,19 +83,20 @@ _NEWEST = (
 )
 _NEWEST_BEFORE = _NEWEST.where(turns.c.id < bindparam("before"))
 _WITH_MESSAGE = (
-    _STORED.add_columns(messages.c.client_id, *MESSAGE_COLUMNS)
+    _STORED.add_columns(messages.c.client_id, messages.c.id, messages.c.seq, messages.c.content, messages.c.created_at)
     .join(messages, and_(messages.c.user_id == turns.c.user_id, messages.c.turn_id == turns.c.id))
     .where(owned_by_user(messages), messages.c.role == "user")
 )
 _BY_ID_WITH_MESSAGE = _WITH_MESSAGE.where(is_not_deleted(turns), turns.c.id == bindparam("key"))
-_ACTIVE_WITH_MESSAGES = _WITH_MESSAGE.where(
+_OF_NAMED_CONVERSATION = _WITH_MESSAGE.where(
+    turns.c.conversation_id == NAMED_CONVERSATION, turns.c.replaced_by.is_(None)
+).limit(bindparam("limit"))
+_NEWEST_WITH_MESSAGES = _OF_NAMED_CONVERSATION.where(turns.c.id < bindparam("before")).order_by(turns.c.id.desc())
+_OLDEST_WITH_MESSAGES = _OF_NAMED_CONVERSATION.where(turns.c.id > bindparam("after")).order_by(turns.c.id)
+_BY_MESSAGE = _WITH_MESSAGE.where(
     turns.c.conversation_id == bindparam("conversation"),
     turns.c.replaced_by.is_(None),
     conversation_is_not_deleted(bindparam("conversation")),
-).limit(bindparam("limit"))
-_NEWEST_WITH_MESSAGES = _ACTIVE_WITH_MESSAGES.where(turns.c.id < bindparam("before")).order_by(turns.c.id.desc())
-_OLDEST_WITH_MESSAGES = _ACTIVE_WITH_MESSAGES.where(turns.c.id > bindparam("after")).order_by(turns.c.id)
-_BY_MESSAGE = _ACTIVE_WITH_MESSAGES.where(
     or_(
         messages.c.client_id == bindparam("client_id"),
         messages.c.id == bindparam("id"),
@@ -193,19 +195,18 @@ class SqlTurns:
         )
 
     async def page_with_messages(
-        self, conversation_id: ConversationId, limit: int, before: TurnId | None = None, after: TurnId | None = None
+        self, conversation: str, limit: int, before: TurnId | None = None, after: TurnId | None = None
     ) -> list[TurnWithMessage]:
-        if not self._session.scope.includes(conversation_id):
-            raise NotFound.of("conversation")
+        params = {"name": conversation, "key": name_as_id(conversation), "limit": limit}
         if after is not None:
-            rows = await self._session.fetch(
-                _OLDEST_WITH_MESSAGES, conversation=conversation_id, after=after, limit=limit
-            )
-            return [_turn_with_message(row) for row in rows]
-        rows = await self._session.fetch(
-            _NEWEST_WITH_MESSAGES, conversation=conversation_id, before=before or _MAX_ID, limit=limit
-        )
-        return [_turn_with_message(row) for row in reversed(rows)]
+            rows = await self._session.fetch(_OLDEST_WITH_MESSAGES, after=after, **params)
+        else:
+            rows = await self._session.fetch(_NEWEST_WITH_MESSAGES, before=before or _MAX_ID, **params)
+            rows = rows[::-1]
+        items = [_turn_with_message(row) for row in rows]
+        if items and not self._session.scope.includes(items[0].turn.conversation_id):
+            raise NotFound.of("conversation")
+        return items
 
     async def get_with_message(self, id: TurnId) -> TurnWithMessage:
         row = await self._session.fetch_row(_BY_ID_WITH_MESSAGE, key=id)
@@ -298,8 +299,19 @@ def _uuid_or_none(text: str) -> UUID | None:
 
 
 def _turn_with_message(row: Row) -> TurnWithMessage:
-    message = message_from_row(row[_TURN_WIDTH + 1 :], {})
-    return TurnWithMessage(_turn_from_row(row[:_TURN_WIDTH]), message, row[_TURN_WIDTH])
+    turn = _turn_from_row(row[:_TURN_WIDTH])
+    client_id, id, seq, content, created_at = row[_TURN_WIDTH:]
+    message = Message(
+        id=id,
+        conversation_id=turn.conversation_id,
+        turn_id=turn.id,
+        seq=seq,
+        role="user",
+        content=content,
+        tool_calls=[],
+        created_at=created_at,
+    )
+    return TurnWithMessage(turn, message, client_id)
 
 
 def _turn_from_row(row: Row) -> Turn:

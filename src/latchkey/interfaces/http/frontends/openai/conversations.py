@@ -92,7 +92,7 @@ class OpenAIConversationController(Controller):
 
         async def read_log(turns: int, **position: TurnId | None) -> ConversationLog:
             log = await with_expiry(dispatcher, request.user, get_conversation_log, str(id), turns, **position)
-            if log.conversation is None or log.conversation.id != id:
+            if log.conversation_id != id:
                 raise NotFound.of("conversation")
             return log
 
