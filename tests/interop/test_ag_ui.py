@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from asyncio.subprocess import PIPE
+from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from itertools import pairwise
 from typing import Any
@@ -17,18 +17,23 @@ from latchkey.domain.turn_event import TurnEvent
 from latchkey.interfaces.http.frontends.ag_ui.history import answer_messages
 from latchkey.interfaces.http.frontends.ag_ui.tanstack import ui_messages
 from latchkey.interfaces.http.frontends.ag_ui.translator import AgUiTranslator, Run
+from latchkey.testing.processes import free_port
 from tests.browser.backend import Backend, running_backend
 from tests.browser.browser_driver import BrowserDriver
+from tests.fakes.model_script import says
 from tests.fakes.model_server import ModelServer
 from tests.interop.check_counter import Checks
 from tests.interop.conftest import FOLDER
 from tests.node import environment, installed, node
+from tests.polling import TIMEOUT_S
 from tests.support.event_logs import TURN, event_logs
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SCENARIOS = FOLDER / "ag_ui"
+PAGE = FOLDER.parents[1] / "docs/ag-ui.md"
 VERSIONS = ["1.0.0", "0.0.59"]
+NO_TELEMETRY = {"COPILOTKIT_TELEMETRY_DISABLED": "true"}
 _LONGEST_LINE = 2**24
 
 
@@ -41,7 +46,7 @@ def exported_functions(module: str) -> list[str]:
 async def driver() -> AsyncIterator[BrowserDriver]:
     folder = await asyncio.to_thread(installed, SCENARIOS)
     process = await asyncio.create_subprocess_exec(
-        node(), folder / "main.mjs", stdin=PIPE, stdout=PIPE, env=environment(), limit=_LONGEST_LINE
+        node(), folder / "main.mjs", stdin=PIPE, stdout=PIPE, env=environment(**NO_TELEMETRY), limit=_LONGEST_LINE
     )
     assert process.stdin
     assert process.stdout
@@ -89,7 +94,7 @@ async def test_copilotkit_scenario_succeeds(name: str, driver: BrowserDriver, ba
 async def test_history_equals_what_the_reducer_of_the_client_makes_of_the_stream(
     client: str, driver: BrowserDriver, backend: Backend, checks: Checks
 ) -> None:
-    logs = generated_logs(150)
+    logs = generated_logs(80)
     if client == "tanstack":
         logs = [log for log in logs if not has_result_within_text(log)]
         expected = [without_blank_messages(ui_messages(log)) for log in logs]
@@ -101,6 +106,59 @@ async def test_history_equals_what_the_reducer_of_the_client_makes_of_the_stream
 
     assert reduced == json.loads(msgspec.json.encode(expected))
     checks.passed("reducers of AG-UI clients")
+
+
+@pytest.mark.parametrize("place", [0, 2], ids=["HttpAgent", "TanStack AI"])
+async def test_example_of_documentation(place: int, backend: Backend, model: ModelServer, checks: Checks) -> None:
+    await backend.reset()
+    model.script.append(says("Hello", " you."))
+    process = await start_example(place, backend)
+
+    async with asyncio.timeout(TIMEOUT_S):
+        output, _ = await process.communicate()
+
+    assert "Hello you." in output.decode()
+    assert process.returncode == 0
+    checks.passed("examples of docs/ag-ui.md")
+
+
+async def test_runtime_of_documentation(driver: BrowserDriver, backend: Backend, checks: Checks) -> None:
+    port = free_port()
+    await backend.reset()
+    process = await start_example(1, backend, PORT=str(port))
+    try:
+        assert process.stdout
+        async with asyncio.timeout(TIMEOUT_S):
+            assert str(port) in (await process.stdout.readline()).decode()
+        await run("runtime", "two_turns", driver, backend, runtimeUrl=f"http://127.0.0.1:{port}/api/copilotkit")
+    finally:
+        process.kill()
+        await process.wait()
+    checks.passed("examples of docs/ag-ui.md")
+
+
+async def test_documentation_shows_the_page_that_is_tested_in_a_browser() -> None:
+    source = (FOLDER.parent / "browser/projects/copilotkit/src/Chat.tsx").read_text()
+
+    assert f"```tsx\n{source}```" in PAGE.read_text()
+
+
+async def start_example(place: int, backend: Backend, **variables: str) -> Process:
+    """Start a JavaScript example of the documentation."""
+    code = re.findall(r"^```js\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)[place]
+    process = await asyncio.create_subprocess_exec(
+        node(),
+        "--input-type=module",
+        "-",
+        stdin=PIPE,
+        stdout=PIPE,
+        cwd=await asyncio.to_thread(installed, SCENARIOS),
+        env=environment(SERVICE_URL=backend.url, TOKEN=backend.new_user()["token"], **NO_TELEMETRY, **variables),
+    )
+    assert process.stdin
+    process.stdin.write(code.encode())
+    process.stdin.close()
+    return process
 
 
 def has_result_within_text(log: list[TurnEvent]) -> bool:

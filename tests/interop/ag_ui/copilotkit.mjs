@@ -108,3 +108,5 @@ export const stop = scenario =>
     assert.deepEqual(texts(page).slice(-2), ['user: Stop. Where are you?', 'assistant: Here.'])
     assert.deepEqual((await scenario.turns()).map(({ status }) => status), ['cancelled', 'completed'])
   })
+
+export { newPage, texts }
