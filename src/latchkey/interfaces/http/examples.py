@@ -160,31 +160,35 @@ _BY_FORMAT = {"uuid": _CONVERSATION, "date-time": _CREATED}
 _BY_TYPE: Mapping[str, Any] = {"string": "text", "boolean": False, "null": None}
 
 
-def example_of(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Any:
-    """Return an example of a schema. `schemas` are those that it refers to by name.
+def example_of(schema: Mapping[str, Any], schemas: Mapping[str, Any], inside: frozenset[str] = frozenset()) -> Any:
+    """Return an example of a schema. `schemas` are those that it refers to by name, `inside` those that contain it.
 
     An app sets examples of its own with `Meta(examples=[…])` at the fields of its structs.
     """
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
-        example = example_of(schemas[name], schemas)
+        if name in inside:
+            return None  # of a type that contains itself
+        example = example_of(schemas[name], schemas, inside | {name})
         return {**example, **EXAMPLES[name]} if name in EXAMPLES else example
     values = schema.get("examples") or schema.get("enum")
     if values:
         return values[0]
     if alternatives := schema.get("anyOf") or schema.get("oneOf"):
-        return None if {"type": "null"} in alternatives else example_of(alternatives[0], schemas)
-    return _of_type(schema, schemas)
+        return None if {"type": "null"} in alternatives else example_of(alternatives[0], schemas, inside)
+    return _of_type(schema, schemas, inside)
 
 
-def _of_type(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Any:
+def _of_type(schema: Mapping[str, Any], schemas: Mapping[str, Any], inside: frozenset[str]) -> Any:
     match schema.get("type"):
         case "object":
             properties = schema.get("properties", {})
             shown = schema.get("required") or list(properties)[:1]
-            return {name: example_of(properties[name], schemas) for name in shown}
+            return {name: example_of(properties[name], schemas, inside) for name in shown}
         case "array":
-            return [example_of(schema["items"], schemas)] if "items" in schema else []
+            items = schema.get("prefixItems") or [schema.get("items") or {}]
+            examples = (example_of(item, schemas, inside) for item in items)
+            return [example for example in examples if example is not None]
         case "integer" | "number":
             return schema.get("minimum", 1)
     return _BY_FORMAT.get(schema.get("format", ""), _BY_TYPE.get(schema.get("type", "")))

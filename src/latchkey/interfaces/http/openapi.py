@@ -1,7 +1,7 @@
 """Generates the OpenAPI 3.1 document from the handlers: types from msgspec, texts from docstrings."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from inspect import cleandoc, getdoc
 from typing import Any, get_args, get_origin
@@ -188,8 +188,11 @@ def document(app: Litestar, grants: RegisteredGrants, agents: Sequence[str]) -> 
         }
     )
     paths: dict[str, dict[str, Any]] = {}
-    for operation in sorted(operations_of(app), key=lambda operation: _METHODS.index(operation.method)):
+    operations = sorted(operations_of(app), key=lambda operation: _METHODS.index(operation.method))
+    for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = describe(operation, components)
+    for body in filter(None, (body_of(operation.handler) for operation in operations)):
+        components.request_schema(body.annotation)  # of a type of both, not the response's: that requires more
     return {
         "openapi": "3.1.0",
         "info": {
@@ -358,14 +361,22 @@ def _codes() -> list[str]:
     return sorted({failure.code for failure in types})
 
 
-def _structs_of(node: Any) -> Iterator[type[msgspec.Struct]]:
-    """Yield the structs in a type that `msgspec.inspect` describes."""
-    if isinstance(node, msgspec.inspect.StructType):
-        yield get_origin(node.cls) or node.cls
-    if isinstance(node, msgspec.Struct):
-        node = msgspec.structs.astuple(node)
-    for part in node if isinstance(node, tuple) else ():
-        yield from _structs_of(part)
+def _structs_of(described: msgspec.inspect.Type) -> set[type[msgspec.Struct]]:
+    """Return the structs in a type that `msgspec.inspect` describes; a struct may contain itself."""
+    structs: set[type[msgspec.Struct]] = set()
+    remaining: list[Any] = [described]
+    while remaining:
+        node = remaining.pop()
+        if isinstance(node, msgspec.inspect.StructType):
+            struct = get_origin(node.cls) or node.cls
+            if struct in structs:
+                continue
+            structs.add(struct)
+        if isinstance(node, msgspec.Struct):
+            remaining += msgspec.structs.astuple(node)
+        elif isinstance(node, tuple):
+            remaining += node
+    return structs
 
 
 def _omits(struct: type[msgspec.Struct]) -> bool:

@@ -86,7 +86,7 @@ def render(document: Node) -> str:
     groups: dict[str, list[str]] = {}
     links: dict[str, list[str]] = {}
     for path, method, operation in sorted(_operations(document), key=_rank):
-        tag = operation["tags"][0]
+        tag = _tag(operation)
         short = path.removeprefix("/api/{user_id}")
         groups.setdefault(tag, []).append(_operation(path, method, operation, document))
         links.setdefault(tag, []).append(_link(operation["operationId"], f"{method} {short}"))
@@ -132,7 +132,7 @@ def _operation(path: str, method: str, operation: Node, document: Node) -> str:
     ]
     return f"""<section aria-labelledby="{id}">
 <h3 id="{id}"><a href="#{id}">{_coded(f"{method} {path}")}</a></h3>
-<p>{_text(operation["summary"])}</p>{_paragraphs(operation.get("description", ""))}
+<p>{_text(operation.get("summary", ""))}</p>{_paragraphs(operation.get("description", ""))}
 {_table(("Parameter", "In", "Type", "Description"), rows)}
 <h4>Request</h4>{_request(path, method, operation, parameters)}
 <h4>Response</h4>{_responses(operation, document)}</section>
@@ -142,7 +142,7 @@ def _operation(path: str, method: str, operation: Node, document: Node) -> str:
 def _request(path: str, method: str, operation: Node, parameters: Iterable[Node]) -> str:
     examples = [each for each in parameters if "example" in each]
     values = {each["name"]: str(each["example"]) for each in examples if each["in"] == "path"}
-    lines, described = [f"{method} {_PLACEHOLDER.sub(lambda name: values[name[1]], path)} HTTP/1.1"], ""
+    lines, described = [f"{method} {_PLACEHOLDER.sub(lambda name: values.get(name[1], name[0]), path)} HTTP/1.1"], ""
     if operation.get("security"):
         lines.append("Authorization: Bearer TOKEN")
     lines += [f"{each['name']}: {each['example']}" for each in examples if each["in"] == "header"]
@@ -189,7 +189,8 @@ def _errors(document: Node) -> str:
         (f'<code id="error-{code}">{code}</code>', ", ".join(sorted(statuses[code])), _text(meanings[code]))
         for code in sorted(statuses)
     ]
-    (problem,) = document["components"]["responses"]["Invalid"]["content"].values()
+    responses = document["components"]["responses"]
+    (problem,) = responses.get("Invalid", responses["InternalError"])["content"].values()
     return _table(("Code", "Status", "Meaning"), rows) + _pre(_json(problem["example"]))
 
 
@@ -232,7 +233,8 @@ def _type(schema: Node) -> str:
 def _plain_type(schema: Node) -> str:
     type = str(schema.get("type", "any JSON"))
     if type == "array":
-        return f"array of {_type(schema['items'])}"
+        items = schema.get("prefixItems") or [schema.get("items") or {}]
+        return f"array of {', '.join(map(_type, items))}"
     if type == "object" and "properties" in schema:
         return ", ".join(f"{_coded(name)}: {_type(part)}" for name, part in schema["properties"].items())
     return f"{type} ({schema['format']})" if "format" in schema else type
@@ -252,9 +254,13 @@ def _operations(document: Node) -> Iterator[tuple[str, str, Node]]:
             yield path, method.upper(), operation
 
 
+def _tag(operation: Node) -> str:
+    return str(next(iter(operation.get("tags", ())), "other"))
+
+
 def _rank(operation: tuple[str, str, Node]) -> int:
     """Sort chat first, and what only operators need last."""
-    tag = operation[2]["tags"][0]
+    tag = _tag(operation[2])
     if tag in _FIRST_TAGS:
         return _FIRST_TAGS.index(tag)
     return len(_FIRST_TAGS) + (1 + _LAST_TAGS.index(tag) if tag in _LAST_TAGS else 0)
