@@ -231,6 +231,42 @@ export async function conversations(scenario) {
   assert.deepEqual((await api('GET', 'conversations')).items.map(each => each.title), ['Numbers'])
 }
 
+export async function other_conversation_while_a_turn_runs(scenario) {
+  const { model } = scenario
+  await model.script({ says: WORDS, paced: true }, { says: ['Meanwhile.'] })
+  const tab = await signedIn(scenario)
+  await send(tab, 'Count')
+  await model.next(1)
+  await shows(tab, ANSWER, 'one')
+  const counting = tab.url()
+  await tab.getByRole('link', { name: 'New' }).click()
+  await send(tab, 'Hello')
+  await shows(tab, ANSWER, 'Meanwhile.')
+  await tab.goto(counting)
+  await shows(tab, ANSWER, 'one')
+  await model.next(1)
+  await shows(tab, ANSWER, 'one two')
+  await tab.getByRole('link', { name: 'Tasks' }).click()
+  await tab.goBack()
+  await model.release()
+  await shows(tab, ANSWER, 'one two three four')
+  assert.equal((await model.requests()).length, 2)
+}
+
+export async function running_conversation_is_deleted(scenario) {
+  const { api, model } = scenario
+  await model.script({ says: WORDS, paced: true })
+  const tab = await signedIn(scenario)
+  await send(tab, 'Count')
+  await model.next(1)
+  await shows(tab, ANSWER, 'one')
+  await tab.getByRole('button', { name: 'Delete' }).click()
+  await tab.getByRole('dialog').getByRole('button', { name: 'Delete' }).click()
+  await shows(tab, 'h1', 'New conversation')
+  assert.equal(await tab.locator('.message, .failure').count(), 0)
+  assert.deepEqual((await api('GET', 'conversations')).items, [])
+}
+
 export async function artifact(scenario) {
   const { model } = scenario
   const content = '# Brief\n\n- one\n\n<img src=x onerror="alert(1)"> [bad](javascript:alert(1)) [good](https://example.com/)'
