@@ -59,16 +59,16 @@ class _UIMessageReducer:
         return {"id": self._id, "role": "assistant", "metadata": self._metadata, "parts": self._parts}
 
     def apply(self, chunk: Chunk) -> None:
-        self._metadata |= chunk.get("messageMetadata", {})
         match chunk["type"]:
-            case "start":
-                self._id = chunk["messageId"]
+            case "text-delta":
+                self._text.append(chunk["delta"])
+            case "start" | "message-metadata" | "finish":
+                self._id = chunk.get("messageId", self._id)
+                self._metadata |= chunk.get("messageMetadata", {})
             case "start-step":
                 self._parts.append({"type": "step-start"})
             case "text-start":
                 self._text = []
-            case "text-delta":
-                self._text.append(chunk["delta"])
             case "text-end":
                 self._parts.append({"type": "text", "text": "".join(self._text), "state": "done"})
             case "tool-input-available":

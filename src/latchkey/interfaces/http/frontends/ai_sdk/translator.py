@@ -3,27 +3,17 @@
 Early releases of ai 5 refuse unknown fields, and all releases refuse unknown types: chunks have no others.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 
+from latchkey.domain import turn_event
 from latchkey.domain.artifact import ArtifactReference
 from latchkey.domain.errors import TurnInterrupted
 from latchkey.domain.tool_call import ToolCallId
 from latchkey.domain.turn import TurnId
-from latchkey.domain.turn_event import (
-    MessageDeltaEvent,
-    ToolCallCompletedEvent,
-    ToolCallStartedEvent,
-    TurnCancelledEvent,
-    TurnCompletedEvent,
-    TurnEvent,
-    TurnFailedEvent,
-    TurnInterruptedEvent,
-    TurnStartedEvent,
-)
+from latchkey.domain.turn_event import TurnEvent
 
 Chunk = dict[str, Any]
 
@@ -38,15 +28,6 @@ _DONE = b"data: [DONE]\n\n"
 _encode = msgspec.json.Encoder().encode
 
 
-class _ErrorResult(Struct, frozen=True):
-    """The result of a failed tool call."""
-
-    detail: str
-
-
-_decode_error = msgspec.json.Decoder(_ErrorResult).decode
-
-
 class UIMessageTranslator:
     """Translates the events of one turn, in their order from the first on."""
 
@@ -59,110 +40,99 @@ class UIMessageTranslator:
 
     def translate(self, event: TurnEvent) -> bytes:
         """Return the server-sent events for an event, maybe none."""
-        frames = b"".join(b"data: %s\n\n" % _encode(chunk) for chunk in self.chunks(event))
+        frames = b"".join([b"data: %s\n\n" % _encode(chunk) for chunk in self.chunks(event)])
         return frames + _DONE if event.is_last else frames
 
-    def chunks(self, event: TurnEvent) -> Iterator[Chunk]:
-        """Yield the chunks for an event; none for an event that this release does not know."""
+    def chunks(self, event: TurnEvent) -> list[Chunk]:
+        """Return the chunks for an event; none for an event that this release does not know."""
+        chunks: list[Chunk] = []
         match event.decode():
-            case MessageDeltaEvent(text):
-                yield from self._text(event, text)
-            case TurnStartedEvent() as started:
-                yield from _start(event.turn_id, started)
-            case ToolCallStartedEvent() as call:
-                yield from self._tool_call(call)
-            case ToolCallCompletedEvent() as call:
-                yield from self._tool_result(call)
+            case turn_event.MessageDeltaEvent(text):
+                chunks = self._text(event, text)
+            case turn_event.TurnStartedEvent() as started:
+                chunks = _start(event.turn_id, started)
+            case turn_event.ToolCallStartedEvent() as call:
+                chunks = self._tool_call(call)
+            case turn_event.ToolCallCompletedEvent() as call:
+                chunks = self._tool_result(call)
             case ArtifactReference() as artifact:
-                yield from self._end_text()
-                yield {"type": "data-artifact", "id": artifact.id, "data": artifact}
-            case TurnCompletedEvent() as completed:
-                yield from self._end(NO_RESULT)
-                yield _FINISH_STEP
-                metadata = {"status": "completed", "messageId": completed.message_id, "usage": completed.usage}
-                yield {"type": "finish", "messageMetadata": metadata}
-            case TurnCancelledEvent():
-                yield from self._end(CANCELLED)
-                yield {"type": "abort"}
-                yield {"type": "finish", "messageMetadata": {"status": "cancelled"}}
-            case TurnFailedEvent(code, detail):
-                yield from self._fail("failed", code, detail)
-            case TurnInterruptedEvent():
-                yield from self._fail("interrupted", TurnInterrupted.code, INTERRUPTED)
+                chunks = [*self._end_text(), {"type": "data-artifact", "id": artifact.id, "data": artifact}]
+            case turn_event.TurnCompletedEvent(_, message_id, usage):
+                completed = {"status": "completed", "messageId": message_id, "usage": usage}
+                chunks = [*self._end(NO_RESULT), _FINISH_STEP, {"type": "finish", "messageMetadata": completed}]
+            case turn_event.TurnCancelledEvent():
+                finish = {"type": "finish", "messageMetadata": {"status": "cancelled"}}
+                chunks = [*self._end(CANCELLED), {"type": "abort"}, finish]
+            case turn_event.TurnFailedEvent(code, detail):
+                chunks = self._fail("failed", code, detail)
+            case turn_event.TurnInterruptedEvent():
+                chunks = self._fail("interrupted", TurnInterrupted.code, INTERRUPTED)
+        return chunks
 
-    def _text(self, event: TurnEvent, text: str) -> Iterator[Chunk]:
-        if self._text_id is None:
-            # The log separates a text from the one before the calls by a blank line.
-            text = text.lstrip("\n") if self._follows_calls else text
-            if not text:
-                return
-            yield from self._begin_step()
-            self._text_id = f"{event.turn_id}-{event.seq}"
-            yield {"type": "text-start", "id": self._text_id}
-        yield {"type": "text-delta", "id": self._text_id, "delta": text}
+    def _text(self, event: TurnEvent, text: str) -> list[Chunk]:
+        if self._text_id is not None:
+            return [{"type": "text-delta", "id": self._text_id, "delta": text}]
+        # The log separates a text from the one before the calls by a blank line.
+        text = text.lstrip("\n") if self._follows_calls else text
+        if not text:
+            return []
+        self._text_id = f"{event.turn_id}-{event.seq}"
+        start: Chunk = {"type": "text-start", "id": self._text_id}
+        return [*self._begin_step(), start, {"type": "text-delta", "id": self._text_id, "delta": text}]
 
-    def _tool_call(self, call: ToolCallStartedEvent) -> Iterator[Chunk]:
-        yield from self._end_text()
-        yield from self._begin_step()
+    def _tool_call(self, call: turn_event.ToolCallStartedEvent) -> list[Chunk]:
+        before = [*self._end_text(), *self._begin_step()]
         self._open_calls[call.id] = None
         self._follows_calls = True
         # Without `providerExecuted` the client would run the tool, or send the message again with its result.
-        yield {
+        chunk: Chunk = {
             "type": "tool-input-available",
             "toolCallId": call.id,
             "toolName": call.name,
             "input": call.arguments,
             "providerExecuted": True,
         }
+        return [*before, chunk]
 
-    def _tool_result(self, call: ToolCallCompletedEvent) -> Iterator[Chunk]:
+    def _tool_result(self, call: turn_event.ToolCallCompletedEvent) -> list[Chunk]:
         self._open_calls.pop(call.id, None)
         self._has_answered_calls = not self._open_calls
         if call.is_error:
-            yield _output_error(call.id, _error_text(call.result))
-        else:
-            yield {
-                "type": "tool-output-available",
-                "toolCallId": call.id,
-                "output": call.result,
-                "providerExecuted": True,
-            }
+            return [_output_error(call.id, _error_text(call.result))]
+        output = call.result
+        return [{"type": "tool-output-available", "toolCallId": call.id, "output": output, "providerExecuted": True}]
 
-    def _fail(self, status: str, code: str, detail: str) -> Iterator[Chunk]:
-        yield from self._end(NO_RESULT)
+    def _fail(self, status: str, code: str, detail: str) -> list[Chunk]:
         metadata = {"status": status, "error": {"code": code, "detail": detail}}
-        yield {"type": "message-metadata", "messageMetadata": metadata}
-        yield {"type": "error", "errorText": detail}
-        yield {"type": "finish"}
+        return [
+            *self._end(NO_RESULT),
+            {"type": "message-metadata", "messageMetadata": metadata},
+            {"type": "error", "errorText": detail},
+            {"type": "finish"},
+        ]
 
-    def _begin_step(self) -> Iterator[Chunk]:
+    def _begin_step(self) -> tuple[Chunk, ...]:
         """Begin another step after calls that all have results.
 
         Early releases of ai 5 send the message again, and again, if the last step has calls and all have succeeded.
         """
-        if self._has_answered_calls:
-            self._has_answered_calls = False
-            yield _FINISH_STEP
-            yield _START_STEP
+        is_answered, self._has_answered_calls = self._has_answered_calls, False
+        return (_FINISH_STEP, _START_STEP) if is_answered else ()
 
-    def _end_text(self) -> Iterator[Chunk]:
-        if self._text_id is not None:
-            yield {"type": "text-end", "id": self._text_id}
-            self._text_id = None
+    def _end_text(self) -> tuple[Chunk, ...]:
+        id, self._text_id = self._text_id, None
+        return () if id is None else ({"type": "text-end", "id": id},)
 
-    def _end(self, error: str) -> Iterator[Chunk]:
-        """End the text, the calls without a result, and a step with answered calls."""
-        yield from self._end_text()
-        yield from self._begin_step()
-        for id in self._open_calls:
-            yield _output_error(id, error)
+    def _end(self, error: str) -> list[Chunk]:
+        """End the text, a step with answered calls, and the calls without a result."""
+        open_calls = [_output_error(id, error) for id in self._open_calls]
         self._open_calls.clear()
+        return [*self._end_text(), *self._begin_step(), *open_calls]
 
 
-def _start(turn_id: TurnId, started: TurnStartedEvent) -> Iterator[Chunk]:
+def _start(turn_id: TurnId, started: turn_event.TurnStartedEvent) -> list[Chunk]:
     metadata = {"turnId": turn_id, "conversationId": started.conversation_id, "agent": started.agent}
-    yield {"type": "start", "messageId": turn_id, "messageMetadata": metadata}
-    yield _START_STEP
+    return [{"type": "start", "messageId": turn_id, "messageMetadata": metadata}, _START_STEP]
 
 
 def _output_error(id: ToolCallId, error: str) -> Chunk:
@@ -171,7 +141,6 @@ def _output_error(id: ToolCallId, error: str) -> Chunk:
 
 def _error_text(result: Raw) -> str:
     """Return the detail of the failed call, or the whole result if it has none."""
-    try:
-        return _decode_error(result).detail
-    except msgspec.DecodeError:
-        return bytes(result).decode()
+    content = msgspec.json.decode(result)
+    detail = content.get("detail") if isinstance(content, dict) else None
+    return detail if isinstance(detail, str) else bytes(result).decode()
