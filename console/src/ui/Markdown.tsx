@@ -56,7 +56,7 @@ function block(token: Token): ReactNode {
     case 'image':
       return link(token.href, token.text || 'picture')
     case 'text':
-      return token.tokens ? blocks(token.tokens) : token.text
+      return token.tokens ? blocks(token.tokens) : withCharacters(token.text)
     case 'escape':
       return token.text
     case 'checkbox':
@@ -64,6 +64,13 @@ function block(token: Token): ReactNode {
     default:
       return token.raw
   }
+}
+
+/** The text with the characters that entities such as `&amp;` stand for. */
+function withCharacters(text: string): string {
+  if (!text.includes('&')) return text
+  const html = `<i>${text.replaceAll('<', '&lt;')}</i>` // an element keeps white space at the edges
+  return new DOMParser().parseFromString(html, 'text/html').body.textContent
 }
 
 function list(token: Tokens.List): ReactNode {

@@ -45,7 +45,11 @@ export function State({ of: state }: { of: string }) {
 export function CopyButton({ text, label = 'Copy' }: { text: string; label?: string }) {
   const [done, setDone] = useState(false)
   const copy = async () => {
-    await navigator.clipboard.writeText(text)
+    try {
+      await navigator.clipboard.writeText(text)
+    } catch {
+      return announce('The browser does not allow copying.')
+    }
     setDone(true)
     announce('Copied.')
     setTimeout(() => setDone(false), 1500)

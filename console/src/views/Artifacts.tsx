@@ -1,5 +1,5 @@
 import { useState } from 'react'
-import { authorizedFetch, call, refresh, useResource, userPath } from '../api'
+import { authorizedFetch, call, problemOf, refresh, useResource, userPath } from '../api'
 import { hrefOf, navigate } from '../route'
 import type { Artifact, Page } from '../types'
 import { Markdown } from '../ui/Markdown'
@@ -45,6 +45,7 @@ function ArtifactList() {
 function ArtifactView({ id }: { id: string }) {
   const [version, setVersion] = useState<number | null>(null)
   const [isSource, setSource] = useState(false)
+  const [failure, setFailure] = useState<unknown>(null)
   const { data: artifact, error } = useResource<Artifact>(`artifacts/${id}`)
   const { data: versions } = useResource<Page<Version>>(`artifacts/${id}/versions?limit=200`)
   const shown = version ?? artifact?.version
@@ -73,7 +74,7 @@ function ArtifactView({ id }: { id: string }) {
             Source
           </button>
           <CopyButton text={content.data ?? ''} />
-          <button type="button" className="quiet" onClick={() => void download(id, shown)}>
+          <button type="button" className="quiet" onClick={() => download(id, shown).catch(setFailure)}>
             Download
           </button>
           <ConfirmButton
@@ -88,7 +89,7 @@ function ArtifactView({ id }: { id: string }) {
           />
         </div>
       </ViewHeading>
-      {content.error && <Failure error={content.error} />}
+      {(failure ?? content.error) != null && <Failure error={failure ?? content.error} />}
       <div className="document">{isSource ? <pre tabIndex={0} aria-label="Source">{content.data}</pre> : <Markdown text={content.data ?? ''} />}</div>
     </div>
   )
@@ -98,13 +99,19 @@ function ArtifactView({ id }: { id: string }) {
 function useContent(id: string, version: number | undefined, artifact: Artifact | undefined) {
   const isNewest = version === artifact?.version
   const older = useResource<string>(isNewest || version === undefined ? null : `artifacts/${id}/content?version=${version}`, {
-    fetcher: async (path: string) => (await authorizedFetch(userPath(path))).text(),
+    fetcher: async (path: string) => (await readContent(path)).text(),
   })
   return isNewest ? { data: artifact?.content_markdown, error: null } : { data: older.data, error: older.error ?? null }
 }
 
+async function readContent(path: string): Promise<Response> {
+  const response = await authorizedFetch(userPath(path))
+  if (!response.ok) throw problemOf(await response.text(), response.status)
+  return response
+}
+
 async function download(id: string, version: number | undefined): Promise<void> {
-  const response = await authorizedFetch(userPath(`artifacts/${id}/content?version=${version}`))
+  const response = await readContent(`artifacts/${id}/content?version=${version}`)
   const link = document.createElement('a')
   link.href = URL.createObjectURL(await response.blob())
   link.download = fileName(response.headers.get('content-disposition') ?? '')

@@ -2,7 +2,7 @@ import { useState } from 'react'
 import type { FormEvent } from 'react'
 import useSWR from 'swr'
 import { titleOf, useConversations } from '../Conversations'
-import { call, refresh, useResource } from '../api'
+import { call, explain, refresh, useResource } from '../api'
 import type { ContextToken, Page } from '../types'
 import { announce } from '../ui/announce'
 import { formatExactTime } from '../ui/format'
@@ -173,7 +173,7 @@ function TryToken({ token }: { token: string }) {
   }
   return (
     <div className="row">
-      <button type="button" onClick={() => void tryIt()}>
+      <button type="button" onClick={() => tryIt().catch((failure: unknown) => setAnswer(explain(failure)))}>
         List its tools
       </button>
       {answer !== null && <output>{answer}</output>}

@@ -269,13 +269,13 @@ export async function running_conversation_is_deleted(scenario) {
 
 export async function artifact(scenario) {
   const { model } = scenario
-  const content = '# Brief\n\n- one\n\n<img src=x onerror="alert(1)"> [bad](javascript:alert(1)) [good](https://example.com/)'
+  const content = '# *R* &amp; D &lt;b&gt;\n\n- one\n\n<img src=x onerror="alert(1)"> [bad](javascript:alert(1)) [good](https://example.com/)'
   await model.script({ calls: [['save_artifact', { title: 'Brief', content_markdown: content }]] }, { says: ['Written.'] })
   const tab = await signedIn(scenario)
   await tab.getByLabel('Write a document').check()
   await send(tab, 'Write')
   await tab.getByRole('link', { name: 'Brief' }).click()
-  await shows(tab, '.document h3', 'Brief')
+  await shows(tab, '.document h3', 'R & D <b>')
   assert.equal(await tab.locator('.document img').count(), 0)
   assert.deepEqual(await tab.locator('.document a').evaluateAll(links => links.map(link => link.href)), ['https://example.com/'])
   const [download] = await Promise.all([tab.waitForEvent('download'), tab.getByRole('button', { name: 'Download' }).click()])
