@@ -53,6 +53,7 @@ def test_named_tests_exist(page: Path) -> None:
         ("README.md", "ai_sdk/src/Chat.tsx"),
         ("docs/ai-sdk.md", "ai_sdk/src/Chat.tsx"),
         ("docs/openai-api.md", "openai/src/main.ts"),
+        ("docs/ag-ui.md", "copilotkit/src/Chat.tsx"),
     ],
 )
 def test_documentation_shows_the_page_that_is_tested_in_a_browser(path: str, source: str) -> None:
