@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from inspect import cleandoc, getdoc
 from typing import Any, get_args, get_origin
@@ -343,6 +344,7 @@ def _failure_response(failures: list[FailureType], components: Components) -> di
     return components.response("Or".join(failure.__name__ for failure in failures), response)
 
 
+@cache
 def _problem(failure: FailureType) -> Any:
     """Return an example of the problem of a failure."""
     members = (
