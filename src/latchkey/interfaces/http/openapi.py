@@ -1,23 +1,20 @@
 """Generates the OpenAPI 3.1 document from the handlers: types from msgspec, texts from docstrings."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Sequence
 from importlib.metadata import version
-from inspect import cleandoc, getdoc
-from typing import Any, get_args, get_origin
+from inspect import getdoc
+from typing import Any
 
 import msgspec
 from litestar import Litestar
 from litestar.enums import ParamType
 
 from latchkey.domain import errors
-from latchkey.domain.artifact import ArtifactType
 from latchkey.domain.credentials import USER_ID_PATTERN, RegisteredGrants
 from latchkey.domain.errors import Failure
 from latchkey.interfaces.errors import Misdirected, status_of
 from latchkey.interfaces.http.event_stream import MEDIA_TYPE as EVENT_STREAM
-from latchkey.interfaces.http.event_stream import published_data
 from latchkey.interfaces.http.examples import PARAMETERS, example_of, stream_examples
 from latchkey.interfaces.http.litestar_internals import (
     Operation,
@@ -30,9 +27,9 @@ from latchkey.interfaces.http.litestar_internals import (
     security_of,
     tags_of,
 )
+from latchkey.interfaces.http.openapi_components import Components
 from latchkey.interfaces.http.problems import MEDIA_TYPE, InternalError, Problem, problem_of
 from latchkey.interfaces.http.requests import JSON, media_types_of
-from latchkey.interfaces.schemas import readable, with_all_fields_required, without_defaults
 
 PATH = "/schema/openapi.json"
 
@@ -40,7 +37,6 @@ FailureType = type[Failure]
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _CONSTRAINTS = {"ge": "minimum", "le": "maximum", "max_length": "maxLength"}
-_GENERIC_PAGE = re.compile(rb'\bPage_(\w+)_"')
 _SENTENCE_END = re.compile(r"\.(?:\s|$)")
 _MAX_SHARED_FAILURES = 2
 """A response for more failures than this is defined in its operation, not among the shared components."""
@@ -72,16 +68,10 @@ _USER_ID = {
     "schema": {"type": "string", "pattern": USER_ID_PATTERN},
     "example": PARAMETERS["user_id"],
 }
-_STREAMED_EVENT = (
-    "One of the server-sent events. `id` is its number in the turn; `data` is JSON. The texts of all `message.delta`"
-    " events, joined, are the answer. The last event is `turn.completed`, `turn.failed`, `turn.cancelled` or"
-    " `turn.interrupted`. A later release may add events: ignore those that you do not know."
-)
 _STREAMED_INSTEAD = (
     f"Success. With `Accept: {EVENT_STREAM}` the body is a stream of server-sent events instead: each is a"
     " `StreamedEvent`."
 )
-_EVENT_DATA = "The JSON `data` of a server-sent event. `StreamedEvent` says which data belongs to which event."
 _BEARER = {
     "type": "http",
     "scheme": "bearer",
@@ -90,104 +80,9 @@ _BEARER = {
 }
 
 
-class Components:
-    """Collects the schemas and responses that operations refer to."""
-
-    def __init__(self, vocabularies: Mapping[str, Sequence[str]]) -> None:
-        self._vocabularies = vocabularies
-        self._response_schemas: dict[Any, dict[str, Any]] = {}
-        self.schemas: dict[str, Any] = {}
-        self.responses: dict[str, Any] = {}
-
-    def schema(self, type: Any, change: Callable[[Any], Any] = lambda schemas: schemas) -> dict[str, Any]:
-        """Return the schema of a type, or a reference to it. A page of tasks is named `TaskPage`.
-
-        `change` changes the schemas that the reference leads to.
-        """
-        generated = msgspec.json.schema_components((type,), ref_template="#/components/schemas/{name}")
-        renamed = _GENERIC_PAGE.sub(rb'\1Page"', msgspec.json.encode(generated))
-        ((schema,), schemas) = readable(msgspec.json.decode(renamed))
-        self.schemas |= change(self._with_vocabularies(_with_clean_descriptions(schemas)))
-        return dict(schema)
-
-    def _with_vocabularies(self, node: Any) -> Any:
-        """Make each text with values of a vocabulary a reference to one schema, which lists the values."""
-        if isinstance(node, list):
-            return [self._with_vocabularies(part) for part in node]
-        if not isinstance(node, dict):
-            return node
-        name = node.get("title")
-        if isinstance(name, str) and name in self._vocabularies:
-            self.schemas[name] = {"type": "string", **node, "enum": list(self._vocabularies[name])}
-            return {"$ref": f"#/components/schemas/{name}"}
-        changed = {keyword: self._with_vocabularies(part) for keyword, part in node.items()}
-        is_bounded = changed.get("items") == {"$ref": "#/components/schemas/Grant"} and "maxItems" in changed
-        return {**changed, "maxItems": len(self._vocabularies["Grant"])} if is_bounded else changed
-
-    def request_schema(self, type: Any) -> dict[str, Any]:
-        """Return the schema of a request body, or a reference to it."""
-        return self.schema(type, without_defaults)
-
-    def response_schema(self, type: Any) -> dict[str, Any]:
-        """Return the schema of a response body, or a reference to it. Fields that are always sent are required.
-
-        Each is made once: a problem is the body of ten responses of each operation.
-        """
-        if type not in self._response_schemas:
-            self._response_schemas[type] = self._response_schema(type)
-        return self._response_schemas[type]
-
-    def _response_schema(self, type: Any) -> dict[str, Any]:
-        omitting = {struct.__name__ for struct in _structs_of(msgspec.inspect.type_info(type)) if _omits(struct)}
-        return self.schema(
-            type,
-            lambda schemas: {
-                name: without_defaults(schema) if name in omitting else with_all_fields_required(schema)
-                for name, schema in schemas.items()
-            },
-        )
-
-    def event_schema(self) -> dict[str, Any]:
-        """Return a reference to the schema of an event's data, and add that of the event: a union by `event`.
-
-        A generated client that reads a stream takes the schema of its media type for that of the data.
-        """
-        data = {name: self.response_schema(type) for name, type in published_data()}
-        self.schemas["EventData"] = {"title": "EventData", "description": _EVENT_DATA, "anyOf": list(data.values())}
-        self.schemas["StreamedEvent"] = {
-            "title": "StreamedEvent",
-            "description": _STREAMED_EVENT,
-            "oneOf": [
-                {
-                    "type": "object",
-                    "properties": {
-                        "id": {"type": "string"},
-                        "event": {"type": "string", "const": name},
-                        "data": schema,
-                    },
-                    "required": ["id", "event", "data"],
-                }
-                for name, schema in data.items()
-            ],
-        }
-        return {"$ref": "#/components/schemas/EventData"}
-
-    def response(self, name: str, response: dict[str, Any]) -> dict[str, Any]:
-        """Add a response and return a reference to it."""
-        self.responses[name] = response
-        return {"$ref": f"#/components/responses/{name}"}
-
-
 def document(app: Litestar, grants: RegisteredGrants, agents: Sequence[str]) -> dict[str, Any]:
     """Return the OpenAPI document of an application in which these grants and agents exist."""
-    components = Components(
-        {
-            "Grant": grants.names,
-            "AgentName": agents,
-            "ArtifactType": get_args(ArtifactType),
-            "ProblemCode": _codes(),
-        }
-    )
+    components = Components.of(grants, agents)
     paths: dict[str, dict[str, Any]] = {}
     operations = sorted(operations_of(app), key=lambda operation: _METHODS.index(operation.method))
     for operation in operations:
@@ -326,6 +221,16 @@ def _failure_types(operation: Operation) -> list[FailureType]:
 
 
 def _failure_response(failures: list[FailureType], components: Components) -> dict[str, Any]:
+    """Return the response of failures with one status: a reference to one that operations share, if they are few."""
+    if len(failures) > _MAX_SHARED_FAILURES:
+        return _described_failures(failures, components)
+    name = "Or".join(failure.__name__ for failure in failures)
+    if name not in components.responses:
+        components.responses[name] = _described_failures(failures, components)
+    return {"$ref": f"#/components/responses/{name}"}
+
+
+def _described_failures(failures: list[FailureType], components: Components) -> dict[str, Any]:
     headers: dict[str, Any] = {**_REQUEST_ID_REFERENCE}
     if errors.Unauthenticated in failures:
         headers["WWW-Authenticate"] = {"description": "`Bearer` (RFC 6750).", "schema": {"type": "string"}}
@@ -334,17 +239,13 @@ def _failure_response(failures: list[FailureType], components: Components) -> di
             "description": "How long to wait before the next attempt, in seconds.",
             "schema": {"type": "integer"},
         }
-    response = {
+    return {
         "description": "\n\n".join(f"`{failure.code}`: {_first_sentence(failure)}" for failure in failures),
         "headers": headers,
         "content": {MEDIA_TYPE: {"schema": components.response_schema(Problem), "example": _problem(failures[0])}},
     }
-    if len(failures) > _MAX_SHARED_FAILURES:
-        return response
-    return components.response("Or".join(failure.__name__ for failure in failures), response)
 
 
-@cache
 def _problem(failure: FailureType) -> Any:
     """Return an example of the problem of a failure."""
     members = (
@@ -355,45 +256,6 @@ def _problem(failure: FailureType) -> Any:
     return msgspec.json.decode(body)
 
 
-def _codes() -> list[str]:
-    """Return every code of a problem, sorted."""
-    types = [Failure]
-    for failure in types:
-        types += failure.__subclasses__()
-    return sorted({failure.code for failure in types})
-
-
-def _structs_of(described: msgspec.inspect.Type) -> set[type[msgspec.Struct]]:
-    """Return the structs in a type that `msgspec.inspect` describes; a struct may contain itself."""
-    structs: set[type[msgspec.Struct]] = set()
-    remaining: list[Any] = [described]
-    while remaining:
-        node = remaining.pop()
-        if isinstance(node, msgspec.inspect.StructType):
-            struct = get_origin(node.cls) or node.cls
-            if struct in structs:
-                continue
-            structs.add(struct)
-        if isinstance(node, msgspec.Struct):
-            remaining += msgspec.structs.astuple(node)
-        elif isinstance(node, tuple):
-            remaining += node
-    return structs
-
-
-def _omits(struct: type[msgspec.Struct]) -> bool:
-    return struct.__struct_config__.omit_defaults
-
-
 def _first_sentence(failure: FailureType) -> str:
     """Return the first sentence of a failure's docstring, which is published."""
     return _SENTENCE_END.split(getdoc(failure) or "", maxsplit=1)[0] + "."
-
-
-def _with_clean_descriptions(schema: Any) -> Any:
-    """Remove the indentation of docstrings, which msgspec publishes as it is."""
-    if isinstance(schema, dict):
-        return {name: _with_clean_descriptions(value) for name, value in schema.items()}
-    if isinstance(schema, list):
-        return [_with_clean_descriptions(item) for item in schema]
-    return cleandoc(schema) if isinstance(schema, str) and "\n" in schema else schema
