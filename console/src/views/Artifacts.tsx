@@ -8,12 +8,6 @@ import { ConfirmButton, CopyButton, Failure, MoreExist, ViewHeading } from '../u
 
 const POLL_MS = 5000
 
-interface Version {
-  version: number
-  title: string
-  created_at: string
-}
-
 export function ArtifactsView({ id }: { id: string | null }) {
   return id === null ? <ArtifactList /> : <ArtifactView key={id} id={id} />
 }
@@ -47,7 +41,7 @@ function ArtifactView({ id }: { id: string }) {
   const [isSource, setSource] = useState(false)
   const [failure, setFailure] = useState<unknown>(null)
   const { data: artifact, error } = useResource<Artifact>(`artifacts/${id}`)
-  const { data: versions } = useResource<Page<Version>>(`artifacts/${id}/versions?limit=200`)
+  const { data: versions } = useResource<Page<Artifact>>(`artifacts/${id}/versions?limit=200`)
   const shown = version ?? artifact?.version
   const content = useContent(id, shown, artifact)
   if (error) return <Failure error={error} />
@@ -65,7 +59,7 @@ function ArtifactView({ id }: { id: string }) {
             <select value={shown} onChange={(event) => setVersion(Number(event.target.value))}>
               {(versions?.items ?? [artifact]).map((each) => (
                 <option key={each.version} value={each.version}>
-                  {each.version}, {formatTime(each.created_at)}
+                  {each.version}, {formatTime(each.updated_at)}
                 </option>
               ))}
             </select>

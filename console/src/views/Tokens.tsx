@@ -3,7 +3,7 @@ import type { FormEvent } from 'react'
 import useSWR from 'swr'
 import { titleOf, useConversations } from '../Conversations'
 import { call, explain, refresh, useResource } from '../api'
-import type { ContextToken, Page } from '../types'
+import type { ContextToken, MintedToken, Page } from '../types'
 import { announce } from '../ui/announce'
 import { formatExactTime } from '../ui/format'
 import { Copyable, Failure, MoreExist, State, ViewHeading } from '../ui/parts'
@@ -14,7 +14,7 @@ const DEFAULT_GRANTS = ['tasks:read', 'tasks:write']
 
 export function TokensView() {
   const { data, error } = useResource<Page<ContextToken>>('context-tokens?limit=200', { refreshInterval: POLL_MS })
-  const [minted, setMinted] = useState<ContextToken | null>(null)
+  const [minted, setMinted] = useState<MintedToken | null>(null)
   const [failure, setFailure] = useState<unknown>(null)
   const own = data?.items.filter((token) => token.turn_id === null)
   const ofTurns = data?.items.filter((token) => token.turn_id !== null) ?? []
@@ -36,7 +36,7 @@ export function TokensView() {
         effect at once.
       </p>
       <MintForm onMint={setMinted} />
-      {minted?.token && current && <Minted token={minted.token} state={stateOf(current)} onRevoke={() => void revoke(current)} />}
+      {minted && current && <Minted token={minted.token} state={stateOf(current)} onRevoke={() => void revoke(current)} />}
       {(failure ?? error) != null && <Failure error={failure ?? error} />}
       <h2>Yours</h2>
       {own?.length === 0 && <p className="hint">None yet.</p>}
@@ -56,7 +56,7 @@ function stateOf(token: ContextToken): string {
   return Date.parse(token.expires_at) < Date.now() ? 'expired' : 'active'
 }
 
-function MintForm({ onMint }: { onMint: (token: ContextToken) => void }) {
+function MintForm({ onMint }: { onMint: (token: MintedToken) => void }) {
   const grants = useGrants()
   const [chosen, setChosen] = useState(DEFAULT_GRANTS)
   const [ttl, setTtl] = useState('3600')
@@ -68,7 +68,7 @@ function MintForm({ onMint }: { onMint: (token: ContextToken) => void }) {
     try {
       setFailure(null)
       const body = { grants: chosen, ttl_s: Number(ttl), conversation_id: conversationId || null }
-      onMint(await call<ContextToken>('POST', 'context-tokens', body))
+      onMint(await call<MintedToken>('POST', 'context-tokens', body))
       announce('Minted. Copy the token now: it is shown once.')
       await refresh('context-tokens')
     } catch (problem) {

@@ -268,7 +268,7 @@ export async function running_conversation_is_deleted(scenario) {
 }
 
 export async function artifact(scenario) {
-  const { model } = scenario
+  const { api, model } = scenario
   const content = '# *R* &amp; D &lt;b&gt;\n\n- one\n\n<img src=x onerror="alert(1)"> [bad](javascript:alert(1)) [good](https://example.com/)'
   await model.script({ calls: [['save_artifact', { title: 'Brief', content_markdown: content }]] }, { says: ['Written.'] })
   const tab = await signedIn(scenario)
@@ -280,6 +280,12 @@ export async function artifact(scenario) {
   assert.deepEqual(await tab.locator('.document a').evaluateAll(links => links.map(link => link.href)), ['https://example.com/'])
   const [download] = await Promise.all([tab.waitForEvent('download'), tab.getByRole('button', { name: 'Download' }).click()])
   assert.equal(download.suggestedFilename(), 'Brief.md')
+  const id = tab.url().split('/').at(-1)
+  await api('PUT', `artifacts/${id}`, { content_markdown: 'Newer.' })
+  await tab.reload()
+  await shows(tab, '.document', 'Newer.')
+  await tab.getByLabel('Version').selectOption('1')
+  await shows(tab, '.document h3', 'R & D <b>')
 }
 
 export async function context_token_minted_and_revoked(scenario) {
