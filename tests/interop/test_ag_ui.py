@@ -15,8 +15,9 @@ from hypothesis import Phase, given, settings
 
 from latchkey.domain.turn_event import TurnEvent
 from latchkey.interfaces.http.frontends.ag_ui.history import answer_messages
+from latchkey.interfaces.http.frontends.ag_ui.run import Run
 from latchkey.interfaces.http.frontends.ag_ui.tanstack import ui_messages
-from latchkey.interfaces.http.frontends.ag_ui.translator import AgUiTranslator, Run
+from latchkey.interfaces.http.frontends.ag_ui.translator import AgUiTranslator
 from latchkey.testing.processes import free_port
 from tests.browser.backend import Backend, running_backend
 from tests.browser.browser_driver import BrowserDriver

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from latchkey.domain.turn_event import MessageDeltaEvent, TurnEvent, TurnStartedEvent
 from latchkey.interfaces.http.frontends.ag_ui.history import answer_messages
-from latchkey.interfaces.http.frontends.ag_ui.translator import AgUiTranslator, Run
+from latchkey.interfaces.http.frontends.ag_ui.run import Run
+from latchkey.interfaces.http.frontends.ag_ui.translator import AgUiTranslator
 from tests.support.event_logs import TURN, event_logs
 
 LAST = {"RUN_FINISHED", "RUN_ERROR"}

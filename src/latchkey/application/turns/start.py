@@ -159,7 +159,7 @@ async def start_turn(
         profile = profiles.select(assistant, message)
         conversation_id, history, seq = await _add_conversation(uow, message, assistant), list[PastTurn](), 1
     else:
-        running = await _make_room(uow, conversation_id, running, interrupts=message.when_busy == "interrupt")
+        running = await _make_room(uow, conversation_id, running, message, request)
         if message.replaces:
             await uow.messages.replace(conversation_id, message.replaces, turn_id)
         next_message = await uow.conversations.next_message(conversation_id, uow.now, timezone, assistant)
@@ -242,15 +242,30 @@ async def _find_conversation(uow: UnitOfWork, message: NewMessage) -> Conversati
 
 
 async def _make_room(
-    uow: UnitOfWork, conversation_id: ConversationId, running: list[Turn], *, interrupts: bool
+    uow: UnitOfWork, conversation_id: ConversationId, running: list[Turn], message: NewMessage, request: ClientRequest
 ) -> list[Turn]:
-    """Return the running turns of other conversations. Raises `TurnInProgress` unless the message interrupts."""
+    """Return the running turns of other conversations.
+
+    Raises `TurnInProgress` unless the message interrupts, and if the running turn answers this very message.
+    """
     for turn in running:
         if turn.conversation_id == conversation_id:
-            if not interrupts:
+            if message.when_busy != "interrupt":
                 raise _in_progress("This conversation has a running turn: wait until it has ended.", turn)
+            if await _is_same_message(uow, turn, message, request):
+                raise _in_progress(
+                    "This message is being answered: wait until its turn has ended.", turn, same_request=True
+                )
             await cancel_turn(uow, turn.id)
     return [turn for turn in running if turn.conversation_id != conversation_id]
+
+
+async def _is_same_message(uow: UnitOfWork, turn: Turn, message: NewMessage, request: ClientRequest) -> bool:
+    """Whether a client has sent the message of the turn twice at once, under its own id of the message."""
+    if request.message_id is None or message.replaces == turn.id:
+        return False
+    item = await uow.turns.get_with_message(turn.id)
+    return item.client_id == request.message_id and item.message.content == message.message
 
 
 def _in_progress(detail: str, turn: Turn, **members: object) -> TurnInProgress:

@@ -133,6 +133,18 @@ async def test_running_message_in_another_run_is_followed_from_its_beginning(ada
     assert len(await turns(ada)) == 1
 
 
+async def test_concurrent_posts_of_one_message_in_two_runs_are_one_turn(ada: ApiUser, model: ModelServer) -> None:
+    release = Event()
+    model.script += [says("Once", ".").held(release), says("Twice.")]
+    await run(ada, run_input("t1"))
+    posts = [asyncio.create_task(say(ada, "t1", "Hi", "m1")) for _ in range(4)]
+    await model.wait_for_requests()
+    release.set()
+
+    assert [text_of(events) for events in await asyncio.gather(*posts)] == ["Once."] * 4
+    assert [turn["status"] for turn in await turns(ada)] == ["completed"]
+
+
 async def test_another_message_cancels_the_running_turn(ada: ApiUser, model: ModelServer, gate: Event) -> None:
     model.script += [says("Never ", "ends").held(gate), says("Here.")]
     first = asyncio.create_task(say(ada, "t1", "Count"))

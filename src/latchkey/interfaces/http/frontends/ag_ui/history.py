@@ -5,7 +5,8 @@ from typing import Any
 
 from latchkey.application.turns.log import ConversationLog, TurnLog
 from latchkey.domain.turn_event import TurnEvent
-from latchkey.interfaces.http.frontends.ag_ui.translator import AgUiEvent, AgUiTranslator, Run
+from latchkey.interfaces.http.frontends.ag_ui.run import AgUiEvent, Run
+from latchkey.interfaces.http.frontends.ag_ui.translator import AgUiTranslator
 
 AgUiMessage = dict[str, Any]
 

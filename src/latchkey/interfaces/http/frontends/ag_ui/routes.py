@@ -20,9 +20,10 @@ from latchkey.domain.turn import ClientRequest, TurnId
 from latchkey.interfaces.errors import invalid
 from latchkey.interfaces.http.event_stream import MEDIA_TYPE, event_stream
 from latchkey.interfaces.http.frontends.ag_ui.history import thread_messages
+from latchkey.interfaces.http.frontends.ag_ui.run import BEGINNING, Run
 from latchkey.interfaces.http.frontends.ag_ui.run_input import ClientId, RunAgentInput, UserMessage, idempotency_of
 from latchkey.interfaces.http.frontends.ag_ui.tanstack import hydration
-from latchkey.interfaces.http.frontends.ag_ui.translator import BEGINNING, AgUiTranslator, Run
+from latchkey.interfaces.http.frontends.ag_ui.translator import AgUiTranslator
 from latchkey.interfaces.http.requests import ApiRequest, JsonBody
 
 MAX_TURNS = 100

@@ -3,11 +3,10 @@
 The older ones end with an error at an unknown event type, and the newer ones warn of unknown fields and of null.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from latchkey.domain.artifact import ArtifactReference
 from latchkey.domain.errors import TurnInterrupted
@@ -23,52 +22,13 @@ from latchkey.domain.turn_event import (
     TurnInterruptedEvent,
     TurnStartedEvent,
 )
-
-AgUiEvent = dict[str, Any]
+from latchkey.interfaces.http.frontends.ag_ui.run import AgUiEvent, Run
 
 INTERRUPTED = "The service was interrupted before the answer was complete. Send the message again."
 NO_RESULT = "No result recorded."
 CANCELLED = "Cancelled."
 
-BEGINNING = (-1, 0)
-
 _encode = msgspec.json.Encoder().encode
-
-
-class Run(Struct, frozen=True):
-    """The run that a client has asked for, with its own ids.
-
-    - `knows_cancelled`: the client knows the outcome of a cancelled run; those before 1.0 end with an error at it.
-    - `after`: the number of the last event that the client has received, and the place of the AG-UI event within it.
-    - `snapshot`: messages of the thread, for a client that shows a thread instead of sending a message.
-    """
-
-    thread_id: str
-    id: str
-    knows_cancelled: bool = False
-    after: tuple[int, int] = BEGINNING
-    snapshot: list[dict[str, Any]] | None = None
-
-    def started(self, **optional: Any) -> Iterator[AgUiEvent]:
-        """Yield the first events of the run."""
-        yield {"type": "RUN_STARTED", "threadId": self.thread_id, "runId": self.id, **optional}
-        if self.snapshot is not None:
-            yield {"type": "MESSAGES_SNAPSHOT", "messages": self.snapshot}
-
-    def finished(self, **optional: Any) -> AgUiEvent:
-        """Return the last event of a run that has not failed."""
-        return {"type": "RUN_FINISHED", "threadId": self.thread_id, "runId": self.id, **optional}
-
-    def encode(self, seq: int, events: Iterable[AgUiEvent]) -> bytes:
-        """Return the AG-UI events for the event with this number as server-sent events, without those before `after`.
-
-        Their ids are unique: TanStack ignores an event whose id it has received before.
-        """
-        return b"".join(
-            b"id: %d.%d\ndata: %s\n\n" % (seq, place, _encode(event))
-            for place, event in enumerate(events)
-            if (seq, place) > self.after
-        )
 
 
 class AgUiTranslator:
