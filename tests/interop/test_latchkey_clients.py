@@ -9,8 +9,9 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from asyncio import StreamReader, StreamWriter
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,6 +135,19 @@ async def calling(client: str, package: Path, url: str, user: dict[str, str], **
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+@asynccontextmanager
+async def answering(answer: Callable[[str, StreamWriter], Awaitable[None]]) -> AsyncIterator[str]:
+    """A server that answers each request with what the function writes. It is given the head in small letters."""
+
+    async def serve(reader: StreamReader, writer: StreamWriter) -> None:
+        await answer((await reader.readuntil(b"\r\n\r\n")).decode().lower(), writer)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 async def script(backend: Backend, *pieces: str) -> None:
@@ -333,25 +347,56 @@ async def test_retry_waits_as_retry_after_says_and_keeps_its_idempotency_key(
 ) -> None:
     requests: list[tuple[float, str]] = []
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    async def answer(head: str, writer: StreamWriter) -> None:
         requests.append((monotonic(), next(line for line in head.split("\r\n") if line.startswith("idempotency-key"))))
         body = json.dumps(UNAVAILABLE if len(requests) == 1 else {"title": "Buy milk"})
         status, kind = ("503 No", "problem+json") if len(requests) == 1 else ("201 Created", "json")
         lines = [f"HTTP/1.1 {status}", f"content-type: application/{kind}", "retry-after: 1", "connection: close"]
         writer.write("\r\n".join([*lines, f"content-length: {len(body)}", "", body]).encode())
-        await writer.drain()
-        writer.close()
 
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        async with calling(client, package, url, {"token": "x"}, name="add_task", message="Buy milk") as call:
-            assert await call.finish() == {"answer": "Buy milk"}
+    async with (
+        answering(answer) as url,
+        calling(client, package, url, {"token": "x"}, name="add_task", message="Buy milk") as call,
+    ):
+        assert await call.finish() == {"answer": "Buy milk"}
 
     (first, key), (second, same_key) = requests
     assert key == same_key
     assert second - first >= 1
     checks.passed(client, 3)
+
+
+@clients
+@pytest.mark.asyncio(loop_scope="session")
+async def test_stream_in_single_bytes_with_comments_and_unusual_line_ends_in_texts_is_read(
+    client: str, package: Path, checks: Checks
+) -> None:
+    """U+2028 and U+0085 end a line for `str.splitlines`, and not in server-sent events."""
+    text = ["Zürich 🥛", "a\u2028b\u0085c\x0bd", "\n\ndata: x\n\n"]
+    texts = [{"text": piece} for piece in text]
+    data = [{"agent": "openai"}, *texts, {"response": "".join(text)}]
+    names = ["turn.started", *["message.delta"] * len(text), "turn.completed"]
+    encoded = [json.dumps({"turn_id": "x", "seq": seq, **each}, ensure_ascii=False) for seq, each in enumerate(data, 1)]
+    frames = [
+        f"id: {seq}\nevent: {name}\ndata: {each}\n\n:\n\n"
+        for seq, (name, each) in enumerate(zip(names, encoded, strict=True), 1)
+    ]
+
+    async def answer(_: str, writer: StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n")
+        for byte in "".join(frames).encode():
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    async with (
+        answering(answer) as url,
+        calling(client, package, url, {"token": "x"}, name="stream", message="Go") as call,
+    ):
+        await call.finish()
+
+    call.check_events(text=text)
+    checks.passed(client)
 
 
 def test_generated_types_match_the_openapi_document(tmp_path: Path) -> None:
