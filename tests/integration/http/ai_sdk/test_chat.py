@@ -205,6 +205,17 @@ async def test_message_edited_back_to_its_first_text_is_a_new_turn(ada: ApiUser,
     assert await say(ada, "c1", "First", "m1", messageId="m1") == back
 
 
+async def test_edit_without_change_replaces_the_turns_that_the_page_drops(ada: ApiUser, model: ModelServer) -> None:
+    model.script += [says("One."), says("Two."), says("Three.")]
+    await say(ada, "c1", "First", "m1")
+    await say(ada, "c1", "Second", "m2")
+    edited, again = [await say(ada, "c1", "First", "m1", messageId="m1") for _ in range(2)]
+
+    assert text_of(edited) == "Three."
+    assert again == edited
+    assert texts(await history(ada, "c1")) == ["First", "Three."]
+
+
 @pytest.mark.parametrize("named", ["answer", "message", "nothing"])
 async def test_regenerated_answer_replaces_the_turn(ada: ApiUser, model: ModelServer, named: str) -> None:
     model.script += [says("One."), says("Two."), says("Three.")]

@@ -175,7 +175,8 @@ async def test_names_of_chats_are_never_an_internal_error(ada: ApiUser) -> None:
 )
 @given(st.data())
 async def test_any_json_is_answered_without_internal_error(ada: ApiUser, data: st.DataObject) -> None:
-    changed = data.draw(st.dictionaries(st.sampled_from(MEMBERS), JSON, max_size=3))
+    triggers = st.sampled_from(["submit-message", "regenerate-message"])
+    changed = {"trigger": data.draw(triggers), **data.draw(st.dictionaries(st.sampled_from(MEMBERS), JSON, max_size=3))}
     posted = {**body("c1", message("Hello", "m1")), **changed}
     response = await ada.post(API, json=posted)
 

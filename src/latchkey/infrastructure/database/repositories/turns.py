@@ -93,16 +93,21 @@ _OF_NAMED_CONVERSATION = _WITH_MESSAGE.where(
 ).limit(bindparam("limit"))
 _NEWEST_WITH_MESSAGES = _OF_NAMED_CONVERSATION.where(turns.c.id < bindparam("before")).order_by(turns.c.id.desc())
 _OLDEST_WITH_MESSAGES = _OF_NAMED_CONVERSATION.where(turns.c.id > bindparam("after")).order_by(turns.c.id)
-_BY_MESSAGE = _WITH_MESSAGE.where(
-    turns.c.conversation_id == bindparam("conversation"),
-    turns.c.replaced_by.is_(None),
-    conversation_is_not_deleted(bindparam("conversation")),
-    or_(
-        messages.c.client_id == bindparam("client_id"),
-        messages.c.id == bindparam("id"),
-        turns.c.id == bindparam("id"),
-    ),
-).order_by(turns.c.id.desc())
+# On messages alone: only those of the conversation are read, and then the turn of one of them.
+_BY_MESSAGE = (
+    _WITH_MESSAGE.where(
+        messages.c.conversation_id == bindparam("conversation"),
+        messages.c.replaced_by.is_(None),
+        conversation_is_not_deleted(bindparam("conversation")),
+        or_(
+            messages.c.client_id == bindparam("client_id"),
+            messages.c.id == bindparam("id"),
+            messages.c.turn_id == bindparam("id"),
+        ),
+    )
+    .order_by(messages.c.seq.desc())
+    .limit(1)
+)
 _MAX_ID = UUID(int=2**128 - 1)
 _RUNNING = _SELECT.where(turns.c.status == literal("running", literal_execute=True))
 _BY_IDEMPOTENCY_KEY = _SELECT.where(turns.c.idempotency_key == bindparam("idempotency_key"))
@@ -219,7 +224,7 @@ class SqlTurns:
         if not self._session.scope.includes(conversation_id):
             raise NotFound.of("conversation")
         row = await self._session.fetch_row(
-            _BY_MESSAGE, conversation=conversation_id, client_id=message_id, id=_uuid_or_none(message_id), limit=1
+            _BY_MESSAGE, conversation=conversation_id, client_id=message_id, id=_uuid_or_none(message_id)
         )
         return None if row is None else _turn_with_message(row)
 

@@ -54,7 +54,7 @@ class AiSdkController(Controller):
         text = message.text
         with subscriptions.reserve(request.user) as subscription:
             earlier = await _find_earlier(request, dispatcher, data, message)
-            if earlier and earlier.message.content == text and not data.is_regeneration:
+            if earlier and await _is_repeated(request, dispatcher, data, message, earlier):
                 return _stream(request, subscription, earlier.turn.id)
             replaces = earlier.turn.id if earlier else None
             new_message = data.new_message(text, replaces, assistant)
@@ -127,6 +127,21 @@ async def _find_earlier(
     if not ids and not data.is_regeneration:
         return None
     return await dispatcher.call(request.user, log.find_turn, data.id, ids)
+
+
+async def _is_repeated(
+    request: ApiRequest, dispatcher: Dispatcher, data: ChatRequest, message: UserMessage, earlier: log.TurnLog
+) -> bool:
+    """Return whether the message was sent before, and is neither edited nor asked again.
+
+    An edit that leaves the text as it was is one if the page drops later messages by it.
+    """
+    if data.is_regeneration or earlier.message.content != message.text:
+        return False
+    if data.message_id != message.id:
+        return True
+    newest = await dispatcher.call(request.user, log.find_turn, data.id, [])
+    return newest is not None and newest.turn.id == earlier.turn.id
 
 
 def _stream(request: ApiRequest, subscription: ReservedSubscription, turn_id: TurnId) -> Stream:
