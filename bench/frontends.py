@@ -28,10 +28,10 @@ from bench.measurement import cpu_seconds
 from bench.streaming import model_service, slow_model, token
 from tests.e2e.service_process import Replica
 
-ROUNDS = 7
+ROUNDS = 11
 DELAY_TURNS, DELAY_WORDS, DELAY_PAUSE_S = 15, 3, 0.05
 TURNS, WORDS, PAUSE_S = 20, 118, 0.02
-PAGE_TURNS, PAGES = 25, 150
+PAGE_TURNS, PAGES = 25, 50
 MESSAGE = "Tell me the time"
 
 _WORD = re.compile(rb'"(?:delta|text)":"(\d+\.\d+) ')
@@ -92,14 +92,14 @@ async def main() -> None:
     for name in sys.argv[1:] and PROTOCOLS.keys() - sys.argv[1:]:
         del PROTOCOLS[name]
     with slow_model(DELAY_PAUSE_S, DELAY_WORDS) as model_url, model_service(model_url) as replica:
-        await report("first word after", "ms", partial_rounds(replica, delay_of_first_words))
+        await report("first word after", partial_rounds(replica, delay_of_first_words))
     with slow_model(PAUSE_S, WORDS) as model_url, model_service(model_url) as replica:
-        await report(f"CPU of a turn of {WORDS} words", "ms", partial_rounds(replica, cpu_of_turns))
+        await report(f"CPU of a turn of {WORDS} words", partial_rounds(replica, cpu_of_turns))
     with model_service(
         "http://127.0.0.1:9/v1", LATCHKEY_AGENT="rehearsal", LATCHKEY_REQUESTS_PER_MINUTE="1000000"
     ) as replica:
         conversation = await create_conversation(replica)
-        await report("CPU of a page", "ms", partial_rounds(replica, cpu_of_pages, *conversation))
+        await report("CPU of a page", partial_rounds(replica, cpu_of_pages, *conversation))
 
 
 Measure = Callable[..., Awaitable[float]]
@@ -109,8 +109,8 @@ def partial_rounds(replica: Replica, measure: Measure, *values: str) -> Callable
     return lambda protocol: measure(replica, protocol, *values)
 
 
-async def report(title: str, unit: str, measure: Callable[[Protocol], Awaitable[float]]) -> None:
-    """Measure all protocols in each round, and print medians and their ratios to REST."""
+async def report(title: str, measure: Callable[[Protocol], Awaitable[float]]) -> None:
+    """Measure all protocols in each round, and print their medians and the medians of their ratios to REST."""
     figures: dict[str, list[float]] = {name: [] for name in PROTOCOLS}
     for protocol in PROTOCOLS.values():
         await measure(protocol)  # warms up
@@ -118,11 +118,10 @@ async def report(title: str, unit: str, measure: Callable[[Protocol], Awaitable[
         names = list(PROTOCOLS) if number % 2 == 0 else list(PROTOCOLS)[::-1]
         for name in names:
             figures[name].append(await measure(PROTOCOLS[name]))
-    rest = median(figures["REST"])
     for name, values in figures.items():
-        figure = median(values)
+        ratio = median(value / rest for value, rest in zip(values, figures["REST"], strict=True))
         spread = f"{min(values) * 1000:.2f} to {max(values) * 1000:.2f}"
-        click.echo(f"{title}, {name}: {figure * 1000:.2f} {unit} ({spread}), {figure / rest:.2f} x REST")
+        click.echo(f"{title}, {name}: {median(values) * 1000:.2f} ms ({spread}), {ratio:.2f} x REST")
 
 
 async def delay_of_first_words(replica: Replica, protocol: Protocol) -> float:
