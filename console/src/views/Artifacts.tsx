@@ -1,4 +1,5 @@
 import { useState } from 'react'
+import useSWR from 'swr'
 import { authorizedFetch, call, problemOf, refresh, useResource, userPath } from '../api'
 import { hrefOf, navigate } from '../route'
 import type { Artifact, Page } from '../types'
@@ -92,9 +93,10 @@ function ArtifactView({ id }: { id: string }) {
 /** The text of a version. The newest one comes with the artifact. */
 function useContent(id: string, version: number | undefined, artifact: Artifact | undefined) {
   const isNewest = version === artifact?.version
-  const older = useResource<string>(isNewest || version === undefined ? null : `artifacts/${id}/content?version=${version}`, {
-    fetcher: async (path: string) => (await readContent(path)).text(),
-  })
+  const older = useSWR<string, Error>(
+    isNewest || version === undefined ? null : `artifacts/${id}/content?version=${version}`,
+    async (path: string) => (await readContent(path)).text(),
+  )
   return isNewest ? { data: artifact?.content_markdown, error: null } : { data: older.data, error: older.error ?? null }
 }
 

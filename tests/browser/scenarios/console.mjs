@@ -284,7 +284,7 @@ export async function artifact(scenario) {
   await api('PUT', `artifacts/${id}`, { content_markdown: 'Newer.' })
   await tab.reload()
   await shows(tab, '.document', 'Newer.')
-  await tab.getByLabel('Version').selectOption('1')
+  await tab.getByRole('combobox').selectOption('1')
   await shows(tab, '.document h3', 'R & D <b>')
 }
 
