@@ -108,7 +108,7 @@ export async function two_tabs({ open, model }) {
   await shows(first, '#log', 'Count | one two three four | Second | Two.')
 }
 
-export async function killed_service({ open, model, service }) {
+export async function killed_service({ open, model, service, api }) {
   await model.script({ says: WORDS, paced: true }, { says: ['Again.'] })
   const tab = await open('use_chat')
   await send(tab, 'Count')
@@ -118,9 +118,10 @@ export async function killed_service({ open, model, service }) {
   await shows(tab, '#error', /network/)
   await service.start()
   await shows(tab, '#error', /^$|^The service was interrupted/)
+  await until(async () => (await api('GET', 'conversations')).items[0].running_turn_id === null) // its lease has expired
   await shows(tab, '#log', 'Count | one two')
   await tab.reload()
-  await until(async () => (await tab.locator('#status').textContent()) !== 'streaming')
+  await shows(tab, '#log', 'Count | one two')
   await tab.getByRole('button', { name: 'Regenerate' }).click()
   await shows(tab, '#log', 'Count | Again.')
 }
