@@ -101,6 +101,18 @@ EVENT_NAMES: dict[type[EventData], EventName] = {
 }
 _FINAL = {"turn.completed", "turn.failed", "turn.cancelled", "turn.interrupted"}
 
+MAX_SHOWN_BYTES = 64 * 1024
+"""Larger arguments and results of tool calls are left out of histories, and of the streams of front ends."""
+
+OMISSION = b'{"omitted_bytes":'
+OMISSION_END = b',"detail":"Too large for this response: GET turns/{turn_id}/events of the REST API has the whole."}'
+
+
+def omission_of(size: int) -> bytes:
+    """Return the JSON in place of arguments or a result of this many bytes."""
+    return b"%s%d%s" % (OMISSION, size, OMISSION_END)
+
+
 _encode = msgspec.json.Encoder().encode
 _DECODERS: dict[str, msgspec.json.Decoder[EventData]] = {
     name: msgspec.json.Decoder(data) for data, name in EVENT_NAMES.items()

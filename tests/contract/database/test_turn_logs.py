@@ -4,6 +4,7 @@ from uuid import UUID
 
 import pytest
 from msgspec import Raw
+from msgspec.structs import replace
 
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns.finish import TurnOutcome, cancel_turn, finish_turn
@@ -23,8 +24,17 @@ from latchkey.domain.message import NewMessage
 from latchkey.domain.page import PAGE_BYTES
 from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.turn import ClientRequest, Turn, TurnId, Usage
-from latchkey.domain.turn_event import MessageDeltaEvent, ToolCallStartedEvent, TurnEvent, TurnStartedEvent, numbered
+from latchkey.domain.turn_event import (
+    MAX_SHOWN_BYTES,
+    MessageDeltaEvent,
+    ToolCallCompletedEvent,
+    ToolCallStartedEvent,
+    TurnEvent,
+    TurnStartedEvent,
+    numbered,
+)
 from latchkey.domain.turn_repositories import Order
+from latchkey.interfaces.http.frontends.turn_events import EventReader
 from tests.builders import LIMITS, a_conversation, a_message, a_tool_call, a_turn
 from tests.turns import profiles_of
 
@@ -226,3 +236,28 @@ def test_event_is_decoded_as_it_was_encoded() -> None:
 
     assert TurnEvent.of(turn.id, 1, call).decode() == call
     assert TurnEvent(turn.id, 1, "turn.of_a_later_release", b"{}").decode() is None
+
+
+@pytest.mark.parametrize("size", [MAX_SHOWN_BYTES, MAX_SHOWN_BYTES + 1])
+async def test_events_of_turns_leave_out_what_front_ends_do_not_show(units: UnitsOfWork, me: Owner, size: int) -> None:
+    """The database does not send it. Translators read the events as they read those of the stream."""
+    conversation = a_conversation()
+    turn = a_turn(conversation)
+    call = replace(a_tool_call(), result=Raw(b'"' + b"x" * (size - 2) + b'"'))
+    started = ToolCallStartedEvent(call.id, call.name, call.arguments)
+    completed = ToolCallCompletedEvent(call.id, call.name, call.result, is_error=False, duration_ms=1)
+    events = numbered(turn.id, 0, started, completed)
+    async with units.open(me, "write") as uow:
+        await uow.conversations.add(conversation)
+        await uow.turns.add(turn)
+        await uow.tool_calls.add(call, turn.id)
+        await uow.turn_events.add(*events)
+        await uow.commit()
+
+    async with units.open(me, "read") as uow:
+        (stored,) = (await uow.turn_events.list_of_turns([turn.id], PAGE_BYTES)).values()
+
+    live, replayed = EventReader(), EventReader()
+    assert [replayed.read(event) for event in stored] == [live.read(event) for event in events]
+    assert (stored == events) is (size <= MAX_SHOWN_BYTES)
+    assert sum(len(event.body) for event in stored) < MAX_SHOWN_BYTES + 1000

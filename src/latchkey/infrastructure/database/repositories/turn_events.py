@@ -8,10 +8,30 @@ from uuid import UUID
 import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
-from sqlalchemy import BindParameter, Select, String, and_, bindparam, case, func, select, type_coerce
+from sqlalchemy import (
+    BindParameter,
+    Select,
+    String,
+    Text,
+    and_,
+    bindparam,
+    case,
+    cast,
+    func,
+    literal,
+    select,
+    type_coerce,
+)
 
 from latchkey.domain.turn import TurnId
-from latchkey.domain.turn_event import ToolCallCompletedEvent, ToolCallStartedEvent, TurnEvent
+from latchkey.domain.turn_event import (
+    MAX_SHOWN_BYTES,
+    OMISSION,
+    OMISSION_END,
+    ToolCallCompletedEvent,
+    ToolCallStartedEvent,
+    TurnEvent,
+)
 from latchkey.domain.turn_repositories import Order
 from latchkey.infrastructure.database.repositories.deletion import turn_is_not_deleted
 from latchkey.infrastructure.database.repositories.tool_calls import SMALL_BYTES, padded
@@ -48,6 +68,33 @@ _CANDIDATES = (
 _SIZED = offsets(_CANDIDATES, "seq")
 _TEXT_OF_CALL = (
     select(case((turn_events.c.name == "tool_call.started", tool_calls.c.arguments), else_=tool_calls.c.result))
+    .where(
+        owned_by_user(tool_calls),
+        owned_by_user(turn_events),
+        tool_calls.c.turn_id == turn_events.c.turn_id,
+        tool_calls.c.id == turn_events.c.tool_call_id,
+    )
+    .correlate(turn_events)
+    .scalar_subquery()
+)
+_BYTES_OF_CALL = case(
+    (
+        turn_events.c.name == "tool_call.started",
+        func.coalesce(tool_calls.c.arguments_size, octet_length(tool_calls.c.arguments)),
+    ),
+    else_=func.coalesce(tool_calls.c.result_size, octet_length(tool_calls.c.result)),
+)
+_SHOWN_TEXT_OF_CALL = (
+    select(
+        case(
+            (
+                _BYTES_OF_CALL > MAX_SHOWN_BYTES,
+                literal(OMISSION.decode()) + cast(_BYTES_OF_CALL, Text) + literal(OMISSION_END.decode()),
+            ),
+            (turn_events.c.name == "tool_call.started", tool_calls.c.arguments),
+            else_=tool_calls.c.result,
+        )
+    )
     .where(
         owned_by_user(tool_calls),
         owned_by_user(turn_events),
@@ -120,7 +167,7 @@ def _events_of_turns(count: int, order: Order) -> Select[*tuple[Any, ...]]:
             turn_events.c.seq,
             turn_events.c.name,
             turn_events.c.body,
-            case((turn_events.c.tool_call_id.is_not(None), _TEXT_OF_CALL)).label("text"),
+            case((turn_events.c.tool_call_id.is_not(None), _SHOWN_TEXT_OF_CALL)).label("text"),
         )
         .select_from(sized.join(turn_events, is_same))
         .where(owned_by_user(turn_events), sized.c.through_turn - sized.c.of_whole_turn < bindparam("bytes"))

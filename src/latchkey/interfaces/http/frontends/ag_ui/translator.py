@@ -23,10 +23,7 @@ from latchkey.domain.turn_event import (
     TurnStartedEvent,
 )
 from latchkey.interfaces.http.frontends.ag_ui.run import AgUiEvent, Run
-
-INTERRUPTED = "The service was interrupted before the answer was complete. Send the message again."
-NO_RESULT = "No result recorded."
-CANCELLED = "Cancelled."
+from latchkey.interfaces.http.frontends.turn_events import CANCELLED, INTERRUPTED, NO_RESULT, EventReader
 
 _encode = msgspec.json.Encoder().encode
 
@@ -39,6 +36,7 @@ class AgUiTranslator:
 
     def __init__(self, run: Run) -> None:
         self._run = run
+        self._reader = EventReader()
         self._message_id = ""
         self._is_used = self._is_open = self._has_calls = self._follows_calls = False
         self._open_calls: dict[ToolCallId, None] = {}
@@ -49,7 +47,7 @@ class AgUiTranslator:
 
     def events(self, event: TurnEvent) -> Iterator[AgUiEvent]:
         """Yield the AG-UI events for an event; none for an event that this release does not know."""
-        match event.decode():
+        match self._reader.read(event):
             case MessageDeltaEvent(text):
                 yield from self._text(event, text)
             case TurnStartedEvent(conversation_id, agent):

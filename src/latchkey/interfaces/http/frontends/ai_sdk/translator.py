@@ -14,12 +14,9 @@ from latchkey.domain.errors import TurnInterrupted
 from latchkey.domain.tool_call import ToolCallId
 from latchkey.domain.turn import TurnId
 from latchkey.domain.turn_event import TurnEvent
+from latchkey.interfaces.http.frontends.turn_events import CANCELLED, INTERRUPTED, NO_RESULT, EventReader
 
 Chunk = dict[str, Any]
-
-INTERRUPTED = "The service was interrupted before the answer was complete. Send the message again."
-NO_RESULT = "No result recorded."
-CANCELLED = "Cancelled."
 
 _FINISH_STEP: Chunk = {"type": "finish-step"}
 _START_STEP: Chunk = {"type": "start-step"}
@@ -32,6 +29,7 @@ class UIMessageTranslator:
     """Translates the events of one turn, in their order from the first on."""
 
     def __init__(self) -> None:
+        self._reader = EventReader()
         self._text_id: str | None = None
         self._open_calls: dict[ToolCallId, None] = {}
         self._has_answered_calls = False
@@ -46,7 +44,7 @@ class UIMessageTranslator:
     def chunks(self, event: TurnEvent) -> list[Chunk]:
         """Return the chunks for an event; none for an event that this release does not know."""
         chunks: list[Chunk] = []
-        match event.decode():
+        match self._reader.read(event):
             case turn_event.MessageDeltaEvent(text):
                 chunks = self._text(event, text)
             case turn_event.TurnStartedEvent() as started:

@@ -53,12 +53,6 @@ def usage_of(usage: Usage) -> dict[str, Any]:
     }
 
 
-def omission_of(characters: int) -> str:
-    """Return what stands in a response for arguments or a result that are too large."""
-    detail = "Too large for a response: GET turns/{turn_id}/events of the REST API has the whole."
-    return _encode({"omitted_bytes": characters, "detail": detail}).decode()
-
-
 def user_item(log: TurnLog) -> dict[str, Any]:
     """Return the message of the user as an item of its conversation."""
     return {

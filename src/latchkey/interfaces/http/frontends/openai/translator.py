@@ -3,8 +3,8 @@
 from typing import Any
 
 import msgspec
-from msgspec import Raw
 
+from latchkey.domain.errors import TurnInterrupted
 from latchkey.domain.tool_call import ToolCallId
 from latchkey.domain.turn import Turn
 from latchkey.domain.turn_event import (
@@ -19,13 +19,8 @@ from latchkey.domain.turn_event import (
     TurnStartedEvent,
 )
 from latchkey.interfaces.http.frontends.openai.ids import TOOL_CALL, encode_id, text_item_id
-from latchkey.interfaces.http.frontends.openai.objects import new_response, omission_of, usage_of
-
-_NO_RESULT = "No result recorded."
-_INTERRUPTED = "The service was interrupted before the answer was complete. Send the message again. (turn-interrupted)"
-
-_MAX_FIELD_CHARS, _MAX_RESPONSE_CHARS = 64 * 1024, 1024 * 1024
-"""Of the arguments and results of tool calls: the last event repeats all of them, so each stream holds them."""
+from latchkey.interfaces.http.frontends.openai.objects import new_response, usage_of
+from latchkey.interfaces.http.frontends.turn_events import INTERRUPTED, NO_RESULT, EventReader
 
 _encode = msgspec.json.Encoder().encode
 
@@ -44,11 +39,11 @@ class ResponseTranslator:
         self._text_index: int | None = None
         self._open_calls: dict[ToolCallId, int] = {}
         self._frames: list[bytes] = []
-        self._room = _MAX_RESPONSE_CHARS
+        self._reader = EventReader()
 
     def translate(self, event: TurnEvent) -> bytes:
         """Return the translated events as server-sent events."""
-        match event.decode():
+        match self._reader.read(event):
             case TurnStartedEvent():
                 self._emit("response.created", response=self.response)
                 self._emit("response.in_progress", response=self.response)
@@ -56,19 +51,20 @@ class ResponseTranslator:
                 self._add_text(text, text_item_id(event.turn_id, event.seq))
             case ToolCallStartedEvent() as call:
                 self._close_text("completed")
-                self._open_call(call.id, call.name, self._bounded(call.arguments))
+                self._open_call(call.id, call.name, bytes(call.arguments).decode())
             case ToolCallCompletedEvent() as call:
                 if call.id not in self._open_calls:
                     self._close_text("completed")
                     self._open_call(call.id, call.name, "{}")
-                self._close_call(call.id, self._bounded(call.result), is_error=call.is_error)
+                self._close_call(call.id, bytes(call.result).decode(), is_error=call.is_error)
             case TurnCompletedEvent(usage=usage):
                 self._end("completed", "completed", usage=usage_of(usage))
             case TurnFailedEvent(code, detail):
                 error = "rate_limit_exceeded" if code == "rate-limited" else "server_error"
                 self._end("failed", "failed", error={"code": error, "message": f"{detail} ({code})"})
             case TurnInterruptedEvent():
-                self._end("failed", "failed", error={"code": "server_error", "message": _INTERRUPTED})
+                message = f"{INTERRUPTED} ({TurnInterrupted.code})"
+                self._end("failed", "failed", error={"code": "server_error", "message": message})
             case TurnCancelledEvent():
                 # The SDKs know no `response.cancelled`.
                 self._end("cancelled", "incomplete")
@@ -114,14 +110,6 @@ class ResponseTranslator:
         self._emit_item("response.content_part.done", index, content_index=0, part=part)
         self._emit("response.output_item.done", output_index=index, item=item)
 
-    def _bounded(self, value: Raw) -> str:
-        """Return the JSON of a tool call, or a note in its place if it is too large."""
-        text = bytes(value).decode()
-        if len(text) > min(_MAX_FIELD_CHARS, self._room):
-            return omission_of(len(text))
-        self._room -= len(text)
-        return text
-
     def _open_call(self, id: ToolCallId, name: str, arguments: str) -> None:
         item: dict[str, Any] = {"id": encode_id(TOOL_CALL, id), "type": "mcp_call", "server_label": "latchkey"}
         item |= {"name": name, "arguments": "", "output": None, "error": None, "approval_request_id": None}
@@ -144,6 +132,6 @@ class ResponseTranslator:
     def _end(self, status: str, last_event: str, **changes: Any) -> None:
         self._close_text("completed" if status == "completed" else "incomplete")
         for id in [*self._open_calls]:
-            self._close_call(id, _NO_RESULT, is_error=True)
+            self._close_call(id, NO_RESULT, is_error=True)
         self.response.update(status=status, **changes)
         self._emit(f"response.{last_event}", response=self.response)

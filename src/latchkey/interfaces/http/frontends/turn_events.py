@@ -1,0 +1,52 @@
+"""The events of a turn as all translators read them: the fields of tool calls are bounded."""
+
+from msgspec import Raw
+from msgspec.structs import replace
+
+from latchkey.domain.turn_event import (
+    MAX_SHOWN_BYTES,
+    OMISSION,
+    EventData,
+    ToolCallCompletedEvent,
+    ToolCallStartedEvent,
+    TurnEvent,
+    omission_of,
+)
+
+INTERRUPTED = "The service was interrupted before the answer was complete. Send the message again."
+NO_RESULT = "No result recorded."
+CANCELLED = "Cancelled."
+
+MAX_TURN_BYTES = 1024 * 1024
+"""Of the arguments and results of all tool calls of a turn: pages and open streams hold them all."""
+
+
+class EventReader:
+    """Decodes the events of one turn, in their order from the first on.
+
+    Arguments and results that are too large become a note, in a stream as in a history.
+    """
+
+    def __init__(self) -> None:
+        self._room = MAX_TURN_BYTES
+
+    def read(self, event: TurnEvent) -> EventData | None:
+        """Return the data of the event; None for an event of a later release."""
+        match event.decode():
+            case ToolCallStartedEvent() as call:
+                arguments = self._bounded(call.arguments)
+                return call if arguments is call.arguments else replace(call, arguments=arguments)
+            case ToolCallCompletedEvent() as call:
+                result = self._bounded(call.result)
+                return call if result is call.result else replace(call, result=result)
+            case data:
+                return data
+
+    def _bounded(self, value: Raw) -> Raw:
+        text = bytes(value)
+        if len(text) <= MAX_SHOWN_BYTES and text.startswith(OMISSION):
+            return value  # left out when the log was read
+        if len(text) > min(MAX_SHOWN_BYTES, self._room):
+            return Raw(omission_of(len(text)))
+        self._room -= len(text)
+        return value
