@@ -10,6 +10,7 @@ export async function sign_in({ openUrl, url, user }) {
   const tab = await openUrl(url)
   await signIn(tab, 'lk_not_a_user_token')
   await shows(tab, '[role=alert]', /context token/)
+  assert.deepEqual(await seriousFindings(tab), [])
   await signIn(tab, 'eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZGEifQ.forged')
   await shows(tab, '.notice', /Sign in again/)
   // As it is copied from a terminal that has broken the line.
@@ -226,6 +227,7 @@ export async function conversations(scenario) {
   await tab.locator('.conversations li >> nth=1').getByRole('link').click()
   await shows(tab, ANSWER, 'One.')
   await tab.getByRole('button', { name: 'Delete' }).click()
+  assert.deepEqual(await seriousFindings(tab), [])
   await tab.getByRole('dialog').getByRole('button', { name: 'Delete' }).click()
   await until(async () => (await tab.locator('.conversations li').count()) === 1)
   assert.deepEqual((await api('GET', 'conversations')).items.map(each => each.title), ['Numbers'])
@@ -294,6 +296,7 @@ export async function context_token_minted_and_revoked(scenario) {
   await tab.getByLabel('tasks:write').uncheck()
   await tab.getByRole('button', { name: 'Mint token' }).click()
   await shows(tab, '.minted', /lk_.*\/mcp.*claude mcp add/s)
+  assert.deepEqual(await seriousFindings(tab), [])
   await tab.getByRole('button', { name: 'List its tools' }).click()
   await shows(tab, '.minted output', '200 OK. list_tasks')
   await tab.locator('.minted').getByRole('button', { name: 'Revoke' }).click()
@@ -352,6 +355,14 @@ export async function accessibility(scenario) {
   }
   await tab.getByRole('button', { name: 'Menu' }).click()
   assert.deepEqual(await seriousFindings(tab), [])
+  await tab.locator('.conversations li a').click()
+  await tab.getByRole('button', { name: 'Ledger', exact: true }).click()
+  assert.equal(await tab.evaluate(() => document.activeElement.id), 'ledger-title')
+  await tab.locator('.turn summary', { hasText: 'Events' }).click()
+  await shows(tab, '.events', /turn\.completed/)
+  assert.deepEqual(await seriousFindings(tab), [])
+  await tab.getByRole('button', { name: 'Close the ledger' }).click()
+  assert.equal(await tab.evaluate(() => document.activeElement.id), 'ledger-toggle')
 }
 
 export async function policy_and_speed({ openUrl, url, consoleErrors }) {
