@@ -6,6 +6,8 @@ import { CopyButton, Json, State } from '../ui/parts'
 import { callOf, textOf } from './messages'
 import type { Call, ChatMessage, Part } from './messages'
 
+const SILENT = ['completed', 'failed', 'interrupted']
+
 interface Props {
   message: ChatMessage
   isLast: boolean
@@ -38,7 +40,7 @@ function MessageViewOf({ message, isLast, isBusy, onEdit, onRegenerate }: Props)
           {message.parts.map((part, index) => (
             <PartView key={index} part={part} isUser={isUser} />
           ))}
-          {message.metadata?.status === 'cancelled' && <p className="hint">Stopped.</p>}
+          <Outcome status={message.metadata?.status} />
         </div>
       )}
       {!isEditing && !isWriting && (
@@ -58,6 +60,12 @@ function MessageViewOf({ message, isLast, isBusy, onEdit, onRegenerate }: Props)
       )}
     </article>
   )
+}
+
+/** How the turn of an answer ended, unless the failure below says it. A state of a later release is shown as it is. */
+function Outcome({ status }: { status: string | undefined }) {
+  if (status === undefined || SILENT.includes(status)) return null
+  return status === 'cancelled' ? <p className="hint">Stopped.</p> : <State of={status} />
 }
 
 function PartView({ part, isUser }: { part: Part; isUser: boolean }) {
