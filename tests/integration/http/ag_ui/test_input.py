@@ -49,7 +49,6 @@ UNFAILING = settings(
         run_input("t1", HI, forwardedProps={"context": {"text": "x" * 9000}}),
         run_input("t1", HI, state={"text": "\x00"}),
     ],
-    ids=lambda posted: repr(posted)[:60],
 )
 async def test_invalid_run_is_refused_and_starts_no_turn(ada: ApiUser, posted: Any) -> None:
     refused = await ada.post(API, json=posted)

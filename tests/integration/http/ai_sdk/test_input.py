@@ -56,7 +56,6 @@ def with_part(**part: Any) -> dict[str, Any]:
         body("c1", message("Hello"), context={"text": "x" * 9000}),
         body("c1", message("Hello"), ignored={"text": "\x00"}),
     ],
-    ids=repr,
 )
 async def test_invalid_message_is_refused_and_starts_no_turn(ada: ApiUser, posted: Any) -> None:
     refused = await ada.post(API, json=posted)
