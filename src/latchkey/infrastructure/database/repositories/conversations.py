@@ -6,6 +6,9 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 from sqlalchemy import (
+    Select,
+    Subquery,
+    Table,
     and_,
     bindparam,
     case,
@@ -58,17 +61,18 @@ _RUNNING = (
     )
     .subquery("running")
 )
-_SELECT = (
-    select(*(conversations.c[name] for name in _FIELDS), _RUNNING.c.id, *list(_MESSAGES.c)[2:])
-    .select_from(
-        # The message with the last number is never one of a replaced turn: the turn that replaces it has a later one.
-        conversations.outerjoin(
-            _MESSAGES,
-            and_(_MESSAGES.c.conversation_id == conversations.c.id, _MESSAGES.c.seq == conversations.c.last_seq),
-        ).outerjoin(_RUNNING, _RUNNING.c.conversation_id == conversations.c.id)
-    )
-    .where(*_IS_MINE)
-)
+
+
+def _select(source: Table | Subquery) -> Select[*tuple[Any, ...]]:
+    """Return the query of the conversations of this source, each with its last message and its running turn."""
+    # The message with the last number is never one of a replaced turn: the turn that replaces it has a later one.
+    is_last = and_(_MESSAGES.c.conversation_id == source.c.id, _MESSAGES.c.seq == source.c.last_seq)
+    joined = source.outerjoin(_MESSAGES, is_last).outerjoin(_RUNNING, _RUNNING.c.conversation_id == source.c.id)
+    columns = (*(source.c[name] for name in _FIELDS), _RUNNING.c.id, *list(_MESSAGES.c)[2:])
+    return select(*columns).select_from(joined)
+
+
+_SELECT = _select(conversations).where(*_IS_MINE)
 _HAS_ID = conversations.c.id == bindparam("key")
 _BY_ID = _SELECT.where(_HAS_ID)
 _BY_ID_FOR_UPDATE = _BY_ID.with_for_update(key_share=True, of=conversations)
@@ -79,13 +83,29 @@ NAMED_CONVERSATION = (
     select(conversations.c.id).where(*_IS_MINE, _HAS_NAME).order_by(_ID_FIRST).limit(1).scalar_subquery()
 )
 """The id of the conversation with the client's own `name`, or with the id `key`, which is `name_as_id` of it."""
-_NEWEST = _SELECT.order_by(conversations.c.updated_at.desc(), conversations.c.id.desc()).limit(bindparam("limit"))
-_NEWEST_BEFORE = _NEWEST.where(
-    conversations.c.updated_at <= bindparam("before"),
-    or_(
-        conversations.c.updated_at < bindparam("before"),
-        and_(conversations.c.updated_at == bindparam("before"), conversations.c.id < bindparam("before_id")),
-    ),
+_CANDIDATES = (
+    select(*(conversations.c[name] for name in _FIELDS), conversations.c.last_seq)
+    .where(*_IS_MINE)
+    .order_by(conversations.c.updated_at.desc(), conversations.c.id.desc())
+    .limit(bindparam("limit"))
+)
+
+
+def _page(candidates: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
+    """Return the query of a page. Only its conversations are joined, however the database plans it."""
+    conversation = candidates.subquery("conversation")
+    return _select(conversation).order_by(conversation.c.updated_at.desc(), conversation.c.id.desc())
+
+
+_NEWEST = _page(_CANDIDATES)
+_NEWEST_BEFORE = _page(
+    _CANDIDATES.where(
+        conversations.c.updated_at <= bindparam("before"),
+        or_(
+            conversations.c.updated_at < bindparam("before"),
+            and_(conversations.c.updated_at == bindparam("before"), conversations.c.id < bindparam("before_id")),
+        ),
+    )
 )
 _INSERT = insert_for_user(conversations)
 _UPDATE = update(conversations).where(*_IS_MINE, _HAS_ID)
