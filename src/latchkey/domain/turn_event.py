@@ -1,5 +1,6 @@
 """The events of a turn: its log, which subscribers receive. They are numbered from 1, without gaps."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -114,8 +115,8 @@ def omission_of(size: int) -> bytes:
 
 
 _encode = msgspec.json.Encoder().encode
-_DECODERS: dict[str, msgspec.json.Decoder[EventData]] = {
-    name: msgspec.json.Decoder(data) for data, name in EVENT_NAMES.items()
+_DECODE: dict[str, Callable[[bytes], EventData]] = {
+    name: msgspec.json.Decoder(data).decode for data, name in EVENT_NAMES.items()
 }
 
 
@@ -139,8 +140,8 @@ class TurnEvent(Struct, frozen=True):
 
     def decode(self) -> EventData | None:
         """Decode the body. Returns None for an event of a later release."""
-        decoder = _DECODERS.get(self.name)
-        return None if decoder is None else decoder.decode(self.body)
+        decode = _DECODE.get(self.name)
+        return None if decode is None else decode(self.body)
 
     @property
     def data(self) -> bytes:

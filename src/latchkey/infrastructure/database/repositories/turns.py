@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy import and_, bindparam, exists, func, literal, or_, select, true, update
+from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, func, literal, or_, select, true, update
 
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import Conflict, NotFound, TooManyCalls
@@ -88,11 +88,21 @@ _WITH_MESSAGE = (
     .where(owned_by_user(messages), messages.c.role == "user")
 )
 _BY_ID_WITH_MESSAGE = _WITH_MESSAGE.where(is_not_deleted(turns), turns.c.id == bindparam("key"))
-_OF_NAMED_CONVERSATION = _WITH_MESSAGE.where(
-    turns.c.conversation_id == NAMED_CONVERSATION, turns.c.replaced_by.is_(None)
-).limit(bindparam("limit"))
-_NEWEST_WITH_MESSAGES = _OF_NAMED_CONVERSATION.where(turns.c.id < bindparam("before")).order_by(turns.c.id.desc())
-_OLDEST_WITH_MESSAGES = _OF_NAMED_CONVERSATION.where(turns.c.id > bindparam("after")).order_by(turns.c.id)
+
+
+def _page_with_messages(condition: ColumnElement[bool], order: ColumnElement[Any]) -> Select[*tuple[Any, ...]]:
+    """Return the query of up to `limit` turns of the named conversation that are not replaced.
+
+    The turns are chosen in a query of their own: if the condition on their ids were beside the join, SQLite would
+    apply it to the messages of the user, and read most of them for each turn.
+    """
+    of_conversation = turns.c.conversation_id == NAMED_CONVERSATION
+    ids = select(turns.c.id).where(owned_by_user(turns), of_conversation, turns.c.replaced_by.is_(None), condition)
+    return _WITH_MESSAGE.where(turns.c.id.in_(ids.order_by(order).limit(bindparam("limit")))).order_by(order)
+
+
+_NEWEST_WITH_MESSAGES = _page_with_messages(turns.c.id < bindparam("before"), turns.c.id.desc())
+_OLDEST_WITH_MESSAGES = _page_with_messages(turns.c.id > bindparam("after"), turns.c.id.asc())
 # On messages alone: only those of the conversation are read, and then the turn of one of them.
 _BY_MESSAGE = (
     _WITH_MESSAGE.where(

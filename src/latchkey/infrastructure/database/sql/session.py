@@ -1,6 +1,6 @@
 """An open transaction: Core statements prepared once, deferred writes, and the user bound to each statement."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NoReturn, Protocol
 
 from msgspec import Struct, json
@@ -72,13 +72,15 @@ class PreparedStatement:
 
     def read(self, rows: Iterable[Row]) -> list[Row]:
         """Convert rows of the driver to Python values."""
-        readers = self._readers
-        if readers is None:
+        if not self._readers:
             return list(rows)
-        return [
-            [value if reader is None else reader(value) for value, reader in zip(row, readers, strict=True)]
-            for row in rows
-        ]
+        converted: list[Row] = []
+        for row in rows:
+            values = list(row)
+            for index, reader in self._readers:
+                values[index] = reader(values[index])
+            converted.append(values)
+        return converted
 
 
 def _referenced_tables(table: FromClause) -> frozenset[FromClause]:
@@ -86,11 +88,11 @@ def _referenced_tables(table: FromClause) -> frozenset[FromClause]:
     return frozenset(key.column.table for key in table.foreign_keys)
 
 
-def _result_processors(statement: Statement, dialect: Dialect) -> list[Any] | None:
-    """Return a converter per result column, or None if no column needs one."""
+def _result_processors(statement: Statement, dialect: Dialect) -> list[tuple[int, Callable[[Any], Any]]]:
+    """Return the place of each result column that needs a converter, and the converter."""
     types = [column.type.dialect_impl(dialect) for column in statement.exported_columns]
     processors = [column_type.result_processor(dialect, None) for column_type in types]
-    return processors if any(processors) else None
+    return [(index, processor) for index, processor in enumerate(processors) if processor is not None]
 
 
 class StatementCache:

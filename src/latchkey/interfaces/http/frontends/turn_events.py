@@ -32,15 +32,14 @@ class EventReader:
 
     def read(self, event: TurnEvent) -> EventData | None:
         """Return the data of the event; None for an event of a later release."""
-        match event.decode():
-            case ToolCallStartedEvent() as call:
-                arguments = self._bounded(call.arguments)
-                return call if arguments is call.arguments else replace(call, arguments=arguments)
-            case ToolCallCompletedEvent() as call:
-                result = self._bounded(call.result)
-                return call if result is call.result else replace(call, result=result)
-            case data:
-                return data
+        data = event.decode()
+        if isinstance(data, ToolCallStartedEvent):
+            arguments = self._bounded(data.arguments)
+            return data if arguments is data.arguments else replace(data, arguments=arguments)
+        if isinstance(data, ToolCallCompletedEvent):
+            result = self._bounded(data.result)
+            return data if result is data.result else replace(data, result=result)
+        return data
 
     def _bounded(self, value: Raw) -> Raw:
         text = bytes(value)

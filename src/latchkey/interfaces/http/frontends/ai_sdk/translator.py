@@ -3,6 +3,7 @@
 Early releases of ai 5 refuse unknown fields, and all releases refuse unknown types: chunks have no others.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -12,7 +13,6 @@ from latchkey.domain import turn_event
 from latchkey.domain.artifact import ArtifactReference
 from latchkey.domain.errors import TurnInterrupted
 from latchkey.domain.tool_call import ToolCallId
-from latchkey.domain.turn import TurnId
 from latchkey.domain.turn_event import TurnEvent
 from latchkey.interfaces.http.frontends.turn_events import CANCELLED, INTERRUPTED, NO_RESULT, EventReader
 
@@ -43,31 +43,16 @@ class UIMessageTranslator:
 
     def chunks(self, event: TurnEvent) -> list[Chunk]:
         """Return the chunks for an event; none for an event that this release does not know."""
-        chunks: list[Chunk] = []
-        match self._reader.read(event):
-            case turn_event.MessageDeltaEvent(text):
-                chunks = self._text(event, text)
-            case turn_event.TurnStartedEvent() as started:
-                chunks = _start(event.turn_id, started)
-            case turn_event.ToolCallStartedEvent() as call:
-                chunks = self._tool_call(call)
-            case turn_event.ToolCallCompletedEvent() as call:
-                chunks = self._tool_result(call)
-            case ArtifactReference() as artifact:
-                chunks = [*self._end_text(), {"type": "data-artifact", "id": artifact.id, "data": artifact}]
-            case turn_event.TurnCompletedEvent(_, message_id, usage):
-                completed = {"status": "completed", "messageId": message_id, "usage": usage}
-                chunks = [*self._end(NO_RESULT), _FINISH_STEP, {"type": "finish", "messageMetadata": completed}]
-            case turn_event.TurnCancelledEvent():
-                finish = {"type": "finish", "messageMetadata": {"status": "cancelled"}}
-                chunks = [*self._end(CANCELLED), {"type": "abort"}, finish]
-            case turn_event.TurnFailedEvent(code, detail):
-                chunks = self._fail("failed", code, detail)
-            case turn_event.TurnInterruptedEvent():
-                chunks = self._fail("interrupted", TurnInterrupted.code, INTERRUPTED)
-        return chunks
+        data = self._reader.read(event)
+        translate = _TRANSLATIONS.get(type(data))
+        return [] if translate is None else translate(self, event, data)
 
-    def _text(self, event: TurnEvent, text: str) -> list[Chunk]:
+    def start(self, event: TurnEvent, data: turn_event.TurnStartedEvent) -> list[Chunk]:
+        metadata = {"turnId": event.turn_id, "conversationId": data.conversation_id, "agent": data.agent}
+        return [{"type": "start", "messageId": event.turn_id, "messageMetadata": metadata}, _START_STEP]
+
+    def text(self, event: TurnEvent, data: turn_event.MessageDeltaEvent) -> list[Chunk]:
+        text = data.text
         if self._text_id is not None:
             return [{"type": "text-delta", "id": self._text_id, "delta": text}]
         # The log separates a text from the one before the calls by a blank line.
@@ -78,7 +63,7 @@ class UIMessageTranslator:
         start: Chunk = {"type": "text-start", "id": self._text_id}
         return [*self._begin_step(), start, {"type": "text-delta", "id": self._text_id, "delta": text}]
 
-    def _tool_call(self, call: turn_event.ToolCallStartedEvent) -> list[Chunk]:
+    def tool_call(self, _: TurnEvent, call: turn_event.ToolCallStartedEvent) -> list[Chunk]:
         before = [*self._end_text(), *self._begin_step()]
         self._open_calls[call.id] = None
         self._follows_calls = True
@@ -92,7 +77,7 @@ class UIMessageTranslator:
         }
         return [*before, chunk]
 
-    def _tool_result(self, call: turn_event.ToolCallCompletedEvent) -> list[Chunk]:
+    def tool_result(self, _: TurnEvent, call: turn_event.ToolCallCompletedEvent) -> list[Chunk]:
         self._open_calls.pop(call.id, None)
         self._has_answered_calls = not self._open_calls
         if call.is_error:
@@ -100,14 +85,25 @@ class UIMessageTranslator:
         output = call.result
         return [{"type": "tool-output-available", "toolCallId": call.id, "output": output, "providerExecuted": True}]
 
-    def _fail(self, status: str, code: str, detail: str) -> list[Chunk]:
-        metadata = {"status": status, "error": {"code": code, "detail": detail}}
-        return [
-            *self._end(NO_RESULT),
-            {"type": "message-metadata", "messageMetadata": metadata},
-            {"type": "error", "errorText": detail},
-            {"type": "finish"},
-        ]
+    def artifact(self, _: TurnEvent, artifact: ArtifactReference) -> list[Chunk]:
+        return [*self._end_text(), {"type": "data-artifact", "id": artifact.id, "data": artifact}]
+
+    def complete(self, _: TurnEvent, data: turn_event.TurnCompletedEvent) -> list[Chunk]:
+        metadata = {"status": "completed", "messageId": data.message_id, "usage": data.usage}
+        return [*self._end(NO_RESULT), _FINISH_STEP, {"type": "finish", "messageMetadata": metadata}]
+
+    def cancel(self, _: TurnEvent, __: turn_event.TurnCancelledEvent) -> list[Chunk]:
+        finish = {"type": "finish", "messageMetadata": {"status": "cancelled"}}
+        return [*self._end(CANCELLED), {"type": "abort"}, finish]
+
+    def interrupt(self, event: TurnEvent, _: turn_event.TurnInterruptedEvent) -> list[Chunk]:
+        return self.fail(event, turn_event.TurnFailedEvent(TurnInterrupted.code, INTERRUPTED), "interrupted")
+
+    def fail(self, _: TurnEvent, data: turn_event.TurnFailedEvent, status: str = "failed") -> list[Chunk]:
+        metadata = {"status": status, "error": {"code": data.code, "detail": data.detail}}
+        error = {"type": "error", "errorText": data.detail}
+        finish = {"type": "finish"}
+        return [*self._end(NO_RESULT), {"type": "message-metadata", "messageMetadata": metadata}, error, finish]
 
     def _begin_step(self) -> tuple[Chunk, ...]:
         """Begin another step after calls that all have results.
@@ -128,9 +124,17 @@ class UIMessageTranslator:
         return [*self._end_text(), *self._begin_step(), *open_calls]
 
 
-def _start(turn_id: TurnId, started: turn_event.TurnStartedEvent) -> list[Chunk]:
-    metadata = {"turnId": turn_id, "conversationId": started.conversation_id, "agent": started.agent}
-    return [{"type": "start", "messageId": turn_id, "messageMetadata": metadata}, _START_STEP]
+_TRANSLATIONS: dict[type, Callable[[UIMessageTranslator, TurnEvent, Any], list[Chunk]]] = {
+    turn_event.TurnStartedEvent: UIMessageTranslator.start,
+    turn_event.MessageDeltaEvent: UIMessageTranslator.text,
+    turn_event.ToolCallStartedEvent: UIMessageTranslator.tool_call,
+    turn_event.ToolCallCompletedEvent: UIMessageTranslator.tool_result,
+    ArtifactReference: UIMessageTranslator.artifact,
+    turn_event.TurnCompletedEvent: UIMessageTranslator.complete,
+    turn_event.TurnCancelledEvent: UIMessageTranslator.cancel,
+    turn_event.TurnFailedEvent: UIMessageTranslator.fail,
+    turn_event.TurnInterruptedEvent: UIMessageTranslator.interrupt,
+}
 
 
 def _output_error(id: ToolCallId, error: str) -> Chunk:
