@@ -11,7 +11,7 @@ from latchkey.application.turns.log import TurnLog
 from latchkey.domain.artifact import ArtifactId, ArtifactReference
 from latchkey.domain.message import MessageId
 from latchkey.domain.tool_call import ToolCallId
-from latchkey.domain.turn import Turn, Usage
+from latchkey.domain.turn import Turn, TurnSummary, Usage
 from latchkey.domain.turn_event import (
     EventData,
     FinalEvent,
@@ -37,6 +37,7 @@ _STEPS = st.one_of(
     st.tuples(st.just("artifact"), _TEXTS),
 )
 TURN = a_turn(a_conversation())
+SUMMARY = TurnSummary(TURN.id, TURN.conversation_id, "completed", None, {}, TURN.started_at, None, None)
 
 
 @st.composite
@@ -59,7 +60,7 @@ def event_logs(draw: st.DrawFn, turn: Turn, *, is_ended: bool = True) -> list[Tu
 
 def log_of(events: list[TurnEvent]) -> TurnLog:
     """The log of `TURN` with these events."""
-    return TurnLog(TURN, a_message(TURN, 1), "1", events)
+    return TurnLog(SUMMARY, a_message(TURN, 1), "1", events)
 
 
 def _events_of(kind: str, value: Any, open_calls: list[ToolCallId]) -> list[EventData]:

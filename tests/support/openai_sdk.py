@@ -7,7 +7,7 @@ from openai.types.responses import Response
 
 from latchkey.domain.turn_event import TurnEvent
 from latchkey.interfaces.http.frontends.openai.translator import ResponseTranslator
-from tests.support.event_logs import TURN
+from tests.support.event_logs import SUMMARY
 from tests.support.service import ApiUser
 
 BASE_PATH = "openai/v1"
@@ -24,7 +24,7 @@ KEEPALIVE = b":\n\n"
 
 def frames_of(events: list[TurnEvent], after: int = -1, between: bytes = b"") -> bytes:
     """The stream of a response with these events, and with these bytes after each of them."""
-    translator = ResponseTranslator(TURN, after)
+    translator = ResponseTranslator(SUMMARY, after)
     return b"".join(translator.translate(event) + between for event in events)
 
 

@@ -124,4 +124,27 @@ class Turn(Struct, frozen=True, kw_only=True):
     def check_not_lost(self, now: datetime) -> None:
         """Raises `TurnLost` if the turn is stored as running and its lease has expired."""
         if self.is_lost(now):
-            raise TurnLost("The turn's lease has expired, and it is not stored as interrupted yet.", turn_id=self.id)
+            raise turn_lost(self.id)
+
+
+class TurnSummary(Struct, frozen=True):
+    """What front ends need of a turn. `lease_until` is None for a turn that has ended."""
+
+    id: TurnId
+    conversation_id: ConversationId
+    status: TurnStatus
+    assistant: str | None
+    metadata: Metadata
+    started_at: Instant
+    lease_until: Instant | None
+    run_id: str | None
+
+    def check_not_lost(self, now: datetime) -> None:
+        """Raises `TurnLost` if the turn is stored as running and its lease has expired."""
+        if self.lease_until is not None and now >= self.lease_until:
+            raise turn_lost(self.id)
+
+
+def turn_lost(id: TurnId) -> TurnLost:
+    """Return the failure of reading a lost turn."""
+    return TurnLost("The turn's lease has expired, and it is not stored as interrupted yet.", turn_id=id)

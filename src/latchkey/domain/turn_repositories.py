@@ -9,7 +9,7 @@ from latchkey.domain.conversation import ConversationId
 from latchkey.domain.message import Message
 from latchkey.domain.page import PAGE_BYTES, Page, Window
 from latchkey.domain.tool_call import IdempotentCall, StartedCall, StoredCall, ToolCall, ToolCallId
-from latchkey.domain.turn import Turn, TurnId, Usage
+from latchkey.domain.turn import Turn, TurnId, TurnSummary, Usage
 from latchkey.domain.turn_event import TurnEvent
 
 Order = Literal["asc", "desc"]
@@ -75,7 +75,7 @@ class TurnWithCalls(Struct, frozen=True):
 class TurnWithMessage(Struct, frozen=True):
     """A turn with the user's message, and the client's own id of that message if it has sent one."""
 
-    turn: Turn
+    turn: TurnSummary
     message: Message
     client_id: str | None
 

@@ -12,7 +12,7 @@ from latchkey.domain.errors import Conflict, NotFound
 from latchkey.domain.message import Message
 from latchkey.domain.page import PAGE_BYTES
 from latchkey.domain.ports import UnitOfWork
-from latchkey.domain.turn import Turn, TurnId
+from latchkey.domain.turn import Turn, TurnId, TurnSummary
 from latchkey.domain.turn_event import TurnEvent
 from latchkey.domain.turn_repositories import TurnWithMessage
 
@@ -24,7 +24,7 @@ class TurnLog(Struct, frozen=True):
     a subscription delivers all of them.
     """
 
-    turn: Turn
+    turn: TurnSummary
     message: Message
     message_id: str
     events: list[TurnEvent]

@@ -7,15 +7,15 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, func, literal, or_, select, true, update
+from sqlalchemy import and_, bindparam, exists, func, literal, select, true, update
 
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import Conflict, NotFound, TooManyCalls
-from latchkey.domain.message import Message
 from latchkey.domain.page import Page, Window
 from latchkey.domain.turn import ClientRequest, Idempotency, Turn, TurnError, TurnId, TurnStatus, Usage
 from latchkey.domain.turn_repositories import AnswerProgress, LockedTurn, TurnWithCalls, TurnWithMessage
-from latchkey.infrastructure.database.repositories.conversations import NAMED_CONVERSATION, name_as_id
+from latchkey.infrastructure.database.repositories import turn_messages
+from latchkey.infrastructure.database.repositories.conversations import name_as_id
 from latchkey.infrastructure.database.repositories.deletion import (
     conversation_is_not_deleted,
     is_not_deleted,
@@ -25,7 +25,7 @@ from latchkey.infrastructure.database.repositories.tool_calls import (
     SqlToolCalls,
     bounded_tool_call,
 )
-from latchkey.infrastructure.database.schema import conversations, messages, tool_calls, turns
+from latchkey.infrastructure.database.schema import conversations, tool_calls, turns
 from latchkey.infrastructure.database.sql.driver import Row
 from latchkey.infrastructure.database.sql.session import (
     Session,
@@ -82,42 +82,6 @@ _NEWEST = (
     .limit(bindparam("limit"))
 )
 _NEWEST_BEFORE = _NEWEST.where(turns.c.id < bindparam("before"))
-_WITH_MESSAGE = (
-    _STORED.add_columns(messages.c.client_id, messages.c.id, messages.c.seq, messages.c.content, messages.c.created_at)
-    .join(messages, and_(messages.c.user_id == turns.c.user_id, messages.c.turn_id == turns.c.id))
-    .where(owned_by_user(messages), messages.c.role == "user")
-)
-_BY_ID_WITH_MESSAGE = _WITH_MESSAGE.where(is_not_deleted(turns), turns.c.id == bindparam("key"))
-
-
-def _page_with_messages(condition: ColumnElement[bool], order: ColumnElement[Any]) -> Select[*tuple[Any, ...]]:
-    """Return the query of up to `limit` turns of the named conversation that are not replaced.
-
-    The turns are chosen in a query of their own: if the condition on their ids were beside the join, SQLite would
-    apply it to the messages of the user, and read most of them for each turn.
-    """
-    of_conversation = turns.c.conversation_id == NAMED_CONVERSATION
-    ids = select(turns.c.id).where(owned_by_user(turns), of_conversation, turns.c.replaced_by.is_(None), condition)
-    return _WITH_MESSAGE.where(turns.c.id.in_(ids.order_by(order).limit(bindparam("limit")))).order_by(order)
-
-
-_NEWEST_WITH_MESSAGES = _page_with_messages(turns.c.id < bindparam("before"), turns.c.id.desc())
-_OLDEST_WITH_MESSAGES = _page_with_messages(turns.c.id > bindparam("after"), turns.c.id.asc())
-# On messages alone: only those of the conversation are read, and then the turn of one of them.
-_BY_MESSAGE = (
-    _WITH_MESSAGE.where(
-        messages.c.conversation_id == bindparam("conversation"),
-        messages.c.replaced_by.is_(None),
-        conversation_is_not_deleted(bindparam("conversation")),
-        or_(
-            messages.c.client_id == bindparam("client_id"),
-            messages.c.id == bindparam("id"),
-            messages.c.turn_id == bindparam("id"),
-        ),
-    )
-    .order_by(messages.c.seq.desc())
-    .limit(1)
-)
 _MAX_ID = UUID(int=2**128 - 1)
 _RUNNING = _SELECT.where(turns.c.status == literal("running", literal_execute=True))
 _BY_IDEMPOTENCY_KEY = _SELECT.where(turns.c.idempotency_key == bindparam("idempotency_key"))
@@ -214,18 +178,18 @@ class SqlTurns:
     ) -> list[TurnWithMessage]:
         params = {"name": conversation, "key": name_as_id(conversation), "limit": limit}
         if after is not None:
-            rows = await self._session.fetch(_OLDEST_WITH_MESSAGES, after=after, **params)
+            rows = await self._session.fetch(turn_messages.OLDEST, after=after, **params)
         else:
-            rows = await self._session.fetch(_NEWEST_WITH_MESSAGES, before=before or _MAX_ID, **params)
+            rows = await self._session.fetch(turn_messages.NEWEST, before=before or _MAX_ID, **params)
             rows = rows[::-1]
-        items = [_turn_with_message(row) for row in rows]
+        items = [turn_messages.turn_with_message(row) for row in rows]
         if items and not self._session.scope.includes(items[0].turn.conversation_id):
             raise NotFound.of("conversation")
         return items
 
     async def get_with_message(self, id: TurnId) -> TurnWithMessage:
-        row = await self._session.fetch_row(_BY_ID_WITH_MESSAGE, key=id)
-        item = None if row is None else _turn_with_message(row)
+        row = await self._session.fetch_row(turn_messages.BY_ID, key=id)
+        item = None if row is None else turn_messages.turn_with_message(row)
         if item is None or not self._session.scope.includes(item.turn.conversation_id):
             raise NotFound.of("turn")
         return item
@@ -234,9 +198,9 @@ class SqlTurns:
         if not self._session.scope.includes(conversation_id):
             raise NotFound.of("conversation")
         row = await self._session.fetch_row(
-            _BY_MESSAGE, conversation=conversation_id, client_id=message_id, id=_uuid_or_none(message_id)
+            turn_messages.BY_MESSAGE, conversation=conversation_id, client_id=message_id, id=_uuid_or_none(message_id)
         )
-        return None if row is None else _turn_with_message(row)
+        return None if row is None else turn_messages.turn_with_message(row)
 
     async def list_running(self) -> list[Turn]:
         return [_turn_from_row(row) for row in await self._session.fetch(_RUNNING)]
@@ -311,22 +275,6 @@ def _uuid_or_none(text: str) -> UUID | None:
         return UUID(text)
     except ValueError:
         return None
-
-
-def _turn_with_message(row: Row) -> TurnWithMessage:
-    turn = _turn_from_row(row[:_TURN_WIDTH])
-    client_id, id, seq, content, created_at = row[_TURN_WIDTH:]
-    message = Message(
-        id=id,
-        conversation_id=turn.conversation_id,
-        turn_id=turn.id,
-        seq=seq,
-        role="user",
-        content=content,
-        tool_calls=[],
-        created_at=created_at,
-    )
-    return TurnWithMessage(turn, message, client_id)
 
 
 def _turn_from_row(row: Row) -> Turn:

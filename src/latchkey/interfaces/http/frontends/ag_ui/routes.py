@@ -127,7 +127,7 @@ async def _start_turn(
     if message.id and (sent := await with_expiry(dispatcher, request.user, find_turn, data.thread_id, [message.id])):
         if sent.turn.status == "running" and sent.message.content == message.text:
             return sent.turn.id
-        if sent.turn.request.run_id != data.run_id:
+        if sent.turn.run_id != data.run_id:
             new_message = replace(new_message, replaces=sent.turn.id)
     client_request = ClientRequest(request.request_id, idempotency, message.id, data.run_id)
     return (await runner.start_or_join(request.user, new_message, client_request)).turn_id

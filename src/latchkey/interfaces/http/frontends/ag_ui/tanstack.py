@@ -15,7 +15,7 @@ UiMessage = dict[str, Any]
 
 def hydration(log: ConversationLog) -> dict[str, Any]:
     """Return the thread as TanStack's `hydrate` reads it, with the run to be joined and a cursor for earlier turns."""
-    runs = (turn.turn.request.run_id or str(turn.turn.id) for turn in log.turns if turn.turn.id == log.running_turn_id)
+    runs = (turn.turn.run_id or str(turn.turn.id) for turn in log.turns if turn.turn.id == log.running_turn_id)
     return {
         "messages": [message for turn in log.turns for message in (_user_message(turn), *ui_messages(turn.events))],
         "activeRun": next(({"runId": run_id} for run_id in runs), None),

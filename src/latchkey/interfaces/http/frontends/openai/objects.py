@@ -7,7 +7,7 @@ import msgspec
 from latchkey.application.turns.log import TurnLog
 from latchkey.domain.assistant import DEFAULT_ASSISTANT
 from latchkey.domain.conversation import Conversation
-from latchkey.domain.turn import Turn, Usage
+from latchkey.domain.turn import TurnSummary, Usage
 from latchkey.interfaces.http.frontends.openai.ids import CONVERSATION, MESSAGE, RESPONSE, encode_id
 
 MODEL = "latchkey"
@@ -16,7 +16,7 @@ MODEL = "latchkey"
 _encode = msgspec.json.Encoder().encode
 
 
-def new_response(turn: Turn) -> dict[str, Any]:
+def new_response(turn: TurnSummary) -> dict[str, Any]:
     """Return the response of a turn at its first event."""
     return {
         "id": encode_id(RESPONSE, turn.id),

@@ -6,7 +6,7 @@ import msgspec
 
 from latchkey.domain.errors import TurnInterrupted
 from latchkey.domain.tool_call import ToolCallId
-from latchkey.domain.turn import Turn
+from latchkey.domain.turn import TurnSummary
 from latchkey.domain.turn_event import (
     MessageDeltaEvent,
     ToolCallCompletedEvent,
@@ -32,7 +32,7 @@ class ResponseTranslator:
     the same bytes each time. Events up to the number `after` are translated, and not returned.
     """
 
-    def __init__(self, turn: Turn, after: int = -1) -> None:
+    def __init__(self, turn: TurnSummary, after: int = -1) -> None:
         self.response = new_response(turn)
         self._output: list[dict[str, Any]] = self.response["output"]
         self._after, self._number = after, 0

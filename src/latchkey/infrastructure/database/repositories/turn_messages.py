@@ -1,0 +1,85 @@
+"""The queries of turns with the user's messages, which front ends read."""
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement, Select, and_, bindparam, case, or_, select
+
+from latchkey.domain.message import Message
+from latchkey.domain.turn import TurnSummary
+from latchkey.domain.turn_repositories import TurnWithMessage
+from latchkey.infrastructure.database.repositories.conversations import NAMED_CONVERSATION
+from latchkey.infrastructure.database.repositories.deletion import conversation_is_not_deleted, is_not_deleted
+from latchkey.infrastructure.database.schema import messages, turns
+from latchkey.infrastructure.database.sql.driver import Row
+from latchkey.infrastructure.database.sql.session import owned_by_user
+
+_WITH_MESSAGE = (
+    select(
+        turns.c.id,
+        turns.c.conversation_id,
+        turns.c.status,
+        turns.c.assistant,
+        turns.c.metadata,
+        turns.c.started_at,
+        case((turns.c.status == "running", turns.c.lease_until)).label("lease_until"),
+        turns.c.client_run_id,
+        messages.c.client_id,
+        messages.c.id.label("message_id"),
+        messages.c.seq,
+        messages.c.content,
+        messages.c.created_at,
+    )
+    .join(messages, and_(messages.c.user_id == turns.c.user_id, messages.c.turn_id == turns.c.id))
+    .where(owned_by_user(turns), owned_by_user(messages), messages.c.role == "user")
+)
+BY_ID = _WITH_MESSAGE.where(is_not_deleted(turns), turns.c.id == bindparam("key"))
+
+
+def _page_with_messages(condition: ColumnElement[bool], order: ColumnElement[Any]) -> Select[*tuple[Any, ...]]:
+    """Return the query of up to `limit` turns of the named conversation that are not replaced.
+
+    The turns are chosen in a query of their own: if the condition on their ids were beside the join, SQLite would
+    apply it to the messages of the user, and read most of them for each turn.
+    """
+    of_conversation = turns.c.conversation_id == NAMED_CONVERSATION
+    ids = select(turns.c.id).where(owned_by_user(turns), of_conversation, turns.c.replaced_by.is_(None), condition)
+    return _WITH_MESSAGE.where(turns.c.id.in_(ids.order_by(order).limit(bindparam("limit")))).order_by(order)
+
+
+NEWEST = _page_with_messages(turns.c.id < bindparam("before"), turns.c.id.desc())
+OLDEST = _page_with_messages(turns.c.id > bindparam("after"), turns.c.id.asc())
+# On messages alone: only those of the conversation are read, and then the turn of one of them.
+BY_MESSAGE = (
+    _WITH_MESSAGE.where(
+        messages.c.conversation_id == bindparam("conversation"),
+        messages.c.replaced_by.is_(None),
+        conversation_is_not_deleted(bindparam("conversation")),
+        or_(
+            messages.c.client_id == bindparam("client_id"),
+            messages.c.id == bindparam("id"),
+            messages.c.turn_id == bindparam("id"),
+        ),
+    )
+    .order_by(messages.c.seq.desc())
+    .limit(1)
+)
+
+
+def turn_with_message(row: Row) -> TurnWithMessage:
+    """Return the turn of a row of these queries."""
+    id, conversation_id, status, assistant, metadata, started_at, lease_until, run_id, *of_message = row
+    client_id, message_id, seq, content, created_at = of_message
+    decoded = msgspec.json.decode(metadata) if metadata else {}
+    turn = TurnSummary(id, conversation_id, status, assistant, decoded, started_at, lease_until, run_id)
+    message = Message(
+        id=message_id,
+        conversation_id=conversation_id,
+        turn_id=id,
+        seq=seq,
+        role="user",
+        content=content,
+        tool_calls=[],
+        created_at=created_at,
+    )
+    return TurnWithMessage(turn, message, client_id)
