@@ -264,9 +264,10 @@ async def test_any_json_body_is_answered_without_internal_error(ada: ApiUser, bo
 @pytest.mark.parametrize("value", ["none", "\u00e9", "x" * 9000, "latchkey"], ids=range(4))
 async def test_unknown_assistant_in_header_is_422_in_openai_shape(ada: ApiUser, value: str) -> None:
     headers = {"Latchkey-Assistant": value.encode("latin-1")}
-    response = await ada.post(RESPONSES, json={"input": "Hello"}, headers=headers)
-
-    check_error(response, 422, "invalid")
+    empty = (await ada.post(CONVERSATIONS, json={})).json()["id"]
+    for conversation in (None, empty):
+        body = {"input": "Hello", "conversation": conversation}
+        check_error(await ada.post(RESPONSES, json=body, headers=headers), 422, "invalid")
 
 
 @pytest.mark.parametrize("key", ["", '"', "a b", "x" * 256], ids=range(4))

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any
 
+import msgspec
 from litestar import Controller, Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, QueryParameter
-from msgspec import UNSET
 from msgspec.structs import replace
 
 from latchkey.application.dispatcher import Dispatcher
@@ -18,6 +18,7 @@ from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import Invalid
 from latchkey.domain.message import NewMessage
 from latchkey.domain.turn import ClientRequest, Idempotency, TurnId
+from latchkey.interfaces.errors import invalid
 from latchkey.interfaces.http.event_stream import event_stream
 from latchkey.interfaces.http.frontends.openai.history import response_of
 from latchkey.interfaces.http.frontends.openai.ids import CONVERSATION, RESPONSE, decode_id
@@ -113,16 +114,20 @@ async def _new_message(
         conversation_id, replaced = await dispatcher.call(request.user, get_next_turn, previous)
     elif data.conversation_id:
         conversation_id = ConversationId(decode_id(CONVERSATION, data.conversation_id))
-    assistant = request.headers.get(_ASSISTANT_HEADER) or (data.model if data.model in runner.profiles.chat else UNSET)
+    assistant = request.headers.get(_ASSISTANT_HEADER) or (data.model if data.model in runner.profiles.chat else None)
     metadata = data.metadata or {}
-    return NewMessage(
-        data.text,
-        conversation_id,
-        artifact_generation=metadata.get("artifact_generation") == "true",
-        assistant=assistant,
-        metadata=metadata or UNSET,
-        replaces=replaced or UNSET,
-    )
+    message = {
+        "message": data.text,
+        "conversation_id": conversation_id,
+        "artifact_generation": metadata.get("artifact_generation") == "true",
+        **({"assistant": assistant} if assistant else {}),
+        **({"metadata": metadata} if metadata else {}),
+        **({"replaces": replaced} if replaced else {}),
+    }
+    try:
+        return msgspec.convert(message, NewMessage)
+    except msgspec.ValidationError as error:
+        raise invalid(error) from error
 
 
 def _idempotency_of(request: ApiRequest, key: str | None, data: NewResponse) -> Idempotency | None:
