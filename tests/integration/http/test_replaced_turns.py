@@ -90,6 +90,19 @@ async def test_replaced_turn_of_another_conversation_is_invalid(ada: ApiUser, mo
     assert [error["path"] for error in response.json()["errors"]] == ["$.replaces"]
 
 
+async def test_replaced_turn_of_another_conversation_than_a_new_name_is_invalid(
+    ada: ApiUser, model: ModelServer
+) -> None:
+    """A name that nothing has yet names a new conversation, which has no turns."""
+    (turn,) = await chats(ada, model, "one")
+    body = {"message": "x", "client_conversation_id": "new", "replaces": turn["turn_id"]}
+    response = await ada.post("chat", json=body)
+
+    assert response.status_code == 422
+    assert [error["path"] for error in response.json()["errors"]] == ["$.replaces"]
+    assert await contents(ada, turn["conversation_id"]) == ["one", "ONE"]
+
+
 async def test_replaced_turn_of_another_user_or_nobody_is_not_found(
     ada: ApiUser, model_service: Service, model: ModelServer
 ) -> None:

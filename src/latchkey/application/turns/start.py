@@ -235,7 +235,8 @@ async def _find_conversation(uow: UnitOfWork, message: NewMessage) -> Conversati
             conversation_id = conversation.id
     if message.replaces:
         replaced = await uow.turns.get(message.replaces)
-        if replaced.conversation_id != (conversation_id or replaced.conversation_id):
+        is_named = conversation_id is not None or bool(name)
+        if is_named and replaced.conversation_id != conversation_id:
             raise Invalid.at("$.replaces", "Expected a turn of this conversation")
         return replaced.conversation_id
     return conversation_id
