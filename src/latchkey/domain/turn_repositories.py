@@ -185,7 +185,10 @@ class TurnEvents(Protocol):
         ...
 
     async def list_of_turns(self, ids: list[TurnId], size: int, order: Order = "desc") -> dict[TurnId, list[TurnEvent]]:
-        """Return all events of each turn, of the turns in this order up to that which reaches `size` bytes."""
+        """Return all events of these turns, by turn.
+
+        The turns are read in this order. The last one is that whose events reach `size` bytes in total.
+        """
         ...
 
 

@@ -45,10 +45,10 @@ _STATUS_AND_TITLE: dict[type[Failure], tuple[int, str]] = {
 }
 
 _MESSAGE = re.compile(r"^(?P<text>.*?)(?: - at (?:`key` in )?`(?P<path>.*)`)?$", re.DOTALL)
+"""The form of msgspec's validation messages."""
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _TEXT_PATTERN = "ud7ff"
-"""A part of the patterns `PLAIN` and `VISIBLE`, which nobody wants to read."""
-"""The form of msgspec's validation messages."""
+"""A part of the long patterns `PLAIN`, `VISIBLE` and `PRINTABLE`, which messages describe in words."""
 
 
 def status_of(failure: Failure) -> int:
@@ -67,11 +67,16 @@ def invalid(error: msgspec.DecodeError | UnicodeDecodeError | RecursionError) ->
         return Malformed("The input is nested too deeply.")
     if not isinstance(error, msgspec.ValidationError):
         return Malformed(f"The body is not valid JSON in UTF-8: {error}.")
+    return invalid_at("$", error)
+
+
+def invalid_at(path: str, error: msgspec.ValidationError) -> Invalid:
+    """Translate a validation error of a part of the body. `path` is the place of the part, such as `$.messages[0]`."""
     match = _MESSAGE.match(str(error))
-    text, path = (match["text"], match["path"] or "$") if match else (str(error), "$")
+    text, place = (match["text"], match["path"] or "$") if match else (str(error), "$")
     if "matching regex" in text and _TEXT_PATTERN in text:
         text = "Expected text with at least one visible character, without NUL and without lone surrogates"
-    return Invalid.at(path, text)
+    return Invalid.at(path + place.removeprefix("$"), text)
 
 
 def _status_and_title(failure: Failure) -> tuple[int, str]:

@@ -38,7 +38,7 @@ class TurnLog(Struct, frozen=True):
 class ConversationLog(Struct, frozen=True):
     """Turns of a conversation that are not replaced, oldest first. `has_more` means that there are earlier turns.
 
-    There is no conversation if the name is unknown.
+    `conversation_id` is None if the name is unknown.
     """
 
     conversation_id: ConversationId | None
@@ -75,7 +75,7 @@ async def get_conversation_log(
     ended = [item.turn.id for item in items if item.turn.status != "running"]
     events = await uow.turn_events.list_of_turns(ended, PAGE_BYTES, "desc" if after is None else "asc")
     if after is not None and events and len(events) < len(ended):
-        running = []  # it follows the turns that are left for the next page
+        running = []  # it belongs to a later page
     included = [item for item in items if item.turn.id in events or item.turn.id in running]
     return ConversationLog(
         items[0].turn.conversation_id,

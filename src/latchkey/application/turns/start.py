@@ -159,7 +159,7 @@ async def start_turn(
         profile = profiles.select(assistant, message)
         conversation_id, history, seq = await _add_conversation(uow, message, assistant), list[PastTurn](), 1
     else:
-        running = await _make_room(uow, conversation_id, running, message, request)
+        running = await _interrupt_running(uow, conversation_id, running, message, request)
         if message.replaces:
             await uow.messages.replace(conversation_id, message.replaces, turn_id)
         next_message = await uow.conversations.next_message(conversation_id, uow.now, timezone, assistant)
@@ -242,12 +242,12 @@ async def _find_conversation(uow: UnitOfWork, message: NewMessage) -> Conversati
     return conversation_id
 
 
-async def _make_room(
+async def _interrupt_running(
     uow: UnitOfWork, conversation_id: ConversationId, running: list[Turn], message: NewMessage, request: ClientRequest
 ) -> list[Turn]:
-    """Return the running turns of other conversations.
+    """Cancel the running turn of the conversation, and return those of other conversations.
 
-    Raises `TurnInProgress` unless the message interrupts, and if the running turn answers this very message.
+    Raises `TurnInProgress` if the message does not interrupt, and if the running turn answers the same message.
     """
     for turn in running:
         if turn.conversation_id == conversation_id:

@@ -46,7 +46,7 @@ class TitleWriter:
         task.add_done_callback(self.tasks.discard)
 
     def interrupt(self) -> None:
-        """Wait no longer for models: conversations get titles from the messages instead."""
+        """Cancel the requests to models: conversations get titles from the messages instead."""
         self._is_interrupted = True
         for request in self._requests:
             request.cancel()
@@ -80,7 +80,7 @@ class TitleWriter:
 
 @owner_only("write", stores=True)
 async def set_missing_title(uow: UnitOfWork, conversation_id: ConversationId, title: str) -> None:
-    """Set the title of a conversation that has none: a person may have given it one meanwhile."""
+    """Set the title of a conversation if it has none: a person may have set one meanwhile."""
     await uow.conversations.set_missing_title(conversation_id, title)
 
 
@@ -98,7 +98,7 @@ def _title_run(agent_run: AgentRun, answer: str) -> AgentRun:
 
 
 async def _answer_of(owner: Owner, profile: TurnProfile, title_run: AgentRun) -> str:
-    """Run the agent of the turn once more. Raises whatever it raises, and `TimeoutError`."""
+    """Return the answer of the agent of the turn to a request for a title. Raises its failures, and `TimeoutError`."""
     text = ""
     async with AsyncExitStack() as stack:
         if profile.slots is not None:

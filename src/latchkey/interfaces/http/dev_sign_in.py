@@ -1,7 +1,7 @@
-"""`--dev`: which requests for the console get a token, so that a developer need not paste one.
+"""Sign-in with `--dev`: which requests for the console get a token, so that a developer need not paste one.
 
-The page of the token's owner may read it, and nothing else: no page of another origin, no client from elsewhere, and on
-Linux no other user of this machine.
+Only the console's own page may read the token: no page of another origin, no client on another machine, and on Linux no
+other user of this machine.
 """
 
 import sys

@@ -45,7 +45,7 @@ def event_stream(
     """Return a response that streams the events. An empty batch becomes a comment, which keeps the connection open.
 
     A stream whose last event this process cannot send breaks, and its client resumes it: `batches` raises a failure,
-    or the events find no room in `RESPONSES`.
+    or `RESPONSES` has no capacity for the events.
 
     `encode` returns the server-sent events for an event of the turn: none, one or several.
     """

@@ -120,7 +120,7 @@ def _check_headers(headers: Iterable[tuple[bytes, bytes]], declared: dict[bytes,
 
 
 def _check_spelling(name: str, value: str, annotation: Any) -> None:
-    """Raises `Invalid` for spellings that Litestar accepts: `1e1` for 10, `on` for true, and `null` for no value."""
+    """Raise `Invalid` for spellings that Litestar accepts: `1e1` for 10, `on` for true, and `null` for no value."""
     kinds = get_args(annotation) or (annotation,)
     if int in kinds and not _INTEGER.fullmatch(value):
         raise Invalid.at(name, "Expected an integer in decimal digits")

@@ -158,8 +158,8 @@ def _responses(operation: Node, document: Node) -> str:
     for status, reference in operation["responses"].items():
         response = _resolved(reference, document)
         if status >= _FIRST_ERROR:
-            found = _FAILURE.findall(response["description"])
-            codes += [f"{status} {_link(f'error-{code}', code)}" for code, _ in found]
+            failures = _FAILURE.findall(response["description"])
+            codes += [f"{status} {_link(f'error-{code}', code)}" for code, _ in failures]
             continue
         headers = ", ".join(map(_coded, response["headers"]))
         parts.append(f"<p><strong>{status}</strong>: {_text(response['description'])} Headers: {headers}.</p>")
@@ -259,7 +259,7 @@ def _tag(operation: Node) -> str:
 
 
 def _rank(operation: tuple[str, str, Node]) -> int:
-    """Sort chat first, and what only operators need last."""
+    """Return the sort key of an operation: chat first, and what only operators need last."""
     tag = _tag(operation[2])
     if tag in _FIRST_TAGS:
         return _FIRST_TAGS.index(tag)

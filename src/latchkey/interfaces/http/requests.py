@@ -14,11 +14,13 @@ from litestar.exceptions import InternalServerException
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.handlers import BaseRouteHandler
 from litestar.params import BodyKwarg, HeaderParameter, QueryParameter
+from msgspec import Meta
 
 from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import Malformed, TooLarge
 from latchkey.domain.page import Cursor, Limit
 from latchkey.domain.turn import Idempotency
+from latchkey.domain.values import PRINTABLE
 from latchkey.interfaces.errors import check_distinct_members, check_media_type, check_storable, invalid
 from latchkey.interfaces.http.litestar_internals import body_of
 
@@ -29,6 +31,11 @@ MAX_BODY_BYTES = 8 * 1024 * 1024
 JSON = "application/json"
 _ESCAPED_NUL = b"\\u0000"
 MERGE_PATCH = "application/merge-patch+json"
+ASSISTANT_HEADER = "latchkey-assistant"
+"""Chooses the assistant where the body of a foreign protocol cannot."""
+
+ClientId = Annotated[str, Meta(min_length=1, max_length=255, pattern=PRINTABLE)]
+"""An id that a client has chosen, of a message or a run."""
 
 JsonBody: TypeAlias = Annotated[T, BodyKwarg(media_type=JSON)]
 PatchBody: TypeAlias = Annotated[T, BodyKwarg(media_type=MERGE_PATCH)]

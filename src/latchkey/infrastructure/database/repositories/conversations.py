@@ -226,7 +226,7 @@ _NIL = UUID(int=0)
 
 
 def name_as_id(name: str) -> UUID:
-    """Return the id that the name is, in its usual form; else one that nothing has."""
+    """Return the UUID whose usual form the name is, else the nil UUID, which no conversation has."""
     try:
         id = UUID(name)
     except ValueError:

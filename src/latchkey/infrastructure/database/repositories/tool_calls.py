@@ -137,7 +137,7 @@ class SqlToolCalls:
         calls: dict[TurnId, list[ToolCall]] = {}
         if not ids:
             return CallPage(calls, order)
-        params = {f"turn{index}": id for index, id in enumerate(padded(ids))}
+        params = turn_ids_as_parameters(ids)
         rows = await self._session.fetch(_small_calls_of_turns(len(params), order), **params)
         for *row, turn_id in rows:
             calls.setdefault(turn_id, []).append(bounded_tool_call(row))
@@ -269,10 +269,9 @@ SMALL_CALLS_OF_TURN = _small_calls(tool_calls.c.turn_id == bindparam("turn")).or
 @cache
 def _small_calls_of_turns(count: int, order: Order) -> Select[*tuple[Any, ...]]:
     turn_id = tool_calls.c.turn_id
-    turns: list[BindParameter[Any]] = [bindparam(f"turn{index}", type_=turn_id.type) for index in range(count)]
     by_turn = turn_id if order == "asc" else turn_id.desc()
     return (
-        _small_calls(turn_id.in_(turns))
+        _small_calls(turn_id.in_(turn_parameters(count)))
         .add_columns(turn_id)
         .order_by(by_turn, tool_calls.c.id)
         .limit(literal(_MAX_SMALL_CALLS, literal_execute=True))
@@ -282,8 +281,7 @@ def _small_calls_of_turns(count: int, order: Order) -> Select[*tuple[Any, ...]]:
 @cache
 def _calls_of_turns(count: int, order: Order) -> Select[*tuple[Any, ...]]:
     turn_id = tool_calls.c.turn_id
-    turns: list[BindParameter[Any]] = [bindparam(f"turn{index}", type_=turn_id.type) for index in range(count)]
-    calls = _measured(turn_id.in_(turns))
+    calls = _measured(turn_id.in_(turn_parameters(count)))
     size = _read_size(calls)
     sized = _sized(
         calls,
@@ -299,9 +297,18 @@ def _calls_of_turns(count: int, order: Order) -> Select[*tuple[Any, ...]]:
     return _read_bounded(sized, turn_id, sized.c.through_turn).where(is_in_page).order_by(by_turn, tool_calls.c.id)
 
 
-def padded(ids: list[TurnId]) -> list[TurnId]:
-    """Repeat the last id up to a power of two, so that few different statements are prepared."""
-    return ids + ids[-1:] * ((1 << (len(ids) - 1).bit_length()) - len(ids))
+def turn_parameters(count: int) -> list[BindParameter[Any]]:
+    """Return the parameters for the ids of this many turns."""
+    return [bindparam(f"turn{index}", type_=tool_calls.c.turn_id.type) for index in range(count)]
+
+
+def turn_ids_as_parameters(ids: list[TurnId]) -> dict[str, Any]:
+    """Return the values of `turn_parameters`: the last id is repeated up to a power of two.
+
+    So there are few different statements to prepare.
+    """
+    padded = ids + ids[-1:] * ((1 << (len(ids) - 1).bit_length()) - len(ids))
+    return {f"turn{index}": id for index, id in enumerate(padded)}
 
 
 def _values(call: ToolCall) -> dict[str, Any]:

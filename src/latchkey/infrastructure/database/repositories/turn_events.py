@@ -9,7 +9,8 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 from sqlalchemy import (
-    BindParameter,
+    ColumnElement,
+    ScalarSelect,
     Select,
     String,
     Text,
@@ -34,7 +35,11 @@ from latchkey.domain.turn_event import (
 )
 from latchkey.domain.turn_repositories import Order
 from latchkey.infrastructure.database.repositories.deletion import turn_is_not_deleted
-from latchkey.infrastructure.database.repositories.tool_calls import SMALL_BYTES, padded
+from latchkey.infrastructure.database.repositories.tool_calls import (
+    SMALL_BYTES,
+    turn_ids_as_parameters,
+    turn_parameters,
+)
 from latchkey.infrastructure.database.schema import tool_calls, turn_events
 from latchkey.infrastructure.database.sql.driver import Row
 from latchkey.infrastructure.database.sql.session import (
@@ -53,8 +58,9 @@ _REFERRING: dict[str, tuple[Callable[[bytes | str], Any], str]] = {
 """Events that may refer to a recorded tool call for one of their fields."""
 _LEFT_OUT = Raw(b"null")
 _INSERT_EVENT = insert_for_user(turn_events)
+_SIZE = func.coalesce(turn_events.c.size, octet_length(turn_events.c.body))
 _CANDIDATES = (
-    select(turn_events.c.seq, func.coalesce(turn_events.c.size, octet_length(turn_events.c.body)).label("size"))
+    select(turn_events.c.seq, _SIZE.label("size"))
     .where(
         owned_by_user(turn_events),
         turn_events.c.turn_id == bindparam("turn"),
@@ -66,43 +72,38 @@ _CANDIDATES = (
     .subquery()
 )
 _SIZED = offsets(_CANDIDATES, "seq")
-_TEXT_OF_CALL = (
-    select(case((turn_events.c.name == "tool_call.started", tool_calls.c.arguments), else_=tool_calls.c.result))
-    .where(
-        owned_by_user(tool_calls),
-        owned_by_user(turn_events),
-        tool_calls.c.turn_id == turn_events.c.turn_id,
-        tool_calls.c.id == turn_events.c.tool_call_id,
-    )
-    .correlate(turn_events)
-    .scalar_subquery()
-)
+_IS_START = turn_events.c.name == "tool_call.started"
 _BYTES_OF_CALL = case(
-    (
-        turn_events.c.name == "tool_call.started",
-        func.coalesce(tool_calls.c.arguments_size, octet_length(tool_calls.c.arguments)),
-    ),
+    (_IS_START, func.coalesce(tool_calls.c.arguments_size, octet_length(tool_calls.c.arguments))),
     else_=func.coalesce(tool_calls.c.result_size, octet_length(tool_calls.c.result)),
 )
-_SHOWN_TEXT_OF_CALL = (
-    select(
-        case(
-            (
-                _BYTES_OF_CALL > MAX_SHOWN_BYTES,
-                literal(OMISSION.decode()) + cast(_BYTES_OF_CALL, Text) + literal(OMISSION_END.decode()),
-            ),
-            (turn_events.c.name == "tool_call.started", tool_calls.c.arguments),
-            else_=tool_calls.c.result,
+
+
+def _of_call(text: ColumnElement[Any]) -> ScalarSelect[Any]:
+    """Return the query of a text of the tool call that an event refers to."""
+    return (
+        select(text)
+        .where(
+            owned_by_user(tool_calls),
+            owned_by_user(turn_events),
+            tool_calls.c.turn_id == turn_events.c.turn_id,
+            tool_calls.c.id == turn_events.c.tool_call_id,
         )
+        .correlate(turn_events)
+        .scalar_subquery()
     )
-    .where(
-        owned_by_user(tool_calls),
-        owned_by_user(turn_events),
-        tool_calls.c.turn_id == turn_events.c.turn_id,
-        tool_calls.c.id == turn_events.c.tool_call_id,
+
+
+_TEXT_OF_CALL = _of_call(case((_IS_START, tool_calls.c.arguments), else_=tool_calls.c.result))
+_SHOWN_TEXT_OF_CALL = _of_call(
+    case(
+        (
+            _BYTES_OF_CALL > MAX_SHOWN_BYTES,
+            literal(OMISSION.decode()) + cast(_BYTES_OF_CALL, Text) + literal(OMISSION_END.decode()),
+        ),
+        (_IS_START, tool_calls.c.arguments),
+        else_=tool_calls.c.result,
     )
-    .correlate(turn_events)
-    .scalar_subquery()
 )
 _FIRST_EVENTS_WITHIN_SIZE = (
     select(
@@ -115,13 +116,6 @@ _FIRST_EVENTS_WITHIN_SIZE = (
     .where(owned_by_user(turn_events), turn_events.c.turn_id == bindparam("turn"), _SIZED.c.before < bindparam("bytes"))
     .order_by(turn_events.c.seq)
 )
-
-
-_SIZE = func.coalesce(turn_events.c.size, octet_length(turn_events.c.body))
-
-
-def _turns_of_page(count: int) -> list[BindParameter[Any]]:
-    return [bindparam(f"turn{index}", type_=turn_events.c.turn_id.type) for index in range(count)]
 
 
 @cache
@@ -139,7 +133,7 @@ def _small_events_of_turns(count: int) -> Select[*tuple[Any, ...]]:
             is_small,
             _SIZE,
         )
-        .where(owned_by_user(turn_events), turn_events.c.turn_id.in_(_turns_of_page(count)))
+        .where(owned_by_user(turn_events), turn_events.c.turn_id.in_(turn_parameters(count)))
         .order_by(turn_events.c.turn_id, turn_events.c.seq)
         .limit(_MAX_SMALL_EVENTS + 1)
     )
@@ -149,7 +143,7 @@ def _small_events_of_turns(count: int) -> Select[*tuple[Any, ...]]:
 def _events_of_turns(count: int, order: Order) -> Select[*tuple[Any, ...]]:
     events = (
         select(turn_events.c.turn_id, turn_events.c.seq, _SIZE.label("size"))
-        .where(owned_by_user(turn_events), turn_events.c.turn_id.in_(_turns_of_page(count)))
+        .where(owned_by_user(turn_events), turn_events.c.turn_id.in_(turn_parameters(count)))
         .subquery()
     )
     in_order = events.c.turn_id.desc() if order == "desc" else events.c.turn_id
@@ -176,7 +170,7 @@ def _events_of_turns(count: int, order: Order) -> Select[*tuple[Any, ...]]:
 
 
 _MAX_SMALL_EVENTS = 512
-"""Few small events, as almost always, are read without sums of sizes."""
+"""Up to this many events, all of them small, are read without sums of sizes: almost all pages are like that."""
 _MAX_COPIED_BYTES = 1024
 """A larger event of a tool call refers to the call, which is stored in the same transaction, for its large field."""
 
@@ -197,7 +191,7 @@ class SqlTurnEvents:
     async def list_of_turns(self, ids: list[TurnId], size: int, order: Order = "desc") -> dict[TurnId, list[TurnEvent]]:
         if not ids:
             return {}
-        params = {f"turn{index}": id for index, id in enumerate(padded(ids))}
+        params = turn_ids_as_parameters(ids)
         rows = await self._session.fetch(_small_events_of_turns(len(params)), **params)
         if not _are_small(rows, size):
             rows = await self._session.fetch(_events_of_turns(len(params), order), bytes=size, **params)
@@ -214,7 +208,7 @@ class SqlTurnEvents:
 
 
 def _are_small(rows: list[Row], size: int) -> bool:
-    """Return whether these are all events, whole, and within this many bytes."""
+    """Whether these rows are all events, each with its body, within this many bytes in total."""
     return len(rows) <= _MAX_SMALL_EVENTS and all(row[-2] for row in rows) and sum(row[-1] for row in rows) <= size
 
 

@@ -89,7 +89,7 @@ def _referenced_tables(table: FromClause) -> frozenset[FromClause]:
 
 
 def _result_processors(statement: Statement, dialect: Dialect) -> list[tuple[int, Callable[[Any], Any]]]:
-    """Return the place of each result column that needs a converter, and the converter."""
+    """Return the index of each result column that needs a converter, and the converter."""
     types = [column.type.dialect_impl(dialect) for column in statement.exported_columns]
     processors = [column_type.result_processor(dialect, None) for column_type in types]
     return [(index, processor) for index, processor in enumerate(processors) if processor is not None]

@@ -24,11 +24,11 @@ MAX_TURN_BYTES = 1024 * 1024
 class EventReader:
     """Decodes the events of one turn, in their order from the first on.
 
-    Arguments and results that are too large become a note, in a stream as in a history.
+    Arguments and results that are too large are replaced by `omission_of` their size, in streams and in histories.
     """
 
     def __init__(self) -> None:
-        self._room = MAX_TURN_BYTES
+        self._remaining_bytes = MAX_TURN_BYTES
 
     def read(self, event: TurnEvent) -> EventData | None:
         """Return the data of the event; None for an event of a later release."""
@@ -44,8 +44,8 @@ class EventReader:
     def _bounded(self, value: Raw) -> Raw:
         text = bytes(value)
         if len(text) <= MAX_SHOWN_BYTES and text.startswith(OMISSION):
-            return value  # left out when the log was read
-        if len(text) > min(MAX_SHOWN_BYTES, self._room):
+            return value  # omitted when the log was read
+        if len(text) > min(MAX_SHOWN_BYTES, self._remaining_bytes):
             return Raw(omission_of(len(text)))
-        self._room -= len(text)
+        self._remaining_bytes -= len(text)
         return value

@@ -21,7 +21,7 @@ def thread_messages(log: ConversationLog) -> list[AgUiMessage]:
 
 
 def answer_messages(events: Iterable[TurnEvent]) -> list[AgUiMessage]:
-    """Return what a client makes of the stream of a turn."""
+    """Return the messages that a client builds from the stream of a turn."""
     translator, reducer = AgUiTranslator(Run("", "")), _MessageReducer()
     for event in events:
         for translated in translator.events(event):
@@ -72,13 +72,13 @@ class _MessageReducer:
         self._owner[id] = message
 
     def _add_result(self, event: AgUiEvent) -> None:
-        """Put the result behind the message of its call and other results, also where a text has come between."""
-        place, owner = len(self.messages), self._owner[event["toolCallId"]]
-        while self.messages[place - 1] is not owner:
-            place -= 1
-        while place < len(self.messages) and self.messages[place]["role"] == "tool":
-            place += 1
+        """Insert the result after the message of its call and its other results: a text may have followed."""
+        index, owner = len(self.messages), self._owner[event["toolCallId"]]
+        while self.messages[index - 1] is not owner:
+            index -= 1
+        while index < len(self.messages) and self.messages[index]["role"] == "tool":
+            index += 1
         message = {"id": event["messageId"], **{name: event[name] for name in ("role", "toolCallId", "content")}}
         if metadata := event.get("metadata"):
             message["metadata"] = metadata
-        self.messages.insert(place, message)
+        self.messages.insert(index, message)

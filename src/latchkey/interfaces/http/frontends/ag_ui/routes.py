@@ -21,10 +21,10 @@ from latchkey.interfaces.errors import invalid
 from latchkey.interfaces.http.event_stream import MEDIA_TYPE, event_stream
 from latchkey.interfaces.http.frontends.ag_ui.history import thread_messages
 from latchkey.interfaces.http.frontends.ag_ui.run import BEGINNING, Run
-from latchkey.interfaces.http.frontends.ag_ui.run_input import ClientId, RunAgentInput, UserMessage, idempotency_of
+from latchkey.interfaces.http.frontends.ag_ui.run_input import RunAgentInput, UserMessage, idempotency_of
 from latchkey.interfaces.http.frontends.ag_ui.tanstack import hydration
 from latchkey.interfaces.http.frontends.ag_ui.translator import AgUiTranslator
-from latchkey.interfaces.http.requests import ApiRequest, JsonBody
+from latchkey.interfaces.http.requests import ASSISTANT_HEADER, ApiRequest, ClientId, JsonBody
 
 MAX_TURNS = 100
 """How many turns of a thread are shown at once: the newest ones."""
@@ -41,7 +41,7 @@ class ThreadQuery(Struct, frozen=True, rename="camel"):
 
     @classmethod
     def of(cls, request: ApiRequest) -> "ThreadQuery":
-        """Raises `Invalid`."""
+        """Read the query parameters of a request. Raises `Invalid`."""
         try:
             return msgspec.convert(dict(request.query_params), cls, strict=False)
         except msgspec.ValidationError as error:
@@ -51,7 +51,7 @@ class ThreadQuery(Struct, frozen=True, rename="camel"):
 class AgUiController(Controller):
     path = "/ag-ui"
     include_in_schema = False
-    opt = {"lenient": True}  # noqa: RUF012 - Litestar declares it so
+    opt = {"lenient": True}  # noqa: RUF012 - as Litestar declares it
 
     @post(status_code=200)
     async def run_agent(
@@ -64,13 +64,13 @@ class AgUiController(Controller):
     ) -> Response[Any]:
         """Send the user's message, and stream its run; without one, show the thread and its running turn.
 
-        With `Last-Event-ID`, the run that the client has begun goes on behind that event.
+        With `Last-Event-ID`, the stream of the client's run continues after that event.
         """
         run, message = Run(data.thread_id, data.run_id, data.knows_cancelled), data.user_message()
         after = _position(request)
         with subscriptions.reserve(request.user) as subscription:
-            if after and (begun := await with_expiry(dispatcher, request.user, find_run, data.run_id)):
-                return _follow(request, subscription, begun.turn_id, replace(run, after=after))
+            if after and (client_run := await with_expiry(dispatcher, request.user, find_run, data.run_id)):
+                return _follow(request, subscription, client_run.turn_id, replace(run, after=after))
             if message:
                 turn_id = await _start_turn(request, dispatcher, runner, data, message)
                 return _follow(request, subscription, turn_id, run)
@@ -87,15 +87,15 @@ class AgUiController(Controller):
         dispatcher: NamedDependency[Dispatcher],
         subscriptions: NamedDependency[TurnSubscriptions],
     ) -> Response[Any]:
-        """Stream a run, from its first event or behind `Last-Event-ID`; or get a thread, both as TanStack AI asks."""
+        """Stream a run, from its first event or after `Last-Event-ID`; or get a thread. TanStack AI requests both."""
         query = ThreadQuery.of(request)
         if query.run_id:
             with subscriptions.reserve(request.user) as subscription:
-                begun = await with_expiry(dispatcher, request.user, find_run, query.run_id)
-                if begun is None:
+                client_run = await with_expiry(dispatcher, request.user, find_run, query.run_id)
+                if client_run is None:
                     raise NotFound.of("run")
-                run = Run(begun.thread_id, query.run_id, after=_position(request) or BEGINNING)
-                return _follow(request, subscription, begun.turn_id, run)
+                run = Run(client_run.thread_id, query.run_id, after=_position(request) or BEGINNING)
+                return _follow(request, subscription, client_run.turn_id, run)
         if query.thread_id:
             return Response(hydration(await _log(request, dispatcher, query.thread_id, query)))
         raise Invalid.at("threadId", "Expected `threadId` or `runId` as a query parameter")
@@ -119,16 +119,16 @@ async def _start_turn(
 ) -> TurnId:
     """Return the turn that answers the message.
 
-    A message that is being answered is not sent again. One that has been sent in another run is sent anew (the user has
-    edited it, or wants another answer): the new turn replaces that turn and all that followed.
+    If a running turn answers the message, that turn is returned. If the message has been sent in another run, the user
+    has edited it or wants another answer: the new turn replaces that turn and all turns after it.
     """
-    new_message = data.new_message(message, request.headers.get("latchkey-assistant"))
+    new_message = data.new_message(message, request.headers.get(ASSISTANT_HEADER))
     idempotency = idempotency_of(data.run_id, message, new_message)
-    if message.id and (sent := await with_expiry(dispatcher, request.user, find_turn, data.thread_id, [message.id])):
-        if sent.turn.status == "running" and sent.message.content == message.text:
-            return sent.turn.id
-        if sent.turn.run_id != data.run_id:
-            new_message = replace(new_message, replaces=sent.turn.id)
+    if message.id and (earlier := await with_expiry(dispatcher, request.user, find_turn, data.thread_id, [message.id])):
+        if earlier.turn.status == "running" and earlier.message.content == message.text:
+            return earlier.turn.id
+        if earlier.turn.run_id != data.run_id:
+            new_message = replace(new_message, replaces=earlier.turn.id)
     client_request = ClientRequest(request.request_id, idempotency, message.id, data.run_id)
     return (await runner.start_or_join(request.user, new_message, client_request)).turn_id
 
@@ -139,6 +139,6 @@ def _follow(request: ApiRequest, subscription: ReservedSubscription, turn_id: Tu
 
 
 def _position(request: ApiRequest) -> tuple[int, int] | None:
-    """Return the number of the last received event and the place within it; None for an id that is not ours."""
+    """Return the number of the last received event and the index within it; None for an id of another form."""
     match = _POSITION.fullmatch(request.headers.get("last-event-id", ""))
     return (int(match[1]), int(match[2])) if match else None

@@ -1,4 +1,4 @@
-"""A run as a client has asked for it: its first and last event, and the encoding of all."""
+"""A run that a client has requested: its first and last event, and the encoding of all events."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -14,10 +14,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Run(Struct, frozen=True):
-    """The run that a client has asked for, with its own ids.
+    """The run that a client has requested, with the client's own ids.
 
-    - `knows_cancelled`: the client knows the outcome of a cancelled run; those before 1.0 end with an error at it.
-    - `after`: the number of the last event that the client has received, and the place of the AG-UI event within it.
+    - `knows_cancelled`: the client knows the outcome of a cancelled run; clients before 1.0 raise an error for it.
+    - `after`: the number of the last event that the client has received, and the index of the AG-UI event within it.
     - `snapshot`: messages of the thread, for a client that shows a thread instead of sending a message.
     """
 
@@ -43,7 +43,7 @@ class Run(Struct, frozen=True):
         Their ids are unique: TanStack ignores an event whose id it has received before.
         """
         return b"".join(
-            b"id: %d.%d\ndata: %s\n\n" % (seq, place, _encode(event))
-            for place, event in enumerate(events)
-            if (seq, place) > self.after
+            b"id: %d.%d\ndata: %s\n\n" % (seq, index, _encode(event))
+            for index, event in enumerate(events)
+            if (seq, index) > self.after
         )

@@ -1,24 +1,21 @@
 """The body of an AG-UI run. Only the last message, the ids and a few options are read; all else is ignored.
 
-Earlier messages, system prompts, tool results and the state are the page's own: the history of the service counts.
+Earlier messages, system prompts, tool results and the state are not read: the stored conversation is the history.
 """
 
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from latchkey.domain.conversation import ClientConversationId
 from latchkey.domain.errors import Invalid
 from latchkey.domain.message import NewMessage
 from latchkey.domain.turn import Idempotency
-from latchkey.domain.values import PRINTABLE
-from latchkey.interfaces.errors import invalid
-
-MAX_ID_CHARS = 255
-ClientId = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARS, pattern=PRINTABLE)]
+from latchkey.interfaces.errors import invalid, invalid_at
+from latchkey.interfaces.http.requests import ClientId
 
 _OPTIONS = ("assistant", "model", "context", "timezone", "metadata", "artifact_generation")
 """The fields of a message that an app can set in `forwardedProps`."""
@@ -34,7 +31,7 @@ class UserMessage(Struct, frozen=True):
 
 
 class RunAgentInput(Struct, frozen=True, rename="camel"):
-    """What is read of the body."""
+    """The members of the body that are read."""
 
     thread_id: ClientConversationId
     run_id: ClientId
@@ -83,7 +80,7 @@ class RunAgentInput(Struct, frozen=True, rename="camel"):
 
 
 def idempotency_of(run_id: str, message: UserMessage, new_message: NewMessage) -> Idempotency:
-    """Return the key of a message in a run. A repeated request joins the run, or gets it again."""
+    """Return the key of a message in a run, so that a repeated request gets the stream of the same turn."""
     return Idempotency(f"ag-ui:{run_id}:{message.id or ''}", sha256(_encode(new_message)).hexdigest())
 
 
@@ -102,7 +99,7 @@ class _UserMessage(Struct, frozen=True):
     content: str | list[_Part] | None = None
 
     def text(self, path: str) -> str:
-        """Raises `Invalid`."""
+        """Return the text. Raises `Invalid` if there is none, or more than text."""
         if isinstance(self.content, list):
             for part in self.content:
                 if part.type != "text":
@@ -121,8 +118,7 @@ def _decode(type_: type[Any], raw: Raw, path: str) -> Any:
     try:
         return msgspec.json.decode(raw, type=type_)
     except msgspec.ValidationError as error:
-        fault = invalid(error).members["errors"][0]  # type: ignore[index]
-        raise Invalid.at(path + fault["path"].removeprefix("$"), fault["message"]) from error
+        raise invalid_at(path, error) from error
 
 
 def _is_well_formed(name: str, value: Any) -> bool:

@@ -25,7 +25,7 @@ def hydration(log: ConversationLog) -> dict[str, Any]:
 
 
 def ui_messages(events: Iterable[TurnEvent]) -> list[UiMessage]:
-    """Return what the client makes of the stream of a turn."""
+    """Return the messages that the client builds from the stream of a turn."""
     translator, reducer = AgUiTranslator(Run("", "")), _MessageReducer()
     for event in events:
         for translated in translator.events(event):
@@ -40,8 +40,8 @@ def _user_message(turn: TurnLog) -> UiMessage:
 class _MessageReducer:
     """Applies the events of a run to messages, as `StreamProcessor` of `@tanstack/ai` does.
 
-    It puts a call of an unknown message into the newest one. A message that a call has begun gets the id of the first
-    text.
+    A call of an unknown message is added to the newest message. A message that begins with a call gets the id of its
+    first text.
     """
 
     def __init__(self) -> None:

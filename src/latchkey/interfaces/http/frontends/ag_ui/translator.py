@@ -1,6 +1,6 @@
 """Events of a turn as events of the AG-UI protocol, for both generations of clients (`@ag-ui/client` 1.0 and 0.0.x).
 
-The older ones end with an error at an unknown event type, and the newer ones warn of unknown fields and of null.
+The older clients raise an error for an unknown event type. The newer ones warn of unknown fields and of null.
 """
 
 from collections.abc import Iterator
@@ -100,7 +100,7 @@ class AgUiTranslator:
         yield {"type": "TOOL_CALL_END", "toolCallId": call.id}
 
     def _begin_message(self, event: TurnEvent) -> None:
-        """A client appends what has a known id to the message with that id, so each message has its own."""
+        """Begin a message with an id of its own: clients add events to the message whose id they have."""
         self._message_id = f"{event.turn_id}-{event.seq}"
         self._has_calls = False
 
@@ -110,7 +110,7 @@ class AgUiTranslator:
             yield {"type": "TEXT_MESSAGE_END", "messageId": self._message_id}
 
     def _end(self, detail: str, last: AgUiEvent) -> Iterator[AgUiEvent]:
-        """End the run. A client takes a call without a result for one that the page has to answer."""
+        """End the run. Open calls get an error as result: clients expect the page to run a call that has none."""
         yield from self._end_text()
         for id in self._open_calls:
             yield _result(id, Raw(_encode({"code": "no-result", "detail": detail})), is_error=True)

@@ -1,6 +1,6 @@
 """The messages of a chat as the AI SDK keeps them: made by the translator of the stream, so that a reload changes none.
 
-Pages read them with `GET`; what they post is not read.
+Pages read them with `GET`. Messages that pages post are not stored.
 """
 
 from collections.abc import Iterable
@@ -34,7 +34,7 @@ def _user_message(turn: TurnLog) -> UIMessage:
 
 
 def assistant_message(events: Iterable[TurnEvent]) -> UIMessage | None:
-    """Return what a client makes of the stream of a turn; None for a turn that has said and done nothing."""
+    """Return the message that a client builds from the stream of a turn; None if it has no text, call or artifact."""
     translator, reducer = UIMessageTranslator(), _UIMessageReducer()
     for event in events:
         for chunk in translator.chunks(event):
@@ -83,7 +83,7 @@ class _UIMessageReducer:
                 self._put_data(chunk)
 
     def _put_data(self, chunk: Chunk) -> None:
-        """A further version of an artifact replaces the data of the part that shows it."""
+        """Add a part for an artifact. A further version of the artifact replaces the data of its part."""
         if part := self._by_id.get(chunk["id"]):
             part["data"] = chunk["data"]
         else:

@@ -1,27 +1,26 @@
-"""What `useChat` posts: the chat's id, the user's message, and whether it is sent, edited or asked again.
+"""The requests that `useChat` sends: the chat's id, the user's message, and whether it is new, edited or sent again.
 
 Earlier messages, tool results, system prompts and tools that a page posts are not read: the history is the service's.
 """
 
 from collections.abc import Callable
 from hashlib import sha256
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import msgspec
-from msgspec import Meta, Raw, Struct, field
+from msgspec import Raw, Struct, field
 
 from latchkey.domain.assistant import AssistantName, ModelName
 from latchkey.domain.conversation import ClientConversationId
 from latchkey.domain.errors import Invalid
 from latchkey.domain.message import NewMessage, PageContext
 from latchkey.domain.turn import Idempotency, Metadata, TurnId
-from latchkey.domain.values import PRINTABLE, TimeZoneName
-from latchkey.interfaces.errors import invalid
+from latchkey.domain.values import TimeZoneName
+from latchkey.interfaces.errors import invalid, invalid_at
+from latchkey.interfaces.http.requests import ClientId
 
 T = TypeVar("T")
-
-MessageId = Annotated[str, Meta(min_length=1, max_length=255, pattern=PRINTABLE)]
 
 _MAX_KEY_CHARS = 255
 _UNADDRESSABLE = {".", "..", "turn"}
@@ -41,7 +40,7 @@ class UserMessage(Struct, frozen=True):
     """A message of the user as posted."""
 
     parts: list[_Part]
-    id: MessageId | None = None
+    id: ClientId | None = None
 
     @property
     def text(self) -> str:
@@ -70,7 +69,7 @@ class ChatRequest(Struct, frozen=True):
     metadata: Any = None
 
     def check_id(self) -> None:
-        """Raises `Invalid` for an id of a chat that cannot be a segment of a path."""
+        """Check that the id of the chat can be a segment of a path. Raises `Invalid`."""
         if self.id in _UNADDRESSABLE or "/" in self.id:
             raise Invalid.at("$.id", "Expected an id without `/`, and not `.`, `..` or `turn`")
 
@@ -91,7 +90,7 @@ class ChatRequest(Struct, frozen=True):
         raise Invalid.at("$.messages", "Expected at least one message with the role `user`")
 
     def new_message(self, text: str, replaces: TurnId | None, assistant: str | None) -> NewMessage:
-        """Return the message for the service. It interrupts a running turn: its page has gone on.
+        """Return the message for the service. It interrupts a running turn, whose stream its page no longer reads.
 
         `assistant` is chosen by a header; the body's own choice overrides it. Raises `Invalid`.
         """
@@ -116,10 +115,10 @@ class ChatRequest(Struct, frozen=True):
             raise invalid(error) from error
 
     def idempotency(self, message: UserMessage, replaces: TurnId | None) -> Idempotency | None:
-        """Return the key of the request: the same message in the same chat is one turn, unless it is asked again.
+        """Return the key of the request: the same message in the same chat is one turn, unless it is regenerated.
 
-        An edited message keeps its id, so its text is a part of the key, and so is the turn that it replaces: a user
-        may edit a message back to an earlier text.
+        An edited message keeps its id, so the key contains the text. It also contains the replaced turn, because a
+        user may change a message back to an earlier text.
         """
         if message.id is None:
             return None
@@ -138,8 +137,7 @@ def _decode(decode: Callable[[Raw], T], raw: Raw, path: str) -> T:
     try:
         return decode(raw)
     except msgspec.ValidationError as error:
-        fault = invalid(error).members["errors"][0]  # type: ignore[index]
-        raise Invalid.at(path + fault["path"].removeprefix("$"), fault["message"]) from error
+        raise invalid_at(path, error) from error
 
 
 def _well_formed(value: Any, type: Any) -> Any:

@@ -18,9 +18,9 @@ from latchkey.interfaces.http.event_stream import event_stream
 from latchkey.interfaces.http.frontends.ai_sdk.history import ui_messages
 from latchkey.interfaces.http.frontends.ai_sdk.requests import ChatRequest, UserMessage
 from latchkey.interfaces.http.frontends.ai_sdk.translator import UIMessageTranslator
-from latchkey.interfaces.http.requests import ApiRequest, JsonBody
+from latchkey.interfaces.http.requests import ASSISTANT_HEADER, ApiRequest, JsonBody
 
-AssistantHeader = Annotated[str | None, HeaderParameter(name="Latchkey-Assistant")]
+AssistantHeader = Annotated[str | None, HeaderParameter(name=ASSISTANT_HEADER)]
 TurnsQuery = Annotated[int, QueryParameter(ge=1, le=200)]
 BeforeQuery = Annotated[UUID | None, QueryParameter()]
 
@@ -32,7 +32,7 @@ class AiSdkController(Controller):
 
     path = "/ai-sdk/chat"
     include_in_schema = False
-    opt = {"lenient": True}  # noqa: RUF012 - Litestar's own name and type
+    opt = {"lenient": True}  # noqa: RUF012 - as Litestar declares it
 
     @post(status_code=200)
     async def send_message(
@@ -89,7 +89,7 @@ class AiSdkController(Controller):
     ) -> Response[None] | Stream:
         """Stream the running turn of the chat from its first event; 204 if none is running.
 
-        A page asks for it whenever it is loaded, with an unknown chat, too.
+        Pages send this request on each load, also for a chat without messages.
         """
         with subscriptions.reserve(request.user) as subscription:
             turn_id = await with_expiry(dispatcher, request.user, log.find_running_turn, chat)
@@ -120,7 +120,7 @@ class AiSdkController(Controller):
 async def _find_earlier(
     request: ApiRequest, dispatcher: Dispatcher, data: ChatRequest, message: UserMessage
 ) -> log.TurnLog | None:
-    """Return the turn of the message if the chat has it, which is then repeated, edited or asked again."""
+    """Return the earlier turn of a message that is repeated, edited or regenerated; None for a new message."""
     ids = [data.message_id] if data.is_regeneration and isinstance(data.message_id, str) else []
     if message.id is not None:
         ids.append(message.id)
@@ -132,9 +132,9 @@ async def _find_earlier(
 async def _is_repeated(
     request: ApiRequest, dispatcher: Dispatcher, data: ChatRequest, message: UserMessage, earlier: log.TurnLog
 ) -> bool:
-    """Return whether the message was sent before, and is neither edited nor asked again.
+    """Whether the message was sent before, and is neither edited nor regenerated.
 
-    An edit that leaves the text as it was is one if the page drops later messages by it.
+    An edit that does not change the text still counts as an edit if the page drops later messages.
     """
     if data.is_regeneration or earlier.message.content != message.text:
         return False

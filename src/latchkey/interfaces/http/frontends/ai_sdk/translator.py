@@ -1,6 +1,6 @@
 """Events of a turn as chunks of a UI message stream, the protocol of `useChat` (Vercel AI SDK 5, 6 and 7).
 
-Early releases of ai 5 refuse unknown fields, and all releases refuse unknown types: chunks have no others.
+Chunks have known fields and types only: early releases of ai 5 refuse other fields, and all releases other types.
 """
 
 from collections.abc import Callable
@@ -108,7 +108,7 @@ class UIMessageTranslator:
     def _begin_step(self) -> tuple[Chunk, ...]:
         """Begin another step after calls that all have results.
 
-        Early releases of ai 5 send the message again, and again, if the last step has calls and all have succeeded.
+        Early releases of ai 5 send the message again without end if the last step has calls and all have succeeded.
         """
         is_answered, self._has_answered_calls = self._has_answered_calls, False
         return (_FINISH_STEP, _START_STEP) if is_answered else ()

@@ -45,8 +45,9 @@ class OpenAIConversationController(Controller):
         def respond(conversation: Conversation) -> Response[Any]:
             return Response(conversation_object(conversation), status_code=200)
 
-        new = NewConversation(data.title or None)
-        return await respond_once(request, dispatcher, idempotency_key, respond, conversations.add_conversation, new)
+        content = NewConversation(data.title or None)
+        add = conversations.add_conversation
+        return await respond_once(request, dispatcher, idempotency_key, respond, add, content)
 
     @get("/{conversation_id:str}")
     async def get_conversation(

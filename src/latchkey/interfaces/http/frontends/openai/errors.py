@@ -18,7 +18,8 @@ def is_openai_path(path: str) -> bool:
 def error_of(failure: Failure) -> tuple[dict[str, str], dict[str, Any]]:
     """Return the headers and the body for a failure.
 
-    By default the SDKs repeat requests that got 408, 409, 429 or 5xx: a header tells them when that is of no use.
+    By default the SDKs repeat requests that fail with 408, 409, 429 or 5xx. The header `x-should-retry: false` prevents
+    that where it cannot succeed.
     """
     status = status_of(failure)
     headers = {"content-type": "application/json"}

@@ -30,7 +30,7 @@ def response_of(log: TurnLog) -> dict[str, Any]:
 
 
 async def read_items(read_log: ReadLog, order: Order, limit: int, after: str | None) -> dict[str, Any]:
-    """Return one page of items, those after the item with this id. Raises `NotFound` if it is not there."""
+    """Return one page of items, those after the item with this id. Raises `NotFound` for an unknown id."""
     items: list[Item] = []
     position: TurnId | None = _FIRST_ID if order == "asc" else None
     if after is not None:
@@ -38,7 +38,7 @@ async def read_items(read_log: ReadLog, order: Order, limit: int, after: str | N
         items, position = _items_after(after, _items_of(turn, order)), turn.turn.id
     has_more = True
     while len(items) <= limit and has_more:
-        # A turn with an answer has two items at least.
+        # A turn with an answer has at least two items.
         turns = limit // 2 + 1
         log = await read_log(turns, after=position) if order == "asc" else await read_log(turns, before=position)
         for turn in log.turns if order == "asc" else reversed(log.turns):
@@ -49,7 +49,7 @@ async def read_items(read_log: ReadLog, order: Order, limit: int, after: str | N
 
 
 async def _turn_with_item(read_log: ReadLog, item_id: str) -> TurnLog:
-    """Return the turn that has the item: ids grow with time, and the turn has the first of all."""
+    """Return the turn that has the item. Ids grow with time, and the id of a turn is older than those of its items."""
     id = uuid_in_item_id(item_id)
     log = await read_log(1, before=TurnId(UUID(int=min(id.int + 1, _MAX_INT))))
     if not log.turns:

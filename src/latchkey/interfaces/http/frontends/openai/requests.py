@@ -1,14 +1,14 @@
 """The bodies of OpenAI's API. Members that are not declared here are ignored."""
 
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from latchkey.domain.errors import Failure, Invalid
+from latchkey.domain.errors import Invalid
 from latchkey.domain.turn import Metadata
 from latchkey.domain.values import PLAIN, MessageText
-from latchkey.interfaces.errors import invalid
+from latchkey.interfaces.errors import invalid_at
 
 _TEXT_PARTS = frozenset({"input_text", "text"})
 
@@ -51,7 +51,7 @@ class NewResponse(Struct, frozen=True):
 
 
 class ConversationMetadata(Struct, frozen=True):
-    """The metadata of a conversation that are stored: the title. An empty one removes it."""
+    """The metadata of a conversation that is stored: the title. An empty title removes the stored one."""
 
     title: Annotated[str, Meta(max_length=200, pattern=PLAIN)] | None | UnsetType = UNSET
 
@@ -86,15 +86,15 @@ def _text_of(path: str, item: Any) -> str:
     try:
         message = msgspec.convert(item, _UserMessage)
     except msgspec.ValidationError as error:
-        raise _at(path, error) from error
+        raise invalid_at(path, error) from error
     if message.type != "message" or message.role != "user":
         raise Invalid.at(path, "The last item must be a message with the role `user`")
     if isinstance(message.content, str):
         return message.content
     for index, part in enumerate(message.content):
         if part.type not in _TEXT_PARTS:
-            where = f"{path}.content[{index}]"
-            raise Invalid.at(where, f"Only text can be sent; this message has a part of type `{part.type[:100]}`")
+            detail = f"Only text can be sent; this message has a part of type `{part.type[:100]}`"
+            raise Invalid.at(f"{path}.content[{index}]", detail)
     return "\n".join(part.text for part in message.content)
 
 
@@ -102,10 +102,4 @@ def _message_text(path: str, text: str) -> str:
     try:
         return msgspec.convert(text, MessageText)
     except msgspec.ValidationError as error:
-        raise _at(path, error) from error
-
-
-def _at(path: str, error: msgspec.ValidationError) -> Failure:
-    """Return the failure of an input inside the body: `path` is where the input is."""
-    (fault,) = cast("list[dict[str, str]]", invalid(error).members["errors"])
-    return Invalid.at(path + fault["path"].removeprefix("$"), fault["message"])
+        raise invalid_at(path, error) from error

@@ -25,9 +25,15 @@ from latchkey.interfaces.http.frontends.openai.ids import CONVERSATION, RESPONSE
 from latchkey.interfaces.http.frontends.openai.objects import list_object, user_item
 from latchkey.interfaces.http.frontends.openai.requests import NewResponse
 from latchkey.interfaces.http.frontends.openai.translator import ResponseTranslator
-from latchkey.interfaces.http.requests import REPLAYED, ApiRequest, IdempotencyKey, JsonBody, idempotency_of
+from latchkey.interfaces.http.requests import (
+    ASSISTANT_HEADER,
+    REPLAYED,
+    ApiRequest,
+    IdempotencyKey,
+    JsonBody,
+    idempotency_of,
+)
 
-_ASSISTANT_HEADER = "latchkey-assistant"
 _MAX_NUMBER = 2**31 - 1
 
 StartingAfter = Annotated[int, QueryParameter(ge=-1, le=_MAX_NUMBER)]
@@ -48,7 +54,7 @@ class OpenAIResponseController(Controller):
         data: JsonBody[NewResponse],
         idempotency_key: IdempotencyKey = None,
     ) -> Response[Any]:
-        """Start a turn. Answer with its events, at once, or when it has ended.
+        """Start a turn. Return its events, the running response (`background`), or the response when it has ended.
 
         A turn that failed is no error of the request: the SDKs would send the message again.
         """
@@ -85,7 +91,7 @@ class OpenAIResponseController(Controller):
     async def cancel_response(
         self, request: ApiRequest, dispatcher: NamedDependency[Dispatcher], response_id: FromPath[str]
     ) -> dict[str, Any]:
-        """Cancel a response. One that has ended stays as it is."""
+        """Cancel a response. A response that has ended does not change."""
         turn_id = _turn_id(response_id)
         await dispatcher.call(request.user, finish.cancel_turn, turn_id)
         return response_of(await _log_of(request, dispatcher, turn_id))
@@ -114,7 +120,7 @@ async def _new_message(
         conversation_id, replaced = await dispatcher.call(request.user, get_next_turn, previous)
     elif data.conversation_id:
         conversation_id = ConversationId(decode_id(CONVERSATION, data.conversation_id))
-    assistant = request.headers.get(_ASSISTANT_HEADER) or (data.model if data.model in runner.profiles.chat else None)
+    assistant = request.headers.get(ASSISTANT_HEADER) or (data.model if data.model in runner.profiles.chat else None)
     metadata = data.metadata or {}
     message = {
         "message": data.text,
@@ -131,10 +137,10 @@ async def _new_message(
 
 
 def _idempotency_of(request: ApiRequest, key: str | None, data: NewResponse) -> Idempotency | None:
-    """Return the key with the fingerprint of the request, however it wants to be answered."""
+    """Return the key with the fingerprint of the request, which does not depend on `stream` and `background`."""
     if key is None:
         return None
-    return idempotency_of(key, [replace(data, stream=None, background=None), request.headers.get(_ASSISTANT_HEADER)])
+    return idempotency_of(key, [replace(data, stream=None, background=None), request.headers.get(ASSISTANT_HEADER)])
 
 
 async def _log_of(request: ApiRequest, dispatcher: Dispatcher, turn_id: TurnId) -> TurnLog:
