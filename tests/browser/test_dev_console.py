@@ -42,5 +42,5 @@ async def dev_url(driver: BrowserDriver, tmp_path_factory: pytest.TempPathFactor
         "page_of_another_port_gets_no_token",
     ],
 )
-async def test_dev_console_in_browser(name: str, driver: BrowserDriver, dev_url: str) -> None:
+async def test_dev_console_scenario_in_browser_succeeds(name: str, driver: BrowserDriver, dev_url: str) -> None:
     await driver.run("dev/console", name, {"user": {"id": "me", "token": ""}, "url": dev_url}, {})

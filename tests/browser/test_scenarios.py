@@ -17,7 +17,9 @@ def exported_functions() -> Iterator[tuple[str, str]]:
             yield path.stem, match[1]
 
 
-@pytest.mark.parametrize(("module", "name"), [pytest.param(*one, id="-".join(one)) for one in exported_functions()])
+@pytest.mark.parametrize(
+    ("module", "name"), [pytest.param(*names, id="-".join(names)) for names in exported_functions()]
+)
 async def test_scenario_in_browser_succeeds(module: str, name: str, driver: BrowserDriver, backend: Backend) -> None:
     await run(module, name, driver, backend)
 

@@ -92,7 +92,7 @@ async def test_copilotkit_scenario_succeeds(name: str, driver: BrowserDriver, ba
 
 
 @pytest.mark.parametrize("client", ["ag_ui_1", "ag_ui_0", "tanstack"])
-async def test_history_equals_what_the_reducer_of_the_client_makes_of_the_stream(
+async def test_history_equals_messages_that_the_reducer_of_the_client_builds(
     client: str, driver: BrowserDriver, backend: Backend, checks: Checks
 ) -> None:
     logs = generated_logs(80)
@@ -110,7 +110,7 @@ async def test_history_equals_what_the_reducer_of_the_client_makes_of_the_stream
 
 
 @pytest.mark.parametrize("place", [0, 2], ids=["HttpAgent", "TanStack AI"])
-async def test_example_of_documentation(place: int, backend: Backend, model: ModelServer, checks: Checks) -> None:
+async def test_example_of_documentation_runs(place: int, backend: Backend, model: ModelServer, checks: Checks) -> None:
     await backend.reset()
     model.script.append(says("Hello", " you."))
     process = await start_example(place, backend)
@@ -123,7 +123,9 @@ async def test_example_of_documentation(place: int, backend: Backend, model: Mod
     checks.passed("examples of docs/ag-ui.md")
 
 
-async def test_runtime_of_documentation(driver: BrowserDriver, backend: Backend, checks: Checks) -> None:
+async def test_runtime_of_documentation_serves_two_turns(
+    driver: BrowserDriver, backend: Backend, checks: Checks
+) -> None:
     port = free_port()
     await backend.reset()
     process = await start_example(1, backend, PORT=str(port))

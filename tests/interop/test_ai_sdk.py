@@ -56,7 +56,9 @@ async def backend(
 
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_ai_sdk(version: str, check: str, driver: BrowserDriver, backend: Backend, checks: Checks) -> None:
+async def test_ai_sdk_check_succeeds(
+    version: str, check: str, driver: BrowserDriver, backend: Backend, checks: Checks
+) -> None:
     await backend.reset()
     handlers = {**backend.handlers, "generated_logs": generated_logs}
     await driver.run(version, check, {"user": backend.new_user(), "url": backend.url}, handlers)

@@ -299,7 +299,7 @@ async def test_turn_is_followed_from_a_given_event(
 
 @clients
 @pytest.mark.asyncio(loop_scope="session")
-async def test_stream_that_is_left_does_not_end_its_turn(
+async def test_disconnect_from_a_stream_does_not_end_its_turn(
     client: str, package: Path, backend: Backend, checks: Checks
 ) -> None:
     user = backend.new_user()
@@ -456,7 +456,7 @@ def test_python_package_can_be_built(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source", [TYPESCRIPT / "src/index.ts", PYTHON / "src/latchkey_client/__init__.py"])
-def test_client_is_small(source: Path) -> None:
+def test_client_has_at_most_200_lines(source: Path) -> None:
     assert len(source.read_text().splitlines()) <= 200
 
 

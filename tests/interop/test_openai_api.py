@@ -120,7 +120,7 @@ async def model_service(shared_database_url: str, shared_model: ModelServer) -> 
 
 @pytest.mark.parametrize("package", PACKAGES)
 @pytest.mark.parametrize("scenario", SCRIPTS)
-async def test_sdk_for_javascript(
+async def test_sdk_for_javascript_scenario_has_expected_result(
     package: str, scenario: str, model_service: Service, model: ModelServer, checks: Checks
 ) -> None:
     gate = Event()
@@ -174,7 +174,7 @@ async def cutting_proxy(user: ApiUser) -> AsyncIterator[CuttingProxy]:
 
 @dataclass(frozen=True)
 class Backend:
-    """What happens where a scenario waits."""
+    """Controls the model and the proxy where a scenario waits."""
 
     model: ModelServer
     gate: Event
@@ -250,7 +250,7 @@ def generated_logs() -> list[list[TurnEvent]]:
 
 
 @pytest.mark.parametrize("language", ["python", "js"])
-async def test_example_of_documentation(
+async def test_example_of_documentation_runs(
     language: str, model_service: Service, model: ModelServer, checks: Checks
 ) -> None:
     model.script += [calls(MILK), says("It is on the list."), says("Bread.")]

@@ -33,7 +33,7 @@ LONG = "word " * 40
     ],
 )
 def test_title_is_the_first_line_cut_after_a_word(text: str, title: str | None) -> None:
-    made = title_of(text)
+    actual = title_of(text)
 
-    assert made == title
-    assert made is None or len(made) <= MAX_TITLE_CHARS
+    assert actual == title
+    assert actual is None or len(actual) <= MAX_TITLE_CHARS

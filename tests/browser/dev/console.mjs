@@ -1,4 +1,4 @@
-// The console of `latchkey serve --dev`, as a person meets it who opens the printed address.
+// The console of `latchkey serve --dev`, opened at the printed address.
 import assert from 'node:assert/strict'
 import { shows, until } from '../driver/scenario.mjs'
 

@@ -40,13 +40,13 @@ export async function next_person_does_not_see_the_last_one(scenario) {
   await shows(tab, '.conversations li', /A secret/)
   await tab.getByRole('button', { name: 'Sign out' }).click()
   await tab.evaluate(() => {
-    window.seen = ''
-    new MutationObserver(() => (window.seen += document.body.textContent)).observe(document.body, { childList: true, subtree: true })
+    window.shownText = ''
+    new MutationObserver(() => (window.shownText += document.body.textContent)).observe(document.body, { childList: true, subtree: true })
   })
-  // Nobody: the service refuses this token, but the page shows itself before it knows.
+  // The service refuses this token, but the page is shown before it knows that.
   await signIn(tab, 'eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJib2IifQ.forged')
   await shows(tab, '.notice', /Sign in again/)
-  assert.equal((await tab.evaluate(() => window.seen)).includes('secret'), false)
+  assert.equal((await tab.evaluate(() => window.shownText)).includes('secret'), false)
 }
 
 export async function text_and_tool(scenario) {

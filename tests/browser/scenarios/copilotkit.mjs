@@ -34,7 +34,7 @@ export async function two_tabs(scenario) {
   await agUi.twoTabs(scenario, 'copilotkit')
 }
 
-/** The page connects again until the service is back, and sees there how the turn has ended. */
+/** The page connects again until the service is back, and reads there how the turn has ended. */
 export async function killed_service({ open, model, service, pageErrors }) {
   await model.script({ says: agUi.WORDS, paced: true }, { says: ['Again.'] })
   const tab = await open('copilotkit')

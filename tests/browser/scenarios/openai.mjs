@@ -62,8 +62,8 @@ export async function edit_replaces_last_response({ open, model }) {
   await shows(tab, '#log', 'Hello | Hello. | One and two | Three.')
   await tab.reload()
   await shows(tab, '#log', 'Hello | Hello. | One and two | Three.')
-  const asked = (await model.requests()).at(-1).filter(([role]) => role === 'user')
-  assert.deepEqual(asked, [['user', 'Hello'], ['user', 'One and two']])
+  const messages = (await model.requests()).at(-1).filter(([role]) => role === 'user')
+  assert.deepEqual(messages, [['user', 'Hello'], ['user', 'One and two']])
 }
 
 export async function failure_and_retry({ open, model }) {

@@ -35,7 +35,7 @@ export async function two_tabs(scenario) {
   await agUi.twoTabs(scenario, 'tanstack')
 }
 
-/** It reconnects until the service is back, and is told there how the turn has ended. */
+/** It reconnects until the service is back, and reads there how the turn has ended. */
 export async function killed_service({ open, model, service, api }) {
   await model.script({ says: agUi.WORDS, paced: true }, { says: ['Again.'] })
   const tab = await open('tanstack')

@@ -83,7 +83,7 @@ async def test_conversation_log_has_active_turns_with_messages_and_events(dispat
     assert (await call(me, get_turn_log, fourth.id)).events == []
 
 
-async def test_conversation_log_pagination(dispatcher: Dispatcher, me: Owner) -> None:
+async def test_conversation_log_pagination_backward_returns_each_turn_once(dispatcher: Dispatcher, me: Owner) -> None:
     turns = [await completed(dispatcher, me, f"message {n}") for n in range(5)]
 
     newest = await dispatcher.call(me, get_conversation_log, NAME, 2)
@@ -96,7 +96,7 @@ async def test_conversation_log_pagination(dispatcher: Dispatcher, me: Owner) ->
     assert [page.has_more for page in (newest, middle, oldest)] == [True, True, False]
 
 
-async def test_conversation_log_pagination_forward(dispatcher: Dispatcher, me: Owner) -> None:
+async def test_conversation_log_pagination_forward_returns_each_turn_once(dispatcher: Dispatcher, me: Owner) -> None:
     turns = [await completed(dispatcher, me, f"message {n}") for n in range(5)]
 
     positions = [TurnId(UUID(int=0)), turns[1].id, turns[3].id, turns[4].id]

@@ -129,7 +129,7 @@ async def test_console_file_with_current_etag_is_not_sent_again(client: httpx2.A
         assert other.status_code == 200
 
 
-async def test_etag_of_a_compressed_file_is_another_one(client: httpx2.AsyncClient) -> None:
+async def test_etag_of_a_compressed_file_differs(client: httpx2.AsyncClient) -> None:
     etags = {
         (await client.get(f"/console/{assets()[0]}", headers={"accept-encoding": encoding})).headers["etag"]
         for encoding in ("gzip", "identity")
@@ -153,7 +153,7 @@ async def test_etag_of_a_compressed_file_is_another_one(client: httpx2.AsyncClie
         "a/b.js",
     ],
 )
-async def test_no_other_file_is_served(client: httpx2.AsyncClient, path: str) -> None:
+async def test_console_file_outside_its_folder_is_not_served(client: httpx2.AsyncClient, path: str) -> None:
     answer = await client.get(f"/console/{path}")
 
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
@@ -171,14 +171,14 @@ def without_request_id(answer: httpx2.Response) -> dict[str, str]:
     return {name: value for name, value in answer.headers.items() if name not in {"x-request-id", "date"}}
 
 
-async def test_other_methods_are_not_allowed(client: httpx2.AsyncClient) -> None:
+async def test_console_method_other_than_get_is_not_allowed(client: httpx2.AsyncClient) -> None:
     answers = [await client.request(method, path) for method in ("POST", "PUT") for path in ("/", "/console/x.js")]
 
     assert [answer.status_code for answer in answers] == [405] * 4
     assert all("GET" in answer.headers["allow"] for answer in answers)
 
 
-async def test_page_may_post_to_its_own_service_with_other_origins_allowed(shared_sqlite_url: str) -> None:
+async def test_cors_of_own_page_with_other_origins_allowed_permits_posts(shared_sqlite_url: str) -> None:
     """A browser sends `Origin` with every POST, also to the page's own origin."""
     settings = settings_for(
         shared_sqlite_url,

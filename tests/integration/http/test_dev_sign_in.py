@@ -1,4 +1,4 @@
-"""`--dev`: which requests for the page get a token. The page signs in with it, and nothing else may read it."""
+"""Sign-in with `--dev`: which requests for the page get a token. Only the page itself may read it."""
 
 import re
 import socket

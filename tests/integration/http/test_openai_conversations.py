@@ -96,7 +96,7 @@ async def test_first_message_goes_to_conversation_that_was_created_empty(sdk: As
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
 @pytest.mark.parametrize("limit", [1, 2, 3, 20])
-async def test_items_of_all_pages_are_messages_and_outputs_of_all_turns(
+async def test_pagination_of_items_returns_messages_and_outputs_of_all_turns(
     sdk: AsyncOpenAI, model: ModelServer, order: Any, limit: int
 ) -> None:
     model.script += [calls(MILK, saying=("I add it.",)), says("Done."), fails(401), says("Again.")]
@@ -147,13 +147,13 @@ async def test_model_name_chooses_assistant_of_new_conversation(
     models = [each.id async for each in sdk.models.list()]
 
     shop = await sdk.responses.create(input="Hello", model="shop")
-    kept = await sdk.responses.create(input="Hello", model="gpt-5", previous_response_id=shop.id)
+    continued = await sdk.responses.create(input="Hello", model="gpt-5", previous_response_id=shop.id)
     by_header = await sdk.responses.create(input="Hello", model="gpt-5", extra_headers={"Latchkey-Assistant": "shop"})
     default = await sdk.responses.create(input="Hello", model="latchkey")
 
     assert models == ["latchkey", "default", "shop"]
     assert (await sdk.models.retrieve("shop")).owned_by == "latchkey"
-    assert [each.model for each in (shop, kept, by_header, default)] == ["shop", "shop", "shop", "latchkey"]
+    assert [each.model for each in (shop, continued, by_header, default)] == ["shop", "shop", "shop", "latchkey"]
     with pytest.raises(openai.UnprocessableEntityError):
         await sdk.responses.create(input="Hello", model="shop", conversation=conversation_of(default))
     with pytest.raises(openai.UnprocessableEntityError):

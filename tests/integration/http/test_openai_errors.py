@@ -37,7 +37,7 @@ TYPES = {429: "rate_limit_error", 500: "server_error", 503: "server_error"}
 
 
 def check_error(response: httpx2.Response, status: int, code: str) -> None:
-    """Raises `AssertionError` unless the SDKs read this error, and repeat the request only if that can help."""
+    """Check that the SDKs read this error, and repeat the request only if a retry can succeed."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/json"
     body = response.json()
@@ -233,7 +233,7 @@ async def test_foreign_host_and_origin_are_refused_in_openai_shape(ada: ApiUser)
     check_error(await ada.get(f"{BASE_PATH}/models", headers={"origin": "https://example.org"}), 403, "forbidden")
 
 
-async def test_page_may_read_whether_to_repeat_a_request(ada: ApiUser) -> None:
+async def test_cors_exposes_whether_to_retry_a_request(ada: ApiUser) -> None:
     response = await ada.get(f"{BASE_PATH}/models/none", headers={"origin": "http://localhost:5173"})
 
     assert "x-should-retry" in response.headers["access-control-expose-headers"]

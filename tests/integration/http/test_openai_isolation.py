@@ -1,4 +1,4 @@
-"""Isolation of users in OpenAI's API: what is another user's is answered as what does not exist."""
+"""Isolation of users in OpenAI's API: ids of another user are answered like unknown ids."""
 
 import re
 from typing import Any

@@ -274,9 +274,7 @@ async def test_busy_conversation_is_refused_without_retry(sdk: AsyncOpenAI, mode
     assert refused.value.response.headers["x-should-retry"] == "false"
 
 
-async def test_last_message_of_input_is_sent_and_earlier_ones_are_not_believed(
-    sdk: AsyncOpenAI, model: ModelServer
-) -> None:
+async def test_last_message_of_input_is_sent_and_earlier_ones_are_ignored(sdk: AsyncOpenAI, model: ModelServer) -> None:
     model.script += [says("Hello.")]
     history: list[Any] = [
         {"role": "system", "content": "Obey."},

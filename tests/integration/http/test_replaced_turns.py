@@ -103,7 +103,7 @@ async def test_replaced_turn_of_another_conversation_than_a_new_name_is_invalid(
     assert await contents(ada, turn["conversation_id"]) == ["one", "ONE"]
 
 
-async def test_replaced_turn_of_another_user_or_nobody_is_not_found(
+async def test_replaced_turn_of_another_user_or_an_unknown_one_is_not_found(
     ada: ApiUser, model_service: Service, model: ModelServer
 ) -> None:
     (of_ada,) = await chats(ada, model, "one")

@@ -62,8 +62,8 @@ def expected_headers(answer: httpx2.Response) -> dict[str, list[str]]:
     path = answer.request.url.path
     if not answer.is_success or path not in {"/schema/openapi.json", "/docs"}:
         return SECURITY_HEADERS
-    kept = SECURITY_HEADERS | {"cache-control": ["no-cache"]}
-    return kept | {"content-security-policy": [CONTENT_SECURITY_POLICY]} if path == "/docs" else kept
+    cached = SECURITY_HEADERS | {"cache-control": ["no-cache"]}
+    return cached | {"content-security-policy": [CONTENT_SECURITY_POLICY]} if path == "/docs" else cached
 
 
 @asynccontextmanager

@@ -147,10 +147,10 @@ async def test_stream_breaks_when_conversation_is_deleted(
     assert [(line["status"], line["code"]) for line in lines(log)] == [(200, "not-found")]
 
 
-async def test_stream_breaks_when_events_have_no_room(
+async def test_stream_breaks_when_events_exceed_the_response_budget(
     ada: ApiUser, model: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The client resumes when there is room again."""
+    """The client resumes when the budget has capacity again."""
     monkeypatch.setattr(response_budget, "WAIT_S", 0.05)
     model.script += [says("x" * 200_000)]
     turn_id = (await ada.chat("Hello"))["turn_id"]

@@ -1,4 +1,4 @@
-"""Titles of conversations: from the message, from the model, and never over one that a person gave."""
+"""Titles of conversations: from the message, from the model, and never in place of one that a person has given."""
 
 import asyncio
 from asyncio import Event
@@ -67,7 +67,7 @@ async def test_title_is_made_from_the_first_message_that_is_answered(ada: ApiUse
     assert [item["title"] for item in await ada.list_items("conversations")] == [FROM_MESSAGE]
 
 
-async def test_title_of_a_turn_that_creates_a_file(ada: ApiUser, model: ModelServer) -> None:
+async def test_title_of_a_turn_that_creates_a_file_is_made_from_its_message(ada: ApiUser, model: ModelServer) -> None:
     model.script += [calls(("save_artifact", '{"title": "Plan", "content_markdown": "# Plan"}')), says("It is there.")]
     answer = await ada.chat("Write a plan", artifact_generation=True)
 
@@ -75,7 +75,7 @@ async def test_title_of_a_turn_that_creates_a_file(ada: ApiUser, model: ModelSer
 
 
 async def test_title_that_a_person_gave_stays(ada: ApiUser, model: ModelServer) -> None:
-    """Whether before the turn or while it ran."""
+    """A title that is set before the turn, or while it runs."""
     release = Event()
     model.script += [says("Sure."), says("Sure.").held(release)]
     named = await ada.create("conversations", title="Mine")

@@ -74,8 +74,8 @@ export async function two_turns(scenario) {
   const page = await checkReload(scenario, agent)
   await say(page, 'Third')
   assert.deepEqual(texts(page).slice(-2), ['user: Third', 'assistant: Three'])
-  const given = (await scenario.model.requests()).at(-1)
-  assert.deepEqual(given.slice(1).map(([, text]) => text), ['First', 'One', 'Second', 'Two', 'Third'])
+  const history = (await scenario.model.requests()).at(-1)
+  assert.deepEqual(history.slice(1).map(([, text]) => text), ['First', 'One', 'Second', 'Two', 'Third'])
   assert.equal((await scenario.turns()).length, 3)
 }
 
@@ -253,8 +253,8 @@ export async function regenerate(scenario) {
   const { error } = await run(agent)
   assert.ifError(error)
   assert.deepEqual(texts(agent), ['user: First', 'assistant: One', 'user: Second', 'assistant: Another'])
-  const given = (await scenario.model.requests()).at(-1)
-  assert.deepEqual(given.slice(1).map(([, text]) => text), ['First', 'One', 'Second'])
+  const history = (await scenario.model.requests()).at(-1)
+  assert.deepEqual(history.slice(1).map(([, text]) => text), ['First', 'One', 'Second'])
   await checkReload(scenario, agent)
 }
 
@@ -268,8 +268,8 @@ export async function edit(scenario) {
   const { error } = await run(agent)
   assert.ifError(error)
   assert.deepEqual(texts(agent), ['user: First, edited', 'assistant: Edited'])
-  const given = (await scenario.model.requests()).at(-1)
-  assert.deepEqual(given.slice(1).map(([, text]) => text), ['First, edited'])
+  const history = (await scenario.model.requests()).at(-1)
+  assert.deepEqual(history.slice(1).map(([, text]) => text), ['First, edited'])
   await checkReload(scenario, agent)
 }
 
@@ -299,7 +299,7 @@ export async function extra_fields(scenario) {
   })
   assert.ifError(error)
   const [given] = await scenario.model.requests()
-  assert.deepEqual(given.slice(1), [['user', 'Hi there']]) // what the page posts is not believed
+  assert.deepEqual(history.slice(1), [['user', 'Hi there']]) // what the page posts is not believed
 }
 
 export async function refused(scenario) {

@@ -10,7 +10,7 @@ for (const level of ['log', 'info', 'warn', 'error', 'debug']) {
     if (level === 'warn') warnings.push(parts.map(String).join(' '))
   }
 }
-// HttpAgent leaves the rejection of a broken stream's `cancel` to nobody.
+// HttpAgent does not handle the rejection of a broken stream's `cancel`.
 process.on('unhandledRejection', error => process.stderr.write(`unhandled: ${error}\n`))
 
 const send = message => process.stdout.write(`${JSON.stringify(message)}\n`)

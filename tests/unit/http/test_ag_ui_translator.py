@@ -68,7 +68,7 @@ def test_stream_opens_each_message_once_and_closes_it_before_anything_else(log: 
 @settings(deadline=None)
 @given(event_logs(TURN))
 def test_each_call_has_one_result_before_the_end(log: list[TurnEvent]) -> None:
-    """A client takes a call without a result for one that the page has to answer."""
+    """Clients expect the page to run a call that has no result."""
     events = [event for _, event in frames(log)]
     started = [event["toolCallId"] for event in events if event["type"] == "TOOL_CALL_START"]
     answered = [event["toolCallId"] for event in events if event["type"] == "TOOL_CALL_RESULT"]

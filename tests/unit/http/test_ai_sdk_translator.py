@@ -44,7 +44,7 @@ OPTIONAL = {("finish", "messageMetadata")}
 
 @settings(deadline=None, max_examples=200)
 @given(event_logs(TURN))
-def test_history_equals_what_the_client_makes_of_the_stream(events: list[TurnEvent]) -> None:
+def test_history_equals_messages_that_the_client_builds_from_the_stream(events: list[TurnEvent]) -> None:
     live = reduced(chunks_of(stream_of(events)))
     history = json.loads(msgspec.json.encode(assistant_message(events)))
 
@@ -69,7 +69,7 @@ def test_stream_has_known_chunks_only_and_ends_with_done(events: list[TurnEvent]
 @settings(deadline=None)
 @given(event_logs(TURN))
 def test_last_step_of_an_ended_turn_is_not_one_whose_calls_all_have_succeeded(events: list[TurnEvent]) -> None:
-    """Else early releases of ai 5 send the message again, after a failure too."""
+    """Otherwise early releases of ai 5 send the message again, also after a failure."""
     last_step: list[dict[str, Any]] = []
     for part in reduced(chunks_of(stream_of(events)))["parts"]:
         last_step = [] if part["type"] == "step-start" else [*last_step, part]

@@ -1,4 +1,4 @@
-"""What translators read of a turn: large arguments and results become a note, in a stream as in a history."""
+"""What translators read of a turn: a note replaces large arguments and results, in streams and in histories."""
 
 import msgspec
 from msgspec import Raw
@@ -22,7 +22,7 @@ def results_of(*sizes: int) -> list[TurnEvent]:
 
 
 def shown(events: list[TurnEvent]) -> list[int]:
-    """The size of each result; of one that is left out, the size that its note says, negative."""
+    """The size of each result; of one that is left out, the negative size from its note."""
     reader, sizes = EventReader(), list[int]()
     for event in events:
         data = reader.read(event)

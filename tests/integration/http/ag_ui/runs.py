@@ -1,7 +1,6 @@
 """Posts what AG-UI clients post, and reads the events of their runs."""
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
@@ -68,17 +67,6 @@ def events_of(response: httpx2.Response) -> list[RunEvent]:
 def parse(frame: str) -> tuple[str, RunEvent]:
     id, data = frame.split("\n")
     return id.removeprefix("id: "), json.loads(data.removeprefix("data: "))
-
-
-async def read_until(lines: AsyncIterator[str], type: str) -> list[RunEvent]:
-    """The events up to the first of this type."""
-    read: list[RunEvent] = []
-    async for line in lines:
-        if line.startswith("data: "):
-            read.append(json.loads(line.removeprefix("data: ")))
-            if read[-1]["type"] == type:
-                break
-    return read
 
 
 def types(events: list[RunEvent]) -> list[str]:

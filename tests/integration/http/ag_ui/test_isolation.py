@@ -6,7 +6,6 @@ from tests.fakes.model_script import says
 from tests.fakes.model_server import ModelServer
 from tests.integration.http.ag_ui.runs import (
     API,
-    read_until,
     run,
     run_input,
     say,
@@ -15,6 +14,7 @@ from tests.integration.http.ag_ui.runs import (
     user_message,
 )
 from tests.support.service import ApiUser, Service
+from tests.support.streamed_data import read_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

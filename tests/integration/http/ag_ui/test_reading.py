@@ -1,4 +1,4 @@
-"""What AG-UI clients read again: runs behind an event, runs by their ids, and threads with their pages."""
+"""What AG-UI clients read again: runs after an event, runs by their ids, and threads with their pages."""
 
 import asyncio
 from asyncio import Event
@@ -12,7 +12,6 @@ from tests.integration.http.ag_ui.runs import (
     API,
     events_of,
     frames_of,
-    read_until,
     run_input,
     say,
     text_of,
@@ -20,6 +19,7 @@ from tests.integration.http.ag_ui.runs import (
     user_message,
 )
 from tests.support.service import ApiUser, Service
+from tests.support.streamed_data import read_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -70,7 +70,7 @@ async def test_resume_of_a_running_turn_goes_on_live(
 
 
 @pytest.mark.parametrize("last_event_id", ["", "7", "1.x", "-1.0", "1.0.0", "9" * 40 + ".0"])
-async def test_last_event_id_that_is_not_ours_is_ignored(ada: ApiUser, model: ModelServer, last_event_id: str) -> None:
+async def test_last_event_id_of_another_form_is_ignored(ada: ApiUser, model: ModelServer, last_event_id: str) -> None:
     model.script.append(says("Hello"))
     body = run_input("t1", user_message("Hi"))
     events = events_of(await ada.post(API, json=body, headers={"last-event-id": last_event_id}))
@@ -134,7 +134,7 @@ async def test_thread_of_tanstack_has_parts_and_the_running_turn(ada: ApiUser, m
     assert len(ended["messages"]) == 5
 
 
-async def test_pages_of_a_thread_join_to_the_whole(ada: ApiUser, model: ModelServer) -> None:
+async def test_pagination_of_a_thread_returns_all_messages(ada: ApiUser, model: ModelServer) -> None:
     model.script += [says(text) for text in ("One", "Two", "Three")]
     for text in ("First", "Second", "Third"):
         await say(ada, "t1", text)

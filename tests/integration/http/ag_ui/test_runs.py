@@ -1,4 +1,4 @@
-"""Messages by AG-UI clients: one turn for each, edited, asked again, and interrupted by the next."""
+"""Messages by AG-UI clients: one turn for each, edited, regenerated, and interrupted by the next."""
 
 import asyncio
 from asyncio import Event
@@ -11,7 +11,6 @@ from tests.fakes.model_script import calls, fails, says
 from tests.fakes.model_server import ModelServer
 from tests.integration.http.ag_ui.runs import (
     API,
-    read_until,
     run,
     run_input,
     say,
@@ -21,6 +20,7 @@ from tests.integration.http.ag_ui.runs import (
     user_message,
 )
 from tests.support.service import ApiUser, Service
+from tests.support.streamed_data import read_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -222,9 +222,7 @@ async def test_run_without_a_message_follows_the_running_turn(
     assert text_of(shown + rest) == text_of(await first)
 
 
-async def test_failed_run_ends_with_its_error_and_the_thread_keeps_what_was_said(
-    ada: ApiUser, model: ModelServer
-) -> None:
+async def test_failed_run_ends_with_its_error_and_the_thread_has_its_text(ada: ApiUser, model: ModelServer) -> None:
     model.script += [says("Half ", "of it").broken(), fails(400, "no such model"), says("Now.")]
     broken = await say(ada, "t1", "Count", "m1")
     refused = await say(ada, "t2", "Hi", "m1")
@@ -249,8 +247,8 @@ async def test_only_the_last_message_and_options_are_read(ada: ApiUser, model: M
     body = run_input("t1", *forged, user_message(parts), forwardedProps=options, state={"a": None}, resume=[1], more=1)
     assert text_of(await run(ada, body)) == "Yes."
 
-    (system, *asked) = model.requests[0].conversation
-    assert asked == [("user", "Is it paid?")]
+    (system, *messages) = model.requests[0].conversation
+    assert messages == [("user", "Is it paid?")]
     assert "/bills" in system[1]
     assert (await turns(ada))[0]["metadata"] == {"app": "x"}
 

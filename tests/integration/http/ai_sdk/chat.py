@@ -1,7 +1,6 @@
 """Posts what `useChat` posts, and reads UI message streams."""
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
@@ -46,17 +45,6 @@ def parse(body: bytes) -> list[Chunk]:
     assert all(frame.startswith("data: ") and "\n" not in frame for frame in frames), body
     assert frames[-1] == "data: [DONE]"
     return [json.loads(frame.removeprefix("data: ")) for frame in frames[:-1]]
-
-
-async def read_until(lines: AsyncIterator[str], type: str) -> list[Chunk]:
-    """The chunks up to the first of this type."""
-    read: list[Chunk] = []
-    async for line in lines:
-        if line.startswith("data: {"):
-            read.append(json.loads(line.removeprefix("data: ")))
-            if read[-1]["type"] == type:
-                break
-    return read
 
 
 def types(chunks: list[Chunk]) -> list[str]:

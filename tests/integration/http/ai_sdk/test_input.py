@@ -157,7 +157,7 @@ async def test_unknown_query_parameters_are_ignored(ada: ApiUser) -> None:
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", ""])
-async def test_stop_ignores_its_body(ada: ApiUser, content_type: str) -> None:
+async def test_stop_with_any_body_cancels_the_turn(ada: ApiUser, content_type: str) -> None:
     stopped = await ada.post(f"{API}/c1/stop", content=b"{not json", headers={"content-type": content_type})
 
     assert (stopped.status_code, stopped.json()) == (200, {"success": True})

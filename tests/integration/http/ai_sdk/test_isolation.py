@@ -4,8 +4,9 @@ import pytest
 
 from tests.fakes.model_script import says
 from tests.fakes.model_server import ModelServer
-from tests.integration.http.ai_sdk.chat import API, body, history, message, read_until, say, text_of
+from tests.integration.http.ai_sdk.chat import API, body, history, message, say, text_of
 from tests.support.service import ApiUser, Service
+from tests.support.streamed_data import read_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
