@@ -1,4 +1,4 @@
-"""What front ends cost, compared with REST: `python -m bench.frontends`.
+"""The cost of front ends, compared with REST: `python -m bench.frontends`.
 
 `python -m bench.frontends REST "AI SDK"` measures these protocols only.
 

@@ -12,7 +12,7 @@ export interface ClientOptions {
   token: string | (() => string | Promise<string>);
   /** The user of the paths. By default `me`, which stands for the user of the token. */
   user?: string;
-  /** How many attempts in a row may fail, by default 8. A new event of a stream begins a new row. */
+  /** How many attempts in a row may fail, by default 8. An event of a stream resets the count. */
   attempts?: number;
   /** How long a stream may be silent, by default 30 s, before it counts as lost. The service sends comments. */
   idleMs?: number;
@@ -153,7 +153,7 @@ class Backoff {
 
   reset = (): void => void (this.#failures = 0);
 
-  /** Throws the error if a further attempt is of no use, and the reason of the signal once it is aborted. */
+  /** Wait before the next attempt. Throws the error if that cannot succeed, or the reason of an aborted signal. */
   async wait(error: unknown): Promise<void> {
     this.signal?.throwIfAborted();
     this.#failures += 1;
@@ -192,7 +192,7 @@ function parsed(frame: string): StreamedEvent {
 
 function within<T>(ms: number, promise: Promise<T>): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | undefined;
-  const expired = new Promise<never>((_, reject) => (timer = setTimeout(() => reject(new Error(`Nothing came for ${ms} ms.`)), ms)));
+  const expired = new Promise<never>((_, reject) => (timer = setTimeout(() => reject(new Error(`Nothing was received for ${ms} ms.`)), ms)));
   return Promise.race([promise, expired]).finally(() => clearTimeout(timer));
 }
 

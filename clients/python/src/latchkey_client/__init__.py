@@ -63,8 +63,8 @@ class ProblemError(Exception):
 class LatchkeyClient:
     """The API of one user.
 
-    `token` may be a function that returns a current one. So many `attempts` in a row may fail; a new event of a stream
-    begins a new row. A stream that is silent for `idle_s` counts as lost: the service sends comments.
+    `token` may be a function that returns a current one. Up to `attempts` failures in a row are retried; an event of
+    a stream resets the count. A stream that is silent for `idle_s` counts as lost: the service sends comments.
     """
 
     def __init__(
@@ -175,7 +175,7 @@ class _Backoff:
         self.failures = 0
 
     async def wait(self, error: Exception) -> None:
-        """Raises the error if a further attempt is of no use."""
+        """Wait before the next attempt. Raises the error if a further attempt cannot succeed."""
         self.failures += 1
         if self.failures >= self._attempts or (isinstance(error, ProblemError) and not error.is_temporary):
             raise error
