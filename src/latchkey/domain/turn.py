@@ -128,7 +128,7 @@ class Turn(Struct, frozen=True, kw_only=True):
 
 
 class TurnSummary(Struct, frozen=True):
-    """What front ends need of a turn. `lease_until` is None for a turn that has ended."""
+    """The fields of a turn that front ends read. `lease_until` is None for a turn that has ended."""
 
     id: TurnId
     conversation_id: ConversationId
