@@ -1,13 +1,32 @@
 """What translators read of a turn: a note replaces large arguments and results, in streams and in histories."""
 
+from collections.abc import Callable, Sequence
+from time import process_time
+
 import msgspec
+import pytest
 from msgspec import Raw
 from uuid_utils.compat import uuid7
 
 from latchkey.domain.tool_call import ToolCallId
 from latchkey.domain.turn import TurnId
-from latchkey.domain.turn_event import MAX_SHOWN_BYTES, EventData, ToolCallCompletedEvent, TurnEvent, numbered
+from latchkey.domain.turn_event import (
+    MAX_SHOWN_BYTES,
+    EventData,
+    MessageDeltaEvent,
+    ToolCallCompletedEvent,
+    ToolCallStartedEvent,
+    TurnCancelledEvent,
+    TurnEvent,
+    TurnStartedEvent,
+    numbered,
+)
+from latchkey.interfaces.http.frontends.ag_ui.history import answer_messages
+from latchkey.interfaces.http.frontends.ag_ui.tanstack import ui_messages
+from latchkey.interfaces.http.frontends.ai_sdk.history import assistant_message
+from latchkey.interfaces.http.frontends.openai.history import response_of
 from latchkey.interfaces.http.frontends.turn_events import MAX_TURN_BYTES, EventReader
+from tests.support.event_logs import TURN, log_of
 
 
 def results_of(*sizes: int) -> list[TurnEvent]:
@@ -49,3 +68,35 @@ def test_reading_a_result_that_was_left_out_before_changes_nothing() -> None:
     once = [TurnEvent.of(event.turn_id, event.seq, data) for event in events if (data := reader.read(event))]
 
     assert shown(once) == shown(events)
+
+
+def turn_of(*data: EventData) -> list[TurnEvent]:
+    return numbered(TURN.id, 0, TurnStartedEvent(TURN.conversation_id, TURN.agent), *data, TurnCancelledEvent())
+
+
+HISTORIES = [answer_messages, assistant_message, lambda events: response_of(log_of([*events])), ui_messages]
+
+
+@pytest.mark.parametrize("history", HISTORIES, ids=["ag_ui", "ai_sdk", "openai", "tanstack"])
+def test_history_of_a_long_answer_in_many_pieces_takes_time_in_proportion(
+    history: Callable[[list[TurnEvent]], Sequence[object]],
+) -> None:
+    """No piece is added to a copy of the whole text before it."""
+    piece, count = "\U0001f511" * 64, 60_000
+    pieces = turn_of(*[MessageDeltaEvent(piece)] * count)
+    started = process_time()
+    result = history(pieces)
+    seconds = process_time() - started
+
+    assert (piece * count).encode() in msgspec.json.encode(result)
+    assert seconds < 10
+
+
+def test_result_within_a_text_stays_apart_from_the_text_for_tanstack() -> None:
+    call = ToolCallId(uuid7())
+    started = ToolCallStartedEvent(call, "look_up", Raw(b"{}"))
+    completed = ToolCallCompletedEvent(call, "look_up", Raw(b"7"), is_error=False, duration_ms=1)
+    (message,) = ui_messages(turn_of(started, MessageDeltaEvent("One, "), completed, MessageDeltaEvent("two.")))
+    contents = {part["type"]: part.get("content") for part in message["parts"]}
+
+    assert contents == {"tool-call": None, "text": "One, two.", "tool-result": "7"}

@@ -47,6 +47,8 @@ class _MessageReducer:
     def __init__(self) -> None:
         self.messages: list[UiMessage] = []
         self._is_named = True
+        self._text_part: dict[str, Any] = {}
+        self._text: list[str] = []
         self._calls: dict[Any, tuple[UiMessage, dict[str, Any]]] = {}
 
     def apply(self, event: AgUiEvent) -> None:
@@ -54,7 +56,9 @@ class _MessageReducer:
             case "TEXT_MESSAGE_START":
                 self._begin_text(event["messageId"])
             case "TEXT_MESSAGE_CONTENT":
-                self.messages[-1]["parts"][-1]["content"] += event["delta"]
+                self._text.append(event["delta"])
+            case "TEXT_MESSAGE_END":
+                self._text_part["content"] = "".join(self._text)
             case "TOOL_CALL_START":
                 self._add_call(event)
             case "TOOL_CALL_ARGS":
@@ -72,7 +76,8 @@ class _MessageReducer:
             self.messages.append({"id": id, "role": "assistant", "parts": []})
         self._is_named = True
         self.messages[-1]["id"] = id
-        self.messages[-1]["parts"].append({"type": "text", "content": ""})
+        self._text_part, self._text = {"type": "text", "content": ""}, []
+        self.messages[-1]["parts"].append(self._text_part)
 
     def _add_call(self, event: AgUiEvent) -> None:
         if not self.messages:

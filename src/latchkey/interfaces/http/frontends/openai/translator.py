@@ -37,6 +37,8 @@ class ResponseTranslator:
         self._output: list[dict[str, Any]] = self.response["output"]
         self._after, self._number = after, 0
         self._text_index: int | None = None
+        self._text: list[str] = []
+        """The pieces of the open text, which its item gets when it is complete."""
         self._open_calls: dict[ToolCallId, int] = {}
         self._frames: list[bytes] = []
         self._reader = EventReader()
@@ -93,10 +95,11 @@ class ResponseTranslator:
         if (index := self._text_index) is None:
             message: dict[str, Any] = {"id": id, "type": "message", "role": "assistant", "status": "in_progress"}
             index = self._text_index = self._add_item({**message, "content": []})
+            self._text = []
             part: dict[str, Any] = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
             self._emit_item("response.content_part.added", index, content_index=0, part=part)
             self._output[index]["content"].append(part)
-        self._output[index]["content"][0]["text"] += text
+        self._text.append(text)
         self._emit_item("response.output_text.delta", index, content_index=0, delta=text, logprobs=[])
 
     def _close_text(self, status: str) -> None:
@@ -105,6 +108,7 @@ class ResponseTranslator:
         self._text_index = None
         item = self._output[index]
         part = item["content"][0]
+        part["text"] = "".join(self._text)
         item["status"] = status
         self._emit_item("response.output_text.done", index, content_index=0, text=part["text"], logprobs=[])
         self._emit_item("response.content_part.done", index, content_index=0, part=part)
