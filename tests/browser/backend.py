@@ -1,4 +1,4 @@
-"""What scenarios use: a service that can be killed and started again, its users, and its scripted model server."""
+"""The backend of scenarios: a service that can be killed and started again, its users, and its scripted model."""
 
 import asyncio
 import json
@@ -93,7 +93,7 @@ class Backend:
         return step.broken() if broken else step
 
     async def _send_pieces(self, count: int) -> None:
-        """The paced answer that was scripted last sends that many pieces more."""
+        """Let the paced answer that was scripted last send this many more pieces."""
         for _ in range(count):
             self._paces[-1].release()
 

@@ -1,4 +1,4 @@
-"""A Node.js process that runs scenarios in Chromium, and asks this process for what they need of the service."""
+"""A Node.js process that runs scenarios in Chromium. Their calls to the service and the model go to this process."""
 
 import asyncio
 import json

@@ -50,7 +50,7 @@ def test_dev_mode_prints_url_and_token(dev: Replica, token: str) -> None:
 
 
 def test_dev_mode_page_at_the_printed_url_is_signed_in(dev: Replica) -> None:
-    """As a browser opens it: with the owner of the connection as the system lists it."""
+    """The request is that of a browser, and the system lists the owner of its connection."""
     page = dev.request("GET", "/", headers={"accept": "text/html,*/*;q=0.8", "sec-fetch-mode": "navigate"})
     token = match_line(page.text, r'<meta name="latchkey-token" content="(.+)"')
 

@@ -8,7 +8,7 @@ NOUNS = ("conversation", "turn", "message", "tool_call", "task", "artifact", "no
 """Everything that has an id. Some of these ids are accepted by no endpoint, so they must give access to nothing."""
 
 NOUNS_BY_NAME = {"replaces": "turn"}
-"""The nouns of ids whose parameters are not called after them."""
+"""The nouns of ids whose parameters have other names."""
 
 OUTSIDE_CONVERSATIONS = ("task", "note")
 """The nouns whose entities belong to the user and to no conversation, so that a bound token sees all of them."""
@@ -27,7 +27,7 @@ SAMPLE_VALUES: dict[str, tuple[Any, ...]] = {
     "model": (),
     "context": ({"page": "/"},),
     "metadata": ({"source": "web"},),
-    "client_conversation_id": ("a-name-of-nobody",),
+    "client_conversation_id": ("an-unused-name",),
     "when_busy": ("reject", "interrupt"),
     "replaced": ("false", "true"),
     "artifact_type": ("generated_file", "brd"),

@@ -14,7 +14,7 @@ BASE_PATH = "openai/v1"
 
 
 def sdk_of(user: ApiUser) -> AsyncOpenAI:
-    """The SDK as it is by default, with the user's token."""
+    """The SDK with its default options and the user's token."""
     base_url = f"{str(user.client.base_url).rstrip('/')}{user.path(BASE_PATH)}"
     return AsyncOpenAI(api_key=user.token, base_url=base_url, http_client=user.client)
 

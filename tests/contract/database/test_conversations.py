@@ -134,7 +134,7 @@ async def test_deleted_conversation_takes_everything_but_tasks(units: UnitsOfWor
 
 
 async def test_conversation_has_its_last_message_and_running_turn(units: UnitsOfWork, me: Owner, you: Owner) -> None:
-    """Wherever it is read. The text of the message is cut by characters."""
+    """Every read returns them. The text of the message is cut by characters, not by bytes."""
     conversation, other = a_conversation(), a_conversation("Other")
     first, second = a_turn(conversation, status="completed"), a_turn(conversation)
     last = a_message(second, 3, "🛒買" * 150)

@@ -34,7 +34,7 @@ async def test_turn_fails_if_endpoint_has_more_tools(harness: ClaudeHarness) -> 
 
 
 async def test_turn_without_tools_needs_no_token(harness: ClaudeHarness) -> None:
-    """Such as the request for a title, after the turn: its token has been revoked."""
+    """The request for a title has no tools. It is sent after the token of the turn has been revoked."""
     harness.endpoint.refuses = True
     agent = ClaudeAgent(
         ToolServer(tools=()).connect,

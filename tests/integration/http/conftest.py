@@ -2,6 +2,7 @@
 
 from asyncio import Event
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -15,6 +16,24 @@ from tests.support.service import ApiUser, Service, model_variables, run_service
 async def model_service(shared_database_url: str, shared_model: ModelServer) -> AsyncIterator[Service]:
     """A service whose agent calls the scripted model."""
     async with run_service(settings_for(shared_database_url, **model_variables(shared_model))) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def assistants_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file with the assistants that the test module declares as `ASSISTANTS`."""
+    path = tmp_path_factory.mktemp("assistants") / "assistants.toml"
+    path.write_text(request.module.ASSISTANTS)
+    return path
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def assistants_service(
+    shared_database_url: str, shared_model: ModelServer, assistants_file: Path
+) -> AsyncIterator[Service]:
+    """A service with the assistants of `assistants_file`."""
+    variables = {**model_variables(shared_model), "LATCHKEY_ASSISTANTS": str(assistants_file)}
+    async with run_service(settings_for(shared_database_url, **variables)) as service:
         yield service
 
 

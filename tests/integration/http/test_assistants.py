@@ -3,24 +3,22 @@
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
-import pytest_asyncio
 
 from tests.fakes.model_script import Answer, calls, says
 from tests.fakes.model_server import ModelServer
 from tests.polling import wait_until
 from tests.support.captured_log import CapturedLog, captured_log
-from tests.support.service import AUTH_SECRET, ApiUser, Service, model_variables, run_service, settings_for
+from tests.support.service import AUTH_SECRET, ApiUser, Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-FILE = """
+ASSISTANTS = """
 [assistant.shop]
 title = "Bicycle shop"
 instructions = "Help {claims.name} ({user_id}, {claims.none}), who reads {context.page}. Today: {date}."
@@ -37,30 +35,14 @@ tools = []
 FIVE = ["add_task", "list_tasks", "complete_task", "delete_task", "update_task"]
 
 
-@pytest.fixture(scope="session")
-def assistants_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("assistants") / "assistants.toml"
-    path.write_text(FILE)
-    return path
-
-
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def shop_service(
-    shared_database_url: str, shared_model: ModelServer, assistants_file: Path
-) -> AsyncIterator[Service]:
-    variables = {**model_variables(shared_model), "LATCHKEY_ASSISTANTS": str(assistants_file)}
-    async with run_service(settings_for(shared_database_url, **variables)) as service:
-        yield service
+@pytest.fixture
+def ada(assistants_service: Service) -> ApiUser:
+    return assistants_service.user()
 
 
 @pytest.fixture
-def ada(shop_service: Service) -> ApiUser:
-    return shop_service.user()
-
-
-@pytest.fixture
-def bob(shop_service: Service) -> ApiUser:
-    return shop_service.user()
+def bob(assistants_service: Service) -> ApiUser:
+    return assistants_service.user()
 
 
 def with_claims(user: ApiUser, **claims: Any) -> ApiUser:
@@ -316,5 +298,5 @@ async def test_assistants_file_is_read_again_at_sighup(ada: ApiUser, model: Mode
         assert digests[0] != digests[1]
     finally:
         with captured_log() as log:
-            write(assistants_file, FILE)
+            write(assistants_file, ASSISTANTS)
             await logged(log, "assistants_reloaded")

@@ -1,19 +1,16 @@
 """Conversations, items and models of OpenAI's API with OpenAI's SDK."""
 
 from asyncio import Event
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
-import pytest_asyncio
 from openai import AsyncOpenAI
 
 from tests.fakes.model_script import calls, fails, says
 from tests.fakes.model_server import ModelServer
 from tests.support.openai_sdk import conversation_of, plain, sdk_of, text_of
-from tests.support.service import ApiUser, Service, model_variables, run_service, settings_for
+from tests.support.service import ApiUser, Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -24,25 +21,9 @@ instructions = "Sell bicycles."
 """
 
 
-@pytest.fixture(scope="module")
-def assistants_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("assistants") / "assistants.toml"
-    path.write_text(ASSISTANTS)
-    return path
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def shop_service(
-    shared_database_url: str, shared_model: ModelServer, assistants_file: Path
-) -> AsyncIterator[Service]:
-    variables = {**model_variables(shared_model), "LATCHKEY_ASSISTANTS": str(assistants_file)}
-    async with run_service(settings_for(shared_database_url, **variables)) as service:
-        yield service
-
-
 @pytest.fixture
-def ada(shop_service: Service) -> ApiUser:
-    return shop_service.user()
+def ada(assistants_service: Service) -> ApiUser:
+    return assistants_service.user()
 
 
 @pytest.fixture

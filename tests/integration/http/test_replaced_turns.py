@@ -57,7 +57,7 @@ async def test_replaced_turns_are_left_out_of_history_and_messages(ada: ApiUser,
 
 
 async def test_replaced_turn_may_be_replaced_again(ada: ApiUser, model: ModelServer) -> None:
-    """A retry of an earlier version replaces what stands in its place now."""
+    """A retry of a replaced turn replaces the turn that took its place."""
     first, second = await chats(ada, model, "one", "two")
     model.script += [says("A"), says("B")]
     conversation = first["conversation_id"]
@@ -93,7 +93,7 @@ async def test_replaced_turn_of_another_conversation_is_invalid(ada: ApiUser, mo
 async def test_replaced_turn_of_another_conversation_than_a_new_name_is_invalid(
     ada: ApiUser, model: ModelServer
 ) -> None:
-    """A name that nothing has yet names a new conversation, which has no turns."""
+    """An unused name names a new conversation, which has no turns."""
     (turn,) = await chats(ada, model, "one")
     body = {"message": "x", "client_conversation_id": "new", "replaces": turn["turn_id"]}
     response = await ada.post("chat", json=body)

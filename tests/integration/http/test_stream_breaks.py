@@ -42,7 +42,7 @@ async def service(shared_database_url: str, shared_model: ModelServer) -> AsyncI
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def elsewhere(shared_database_url: str) -> AsyncIterator[Dispatcher]:
-    """Another process, of whose events this one is not notified."""
+    """The dispatcher of another process, which does not notify this one of its events."""
     core = create_core(settings_for(shared_database_url))
     yield core.dispatcher
     await core.engine.dispose()

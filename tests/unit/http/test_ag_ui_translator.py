@@ -78,7 +78,7 @@ def test_each_call_has_one_result_before_the_end(log: list[TurnEvent]) -> None:
 
 @settings(deadline=None)
 @given(event_logs(TURN), st.data())
-def test_stream_that_is_resumed_behind_an_event_has_exactly_the_rest(log: list[TurnEvent], data: st.DataObject) -> None:
+def test_stream_resumed_after_an_event_has_exactly_the_rest(log: list[TurnEvent], data: st.DataObject) -> None:
     whole = frames(log)
     last = data.draw(st.integers(0, len(whole) - 1))
     seq, place = map(int, whole[last][0].split("."))

@@ -55,7 +55,7 @@ _ARTIFACT_ENTITY = {
     "created_at": _CREATED,
     "updated_at": _CREATED,
 }
-_CONTENT = "# Bakery brief\n\nOpen at six, closed on Mondays.\n"
+ARTIFACT_CONTENT = "# Bakery brief\n\nOpen at six, closed on Mondays.\n"
 _CONTEXT_TOKEN = {
     "id": "01a22770-6011-7b3c-9d2e-3f4a5b6c7d8e",
     "grants": ["tasks:read"],
@@ -73,8 +73,8 @@ _NOTE_ENTITY = {
 
 EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "Artifact": _ARTIFACT_ENTITY,
-    "ArtifactRevision": {"content_markdown": _CONTENT},
-    "ArtifactWithContent": {**_ARTIFACT_ENTITY, "content_markdown": _CONTENT},
+    "ArtifactRevision": {"content_markdown": ARTIFACT_CONTENT},
+    "ArtifactWithContent": {**_ARTIFACT_ENTITY, "content_markdown": ARTIFACT_CONTENT},
     "AssistantSummary": {
         "name": "default",
         "title": "Assistant",
@@ -102,7 +102,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "ConversationChanges": {"title": "Shopping"},
     "FreshContextToken": {**_CONTEXT_TOKEN, "token": "lk_…"},
     "Message": _MESSAGE,
-    "NewArtifact": {"title": "Bakery brief", "content_markdown": _CONTENT},
+    "NewArtifact": {"title": "Bakery brief", "content_markdown": ARTIFACT_CONTENT},
     "NewContextToken": {"grants": ["tasks:read"], "ttl_s": 3600},
     "NewConversation": {"title": "Shopping"},
     "NewMessage": {"message": "Remind me to buy milk tomorrow at nine.", "timezone": "UTC"},

@@ -1,4 +1,4 @@
-"""Posts what AG-UI clients post, and reads the events of their runs."""
+"""Sends the requests of AG-UI clients, and reads the events of their runs."""
 
 import json
 from typing import Any

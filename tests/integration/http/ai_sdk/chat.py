@@ -1,4 +1,4 @@
-"""Posts what `useChat` posts, and reads UI message streams."""
+"""Sends the requests of `useChat`, and reads UI message streams."""
 
 import json
 from typing import Any

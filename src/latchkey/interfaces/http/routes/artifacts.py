@@ -21,6 +21,7 @@ from latchkey.domain.artifact import (
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import IdempotencyMismatch, NotFound
 from latchkey.domain.page import DEFAULT_LIMIT, Page, Window
+from latchkey.interfaces.http.examples import ARTIFACT_CONTENT
 from latchkey.interfaces.http.requests import REPLAYED, ApiRequest, CursorQuery, IdempotencyKey, JsonBody, LimitQuery
 from latchkey.interfaces.http.responses import ETAG, LOCATION, IfMatch, respond_once, version_of, versioned
 from latchkey.interfaces.http.routes.artifact_download import DISPOSITION, MARKDOWN, download
@@ -121,7 +122,7 @@ class ArtifactController(Controller):
         "/{artifact_id:uuid}/content",
         media_type=MARKDOWN,
         response_headers=[ETAG, DISPOSITION],
-        example="# Bakery brief\n\nOpen at six, closed on Mondays.\n",
+        example=ARTIFACT_CONTENT,
     )
     async def get_content(
         self,
