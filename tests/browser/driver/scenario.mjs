@@ -1,4 +1,4 @@
-// What a scenario works with: tabs, the service, the model, and the REST API.
+// The parameters of a scenario: tabs, the service, the model, and the REST API.
 import { randomUUID } from 'node:crypto'
 import { mkdir } from 'node:fs/promises'
 
@@ -66,7 +66,7 @@ export class Scenario {
     next: (count = 1) => this.#call('send_pieces', count),
     /** Let paced answers go on to their ends. */
     release: () => this.#call('release_model'),
-    /** The conversations that the model was given, one list of `[role, text]` for each request. */
+    /** The conversations that the model has received, one list of `[role, text]` for each request. */
     requests: () => this.#call('model_requests'),
   }
 

@@ -298,7 +298,7 @@ export async function extra_fields(scenario) {
     forwardedProps: { anything: [1, null], assistant: 7 },
   })
   assert.ifError(error)
-  const [given] = await scenario.model.requests()
+  const [history] = await scenario.model.requests()
   assert.deepEqual(history.slice(1), [['user', 'Hi there']]) // what the page posts is not believed
 }
 

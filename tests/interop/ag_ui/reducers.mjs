@@ -1,4 +1,4 @@
-// What the clients make of given streams: their messages without the user's own.
+// Reduces event streams with the clients' own reducers, to their messages without the user's own.
 import { createServer } from 'node:http'
 import { ChatClient, fetchServerSentEvents } from '@tanstack/ai-client'
 import * as client1 from '@ag-ui/client'

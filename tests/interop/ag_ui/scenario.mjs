@@ -1,4 +1,4 @@
-// What a scenario works with: the service behind a proxy that can cut connections, the model, and the REST API.
+// The parameters of a scenario: the service behind a proxy that can cut connections, the model, and the REST API.
 import assert from 'node:assert/strict'
 import { createServer, connect } from 'node:net'
 

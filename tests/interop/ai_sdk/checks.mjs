@@ -259,7 +259,7 @@ export async function edit(client) {
 }
 
 export async function double_post_is_one_turn(client) {
-  await client.model.script(MILK, { says: ['Added.'] }, { says: ['Never said.'] })
+  await client.model.script(MILK, { says: ['Added.'] }, { says: ['Never sent.'] })
   const chat = client.chat()
   const twin = client.chat({ id: chat.id })
   const message = () => ({ id: 'm-1', role: 'user', parts: [{ type: 'text', text: 'Add milk' }] })

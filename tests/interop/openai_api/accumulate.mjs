@@ -1,4 +1,4 @@
-// What OpenAI's SDK for JavaScript makes of event streams. Usage: accumulate.mjs PACKAGE, with a list of streams as JSON on stdin.
+// Accumulates event streams with OpenAI's SDK for JavaScript. Usage: accumulate.mjs PACKAGE, with a list of streams as JSON on stdin.
 const { default: OpenAI } = await import(process.argv[2]);
 
 let input = "";

@@ -1,5 +1,5 @@
 // Scenarios with OpenAI's SDK for JavaScript. Usage: scenarios.mjs PACKAGE SCENARIO, with the service in SERVICE.
-// A scenario returns what it received; `reached` tells the test that the model may go on.
+// A scenario returns what it received; `reached` signals the test that the model may go on.
 import { createInterface } from "node:readline";
 
 const [packageName, scenario] = process.argv.slice(2);
