@@ -69,6 +69,25 @@ async def test_resume_of_a_running_turn_goes_on_live(
     assert begun + rest == events_of(await first)[1:]
 
 
+async def test_resume_of_a_run_that_joined_the_turn_of_another_does_not_send_the_message_again(
+    ada: ApiUser, model: ModelServer, gate: Event
+) -> None:
+    """TanStack AI repeats its POST when the connection breaks, and the turn may have ended meanwhile."""
+    model.script += [says("Once", ".").held(gate), says("Twice.")]
+    first = asyncio.create_task(say(ada, "t1", "Hi", "m1", run_id="r1"))
+    await model.wait_for_requests()
+    body = run_input("t1", user_message("Hi", "m1"), run_id="r2")
+    async with ada.stream("POST", API, json=body) as response:
+        await read_until(response.aiter_lines(), "TEXT_MESSAGE_START")
+    gate.set()
+    whole = await first
+    resumed = events_of(await ada.post(API, json=body, headers={"last-event-id": "2.0"}))
+
+    assert text_of(resumed) == text_of(whole) == "Once."
+    assert (await thread(ada, threadId="t1"))["messages"][0]["id"] == "m1"
+    assert len(model.requests) == 1
+
+
 @pytest.mark.parametrize("last_event_id", ["", "7", "1.x", "-1.0", "1.0.0", "9" * 40 + ".0"])
 async def test_last_event_id_of_another_form_is_ignored(ada: ApiUser, model: ModelServer, last_event_id: str) -> None:
     model.script.append(says("Hello"))

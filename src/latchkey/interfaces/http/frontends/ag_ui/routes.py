@@ -119,13 +119,15 @@ async def _start_turn(
 ) -> TurnId:
     """Return the turn that answers the message.
 
-    If a running turn answers the message, that turn is returned. If the message has been sent in another run, the user
-    has edited it or wants another answer: the new turn replaces that turn and all turns after it.
+    If a running turn answers the message, that turn is returned; so is one that has ended, if the client has received
+    events of it in a run that joined the turn. If the message has been sent in another run, the user has edited it or
+    wants another answer: the new turn replaces that turn and all turns after it.
     """
     new_message = data.new_message(message, request.headers.get(ASSISTANT_HEADER))
     idempotency = idempotency_of(data.run_id, message, new_message)
     if message.id and (earlier := await with_expiry(dispatcher, request.user, find_turn, data.thread_id, [message.id])):
-        if earlier.turn.status == "running" and earlier.message.content == message.text:
+        is_followed = earlier.turn.status == "running" or _position(request) is not None
+        if is_followed and earlier.message.content == message.text:
             return earlier.turn.id
         if earlier.turn.run_id != data.run_id:
             new_message = replace(new_message, replaces=earlier.turn.id)
