@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from weakref import ref
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -118,3 +119,18 @@ def frames(log: list[TurnEvent], run: Run = Run("t1", "r1")) -> list[tuple[str, 
     stream = b"".join(map(translator.translate, log)).decode()
     pairs = (frame.split("\n") for frame in stream.split("\n\n")[:-1])
     return [(id.removeprefix("id: "), json.loads(data.removeprefix("data: "))) for id, data in pairs]
+
+
+class Snapshot(list[dict[str, Any]]):
+    """A list that a weak reference can refer to."""
+
+
+def test_messages_of_the_thread_are_not_kept_while_the_turn_runs() -> None:
+    messages = Snapshot([{"id": "m1", "role": "user", "content": "Hi"}])
+    reference = ref(messages)
+    translator = AgUiTranslator(Run("t1", "r1", snapshot=messages))
+    del messages
+    first = translator.translate(TurnEvent.of(TURN.id, 1, TurnStartedEvent(TURN.conversation_id, TURN.agent)))
+
+    assert b"MESSAGES_SNAPSHOT" in first
+    assert reference() is None

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
 from latchkey.domain.artifact import ArtifactReference
 from latchkey.domain.errors import TurnInterrupted
@@ -54,6 +55,7 @@ class AgUiTranslator:
                 self._message_id = str(event.turn_id)
                 metadata = {"turnId": event.turn_id, "conversationId": conversation_id, "agent": agent}
                 yield from self._run.started(metadata=metadata)
+                self._run = replace(self._run, snapshot=None)  # not kept in memory while the turn runs
             case ToolCallStartedEvent() as call:
                 yield from self._tool_call(event, call)
             case ToolCallCompletedEvent() as call:
