@@ -85,7 +85,12 @@ _NEWEST_BEFORE = _NEWEST.where(turns.c.id < bindparam("before"))
 _MAX_ID = UUID(int=2**128 - 1)
 _RUNNING = _SELECT.where(turns.c.status == literal("running", literal_execute=True))
 _BY_IDEMPOTENCY_KEY = _SELECT.where(turns.c.idempotency_key == bindparam("idempotency_key"))
-_BY_RUN_ID = _SELECT.where(turns.c.client_run_id == bindparam("run_id")).order_by(turns.c.id.desc()).limit(1)
+# Not by the id alone: SQLite would go through all turns of the user in the order of their ids.
+_BY_RUN_ID = (
+    _SELECT.where(turns.c.client_run_id == bindparam("run_id"))
+    .order_by(turns.c.started_at.desc(), turns.c.id.desc())
+    .limit(1)
+)
 _INSERT = insert_for_user(turns)
 _UPDATE = update(turns).where(owned_by_user(turns), _HAS_ID)
 _TURN_STATE = TURN_STATES.where(_HAS_ID).with_for_update(key_share=True)
