@@ -3,7 +3,9 @@
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
+from latchkey.domain.conversation import LastMessage
 from latchkey.domain.credentials import (
     ARTIFACTS_WRITE,
     TASKS_READ,
@@ -178,19 +180,23 @@ async def test_conversation_token_isolation_of_conversations(units: UnitsOfWork,
     """It reads only that conversation, but all to-do tasks: those belong to the user."""
     inside, outside = a_conversation("Inside"), a_conversation("Outside")
     turns = {conversation.id: a_turn(conversation) for conversation in (inside, outside)}
+    message = a_message(turns[inside.id], 1)
+    last_message = LastMessage(message.id, message.role, message.content, message.created_at)
+    shown = replace(inside, last_message=last_message, running_turn_id=turns[inside.id].id)
     task = a_task(conversation_id=outside.id)
     async with units.open(me, "write") as uow:
         for conversation in (inside, outside):
             await uow.conversations.add(conversation, messages=1)
             await uow.turns.add(turns[conversation.id])
-            await uow.messages.add(a_message(turns[conversation.id], 1))
+        for first in (message, a_message(turns[outside.id], 1)):
+            await uow.messages.add(first)
         await uow.tasks.add(task)
         await uow.commit()
     secret = await minted(units, me, a_context_token(conversation_id=inside.id))
 
     async with units.open(secret, "read") as uow:
-        assert (await uow.conversations.page(Window())).items == [inside]
-        assert await uow.conversations.get(inside.id) == inside
+        assert (await uow.conversations.page(Window())).items == [shown]
+        assert await uow.conversations.get(inside.id) == shown
         assert len((await uow.messages.page(inside.id, Window(), "asc")).items) == 1
         assert (await uow.turns.page(inside.id, Window())).items == [TurnWithCalls(turns[inside.id], [])]
         assert await uow.turns.get(turns[inside.id].id) == turns[inside.id]
