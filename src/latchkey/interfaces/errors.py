@@ -13,6 +13,7 @@ import msgspec
 
 from latchkey.domain import errors
 from latchkey.domain.errors import Failure, Forbidden, Invalid, Malformed, UnsupportedMediaType
+from latchkey.domain.values import PLAIN, PRINTABLE, VISIBLE
 
 
 class MethodNotAllowed(Invalid):
@@ -47,8 +48,12 @@ _STATUS_AND_TITLE: dict[type[Failure], tuple[int, str]] = {
 _MESSAGE = re.compile(r"^(?P<text>.*?)(?: - at (?:`key` in )?`(?P<path>.*)`)?$", re.DOTALL)
 """The form of msgspec's validation messages."""
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-_TEXT_PATTERN = "ud7ff"
-"""A part of the long patterns `PLAIN`, `VISIBLE` and `PRINTABLE`, which messages describe in words."""
+_RULES = {
+    repr(PLAIN): "Expected text without NUL and without lone surrogates",
+    repr(VISIBLE): "Expected text with at least one visible character, without NUL and without lone surrogates",
+    repr(PRINTABLE): "Expected text without control characters and without lone surrogates",
+}
+"""The long patterns in words, by the form in which msgspec's messages have them."""
 
 
 def status_of(failure: Failure) -> int:
@@ -74,8 +79,7 @@ def invalid_at(path: str, error: msgspec.ValidationError) -> Invalid:
     """Translate a validation error of a part of the body. `path` is the place of the part, such as `$.messages[0]`."""
     match = _MESSAGE.match(str(error))
     text, place = (match["text"], match["path"] or "$") if match else (str(error), "$")
-    if "matching regex" in text and _TEXT_PATTERN in text:
-        text = "Expected text with at least one visible character, without NUL and without lone surrogates"
+    text = _RULES.get(text.partition(" matching regex ")[2], text)
     return Invalid.at(path + place.removeprefix("$"), text)
 
 

@@ -87,6 +87,16 @@ async def test_body_error_says_what_is_expected(ada: ApiUser) -> None:
     ]
 
 
+async def test_body_error_of_a_text_names_the_rule_of_its_field(ada: ApiUser) -> None:
+    description = await ada.post("tasks", json={"title": "a", "description": "\x00"})
+    name = await ada.post("chat", json={"message": "a", "client_conversation_id": "a\n"})
+
+    assert [response.json()["errors"][0]["message"] for response in (description, name)] == [
+        "Expected text without NUL and without lone surrogates",
+        "Expected text without control characters and without lone surrogates",
+    ]
+
+
 @pytest.mark.parametrize("given", [b"0002-01-01T00:00:00Z", b"9998-12-31T23:59:59.999999Z"])
 async def test_due_at_accepts_the_first_and_last_possible_time(ada: ApiUser, given: bytes) -> None:
     made = await ada.post("tasks", content=b'{"title": "a", "due_at": "%s"}' % given, headers=JSON)

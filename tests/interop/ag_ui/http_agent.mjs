@@ -299,7 +299,7 @@ export async function extra_fields(scenario) {
   })
   assert.ifError(error)
   const [history] = await scenario.model.requests()
-  assert.deepEqual(history.slice(1), [['user', 'Hi there']]) // what the page posts is not believed
+  assert.deepEqual(history.slice(1), [['user', 'Hi there']]) // the posted history is ignored
 }
 
 export async function refused(scenario) {
