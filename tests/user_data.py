@@ -50,7 +50,7 @@ class UserData:
                 *(await uow.conversations.page(Window())).items,
                 *filter(None, [await uow.conversations.find(str(self.conversation.id))]),
                 *(await uow.turns.page(self.conversation.id, Window())).items,
-                *await uow.turns.page_with_messages(str(self.conversation.id), 10),
+                *(await uow.turns.page_with_messages(str(self.conversation.id), 10))[0],
                 *await uow.turns.list_running(),
                 *await uow.turn_events.list_after(self.turn.id, 0, 10, EVENT_PAGE_BYTES),
                 *(await uow.turn_events.list_of_turns([self.turn.id], EVENT_PAGE_BYTES)).get(self.turn.id, []),

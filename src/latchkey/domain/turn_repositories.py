@@ -104,9 +104,10 @@ class Turns(Protocol):
 
     async def page_with_messages(
         self, conversation: str, limit: int, before: TurnId | None = None, after: TurnId | None = None
-    ) -> list[TurnWithMessage]:
+    ) -> tuple[list[TurnWithMessage], bool]:
         """Return the newest turns that are not replaced, oldest first, each with the user's message.
 
+        The second value is whether there are more turns. There may be fewer than `limit` if messages are large.
         The conversation is named by the client's own name of it, or by its id. An unknown name has no turns.
         They are before the turn `before`. With `after` they are the oldest ones after that turn instead.
         """

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns.finish import TurnOutcome, cancel_turn, finish_turn
 from latchkey.application.turns.log import (
+    ConversationLog,
     cancel_running_turn,
     find_running_turn,
     find_turn,
@@ -123,6 +124,29 @@ async def test_conversation_log_forward_skips_no_turn_with_large_events(
         [running.id],
     ]
     assert [page.has_more for page in pages] == [True, False, False]
+
+
+async def test_conversation_log_with_large_messages_has_fewer_turns_and_skips_none(
+    dispatcher: Dispatcher, me: Owner
+) -> None:
+    """A page of 200 turns could have 25 MB of messages."""
+    large = "\U0001f511" * 32_000
+    turns = [await completed(dispatcher, me, "small" if n == 3 else large) for n in range(20)]
+    pages = [await log(dispatcher, me)]
+    while pages[-1].has_more:
+        pages.append(await log(dispatcher, me, before=pages[-1].turns[0].turn.id))
+    backward = [turn.turn.id for page in pages[::-1] for turn in page.turns]
+    forward = await log(dispatcher, me, after=turns[3].id)
+
+    assert backward == [turn.id for turn in turns]
+    assert max(sum(len(turn.message.content.encode()) for turn in page.turns) for page in pages) <= PAGE_BYTES
+    assert [turn.turn.id for turn in forward.turns] == backward[4:]
+    assert not forward.has_more
+    assert [len(turn.message.content) for turn in forward.turns] == [32_000] * 16
+
+
+async def log(dispatcher: Dispatcher, owner: Owner, **position: TurnId | None) -> ConversationLog:
+    return await dispatcher.call(owner, get_conversation_log, NAME, 200, **position)
 
 
 async def test_next_turn_is_the_one_that_a_branch_replaces(dispatcher: Dispatcher, me: Owner, you: Owner) -> None:

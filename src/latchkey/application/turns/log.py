@@ -61,14 +61,12 @@ async def get_conversation_log(
     """Return the newest turns of the conversation with this name or id, or those before a turn. Raises `TurnLost`.
 
     With `after` they are the oldest turns after that one, and `has_more` means that there are later turns. There are
-    at most `limit`, and fewer if their events are large: of `PAGE_BYTES`, or one turn.
+    at most `limit`, and fewer if their messages or events are large: of `PAGE_BYTES`, or one turn.
     """
-    items = await uow.turns.page_with_messages(name, limit + 1, before, after)
+    items, has_more = await uow.turns.page_with_messages(name, limit, before, after)
     if not items:
         conversation = await uow.conversations.find(name)
         return ConversationLog(conversation.id if conversation else None, [])
-    has_more = len(items) > limit
-    items = items[-limit:] if after is None else items[:limit]
     for item in items:
         item.turn.check_not_lost(uow.now)
     running = [item.turn.id for item in items if item.turn.status == "running"]
@@ -104,7 +102,7 @@ async def get_next_turn(uow: UnitOfWork, turn_id: TurnId) -> tuple[ConversationI
     turn = await uow.turns.get(turn_id)
     if turn.replaced_by is not None:
         raise Conflict("This turn has been replaced: continue from one that is still part of the conversation.")
-    items = await uow.turns.page_with_messages(str(turn.conversation_id), 1, after=turn_id)
+    items, _ = await uow.turns.page_with_messages(str(turn.conversation_id), 1, after=turn_id)
     return turn.conversation_id, items[0].turn.id if items else None
 
 
@@ -119,7 +117,7 @@ async def find_turn(uow: UnitOfWork, name: str, message_ids: Sequence[str]) -> T
     if conversation is None:
         return None
     if not message_ids:
-        newest = await uow.turns.page_with_messages(str(conversation.id), 1)
+        newest, _ = await uow.turns.page_with_messages(str(conversation.id), 1)
         return TurnLog.of(newest[0], []) if newest else None
     for message_id in message_ids:
         if item := await uow.turns.find_by_message(conversation.id, message_id):

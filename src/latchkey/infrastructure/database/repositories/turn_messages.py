@@ -10,12 +10,15 @@ from latchkey.domain.turn import TurnSummary
 from latchkey.domain.turn_repositories import TurnWithMessage
 from latchkey.infrastructure.database.repositories.conversations import NAMED_CONVERSATION
 from latchkey.infrastructure.database.repositories.deletion import conversation_is_not_deleted, is_not_deleted
+from latchkey.infrastructure.database.repositories.tool_calls import SMALL_BYTES
 from latchkey.infrastructure.database.schema import messages, turns
 from latchkey.infrastructure.database.sql.driver import Row
-from latchkey.infrastructure.database.sql.session import owned_by_user
+from latchkey.infrastructure.database.sql.session import Statement, octet_length, owned_by_user
 
-_WITH_MESSAGE = (
-    select(
+
+def _with_message(content: ColumnElement[Any]) -> Select[*tuple[Any, ...]]:
+    """Return the query of turns with this content of the user's message."""
+    columns = (
         turns.c.id,
         turns.c.conversation_id,
         turns.c.status,
@@ -27,28 +30,39 @@ _WITH_MESSAGE = (
         messages.c.client_id,
         messages.c.id.label("message_id"),
         messages.c.seq,
-        messages.c.content,
+        content,
         messages.c.created_at,
     )
-    .join(messages, and_(messages.c.user_id == turns.c.user_id, messages.c.turn_id == turns.c.id))
-    .where(owned_by_user(turns), owned_by_user(messages), messages.c.role == "user")
-)
+    of_turn = and_(messages.c.user_id == turns.c.user_id, messages.c.turn_id == turns.c.id)
+    joined = select(*columns).join_from(turns, messages, of_turn)
+    return joined.where(owned_by_user(turns), owned_by_user(messages), messages.c.role == "user")
+
+
+_WITH_MESSAGE = _with_message(messages.c.content)
+_is_small = octet_length(messages.c.content) <= SMALL_BYTES
+_WITH_SMALL_MESSAGE = _with_message(case((_is_small, messages.c.content)).label("content"))
 BY_ID = _WITH_MESSAGE.where(is_not_deleted(turns), turns.c.id == bindparam("key"))
 
 
-def _page_with_messages(condition: ColumnElement[bool], order: ColumnElement[Any]) -> Select[*tuple[Any, ...]]:
+def _page(condition: ColumnElement[bool], order: ColumnElement[Any]) -> tuple[Statement, Statement]:
     """Return the query of up to `limit` turns of the named conversation that are not replaced.
+
+    In the first form of it, larger contents are NULL.
 
     The turns are chosen in a query of their own: if the condition on their ids were beside the join, SQLite would
     apply it to the messages of the user, and read most of them for each turn.
     """
     of_conversation = turns.c.conversation_id == NAMED_CONVERSATION
     ids = select(turns.c.id).where(owned_by_user(turns), of_conversation, turns.c.replaced_by.is_(None), condition)
-    return _WITH_MESSAGE.where(turns.c.id.in_(ids.order_by(order).limit(bindparam("limit")))).order_by(order)
+    is_chosen = turns.c.id.in_(ids.order_by(order).limit(bindparam("limit")))
+    return _WITH_SMALL_MESSAGE.where(is_chosen).order_by(order), _WITH_MESSAGE.where(is_chosen).order_by(order)
 
 
-NEWEST = _page_with_messages(turns.c.id < bindparam("before"), turns.c.id.desc())
-OLDEST = _page_with_messages(turns.c.id > bindparam("after"), turns.c.id.asc())
+NEWEST = _page(turns.c.id < bindparam("before"), turns.c.id.desc())
+OLDEST = _page(turns.c.id > bindparam("after"), turns.c.id.asc())
+CONTENT = [column.name for column in _WITH_MESSAGE.selected_columns].index("content")
+LARGE_MESSAGES = 16
+"""With large messages among them, a page has at most so many turns: each message has up to 128 KiB."""
 # On messages alone: only those of the conversation are read, and then the turn of one of them.
 BY_MESSAGE = (
     _WITH_MESSAGE.where(

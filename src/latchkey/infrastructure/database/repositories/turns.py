@@ -180,17 +180,18 @@ class SqlTurns:
 
     async def page_with_messages(
         self, conversation: str, limit: int, before: TurnId | None = None, after: TurnId | None = None
-    ) -> list[TurnWithMessage]:
-        params = {"name": conversation, "key": name_as_id(conversation), "limit": limit}
-        if after is not None:
-            rows = await self._session.fetch(turn_messages.OLDEST, after=after, **params)
-        else:
-            rows = await self._session.fetch(turn_messages.NEWEST, before=before or _MAX_ID, **params)
-            rows = rows[::-1]
+    ) -> tuple[list[TurnWithMessage], bool]:
+        params: dict[str, Any] = {"name": conversation, "key": name_as_id(conversation)}
+        params |= {"before": before or _MAX_ID} if after is None else {"after": after}
+        small, whole = turn_messages.NEWEST if after is None else turn_messages.OLDEST
+        rows = await self._session.fetch(small, limit=limit + 1, **params)
+        found, rows = len(rows), rows[:limit]
+        if any(row[turn_messages.CONTENT] is None for row in rows):
+            rows = await self._session.fetch(whole, limit=min(limit, turn_messages.LARGE_MESSAGES), **params)
         items = [turn_messages.turn_with_message(row) for row in rows]
         if items and not self._session.scope.includes(items[0].turn.conversation_id):
             raise NotFound.of("conversation")
-        return items
+        return items if after is not None else items[::-1], len(items) < found
 
     async def get_with_message(self, id: TurnId) -> TurnWithMessage:
         row = await self._session.fetch_row(turn_messages.BY_ID, key=id)
