@@ -39,15 +39,15 @@ def _with_message(content: ColumnElement[Any]) -> Select[*tuple[Any, ...]]:
 
 
 _WITH_MESSAGE = _with_message(messages.c.content)
-_is_small = octet_length(messages.c.content) <= SMALL_BYTES
-_WITH_SMALL_MESSAGE = _with_message(case((_is_small, messages.c.content)).label("content"))
+_IS_SMALL = octet_length(messages.c.content) <= SMALL_BYTES
+_WITH_SMALL_MESSAGE = _with_message(case((_IS_SMALL, messages.c.content)).label("content"))
 BY_ID = _WITH_MESSAGE.where(is_not_deleted(turns), turns.c.id == bindparam("key"))
 
 
 def _page(condition: ColumnElement[bool], order: ColumnElement[Any]) -> tuple[Statement, Statement]:
-    """Return the query of up to `limit` turns of the named conversation that are not replaced.
+    """Return two queries of up to `limit` turns of the named conversation that are not replaced.
 
-    In the first form of it, larger contents are NULL.
+    The first returns NULL for large contents, the second returns all contents.
 
     The turns are chosen in a query of their own: if the condition on their ids were beside the join, SQLite would
     apply it to the messages of the user, and read most of them for each turn.
@@ -62,7 +62,7 @@ NEWEST = _page(turns.c.id < bindparam("before"), turns.c.id.desc())
 OLDEST = _page(turns.c.id > bindparam("after"), turns.c.id.asc())
 CONTENT = [column.name for column in _WITH_MESSAGE.selected_columns].index("content")
 LARGE_MESSAGES = 16
-"""With large messages among them, a page has at most so many turns: each message has up to 128 KiB."""
+"""A page with large messages has at most this many turns: a message has up to 128 KiB."""
 # On messages alone: only those of the conversation are read, and then the turn of one of them.
 BY_MESSAGE = (
     _WITH_MESSAGE.where(

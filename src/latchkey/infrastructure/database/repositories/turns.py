@@ -185,13 +185,13 @@ class SqlTurns:
         params |= {"before": before or _MAX_ID} if after is None else {"after": after}
         small, whole = turn_messages.NEWEST if after is None else turn_messages.OLDEST
         rows = await self._session.fetch(small, limit=limit + 1, **params)
-        found, rows = len(rows), rows[:limit]
+        count, rows = len(rows), rows[:limit]
         if any(row[turn_messages.CONTENT] is None for row in rows):
             rows = await self._session.fetch(whole, limit=min(limit, turn_messages.LARGE_MESSAGES), **params)
         items = [turn_messages.turn_with_message(row) for row in rows]
         if items and not self._session.scope.includes(items[0].turn.conversation_id):
             raise NotFound.of("conversation")
-        return items if after is not None else items[::-1], len(items) < found
+        return items if after is not None else items[::-1], len(items) < count
 
     async def get_with_message(self, id: TurnId) -> TurnWithMessage:
         row = await self._session.fetch_row(turn_messages.BY_ID, key=id)

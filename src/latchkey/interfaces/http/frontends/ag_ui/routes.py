@@ -119,8 +119,8 @@ async def _start_turn(
 ) -> TurnId:
     """Return the turn that answers the message.
 
-    If a running turn answers the message, that turn is returned; so is one that has ended, if the client has received
-    events of it in a run that joined the turn. If the message has been sent in another run, the user has edited it or
+    If a running turn answers the message, that turn is returned. An ended turn is returned if the client resumes a run
+    that joined it. If the message has been sent in another run, the user has edited it or
     wants another answer: the new turn replaces that turn and all turns after it.
     """
     new_message = data.new_message(message, request.headers.get(ASSISTANT_HEADER))
