@@ -150,26 +150,34 @@ async def test_access_log_of_flood_of_errors_is_their_number(
         await service.client.get("/nowhere")
     await ada.get("tasks", params={"limit": "0"})
     await ada.get("tasks")
-    await wait_until(lambda: _has_rest(log, 404))
+    await wait_until(lambda: _are_counted(log, 404, 50))
     lines = [line["status"] for line in log.lines("http_request")]
-    (rest,) = log.lines("http_requests_not_logged")
+    rests = log.lines("http_requests_not_logged")
 
-    assert (lines.count(404), rest["count"]) == (10, 40)
+    assert 10 <= lines.count(404) <= _most_lines(rests)
     assert (lines.count(422), lines.count(200)) == (1, 1)
-    assert (rest["status"], rest["code"], rest["level"]) == (404, "not-found", "warning")
-    assert "request_id" not in rest
+    assert {(rest["status"], rest["code"], rest["level"]) for rest in rests} == {(404, "not-found", "warning")}
+    assert not any("request_id" in rest for rest in rests)
 
 
 async def test_access_log_of_flood_of_probes_is_their_number(service: Service, log: CapturedLog) -> None:
     """Requests without a user cannot fill the log, whatever their status."""
     for _ in range(30):
         await service.client.get("/health/live")
-    await wait_until(lambda: _has_rest(log, 200))
-    (rest,) = log.lines("http_requests_not_logged")
+    await wait_until(lambda: _are_counted(log, 200, 30))
+    rests = log.lines("http_requests_not_logged")
 
-    assert len(log.lines("http_request")) == 10
-    assert (rest["status"], rest["code"], rest["count"]) == (200, None, 20)
+    assert 10 <= len(log.lines("http_request")) <= _most_lines(rests)
+    assert {(rest["status"], rest["code"]) for rest in rests} == {(200, None)}
 
 
-async def _has_rest(log: CapturedLog, status: int) -> bool:
-    return any(line["status"] == status for line in log.lines("http_requests_not_logged"))
+async def _are_counted(log: CapturedLog, status: int, requests: int) -> bool:
+    """Whether requests with this status were left out, and all have a line or are counted."""
+    rests = [line["count"] for line in log.lines("http_requests_not_logged") if line["status"] == status]
+    lines = [line for line in log.lines("http_request") if line["status"] == status]
+    return bool(rests) and len(lines) + sum(rests) == requests
+
+
+def _most_lines(rests: list[Any]) -> int:
+    """Ten lines in each second: on a slow machine the requests take more than one."""
+    return 10 * (len(rests) + 1)
