@@ -184,6 +184,8 @@ export async function cut_before_the_answer_attaches(scenario) {
   proxy.cut()
   assert.ok((await first).error)
   const second = run(agent) // the message is still the last one, and its turn is running
+  await model.next(1)
+  await showsText(agent, 'All ') // it has joined the turn, which has not ended
   await model.release()
   assert.ifError((await second).error)
   assert.deepEqual(texts(agent), ['user: Count', 'assistant: All of it.'])
