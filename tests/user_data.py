@@ -48,7 +48,7 @@ class UserData:
         async with units.open(owner, "read") as uow:
             return [
                 *(await uow.conversations.page(Window())).items,
-                *filter(None, [await uow.conversations.find(str(self.conversation.id))]),
+                *filter(None, [await uow.conversations.find_id(str(self.conversation.id))]),
                 *(await uow.turns.page(self.conversation.id, Window())).items,
                 *(await uow.turns.page_with_messages(str(self.conversation.id), 10))[0],
                 *await uow.turns.list_running(),

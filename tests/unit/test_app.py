@@ -117,24 +117,24 @@ from sqlalchemy.orm import Mapped
 from latchkey import Entity, EntityRepository, Instant, Repository, entity_table, reference_table
 
 metadata = MetaData()
-shelves = entity_table("shelves", metadata=metadata)
+racks = entity_table("racks", metadata=metadata)
 woods = reference_table("woods", Column("id", Uuid(), primary_key=True), metadata=metadata)
 
-class Shelf(Struct, frozen=True):
+class Rack(Struct, frozen=True):
     id: UUID
     version: int
     created_at: Instant
     updated_at: Instant
 
-class Shelves(Repository[Shelf], table=shelves): ...
+class Racks(Repository[Rack], table=racks): ...
 """
 
 
 @pytest.mark.parametrize(
     ("app", "expected"),
     [
-        ("reference_tables=[woods]", ":23: `Shelves` uses the table `shelves`, which is not in `entities` of the app"),
-        ("entities=[shelves]", ":15: `woods` uses the table `woods`, which is not in `reference_tables` of the app"),
+        ("reference_tables=[woods]", ":23: `Racks` uses the table `racks`, which is not in `entities` of the app"),
+        ("entities=[racks]", ":15: `woods` uses the table `woods`, which is not in `reference_tables` of the app"),
     ],
 )
 def test_table_that_app_does_not_list_is_refused(module: Any, app: str, expected: str) -> None:
@@ -145,7 +145,7 @@ def test_table_that_app_does_not_list_is_refused(module: Any, app: str, expected
 
 
 def test_missing_folder_of_migrations_is_refused_unless_it_is_to_be_made(module: Any) -> None:
-    path = module(TABLES, "entities=[shelves], reference_tables=[woods], migrations='migration'")
+    path = module(TABLES, "entities=[racks], reference_tables=[woods], migrations='migration'")
 
     text = faults_of(path)
 
@@ -154,9 +154,9 @@ def test_missing_folder_of_migrations_is_refused_unless_it_is_to_be_made(module:
 
 
 def test_app_that_lists_its_tables_is_loaded(module: Any) -> None:
-    app = load(module(TABLES, "entities=[shelves], reference_tables=[woods]"))
+    app = load(module(TABLES, "entities=[racks], reference_tables=[woods]"))
 
-    assert app.schema.table_names == ["shelves", "woods"]
+    assert app.schema.table_names == ["racks", "woods"]
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,8 @@ class Conversations(Protocol):
         """Return the conversation, locked until the end of the unit of work with `for_update`."""
         ...
 
-    async def find(self, name: str) -> Conversation | None:
-        """Return the conversation with this id or, if none has it, with this name that a client has chosen."""
+    async def find_id(self, name: str) -> ConversationId | None:
+        """Return the id of the conversation whose id or, if there is none, whose name by a client this is."""
         ...
 
     async def page(self, window: Window) -> Page[Conversation]:

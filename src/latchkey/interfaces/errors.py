@@ -7,13 +7,15 @@ import json
 import re
 from email.message import Message
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from latchkey.domain import errors
 from latchkey.domain.errors import Failure, Forbidden, Invalid, Malformed, UnsupportedMediaType
 from latchkey.domain.values import PLAIN, PRINTABLE, VISIBLE
+
+T = TypeVar("T")
 
 
 class MethodNotAllowed(Invalid):
@@ -81,6 +83,22 @@ def invalid_at(path: str, error: msgspec.ValidationError) -> Invalid:
     text, place = (match["text"], match["path"] or "$") if match else (str(error), "$")
     text = _RULES.get(text.partition(" matching regex ")[2], text)
     return Invalid.at(path + place.removeprefix("$"), text)
+
+
+def convert_at(path: str, value: Any, type: type[T]) -> T:
+    """Convert a part of the body, which is at this path, to a type. Raises `Invalid`."""
+    try:
+        return msgspec.convert(value, type)
+    except msgspec.ValidationError as error:
+        raise invalid_at(path, error) from error
+
+
+def decode_at(path: str, raw: msgspec.Raw, type: type[T]) -> T:
+    """Decode a part of the body, which is at this path, as a type. Raises `Invalid`."""
+    try:
+        return msgspec.json.decode(raw, type=type)
+    except msgspec.ValidationError as error:
+        raise invalid_at(path, error) from error
 
 
 def _status_and_title(failure: Failure) -> tuple[int, str]:

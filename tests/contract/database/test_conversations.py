@@ -154,7 +154,7 @@ async def test_conversation_has_its_last_message_and_running_turn(units: UnitsOf
         assert (await uow.conversations.page(Window())).items == [other, expected]
         assert await uow.conversations.get(conversation.id) == expected
         assert await uow.conversations.get(conversation.id, for_update=True) == expected
-        assert await uow.conversations.find(str(conversation.id)) == expected
+        assert await uow.conversations.find_id(str(conversation.id)) == conversation.id
         await uow.conversations.update(replace(expected, title="Renamed"))
         assert await uow.conversations.get(conversation.id) == replace(expected, title="Renamed")
     async with units.open(you, "read") as uow:

@@ -26,7 +26,7 @@ CONVERSATION, TURN = ConversationId(ID), TurnId(ID)
 QUERIES: dict[str, Callable[[UnitOfWork], Awaitable[object]]] = {
     "conversations": lambda uow: uow.conversations.page(Window(50, None)),
     "conversation": lambda uow: uow.conversations.get(CONVERSATION),
-    "conversation_by_name": lambda uow: uow.conversations.find("chat-7"),
+    "conversation_by_name": lambda uow: uow.conversations.find_id("chat-7"),
     "newest_turns": lambda uow: uow.turns.page_with_messages("chat-7", 50),
     "turns_before": lambda uow: uow.turns.page_with_messages("chat-7", 50, before=TURN),
     "turns_after": lambda uow: uow.turns.page_with_messages("chat-7", 50, after=TURN),

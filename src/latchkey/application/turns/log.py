@@ -65,8 +65,7 @@ async def get_conversation_log(
     """
     items, has_more = await uow.turns.page_with_messages(name, limit, before, after)
     if not items:
-        conversation = await uow.conversations.find(name)
-        return ConversationLog(conversation.id if conversation else None, [])
+        return ConversationLog(await uow.conversations.find_id(name), [])
     for item in items:
         item.turn.check_not_lost(uow.now)
     running = [item.turn.id for item in items if item.turn.status == "running"]
@@ -113,14 +112,14 @@ async def find_turn(uow: UnitOfWork, name: str, message_ids: Sequence[str]) -> T
     A message is named by the client's id or by its own; the turn's id names the answer. Without ids it is the newest
     turn. Replaced turns are not returned.
     """
-    conversation = await uow.conversations.find(name)
-    if conversation is None:
-        return None
     if not message_ids:
-        newest, _ = await uow.turns.page_with_messages(str(conversation.id), 1)
+        newest, _ = await uow.turns.page_with_messages(name, 1)
         return TurnLog.of(newest[0], []) if newest else None
+    conversation_id = await uow.conversations.find_id(name)
+    if conversation_id is None:
+        return None
     for message_id in message_ids:
-        if item := await uow.turns.find_by_message(conversation.id, message_id):
+        if item := await uow.turns.find_by_message(conversation_id, message_id):
             return TurnLog.of(item, [])
     return None
 
@@ -157,9 +156,9 @@ async def cancel_running_turn(uow: UnitOfWork, name: str) -> TurnId | None:
 
 
 async def _running_turn(uow: UnitOfWork, name: str) -> Turn | None:
-    conversation = await uow.conversations.find(name)
-    running = await uow.turns.list_running() if conversation else []
-    return next((turn for turn in running if conversation and turn.conversation_id == conversation.id), None)
+    conversation_id = await uow.conversations.find_id(name)
+    running = await uow.turns.list_running() if conversation_id else []
+    return next((turn for turn in running if turn.conversation_id == conversation_id), None)
 
 
 async def _turn_with_id(uow: UnitOfWork, id: str) -> Turn | None:

@@ -231,8 +231,7 @@ async def _find_conversation(uow: UnitOfWork, message: NewMessage) -> Conversati
     if name := message.client_conversation_id:
         if conversation_id:
             raise Invalid.at("$.client_conversation_id", "Expected null: `conversation_id` names the conversation")
-        if conversation := await uow.conversations.find(name):
-            conversation_id = conversation.id
+        conversation_id = await uow.conversations.find_id(name)
     if message.replaces:
         replaced = await uow.turns.get(message.replaces)
         is_named = conversation_id is not None or bool(name)

@@ -78,10 +78,8 @@ _BY_ID = _SELECT.where(_HAS_ID)
 _BY_ID_FOR_UPDATE = _BY_ID.with_for_update(key_share=True, of=conversations)
 _HAS_NAME = or_(_HAS_ID, conversations.c.client_conversation_id == bindparam("name"))
 _ID_FIRST = case((_HAS_ID, 0), else_=1)
-_BY_NAME = _SELECT.where(_HAS_NAME).order_by(_ID_FIRST).limit(1)
-NAMED_CONVERSATION = (
-    select(conversations.c.id).where(*_IS_MINE, _HAS_NAME).order_by(_ID_FIRST).limit(1).scalar_subquery()
-)
+_ID_BY_NAME = select(conversations.c.id).where(*_IS_MINE, _HAS_NAME).order_by(_ID_FIRST).limit(1)
+NAMED_CONVERSATION = _ID_BY_NAME.scalar_subquery()
 """The id of the conversation with the client's own `name`, or with the id `key`, which is `name_as_id` of it."""
 _CANDIDATES = (
     select(*(conversations.c[name] for name in _FIELDS), conversations.c.last_seq)
@@ -153,10 +151,9 @@ class SqlConversations:
             raise NotFound.of("conversation")
         return _from_row(row)
 
-    async def find(self, name: str) -> Conversation | None:
-        row = await self._session.fetch_row(_BY_NAME, name=name, key=name_as_id(name), at=self._now)
-        conversation = None if row is None else _from_row(row)
-        return conversation if conversation and self._session.scope.includes(conversation.id) else None
+    async def find_id(self, name: str) -> ConversationId | None:
+        row = await self._session.fetch_row(_ID_BY_NAME, name=name, key=name_as_id(name))
+        return row[0] if row and self._session.scope.includes(row[0]) else None
 
     async def page(self, window: Window) -> Page[Conversation]:
         if self._session.scope.conversation_id is not None:

@@ -24,6 +24,7 @@ from latchkey.interfaces.http.frontends.ag_ui.run import BEGINNING, Run
 from latchkey.interfaces.http.frontends.ag_ui.run_input import RunAgentInput, UserMessage, idempotency_of
 from latchkey.interfaces.http.frontends.ag_ui.tanstack import hydration
 from latchkey.interfaces.http.frontends.ag_ui.translator import AgUiTranslator
+from latchkey.interfaces.http.frontends.messages import LENIENT
 from latchkey.interfaces.http.requests import ASSISTANT_HEADER, ApiRequest, ClientId, JsonBody
 
 MAX_TURNS = 100
@@ -51,7 +52,7 @@ class ThreadQuery(Struct, frozen=True, rename="camel"):
 class AgUiController(Controller):
     path = "/ag-ui"
     include_in_schema = False
-    opt = {"lenient": True}  # noqa: RUF012 - as Litestar declares it
+    opt = LENIENT
 
     @post(status_code=200)
     async def run_agent(

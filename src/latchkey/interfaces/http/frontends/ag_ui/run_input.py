@@ -3,7 +3,6 @@
 Earlier messages, system prompts, tool results and the state are not read: the stored conversation is the history.
 """
 
-from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any, Literal
 
@@ -14,12 +13,10 @@ from latchkey.domain.conversation import ClientConversationId
 from latchkey.domain.errors import Invalid
 from latchkey.domain.message import NewMessage
 from latchkey.domain.turn import Idempotency
-from latchkey.interfaces.errors import invalid, invalid_at
+from latchkey.interfaces.errors import decode_at
+from latchkey.interfaces.http.frontends.messages import new_message, options_of
 from latchkey.interfaces.http.requests import ClientId
 
-_OPTIONS = ("assistant", "model", "context", "timezone", "metadata", "artifact_generation")
-"""The fields of a message that an app can set in `forwardedProps`."""
-_FIELD_TYPES: Mapping[str, Any] = {field.name: field.type for field in msgspec.structs.fields(NewMessage)}
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -46,9 +43,9 @@ class RunAgentInput(Struct, frozen=True, rename="camel"):
 
     def user_message(self) -> UserMessage | None:
         """Return the last message if it is the user's. Raises `Invalid` if it has no text, or more than text."""
-        if not self.messages or _decode(_Role, self.messages[-1], self._last).role != "user":
+        if not self.messages or decode_at(self._last, self.messages[-1], _Role).role != "user":
             return None
-        message = _decode(_UserMessage, self.messages[-1], self._last)
+        message = decode_at(self._last, self.messages[-1], _UserMessage)
         return UserMessage(message.id, message.text(self._last))
 
     def new_message(self, message: UserMessage, assistant: str | None) -> NewMessage:
@@ -56,23 +53,14 @@ class RunAgentInput(Struct, frozen=True, rename="camel"):
 
         `assistant` is the one that a header names. Raises `Invalid` for a text that is too long.
         """
-        fields = {
-            "message": message.text,
-            "client_conversation_id": self.thread_id,
-            "when_busy": "interrupt",
-            **({"assistant": assistant} if assistant else {}),
-            **self._options(),
-        }
-        try:
-            return msgspec.convert(fields, NewMessage)
-        except msgspec.ValidationError as error:
-            raise invalid(error) from error
+        fields = {"message": message.text, "client_conversation_id": self.thread_id, "when_busy": "interrupt"}
+        return new_message({**fields, "assistant": assistant or None, **self._options()})
 
     def _options(self) -> dict[str, Any]:
         properties = msgspec.json.decode(self.forwarded_props)
         if not isinstance(properties, dict):
             return {}
-        return {name: properties[name] for name in _OPTIONS if _is_well_formed(name, properties.get(name))}
+        return options_of(properties)
 
     @property
     def _last(self) -> str:
@@ -111,19 +99,3 @@ class _UserMessage(Struct, frozen=True):
         if not text.strip():
             raise Invalid.at(f"{path}.content", "Expected text with at least one visible character")
         return text
-
-
-def _decode(type_: type[Any], raw: Raw, path: str) -> Any:
-    """Decode a part of the body. Raises `Invalid` with its path in the body."""
-    try:
-        return msgspec.json.decode(raw, type=type_)
-    except msgspec.ValidationError as error:
-        raise invalid_at(path, error) from error
-
-
-def _is_well_formed(name: str, value: Any) -> bool:
-    try:
-        msgspec.convert(value, _FIELD_TYPES[name])
-    except msgspec.ValidationError:
-        return False
-    return value is not None

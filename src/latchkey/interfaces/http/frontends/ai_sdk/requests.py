@@ -3,24 +3,20 @@
 Earlier messages, tool results, system prompts and tools that a page posts are not read: the history is the service's.
 """
 
-from collections.abc import Callable
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
 import msgspec
 from msgspec import Raw, Struct, field
 
-from latchkey.domain.assistant import AssistantName, ModelName
 from latchkey.domain.conversation import ClientConversationId
 from latchkey.domain.errors import Invalid
-from latchkey.domain.message import NewMessage, PageContext
-from latchkey.domain.turn import Idempotency, Metadata, TurnId
-from latchkey.domain.values import TimeZoneName
-from latchkey.interfaces.errors import invalid, invalid_at
+from latchkey.domain.message import NewMessage
+from latchkey.domain.turn import Idempotency, TurnId
+from latchkey.interfaces.errors import decode_at
+from latchkey.interfaces.http.frontends.messages import new_message, options_of
 from latchkey.interfaces.http.requests import ClientId
-
-T = TypeVar("T")
 
 _MAX_KEY_CHARS = 255
 _UNADDRESSABLE = {".", "..", "turn"}
@@ -81,12 +77,12 @@ class ChatRequest(Struct, frozen=True):
     def user_message(self) -> UserMessage:
         """Return the message to send. Raises `Invalid` if there is none."""
         if bytes(self.message) != b"null":
-            return _decode(_decode_message, self.message, "$.message")
+            return decode_at("$.message", self.message, UserMessage)
         messages = self.messages or []
         for index in reversed(range(len(messages))):
             path = f"$.messages[{index}]"
-            if _decode(_decode_role, messages[index], path).role == "user":
-                return _decode(_decode_message, messages[index], path)
+            if decode_at(path, messages[index], _Role).role == "user":
+                return decode_at(path, messages[index], UserMessage)
         raise Invalid.at("$.messages", "Expected at least one message with the role `user`")
 
     def new_message(self, text: str, replaces: TurnId | None, assistant: str | None) -> NewMessage:
@@ -94,25 +90,14 @@ class ChatRequest(Struct, frozen=True):
 
         `assistant` is chosen by a header; the body's own choice overrides it. Raises `Invalid`.
         """
-        options = {
-            "assistant": _well_formed(self.assistant, AssistantName) or assistant,
-            "model": _well_formed(self.model, ModelName),
-            "context": _well_formed(self.context, PageContext),
-            "timezone": _well_formed(self.timezone, TimeZoneName),
-            "metadata": _well_formed(self.metadata, Metadata),
-        }
-        message = {
+        fields = {
             "message": text,
             "client_conversation_id": self.id,
-            "artifact_generation": self.artifact_generation is True,
             "replaces": replaces,
             "when_busy": "interrupt",
-            **{name: value for name, value in options.items() if value is not None},
+            "assistant": assistant,
         }
-        try:
-            return msgspec.convert(message, NewMessage)
-        except msgspec.ValidationError as error:
-            raise invalid(error) from error
+        return new_message(fields | options_of(msgspec.structs.asdict(self)))
 
     def idempotency(self, message: UserMessage, replaces: TurnId | None) -> Idempotency | None:
         """Return the key of the request: the same message in the same chat is one turn, unless it is regenerated.
@@ -126,23 +111,3 @@ class ChatRequest(Struct, frozen=True):
         key = f"ai-sdk:{self.id}:{message.id}:{last}" + (f":{replaces}" if replaces else "")
         digest = sha256(key.encode()).hexdigest()
         return Idempotency(key if len(key) <= _MAX_KEY_CHARS else f"ai-sdk:{digest}", digest)
-
-
-_decode_message = msgspec.json.Decoder(UserMessage).decode
-_decode_role = msgspec.json.Decoder(_Role).decode
-
-
-def _decode(decode: Callable[[Raw], T], raw: Raw, path: str) -> T:
-    """Decode a part of the body. Raises `Invalid` with its path in the body."""
-    try:
-        return decode(raw)
-    except msgspec.ValidationError as error:
-        raise invalid_at(path, error) from error
-
-
-def _well_formed(value: Any, type: Any) -> Any:
-    """Return the value if it is of this type, else None: other software may use the same name for something else."""
-    try:
-        return None if value is None else msgspec.convert(value, type)
-    except msgspec.ValidationError:
-        return None

@@ -18,6 +18,7 @@ from latchkey.interfaces.http.event_stream import event_stream
 from latchkey.interfaces.http.frontends.ai_sdk.history import ui_messages
 from latchkey.interfaces.http.frontends.ai_sdk.requests import ChatRequest, UserMessage
 from latchkey.interfaces.http.frontends.ai_sdk.translator import UIMessageTranslator
+from latchkey.interfaces.http.frontends.messages import LENIENT
 from latchkey.interfaces.http.requests import ASSISTANT_HEADER, ApiRequest, JsonBody
 
 AssistantHeader = Annotated[str | None, HeaderParameter(name=ASSISTANT_HEADER)]
@@ -32,7 +33,7 @@ class AiSdkController(Controller):
 
     path = "/ai-sdk/chat"
     include_in_schema = False
-    opt = {"lenient": True}  # noqa: RUF012 - as Litestar declares it
+    opt = LENIENT
 
     @post(status_code=200)
     async def send_message(

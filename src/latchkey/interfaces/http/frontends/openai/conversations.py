@@ -15,6 +15,7 @@ from latchkey.domain.conversation import Conversation, ConversationChanges, Conv
 from latchkey.domain.errors import NotFound
 from latchkey.domain.turn import TurnId
 from latchkey.domain.turn_repositories import Order
+from latchkey.interfaces.http.frontends.messages import LENIENT
 from latchkey.interfaces.http.frontends.openai.history import read_items
 from latchkey.interfaces.http.frontends.openai.ids import CONVERSATION, decode_id
 from latchkey.interfaces.http.frontends.openai.objects import conversation_object
@@ -30,7 +31,7 @@ ItemLimit = Annotated[int, QueryParameter(ge=1, le=_MAX_ITEMS)]
 class OpenAIConversationController(Controller):
     path = "/openai/v1/conversations"
     include_in_schema = False
-    opt = {"lenient": True}  # noqa: RUF012 - as Litestar declares it
+    opt = LENIENT
 
     @post(status_code=200)
     async def create_conversation(

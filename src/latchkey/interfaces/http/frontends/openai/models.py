@@ -8,13 +8,14 @@ from litestar.params import FromPath
 
 from latchkey.application.turns.runner import TurnRunner
 from latchkey.domain.errors import NotFound
+from latchkey.interfaces.http.frontends.messages import LENIENT
 from latchkey.interfaces.http.frontends.openai.objects import MODEL, model_object
 
 
 class OpenAIModelController(Controller):
     path = "/openai/v1/models"
     include_in_schema = False
-    opt = {"lenient": True}  # noqa: RUF012 - as Litestar declares it
+    opt = LENIENT
 
     @get()
     async def list_models(self, runner: NamedDependency[TurnRunner]) -> dict[str, Any]:

@@ -2,13 +2,12 @@
 
 from typing import Annotated, Any
 
-import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from latchkey.domain.errors import Invalid
 from latchkey.domain.turn import Metadata
 from latchkey.domain.values import PLAIN, MessageText
-from latchkey.interfaces.errors import invalid_at
+from latchkey.interfaces.errors import convert_at
 
 _TEXT_PARTS = frozenset({"input_text", "text"})
 
@@ -83,10 +82,7 @@ class _UserMessage(Struct, frozen=True):
 
 
 def _text_of(path: str, item: Any) -> str:
-    try:
-        message = msgspec.convert(item, _UserMessage)
-    except msgspec.ValidationError as error:
-        raise invalid_at(path, error) from error
+    message = convert_at(path, item, _UserMessage)
     if message.type != "message" or message.role != "user":
         raise Invalid.at(path, "The last item must be a message with the role `user`")
     if isinstance(message.content, str):
@@ -99,7 +95,4 @@ def _text_of(path: str, item: Any) -> str:
 
 
 def _message_text(path: str, text: str) -> str:
-    try:
-        return msgspec.convert(text, MessageText)
-    except msgspec.ValidationError as error:
-        raise invalid_at(path, error) from error
+    return convert_at(path, text, MessageText)

@@ -2,7 +2,6 @@
 
 from typing import Annotated, Any
 
-import msgspec
 from litestar import Controller, Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, QueryParameter
@@ -18,8 +17,8 @@ from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import Invalid
 from latchkey.domain.message import NewMessage
 from latchkey.domain.turn import ClientRequest, Idempotency, TurnId
-from latchkey.interfaces.errors import invalid
 from latchkey.interfaces.http.event_stream import event_stream
+from latchkey.interfaces.http.frontends.messages import LENIENT, new_message
 from latchkey.interfaces.http.frontends.openai.history import response_of
 from latchkey.interfaces.http.frontends.openai.ids import CONVERSATION, RESPONSE, decode_id
 from latchkey.interfaces.http.frontends.openai.objects import list_object, user_item
@@ -42,7 +41,7 @@ StartingAfter = Annotated[int, QueryParameter(ge=-1, le=_MAX_NUMBER)]
 class OpenAIResponseController(Controller):
     path = "/openai/v1/responses"
     include_in_schema = False
-    opt = {"lenient": True}  # noqa: RUF012 - as Litestar declares it
+    opt = LENIENT
 
     @post(status_code=200)
     async def create_response(
@@ -126,14 +125,11 @@ async def _new_message(
         "message": data.text,
         "conversation_id": conversation_id,
         "artifact_generation": metadata.get("artifact_generation") == "true",
-        **({"assistant": assistant} if assistant else {}),
-        **({"metadata": metadata} if metadata else {}),
-        **({"replaces": replaced} if replaced else {}),
+        "assistant": assistant,
+        "metadata": metadata or None,
+        "replaces": replaced,
     }
-    try:
-        return msgspec.convert(message, NewMessage)
-    except msgspec.ValidationError as error:
-        raise invalid(error) from error
+    return new_message(message)
 
 
 def _idempotency_of(request: ApiRequest, key: str | None, data: NewResponse) -> Idempotency | None:
