@@ -92,6 +92,20 @@ async def test_message_numbers_continue_after_initial_ones(units: UnitsOfWork, m
         assert (await uow.conversations.next_message(conversation.id, uow.now)).seq == 4
 
 
+async def test_client_name_of_a_deleted_conversation_is_free_before_its_rows_are_removed(
+    units: UnitsOfWork, me: Owner
+) -> None:
+    first, second = (a_conversation(client_conversation_id="chat-7") for _ in range(2))
+    await add(units, me, first)
+    async with units.open(me, "write") as uow:
+        await uow.conversations.delete(first.id, NOW)
+        await uow.commit()
+    await add(units, me, second)
+
+    async with units.open(me, "read") as uow:
+        assert await uow.conversations.find_id("chat-7") == second.id
+
+
 async def test_deleted_conversation_takes_everything_but_tasks(units: UnitsOfWork, me: Owner) -> None:
     """The tasks stay, without a conversation; the token of the conversation is revoked."""
     gone, kept = a_conversation(), a_conversation("Kept")

@@ -207,15 +207,21 @@ async def test_conversation_token_isolation_of_conversations(units: UnitsOfWork,
             uow.messages.history(outside.id, 10, 10_000),
             uow.turns.page(outside.id, Window()),
             uow.turns.get(turns[outside.id].id),
+            uow.turns.get_with_message(turns[outside.id].id),
+            uow.turns.page_with_messages(str(outside.id), 10),
+            uow.turns.find_by_message(outside.id, "m1"),
         ):
             with pytest.raises(NotFound, match=r"There is no such (conversation|turn)\."):
                 await hidden
+        names = [await uow.conversations.find_id(str(conversation.id)) for conversation in (inside, outside)]
+        assert names == [inside.id, None]
     async with units.open(secret, "write") as uow:
         for write in (
             uow.conversations.next_message(outside.id, NOW),
             uow.conversations.delete(outside.id, NOW),
             uow.conversations.update(outside),
             uow.turns.update(turns[outside.id]),
+            uow.messages.replace(outside.id, turns[outside.id].id, turns[outside.id].id),
         ):
             with pytest.raises(NotFound, match=r"There is no such (conversation|turn)\."):
                 await write
