@@ -3842,6 +3842,7 @@ export interface operations {
             421: components["responses"]["Misdirected"];
             429: components["responses"]["Exhausted"];
             500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     get_liveness: {
@@ -3952,6 +3953,7 @@ export interface operations {
             421: components["responses"]["Misdirected"];
             429: components["responses"]["Exhausted"];
             500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
 }

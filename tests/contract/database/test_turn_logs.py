@@ -1,5 +1,6 @@
 """The log of a conversation, which front ends read: turns that are not replaced, each with its message and events."""
 
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -7,6 +8,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from latchkey.application.dispatcher import Dispatcher
+from latchkey.application.turns.expire import with_expiry
 from latchkey.application.turns.finish import TurnOutcome, cancel_turn, finish_turn
 from latchkey.application.turns.log import (
     ConversationLog,
@@ -17,10 +19,11 @@ from latchkey.application.turns.log import (
     get_next_turn,
     get_turn_log,
 )
+from latchkey.application.turns.record import renew_turn
 from latchkey.application.turns.start import StartedTurn, start_turn
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.credentials import Owner
-from latchkey.domain.errors import Conflict, NotFound
+from latchkey.domain.errors import Conflict, NotFound, TurnLost
 from latchkey.domain.message import NewMessage
 from latchkey.domain.page import PAGE_BYTES
 from latchkey.domain.ports import UnitsOfWork
@@ -194,6 +197,19 @@ async def test_conversation_log_of_an_unknown_name_is_empty(dispatcher: Dispatch
     with pytest.raises(NotFound):
         await dispatcher.call(you, get_turn_log, turn.id)
     assert await dispatcher.call(me, find_running_turn, NAME) == turn.id
+
+
+async def test_lost_turn_is_expired_before_its_log_is_read(dispatcher: Dispatcher, me: Owner) -> None:
+    turn = await started(dispatcher, me, "one")
+    await dispatcher.call(me, renew_turn, turn.id, timedelta(seconds=-1))
+
+    for use_case, argument in ((get_turn_log, turn.id), (find_running_turn, NAME)):
+        with pytest.raises(TurnLost):
+            await dispatcher.call(me, use_case, argument)  # type: ignore[arg-type]  # each has its own argument
+    with pytest.raises(TurnLost):
+        await dispatcher.call(me, get_conversation_log, NAME, 10)
+    log = await with_expiry(dispatcher, me, get_conversation_log, NAME, 10)
+    assert ([item.turn.status for item in log.turns], log.running_turn_id) == (["interrupted"], None)
 
 
 async def test_running_turn_is_cancelled_by_the_name_of_its_conversation(dispatcher: Dispatcher, me: Owner) -> None:

@@ -8,7 +8,10 @@ from contextlib import asynccontextmanager
 import httpx2
 import pytest
 
+from latchkey.interfaces.http.middleware import security
 from latchkey.interfaces.http.reference import CONTENT_SECURITY_POLICY
+from latchkey.interfaces.http.server import response_budget
+from latchkey.interfaces.http.server.response_budget import ResponseBudget
 from tests.fakes.model_script import fails
 from tests.fakes.model_server import ModelServer
 from tests.integration.http.test_server_errors import execute
@@ -218,3 +221,15 @@ async def test_strict_transport_security_only_with_https(
 
     assert [answer.status_code for answer in answers] == [200, 421]
     assert sts_headers == [["max-age=31536000"] if is_https else []] * 2
+
+
+async def test_problem_in_place_of_a_page_has_the_headers_of_a_problem(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page may be kept and has styles. The problem for which there is room instead may not be kept."""
+    monkeypatch.setattr(security, "RESPONSES", ResponseBudget(1))
+    monkeypatch.setattr(response_budget, "WAIT_S", 0)
+    response = await service.client.get("/docs", headers={"accept-encoding": "identity"})
+
+    assert response.status_code == 503
+    assert {name: response.headers.get_list(name) for name in SECURITY_HEADERS} == SECURITY_HEADERS

@@ -8,7 +8,7 @@ from litestar import Request, Response, get
 from litestar.datastructures import State
 from litestar.enums import MediaType
 
-from latchkey.domain.errors import Exhausted
+from latchkey.domain.errors import Exhausted, Unavailable
 from latchkey.interfaces.http import openapi, reference
 from latchkey.interfaces.http.middleware.security import keep_own_headers
 from latchkey.interfaces.http.responses import CONTENT_ETAG, IfNoneMatch
@@ -37,7 +37,7 @@ class PublishedDocuments:
 @get(
     openapi.PATH,
     tags=["documents"],
-    failures=[Exhausted],
+    failures=[Exhausted, Unavailable],
     response_headers=[CONTENT_ETAG],
     revalidates=True,
     example={"openapi": "3.1.0", "info": {"title": "Latchkey", "version": "…"}, "paths": {}},
@@ -51,7 +51,7 @@ async def get_schema(request: _Request, if_none_match: IfNoneMatch = None) -> Re
     reference.PATH,
     tags=["documents"],
     media_type=MediaType.HTML,
-    failures=[Exhausted],
+    failures=[Exhausted, Unavailable],
     response_headers=[CONTENT_ETAG],
     revalidates=True,
     example="<!doctype html>…",
