@@ -6,7 +6,8 @@ from typing import Any
 from msgspec import Raw
 from uuid_utils.compat import uuid7
 
-from latchkey.application.turns.start import AcceptanceLimits
+from latchkey.application.turns.start import AcceptanceLimits, StartedTurn
+from latchkey.domain.agent import AgentRun
 from latchkey.domain.artifact import Artifact, ArtifactId
 from latchkey.domain.conversation import Conversation, ConversationId
 from latchkey.domain.credentials import TASKS_READ, TASKS_WRITE, ContextToken, ContextTokenId
@@ -44,6 +45,22 @@ def a_turn(conversation: Conversation, **fields: Any) -> Turn:
             "agent": "rehearsal",
             "started_at": NOW,
             "lease_until": NOW + LONG,
+            **fields,
+        }
+    )
+
+
+def an_agent_run(started: StartedTurn, **fields: Any) -> AgentRun:
+    """The run of a started turn."""
+    return AgentRun(
+        **{
+            "turn_id": started.turn.id,
+            "instructions": "",
+            "history": started.history,
+            "message": started.message,
+            "secret": started.secret,
+            "scope": started.scope,
+            "max_steps": 12,
             **fields,
         }
     )

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from latchkey.application.access import Permission, name_of, permission_of
 from latchkey.application.quota import QuotaLimiter
 from latchkey.domain.agent import RUN_METRICS
-from latchkey.domain.credentials import Credential, Scope, TokenSecret, UserId
+from latchkey.domain.credentials import Credential, Owner, Scope, TokenSecret, UserId
 from latchkey.domain.errors import ConcurrentWrite, Conflict, Exhausted, Failure, Unavailable, cause_of
 from latchkey.domain.ports import CallLog, LogEntry, Transaction, UnitOfWork, UnitsOfWork, UseCaseCall
 from latchkey.domain.quota import Quota
@@ -43,6 +43,8 @@ class Dispatcher:
         self._units = units
         self._call_log = call_log
         self._quota = QuotaLimiter(units, quota)
+        self.recover: Callable[[Owner], Awaitable[None]] | None = None
+        """Continues the lost turns of a user. The `TurnRunner` of the process sets it."""
 
     async def acquire(self, credential: Credential, *, essential: bool = False) -> None:
         """Admit one request of a client to the service; beyond the rate limit only some that are `essential`.

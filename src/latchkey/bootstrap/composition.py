@@ -129,6 +129,7 @@ def _limits(settings: Settings) -> TurnLimits:
         turns_per_user=settings.turns_per_user,
         history_turns=settings.history_turns,
         history_chars=settings.history_chars,
+        attempts=settings.turn_attempts,
     )
     deadline = timedelta(seconds=settings.turn_deadline_s)
     return TurnLimits(acceptance, deadline, settings.turn_max_steps, settings.turn_max_calls)

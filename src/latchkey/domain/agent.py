@@ -7,14 +7,22 @@ from msgspec import Struct
 from latchkey.domain.assistant import NO_OPTIONS, ModelOptions
 from latchkey.domain.credentials import Scope, TokenSecret
 from latchkey.domain.message import PastTurn
-from latchkey.domain.tool_call import ToolRequest, ToolReturned
+from latchkey.domain.tool_call import ToolCall, ToolRequest, ToolReturned
 from latchkey.domain.turn import TurnId, Usage
+
+
+class PastStep(Struct, frozen=True):
+    """A step of the turn that an earlier attempt has finished: the text of the model, then its tool calls."""
+
+    text: str
+    tool_calls: list[ToolCall]
 
 
 class AgentRun(Struct, frozen=True, kw_only=True):
     """The input of one run. `secret` is the turn's context token, for the agent's MCP client; `scope` is its scope.
 
     `options` are for the requests to the model. An agent ignores an option that its model API does not have.
+    `steps` and `usage` are those of earlier attempts: the agent goes on after the last step.
     """
 
     turn_id: TurnId
@@ -25,6 +33,9 @@ class AgentRun(Struct, frozen=True, kw_only=True):
     scope: Scope
     max_steps: int
     options: ModelOptions = NO_OPTIONS
+    steps: list[PastStep] = []
+    usage: Usage = Usage()
+    attempt: int = 1
 
 
 class TextDelta(Struct, frozen=True):

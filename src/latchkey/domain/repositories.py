@@ -97,8 +97,12 @@ class Messages(Protocol):
         """Return the assistant's message of the turn, with these tool calls in it."""
         ...
 
-    async def history(self, conversation_id: ConversationId, turns: int, characters: int) -> list[PastTurn]:
+    async def history(
+        self, conversation_id: ConversationId, turns: int, characters: int, before: int | None = None
+    ) -> list[PastTurn]:
         """Return the newest turns with their tool calls, oldest first: at most this many with this many characters.
+
+        With `before`, only those before the message with this `seq`.
 
         A turn is returned whole or not at all, and none before one that is not returned. Replaced turns are left out.
         """

@@ -1,7 +1,7 @@
 """Turns: a turn is one message of the user, the run of the agent, and how it ended."""
 
 from datetime import datetime
-from typing import Annotated, Literal, NewType
+from typing import Annotated, Any, Literal, NewType
 from uuid import UUID
 
 from msgspec import Meta, Struct
@@ -72,6 +72,7 @@ class ClientRequest(Struct, frozen=True):
     """The request that starts a turn: its id, under which it is logged, and its idempotency key if it has one.
 
     `message_id` is the client's own id of the user's message. It is stored with the message, not with the turn.
+    `claims` and `timezone` are those of the user's credential.
     `run_id` is the client's own id of the turn; clients are free to repeat one.
     """
 
@@ -79,10 +80,27 @@ class ClientRequest(Struct, frozen=True):
     idempotency: Idempotency | None = None
     message_id: str | None = None
     run_id: str | None = None
+    claims: tuple[tuple[str, str], ...] = ()
+    timezone: str | None = None
+
+
+class RunInput(Struct, frozen=True, omit_defaults=True):
+    """What the request that started a turn has determined, and what another process needs to continue it.
+
+    `claims` are those of the user's credential that the instructions name.
+    """
+
+    artifact_generation: bool = False
+    model: str | None = None
+    context: dict[str, Any] = {}
+    claims: tuple[tuple[str, str], ...] = ()
+    timezone: str | None = None
 
 
 class Turn(Struct, frozen=True, kw_only=True):
     """One turn. The process that runs it renews its lease; if the lease has expired, that process is gone.
+
+    Another process may then continue the turn: that is its next `attempt`. Writes of an earlier attempt are refused.
 
     `assistant` and the digest of its version are None for turns of early releases, the digest also for file turns.
     `model` is the model that answered, as its server names it, else the requested one; None until one is known.
@@ -107,18 +125,25 @@ class Turn(Struct, frozen=True, kw_only=True):
     answer_length: int = 0
     request: ClientRequest = ClientRequest()
     replaced_by: TurnId | None = None
+    attempt: int = 1
+    run_input: RunInput = RunInput()
 
     def is_running(self, now: datetime) -> bool:
         """Whether it is stored as running and its lease has not expired."""
         return self.status == "running" and now < self.lease_until
 
+    @property
+    def is_released(self) -> bool:
+        """Whether the process that ran it has handed it over: its lease ends when the turn began."""
+        return self.lease_until == self.started_at
+
     def is_lost(self, now: datetime) -> bool:
         """Whether it is stored as running and its lease has expired: the process that ran it is gone."""
         return self.status == "running" and now >= self.lease_until
 
-    def check_running(self, now: datetime) -> None:
-        """Raises `Conflict` if the turn has ended or its lease has expired."""
-        if not self.is_running(now):
+    def check_running(self, now: datetime, attempt: int | None = None) -> None:
+        """Raises `Conflict` if the turn has ended, its lease has expired, or another attempt runs it."""
+        if not self.is_running(now) or (attempt is not None and attempt != self.attempt):
             raise Conflict("The turn has ended, or its lease has expired.", turn_id=self.id)
 
     def check_not_lost(self, now: datetime) -> None:

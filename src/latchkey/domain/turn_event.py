@@ -18,6 +18,8 @@ EventName = Literal[
     "tool_call.started",
     "tool_call.completed",
     "artifact.created",
+    "message.withdrawn",
+    "turn.resumed",
     "turn.completed",
     "turn.failed",
     "turn.cancelled",
@@ -56,6 +58,22 @@ class ToolCallCompletedEvent(Struct, frozen=True):
     duration_ms: int
 
 
+class MessageWithdrawnEvent(Struct, frozen=True):
+    """The answer so far is cut to `length` characters: the step that wrote the rest has broken off.
+
+    The pieces that follow continue there.
+    """
+
+    length: int
+
+
+class TurnResumedEvent(Struct, frozen=True):
+    """A process continues the turn: `attempt` counts from 1."""
+
+    attempt: int
+    reason: Literal["approval", "handover", "recovery"]
+
+
 class TurnCompletedEvent(Struct, frozen=True):
     """The last event of a turn with an answer."""
 
@@ -86,6 +104,8 @@ EventData = (
     | ToolCallStartedEvent
     | ToolCallCompletedEvent
     | ArtifactReference
+    | MessageWithdrawnEvent
+    | TurnResumedEvent
     | FinalEvent
 )
 
@@ -95,6 +115,8 @@ EVENT_NAMES: dict[type[EventData], EventName] = {
     ToolCallStartedEvent: "tool_call.started",
     ToolCallCompletedEvent: "tool_call.completed",
     ArtifactReference: "artifact.created",
+    MessageWithdrawnEvent: "message.withdrawn",
+    TurnResumedEvent: "turn.resumed",
     TurnCompletedEvent: "turn.completed",
     TurnFailedEvent: "turn.failed",
     TurnCancelledEvent: "turn.cancelled",

@@ -18,13 +18,14 @@ Order = Literal["asc", "desc"]
 class AnswerProgress(Struct, frozen=True):
     """Progress of a running turn: the length of its answer in characters before and after, and its usage so far.
 
-    `model` is the model that answers, if it is known by now.
+    `attempt` is the attempt that makes it. `model` is the model that answers, if it is known by now.
     """
 
     offset: int
     new_length: int
     usage: Usage
     model: str | None = None
+    attempt: int = 1
 
 
 class LockedTurn(Struct, frozen=True):
@@ -169,7 +170,8 @@ class Turns(Protocol):
     async def record_progress(self, id: TurnId, now: datetime, progress: AnswerProgress, count: int) -> int | None:
         """Store the progress, take `count` event numbers, and return the first of them.
 
-        Returns None and changes nothing if the turn is not running or its answer does not end at `progress.offset`.
+        Returns None and changes nothing if the turn is not running, another attempt runs it, or its answer does not
+        end at `progress.offset`.
         """
         ...
 
@@ -220,6 +222,10 @@ class ToolCalls(Protocol):
 
     async def complete(self, turn_id: TurnId, call: ToolCall) -> bool:
         """Store the result of a started call; return False and change nothing if no such call waits for one."""
+        ...
+
+    async def close(self, turn_id: TurnId, call: ToolCall) -> None:
+        """Store the result of a call that has none, whether it was announced or started."""
         ...
 
     async def find(self, turn_id: TurnId, call_id: str) -> StoredCall | None:

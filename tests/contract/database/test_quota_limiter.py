@@ -27,6 +27,7 @@ from latchkey.domain.task import NewTask
 from latchkey.domain.tool_call import ToolRequest
 from latchkey.domain.turn import Usage
 from latchkey.infrastructure.database.event_bus import LocalEventBus
+from tests.builders import an_agent_run
 from tests.contract.database.conftest import Replica
 from tests.turns import started_turn
 
@@ -231,7 +232,7 @@ async def test_storage_quota_reached_keeps_text_for_the_turn_end(units: UnitsOfW
         await dispatcher.call(me, append_events, turn.turn.id, EventBatch(0, "Hello", Usage()))
 
     lost: list[bool] = []
-    writer = TurnEventWriter(dispatcher, me, turn.turn.id, lambda: lost.append(True))
+    writer = TurnEventWriter(dispatcher, me, an_agent_run(turn), lambda: lost.append(True))
     writer.append_text(TextDelta("Hello"))
     await writer.record_tool_call(ToolRequest("1", "add_task", Raw(b"{}")))
     await writer.close()

@@ -7,7 +7,7 @@ from time import perf_counter
 
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns.record import EventBatch, append_events
-from latchkey.domain.agent import ModelCall, TextDelta
+from latchkey.domain.agent import AgentRun, ModelCall, TextDelta
 from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import (
     ConcurrentWrite,
@@ -19,29 +19,30 @@ from latchkey.domain.errors import (
     Unavailable,
 )
 from latchkey.domain.tool_call import ANNOUNCE_AFTER_S, ToolRequest
-from latchkey.domain.turn import TurnId, Usage
 
 FLUSH_INTERVAL_S = 0.2
 """The first text is written at once. Text that arrives within this time after a write is written in one batch."""
 
 
 class TurnEventWriter:
-    """Writes the events of one turn. Calls `on_lost` if the turn no longer belongs to this process."""
+    """Writes the events of one attempt of a turn. Calls `on_lost` if the turn no longer belongs to this process."""
 
-    def __init__(self, dispatcher: Dispatcher, owner: Owner, turn_id: TurnId, on_lost: Callable[[], None]) -> None:
+    def __init__(self, dispatcher: Dispatcher, owner: Owner, agent_run: AgentRun, on_lost: Callable[[], None]) -> None:
+        answer = "".join(step.text for step in agent_run.steps)
         self._dispatcher = dispatcher
         self._owner = owner
-        self._turn_id = turn_id
+        self._turn_id = agent_run.turn_id
+        self._attempt = agent_run.attempt
         self._on_lost = on_lost
-        self._deltas: list[str] = []
-        self._written_length = 0
+        self._deltas: list[str] = [answer]
+        self._written_length = len(answer)
         self._unwritten: list[str] = []
         self._text_task: asyncio.Task[None] | None = None
         self._pending_calls: dict[str, tuple[asyncio.TimerHandle, ToolRequest]] = {}
         self._announcements: set[asyncio.Task[bool]] = set()
         self._write_lock = asyncio.Lock()
         self._closed = asyncio.Event()
-        self.usage = Usage()
+        self.usage = agent_run.usage
         self.model: str | None = None
         self.cached_tokens = 0
         self.first_text_at: float | None = None
@@ -126,7 +127,7 @@ class TurnEventWriter:
                 text, count = "".join(self._unwritten), len(self._unwritten)
                 if not text and request is None:
                     return True
-                batch = EventBatch(self._written_length, text, self.usage, request, self.model)
+                batch = EventBatch(self._written_length, text, self.usage, request, self.model, self._attempt)
                 try:
                     await self._dispatcher.call(self._owner, append_events, self._turn_id, batch)
                 except OffsetConflict as conflict:

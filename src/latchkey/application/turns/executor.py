@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from datetime import timedelta
 from time import perf_counter
 
@@ -13,7 +13,7 @@ from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns.event_writer import TurnEventWriter
 from latchkey.application.turns.expire import with_expiry
 from latchkey.application.turns.finish import TurnOutcome, TurnResult, finish_turn, get_turn_result
-from latchkey.application.turns.record import renew_turn
+from latchkey.application.turns.record import release_turn, renew_turn
 from latchkey.application.turns.start import AcceptanceLimits
 from latchkey.domain.agent import RUN_METRICS, AgentEvent, AgentRun, RunMetrics, TextDelta
 from latchkey.domain.concurrency import FairSlots
@@ -21,6 +21,7 @@ from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.errors import (
     Conflict,
     DeadlinePassed,
+    Draining,
     Failure,
     MaxSteps,
     NotFound,
@@ -31,17 +32,13 @@ from latchkey.domain.errors import (
 )
 from latchkey.domain.ports import Agent, EventBus, Subscription, TurnReport
 from latchkey.domain.tool_call import ToolRequest, ToolReturned
-from latchkey.domain.turn import TurnError, TurnId, TurnStatus, Usage
+from latchkey.domain.turn import TurnError, TurnStatus, Usage
 
 _RENEWALS_PER_LEASE = 3
 _RETRY_INTERVAL_S = 0.5
 _MAX_DETAIL_CHARS = 500
 _MAX_NAME_CHARS = 64
-_UNSTORABLE = TurnOutcome(
-    "failed",
-    Usage(),
-    error=TurnError(Failure.code, "Internal error: the answer cannot be stored. See the service's log."),
-)
+_UNSTORABLE = TurnError(Failure.code, "Internal error: the answer cannot be stored. See the service's log.")
 _MAX_WAIT_DEADLINES = 3
 """A turn waits this many deadlines for a slot: turns that hang hold theirs for one deadline."""
 
@@ -77,7 +74,7 @@ class TurnExecutor:
         self._metrics = RunMetrics()
 
     def interrupt(self) -> None:
-        """End the turn as interrupted, with the answer so far."""
+        """Hand the turn over to another process, or end it as interrupted if this is its last attempt."""
         self._is_interrupted = True
         self._stop_agent()
 
@@ -86,10 +83,11 @@ class TurnExecutor:
 
         A completed turn gives its conversation the title if it has none.
 
-        Raises `NotFound` if the turn was deleted meanwhile, and `Unavailable` if its end cannot be stored.
+        Raises `NotFound` if the turn was deleted meanwhile, `Unavailable` if its end cannot be stored, and `Draining`
+        if it was handed over to another process.
         """
         RUN_METRICS.set(self._metrics)
-        writer = TurnEventWriter(self._dispatcher, self._owner, agent_run.turn_id, on_lost=self._stop_agent)
+        writer = TurnEventWriter(self._dispatcher, self._owner, agent_run, on_lost=self._stop_agent)
         self._agent_task = asyncio.create_task(self._run_agent(agent, agent_run, writer))
         if self._is_interrupted:
             self._stop_agent()
@@ -100,9 +98,15 @@ class TurnExecutor:
         record.first_text_at, record.cached_tokens = writer.first_text_at, writer.cached_tokens
         status, error, record.exception = _end_of(self._agent_task)
         model = writer.model or agent_run.options.model or agent.model
-        outcome = TurnOutcome(status, writer.usage, writer.text, error, model, title)
+        outcome = TurnOutcome(status, writer.usage, writer.text, error, model, title, agent_run.attempt)
         try:
-            result = await self._finish(agent_run.turn_id, outcome)
+            if (
+                status == "interrupted"
+                and self._is_interrupted
+                and agent_run.attempt < self._limits.acceptance.attempts
+            ):
+                await self._hand_over(agent_run)
+            result = await self._finish(agent_run, outcome)
         finally:
             self._dispatcher.log(_report(record, outcome, result))
         return result
@@ -115,7 +119,7 @@ class TurnExecutor:
     async def _run_agent(self, agent: Agent, agent_run: AgentRun, writer: TurnEventWriter) -> None:
         """Record the agent's events until the answer is complete. Raises a `TurnFailed`."""
         deadline_s = self._limits.deadline.total_seconds()
-        async with self._renewing_lease(agent_run.turn_id), self._slot(_MAX_WAIT_DEADLINES * deadline_s):
+        async with self._renewing_lease(agent_run), self._slot(_MAX_WAIT_DEADLINES * deadline_s):
             try:
                 async with asyncio.timeout(deadline_s), aclosing(agent.run(agent_run)) as events:
                     await self._record_events(events, writer)
@@ -158,16 +162,16 @@ class TurnExecutor:
             raise MaxSteps(f"The agent exceeded the limit of {self._limits.max_calls} tool calls.")
 
     @asynccontextmanager
-    async def _renewing_lease(self, turn_id: TurnId) -> AsyncIterator[None]:
+    async def _renewing_lease(self, agent_run: AgentRun) -> AsyncIterator[None]:
         """Renew the turn's lease within this context; stop the agent if another process ends the turn."""
-        with self._event_bus.subscribe(self._owner, turn_id) as subscription:
-            task = asyncio.create_task(self._renew_lease(turn_id, subscription))
+        with self._event_bus.subscribe(self._owner, agent_run.turn_id) as subscription:
+            task = asyncio.create_task(self._renew_lease(agent_run, subscription))
             try:
                 yield
             finally:
                 task.cancel()
 
-    async def _renew_lease(self, turn_id: TurnId, subscription: Subscription) -> None:
+    async def _renew_lease(self, agent_run: AgentRun, subscription: Subscription) -> None:
         lease = self._limits.acceptance.lease
         clock = asyncio.get_running_loop().time
         period = lease.total_seconds() / _RENEWALS_PER_LEASE
@@ -179,7 +183,7 @@ class TurnExecutor:
                 return
             try:
                 if not events:
-                    await self._dispatcher.call(self._owner, renew_turn, turn_id, lease)
+                    await self._dispatcher.call(self._owner, renew_turn, agent_run.turn_id, lease, agent_run.attempt)
                     due = clock() + period
             except (Conflict, NotFound):
                 self._stop_agent()
@@ -188,7 +192,18 @@ class TurnExecutor:
                 # Usually the database does not answer. There is time to retry before the lease expires.
                 due = clock() + _RETRY_INTERVAL_S
 
-    async def _finish(self, turn_id: TurnId, outcome: TurnOutcome) -> TurnResult:
+    async def _hand_over(self, agent_run: AgentRun) -> None:
+        """Let another process continue the turn at once. Raises `Draining`; returns if the turn cannot be released.
+
+        A turn that is not released is continued when its lease has expired.
+        """
+        with suppress(Conflict, NotFound):
+            with suppress(Unavailable):  # the dispatcher has logged it
+                await self._dispatcher.call(self._owner, release_turn, agent_run.turn_id, agent_run.attempt)
+            detail = "This process is stopping. The turn goes on in another one: send the request again."
+            raise Draining(detail, turn_id=agent_run.turn_id, conversation_id=agent_run.scope.conversation_id)
+
+    async def _finish(self, agent_run: AgentRun, outcome: TurnOutcome) -> TurnResult:
         """Store the outcome; if the database does not answer, retry until the lease would have expired.
 
         An outcome that cannot be stored at all is replaced by a failure that has nothing of it: a turn that stays
@@ -198,18 +213,18 @@ class TurnExecutor:
         retry_until = clock() + self._limits.acceptance.lease.total_seconds()
         while True:
             try:
-                return await self._dispatcher.call(self._owner, finish_turn, turn_id, outcome)
+                return await self._dispatcher.call(self._owner, finish_turn, agent_run.turn_id, outcome)
             except (Conflict, NotFound):
                 # Another process has ended the turn, or an earlier attempt was committed and its confirmation was lost.
-                return await with_expiry(self._dispatcher, self._owner, get_turn_result, turn_id)
+                return await with_expiry(self._dispatcher, self._owner, get_turn_result, agent_run.turn_id)
             except Unavailable:
                 if self._is_interrupted or clock() > retry_until:
                     raise
                 await asyncio.sleep(_RETRY_INTERVAL_S)
             except Exception:  # the dispatcher has logged it
-                if outcome == _UNSTORABLE:
+                if outcome.error == _UNSTORABLE:
                     raise
-                outcome = _UNSTORABLE
+                outcome = TurnOutcome("failed", Usage(), error=_UNSTORABLE, attempt=agent_run.attempt)
 
 
 def _end_of(agent_task: asyncio.Task[None]) -> tuple[TurnStatus, TurnError | None, Exception | None]:

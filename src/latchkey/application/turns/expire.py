@@ -1,7 +1,7 @@
-"""Expiry of lost turns: a turn whose lease has passed is stored as interrupted when it is read or a turn is started.
+"""Recovery of lost turns: a turn whose lease has passed is continued when it is read or when a turn is started.
 
-Its process has stopped or hangs. Any process stores it as interrupted, when it is read or when the user starts another
-turn; no background job is needed.
+Its process has stopped or hangs. Any process continues it, or stores it as interrupted if it had its last attempt; no
+background job is needed.
 """
 
 from collections.abc import Awaitable, Callable
@@ -13,7 +13,7 @@ from latchkey.application.turns.finish import close_as_interrupted
 from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import TurnLost
 from latchkey.domain.ports import UnitOfWork
-from latchkey.domain.turn import Turn
+from latchkey.domain.turn import Turn, TurnId
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,19 +32,33 @@ async def with_expiry(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> R:
-    """Run a use case that reads turns; if it raises `TurnLost`, expire the user's lost turns and run it again."""
+    """Run a use case that reads turns; if it raises `TurnLost`, recover the user's lost turns and run it again."""
     try:
         return await dispatcher.call(owner, use_case, *args, **kwargs)
     except TurnLost:
-        await dispatcher.call(owner, expire_turns)
+        if dispatcher.recover is None:
+            await dispatcher.call(owner, expire_turns)
+        else:
+            await dispatcher.recover(owner)
         return await dispatcher.call(owner, use_case, *args, **kwargs)
 
 
-async def expire_lost_turns(uow: UnitOfWork) -> list[Turn]:
-    """Store the user's lost turns as interrupted, and return the turns that are running."""
+@owner_only("read")
+async def list_lost_turns(uow: UnitOfWork) -> list[TurnId]:
+    """Return the turns of the user whose lease has expired."""
+    return [turn.id for turn in await uow.turns.list_running() if turn.is_lost(uow.now)]
+
+
+async def expire_lost_turns(uow: UnitOfWork, attempts: int = 1) -> list[Turn]:
+    """Store the user's lost turns as interrupted, and return the turns that are running.
+
+    Raises `TurnLost` if one of them has fewer than these attempts: it is to be continued.
+    """
     turns = await uow.turns.list_running()
     for turn in turns:
         if turn.is_lost(uow.now):
+            if turn.attempt < attempts:
+                turn.check_not_lost(uow.now)
             await expire_turn(uow, turn)
     return [turn for turn in turns if turn.is_running(uow.now)]
 

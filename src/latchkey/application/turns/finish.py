@@ -13,7 +13,7 @@ from latchkey.domain.errors import Conflict, Failure, TurnCancelled, TurnFailed,
 from latchkey.domain.message import Message, MessageId
 from latchkey.domain.ports import UnitOfWork
 from latchkey.domain.tool_call import ToolCall
-from latchkey.domain.turn import AgentName, Metadata, Turn, TurnError, TurnId, TurnStatus, Usage
+from latchkey.domain.turn import AgentName, Metadata, RunInput, Turn, TurnError, TurnId, TurnStatus, Usage
 from latchkey.domain.turn_event import (
     EventData,
     FinalEvent,
@@ -45,6 +45,7 @@ class TurnOutcome(Struct, frozen=True):
     error: TurnError | None = None
     model: str | None = None
     title: str | None = None
+    attempt: int = 1
 
 
 class PublishedTurn(Struct, frozen=True, kw_only=True):
@@ -53,7 +54,7 @@ class PublishedTurn(Struct, frozen=True, kw_only=True):
     `model` is the model that answered, as its server names it; else the model that was requested. `assistant_digest`
     changes with the definition of the assistant. Both fields of the assistant are null in turns of early releases; the
     digest also with `artifact_generation`. `replaced_by` is the turn that has replaced it; `messages` leaves out those
-    of replaced turns.
+    of replaced turns. `attempt` counts the processes that have run it.
     """
 
     id: TurnId
@@ -71,6 +72,7 @@ class PublishedTurn(Struct, frozen=True, kw_only=True):
     finished_at: Instant | None
     metadata: Metadata
     replaced_by: TurnId | None
+    attempt: int
 
     @classmethod
     def of(cls, turn: Turn, calls: list[ToolCall]) -> "PublishedTurn":
@@ -91,6 +93,7 @@ class PublishedTurn(Struct, frozen=True, kw_only=True):
             finished_at=turn.finished_at,
             metadata=turn.metadata,
             replaced_by=turn.replaced_by,
+            attempt=turn.attempt,
         )
 
 
@@ -114,11 +117,11 @@ class TurnResult(Struct, frozen=True):
 async def finish_turn(uow: UnitOfWork, turn_id: TurnId, outcome: TurnOutcome) -> TurnResult:
     """Store the outcome of a running turn, with the assistant's message, and revoke the turn's token.
 
-    Raises `Conflict` if the turn has ended or its lease has expired.
+    Raises `Conflict` if the turn has ended, its lease has expired, or another attempt runs it.
     """
     locked = await uow.turns.lock_for_finish(turn_id)
     turn = locked.turn
-    turn.check_running(uow.now)
+    turn.check_running(uow.now, outcome.attempt)
     await uow.context_tokens.revoke_for_turn(turn_id, uow.now)
     message = await _add_message(uow, locked, outcome) if outcome.status == "completed" else None
     events: list[EventData] = []
@@ -170,7 +173,7 @@ async def close_turn(uow: UnitOfWork, turn: Turn, *events: EventData, **changes:
     """Store these changes of a turn with its last events. The caller has locked the turn and revoked its token."""
     last_events = numbered(turn.id, turn.last_event, *events)
     await uow.turn_events.add(*last_events)
-    closed = replace(turn, last_event=last_events[-1].seq, **{"finished_at": uow.now, **changes})
+    closed = replace(turn, last_event=last_events[-1].seq, run_input=RunInput(), **{"finished_at": uow.now, **changes})
     await uow.turns.update(closed)
     return closed
 

@@ -12,13 +12,14 @@ from msgspec.structs import replace
 
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns.executor import TurnExecutor, TurnLimits
-from latchkey.application.turns.expire import with_expiry
+from latchkey.application.turns.expire import list_lost_turns, with_expiry
 from latchkey.application.turns.finish import TurnResult, get_turn_result, title_of
 from latchkey.application.turns.prompts import UNTRUSTED_CONTENT, context_block
+from latchkey.application.turns.resume import resume_turn
 from latchkey.application.turns.start import StartedTurn, TurnProfiles, find_duplicate_turn, start_turn
 from latchkey.application.turns.titles import TitleWriter
 from latchkey.domain.agent import AgentRun
-from latchkey.domain.credentials import Owner
+from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.errors import Draining, Exhausted, Invalid, TurnInProgress
 from latchkey.domain.message import MAX_CONTEXT_BYTES, NewMessage
 from latchkey.domain.ports import EventBus
@@ -58,6 +59,7 @@ class TurnRunner:
         self._titles = TitleWriter(dispatcher)
         self.is_draining = False
         self._is_closed = False
+        dispatcher.recover = self.recover
 
     async def start(
         self,
@@ -70,6 +72,7 @@ class TurnRunner:
         Raises what `start_turn` does, and `Draining` and `Invalid` before anything is stored.
         """
         self.check_open()
+        request = replace(request, claims=owner.claims, timezone=owner.timezone)
         if message.timezone and find_time_zone(message.timezone) is None:
             raise Invalid.at("$.timezone", "Expected a time zone of the IANA database, such as `Europe/Berlin`")
         if message.context:
@@ -126,8 +129,8 @@ class TurnRunner:
 
     async def _start(self, owner: Owner, message: NewMessage, request: ClientRequest) -> TurnHandle:
         try:
-            started = await self._dispatcher.call(
-                owner, start_turn, message, self.profiles, self._limits.acceptance, request
+            started = await with_expiry(
+                self._dispatcher, owner, start_turn, message, self.profiles, self._limits.acceptance, request
             )
         except Exhausted:
             # A repeated message is answered even if the user's quota allows no new one.
@@ -138,35 +141,54 @@ class TurnRunner:
             started = duplicate
         if isinstance(started, Turn):
             return TurnHandle(started.id, original_request_id=started.request.id)
+        return TurnHandle(started.turn.id, self._run(owner, started))
+
+    async def recover(self, owner: Owner) -> None:
+        """Continue the lost turns of the user, or store those as interrupted that had their last attempt."""
+        for turn_id in await self._dispatcher.call(owner, list_lost_turns):
+            await self.resume(owner, turn_id)
+
+    async def resume(self, owner: Owner, turn_id: TurnId) -> TurnHandle | None:
+        """Continue a turn whose process is gone. Returns None if it has ended, or another process runs it."""
+        if self.is_draining:
+            return None
+        started = await self._dispatcher.call(owner, resume_turn, turn_id, self.profiles, self._limits.acceptance)
+        return None if started is None else TurnHandle(turn_id, self._run(owner, started))
+
+    def _run(self, owner: Owner, started: StartedTurn) -> asyncio.Task[TurnResult]:
+        """Run an attempt of a turn in a task of its own."""
         profile = started.profile
         executor = TurnExecutor(self._dispatcher, self._event_bus, owner, self._limits, profile.slots)
         if self._is_closed:
             executor.interrupt()
-        agent, agent_run = profile.require_agent(), self._agent_run(started, message, owner)
-        title = title_of(message.message) if profile.titles == "message" else None
+        agent, agent_run = profile.require_agent(), self._agent_run(started, owner)
+        title = title_of(started.message) if profile.titles == "message" else None
         task = asyncio.create_task(executor.run(agent, agent_run, title))
         self._executors[task] = executor
         task.add_done_callback(self._on_done)
         if profile.titles == "model":
             task.add_done_callback(partial(self._titles.start, owner, profile, agent_run))
-        return TurnHandle(started.turn.id, task)
+        return task
 
     def _on_done(self, task: asyncio.Task[TurnResult]) -> None:
         del self._executors[task]
         if not task.cancelled():
             task.exception()  # retrieved, so that asyncio does not report it: the dispatcher has logged it
 
-    def _agent_run(self, started: StartedTurn, message: NewMessage, owner: Owner) -> AgentRun:
-        profile, options = started.profile, started.profile.options
+    def _agent_run(self, started: StartedTurn, owner: Owner) -> AgentRun:
+        profile, options, model = started.profile, started.profile.options, started.turn.run_input.model
         return AgentRun(
             turn_id=started.turn.id,
-            instructions=_instructions(started, message, owner),
+            instructions=_instructions(started, owner.user_id),
             history=started.history,
-            message=message.message,
+            message=started.message,
             secret=started.secret,
             scope=started.scope,
             max_steps=profile.max_steps or self._limits.max_steps,
-            options=replace(options, model=message.model) if message.model else options,
+            options=replace(options, model=model) if model else options,
+            steps=started.steps,
+            usage=started.turn.usage,
+            attempt=started.turn.attempt,
         )
 
 
@@ -180,13 +202,13 @@ def _check_context(context: dict[str, Any]) -> None:
         raise Invalid.at("$.context", f"Expected at most {MAX_CONTEXT_BYTES} bytes of JSON")
 
 
-def _instructions(started: StartedTurn, message: NewMessage, owner: Owner) -> str:
+def _instructions(started: StartedTurn, user_id: UserId) -> str:
     """Return the system prompt of the turn, with the context of the message."""
-    profile, now = started.profile, started.turn.started_at
-    zone = _time_zone(started.timezone, owner.timezone)
-    prompt, context = profile.system_prompt, message.context or {}
+    profile, now, run_input = started.profile, started.turn.started_at, started.turn.run_input
+    zone = _time_zone(run_input.timezone)
+    prompt, context = profile.system_prompt, run_input.context
     if template := profile.template:
-        prompt = template.fill(owner, now.astimezone(zone).date(), context)
+        prompt = template.fill(Owner(user_id, claims=run_input.claims), now.astimezone(zone).date(), context)
         context = {name: value for name, value in context.items() if name not in template.context_names}
     return build_instructions(prompt, now, zone, context_block(context) if context else "")
 

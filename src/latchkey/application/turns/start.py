@@ -9,6 +9,7 @@ from latchkey.application.access import owner_only
 from latchkey.application.turns.expire import expire_lost_turns
 from latchkey.application.turns.finish import cancel_turn
 from latchkey.application.turns.prompts import PromptTemplate
+from latchkey.domain.agent import PastStep
 from latchkey.domain.assistant import (
     DEFAULT_ASSISTANT,
     NO_OPTIONS,
@@ -31,17 +32,18 @@ from latchkey.domain.errors import (
 from latchkey.domain.message import Message, MessageId, NewMessage, PastTurn
 from latchkey.domain.ports import Agent, UnitOfWork
 from latchkey.domain.tool_call import HTTP_REQUEST, IdempotentCall
-from latchkey.domain.turn import ClientRequest, Idempotency, Turn, TurnId
+from latchkey.domain.turn import ClientRequest, Idempotency, RunInput, Turn, TurnId
 from latchkey.domain.turn_event import TurnEvent, TurnStartedEvent
 
 
 class AcceptanceLimits(Struct, frozen=True):
-    """The limits for starting a turn: its first lease, running turns per user, and the history for the model."""
+    """The limits for starting a turn: its first lease, running turns per user, the history for the model, attempts."""
 
     lease: timedelta
     turns_per_user: int
     history_turns: int
     history_chars: int
+    attempts: int = 1
 
 
 class TurnProfile(Struct, frozen=True):
@@ -104,6 +106,10 @@ class TurnProfiles(Struct, frozen=True):
             raise Invalid.at("$.model", f"Expected {allowed}")
         return profile
 
+    def of_turn(self, turn: Turn) -> TurnProfile | None:
+        """Return the profile that continues a turn; None if its assistant does not exist any more."""
+        return self.files if turn.run_input.artifact_generation else self.chat.get(turn.assistant or DEFAULT_ASSISTANT)
+
     @property
     def claim_names(self) -> frozenset[str]:
         """The claims of the users' JWTs that the instructions name."""
@@ -121,17 +127,18 @@ class TurnProfiles(Struct, frozen=True):
 
 
 class StartedTurn(Struct, frozen=True):
-    """A new running turn. Its token, with this secret and scope, lives as long as the lease.
+    """A new attempt of a running turn. Its token, with this secret and scope, lives as long as the lease.
 
-    `timezone` is the one that its conversation remembers.
+    `message` is the text of the user, and `steps` are what earlier attempts have done.
     """
 
     turn: Turn
+    message: str
     history: list[PastTurn]
     secret: TokenSecret
     scope: Scope
-    timezone: str | None
     profile: TurnProfile
+    steps: list[PastStep] = []
 
 
 @owner_only("exclusive", stores=True)
@@ -146,11 +153,11 @@ async def start_turn(
 
     Returns the finished turn instead if the idempotency key was used before with the same body. Raises what
     `TurnProfiles.select` does; `TurnInProgress` if the conversation has a running turn, which the message does not
-    interrupt, or the key's turn is running; `Invalid` for a turn to replace that is of another conversation;
-    `IdempotencyMismatch`, `TooManyTurns`, `NotFound`, `AgentNotConfigured`, and `Conflict` if the key's turn was
-    deleted less than 24 hours after it started.
+    interrupt, or the key's turn is running; `TurnLost` if a turn of the user is to be continued; `Invalid` for a turn
+    to replace that is of another conversation; `IdempotencyMismatch`, `TooManyTurns`, `NotFound`,
+    `AgentNotConfigured`, and `Conflict` if the key's turn was deleted less than 24 hours after it started.
     """
-    running = await expire_lost_turns(uow)
+    running = await expire_lost_turns(uow, limits.attempts)
     if request.idempotency and (duplicate := await _find_duplicate(uow, request.idempotency)):
         return duplicate
     turn_id = TurnId(uow.new_id())
@@ -181,10 +188,17 @@ async def start_turn(
         lease_until=uow.now + limits.lease,
         last_event=1,
         request=request,
+        run_input=RunInput(
+            message.artifact_generation,
+            message.model or None,
+            message.context or {},
+            request.claims,
+            timezone or request.timezone,
+        ),
     )
     await _add_turn(uow, turn, _user_message(uow, turn, seq, message.message))
-    secret, scope = await _mint_token(uow, turn, profile)
-    return StartedTurn(turn, history, secret, scope, timezone, profile)
+    secret, scope = await mint_token(uow, turn, profile)
+    return StartedTurn(turn, message.message, history, secret, scope, profile)
 
 
 @owner_only("read")
@@ -307,7 +321,8 @@ def _user_message(uow: UnitOfWork, turn: Turn, seq: int, content: str) -> Messag
     )
 
 
-async def _mint_token(uow: UnitOfWork, turn: Turn, profile: TurnProfile) -> tuple[TokenSecret, Scope]:
+async def mint_token(uow: UnitOfWork, turn: Turn, profile: TurnProfile) -> tuple[TokenSecret, Scope]:
+    """Add a token for one attempt of the turn."""
     token = ContextToken(
         id=ContextTokenId(uow.new_id()),
         grants=profile.grants,

@@ -2,12 +2,12 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 
 from anyio import BrokenResourceError, create_memory_object_stream
 from anyio.streams.memory import MemoryObjectSendStream
 
-from latchkey.domain.agent import AgentEvent, TextDelta
+from latchkey.domain.agent import AgentEvent, PastStep, TextDelta
 from latchkey.domain.errors import ModelBadResponse
 
 MAX_ANSWER_CHARS = 1024 * 1024
@@ -31,9 +31,10 @@ def model_name(value: object) -> str | None:
 class AnswerText:
     """Turns the text of a model into deltas, and separates the paragraphs of one turn with a blank line."""
 
-    def __init__(self) -> None:
-        self._length = 0
-        self._has_text = False
+    def __init__(self, steps: Sequence[PastStep] = ()) -> None:
+        """With `steps`, their texts are the beginning of the answer."""
+        self._length = sum(len(step.text) for step in steps)
+        self._has_text = self._length > 0
         self._needs_paragraph_break = False
 
     def begin_paragraph(self) -> None:

@@ -114,6 +114,9 @@ turns = Table(
     Column("replaced_by", Uuid()),
     # The client's own id of the turn.
     Column("client_run_id", Text()),
+    Column("attempt", Integer(), nullable=False, server_default="1"),
+    # JSON of `RunInput`; NULL while it has only defaults.
+    Column("run_input", Text()),
     PrimaryKeyConstraint("user_id", "id"),
     Index("ix_turns_of_conversation", "user_id", "conversation_id", "id"),
     # At most one running turn per conversation. Also finds the running turns of a user quickly.

@@ -24,6 +24,9 @@ from latchkey.infrastructure.agents.toolset import result_text
 
 InputLine = dict[str, Any]
 
+CONTINUE = "[The service continues this turn after an interruption. Go on from here, and do not repeat what is done.]"
+"""The CLI asks the model only after a message of the user."""
+
 
 def input_batches(agent_run: AgentRun) -> Iterator[list[InputLine]]:
     """The conversation, in batches that the CLI confirms with a result each. The last batch ends with the new message.
@@ -42,7 +45,16 @@ def _input_lines(agent_run: AgentRun) -> Iterator[InputLine]:
     yield _user_line([], shouldQuery=False)
     for turn in agent_run.history:
         yield from _turn_lines(turn)
-    yield _user_line(agent_run.message)
+    if not agent_run.steps:
+        yield _user_line(agent_run.message)
+        return
+    yield _user_line(agent_run.message, shouldQuery=False)
+    for step in agent_run.steps:
+        if step.text.strip():  # the model's server rejects blank texts
+            yield _assistant_line({"type": "text", "text": step.text})
+        for call in step.tool_calls:
+            yield from _call_lines(call)
+    yield _user_line(CONTINUE)
 
 
 def newest_half(history: list[PastTurn]) -> list[PastTurn]:

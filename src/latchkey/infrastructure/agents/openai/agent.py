@@ -16,7 +16,6 @@ from agents import (
     RunContextWrapper,
     Runner,
     ToolExecutionConfig,
-    TResponseInputItem,
     set_trace_processors,
     set_tracing_disabled,
 )
@@ -25,15 +24,14 @@ from agents.exceptions import ModelRefusalError
 from mcp.types import Tool
 
 from latchkey.domain.agent import AgentEvent, AgentRun
-from latchkey.domain.message import PastTurn
-from latchkey.domain.tool_call import ToolCall
 from latchkey.infrastructure.agents.model_failures import unencodable_arguments
 from latchkey.infrastructure.agents.openai.agents_sdk import ToolContext, get_default_model
 from latchkey.infrastructure.agents.openai.chat_completions import ChatCompletionsApi
+from latchkey.infrastructure.agents.openai.history import input_items
 from latchkey.infrastructure.agents.openai.model import ModelApi, Publish, StreamingModel
 from latchkey.infrastructure.agents.openai.model_client import ModelClient, sdk_errors_as_failures
 from latchkey.infrastructure.agents.openai.responses import ResponsesApi
-from latchkey.infrastructure.agents.toolset import Connect, Toolset, open_toolset, result_text
+from latchkey.infrastructure.agents.toolset import Connect, Toolset, open_toolset
 from latchkey.infrastructure.agents.turn_tasks import AgentEventStream, TurnTasks
 
 Api = Literal["responses", "chat_completions"]
@@ -109,7 +107,7 @@ class OpenAIAgent:
         """Return the model of one turn, which publishes its text and its usage."""
         options = agent_run.options
         api: ModelApi = _APIS[self._api](options.model or self.model, options, is_openai=self._client.is_openai)
-        return StreamingModel(api, self._client, input_items(agent_run.history), publish)
+        return StreamingModel(api, self._client, input_items(agent_run.history), agent_run.steps, publish)
 
     async def run_loop(self, agent_run: AgentRun, toolset: Toolset, publish: Publish) -> None:
         """Ask the model and call tools, in turn, until the model answers."""
@@ -159,27 +157,3 @@ def _function_tool(tool: Tool) -> FunctionTool:
 async def _call_tool(context: ToolContext[TurnTools], arguments: str) -> Any:
     turn, call_id = context.context, context.tool_call_id
     return await turn.toolset.call(call_id, context.tool_name, turn.unreadable_arguments.get(call_id, arguments))
-
-
-def input_items(history: list[PastTurn]) -> list[TResponseInputItem]:
-    """The items of the earlier turns, oldest first."""
-    return [item for turn in history for item in _turn_items(turn)]
-
-
-def _turn_items(turn: PastTurn) -> list[TResponseInputItem]:
-    items: list[TResponseInputItem] = [{"role": "user", "content": turn.message}]
-    for call in turn.tool_calls:
-        items += _call_items(call)
-    if turn.answer is not None:
-        # llama.cpp takes a message of the assistant only with a type.
-        items.append({"type": "message", "role": "assistant", "content": turn.answer})
-    return items
-
-
-def _call_items(call: ToolCall) -> list[TResponseInputItem]:
-    call_id = str(call.id)
-    arguments = bytes(call.arguments).decode() if call.has_arguments else "{}"
-    return [
-        {"type": "function_call", "call_id": call_id, "name": call.name, "arguments": arguments},
-        {"type": "function_call_output", "call_id": call_id, "output": result_text(call)},
-    ]

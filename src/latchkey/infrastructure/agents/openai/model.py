@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from time import perf_counter
 from typing import Any, Protocol, TypeVar
@@ -15,11 +15,12 @@ from agents.items import TResponseOutputItem
 from msgspec import Struct
 from openai.types.responses import ResponseFunctionToolCall
 
-from latchkey.domain.agent import RUN_METRICS, AgentEvent, ModelCall, TextDelta
+from latchkey.domain.agent import RUN_METRICS, AgentEvent, ModelCall, PastStep, TextDelta
 from latchkey.domain.errors import ContextTooLong, Failure, ModelBadResponse
 from latchkey.domain.tool_call import is_usable_call_id
 from latchkey.domain.turn import MAX_TOKENS, Usage
 from latchkey.infrastructure.agents.model_failures import empty_answer, incomplete_answer
+from latchkey.infrastructure.agents.openai.history import step_items
 from latchkey.infrastructure.agents.openai.model_client import ModelClient
 from latchkey.infrastructure.agents.openai.server_errors import window_fraction
 from latchkey.infrastructure.agents.toolset import parse_object
@@ -187,15 +188,23 @@ class StreamingModel(Model):
 
     Replaces the SDK's own models because those validate each item of a conversation, each tool and each event against
     every type they know. The `history` is kept here and not given to the runner, which would copy and search it in
-    each step.
+    each step. So are the `steps` of earlier attempts, which follow the user's message, the first item of the runner.
     """
 
-    def __init__(self, api: ModelApi, client: ModelClient, history: list[TResponseInputItem], publish: Publish) -> None:
+    def __init__(
+        self,
+        api: ModelApi,
+        client: ModelClient,
+        history: list[TResponseInputItem],
+        steps: Sequence[PastStep],
+        publish: Publish,
+    ) -> None:
         self._api = api
         self._client = client
         self._history = history
+        self._steps = step_items(steps)
         self._publish = publish
-        self._answer_text = AnswerText()
+        self._answer_text = AnswerText(steps)
         self._streamed: list[str] = []
         self._request_bytes = 0
         self._call_ids: set[str] = set()
@@ -226,7 +235,8 @@ class StreamingModel(Model):
         return await self._send(params)
 
     async def _send(self, params: dict[str, Any]) -> CompletedResponse:
-        conversation = [*self._history, *params["input"]]
+        message, *items = params["input"]
+        conversation = [*self._history, message, *self._steps, *items]
         started = perf_counter()
         body = self._api.encode_request(params["system_instructions"], conversation, params["tools"])
         self._request_bytes = len(body)
@@ -262,7 +272,7 @@ class StreamingModel(Model):
         They are sent back to the server. Arguments that are no JSON object are kept in `unreadable_arguments`.
         """
         call.name = _NOT_IN_NAMES.sub("_", call.name.strip())[:_MAX_NAME_CHARS]
-        if call.call_id in self._call_ids or not is_usable_call_id(call.call_id):
+        if self._steps or call.call_id in self._call_ids or not is_usable_call_id(call.call_id):
             call.call_id = f"call_{uuid4().hex}"
         self._call_ids.add(call.call_id)
         if parse_object(call.arguments) is None:

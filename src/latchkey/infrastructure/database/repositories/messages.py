@@ -90,7 +90,7 @@ _ASCENDING, _DESCENDING, _RECENT, _ALL_ASCENDING, _ALL_DESCENDING = (
     for order, columns, where in (
         (messages.c.seq.asc(), _MESSAGE_COLUMNS, and_(_AFTER, _IS_ACTIVE)),
         (messages.c.seq.desc(), _MESSAGE_COLUMNS, and_(_BEFORE, _IS_ACTIVE)),
-        (messages.c.seq.desc(), _RECENT_COLUMNS, _IS_ACTIVE),
+        (messages.c.seq.desc(), _RECENT_COLUMNS, and_(_BEFORE, _IS_ACTIVE)),
         (messages.c.seq.asc(), _MESSAGE_COLUMNS, _AFTER),
         (messages.c.seq.desc(), _MESSAGE_COLUMNS, _BEFORE),
     )
@@ -199,7 +199,9 @@ class SqlMessages:
         row = await self._session.fetch_row(_ASSISTANT_MESSAGE, turn=turn_id)
         return None if row is None else _message_from_row(row, {turn_id: calls})
 
-    async def history(self, conversation_id: ConversationId, turns: int, characters: int) -> list[PastTurn]:
+    async def history(
+        self, conversation_id: ConversationId, turns: int, characters: int, before: int | None = None
+    ) -> list[PastTurn]:
         self._check(conversation_id)
         # The stored sizes are in bytes: this reads up to four times as much as needed, never less.
         rows = await self._fetch(
@@ -207,6 +209,7 @@ class SqlMessages:
             _RECENT_CONTENT,
             characters * _MAX_BYTES_PER_CHARACTER,
             conversation=conversation_id,
+            after=_MAX_SEQ if before is None else before,
             limit=turns * _MESSAGES_PER_TURN,
         )
         questions = [(turn_id, content) for turn_id, role, content, _ in rows if role == "user"][:turns]

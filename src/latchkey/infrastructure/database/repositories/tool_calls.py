@@ -65,6 +65,12 @@ _COMPLETE = update(tool_calls).where(
     tool_calls.c.result.is_(None),
     tool_calls.c.executing_since.is_not(None),
 )
+_CLOSE = update(tool_calls).where(
+    owned_by_user(tool_calls),
+    tool_calls.c.turn_id == bindparam("turn"),
+    tool_calls.c.id == bindparam("key"),
+    tool_calls.c.result.is_(None),
+)
 _COLUMNS = [tool_calls.c[field] for field in ToolCall.__struct_fields__ if field != "omitted"]
 _IS_STARTED = and_(tool_calls.c.executing_since.is_not(None), tool_calls.c.result.is_(None))
 _BY_CALL_ID = select(*_COLUMNS, _IS_STARTED.label("is_started")).where(
@@ -116,6 +122,12 @@ class SqlToolCalls:
             await self._session.execute(
                 _COMPLETE, turn=turn_id, key=call.id, is_error=call.is_error, duration_ms=call.duration_ms, **values
             )
+        )
+
+    async def close(self, turn_id: TurnId, call: ToolCall) -> None:
+        result = bytes(call.result).decode()
+        await self._session.execute(
+            _CLOSE, turn=turn_id, key=call.id, is_error=True, result=result, result_size=len(bytes(call.result))
         )
 
     async def find(self, turn_id: TurnId, call_id: str) -> StoredCall | None:

@@ -12,7 +12,7 @@ from sqlalchemy import and_, bindparam, exists, func, literal, select, true, upd
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import Conflict, NotFound, TooManyCalls
 from latchkey.domain.page import Page, Window
-from latchkey.domain.turn import ClientRequest, Idempotency, Turn, TurnError, TurnId, TurnStatus, Usage
+from latchkey.domain.turn import ClientRequest, Idempotency, RunInput, Turn, TurnError, TurnId, TurnStatus, Usage
 from latchkey.domain.turn_repositories import AnswerProgress, LockedTurn, TurnWithCalls, TurnWithMessage
 from latchkey.infrastructure.database.repositories import turn_messages
 from latchkey.infrastructure.database.repositories.conversations import name_as_id
@@ -68,7 +68,9 @@ TURN_STATE = TURN_STATES.subquery("turn_state")
 """For joins with a table that has a turn id."""
 
 
+_NO_INPUT = RunInput()
 _encode = msgspec.json.Encoder().encode
+_decode_input = msgspec.json.Decoder(RunInput).decode
 _STORED = select(*columns_except(turns, "calls")).where(owned_by_user(turns))
 _SELECT = _STORED.where(is_not_deleted(turns))
 _HAS_ID = turns.c.id == bindparam("key")
@@ -102,6 +104,7 @@ _RECORD_PROGRESS = (
         _HAS_ID,
         turns.c.status == "running",
         turns.c.lease_until > bindparam("now"),
+        turns.c.attempt == bindparam("of_attempt"),
         turns.c.answer_length == bindparam("offset"),
     )
     .values(
@@ -248,6 +251,7 @@ class SqlTurns:
             key=id,
             now=now,
             count=count,
+            of_attempt=progress.attempt,
             offset=progress.offset,
             new_length=progress.new_length,
             used_requests=progress.usage.requests,
@@ -301,6 +305,8 @@ def _turn_from_row(row: Row) -> Turn:
         metadata,
         replaced_by,
         run_id,
+        attempt,
+        run_input,
     ) = rest
     return Turn(
         id=id,
@@ -320,6 +326,8 @@ def _turn_from_row(row: Row) -> Turn:
         answer_length=answer_length,
         request=ClientRequest(request_id, Idempotency(key, fingerprint) if key else None, run_id=run_id),
         replaced_by=replaced_by,
+        attempt=attempt,
+        run_input=_decode_input(run_input) if run_input else _NO_INPUT,
     )
 
 
@@ -350,4 +358,6 @@ def _values(turn: Turn) -> dict[str, Any]:
         "metadata": _encode(turn.metadata).decode() if turn.metadata else None,
         "replaced_by": turn.replaced_by,
         "client_run_id": turn.request.run_id,
+        "attempt": turn.attempt,
+        "run_input": _encode(turn.run_input).decode() if turn.run_input != _NO_INPUT else None,
     }
