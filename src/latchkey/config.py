@@ -169,6 +169,7 @@ class Settings(Struct, frozen=True, kw_only=True, rename=_variable):
     turn_lease_s: Seconds = 20
     turn_max_calls: Count = 100
     turn_attempts: Count = 3
+    approval_ttl_s: Seconds = 86_400
     turns_per_user: Count = 4
     requests_per_minute: Rate = 6_000
     bytes_per_user: Bytes = 1 << 30

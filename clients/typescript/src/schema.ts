@@ -471,6 +471,40 @@ export interface components {
          */
         AgentName: "openai" | "claude" | "pydantic_ai" | "rehearsal";
         /**
+         * ApprovalDecidedEvent
+         * @description The call with this id was approved or declined.
+         *
+         *     `by` is the user; or the expiry of the question, a further message in the conversation, or the cancellation of the
+         *     turn, which decline it.
+         */
+        ApprovalDecidedEvent: {
+            /** Format: uuid */
+            turn_id: string;
+            seq: number;
+            /** Format: uuid */
+            id: string;
+            /** @enum {string} */
+            decision: "approve" | "decline";
+            reason: string | null;
+            /** @enum {string} */
+            by: "cancel" | "expiry" | "message" | "user";
+        };
+        /**
+         * ApprovalRequestedEvent
+         * @description The user is asked whether the call with this id may be made. The question is declined when it expires.
+         */
+        ApprovalRequestedEvent: {
+            /** Format: uuid */
+            turn_id: string;
+            seq: number;
+            /** Format: uuid */
+            id: string;
+            name: string;
+            arguments: unknown;
+            /** Format: date-time */
+            expires_at: string;
+        };
+        /**
          * Artifact
          * @description An artifact without its content.
          *
@@ -657,7 +691,7 @@ export interface components {
          * EventData
          * @description The JSON `data` of a server-sent event. `StreamedEvent` says which data belongs to which event.
          */
-        EventData: components["schemas"]["TurnStartedEvent"] | components["schemas"]["MessageDeltaEvent"] | components["schemas"]["ToolCallStartedEvent"] | components["schemas"]["ToolCallCompletedEvent"] | components["schemas"]["ArtifactCreatedEvent"] | components["schemas"]["TurnCompletedEvent"] | components["schemas"]["TurnFailedEvent"] | components["schemas"]["TurnCancelledEvent"] | components["schemas"]["TurnInterruptedEvent"];
+        EventData: components["schemas"]["TurnStartedEvent"] | components["schemas"]["MessageDeltaEvent"] | components["schemas"]["ToolCallStartedEvent"] | components["schemas"]["ToolCallCompletedEvent"] | components["schemas"]["ArtifactCreatedEvent"] | components["schemas"]["ApprovalRequestedEvent"] | components["schemas"]["ApprovalDecidedEvent"] | components["schemas"]["TurnWaitingEvent"] | components["schemas"]["MessageWithdrawnEvent"] | components["schemas"]["TurnResumedEvent"] | components["schemas"]["TurnCompletedEvent"] | components["schemas"]["TurnFailedEvent"] | components["schemas"]["TurnCancelledEvent"] | components["schemas"]["TurnInterruptedEvent"];
         /**
          * Fault
          * @description One error in the input: where it is, and what would be valid.
@@ -744,6 +778,18 @@ export interface components {
         MessagePage: {
             items: components["schemas"]["Message"][];
             next_cursor: string | null;
+        };
+        /**
+         * MessageWithdrawnEvent
+         * @description The answer so far is cut to `length` characters: the step that wrote the rest has broken off.
+         *
+         *     The pieces that follow continue there.
+         */
+        MessageWithdrawnEvent: {
+            /** Format: uuid */
+            turn_id: string;
+            seq: number;
+            length: number;
         };
         /** NewArtifact */
         NewArtifact: {
@@ -882,7 +928,7 @@ export interface components {
          *     `model` is the model that answered, as its server names it; else the model that was requested. `assistant_digest`
          *     changes with the definition of the assistant. Both fields of the assistant are null in turns of early releases; the
          *     digest also with `artifact_generation`. `replaced_by` is the turn that has replaced it; `messages` leaves out those
-         *     of replaced turns.
+         *     of replaced turns. `attempt` counts the processes that have run it.
          */
         PublishedTurn: {
             /** Format: uuid */
@@ -890,7 +936,7 @@ export interface components {
             /** Format: uuid */
             conversation_id: string;
             /** @enum {string} */
-            status: "cancelled" | "completed" | "failed" | "interrupted" | "running";
+            status: "cancelled" | "completed" | "failed" | "interrupted" | "running" | "waiting";
             agent: components["schemas"]["AgentName"];
             assistant: string | null;
             assistant_digest: string | null;
@@ -907,6 +953,7 @@ export interface components {
                 [key: string]: string;
             };
             replaced_by: string | null;
+            attempt: number;
         };
         /**
          * Page[PublishedTurn]
@@ -956,6 +1003,31 @@ export interface components {
             /** @constant */
             event: "artifact.created";
             data: components["schemas"]["ArtifactCreatedEvent"];
+        } | {
+            id: string;
+            /** @constant */
+            event: "approval.requested";
+            data: components["schemas"]["ApprovalRequestedEvent"];
+        } | {
+            id: string;
+            /** @constant */
+            event: "approval.decided";
+            data: components["schemas"]["ApprovalDecidedEvent"];
+        } | {
+            id: string;
+            /** @constant */
+            event: "turn.waiting";
+            data: components["schemas"]["TurnWaitingEvent"];
+        } | {
+            id: string;
+            /** @constant */
+            event: "message.withdrawn";
+            data: components["schemas"]["MessageWithdrawnEvent"];
+        } | {
+            id: string;
+            /** @constant */
+            event: "turn.resumed";
+            data: components["schemas"]["TurnResumedEvent"];
         } | {
             id: string;
             /** @constant */
@@ -1119,6 +1191,18 @@ export interface components {
             seq: number;
         };
         /**
+         * TurnResumedEvent
+         * @description A process continues the turn: `attempt` counts from 1.
+         */
+        TurnResumedEvent: {
+            /** Format: uuid */
+            turn_id: string;
+            seq: number;
+            attempt: number;
+            /** @enum {string} */
+            reason: "approval" | "handover" | "recovery";
+        };
+        /**
          * TurnStartedEvent
          * @description The first event.
          */
@@ -1129,6 +1213,15 @@ export interface components {
             /** Format: uuid */
             conversation_id: string;
             agent: components["schemas"]["AgentName"];
+        };
+        /**
+         * TurnWaitingEvent
+         * @description The turn waits for the user's decisions. Its stream ends; further events follow when all are made.
+         */
+        TurnWaitingEvent: {
+            /** Format: uuid */
+            turn_id: string;
+            seq: number;
         };
         /**
          * Usage
@@ -1533,6 +1626,8 @@ export interface components {
     pathItems: never;
 }
 export type AgentName = components['schemas']['AgentName'];
+export type ApprovalDecidedEvent = components['schemas']['ApprovalDecidedEvent'];
+export type ApprovalRequestedEvent = components['schemas']['ApprovalRequestedEvent'];
 export type Artifact = components['schemas']['Artifact'];
 export type ArtifactCreatedEvent = components['schemas']['ArtifactCreatedEvent'];
 export type ArtifactPage = components['schemas']['ArtifactPage'];
@@ -1557,6 +1652,7 @@ export type LastMessage = components['schemas']['LastMessage'];
 export type Message = components['schemas']['Message'];
 export type MessageDeltaEvent = components['schemas']['MessageDeltaEvent'];
 export type MessagePage = components['schemas']['MessagePage'];
+export type MessageWithdrawnEvent = components['schemas']['MessageWithdrawnEvent'];
 export type NewArtifact = components['schemas']['NewArtifact'];
 export type NewContextToken = components['schemas']['NewContextToken'];
 export type NewConversation = components['schemas']['NewConversation'];
@@ -1583,7 +1679,9 @@ export type TurnCompletedEvent = components['schemas']['TurnCompletedEvent'];
 export type TurnError = components['schemas']['TurnError'];
 export type TurnFailedEvent = components['schemas']['TurnFailedEvent'];
 export type TurnInterruptedEvent = components['schemas']['TurnInterruptedEvent'];
+export type TurnResumedEvent = components['schemas']['TurnResumedEvent'];
 export type TurnStartedEvent = components['schemas']['TurnStartedEvent'];
+export type TurnWaitingEvent = components['schemas']['TurnWaitingEvent'];
 export type Usage = components['schemas']['Usage'];
 export type ResponseDeadlinePassed = components['responses']['DeadlinePassed'];
 export type ResponseExhausted = components['responses']['Exhausted'];
@@ -2907,7 +3005,8 @@ export interface operations {
                      *           "started_at": "2026-12-01T08:00:00Z",
                      *           "finished_at": "2026-12-01T08:00:02.5Z",
                      *           "metadata": {},
-                     *           "replaced_by": null
+                     *           "replaced_by": null,
+                     *           "attempt": 1
                      *         }
                      *       ],
                      *       "next_cursor": null
@@ -3655,7 +3754,8 @@ export interface operations {
                      *       "started_at": "2026-12-01T08:00:00Z",
                      *       "finished_at": "2026-12-01T08:00:02.5Z",
                      *       "metadata": {},
-                     *       "replaced_by": null
+                     *       "replaced_by": null,
+                     *       "attempt": 1
                      *     }
                      */
                     "application/json": components["schemas"]["PublishedTurn"];
@@ -3740,7 +3840,8 @@ export interface operations {
                      *       "started_at": "2026-12-01T08:00:00Z",
                      *       "finished_at": "2026-12-01T08:00:02.5Z",
                      *       "metadata": {},
-                     *       "replaced_by": null
+                     *       "replaced_by": null,
+                     *       "attempt": 1
                      *     }
                      */
                     "application/json": components["schemas"]["PublishedTurn"];

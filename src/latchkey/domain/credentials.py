@@ -87,6 +87,8 @@ class Scope(Struct, frozen=True):
     turn_id: TurnId | None = None
     tools: frozenset[str] | None = None
     """If set, the only use cases that the credential may run."""
+    approve: frozenset[str] = frozenset()
+    """The tools that the user is asked about before they run, in addition to those that declare it."""
 
     @property
     def is_owner(self) -> bool:
@@ -122,13 +124,14 @@ class ContextToken(Struct, frozen=True, kw_only=True):
     expires_at: Instant
     revoked_at: Instant | None = None
 
-    def scope_for(self, user_id: UserId, tools: Iterable[str] | None = None) -> Scope:
+    def scope_for(self, user_id: UserId, tools: Iterable[str] | None = None, approve: Iterable[str] = ()) -> Scope:
         """Return the scope that the token gives access to until it expires or is revoked.
 
-        `tools` are the only use cases that it may run; None sets no such limit.
+        `tools` are the only use cases that it may run; None sets no such limit. Those of `approve` ask the user first.
         """
         limit = None if tools is None else frozenset(tools)
-        return Scope(user_id, frozenset(self.grants), self.id, self.conversation_id, self.turn_id, limit)
+        grants, asking = frozenset(self.grants), frozenset(approve)
+        return Scope(user_id, grants, self.id, self.conversation_id, self.turn_id, limit, asking)
 
 
 class NewContextToken(Struct, frozen=True, forbid_unknown_fields=True):

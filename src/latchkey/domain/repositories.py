@@ -178,8 +178,17 @@ class Deletions(Protocol):
 class ContextTokens(Protocol):
     """The user's context tokens. Pages are sorted newest first. Only a digest of each secret is stored."""
 
-    async def add(self, token: ContextToken, secret: TokenSecret, tools: Collection[str] | None = None) -> None:
-        """Add a token. `tools` are the only use cases that it may run; None sets no such limit."""
+    async def add(
+        self,
+        token: ContextToken,
+        secret: TokenSecret,
+        tools: Collection[str] | None = None,
+        approve: Collection[str] = (),
+    ) -> None:
+        """Add a token. `tools` are the only use cases that it may run; None sets no such limit.
+
+        The user is asked about the tools of `approve` before they run.
+        """
         ...
 
     async def get(self, id: ContextTokenId) -> ContextToken:

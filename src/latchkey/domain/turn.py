@@ -11,7 +11,8 @@ from latchkey.domain.errors import Conflict, TurnLost
 from latchkey.domain.values import PLAIN, Instant
 
 TurnId = NewType("TurnId", UUID)
-TurnStatus = Literal["running", "completed", "failed", "cancelled", "interrupted"]
+TurnStatus = Literal["running", "waiting", "completed", "failed", "cancelled", "interrupted"]
+_UNFINISHED = frozenset[TurnStatus](("running", "waiting"))
 AgentName = Annotated[
     str,
     Meta(title="AgentName", description="The agent that answers: a built-in one, or one that the service's app adds."),
@@ -101,6 +102,8 @@ class Turn(Struct, frozen=True, kw_only=True):
     """One turn. The process that runs it renews its lease; if the lease has expired, that process is gone.
 
     Another process may then continue the turn: that is its next `attempt`. Writes of an earlier attempt are refused.
+    `recoveries` counts the attempts that continued after a process had died. A waiting turn has calls that the user is
+    asked about, and no process; its lease ends when all of them are decided or expired: then it is to be continued.
 
     `assistant` and the digest of its version are None for turns of early releases, the digest also for file turns.
     `model` is the model that answered, as its server names it, else the requested one; None until one is known.
@@ -126,6 +129,7 @@ class Turn(Struct, frozen=True, kw_only=True):
     request: ClientRequest = ClientRequest()
     replaced_by: TurnId | None = None
     attempt: int = 1
+    recoveries: int = 0
     run_input: RunInput = RunInput()
 
     def is_running(self, now: datetime) -> bool:
@@ -138,8 +142,12 @@ class Turn(Struct, frozen=True, kw_only=True):
         return self.lease_until == self.started_at
 
     def is_lost(self, now: datetime) -> bool:
-        """Whether it is stored as running and its lease has expired: the process that ran it is gone."""
-        return self.status == "running" and now >= self.lease_until
+        """Whether it is to be continued: its lease has expired, and it is stored as running or waiting."""
+        return self.status in _UNFINISHED and now >= self.lease_until
+
+    def can_continue(self, attempts: int) -> bool:
+        """Whether another attempt is allowed, with at most this many after a process has died."""
+        return self.status == "waiting" or self.is_released or self.recoveries + 1 < attempts
 
     def check_running(self, now: datetime, attempt: int | None = None) -> None:
         """Raises `Conflict` if the turn has ended, its lease has expired, or another attempt runs it."""
@@ -147,7 +155,7 @@ class Turn(Struct, frozen=True, kw_only=True):
             raise Conflict("The turn has ended, or its lease has expired.", turn_id=self.id)
 
     def check_not_lost(self, now: datetime) -> None:
-        """Raises `TurnLost` if the turn is stored as running and its lease has expired."""
+        """Raises `TurnLost` if the turn is to be continued."""
         if self.is_lost(now):
             raise turn_lost(self.id)
 
@@ -165,11 +173,11 @@ class TurnSummary(Struct, frozen=True):
     run_id: str | None
 
     def check_not_lost(self, now: datetime) -> None:
-        """Raises `TurnLost` if the turn is stored as running and its lease has expired."""
+        """Raises `TurnLost` if the turn is to be continued."""
         if self.lease_until is not None and now >= self.lease_until:
             raise turn_lost(self.id)
 
 
 def turn_lost(id: TurnId) -> TurnLost:
-    """Return the failure of reading a lost turn."""
-    return TurnLost("The turn's lease has expired, and it is not stored as interrupted yet.", turn_id=id)
+    """Return the failure of reading a turn that is to be continued."""
+    return TurnLost("The turn's lease has expired, and no process has continued it yet.", turn_id=id)

@@ -6,11 +6,13 @@ from typing import Literal
 import msgspec
 from msgspec import Raw, Struct
 
+from latchkey.domain.approval import DecidedBy, DecisionName
 from latchkey.domain.artifact import ArtifactReference
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.message import MessageId
 from latchkey.domain.tool_call import ToolCallId
 from latchkey.domain.turn import AgentName, FailureCode, TurnId, Usage
+from latchkey.domain.values import Instant
 
 EventName = Literal[
     "turn.started",
@@ -18,6 +20,9 @@ EventName = Literal[
     "tool_call.started",
     "tool_call.completed",
     "artifact.created",
+    "approval.requested",
+    "approval.decided",
+    "turn.waiting",
     "message.withdrawn",
     "turn.resumed",
     "turn.completed",
@@ -56,6 +61,32 @@ class ToolCallCompletedEvent(Struct, frozen=True):
     result: Raw
     is_error: bool
     duration_ms: int
+
+
+class ApprovalRequestedEvent(Struct, frozen=True):
+    """The user is asked whether the call with this id may be made. The question is declined when it expires."""
+
+    id: ToolCallId
+    name: str
+    arguments: Raw
+    expires_at: Instant
+
+
+class ApprovalDecidedEvent(Struct, frozen=True):
+    """The call with this id was approved or declined.
+
+    `by` is the user; or the expiry of the question, a further message in the conversation, or the cancellation of the
+    turn, which decline it.
+    """
+
+    id: ToolCallId
+    decision: DecisionName
+    reason: str | None
+    by: DecidedBy
+
+
+class TurnWaitingEvent(Struct, frozen=True):
+    """The turn waits for the user's decisions. Its stream ends; further events follow when all are made."""
 
 
 class MessageWithdrawnEvent(Struct, frozen=True):
@@ -104,6 +135,9 @@ EventData = (
     | ToolCallStartedEvent
     | ToolCallCompletedEvent
     | ArtifactReference
+    | ApprovalRequestedEvent
+    | ApprovalDecidedEvent
+    | TurnWaitingEvent
     | MessageWithdrawnEvent
     | TurnResumedEvent
     | FinalEvent
@@ -115,6 +149,9 @@ EVENT_NAMES: dict[type[EventData], EventName] = {
     ToolCallStartedEvent: "tool_call.started",
     ToolCallCompletedEvent: "tool_call.completed",
     ArtifactReference: "artifact.created",
+    ApprovalRequestedEvent: "approval.requested",
+    ApprovalDecidedEvent: "approval.decided",
+    TurnWaitingEvent: "turn.waiting",
     MessageWithdrawnEvent: "message.withdrawn",
     TurnResumedEvent: "turn.resumed",
     TurnCompletedEvent: "turn.completed",
@@ -159,6 +196,11 @@ class TurnEvent(Struct, frozen=True):
     def is_last(self) -> bool:
         """Whether the turn ends with this event."""
         return self.name in _FINAL
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the turn waits for the user after this event."""
+        return self.name == "turn.waiting"
 
     def decode(self) -> EventData | None:
         """Decode the body. Returns None for an event of a later release."""

@@ -100,11 +100,7 @@ class TurnExecutor:
         model = writer.model or agent_run.options.model or agent.model
         outcome = TurnOutcome(status, writer.usage, writer.text, error, model, title, agent_run.attempt)
         try:
-            if (
-                status == "interrupted"
-                and self._is_interrupted
-                and agent_run.attempt < self._limits.acceptance.attempts
-            ):
+            if status == "interrupted" and self._is_interrupted and self._limits.acceptance.attempts > 1:
                 await self._hand_over(agent_run)
             result = await self._finish(agent_run, outcome)
         finally:

@@ -52,12 +52,12 @@ async def list_lost_turns(uow: UnitOfWork) -> list[TurnId]:
 async def expire_lost_turns(uow: UnitOfWork, attempts: int = 1) -> list[Turn]:
     """Store the user's lost turns as interrupted, and return the turns that are running.
 
-    Raises `TurnLost` if one of them has fewer than these attempts: it is to be continued.
+    Raises `TurnLost` if one of them has had fewer than these attempts: it is to be continued.
     """
     turns = await uow.turns.list_running()
     for turn in turns:
         if turn.is_lost(uow.now):
-            if turn.attempt < attempts:
+            if turn.can_continue(attempts):
                 turn.check_not_lost(uow.now)
             await expire_turn(uow, turn)
     return [turn for turn in turns if turn.is_running(uow.now)]

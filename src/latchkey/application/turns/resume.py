@@ -34,7 +34,7 @@ _NO_RESULT = Raw(
 async def resume_turn(
     uow: UnitOfWork, turn_id: TurnId, profiles: TurnProfiles, limits: AcceptanceLimits
 ) -> StartedTurn | None:
-    """Take over a turn whose process is gone: its next attempt, with a token of its own.
+    """Continue a turn whose process is gone: its next attempt, with a token of its own.
 
     The text of a step that broke off is withdrawn. A call without a result is not made again. Returns None for a turn
     that has ended, that a process runs, or that had its last attempt: then it is stored as interrupted.
@@ -44,7 +44,7 @@ async def resume_turn(
         return None
     await uow.context_tokens.revoke_for_turn(turn.id, uow.now)
     profile = profiles.of_turn(turn)
-    if turn.attempt >= limits.attempts or profile is None:
+    if profile is None or not turn.can_continue(limits.attempts):
         await close_as_interrupted(uow, turn)
         return None
     item = await uow.turns.get_with_message(turn.id)
@@ -79,6 +79,7 @@ async def _next_attempt(
     resumed = replace(
         turn,
         attempt=turn.attempt + 1,
+        recoveries=turn.recoveries + (not turn.is_released),
         answer_length=answer_length,
         last_event=turn.last_event + len(events),
         lease_until=uow.now + limits.lease,

@@ -174,8 +174,7 @@ async def start_turn(
         profile = profiles.select(assistant, message)
         turns = profile.history_turns or limits.history_turns
         history = await uow.messages.history(conversation_id, turns, limits.history_chars)
-    if len(running) >= limits.turns_per_user:
-        raise TooManyTurns(f"Limit of {limits.turns_per_user} running turns reached: wait until one has ended.")
+    _check_running(running, limits)
     turn = Turn(
         id=turn_id,
         conversation_id=conversation_id,
@@ -188,17 +187,27 @@ async def start_turn(
         lease_until=uow.now + limits.lease,
         last_event=1,
         request=request,
-        run_input=RunInput(
-            message.artifact_generation,
-            message.model or None,
-            message.context or {},
-            request.claims,
-            timezone or request.timezone,
-        ),
+        run_input=_run_input(message, request, timezone),
     )
     await _add_turn(uow, turn, _user_message(uow, turn, seq, message.message))
     secret, scope = await mint_token(uow, turn, profile)
     return StartedTurn(turn, message.message, history, secret, scope, profile)
+
+
+def _check_running(running: list[Turn], limits: AcceptanceLimits) -> None:
+    """Raises `TooManyTurns`."""
+    if len(running) >= limits.turns_per_user:
+        raise TooManyTurns(f"Limit of {limits.turns_per_user} running turns reached: wait until one has ended.")
+
+
+def _run_input(message: NewMessage, request: ClientRequest, timezone: str | None) -> RunInput:
+    return RunInput(
+        message.artifact_generation,
+        message.model or None,
+        message.context or {},
+        request.claims,
+        timezone or request.timezone,
+    )
 
 
 @owner_only("read")

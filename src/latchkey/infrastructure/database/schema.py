@@ -115,6 +115,7 @@ turns = Table(
     # The client's own id of the turn.
     Column("client_run_id", Text()),
     Column("attempt", Integer(), nullable=False, server_default="1"),
+    Column("recoveries", Integer(), nullable=False, server_default="0"),
     # JSON of `RunInput`; NULL while it has only defaults.
     Column("run_input", Text()),
     PrimaryKeyConstraint("user_id", "id"),
@@ -127,6 +128,13 @@ turns = Table(
         unique=True,
         postgresql_where=text("status = 'running'"),
         sqlite_where=text("status = 'running'"),
+    ),
+    Index(
+        "ix_turns_waiting",
+        "user_id",
+        "conversation_id",
+        postgresql_where=text("status = 'waiting'"),
+        sqlite_where=text("status = 'waiting'"),
     ),
     Index(
         "uq_turns_idempotency",
@@ -264,10 +272,23 @@ tool_calls = Table(
     Column("result_size", Integer()),
     # When the call was started outside a transaction. NULL for a call that runs in one.
     _time("executing_since", nullable=True),
+    # When a question to the user expires. NULL for a call without one. The other columns are NULL while it is open.
+    _time("approval_expires_at", nullable=True),
+    Column("decision", String(16)),
+    Column("decision_reason", Text()),
+    Column("decided_by", String(16)),
+    _time("decided_at", nullable=True),
     PrimaryKeyConstraint("user_id", "turn_id", "id"),
     UniqueConstraint("user_id", "turn_id", "call_id", name="uq_tool_calls_call"),
     # SQLite would read the texts to get at the columns behind them.
     Index("ix_tool_calls_size", "user_id", "turn_id", "id", "arguments_size", "result_size"),
+    Index(
+        "ix_tool_calls_open",
+        "user_id",
+        "id",
+        postgresql_where=text("approval_expires_at IS NOT NULL AND decision IS NULL"),
+        sqlite_where=text("approval_expires_at IS NOT NULL AND decision IS NULL"),
+    ),
 )
 
 # Calls outside a turn, by the id that the caller has chosen. Without foreign keys: a call outlives what it made.
@@ -300,6 +321,8 @@ context_tokens = Table(
     _time("revoked_at", nullable=True),
     # Names separated by spaces. NULL sets no limit beyond the grants.
     Column("tools", Text()),
+    # Names separated by spaces, of tools that ask the user first.
+    Column("approve", Text()),
     PrimaryKeyConstraint("user_id", "id"),
     UniqueConstraint("user_id", "digest", name="uq_context_tokens_digest"),
     Index("ix_context_tokens_of_turn", "user_id", "turn_id"),

@@ -27,8 +27,7 @@ from latchkey.domain.agent import AgentEvent, AgentRun
 from latchkey.infrastructure.agents.model_failures import unencodable_arguments
 from latchkey.infrastructure.agents.openai.agents_sdk import ToolContext, get_default_model
 from latchkey.infrastructure.agents.openai.chat_completions import ChatCompletionsApi
-from latchkey.infrastructure.agents.openai.history import input_items
-from latchkey.infrastructure.agents.openai.model import ModelApi, Publish, StreamingModel
+from latchkey.infrastructure.agents.openai.model import ModelApi, Publish, StreamingModel, input_items
 from latchkey.infrastructure.agents.openai.model_client import ModelClient, sdk_errors_as_failures
 from latchkey.infrastructure.agents.openai.responses import ResponsesApi
 from latchkey.infrastructure.agents.toolset import Connect, Toolset, open_toolset

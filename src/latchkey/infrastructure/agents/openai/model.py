@@ -17,13 +17,13 @@ from openai.types.responses import ResponseFunctionToolCall
 
 from latchkey.domain.agent import RUN_METRICS, AgentEvent, ModelCall, PastStep, TextDelta
 from latchkey.domain.errors import ContextTooLong, Failure, ModelBadResponse
-from latchkey.domain.tool_call import is_usable_call_id
+from latchkey.domain.message import PastTurn
+from latchkey.domain.tool_call import ToolCall, is_usable_call_id
 from latchkey.domain.turn import MAX_TOKENS, Usage
 from latchkey.infrastructure.agents.model_failures import empty_answer, incomplete_answer
-from latchkey.infrastructure.agents.openai.history import step_items
 from latchkey.infrastructure.agents.openai.model_client import ModelClient
 from latchkey.infrastructure.agents.openai.server_errors import window_fraction
-from latchkey.infrastructure.agents.toolset import parse_object
+from latchkey.infrastructure.agents.toolset import parse_object, result_text
 from latchkey.infrastructure.agents.turn_tasks import AnswerText, model_name
 
 Shape = TypeVar("Shape")
@@ -178,6 +178,41 @@ def without_oldest_turns(
             return history[index:]
         size -= sizes[index]
     return []
+
+
+def input_items(history: list[PastTurn]) -> list[TResponseInputItem]:
+    """The items of the earlier turns, oldest first."""
+    return [item for turn in history for item in _turn_items(turn)]
+
+
+def _turn_items(turn: PastTurn) -> list[TResponseInputItem]:
+    items: list[TResponseInputItem] = [{"role": "user", "content": turn.message}]
+    for call in turn.tool_calls:
+        items += _call_items(call)
+    if turn.answer is not None:
+        # llama.cpp takes a message of the assistant only with a type.
+        items.append({"type": "message", "role": "assistant", "content": turn.answer})
+    return items
+
+
+def step_items(steps: Sequence[PastStep]) -> list[TResponseInputItem]:
+    """The items of steps of the current turn: texts, calls and results."""
+    items: list[TResponseInputItem] = []
+    for step in steps:
+        if text := step.text.strip("\n"):
+            items.append({"type": "message", "role": "assistant", "content": text})
+        for call in step.tool_calls:
+            items += _call_items(call)
+    return items
+
+
+def _call_items(call: ToolCall) -> list[TResponseInputItem]:
+    call_id = str(call.id)
+    arguments = bytes(call.arguments).decode() if call.has_arguments else "{}"
+    return [
+        {"type": "function_call", "call_id": call_id, "name": call.name, "arguments": arguments},
+        {"type": "function_call_output", "call_id": call_id, "output": result_text(call)},
+    ]
 
 
 Publish = Callable[[AgentEvent], Awaitable[None]]

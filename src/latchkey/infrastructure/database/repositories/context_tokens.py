@@ -17,8 +17,8 @@ from latchkey.infrastructure.database.sql.driver import Row
 from latchkey.infrastructure.database.sql.session import Session, columns_except, insert_for_user, owned_by_user
 
 _SELECT = select(*columns_except(tokens, "digest")).where(owned_by_user(tokens), is_not_deleted(tokens))
-_TOOLS = len(_SELECT.selected_columns) - 1
-"""The index of the column `tools`, the last one."""
+_TOOLS = len(_SELECT.selected_columns) - 2
+"""The index of the column `tools`; the last one is `approve`."""
 _HAS_ID = tokens.c.id == bindparam("key")
 _OF_TURN = tokens.c.turn_id == bindparam("turn")
 _VALID = (tokens.c.revoked_at.is_(None), tokens.c.expires_at > bindparam("now"))
@@ -60,7 +60,13 @@ class SqlContextTokens:
         scope = self._scope_of(row and row[: -len(TURN_STATE.c)])
         return scope, None if row is None or scope.turn_id is None else TurnState(*row[-len(TURN_STATE.c) :])
 
-    async def add(self, token: ContextToken, secret: TokenSecret, tools: Collection[str] | None = None) -> None:
+    async def add(
+        self,
+        token: ContextToken,
+        secret: TokenSecret,
+        tools: Collection[str] | None = None,
+        approve: Collection[str] = (),
+    ) -> None:
         await self._session.defer(
             _INSERT,
             id=token.id,
@@ -72,6 +78,7 @@ class SqlContextTokens:
             expires_at=token.expires_at,
             revoked_at=token.revoked_at,
             tools=None if tools is None else " ".join(sorted(tools)),
+            approve=" ".join(sorted(approve)) or None,
         )
         self._added.append(secret)
 
@@ -104,8 +111,9 @@ class SqlContextTokens:
     def _scope_of(self, row: Row | None) -> Scope:
         if row is None:
             raise Unauthenticated("This context token is unknown, expired or revoked: get a new one.")
-        tools = row[_TOOLS]
-        return _token_from_row(row).scope_for(self._session.scope.user_id, None if tools is None else tools.split())
+        tools, approve = row[_TOOLS : _TOOLS + 2]
+        limit = None if tools is None else tools.split()
+        return _token_from_row(row).scope_for(self._session.scope.user_id, limit, (approve or "").split())
 
 
 def _token_from_row(row: Row) -> ContextToken:

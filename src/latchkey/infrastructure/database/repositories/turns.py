@@ -306,6 +306,7 @@ def _turn_from_row(row: Row) -> Turn:
         replaced_by,
         run_id,
         attempt,
+        recoveries,
         run_input,
     ) = rest
     return Turn(
@@ -327,6 +328,7 @@ def _turn_from_row(row: Row) -> Turn:
         request=ClientRequest(request_id, Idempotency(key, fingerprint) if key else None, run_id=run_id),
         replaced_by=replaced_by,
         attempt=attempt,
+        recoveries=recoveries,
         run_input=_decode_input(run_input) if run_input else _NO_INPUT,
     )
 
@@ -359,5 +361,6 @@ def _values(turn: Turn) -> dict[str, Any]:
         "replaced_by": turn.replaced_by,
         "client_run_id": turn.request.run_id,
         "attempt": turn.attempt,
+        "recoveries": turn.recoveries,
         "run_input": _encode(turn.run_input).decode() if turn.run_input != _NO_INPUT else None,
     }
