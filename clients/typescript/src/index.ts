@@ -51,6 +51,12 @@ export class ProblemError extends Error {
   }
 }
 
+/** The answer after an event, given the answer before: text is added, or withdrawn where a step has broken off. */
+export function textAfter(text: string, event: StreamedEvent): string {
+  if (event.event === "message.delta") return text + event.data.text;
+  return event.event === "message.withdrawn" ? [...text].slice(0, event.data.length).join("") : text;
+}
+
 export const createClient = (options: ClientOptions): LatchkeyClient => new LatchkeyClient(options);
 
 export class LatchkeyClient {
@@ -101,14 +107,17 @@ export class LatchkeyClient {
     }
   }
 
-  /** Send a message and yield the events of its turn, each once, up to the last. Lost connections are resumed. */
+  /**
+   * Send a message and yield the events of its turn, each once, up to the last, or to a `turn.waiting` that none
+   * follows: the turn waits for decisions. Lost connections are resumed.
+   */
   stream(message: NewMessage | string, options: CallOptions = {}): AsyncGenerator<StreamedEvent, void> {
     const headers = { Accept: "text/event-stream", "Idempotency-Key": options.idempotencyKey ?? newKey() };
     const request = { ...this.#post(message, headers, options), parseAs: "stream" as const };
     return this.#events(undefined, 0, options, async () => bodyOf(await this.api.POST("/api/{user_id}/chat", request)));
   }
 
-  /** Yield the events of a turn after the one with the number `after`, up to the last. Lost connections are resumed. */
+  /** Yield the events of a turn after the one with the number `after`, as `stream` does. */
   follow(turnId: string, { after = 0, ...options }: { after?: number; signal?: AbortSignal } = {}) {
     return this.#events(turnId, after, options, async () => null);
   }
@@ -120,17 +129,20 @@ export class LatchkeyClient {
 
   async *#events(turnId: string | undefined, last: number, { signal }: CallOptions, start: () => Promise<Bytes>) {
     const [backoff, { idleMs = 30_000 }] = [new Backoff(this.options.attempts, signal), this.options];
+    let name: string | undefined;
     for (;;) {
       let failure: unknown = new Error("The stream ended before the last event of the turn.");
       try {
         const body = await within(idleMs, turnId === undefined ? start() : this.#resume(turnId, last, signal));
         for await (const event of eventsOf(body, idleMs)) {
           if (Number(event.id) <= last) continue;
-          [turnId, last] = [event.data.turn_id, Number(event.id)];
+          [turnId, last, name] = [event.data.turn_id, Number(event.id), event.event];
           backoff.reset();
           yield event;
-          if (LAST.has(event.event)) return;
+          if (LAST.has(name)) return;
         }
+        // A response that is complete: the turn waits, or it has no events after the number that the caller has given.
+        if (name === "turn.waiting" || (name === undefined && turnId !== undefined)) return;
       } catch (error) {
         failure = error;
       }

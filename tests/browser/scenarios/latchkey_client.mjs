@@ -25,15 +25,15 @@ export async function resume_after_reload({ open, model }) {
 }
 
 export async function killed_service({ open, model, service, consoleErrors }) {
-  await model.script({ says: WORDS, paced: true })
+  await model.script({ says: WORDS, paced: true }, { says: ['Again: ', 'one.'] })
   const tab = await open('latchkey_client')
   await send(tab, 'Count')
   await model.next(2)
   await shows(tab, '#answer', 'one two')
   await service.kill()
   await service.start()
-  await shows(tab, '#status', 'turn.interrupted')
-  await shows(tab, '#answer', 'one two')
+  await shows(tab, '#status', 'turn.completed')
+  await shows(tab, '#answer', 'Again: one.')
   consoleErrors.length = 0
 }
 

@@ -1,6 +1,6 @@
 // Makes one call with the TypeScript client whose module is the argument, and writes what it receives as lines of JSON.
 
-const { createClient, ProblemError } = await import(process.argv[2]);
+const { createClient, ProblemError, textAfter } = await import(process.argv[2]);
 const call = JSON.parse(process.env.CALL);
 const client = createClient({ baseUrl: call.url, token: async () => call.token, ...call.options });
 const abort = new AbortController();
@@ -8,11 +8,14 @@ const write = (line) => console.log(JSON.stringify(line));
 
 async function writeEvents(events) {
   let number = 0;
+  let text = "";
   for await (const event of events) {
     write({ event: [Number(event.id), event.event, event.data] });
     number += 1;
+    text = textAfter(text, event);
     if (number === call.leave_after) abort.abort();
   }
+  write({ text });
 }
 
 const calls = {

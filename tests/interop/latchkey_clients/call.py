@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-from latchkey_client import Event, LatchkeyClient, ProblemError
+from latchkey_client import Event, LatchkeyClient, ProblemError, text_after
 
 CALL: dict[str, Any] = json.loads(os.environ["CALL"])
 
@@ -36,14 +36,16 @@ async def make_call(client: LatchkeyClient) -> None:
 
 
 async def write_events(events: AsyncGenerator[Event, None]) -> None:
-    number = 0
+    number, text = 0, ""
     async with aclosing(events):
         async for event in events:
             write({"event": event})
             number += 1
+            text = text_after(text, event)
             if number == CALL.get("leave_after"):
                 write({"left": True})
                 return
+    write({"text": text})
 
 
 def write(line: dict[str, Any]) -> None:

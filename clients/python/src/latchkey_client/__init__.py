@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self, TypedDict
 
 import httpx2
 
-__all__ = ["ChatAnswer", "Event", "LatchkeyClient", "ProblemError"]
+__all__ = ["ChatAnswer", "Event", "LatchkeyClient", "ProblemError", "text_after"]
 
 _TEMPORARY = {"draining", "unavailable", "exhausted", "too-many-turns"}
 _TEMPORARY_STATUSES = {408, 429, 502, 503, 504}
@@ -29,6 +29,16 @@ class Event(NamedTuple):
     id: int
     name: str
     data: dict[str, Any]
+
+
+def text_after(text: str, event: Event) -> str:
+    """Return the answer after an event, given the answer before.
+
+    Text is added, or withdrawn where a step has broken off.
+    """
+    if event.name == "message.delta":
+        return text + str(event.data["text"])
+    return text[: event.data["length"]] if event.name == "message.withdrawn" else text
 
 
 class ChatAnswer(TypedDict):
@@ -122,17 +132,18 @@ class LatchkeyClient:
     def stream(self, message: str, *, idempotency_key: str | None = None, **fields: Any) -> AsyncGenerator[Event, None]:
         """Send a message and yield the events of its turn, each once, up to the last. Lost connections are resumed.
 
+        The events also end with a `turn.waiting` that none follows: the turn waits for decisions.
         Close the generator if you leave it early (`contextlib.aclosing`). The turn goes on: cancel it if need be.
         """
         headers = {"accept": "text/event-stream", "idempotency-key": idempotency_key or secrets.token_hex(16)}
         return self._events(None, 0, "POST", "chat", headers, {"message": message, **fields})
 
     def follow(self, turn_id: str, *, after: int = 0) -> AsyncGenerator[Event, None]:
-        """Yield the events of a turn after the one with the number `after`, up to the last."""
+        """Yield the events of a turn after the one with the number `after`, as `stream` does."""
         return self._events(turn_id, after)
 
     async def _events(self, turn_id: str | None, last: int, *start: Any) -> AsyncGenerator[Event, None]:
-        backoff = _Backoff(self._attempts)
+        backoff, name = _Backoff(self._attempts), ""
         while True:
             failure: Exception = httpx2.ReadError("The stream ended before the last event of the turn.")
             resume = ("GET", f"turns/{turn_id}/events", {"last-event-id": str(last)})
@@ -140,11 +151,14 @@ class LatchkeyClient:
                 async with aclosing(self._read(*(start if turn_id is None else resume))) as events:
                     async for event in events:
                         if event.id > last:
-                            turn_id, last = event.data["turn_id"], event.id
+                            turn_id, last, name = event.data["turn_id"], event.id, event.name
                             backoff.failures = 0
                             yield event
-                            if event.name in _LAST:
+                            if name in _LAST:
                                 return
+                # A response that is complete: the turn waits, or it has no events after the given number.
+                if name == "turn.waiting" or (not name and turn_id is not None):
+                    return
             except (httpx2.TransportError, ProblemError) as error:
                 failure = error
             await backoff.wait(failure)

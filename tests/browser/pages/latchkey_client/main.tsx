@@ -1,5 +1,5 @@
 // A chat with our own TypeScript client: it resumes by itself, and goes on after a reload of the page.
-import { createClient, type StreamedEvent } from '../../../../clients/typescript/src/index.js'
+import { createClient, type StreamedEvent, textAfter } from '../../../../clients/typescript/src/index.js'
 
 type Settings = { url: string; token: string }
 
@@ -19,10 +19,10 @@ if (running) void show(client.follow(running))
 
 async function show(events: AsyncIterable<StreamedEvent>) {
   answer.textContent = tools.textContent = ''
-  for await (const { event, data } of events) {
-    if (event === 'turn.started') sessionStorage.setItem('turn', data.turn_id)
-    if (event === 'message.delta') answer.textContent += data.text
-    if (event === 'tool_call.completed') tools.textContent += `${data.name} `
-    status.textContent = event
+  for await (const event of events) {
+    if (event.event === 'turn.started') sessionStorage.setItem('turn', event.data.turn_id)
+    if (event.event === 'tool_call.completed') tools.textContent += `${event.data.name} `
+    answer.textContent = textAfter(answer.textContent ?? '', event)
+    status.textContent = event.event
   }
 }
