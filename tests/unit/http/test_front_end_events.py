@@ -1,10 +1,11 @@
-"""What translators read of a turn: a note replaces large arguments and results, in streams and in histories."""
+"""What translators read of a turn: a note replaces large arguments and results, and withdrawn text is left out."""
 
 from collections.abc import Callable, Sequence
 from time import process_time
 
 import msgspec
 import pytest
+from hypothesis import given
 from msgspec import Raw
 from uuid_utils.compat import uuid7
 
@@ -14,6 +15,7 @@ from latchkey.domain.turn_event import (
     MAX_SHOWN_BYTES,
     EventData,
     MessageDeltaEvent,
+    MessageWithdrawnEvent,
     ToolCallCompletedEvent,
     ToolCallStartedEvent,
     TurnCancelledEvent,
@@ -25,8 +27,8 @@ from latchkey.interfaces.http.frontends.ag_ui.history import answer_messages
 from latchkey.interfaces.http.frontends.ag_ui.tanstack import ui_messages
 from latchkey.interfaces.http.frontends.ai_sdk.history import assistant_message
 from latchkey.interfaces.http.frontends.openai.history import response_of
-from latchkey.interfaces.http.frontends.turn_events import MAX_TURN_BYTES, EventReader
-from tests.support.event_logs import TURN, log_of
+from latchkey.interfaces.http.frontends.turn_events import MAX_TURN_BYTES, EventReader, without_withdrawn
+from tests.support.event_logs import TURN, continued_logs, log_of
 
 
 def results_of(*sizes: int) -> list[TurnEvent]:
@@ -100,3 +102,42 @@ def test_result_within_a_text_stays_apart_from_the_text_for_tanstack() -> None:
     contents = {part["type"]: part.get("content") for part in message["parts"]}
 
     assert contents == {"tool-call": None, "text": "One, two.", "tool-result": "7"}
+
+
+def texts_of(events: list[TurnEvent]) -> list[tuple[int, str]]:
+    """The number and the text of each piece of the answer."""
+    pairs = [(event.seq, event.decode()) for event in events]
+    return [(seq, data.text) for seq, data in pairs if isinstance(data, MessageDeltaEvent)]
+
+
+def test_withdrawn_text_is_left_out_and_a_piece_is_cut() -> None:
+    pieces = [MessageDeltaEvent("One "), MessageDeltaEvent("two "), MessageDeltaEvent("three")]
+    events = numbered(TURN.id, 0, *pieces, MessageWithdrawnEvent(6), MessageDeltaEvent("!"))
+
+    assert texts_of(without_withdrawn(events)) == [(1, "One "), (2, "tw"), (5, "!")]
+
+
+def test_text_withdrawn_twice_is_cut_to_the_shorter_length() -> None:
+    once = numbered(TURN.id, 0, MessageDeltaEvent("One"), MessageWithdrawnEvent(2), MessageDeltaEvent("ly"))
+    twice = [*once, *numbered(TURN.id, 3, MessageWithdrawnEvent(0))]
+
+    assert texts_of(without_withdrawn(once)) == [(1, "On"), (3, "ly")]
+    assert texts_of(without_withdrawn(twice)) == []
+
+
+@given(continued_logs(TURN))
+def test_text_that_is_not_withdrawn_is_the_answer_and_all_other_events_stay(log: list[TurnEvent]) -> None:
+    kept = without_withdrawn(log)
+    answer = ""
+    for event in log:
+        match event.decode():
+            case MessageDeltaEvent(text):
+                answer += text
+            case MessageWithdrawnEvent(length):
+                answer = answer[:length]
+
+    assert "".join(text for _, text in texts_of(kept)) == answer
+    assert [event for event in kept if event.name != "message.delta"] == [
+        event for event in log if event.name != "message.delta"
+    ]
+    assert [event.seq for event in kept] == sorted({event.seq for event in kept})
