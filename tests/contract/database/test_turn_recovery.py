@@ -10,10 +10,12 @@ from msgspec.structs import replace
 from latchkey.application.tasks import add_task
 from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation
 from latchkey.application.turns.finish import TurnOutcome, finish_turn
+from latchkey.application.turns.log import list_withdrawing_events
 from latchkey.application.turns.record import EventBatch, append_events, renew_turn
 from latchkey.application.turns.resume import past_steps, resume_turn
 from latchkey.application.turns.start import StartedTurn
-from latchkey.domain.errors import Conflict, Unauthenticated
+from latchkey.domain.credentials import Owner, UserId
+from latchkey.domain.errors import Conflict, NotFound, Unauthenticated
 from latchkey.domain.task import NewTask
 from latchkey.domain.turn import Usage
 from tests.builders import LIMITS
@@ -59,6 +61,28 @@ async def test_turn_goes_on_after_the_last_recorded_tool_call(running_turn: Runn
     assert result.message
     assert result.message.content == "Adding. Added."
     assert await running_turn.task_titles() == ["Milk"]
+
+
+async def test_events_of_a_turn_with_withdrawn_text_are_listed_for_replays(running_turn: RunningTurn) -> None:
+    await running_turn.start()
+    await running_turn.append_text("Adding")
+    call = running_turn.dispatchers[0].call
+
+    assert await call(running_turn.owner, list_withdrawing_events, running_turn.id) == []
+    await running_turn.expire_lease()
+    assert await resumed(running_turn)
+    events = await call(running_turn.owner, list_withdrawing_events, running_turn.id)
+    assert [event.name for event in events] == await running_turn.event_names()
+    with pytest.raises(NotFound):
+        await call(Owner(UserId("u-2")), list_withdrawing_events, running_turn.id)
+
+
+async def test_events_of_a_turn_without_withdrawn_text_are_not_listed_for_replays(running_turn: RunningTurn) -> None:
+    await running_turn.start()
+    await running_turn.expire_lease()
+    assert await resumed(running_turn)
+
+    assert await running_turn.dispatchers[0].call(running_turn.owner, list_withdrawing_events, running_turn.id) == []
 
 
 async def test_former_attempt_writes_nothing(running_turn: RunningTurn) -> None:

@@ -13,7 +13,7 @@ from latchkey.domain.message import Message
 from latchkey.domain.page import PAGE_BYTES
 from latchkey.domain.ports import UnitOfWork
 from latchkey.domain.turn import Turn, TurnId, TurnSummary
-from latchkey.domain.turn_event import TurnEvent
+from latchkey.domain.turn_event import EVENT_NAMES, MessageWithdrawnEvent, TurnEvent
 from latchkey.domain.turn_repositories import TurnWithMessage
 
 
@@ -89,6 +89,18 @@ async def get_turn_log(uow: UnitOfWork, turn_id: TurnId) -> TurnLog:
     item.turn.check_not_lost(uow.now)
     events = {} if item.turn.status == "running" else await uow.turn_events.list_of_turns([turn_id], PAGE_BYTES)
     return TurnLog.of(item, events.get(turn_id, []))
+
+
+@owner_only("read")
+async def list_withdrawing_events(uow: UnitOfWork, turn_id: TurnId) -> list[TurnEvent]:
+    """Return the events of a turn so far if they withdraw text, which a stream from the first event leaves out.
+
+    Returns none for other turns. Raises `NotFound`.
+    """
+    if (await uow.turns.get(turn_id)).attempt == 1:
+        return []
+    events = (await uow.turn_events.list_of_turns([turn_id], PAGE_BYTES)).get(turn_id, [])
+    return events if any(event.name == EVENT_NAMES[MessageWithdrawnEvent] for event in events) else []
 
 
 @owner_only("read")

@@ -41,16 +41,18 @@ def event_stream(
     user_id: str,
     headers: dict[str, str] | None = None,
     encode: Callable[[TurnEvent], bytes] = encode_event,
+    end: Callable[[], bytes] = bytes,
 ) -> Stream:
     """Return a response that streams the events. An empty batch becomes a comment, which keeps the connection open.
 
-    A stream whose last event this process cannot send breaks, and its client resumes it: `batches` raises a failure,
-    or `RESPONSES` has no capacity for the events.
+    A stream whose last event this process cannot send breaks, and its client resumes it: `batches` or `encode` raises
+    a failure, or `RESPONSES` has no capacity for the events.
 
-    `encode` returns the server-sent events for an event of the turn: none, one or several.
+    `encode` returns the server-sent events for an event of the turn: none, one or several. `end` returns those that
+    follow the last one: a stream also ends where the turn waits for the user.
     """
     return Stream(
-        _encode(batches, user_id, encode),
+        _encode(batches, user_id, encode, end),
         media_type=MEDIA_TYPE,
         headers={**_HEADERS, **(headers or {})},
         status_code=200,
@@ -58,7 +60,10 @@ def event_stream(
 
 
 async def _encode(
-    batches: AsyncGenerator[list[TurnEvent], None], user_id: str, encode: Callable[[TurnEvent], bytes]
+    batches: AsyncGenerator[list[TurnEvent], None],
+    user_id: str,
+    encode: Callable[[TurnEvent], bytes],
+    end: Callable[[], bytes],
 ) -> AsyncIterator[bytes]:
     async for batch in batches:
         lines = b"".join(map(encode, batch)) or _COMMENT
@@ -66,3 +71,5 @@ async def _encode(
         async with RESPONSES.reserve(user_id, len(lines)) if is_large else nullcontext():
             for start in range(0, len(lines), _CHUNK_BYTES):
                 yield lines[start : start + _CHUNK_BYTES]
+    if frames := end():
+        yield frames
