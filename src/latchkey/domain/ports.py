@@ -145,6 +145,10 @@ class EventBus(Protocol):
         """Subscribe to the events that are committed to the turn from now on."""
         ...
 
+    def wake(self, owner: Owner, turn_id: TurnId) -> None:
+        """Let `next_events` of the turn's subscriptions return an empty list, in this process and in others."""
+        ...
+
     def wake_all(self) -> None:
         """Let `next_events` of every subscription return an empty list at once."""
         ...

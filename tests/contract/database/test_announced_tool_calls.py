@@ -225,6 +225,7 @@ async def test_turn_ended_during_call_does_not_block_conversation(running_turn: 
         (False, b"null", True)
     ]
     ended = await running_turn.dispatchers[1].call(running_turn.owner, get_turn_result, running_turn.id)
+    assert ended
     assert (ended.turn.tool_calls, ended.message) == (interrupted_calls, None)
 
     await running_turn.start(where)

@@ -101,6 +101,7 @@ async def test_idempotency_key_of_finished_turn_returns_it(sender: Sender, end: 
         assert_duplicate(await sender.send(on=on, request_id="request-2"), turn)
     assert await sender.conversations() == 1
     ended = await sender.dispatchers[1].call(sender.owner, get_turn_result, turn.id)
+    assert ended
     assert ended.turn.status == {"finish": "completed", "cancel": "cancelled", "expire_lease": "interrupted"}[end]
 
 

@@ -127,10 +127,11 @@ async def test_turn_token_is_valid_only_while_the_turn_runs(
     assert await ada.list_items("tasks") == []
 
 
-async def test_chat_shutdown_of_the_service_stores_the_turn_as_interrupted(
+async def test_chat_shutdown_of_a_service_with_one_attempt_stores_the_turn_as_interrupted(
     service_with_short_limits: Service, shared_database_url: str, model: ModelServer, minted: list[str]
 ) -> None:
-    async with run_service(settings_for(shared_database_url, **model_variables(model))) as stopping:
+    variables = {**model_variables(model), "LATCHKEY_TURN_ATTEMPTS": "1"}
+    async with run_service(settings_for(shared_database_url, **variables)) as stopping:
         model.script += [MILK, says("Half an ").held(Event())]
         waiting = stopping.user()
         turn = asyncio.create_task(waiting.post("chat", json={"message": "Buy milk"}))

@@ -1,53 +1,51 @@
-"""Expired turns: after the lease of a lost process has expired, each request sees its turn as interrupted."""
+"""Expired turns of services that never continue one: after the lease has expired, each request sees it as interrupted.
+
+`test_continued_turns.py` has what is the default.
+"""
 
 import asyncio
 from asyncio import Event
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from msgspec.structs import replace
 
 from latchkey.application.turns import subscription
-from latchkey.application.turns.start import StartedTurn, start_turn
+from latchkey.application.turns.start import start_turn
 from latchkey.bootstrap.core import create_core
 from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.message import NewMessage
-from latchkey.domain.turn import ClientRequest
-from latchkey.interfaces.http.requests import idempotency_of
 from tests.builders import LIMITS
 from tests.fakes.model_script import says
 from tests.fakes.model_server import ModelServer
 from tests.integration.http.idempotent_chat import KEY
+from tests.integration.http.lost_turns import GONE, lost_turn
 from tests.support.event_stream import event_names, read_turn, stream_chat, stream_turn
-from tests.support.service import ApiUser, Service, run_service
+from tests.support.service import ApiUser, Service, model_variables, run_service, settings_for
 from tests.turns import profiles_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-GONE = timedelta()
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def replicas(shared_database_url: str, shared_model: ModelServer) -> AsyncIterator[tuple[Service, Service]]:
+    """Replicas with one attempt for each turn."""
+    variables = {"LATCHKEY_TURN_LEASE_S": "600", "LATCHKEY_TURN_ATTEMPTS": "1", **model_variables(shared_model)}
+    settings = settings_for(shared_database_url, **variables)
+    async with run_service(settings, on_socket=True) as first:
+        if shared_database_url.startswith("sqlite"):
+            yield first, first
+        else:
+            async with run_service(settings, on_socket=True) as second:
+                yield first, second
 
 
 @pytest.fixture
 def ada(replicas: tuple[Service, Service]) -> ApiUser:
     return replicas[0].user()
-
-
-@asynccontextmanager
-async def lost_turn(service: Service, user: ApiUser, lease: timedelta = GONE) -> AsyncIterator[StartedTurn]:
-    """A turn of the user with the key `k`, whose process ended before it did anything."""
-    core = create_core(service.settings)
-    new_message = NewMessage("Hello")
-    terms = replace(LIMITS, lease=lease)
-    request = ClientRequest("the-first-request", idempotency_of("k", new_message))
-    turn = await core.dispatcher.call(
-        Owner(UserId(user.user_id)), start_turn, new_message, profiles_of(), terms, request
-    )
-    await core.engine.dispose()
-    assert isinstance(turn, StartedTurn)
-    yield turn
 
 
 async def get_turn(user: ApiUser, turn: dict[str, str]) -> Any:
@@ -76,15 +74,15 @@ async def send_again(user: ApiUser, _turn: dict[str, str]) -> Any:
 REQUESTS = [get_turn, list_turns, read_events, cancel, send_again]
 
 
-@pytest.mark.parametrize("send_request", REQUESTS)
+@pytest.mark.parametrize("send_request", [get_turn, list_turns, read_events, send_again])
 async def test_expired_lease_shows_the_turn_as_interrupted_in_every_request(
     replicas: tuple[Service, Service],
     ada: ApiUser,
     ada_elsewhere: ApiUser,
     send_request: Callable[[ApiUser, dict[str, str]], Awaitable[Any]],
 ) -> None:
-    async with lost_turn(replicas[0], ada) as lost:
-        turn = {"id": str(lost.turn.id), "conversation_id": str(lost.turn.conversation_id)}
+    lost = await lost_turn(replicas[0], ada)
+    turn = {"id": str(lost.turn.id), "conversation_id": str(lost.turn.conversation_id)}
     first = await send_request(ada, turn)
     afterwards = [await other(user, turn) for other in REQUESTS for user in (ada, ada_elsewhere)]
     events = await read_turn(ada_elsewhere, turn["id"])
@@ -104,8 +102,8 @@ async def test_expired_lease_allows_the_next_turn_of_the_conversation(
 ) -> None:
     """Without an earlier read, and the model sees the message of the lost turn."""
     model.script += [says("I am here.")]
-    async with lost_turn(replicas[0], ada) as lost:
-        conversation_id = str(lost.turn.conversation_id)
+    lost = await lost_turn(replicas[0], ada)
+    conversation_id = str(lost.turn.conversation_id)
     answer = await ada.chat("Are you there?", conversation_id=conversation_id)
 
     assert (answer["response"], answer["message"]["seq"]) == ("I am here.", 3)
@@ -120,8 +118,8 @@ async def test_expired_lease_does_not_run_the_turn_again(
     replicas: tuple[Service, Service], ada: ApiUser, model: ModelServer
 ) -> None:
     """A retry with its idempotency key gets the failure of the turn."""
-    async with lost_turn(replicas[0], ada) as lost:
-        again = await ada.post("chat", json={"message": "Hello"}, headers=KEY)
+    lost = await lost_turn(replicas[0], ada)
+    again = await ada.post("chat", json={"message": "Hello"}, headers=KEY)
     problem = again.json()
 
     assert (again.status_code, problem["code"]) == (503, "turn-interrupted")
@@ -134,9 +132,9 @@ async def test_expired_lease_does_not_run_the_turn_again(
 
 
 async def test_expired_lease_revokes_the_token_of_the_turn(replicas: tuple[Service, Service], ada: ApiUser) -> None:
-    async with lost_turn(replicas[0], ada) as lost:
-        headers = {"authorization": f"Bearer {lost.secret.text}"}
-        refused = await ada.client.post("/mcp", headers=headers, json={})
+    lost = await lost_turn(replicas[0], ada)
+    headers = {"authorization": f"Bearer {lost.secret.text}"}
+    refused = await ada.client.post("/mcp", headers=headers, json={})
 
     assert refused.status_code == 401
 
@@ -162,11 +160,11 @@ async def test_expired_lease_ends_the_open_streams_of_the_turn(
     """Documented: within ten seconds. The test uses a shorter interval."""
     assert subscription.KEEPALIVE_S <= 10
     monkeypatch.setattr(subscription, "KEEPALIVE_S", 0.05)
-    async with lost_turn(replicas[0], ada, timedelta(seconds=1)) as lost:
-        turn_id = str(lost.turn.id)
-        async with stream_turn(ada, turn_id) as here, stream_turn(ada_elsewhere, turn_id) as there:
-            running = await get_turn(ada, {"id": turn_id})
-            streams = await asyncio.gather(here.rest(), there.rest())
+    lost = await lost_turn(replicas[0], ada, timedelta(seconds=1))
+    turn_id = str(lost.turn.id)
+    async with stream_turn(ada, turn_id) as here, stream_turn(ada_elsewhere, turn_id) as there:
+        running = await get_turn(ada, {"id": turn_id})
+        streams = await asyncio.gather(here.rest(), there.rest())
 
     assert running == "running"
     assert event_names(streams[0]) == ["turn.started", "turn.interrupted"]

@@ -5,6 +5,7 @@ from asyncio import Event
 from collections.abc import AsyncIterator
 
 import httpx2
+import msgspec
 import pytest
 import pytest_asyncio
 
@@ -69,11 +70,12 @@ async def test_idempotency_retry_of_a_cancelled_turn_gets_the_same_failure(
     assert again.headers["idempotency-replayed"] == "true"
 
 
-async def test_idempotency_retry_after_a_shutdown_gets_the_same_failure(
+async def test_idempotency_retry_of_an_interrupted_turn_gets_the_same_failure(
     service_with_short_limits: Service, model: ModelServer, gate: Event
 ) -> None:
     model.script += [says("Hel").held(gate)]
-    async with run_service(service_with_short_limits.settings) as stopping:
+    settings = msgspec.structs.replace(service_with_short_limits.settings, turn_attempts=1)
+    async with run_service(settings) as stopping:
         waiting = stopping.user()
         post = asyncio.create_task(send(waiting))
         await model.wait_for_requests()

@@ -123,14 +123,31 @@ async def test_stream_of_foreign_turn_breaks_when_process_closes_and_resumes_els
 async def test_stream_of_own_turn_has_its_last_event_before_process_closes(
     service: Service, ada: ApiUser, model: ModelServer
 ) -> None:
-    model.script += [says("Half an ").held(Event())]
+    """An agent may answer while the process stops."""
+    gate = Event()
+    model.script += [says("Half an ").held(gate)]
     async with stream_chat(ada, "Hello") as source:
         started = await source.next()
-        await service.asgi._runner.aclose()
+        gate.set()
+        await service.asgi._runner.drain()
         subscriptions_of(service).close()
         events = [started, *await source.rest()]
 
-    assert event_names(events)[-1] == "turn.interrupted"
+    assert event_names(events)[-1] == "turn.completed"
+
+
+async def test_stream_of_own_turn_breaks_when_the_turn_is_handed_over(
+    service: Service, ada: ApiUser, model: ModelServer, gate: Event
+) -> None:
+    """Its client resumes it in another process."""
+    model.script += [says("Half an ").held(gate)]
+    async with stream_chat(ada, "Hello") as source:
+        await source.until("message.delta")
+        await service.asgi._runner.aclose()
+        subscriptions_of(service).close()
+        events = await events_until_break(source)
+
+    assert events == []
 
 
 async def test_stream_breaks_when_conversation_is_deleted(

@@ -33,12 +33,15 @@ from latchkey.domain.errors import (
 from latchkey.domain.ports import Agent, EventBus, Subscription, TurnReport
 from latchkey.domain.tool_call import ToolRequest, ToolReturned
 from latchkey.domain.turn import TurnError, TurnStatus, Usage
+from latchkey.domain.turn_event import EVENT_NAMES, TurnResumedEvent
 
 _RENEWALS_PER_LEASE = 3
 _RETRY_INTERVAL_S = 0.5
 _MAX_DETAIL_CHARS = 500
 _MAX_NAME_CHARS = 64
+_RESUMED = EVENT_NAMES[TurnResumedEvent]
 _UNSTORABLE = TurnError(Failure.code, "Internal error: the answer cannot be stored. See the service's log.")
+HANDED_OVER = "This process is stopping. The turn goes on in another one: send the request again."
 _MAX_WAIT_DEADLINES = 3
 """A turn waits this many deadlines for a slot: turns that hang hold theirs for one deadline."""
 
@@ -71,6 +74,7 @@ class TurnExecutor:
         self._limits = limits
         self._agent_task: asyncio.Task[None] | None = None
         self._is_interrupted = False
+        self._past_calls = 0
         self._metrics = RunMetrics()
 
     def interrupt(self) -> None:
@@ -78,16 +82,17 @@ class TurnExecutor:
         self._is_interrupted = True
         self._stop_agent()
 
-    async def run(self, agent: Agent, agent_run: AgentRun, title: str | None = None) -> TurnResult:
+    async def run(self, agent: Agent, agent_run: AgentRun, title: str | None = None) -> TurnResult | None:
         """Run the agent, store the outcome, whatever the agent does, and log the turn.
 
-        A completed turn gives its conversation the title if it has none.
+        A completed turn gives its conversation the title if it has none. Returns None if another attempt runs the turn.
 
         Raises `NotFound` if the turn was deleted meanwhile, `Unavailable` if its end cannot be stored, and `Draining`
         if it was handed over to another process.
         """
         RUN_METRICS.set(self._metrics)
         writer = TurnEventWriter(self._dispatcher, self._owner, agent_run, on_lost=self._stop_agent)
+        self._past_calls = sum(len(step.tool_calls) for step in agent_run.steps)
         self._agent_task = asyncio.create_task(self._run_agent(agent, agent_run, writer))
         if self._is_interrupted:
             self._stop_agent()
@@ -139,7 +144,7 @@ class TurnExecutor:
             yield
 
     async def _record_events(self, events: AsyncIterator[AgentEvent], writer: TurnEventWriter) -> None:
-        calls = 0
+        calls = self._past_calls
         async for event in events:
             if isinstance(event, TextDelta):
                 writer.append_text(event)
@@ -159,7 +164,7 @@ class TurnExecutor:
 
     @asynccontextmanager
     async def _renewing_lease(self, agent_run: AgentRun) -> AsyncIterator[None]:
-        """Renew the turn's lease within this context; stop the agent if another process ends the turn."""
+        """Renew the turn's lease within this context; stop the agent if the turn is ended or continued elsewhere."""
         with self._event_bus.subscribe(self._owner, agent_run.turn_id) as subscription:
             task = asyncio.create_task(self._renew_lease(agent_run, subscription))
             try:
@@ -174,7 +179,7 @@ class TurnExecutor:
         due = clock() + period
         while True:
             events = await subscription.next_events(max(0, due - clock()))
-            if any(event.is_last for event in events):
+            if any(event.is_last or event.name == _RESUMED for event in events):
                 self._stop_agent()
                 return
             try:
@@ -196,10 +201,10 @@ class TurnExecutor:
         with suppress(Conflict, NotFound):
             with suppress(Unavailable):  # the dispatcher has logged it
                 await self._dispatcher.call(self._owner, release_turn, agent_run.turn_id, agent_run.attempt)
-            detail = "This process is stopping. The turn goes on in another one: send the request again."
-            raise Draining(detail, turn_id=agent_run.turn_id, conversation_id=agent_run.scope.conversation_id)
+                self._event_bus.wake(self._owner, agent_run.turn_id)
+            raise Draining(HANDED_OVER, turn_id=agent_run.turn_id, conversation_id=agent_run.scope.conversation_id)
 
-    async def _finish(self, agent_run: AgentRun, outcome: TurnOutcome) -> TurnResult:
+    async def _finish(self, agent_run: AgentRun, outcome: TurnOutcome) -> TurnResult | None:
         """Store the outcome; if the database does not answer, retry until the lease would have expired.
 
         An outcome that cannot be stored at all is replaced by a failure that has nothing of it: a turn that stays
@@ -211,7 +216,8 @@ class TurnExecutor:
             try:
                 return await self._dispatcher.call(self._owner, finish_turn, agent_run.turn_id, outcome)
             except (Conflict, NotFound):
-                # Another process has ended the turn, or an earlier attempt was committed and its confirmation was lost.
+                # Another process has ended or continued the turn, the lease has expired and this process continues it
+                # now, or an earlier try was committed and its confirmation was lost.
                 return await with_expiry(self._dispatcher, self._owner, get_turn_result, agent_run.turn_id)
             except Unavailable:
                 if self._is_interrupted or clock() > retry_until:

@@ -9,7 +9,7 @@ from latchkey.application.access import owner_only
 from latchkey.application.tool_calls import created_artifacts
 from latchkey.domain.artifact import ArtifactReference
 from latchkey.domain.conversation import ConversationId
-from latchkey.domain.errors import Conflict, Failure, TurnCancelled, TurnFailed, TurnInterrupted
+from latchkey.domain.errors import Failure, TurnCancelled, TurnFailed, TurnInterrupted
 from latchkey.domain.message import Message, MessageId
 from latchkey.domain.ports import UnitOfWork
 from latchkey.domain.tool_call import ToolCall
@@ -143,27 +143,25 @@ async def finish_turn(uow: UnitOfWork, turn_id: TurnId, outcome: TurnOutcome) ->
 
 @owner_only("exclusive")
 async def cancel_turn(uow: UnitOfWork, turn_id: TurnId) -> PublishedTurn:
-    """Cancel a running turn and revoke its token: after the commit none of its tool calls commits.
+    """Cancel a turn and revoke its token: after the commit none of its tool calls commits.
 
-    A turn that has ended stays as it is; a turn whose lease has expired is stored as interrupted.
+    A turn that has ended stays as it is. A turn whose lease has expired is cancelled, too: no process continues it.
     """
     locked = await uow.turns.lock_for_finish(turn_id)
     turn = locked.turn
     await uow.context_tokens.revoke_for_turn(turn_id, uow.now)
-    if turn.is_running(uow.now):
+    if turn.status == "running":
         turn = await close_turn(uow, turn, TurnCancelledEvent(), status="cancelled")
-    elif turn.is_lost(uow.now):
-        turn = await close_as_interrupted(uow, turn)
     return PublishedTurn.of(turn, locked.calls)
 
 
 @owner_only("read")
-async def get_turn_result(uow: UnitOfWork, turn_id: TurnId) -> TurnResult:
-    """Return the result of a finished turn. Raises `TurnLost`, and `Conflict` while the turn is running."""
+async def get_turn_result(uow: UnitOfWork, turn_id: TurnId) -> TurnResult | None:
+    """Return the result of a finished turn; None while a process runs it. Raises `TurnLost`."""
     turn = await uow.turns.get(turn_id)
     turn.check_not_lost(uow.now)
     if turn.status == "running":
-        raise Conflict("The turn is still running.", turn_id=turn_id)
+        return None
     calls = await uow.tool_calls.list_of_turn(turn_id)
     message = await uow.messages.assistant_message(turn_id, calls) if turn.status == "completed" else None
     return TurnResult(PublishedTurn.of(turn, calls), message)

@@ -1,6 +1,7 @@
 """Starts turns and runs them in the background: a client that disconnects neither stops nor loses a turn."""
 
 import asyncio
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -11,12 +12,13 @@ from msgspec import Struct, json
 from msgspec.structs import replace
 
 from latchkey.application.dispatcher import Dispatcher
-from latchkey.application.turns.executor import TurnExecutor, TurnLimits
+from latchkey.application.turns.executor import HANDED_OVER, TurnExecutor, TurnLimits
 from latchkey.application.turns.expire import list_lost_turns, with_expiry
 from latchkey.application.turns.finish import TurnResult, get_turn_result, title_of
 from latchkey.application.turns.prompts import UNTRUSTED_CONTENT, context_block
 from latchkey.application.turns.resume import resume_turn
 from latchkey.application.turns.start import StartedTurn, TurnProfiles, find_duplicate_turn, start_turn
+from latchkey.application.turns.subscription import LEASE_CHECK_S
 from latchkey.application.turns.titles import TitleWriter
 from latchkey.domain.agent import AgentRun
 from latchkey.domain.credentials import Owner, UserId
@@ -39,7 +41,7 @@ class TurnHandle(Struct, frozen=True):
     """
 
     turn_id: TurnId
-    task: asyncio.Task[TurnResult] | None = None
+    task: asyncio.Task[TurnResult | None] | None = None
     original_request_id: str | None = None
 
 
@@ -54,7 +56,7 @@ class TurnRunner:
         self._event_bus = event_bus
         self.profiles = profiles
         self._limits = limits
-        self._executors: dict[asyncio.Task[TurnResult], TurnExecutor] = {}
+        self._executors: dict[asyncio.Task[TurnResult | None], TurnExecutor] = {}
         self._starting: set[asyncio.Task[TurnHandle]] = set()
         self._titles = TitleWriter(dispatcher)
         self.is_draining = False
@@ -96,15 +98,29 @@ class TurnRunner:
             return TurnHandle(TurnId(turn_id))
 
     async def wait(self, owner: Owner, handle: TurnHandle) -> TurnResult:
-        """Wait until the turn has ended, and return its result. Cancelling the wait does not stop the turn."""
-        if handle.task is None:
-            return await with_expiry(self._dispatcher, owner, get_turn_result, handle.turn_id)
-        return await asyncio.shield(handle.task)
+        """Wait until the turn has ended, in whatever process, and return its result.
+
+        Cancelling the wait does not stop the turn. Raises `Draining` if this process stops earlier than the turn ends.
+        """
+        result = await asyncio.shield(handle.task) if handle.task else None
+        return result or await self._wait_elsewhere(owner, handle.turn_id)
+
+    async def _wait_elsewhere(self, owner: Owner, turn_id: TurnId) -> TurnResult:
+        """Wait until the turn has ended in another process, or in this one with another attempt."""
+        with suppress(Draining), self._event_bus.subscribe(owner, turn_id) as subscription:
+            while True:
+                result = await with_expiry(self._dispatcher, owner, get_turn_result, turn_id)
+                if result is not None:
+                    return result
+                if self._is_closed:
+                    break
+                await subscription.next_events(LEASE_CHECK_S)
+        raise Draining(HANDED_OVER, turn_id=turn_id)
 
     def check_open(self) -> None:
         """Raises `Draining` if this process starts no more turns."""
         if self.is_draining:
-            raise Draining("This process is stopping and starts no new turns: try again.")
+            raise Draining("This process is stopping and starts no turns: try again.")
 
     async def drain(self) -> None:
         """Start no more turns, and wait until all running turns have ended, and their conversations have titles."""
@@ -144,7 +160,11 @@ class TurnRunner:
         return TurnHandle(started.turn.id, self._run(owner, started))
 
     async def recover(self, owner: Owner) -> None:
-        """Continue the lost turns of the user, or store those as interrupted that had their last attempt."""
+        """Continue the lost turns of the user, or store those as interrupted that had their last attempt.
+
+        Raises `Draining` if this process is stopping.
+        """
+        self.check_open()
         for turn_id in await self._dispatcher.call(owner, list_lost_turns):
             await self.resume(owner, turn_id)
 
@@ -155,7 +175,7 @@ class TurnRunner:
         started = await self._dispatcher.call(owner, resume_turn, turn_id, self.profiles, self._limits.acceptance)
         return None if started is None else TurnHandle(turn_id, self._run(owner, started))
 
-    def _run(self, owner: Owner, started: StartedTurn) -> asyncio.Task[TurnResult]:
+    def _run(self, owner: Owner, started: StartedTurn) -> asyncio.Task[TurnResult | None]:
         """Run an attempt of a turn in a task of its own."""
         profile = started.profile
         executor = TurnExecutor(self._dispatcher, self._event_bus, owner, self._limits, profile.slots)
@@ -170,7 +190,7 @@ class TurnRunner:
             task.add_done_callback(partial(self._titles.start, owner, profile, agent_run))
         return task
 
-    def _on_done(self, task: asyncio.Task[TurnResult]) -> None:
+    def _on_done(self, task: asyncio.Task[TurnResult | None]) -> None:
         del self._executors[task]
         if not task.cancelled():
             task.exception()  # retrieved, so that asyncio does not report it: the dispatcher has logged it
@@ -184,7 +204,7 @@ class TurnRunner:
             message=started.message,
             secret=started.secret,
             scope=started.scope,
-            max_steps=profile.max_steps or self._limits.max_steps,
+            max_steps=max(1, (profile.max_steps or self._limits.max_steps) - len(started.steps)),
             options=replace(options, model=model) if model else options,
             steps=started.steps,
             usage=started.turn.usage,

@@ -37,9 +37,13 @@ class TitleWriter:
         self._is_interrupted = False
         self.tasks: set[asyncio.Task[None]] = set()
 
-    def start(self, owner: Owner, profile: TurnProfile, agent_run: AgentRun, turn: asyncio.Task[TurnResult]) -> None:
-        """Begin to write the title of the conversation of a turn, if the turn is completed. Returns at once."""
-        if turn.cancelled() or turn.exception() or (message := turn.result().message) is None:
+    def start(
+        self, owner: Owner, profile: TurnProfile, agent_run: AgentRun, turn: asyncio.Task[TurnResult | None]
+    ) -> None:
+        """Begin to write the title of the conversation of a turn, if this attempt has completed it. Returns at once."""
+        if turn.cancelled() or turn.exception() or (result := turn.result()) is None:
+            return
+        if (message := result.message) is None or result.turn.attempt != agent_run.attempt:
             return
         task = asyncio.create_task(self._write(owner, profile, _title_run(agent_run, message.content), agent_run))
         self.tasks.add(task)
@@ -91,6 +95,7 @@ def _title_run(agent_run: AgentRun, answer: str) -> AgentRun:
         agent_run,
         instructions=TITLE_PROMPT,
         history=[],
+        steps=[],
         message=json.encode(beginning).decode(),
         scope=replace(agent_run.scope, grants=frozenset(), tools=frozenset()),
         max_steps=1,

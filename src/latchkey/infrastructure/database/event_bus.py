@@ -72,6 +72,9 @@ class LocalEventBus:
             if not self._subscriptions[key]:
                 del self._subscriptions[key]
 
+    def wake(self, owner: Owner, turn_id: TurnId) -> None:
+        self._deliver((owner.user_id, turn_id), [])
+
     def wake_all(self) -> None:
         for key in list(self._subscriptions):
             self._deliver(key, [])
@@ -139,9 +142,17 @@ class PostgreSQLEventBus(LocalEventBus):
     def publish(self, user_id: UserId, events: Iterable[TurnEvent]) -> None:
         committed = list(events)
         super().publish(user_id, committed)
+        self._notify({(user_id, event.turn_id) for event in committed})
+
+    def wake(self, owner: Owner, turn_id: TurnId) -> None:
+        super().wake(owner, turn_id)
+        self._notify({(owner.user_id, turn_id)})
+
+    def _notify(self, keys: set[Key]) -> None:
+        """Notify other processes soon."""
         if len(self._pending) > _MAX_PENDING:
             self._pending.clear()
-        self._pending |= {(user_id, event.turn_id) for event in committed}
+        self._pending |= keys
         self._has_pending.set()
         self._all_sent.clear()
 
