@@ -4,16 +4,19 @@ import { Conversations } from './Conversations'
 import { SignInView } from './SignIn'
 import { ChatView } from './chat/ChatView'
 import { forgetResources } from './api'
+import { useApprovals } from './approvals'
 import { hrefOf, navigate, useRoute } from './route'
 import type { Route } from './route'
 import { signOut, useSignIn } from './session'
 import { announce, LiveRegion } from './ui/announce'
 import { Brand, Icon } from './ui/parts'
+import { ApprovalsView } from './views/Approvals'
 import { ArtifactsView } from './views/Artifacts'
 import { TasksView } from './views/Tasks'
 import { TokensView } from './views/Tokens'
 
 const VIEWS = [
+  { view: 'approvals', label: 'Approvals' },
   { view: 'tasks', label: 'Tasks' },
   { view: 'artifacts', label: 'Artifacts' },
   { view: 'tokens', label: 'Context tokens' },
@@ -70,6 +73,7 @@ function Shell({ userId, isDev }: { userId: string; isDev: boolean }) {
             <li key={view}>
               <a href={hrefOf(view)} aria-current={route.view === view ? 'page' : undefined}>
                 {label}
+                {view === 'approvals' && <OpenCount />}
               </a>
             </li>
           ))}
@@ -81,6 +85,20 @@ function Shell({ userId, isDev }: { userId: string; isDev: boolean }) {
         <View route={route} />
       </main>
     </div>
+  )
+}
+
+/** How many questions are open; nothing if there are none. */
+function OpenCount() {
+  const { data } = useApprovals()
+  const count = data?.items.length ?? 0
+  if (count === 0) return null
+  return (
+    <span className="count">
+      {count}
+      {data?.next_cursor && '+'}
+      <span className="visually-hidden"> open</span>
+    </span>
   )
 }
 
@@ -100,6 +118,8 @@ function ServiceFooter() {
 
 function View({ route }: { route: Route }) {
   switch (route.view) {
+    case 'approvals':
+      return <ApprovalsView />
     case 'tasks':
       return <TasksView />
     case 'artifacts':

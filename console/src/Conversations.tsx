@@ -1,5 +1,6 @@
 import { useState } from 'react'
 import { useResource } from './api'
+import { useApprovals } from './approvals'
 import { hrefOf } from './route'
 import type { Conversation, Page } from './types'
 import { formatTime } from './ui/format'
@@ -58,11 +59,19 @@ export function isNamed(conversation: Conversation, name: string | null | undefi
 
 function ConversationLink({ conversation, isCurrent }: { conversation: Conversation; isCurrent: boolean }) {
   const last = conversation.last_message
+  const approvals = useApprovals()
+  const isAsking = approvals.data?.items.some((approval) => approval.conversation_id === conversation.id)
   return (
     <a href={hrefOf('chat', nameOf(conversation))} aria-current={isCurrent ? 'page' : undefined}>
       <span className="conversation-title">{titleOf(conversation)}</span>
       <span className="conversation-meta">
-        {conversation.running_turn_id ? <span className="running">running</span> : formatTime(conversation.updated_at)}
+        {isAsking ? (
+          <span className="asks">asks</span>
+        ) : conversation.running_turn_id ? (
+          <span className="running">running</span>
+        ) : (
+          formatTime(conversation.updated_at)
+        )}
       </span>
       {last && conversation.title && <span className="conversation-last">{last.content}</span>}
     </a>

@@ -5,12 +5,20 @@ import { currentSession, endRefusedSession, freshSession } from './session'
 
 const UNREACHABLE = 'The service cannot be reached.'
 
+/** Something that was changed since, so that it cannot be taken back. */
+export interface UndoConflict {
+  kind: string
+  id: string
+  reason: string
+}
+
 /** A failure that the service explained (RFC 9457). The message is for the person. */
 export class Problem extends Error {
   constructor(
     message: string,
     readonly status: number,
     readonly code: string,
+    readonly conflicts: UndoConflict[] = [],
   ) {
     super(message)
   }
@@ -66,7 +74,8 @@ export function problemOf(text: string, status = 0): Problem {
   try {
     const body: unknown = JSON.parse(text)
     if (typeof body === 'object' && body !== null && 'detail' in body && typeof body.detail === 'string') {
-      return new Problem(body.detail, status, 'code' in body && typeof body.code === 'string' ? body.code : '')
+      const conflicts = 'conflicts' in body && Array.isArray(body.conflicts) ? (body.conflicts as UndoConflict[]) : []
+      return new Problem(body.detail, status, 'code' in body && typeof body.code === 'string' ? body.code : '', conflicts)
     }
   } catch {
     // Not JSON, for example a page of a proxy.

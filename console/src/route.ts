@@ -3,6 +3,7 @@ import { useSyncExternalStore } from 'react'
 
 export type Route =
   | { view: 'chat'; name: string | null }
+  | { view: 'approvals' }
   | { view: 'tasks' }
   | { view: 'artifacts'; id: string | null }
   | { view: 'tokens' }
@@ -14,6 +15,8 @@ export function useRoute(): Route {
 export function routeOf(hash: string): Route {
   const [view, name] = hash.replace(/^#\/?/, '').split('/').map(decodeURIComponent)
   switch (view) {
+    case 'approvals':
+      return { view: 'approvals' }
     case 'tasks':
       return { view: 'tasks' }
     case 'artifacts':

@@ -1,9 +1,11 @@
 /** The turns of a conversation as the service recorded them: calls, events, usage, and the token of each. */
-import { useEffect, useState } from 'react'
-import { isConnectionFailure, useResource } from '../api'
+import { useEffect, useRef, useState } from 'react'
+import { call as request, isConnectionFailure, refresh, useResource } from '../api'
+import { useApprovals } from '../approvals'
 import type { ContextToken, Page, ToolCall, Turn } from '../types'
 import { formatDuration, formatExactTime, preview, previewArguments } from '../ui/format'
-import { CopyButton, Failure, Icon, Json, State } from '../ui/parts'
+import { announce } from '../ui/announce'
+import { ConfirmButton, CopyButton, Failure, Icon, Json, State } from '../ui/parts'
 import { followTurn } from './events'
 import type { TurnEvent } from './events'
 
@@ -55,6 +57,12 @@ function TurnView({ turn, token }: { turn: Turn; token: ContextToken | undefined
         <dd>
           <code title={turn.id}>…{turn.id.slice(-12)}</code> <CopyButton text={turn.id} label="Copy id" />
         </dd>
+        {turn.attempt > 1 && (
+          <>
+            <dt>Attempts</dt>
+            <dd>{turn.attempt}, as processes continued it</dd>
+          </>
+        )}
         <dt>Agent</dt>
         <dd>{[turn.agent, turn.assistant !== turn.agent && turn.assistant, turn.model].filter(Boolean).join(' · ')}</dd>
         {turn.usage && (
@@ -93,16 +101,33 @@ function TurnView({ turn, token }: { turn: Turn; token: ContextToken | undefined
           ))}
         </ol>
       )}
+      {turn.can_undo && <UndoButton turn={turn} />}
       <details onToggle={(event) => setEventsOpen(event.currentTarget.open)}>
         <summary>Events</summary>
-        {areEventsOpen && <Events turnId={turn.id} />}
+        {areEventsOpen && <Events turnId={turn.id} state={`${turn.status} ${turn.can_undo}`} />}
       </details>
     </article>
   )
 }
 
+function UndoButton({ turn }: { turn: Turn }) {
+  return (
+    <ConfirmButton
+      label="Undo"
+      question="Take back what the tools of this turn did? Tasks, notes and documents become what they were before it."
+      confirm="Undo"
+      onConfirm={async () => {
+        await request('POST', `turns/${turn.id}/undo`)
+        announce('Undone.')
+        await refresh('')
+      }}
+    />
+  )
+}
+
 function LedgerCall({ call }: { call: ToolCall }) {
-  const state = call.is_error ? 'failed' : call.duration_ms === null ? 'running' : 'done'
+  const isAsked = useApprovals().data?.items.some((approval) => approval.id === call.id)
+  const state = isAsked ? 'asks' : isDeclined(call) ? 'declined' : call.is_error ? 'failed' : call.duration_ms === null ? 'running' : 'done'
   return (
     <details className="call">
       <summary>
@@ -120,17 +145,25 @@ function LedgerCall({ call }: { call: ToolCall }) {
   )
 }
 
-/** The event log of a turn. It follows a running turn, and goes on where it was after a lost connection. */
-function Events({ turnId }: { turnId: string }) {
+function isDeclined({ is_error, result }: ToolCall): boolean {
+  return is_error && typeof result === 'object' && result !== null && 'code' in result && result.code === 'declined'
+}
+
+/**
+ * The event log of a turn. It follows a running turn, and goes on where it was after a lost connection, and when the
+ * `state` of the turn has changed: a turn that waited has further events.
+ */
+function Events({ turnId, state }: { turnId: string; state: string }) {
   const [events, setEvents] = useState<TurnEvent[]>([])
   const [error, setError] = useState<unknown>(null)
+  const last = useRef('')
   useEffect(() => {
     const stop = new AbortController()
-    let last = ''
     const follow = async (): Promise<void> => {
       try {
-        for await (const event of followTurn(turnId, last, stop.signal)) {
-          last = event.id
+        for await (const event of followTurn(turnId, last.current, stop.signal)) {
+          if (stop.signal.aborted) return
+          last.current = event.id
           setEvents((known) => [...known, event])
         }
       } catch (failure) {
@@ -140,23 +173,40 @@ function Events({ turnId }: { turnId: string }) {
         return follow()
       }
     }
-    setEvents([])
     void follow()
     return () => stop.abort()
-  }, [turnId])
+  }, [turnId, state])
+  const withdrawn = withdrawnIn(events)
   return (
     <>
       {error !== null && <Failure error={error} />}
       <ol className="events" tabIndex={0} aria-label="Events">
         {events.map((event) => (
-          <li key={event.id}>
+          <li key={event.id} data-withdrawn={withdrawn.has(event) ? '' : undefined}>
             <span className="event-seq">{event.id}</span> <code>{event.event}</code>{' '}
             <span className="event-data">{preview(shownData(event), 160)}</span>
+            {withdrawn.has(event) && <span className="hint"> withdrawn</span>}
           </li>
         ))}
       </ol>
     </>
   )
+}
+
+/** The pieces of text that a later event has taken back, as a whole or in part. */
+function withdrawnIn(events: TurnEvent[]): Set<TurnEvent> {
+  const withdrawn = new Set<TurnEvent>()
+  let pieces: { event: TurnEvent; end: number }[] = []
+  let end = 0
+  for (const event of events) {
+    const { text, length } = event.data as { text?: string; length?: number }
+    if (event.event === 'message.delta') pieces.push({ event, end: (end += [...(text ?? '')].length) })
+    if (event.event !== 'message.withdrawn' || length === undefined) continue
+    for (const piece of pieces) if (piece.end > length) withdrawn.add(piece.event)
+    pieces = pieces.filter((piece) => piece.end <= length)
+    end = length
+  }
+  return withdrawn
 }
 
 /** The data without what is shown already: the turn and the number. Of text and of calls only what tells them apart. */
@@ -167,9 +217,12 @@ function shownData({ event, data }: TurnEvent): unknown {
     case 'message.delta':
       return JSON.stringify(shown['text'])
     case 'tool_call.started':
+    case 'approval.requested':
       return `${shown['name']} ${JSON.stringify(shown['arguments'])}`
     case 'tool_call.completed':
       return `${shown['name']} ${shown['is_error'] ? 'failed: ' : ''}${JSON.stringify(shown['result'])}`
+    case 'approval.decided':
+      return `${shown['decision']} by ${shown['by']}${shown['reason'] ? `: ${JSON.stringify(shown['reason'])}` : ''}`
     default:
       return shown
   }

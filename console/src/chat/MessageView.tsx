@@ -1,17 +1,20 @@
 import { memo, useState } from 'react'
+import { useApprovals } from '../approvals'
 import { hrefOf } from '../route'
 import { Markdown } from '../ui/Markdown'
+import { Question } from '../ui/Question'
 import { previewArguments } from '../ui/format'
 import { CopyButton, Json, State } from '../ui/parts'
 import { callOf, textOf } from './messages'
 import type { Call, ChatMessage, Part } from './messages'
 
-const SILENT = ['completed', 'failed', 'interrupted']
+const SILENT = ['completed', 'failed', 'interrupted', 'waiting']
 
 interface Props {
   message: ChatMessage
   isLast: boolean
   isBusy: boolean
+  onDecided: () => void
   onEdit: (text: string) => void
   onRegenerate: () => void
 }
@@ -20,7 +23,7 @@ export const MessageView = memo(MessageViewOf, (before, after) => {
   return before.message === after.message && before.isBusy === after.isBusy && before.isLast === after.isLast
 })
 
-function MessageViewOf({ message, isLast, isBusy, onEdit, onRegenerate }: Props) {
+function MessageViewOf({ message, isLast, isBusy, onDecided, onEdit, onRegenerate }: Props) {
   const [isEditing, setEditing] = useState(false)
   const isUser = message.role === 'user'
   const isWriting = isBusy && isLast && !isUser
@@ -38,7 +41,7 @@ function MessageViewOf({ message, isLast, isBusy, onEdit, onRegenerate }: Props)
       ) : (
         <div className="message-body">
           {message.parts.map((part, index) => (
-            <PartView key={index} part={part} isUser={isUser} />
+            <PartView key={index} part={part} isUser={isUser} onDecided={onDecided} />
           ))}
           <Outcome status={message.metadata?.status} />
         </div>
@@ -68,7 +71,7 @@ function Outcome({ status }: { status: string | undefined }) {
   return status === 'cancelled' ? <p className="hint">Stopped.</p> : <State of={status} />
 }
 
-function PartView({ part, isUser }: { part: Part; isUser: boolean }) {
+function PartView({ part, isUser, onDecided }: { part: Part; isUser: boolean; onDecided: () => void }) {
   if (part.type === 'text') return isUser ? <p className="said">{part.text}</p> : <Markdown text={part.text} />
   if (part.type === 'data-artifact') {
     return (
@@ -81,7 +84,7 @@ function PartView({ part, isUser }: { part: Part; isUser: boolean }) {
     )
   }
   const call = callOf(part)
-  return call ? <CallView call={call} /> : null
+  return call ? <CallView call={call} onDecided={onDecided} /> : null
 }
 
 const STATES: Record<string, string> = {
@@ -89,17 +92,32 @@ const STATES: Record<string, string> = {
   'input-available': 'running',
   'output-available': 'done',
   'output-error': 'failed',
+  'output-denied': 'declined',
+  'approval-requested': 'decided',
 }
 
-function CallView({ call }: { call: Call }) {
+function stateOf({ state, isApproved }: Call): string {
+  if (isApproved === false) return 'declined'
+  return state === 'approval-responded' ? 'running' : (STATES[state] ?? state)
+}
+
+/** A call with its result, or, while the person has to decide on it, the question. */
+function CallView({ call, onDecided }: { call: Call; onDecided: () => void }) {
+  const approval = useApprovals().data?.items.find((each) => each.id === call.id)
+  if (approval) return <Question approval={approval} isAnnounced onDecided={onDecided} />
   return (
     <details className="call">
       <summary>
         <code className="call-name">{call.name}</code>
         <span className="call-arguments">{previewArguments(call.input)}</span>
-        <State of={STATES[call.state] ?? call.state} />
+        <State of={stateOf(call)} />
       </summary>
       <Json label="Arguments" value={call.input} />
+      {call.reason && (
+        <p>
+          {call.isApproved ? 'Approved' : 'Declined'}: {call.reason}
+        </p>
+      )}
       {call.errorText === null ? (
         call.output !== undefined && <Json label="Result" value={call.output} />
       ) : (

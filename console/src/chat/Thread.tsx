@@ -21,7 +21,7 @@ const REDRAW_MS = 50
 const NEAR_END_PX = 120
 const STOP_PATIENCE_MS = 3000
 const REFRESH_MS = 100
-const CHANGED_BY_TURNS = ['conversations', 'context-tokens']
+const CHANGED_BY_TURNS = ['conversations', 'context-tokens', 'approvals']
 
 export interface SendOptions {
   assistant?: string | undefined
@@ -56,6 +56,10 @@ export function Thread(props: {
     if (props.isNew) navigate(hrefOf('chat', props.name))
     void chat.sendMessage({ text }, { body: chosen })
   }
+  const onDecided = () => {
+    end.container.current?.focus()
+    recovery.recover().catch(() => {})
+  }
   return (
     <>
       <div className="thread" ref={end.container} onScroll={end.onScroll} tabIndex={0} role="region" aria-label="Messages">
@@ -68,6 +72,7 @@ export function Thread(props: {
                 message={message}
                 isLast={index === chat.messages.length - 1}
                 isBusy={isBusy}
+                onDecided={onDecided}
                 onEdit={(text) => void chat.sendMessage({ text, messageId: message.id }, { body: options.current })}
                 onRegenerate={() => void chat.regenerate({ messageId: message.id, body: options.current })}
               />

@@ -23,6 +23,10 @@ export interface Call {
   input: unknown
   output: unknown
   errorText: string | null
+  /** Whether the person has approved the call; null if they were not asked, or have not decided. */
+  isApproved: boolean | null
+  /** Why the person decided so, if they said it. */
+  reason: string | null
 }
 
 export function callOf(part: Part): Call | null {
@@ -34,6 +38,8 @@ export function callOf(part: Part): Call | null {
     input: part.input,
     output: part.state === 'output-available' ? part.output : undefined,
     errorText: part.state === 'output-error' ? part.errorText : null,
+    isApproved: part.approval?.approved ?? null,
+    reason: part.approval?.reason ?? null,
   }
 }
 

@@ -26,7 +26,8 @@ export function useAnnouncements(status: ChatStatus, messages: ChatMessage[]): v
     if (!isDone) return
     const timer = setTimeout(() => {
       const message = latest.current
-      if (message?.role !== 'assistant') return
+      // A turn that waits says itself what it asks.
+      if (message?.role !== 'assistant' || message.parts.some((part) => callOf(part)?.state === 'approval-requested')) return
       announce(message.metadata?.status === 'cancelled' ? 'Stopped.' : `Answer: ${textOf(message).slice(0, LONGEST)}`)
     }, SETTLED_MS)
     return () => clearTimeout(timer)

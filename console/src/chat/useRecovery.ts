@@ -16,6 +16,8 @@ export interface Recovery {
   isUnsent: boolean
   /** The page asks for the stream of the running turn, which has not begun here. */
   isResuming: boolean
+  /** Show the conversation as the service has it, and follow the turn that runs. */
+  recover: () => Promise<void>
 }
 
 /**
@@ -83,5 +85,5 @@ export function useRecovery(
   useEffect(() => {
     if (chat.status === 'submitted') setUnsent(false)
   }, [chat.status])
-  return { isReconnecting, isUnsent, isResuming }
+  return { isReconnecting, isUnsent, isResuming, recover }
 }

@@ -10,6 +10,12 @@ export function formatTime(iso: string): string {
   return at.toDateString() === new Date().toDateString() ? minutes.format(at) : days.format(at)
 }
 
+/** The time, and the day if it is not today. */
+export function formatDayAndTime(iso: string): string {
+  const at = new Date(iso)
+  return at.toDateString() === new Date().toDateString() ? minutes.format(at) : `${days.format(at)}, ${minutes.format(at)}`
+}
+
 /** The time with seconds, and the day if it is not today. */
 export function formatExactTime(iso: string): string {
   const at = new Date(iso)

@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from 'react'
 import type { ReactNode } from 'react'
 import { announce } from './announce'
-import { explain } from '../api'
+import { explain, Problem } from '../api'
 import type { Page } from '../types'
 
 const ICONS = {
@@ -82,6 +82,15 @@ export function Failure({ error, children }: { error: unknown; children?: ReactN
   return (
     <div className="failure" role="alert">
       <p>{explain(error)}</p>
+      {error instanceof Problem && error.conflicts.length > 0 && (
+        <ul className="conflicts">
+          {error.conflicts.map((conflict) => (
+            <li key={`${conflict.kind} ${conflict.id}`}>
+              <strong>{conflict.kind}</strong> <code title={conflict.id}>…{conflict.id.slice(-12)}</code> {conflict.reason}
+            </li>
+          ))}
+        </ul>
+      )}
       {children}
     </div>
   )
@@ -92,7 +101,7 @@ export function MoreExist({ page }: { page: Page<unknown> | undefined }) {
   return page?.next_cursor ? <p className="hint">These are the newest {page.items.length}. The API lists all.</p> : null
 }
 
-/** A button that asks before it does something that cannot be undone. */
+/** A button that asks before it does what it says. */
 export function ConfirmButton(props: { label: string; question: string; confirm: string; onConfirm: () => Promise<unknown> }) {
   const dialog = useRef<HTMLDialogElement>(null)
   const [error, setError] = useState<unknown>(null)

@@ -3,6 +3,7 @@ import type { FormEvent } from 'react'
 import useSWR from 'swr'
 import { titleOf, useConversations } from '../Conversations'
 import { call, explain, refresh, useResource } from '../api'
+import { requestTools, toolsIn } from '../tools'
 import type { ContextToken, MintedToken, Page } from '../types'
 import { announce } from '../ui/announce'
 import { formatExactTime } from '../ui/format'
@@ -157,19 +158,11 @@ function Minted({ token, state, onRevoke }: { token: string; state: string; onRe
 function TryToken({ token }: { token: string }) {
   const [answer, setAnswer] = useState<string | null>(null)
   const tryIt = async () => {
-    const response = await fetch('/mcp', {
-      method: 'POST',
-      headers: {
-        authorization: `Bearer ${token}`,
-        'content-type': 'application/json',
-        accept: 'application/json, text/event-stream',
-        'mcp-protocol-version': '2025-11-25',
-      },
-      body: JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/list', params: {} }),
-    })
-    const said = response.ok ? toolsIn(await response.json()) : 'The token opens nothing.'
-    setAnswer(`${response.status} ${response.ok ? 'OK' : 'refused'}. ${said}`)
-    announce(`${response.status}. ${said}`)
+    const response = await requestTools(token)
+    const names = response.ok ? toolsIn(await response.json()).map((tool) => tool.name) : []
+    const result = response.ok ? names.join(', ') || 'No tools.' : 'The token opens nothing.'
+    setAnswer(`${response.status} ${response.ok ? 'OK' : 'refused'}. ${result}`)
+    announce(`${response.status}. ${result}`)
   }
   return (
     <div className="row">
@@ -179,12 +172,6 @@ function TryToken({ token }: { token: string }) {
       {answer !== null && <output>{answer}</output>}
     </div>
   )
-}
-
-function toolsIn(body: unknown): string {
-  const { result } = body as { result?: { tools?: { name: string }[] } }
-  const names = result?.tools?.map((tool) => tool.name) ?? []
-  return names.length > 0 ? names.join(', ') : 'No tools.'
 }
 
 function TokenTable({ tokens, onRevoke }: { tokens: ContextToken[]; onRevoke: (token: ContextToken) => void }) {

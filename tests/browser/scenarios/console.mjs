@@ -1,10 +1,10 @@
 // The console at `/` of the service.
 import assert from 'node:assert/strict'
 import { seriousFindings } from '../driver/axe.mjs'
+import { ANSWER, send, signedIn, signIn } from '../driver/console.mjs'
 import { shows, until } from '../driver/scenario.mjs'
 
 const WORDS = ['one ', 'two ', 'three ', 'four']
-const ANSWER = '.message.assistant .message-body'
 
 export async function sign_in({ openUrl, url, user }) {
   const tab = await openUrl(url)
@@ -180,19 +180,22 @@ export async function failure_and_retry(scenario) {
 
 export async function killed_service(scenario) {
   const { model, service } = scenario
-  await model.script({ says: WORDS, paced: true })
+  await model.script({ says: WORDS, paced: true }, { says: ['Whole.'] })
   const tab = await signedIn(scenario)
   await send(tab, 'Count')
   await model.next(2)
   await shows(tab, ANSWER, 'one two')
+  await tab.locator('.turn summary', { hasText: 'Events' }).click()
   await service.kill()
   await shows(tab, '.thread .notice', /reconnecting/)
   await service.start()
-  await shows(tab, '.thread .failure', /interrupted before the answer was complete/)
-  await shows(tab, ANSWER, 'one two')
-  await model.script({ says: ['Whole.'] })
-  await tab.getByRole('button', { name: 'Try again' }).click()
   await shows(tab, ANSWER, 'Whole.')
+  await shows(tab, '.turn .facts', /Attempts2/)
+  await shows(tab, '.events', /message\.delta "one.*withdrawn.*turn\.resumed.*recovery.*message\.delta "Whole\."\s*\d+ turn\.completed/s)
+  await shows(tab, '.messages', /^Count[^]*Whole\.[^]*$/)
+  await tab.reload()
+  await shows(tab, ANSWER, 'Whole.')
+  assert.equal(await tab.locator('.failure').count(), 0)
 }
 
 export async function message_that_did_not_arrive(scenario) {
@@ -345,7 +348,7 @@ export async function accessibility(scenario) {
     await tab.emulateMedia({ colorScheme })
     for (const [width, height] of Object.values(sizes)) {
       await tab.setViewportSize({ width, height })
-      for (const hash of [chat, '#/chat', '#/tasks', '#/artifacts', '#/tokens']) {
+      for (const hash of [chat, '#/chat', '#/approvals', '#/tasks', '#/artifacts', '#/tokens']) {
         await tab.evaluate(to => (location.hash = to), hash)
         await tab.locator('h1').waitFor()
         assert.deepEqual(await seriousFindings(tab), [], `${hash} ${colorScheme} ${width}`)
@@ -373,20 +376,4 @@ export async function policy_and_speed({ openUrl, url, consoleErrors }) {
   assert.deepEqual(resources.filter(name => !name.startsWith(url)), [])
   assert.deepEqual(consoleErrors, [])
   assert.ok(duration < 3000, `loaded after ${duration} ms`)
-}
-
-async function signedIn({ openUrl, url, user }) {
-  const tab = await openUrl(url)
-  await signIn(tab, user.token)
-  return tab
-}
-
-async function signIn(tab, token) {
-  await tab.getByLabel('User token').fill(token)
-  await tab.getByRole('button', { name: 'Sign in' }).click()
-}
-
-async function send(tab, message) {
-  await tab.getByLabel('Message', { exact: true }).fill(message)
-  await tab.getByRole('button', { name: 'Send', exact: true }).click()
 }
