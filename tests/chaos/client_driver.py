@@ -9,7 +9,7 @@ from typing import Self
 import httpx2
 
 from tests.chaos.cluster import Cluster
-from tests.chaos.history import Anomaly, History, Invariant, Json, SentMessage, TurnEvent
+from tests.chaos.history import UNFINISHED, Anomaly, History, Invariant, Json, SentMessage, TurnEvent
 
 RECOVERY_SLACK_S = 15.0
 """The time for restarts, and for a machine that is busy with other work."""
@@ -72,6 +72,8 @@ class ClientDriver:
         try:
             if message.turn_id is not None and message.is_streamed:
                 await self._resume(url, message, message.turn_id)
+            elif message.turn_id is not None and message.key is None:
+                await self._look_up(url, message, message.turn_id)
             else:
                 await self._post(url, message)
         except httpx2.TransportError as error:
@@ -111,6 +113,17 @@ class ClientDriver:
             else:
                 await self._read_stream(response, message, message.last_event)
 
+    async def _look_up(self, url: str, message: SentMessage, turn_id: str) -> None:
+        """Read the outcome of a turn whose answer was not received, for a message that cannot be sent again."""
+        response = await self._http.get(f"{url}/api/{self.user}/turns/{turn_id}")
+        if response.status_code != httpx2.codes.OK:
+            await self._handle_problem(response, message, url)
+        elif response.json()["status"] in UNFINISHED:
+            await asyncio.sleep(RETRY_DELAY_S)
+        else:
+            self._history.add_turn(response.json())
+            message.outcome = response.json()["status"]
+
     async def _read_stream(self, response: httpx2.Response, message: SentMessage, last: int) -> None:
         """Record the events. They must follow event number `last` without a gap."""
         async for event in _read_events(response):
@@ -139,6 +152,8 @@ class ClientDriver:
                 message.turn_id = problem["turn_id"]
                 await self._resume(url, message, problem["turn_id"])
             case "draining":
+                message.turn_id = problem.get("turn_id", message.turn_id)
+                message.conversation_id = problem.get("conversation_id", message.conversation_id)
                 await asyncio.sleep(float(response.headers["retry-after"]))
             case "unavailable" | "conflict" if message.key is not None or message.turn_id is not None:
                 await asyncio.sleep(float(response.headers.get("retry-after", RETRY_DELAY_S)))

@@ -3,13 +3,15 @@
 The tests use the HTTP API of the contract. Everything else is up to a `Cluster`: starting and ending replicas, and
 making a statement slow enough that a kill hits it. `SqliteCluster` and `PostgresqlCluster` implement it. Another
 database, or another way to run replicas, needs only a third implementation: every scenario and every invariant applies
-to it unchanged. Its replicas must use the `ScriptedModel` of the tests.
+to it unchanged. Its replicas must use the `ScriptedModel` of the tests, and try a turn `ATTEMPTS` times.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 from signal import Signals
 from typing import Protocol
+
+from tests.chaos.history import ATTEMPTS
 
 
 class Statement(StrEnum):
@@ -19,6 +21,8 @@ class Statement(StrEnum):
     APPEND_DELTA = "a part of the answer is appended"
     RECORD_TOOL_CALL = "a tool call has had its effect and is recorded"
     FINISH_TURN = "a turn is completed"
+    RELEASE_TURN = "a stopping process hands a turn over"
+    RESUME_TURN = "a turn is continued"
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Cluster(Protocol):
         """A JWT of that user that does not expire during the test."""
         ...
 
-    async def start(self, number: int) -> None:
+    async def start(self, number: int, attempts: int = ATTEMPTS) -> None:
         """Start the replica. Returns once it serves requests."""
         ...
 

@@ -9,7 +9,7 @@ from typing import Self
 
 from tests.chaos.client_driver import ClientDriver
 from tests.chaos.cluster import Cluster, SlowStatement, Statement
-from tests.chaos.history import History, SentMessage
+from tests.chaos.history import History, SentMessage, TurnEvent
 from tests.chaos.scripted_model import Hold, ScriptedModel, message_text
 from tests.polling import wait_until
 
@@ -48,6 +48,11 @@ class CrashPoint(Enum):
         """Whether the task of the turn is committed at this point."""
         return self in {CrashPoint.AFTER_TOOL_COMMIT, CrashPoint.FINISHING}
 
+    @property
+    def is_retried(self) -> bool:
+        """Whether the next attempt makes the tool call: not if it is announced, as it could have had its effect."""
+        return not self.has_effect and self is not CrashPoint.IN_TOOL_TRANSACTION
+
 
 @dataclass
 class HeldTurn:
@@ -76,8 +81,28 @@ class HeldTurn:
         """Whether the turn has reached its hold. Always true for a point inside a transaction."""
         if self.hold is None:
             return True
-        received = [event.name for events in self.history.events.values() for event in events.values()]
+        received = [event.name for event in self.received_events]
         return self.hold.reached.is_set() and (not self.point.value.words or "message.delta" in received)
+
+    @property
+    def received_events(self) -> list[TurnEvent]:
+        return [event for events in self.history.events.values() for event in events.values()]
+
+
+@asynccontextmanager
+async def delays(
+    cluster: Cluster, model: ScriptedModel, slow: list[SlowStatement], holds: list[Hold]
+) -> AsyncIterator[None]:
+    """Make these statements slow and hold these answers of the model, until exit."""
+    model.holds += holds
+    await cluster.slow_down(*slow)
+    try:
+        yield
+    finally:
+        await cluster.slow_down()
+        for hold in model.holds:
+            hold.released.set()
+        model.holds.clear()
 
 
 @asynccontextmanager
@@ -86,8 +111,6 @@ async def hold_turns(
 ) -> AsyncIterator[list[asyncio.Task[None]]]:
     """Start the turns on replica 0 and enter when each is at its point. All are released on exit."""
     slow = [statement for turn in turns for statement in turn.slow_statements]
-    model.holds += [turn.hold for turn in turns if turn.hold]
-    await cluster.slow_down(*slow)
 
     async def run(turn: HeldTurn) -> None:
         token = cluster.token(turn.user)
@@ -98,12 +121,16 @@ async def hold_turns(
         held = [await turn.is_at_hold() for turn in turns]
         return all(held) and await cluster.count_slow_transactions() == len(slow)
 
-    tasks = [asyncio.create_task(run(turn)) for turn in turns]
-    try:
+    async with delays(cluster, model, slow, [turn.hold for turn in turns if turn.hold]):
+        tasks = [asyncio.create_task(run(turn)) for turn in turns]
         await wait_until(are_at_points)
         yield tasks
-    finally:
-        await cluster.slow_down()
-        for hold in model.holds:
-            hold.released.set()
-        model.holds.clear()
+
+
+async def wait_until_slow(cluster: Cluster) -> None:
+    """Wait until a transaction is inside a slow statement."""
+
+    async def is_slow() -> bool:
+        return await cluster.count_slow_transactions() > 0
+
+    await wait_until(is_slow)

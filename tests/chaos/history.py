@@ -9,6 +9,12 @@ from typing import Any
 
 Json = dict[str, Any]
 
+ATTEMPTS = 10
+"""How often a turn is tried: so many that random kills seldom use them up."""
+
+
+UNFINISHED = {"running", "waiting"}
+
 
 class Invariant(StrEnum):
     """The kinds of anomalies that no fault may cause."""
@@ -20,6 +26,7 @@ class Invariant(StrEnum):
     PARTIALLY_WRITTEN = "partially written"
     CHANGED = "changed"
     MODEL_REFUSED = "refused by the model"
+    INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,7 @@ class History:
     """All messages, events and finished turns that the clients of one user have seen.
 
     `recoveries` has the seconds from the last lost connection to the outcome, for each message that lost one.
+    `attempts` is how often the replicas try a turn whose process died.
     """
 
     sent: list[SentMessage] = field(default_factory=list)
@@ -115,6 +123,7 @@ class History:
     finished_turns: list[Json] = field(default_factory=list)
     recoveries: list[float] = field(default_factory=list)
     anomalies: list[Anomaly] = field(default_factory=list)
+    attempts: int = ATTEMPTS
 
     def add_event(self, event: TurnEvent) -> None:
         """Record an event. It is an anomaly if the same event was different before."""
@@ -124,5 +133,5 @@ class History:
 
     def add_turn(self, turn: Json) -> None:
         """Record a turn as it was shown. A finished turn must never change."""
-        if turn["status"] != "running":
+        if turn["status"] not in UNFINISHED:
             self.finished_turns.append(turn)

@@ -16,6 +16,8 @@ TRIGGERS = {
     Statement.APPEND_DELTA: "INSERT ON turn_events FOR EACH ROW WHEN (NEW.name = 'message.delta')",
     Statement.RECORD_TOOL_CALL: "INSERT ON turn_events FOR EACH ROW WHEN (NEW.name = 'tool_call.completed')",
     Statement.FINISH_TURN: "UPDATE ON turns FOR EACH ROW WHEN (OLD.status = 'running' AND NEW.status = 'completed')",
+    Statement.RELEASE_TURN: "UPDATE ON turns FOR EACH ROW WHEN (NEW.lease_until = NEW.started_at)",
+    Statement.RESUME_TURN: "INSERT ON turn_events FOR EACH ROW WHEN (NEW.name = 'turn.resumed')",
 }
 DELAY_FUNCTION = """
 CREATE TABLE delays (statement text, seconds double precision, user_id text);

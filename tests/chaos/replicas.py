@@ -11,6 +11,7 @@ from typing import Self
 
 from latchkey.domain.credentials import UserId
 from latchkey.infrastructure.identity.shared_secret import SharedSecret
+from tests.chaos.history import ATTEMPTS
 from tests.e2e.service_process import BASE_SETTINGS, Environment, Replica, running_service
 from tests.polling import TIMEOUT_S
 
@@ -46,10 +47,11 @@ class Replicas:
     def token(self, user_id: str) -> str:
         return self._signer.sign(UserId(user_id), timedelta(days=7))
 
-    async def start(self, number: int) -> None:
+    async def start(self, number: int, attempts: int = ATTEMPTS) -> None:
         async with self._lock:
             stack = ExitStack()
-            service = running_service(home=self._home, environment=self._environment)
+            environment = {**self._environment, "LATCHKEY_TURN_ATTEMPTS": str(attempts)}
+            service = running_service(home=self._home, environment=environment)
             self._running[number] = await asyncio.to_thread(stack.enter_context, service), stack
 
     async def terminate(self, number: int, signal: Signals) -> None:

@@ -16,6 +16,7 @@ class Report:
         self.kills = kills
         self.outcomes: Counter[str] = Counter()
         self.tool_calls: Counter[str] = Counter()
+        self.resumed: Counter[str] = Counter()
         self.recoveries: list[float] = []
         self.anomalies: list[Anomaly] = []
 
@@ -24,6 +25,7 @@ class Report:
         self.outcomes += Counter(str(message.outcome) for message in last_by_tag.values())
         events = [event for by_seq in history.events.values() for event in by_seq.values()]
         self.tool_calls += Counter(event.name for event in events if event.name.startswith("tool_call."))
+        self.resumed += Counter(event.data["reason"] for event in events if event.name == "turn.resumed")
         self.recoveries += history.recoveries
         self.anomalies += anomalies
 
@@ -36,6 +38,7 @@ class Report:
         self.kills += other.kills
         self.outcomes += other.outcomes
         self.tool_calls += other.tool_calls
+        self.resumed += other.resumed
         self.recoveries += other.recoveries
         self.anomalies += other.anomalies
 
@@ -47,6 +50,7 @@ class Report:
             "turns": ", ".join(f"{self.outcomes[outcome]} {outcome}" for outcome in OUTCOMES),
             "tool calls": f"{self.tool_calls['tool_call.started']} started events received, "
             f"{self.tool_calls['tool_call.completed']} completed events received",
+            "continued": f"{self.resumed.total()} times ({_listed(self.resumed)})",
             "recovery": f"{len(self.recoveries)} times, p50 {median(seconds):.2f} s, max {seconds[-1]:.2f} s",
             "anomalies": ", ".join(f"{anomalies[invariant]} {invariant}" for invariant in Invariant),
         }

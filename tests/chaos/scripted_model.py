@@ -46,7 +46,7 @@ class ScriptedModel:
     """The model server.
 
     `texts` has the text of each answer, by turn and request number. `shown_results` has the result of each tool call
-    as later turns sent it, by call id.
+    as later attempts and turns sent it, by call id.
     """
 
     base_url: str = ""
@@ -60,7 +60,7 @@ class ScriptedModel:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             lines = await _read_request(reader)
             start = max(index for index, line in enumerate(lines) if line[0] == "user")
-            self._check_conversation(lines, start)
+            self._check_conversation(lines)
             match = _MESSAGE.fullmatch(lines[start][1])
             if match is None:
                 raise ConnectionError  # not a message of these tests
@@ -86,7 +86,7 @@ class ScriptedModel:
         writer.writelines(end)
         await writer.drain()
 
-    def _check_conversation(self, lines: Lines, start: int) -> None:
+    def _check_conversation(self, lines: Lines) -> None:
         """Record a fault for a call without a result or a result without a call: a provider refuses those."""
         call_ids = [line[1] for line in lines if line[0] == "call"]
         result_ids = [line[1] for line in lines if line[0] == "result"]
@@ -94,8 +94,7 @@ class ScriptedModel:
         if sorted(call_ids) != sorted(result_ids) or len(set(call_ids)) != len(call_ids):
             self.faults.append(f"calls and results do not match: {lines}")
         self.faults += [f"invalid result of {id}: {text!r}" for id, text in results.items() if not _is_result(text)]
-        earlier_ids = [line[1] for line in lines[:start] if line[0] == "call"]
-        for id in earlier_ids:
+        for id in call_ids:
             if self.shown_results.setdefault(id, results.get(id, "")) != results.get(id, ""):
                 self.faults.append(f"result of {id} was {self.shown_results[id]!r} and is now {results.get(id)!r}")
 

@@ -44,6 +44,11 @@ class Snapshot:
         messages = self.messages[self.turns[turn_id]["conversation_id"]]
         return [message for message in messages if (message["turn_id"], message["role"]) == (turn_id, role)]
 
+    def tag(self, turn: Json) -> str:
+        """The tag in the user message of the turn."""
+        texts: list[str] = [message["content"] for message in self.messages_of_turn(turn["id"], "user")]
+        return "".join(texts).partition(" ")[0].removeprefix("#")
+
 
 class SnapshotReader:
     """Reads the data of one user from one replica."""

@@ -14,6 +14,8 @@ TRIGGERS = {
     Statement.APPEND_DELTA: "INSERT ON turn_events WHEN NEW.name = 'message.delta'",
     Statement.RECORD_TOOL_CALL: "INSERT ON turn_events WHEN NEW.name = 'tool_call.completed'",
     Statement.FINISH_TURN: "UPDATE ON turns WHEN OLD.status = 'running' AND NEW.status = 'completed'",
+    Statement.RELEASE_TURN: "UPDATE ON turns WHEN NEW.lease_until = NEW.started_at",
+    Statement.RESUME_TURN: "INSERT ON turn_events WHEN NEW.name = 'turn.resumed'",
 }
 STEPS_PER_S = 5_000_000
 MAX_FAST_WRITE_S = 0.1

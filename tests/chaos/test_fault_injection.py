@@ -18,4 +18,4 @@ async def test_random_kills_cause_no_lost_duplicated_or_stuck_data(cluster: Clus
     assert report.anomalies == [], str(report)
     assert report.kills.total() >= KILLS
     assert report.outcomes["completed"] > 0
-    assert report.outcomes["interrupted"] > 0
+    assert report.resumed["recovery"] > 0

@@ -13,36 +13,50 @@ from tests.chaos.invariants import check_invariants
 from tests.chaos.scripted_model import NO_RESULT, ScriptedModel, message_text
 from tests.chaos.snapshot import Snapshot
 
+MORNING, RESUMED_AT = "2026-01-02T09:00:00Z", "2026-01-02T11:00:00Z"
 NOON, LATER = "2026-01-02T12:00:00Z", "2026-01-02T12:00:00.5Z"
 TASK = {"id": "task", "title": "good.0"}
+RESUMED_TASK = {"id": "resumed task", "title": "resumed.0"}
 USAGE = {"requests": 2, "input_tokens": 20, "output_tokens": 10}
 TEXT = "Adding good.0.\n\nword0 "
+RESUMED_TEXT = "Adding resumed.0.\n\nword0 "
 
 
 class Data:
-    """Consistent data: a conversation with a completed turn, and a turn that was interrupted in its tool call."""
+    """Consistent data: a conversation with three turns.
+
+    One is completed, one was interrupted in its tool call, and one was completed by its second attempt.
+    """
 
     def __init__(self) -> None:
         completed = {"id": "c1", "name": "add_task", "result": TASK, "is_error": False}
         interrupted = {"id": "c2", "name": "add_task", "result": None, "is_error": True}
         good, bad = _turn("good", "completed", completed), _turn("bad", "interrupted", interrupted)
+        resumed = {**_turn("resumed", "completed", {**completed, "id": "c3", "result": RESUMED_TASK}), "attempt": 2}
         answer = _message("good", 2, "assistant", TEXT)
+        first = [_message("good", 1, "user"), answer, _message("bad", 3, "user")]
+        second = [_message("resumed", 4, "user"), _message("resumed", 5, "assistant", RESUMED_TEXT)]
         self.snapshot = Snapshot(
-            {"chat": [_message("good", 1, "user"), answer, _message("bad", 3, "user")]},
-            {"good": good, "bad": bad},
-            {"good": _events("good", *_completed()), "bad": _events("bad", *_interrupted())},
-            [TASK],
-            [_token("good", NOON), _token("bad", None)],
+            {"chat": [*first, *second]},
+            {"good": good, "bad": bad, "resumed": resumed},
+            {
+                "good": _events("good", *_completed()),
+                "bad": _events("bad", *_interrupted()),
+                "resumed": _events("resumed", *_resumed()),
+            },
+            [TASK, RESUMED_TASK],
+            [_token("good", NOON), _token("bad", None), *_tokens_of_resumed()],
         )
-        response = json.dumps({"message": answer, "tool_calls": [completed], "usage": USAGE}).encode()
+        response = json.dumps({"message": answer, "tool_calls": good["tool_calls"], "usage": USAGE}).encode()
         sent = [replace(_sent("good", "completed"), response=response), _sent("bad", "interrupted")]
-        self.history = History(sent)
+        self.history = History([*sent, _sent("resumed", "completed")], attempts=1)
         for event in self.snapshot.events["bad"]:
             self.history.add_event(event)
         self.history.add_turn(deepcopy(bad))
         self.model = ScriptedModel(shown_results={"c1": json.dumps(TASK), "c2": NO_RESULT})
         self.model.texts["good"] = {0: "Adding good.0.", 1: "word0 "}
         self.model.texts["bad"] = {0: "Adding bad.0."}
+        self.model.texts["resumed"] = {0: "Adding resumed.0.", 1: "word0 "}
 
     @property
     def violated_invariants(self) -> set[Invariant]:
@@ -51,15 +65,22 @@ class Data:
 
 def _turn(id: str, status: str, *calls: Json) -> Json:
     ids = {"id": id, "conversation_id": "chat"}
-    return {**ids, "status": status, "tool_calls": list(calls), "usage": USAGE, "finished_at": NOON}
+    calls_of_turn = [{**call, "arguments": {"title": f"{id}.0"}} for call in calls]
+    return {**ids, "status": status, "tool_calls": calls_of_turn, "usage": USAGE, "finished_at": NOON, "attempt": 1}
 
 
 def _message(turn_id: str, seq: int, role: str, content: str | None = None) -> Json:
     return {"turn_id": turn_id, "seq": seq, "role": role, "content": content or message_text(turn_id, 1, 1)}
 
 
-def _token(turn_id: str, revoked_at: str | None) -> Json:
-    return {"turn_id": turn_id, "revoked_at": revoked_at, "expires_at": NOON}
+def _token(turn_id: str, revoked_at: str | None, created_at: str = MORNING) -> Json:
+    ids = {"id": f"{turn_id} {created_at}", "turn_id": turn_id}
+    return {**ids, "created_at": created_at, "revoked_at": revoked_at, "expires_at": NOON}
+
+
+def _tokens_of_resumed() -> list[Json]:
+    """Those of both attempts."""
+    return [_token("resumed", RESUMED_AT), _token("resumed", NOON, RESUMED_AT)]
 
 
 def _sent(tag: str, outcome: str) -> SentMessage:
@@ -78,6 +99,22 @@ def _interrupted() -> list[tuple[str, Json]]:
     return [("turn.started", {}), delta, ("tool_call.started", {"id": "c2"}), ("turn.interrupted", {})]
 
 
+def _resumed() -> list[tuple[str, Json]]:
+    """The process was stopped after `word0`."""
+    call = {"id": "c3", "result": RESUMED_TASK}
+    return [
+        ("turn.started", {}),
+        ("message.delta", {"text": "Adding resumed.0."}),
+        ("tool_call.started", call),
+        ("tool_call.completed", call),
+        ("message.delta", {"text": "\n\nword0 "}),
+        ("message.withdrawn", {"length": 17}),
+        ("turn.resumed", {"attempt": 2, "reason": "handover"}),
+        ("message.delta", {"text": "\n\nword0 "}),
+        ("turn.completed", {"response": RESUMED_TEXT}),
+    ]
+
+
 def _events(turn_id: str, *events: tuple[str, Json]) -> list[TurnEvent]:
     return [_event(turn_id, seq, name, data) for seq, (name, data) in enumerate(events, 1)]
 
@@ -85,6 +122,11 @@ def _events(turn_id: str, *events: tuple[str, Json]) -> list[TurnEvent]:
 def _event(turn_id: str, seq: int, name: str, data: Json) -> TurnEvent:
     text = json.dumps({"turn_id": turn_id, "seq": seq, **data})
     return TurnEvent(f"id: {seq}\nevent: {name}\ndata: {text}".encode())
+
+
+def _change(data: Data, seq: int, name: str, body: Json) -> None:
+    """Replace an event of the resumed turn."""
+    data.snapshot.events["resumed"][seq - 1] = _event("resumed", seq, name, body)
 
 
 def test_consistent_data_violates_no_invariant() -> None:
@@ -150,6 +192,45 @@ CORRUPTIONS: dict[str, tuple[Invariant, Callable[[Data], Any]]] = {
     ),
     "a finished turn has changed": (Invariant.CHANGED, lambda data: data.snapshot.turns["bad"].update(usage={})),
     "a turn has failed": (Invariant.FAILED, lambda data: data.snapshot.turns["bad"].update(status="failed")),
+    "text is withdrawn from a finished step": (
+        Invariant.LOST,
+        lambda data: _change(data, 6, "message.withdrawn", {"length": 6}),
+    ),
+    "more text is withdrawn than there is": (
+        Invariant.CHANGED,
+        lambda data: _change(data, 6, "message.withdrawn", {"length": 60}),
+    ),
+    "text is withdrawn by an approval": (
+        Invariant.CHANGED,
+        lambda data: _change(data, 7, "turn.resumed", {"attempt": 2, "reason": "approval"}),
+    ),
+    "an attempt has no number of its own": (
+        Invariant.PARTIALLY_WRITTEN,
+        lambda data: _change(data, 7, "turn.resumed", {"attempt": 1, "reason": "handover"}),
+    ),
+    "a turn is tried too often": (
+        Invariant.STUCK,
+        lambda data: _change(data, 7, "turn.resumed", {"attempt": 2, "reason": "recovery"}),
+    ),
+    "a turn is interrupted before its last attempt": (
+        Invariant.INTERRUPTED,
+        lambda data: setattr(data.history, "attempts", 2),
+    ),
+    "a call is made again": (
+        Invariant.DUPLICATED,
+        lambda data: data.snapshot.turns["resumed"]["tool_calls"].append(
+            {**data.snapshot.turns["resumed"]["tool_calls"][0], "id": "c4"}
+        ),
+    ),
+    "the token of a former attempt is valid": (
+        Invariant.STUCK,
+        lambda data: data.snapshot.tokens[2].update(revoked_at=NOON),
+    ),
+    "an attempt has no token of its own": (
+        Invariant.PARTIALLY_WRITTEN,
+        lambda data: data.snapshot.tokens.pop(2),
+    ),
+    "a turn waits": (Invariant.STUCK, lambda data: data.snapshot.turns["bad"].update(status="waiting")),
     "a turn still runs": (Invariant.STUCK, lambda data: data.snapshot.turns["bad"].update(status="running")),
     "a token is valid longer than its turn": (
         Invariant.STUCK,
