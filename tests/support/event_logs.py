@@ -80,6 +80,7 @@ def continued_logs(draw: st.DrawFn, turn: Turn) -> list[TurnEvent]:
         if not log.asked:
             log.break_off(draw(st.integers(0, 9)), draw(st.sampled_from(["recovery", "handover"])))
         elif draw(st.booleans()):
+            log.close_calls()
             return numbered(turn.id, 0, *log.events, TurnWaitingEvent())
         else:
             log.decide_all([draw(st.booleans()) for _ in log.asked], is_early=draw(st.booleans()))

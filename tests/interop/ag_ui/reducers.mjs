@@ -20,9 +20,10 @@ async function served(streams, reduce) {
 const agent = HttpAgent => ({ settings, warnings }) =>
   served(settings.streams, async url => {
     const agent = new HttpAgent({ url, threadId: 't1' })
+    agent.addMessage({ id: '1', role: 'user', content: 'Hi' })
     await agent.runAgent({ runId: 'r1' })
     if (warnings.length) throw new Error(warnings.join('\n'))
-    return agent.messages
+    return agent.messages.filter(({ role }) => role !== 'user')
   })
 
 export const ag_ui_1 = agent(client1.HttpAgent)

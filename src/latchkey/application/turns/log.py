@@ -83,6 +83,19 @@ async def get_conversation_log(
 
 
 @owner_only("read")
+async def get_log_up_to(uow: UnitOfWork, turn_id: TurnId, seq: int, limit: int) -> ConversationLog:
+    """Return a turn with its events up to this number, after the turns that precede it. Raises as the others do.
+
+    There are at most `limit` earlier turns.
+    """
+    item = await uow.turns.get_with_message(turn_id)
+    earlier = await get_conversation_log(uow, str(item.turn.conversation_id), limit, before=turn_id)
+    events = (await uow.turn_events.list_of_turns([turn_id], PAGE_BYTES)).get(turn_id, [])
+    log = TurnLog.of(item, [event for event in events if event.seq <= seq])
+    return ConversationLog(item.turn.conversation_id, [*earlier.turns, log], has_more=earlier.has_more)
+
+
+@owner_only("read")
 async def get_turn_log(uow: UnitOfWork, turn_id: TurnId) -> TurnLog:
     """Return one turn with its events. Raises `NotFound` and `TurnLost`."""
     item = await uow.turns.get_with_message(turn_id)

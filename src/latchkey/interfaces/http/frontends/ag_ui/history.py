@@ -1,12 +1,12 @@
 """The messages of a thread as AG-UI clients keep them, made by the translator of the stream: a reload changes none."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from latchkey.application.turns.log import ConversationLog, TurnLog
 from latchkey.domain.turn_event import TurnEvent
 from latchkey.interfaces.http.frontends.ag_ui.run import AgUiEvent, Run
 from latchkey.interfaces.http.frontends.ag_ui.translator import AgUiTranslator
+from latchkey.interfaces.http.frontends.turn_events import without_withdrawn
 
 AgUiMessage = dict[str, Any]
 
@@ -20,10 +20,10 @@ def thread_messages(log: ConversationLog) -> list[AgUiMessage]:
     return messages
 
 
-def answer_messages(events: Iterable[TurnEvent]) -> list[AgUiMessage]:
+def answer_messages(events: list[TurnEvent]) -> list[AgUiMessage]:
     """Return the messages that a client builds from the stream of a turn."""
-    translator, reducer = AgUiTranslator(Run("", "")), _MessageReducer()
-    for event in events:
+    translator, reducer = AgUiTranslator(Run("", "")), MessageReducer()
+    for event in without_withdrawn(events):
         for translated in translator.events(event):
             reducer.apply(translated)
     return reducer.messages
@@ -33,7 +33,7 @@ def _user_message(turn: TurnLog) -> AgUiMessage:
     return {"id": turn.message_id, "role": "user", "content": turn.message.content}
 
 
-class _MessageReducer:
+class MessageReducer:
     """Applies the events of a run to messages, as `defaultApplyEvents` of `@ag-ui/client` does."""
 
     def __init__(self) -> None:

@@ -12,18 +12,24 @@ from msgspec.structs import replace
 
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns.expire import with_expiry
-from latchkey.application.turns.log import ConversationLog, find_run, find_turn, get_conversation_log
+from latchkey.application.turns.log import (
+    ConversationLog,
+    find_run,
+    find_turn,
+    get_conversation_log,
+    get_log_up_to,
+)
 from latchkey.application.turns.runner import TurnRunner
 from latchkey.application.turns.subscription import ReservedSubscription, TurnSubscriptions
 from latchkey.domain.errors import Invalid, NotFound
 from latchkey.domain.turn import ClientRequest, TurnId
 from latchkey.interfaces.errors import invalid
-from latchkey.interfaces.http.event_stream import MEDIA_TYPE, event_stream
+from latchkey.interfaces.http.event_stream import MEDIA_TYPE
 from latchkey.interfaces.http.frontends.ag_ui.history import thread_messages
 from latchkey.interfaces.http.frontends.ag_ui.run import BEGINNING, Run
 from latchkey.interfaces.http.frontends.ag_ui.run_input import RunAgentInput, UserMessage, idempotency_of
+from latchkey.interfaces.http.frontends.ag_ui.stream import RunStream
 from latchkey.interfaces.http.frontends.ag_ui.tanstack import hydration
-from latchkey.interfaces.http.frontends.ag_ui.translator import AgUiTranslator
 from latchkey.interfaces.http.frontends.messages import LENIENT
 from latchkey.interfaces.http.requests import ASSISTANT_HEADER, ApiRequest, ClientId, JsonBody
 
@@ -71,14 +77,14 @@ class AgUiController(Controller):
         after = _position(request)
         with subscriptions.reserve(request.user) as subscription:
             if after and (client_run := await with_expiry(dispatcher, request.user, find_run, data.run_id)):
-                return _follow(request, subscription, client_run.turn_id, replace(run, after=after))
+                return _follow(request, dispatcher, subscription, client_run.turn_id, replace(run, after=after))
             if message:
                 turn_id = await _start_turn(request, dispatcher, runner, data, message)
-                return _follow(request, subscription, turn_id, run)
+                return _follow(request, dispatcher, subscription, turn_id, run)
             log = await _log(request, dispatcher, data.thread_id, ThreadQuery())
             run = replace(run, snapshot=thread_messages(log))
             if log.running_turn_id:
-                return _follow(request, subscription, log.running_turn_id, run)
+                return _follow(request, dispatcher, subscription, log.running_turn_id, run)
             return Response(run.encode(0, [*run.started(), run.finished()]), media_type=MEDIA_TYPE)
 
     @get()
@@ -96,7 +102,7 @@ class AgUiController(Controller):
                 if client_run is None:
                     raise NotFound.of("run")
                 run = Run(client_run.thread_id, query.run_id, after=_position(request) or BEGINNING)
-                return _follow(request, subscription, client_run.turn_id, run)
+                return _follow(request, dispatcher, subscription, client_run.turn_id, run)
         if query.thread_id:
             return Response(hydration(await _log(request, dispatcher, query.thread_id, query)))
         raise Invalid.at("threadId", "Expected `threadId` or `runId` as a query parameter")
@@ -136,9 +142,13 @@ async def _start_turn(
     return (await runner.start_or_join(request.user, new_message, client_request)).turn_id
 
 
-def _follow(request: ApiRequest, subscription: ReservedSubscription, turn_id: TurnId, run: Run) -> Response[Any]:
-    batches = subscription.follow(turn_id, 0)
-    return event_stream(batches, request.user.user_id, encode=AgUiTranslator(run).translate)
+def _follow(
+    request: ApiRequest, dispatcher: Dispatcher, subscription: ReservedSubscription, turn_id: TurnId, run: Run
+) -> Response[Any]:
+    async def read_log(turn_id: TurnId, seq: int) -> ConversationLog:
+        return await with_expiry(dispatcher, request.user, get_log_up_to, turn_id, seq, MAX_TURNS)
+
+    return RunStream(subscription.follow(turn_id, 0), run, read_log).response(request.user.user_id)
 
 
 def _position(request: ApiRequest) -> tuple[int, int] | None:

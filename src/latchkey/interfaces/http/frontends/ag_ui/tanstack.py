@@ -1,6 +1,5 @@
 """The messages of a thread in the shape of TanStack AI, whose client loads them by `GET ?threadId=`."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -9,6 +8,7 @@ from latchkey.application.turns.log import ConversationLog, TurnLog
 from latchkey.domain.turn_event import TurnEvent
 from latchkey.interfaces.http.frontends.ag_ui.run import AgUiEvent, Run
 from latchkey.interfaces.http.frontends.ag_ui.translator import AgUiTranslator
+from latchkey.interfaces.http.frontends.turn_events import without_withdrawn
 
 UiMessage = dict[str, Any]
 
@@ -24,12 +24,14 @@ def hydration(log: ConversationLog) -> dict[str, Any]:
     }
 
 
-def ui_messages(events: Iterable[TurnEvent]) -> list[UiMessage]:
+def ui_messages(events: list[TurnEvent]) -> list[UiMessage]:
     """Return the messages that the client builds from the stream of a turn."""
     translator, reducer = AgUiTranslator(Run("", "")), _MessageReducer()
-    for event in events:
+    for event in without_withdrawn(events):
         for translated in translator.events(event):
             reducer.apply(translated)
+    for interrupt in translator.interrupts:
+        reducer.request_approval(interrupt["id"])
     return reducer.messages
 
 
@@ -70,6 +72,10 @@ class _MessageReducer:
                 call.update(state="complete", output=msgspec.json.decode(content))
                 result = {"toolCallId": event["toolCallId"], "content": content, "state": "complete"}
                 message["parts"].append({"type": "tool-result", **result})
+
+    def request_approval(self, id: Any) -> None:
+        """Show that a call needs approval, as the client does for an interrupt."""
+        self._calls[id][1].update(state="approval-requested", approval={"id": id, "needsApproval": True})
 
     def _begin_text(self, id: str) -> None:
         if self._is_named:

@@ -4,16 +4,18 @@ The older clients raise an error for an unknown event type. The newer ones warn 
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
 from latchkey.domain.artifact import ArtifactReference
-from latchkey.domain.errors import TurnInterrupted
 from latchkey.domain.tool_call import ToolCallId
 from latchkey.domain.turn_event import (
+    FinalEvent,
     MessageDeltaEvent,
+    MessageWithdrawnEvent,
     ToolCallCompletedEvent,
     ToolCallStartedEvent,
     TurnCancelledEvent,
@@ -22,9 +24,11 @@ from latchkey.domain.turn_event import (
     TurnFailedEvent,
     TurnInterruptedEvent,
     TurnStartedEvent,
+    TurnWaitingEvent,
 )
+from latchkey.interfaces.http.frontends.ag_ui.interrupts import Interrupt, Interrupts
 from latchkey.interfaces.http.frontends.ag_ui.run import AgUiEvent, Run
-from latchkey.interfaces.http.frontends.turn_events import CANCELLED, INTERRUPTED, NO_RESULT, EventReader
+from latchkey.interfaces.http.frontends.turn_events import CANCELLED, NO_RESULT, EventReader
 
 _encode = msgspec.json.Encoder().encode
 
@@ -32,30 +36,57 @@ _encode = msgspec.json.Encoder().encode
 class AgUiTranslator:
     """Translates the events of one turn, in their order from the first on.
 
-    Each step of the model is one message. The first one has the id of the turn.
+    Each step of the model is one message. The first one has the id of the turn. A turn that waits for the user is
+    several runs, or one for a client that follows it later.
     """
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self._reader = EventReader()
         self._message_id = ""
-        self._is_used = self._is_open = self._has_calls = self._follows_calls = False
-        self._open_calls: dict[ToolCallId, None] = {}
+        self._metadata: dict[str, Any] = {}
+        self._is_started = self._is_used = self._is_open = self._has_calls = self._follows_calls = False
+        self._open_calls: dict[ToolCallId, Raw] = {}
+        """The arguments of the calls that have no result."""
+        self._interrupts = Interrupts()
+        self._waits_at: int | None = None
+
+    @property
+    def interrupts(self) -> list[Interrupt]:
+        """The open questions if the turn waits for the user after the newest event."""
+        return [] if self._waits_at is None else self._interrupts.open
 
     def translate(self, event: TurnEvent) -> bytes:
         """Return the server-sent events for an event, maybe none."""
         return self._run.encode(event.seq, self.events(event))
 
+    def end(self) -> bytes:
+        """Return the server-sent event that ends a run whose newest event says that the turn waits."""
+        if self._waits_at is None:
+            return b""
+        return self._run.encode(self._waits_at, [self._run.interrupted(self.interrupts)], first=1)
+
     def events(self, event: TurnEvent) -> Iterator[AgUiEvent]:
         """Yield the AG-UI events for an event; none for an event that this release does not know."""
-        match self._reader.read(event):
-            case MessageDeltaEvent(text):
-                yield from self._text(event, text)
+        self._waits_at = event.seq if event.is_waiting else None
+        translated = [*self._translated(event)]
+        if event.seq <= self._run.begins_after:
+            return  # the client has it from an earlier run
+        if not self._is_started:
+            self._is_started = True
+            yield from self._run.started(metadata=self._metadata)
+            self._run = replace(self._run, snapshot=None)  # not kept in memory while the turn runs
+        yield from translated
+
+    def _translated(self, event: TurnEvent) -> Iterator[AgUiEvent]:
+        data = self._reader.read(event)
+        self._interrupts.update(data, self._open_calls)
+        match data:
             case TurnStartedEvent(conversation_id, agent):
                 self._message_id = str(event.turn_id)
-                metadata = {"turnId": event.turn_id, "conversationId": conversation_id, "agent": agent}
-                yield from self._run.started(metadata=metadata)
-                self._run = replace(self._run, snapshot=None)  # not kept in memory while the turn runs
+                self._metadata = {"turnId": event.turn_id, "conversationId": conversation_id, "agent": agent}
+            case MessageDeltaEvent(text):
+                yield from self._text(event, text)
             case ToolCallStartedEvent() as call:
                 yield from self._tool_call(event, call)
             case ToolCallCompletedEvent() as call:
@@ -64,18 +95,10 @@ class AgUiTranslator:
             case ArtifactReference() as artifact:
                 yield from self._end_text()
                 yield {"type": "CUSTOM", "name": "latchkey.artifact", "value": artifact}
-            case TurnCompletedEvent() as completed:
-                usage = completed.usage
-                tokens = {"inputTokens": usage.input_tokens, "outputTokens": usage.output_tokens}
-                yield from self._end(NO_RESULT, self._run.finished(usage=[tokens]))
-            case TurnCancelledEvent():
-                outcome = {"outcome": {"type": "cancelled"}} if self._run.knows_cancelled else {}
-                yield from self._end(CANCELLED, self._run.finished(**outcome))
-            case TurnFailedEvent(code, detail):
-                yield from self._end(NO_RESULT, {"type": "RUN_ERROR", "message": detail, "code": code})
-            case TurnInterruptedEvent():
-                error = {"type": "RUN_ERROR", "message": INTERRUPTED, "code": TurnInterrupted.code}
-                yield from self._end(NO_RESULT, error)
+            case TurnWaitingEvent() | MessageWithdrawnEvent():
+                yield from self._end_text()
+            case TurnCompletedEvent() | TurnFailedEvent() | TurnCancelledEvent() | TurnInterruptedEvent() as last:
+                yield from self._end(last)
 
     def _text(self, event: TurnEvent, text: str) -> Iterator[AgUiEvent]:
         if not self._is_open:
@@ -95,7 +118,7 @@ class AgUiTranslator:
         if self._has_calls and not self._open_calls:
             self._begin_message(event)
         self._is_used = self._has_calls = self._follows_calls = True
-        self._open_calls[call.id] = None
+        self._open_calls[call.id] = call.arguments
         parent = {"parentMessageId": self._message_id}
         yield {"type": "TOOL_CALL_START", "toolCallId": call.id, "toolCallName": call.name, **parent}
         yield {"type": "TOOL_CALL_ARGS", "toolCallId": call.id, "delta": bytes(call.arguments).decode()}
@@ -111,13 +134,14 @@ class AgUiTranslator:
             self._is_open = False
             yield {"type": "TEXT_MESSAGE_END", "messageId": self._message_id}
 
-    def _end(self, detail: str, last: AgUiEvent) -> Iterator[AgUiEvent]:
+    def _end(self, last: FinalEvent) -> Iterator[AgUiEvent]:
         """End the run. Open calls get an error as result: clients expect the page to run a call that has none."""
         yield from self._end_text()
+        detail = CANCELLED if isinstance(last, TurnCancelledEvent) else NO_RESULT
         for id in self._open_calls:
             yield _result(id, Raw(_encode({"code": "no-result", "detail": detail})), is_error=True)
         self._open_calls.clear()
-        yield last
+        yield self._run.ended(last)
 
 
 def _result(id: ToolCallId, content: Raw, *, is_error: bool) -> AgUiEvent:
