@@ -97,7 +97,6 @@ FAULTS: dict[str, tuple[str, int, str]] = {
     "model with a space": ("[assistant.a]\nmodels = [\n 'a',\n 'b c',\n]\n", 2, "must be a list of names of models"),
     "unknown tool": ("[assistant.a]\n\ntools = [\n 'add_tusk'\n]\n", 3, "no tool 'add_tusk'; did you mean add_task?"),
     "unknown tool to approve": ("[assistant.a]\napprove = ['x']\n", 2, "there is no tool 'x'; there are add_task"),
-    "approval": ("[assistant.a]\napprove = ['add_task']\n", 2, "this release cannot ask before it runs a tool"),
     "unknown agent": ("[assistant.a]\nagent = 'opnai'\n", 2, "there is no agent 'opnai'; did you mean openai?"),
     "agent without key": ("[assistant.a]\nagent = 'openai'\n", 2, "OPENAI_API_KEY: must be set for the agent `openai`"),
     "rehearsal": ("[assistant.a]\nagent = 'rehearsal'\n", 2, "must not be `rehearsal` unless"),

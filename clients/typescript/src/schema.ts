@@ -21,6 +21,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/{user_id}/approvals": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the tool calls that wait for the user's decision, oldest first. */
+        get: operations["list_approvals"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/{user_id}/artifacts": {
         parameters: {
             query?: never;
@@ -120,7 +137,7 @@ export interface paths {
         put?: never;
         /**
          * Send a message to the assistant, and wait for its answer or stream the events of the turn.
-         * @description The turn continues if the client disconnects. If it fails, the message and the effects of its tool calls are kept. With `Accept: text/event-stream` the response is a stream of the turn's events, which can be read again at `turns/{turn_id}/events`. A retry with the same `Idempotency-Key` and body while the turn is running gets the events of that turn from the first one; without a stream it gets 409 with `same_request`.
+         * @description The turn continues if the client disconnects. If it fails, the message and the effects of its tool calls are kept. With `Accept: text/event-stream` the response is a stream of the turn's events, which can be read again at `turns/{turn_id}/events`. A retry with the same `Idempotency-Key` and body while the turn is running gets the events of that turn from the first one; without a stream it gets 409 with `same_request`. 202 means that the turn waits for the user's decision on tool calls.
          */
         post: operations["chat"];
         delete?: never;
@@ -352,6 +369,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/{user_id}/turns/{turn_id}/approvals/{call_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Approve or decline a tool call, once. An approved call is made with exactly the arguments that were shown.
+         * @description The turn goes on by itself when all its calls are decided. Repeating the decision answers the same; the opposite one is refused, and so is any after the turn has ended or the question has expired. With `Accept: text/event-stream` the response is the rest of the turn's events, from the decision on.
+         */
+        post: operations["decide_approval"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/{user_id}/turns/{turn_id}/cancel": {
         parameters: {
             query?: never;
@@ -471,6 +508,24 @@ export interface components {
          */
         AgentName: "openai" | "claude" | "pydantic_ai" | "rehearsal";
         /**
+         * Approval
+         * @description An open question: a tool call as the user is shown it. It is declined at `expires_at`.
+         */
+        Approval: {
+            /** Format: uuid */
+            id: string;
+            /** Format: uuid */
+            turn_id: string;
+            /** Format: uuid */
+            conversation_id: string;
+            name: string;
+            arguments: unknown;
+            /** Format: date-time */
+            requested_at: string;
+            /** Format: date-time */
+            expires_at: string;
+        };
+        /**
          * ApprovalDecidedEvent
          * @description The call with this id was approved or declined.
          *
@@ -488,6 +543,14 @@ export interface components {
             reason: string | null;
             /** @enum {string} */
             by: "cancel" | "expiry" | "message" | "user";
+        };
+        /**
+         * Page[Approval]
+         * @description `next_cursor` is null on the last page.
+         */
+        ApprovalPage: {
+            items: components["schemas"]["Approval"][];
+            next_cursor: string | null;
         };
         /**
          * ApprovalRequestedEvent
@@ -688,6 +751,31 @@ export interface components {
             next_cursor: string | null;
         };
         /**
+         * DecidedApproval
+         * @description A call that was decided, with the arguments that were shown, and its result.
+         *
+         *     The result is null while an approved call outside a transaction runs. `{code, detail}` if it was declined or failed.
+         */
+        DecidedApproval: {
+            /** Format: uuid */
+            id: string;
+            /** Format: uuid */
+            turn_id: string;
+            /** Format: uuid */
+            conversation_id: string;
+            name: string;
+            arguments: unknown;
+            /** @enum {string} */
+            decision: "approve" | "decline";
+            reason: string | null;
+            /** @enum {string} */
+            by: "cancel" | "expiry" | "message" | "user";
+            /** Format: date-time */
+            decided_at: string;
+            result: unknown;
+            is_error: boolean;
+        };
+        /**
          * EventData
          * @description The JSON `data` of a server-sent event. `StreamedEvent` says which data belongs to which event.
          */
@@ -818,6 +906,15 @@ export interface components {
             title?: string | null;
         };
         /**
+         * NewDecision
+         * @description The user's decision on a call. The model is given the `reason` of a decline.
+         */
+        NewDecision: {
+            /** @enum {string} */
+            decision: "approve" | "decline";
+            reason?: string | null;
+        };
+        /**
          * NewMessage
          * @description The user's message. Without `conversation_id` it starts a conversation. `artifact_generation` asks for a file.
          *
@@ -896,6 +993,18 @@ export interface components {
             next_cursor: string | null;
         };
         /**
+         * OpenApproval
+         * @description A tool call that waits for the user's decision.
+         */
+        OpenApproval: {
+            /** Format: uuid */
+            id: string;
+            name: string;
+            arguments: unknown;
+            /** Format: date-time */
+            expires_at: string;
+        };
+        /**
          * Problem
          * @description Problem details (RFC 9457). `code` names the kind of failure, `detail` explains this occurrence.
          *
@@ -920,7 +1029,7 @@ export interface components {
          * @description The kind of a failure. A later release may add others.
          * @enum {string}
          */
-        ProblemCode: "agent-not-configured" | "conflict" | "context-too-long" | "deadline" | "draining" | "exhausted" | "forbidden" | "idempotency-mismatch" | "internal" | "invalid" | "max-steps" | "model-bad-response" | "model-unavailable" | "not-found" | "rate-limited" | "stale-version" | "too-large" | "too-many-turns" | "tools-unavailable" | "turn-cancelled" | "turn-in-progress" | "turn-interrupted" | "unauthenticated" | "unavailable" | "unsupported-media-type" | "wrong-user";
+        ProblemCode: "agent-not-configured" | "approval-required" | "conflict" | "context-too-long" | "deadline" | "declined" | "draining" | "exhausted" | "forbidden" | "idempotency-mismatch" | "internal" | "invalid" | "max-steps" | "model-bad-response" | "model-unavailable" | "no-result" | "not-found" | "rate-limited" | "stale-version" | "too-large" | "too-many-turns" | "tools-unavailable" | "turn-cancelled" | "turn-in-progress" | "turn-interrupted" | "unauthenticated" | "unavailable" | "unsupported-media-type" | "wrong-user";
         /**
          * PublishedTurn
          * @description A turn as it is published, with its tool calls in order, and the artifacts that they saved.
@@ -1232,8 +1341,44 @@ export interface components {
             input_tokens: number;
             output_tokens: number;
         };
+        /**
+         * WaitingAnswer
+         * @description A turn that waits for the user's decisions. It goes on by itself when all are made.
+         */
+        WaitingAnswer: {
+            /** Format: uuid */
+            conversation_id: string;
+            /** Format: uuid */
+            turn_id: string;
+            /** @enum {string} */
+            status: "waiting";
+            approvals: components["schemas"]["OpenApproval"][];
+            tool_calls: components["schemas"]["ToolCall"][];
+            usage: components["schemas"]["Usage"];
+            agent: components["schemas"]["AgentName"];
+        };
     };
     responses: {
+        /** @description `conflict`: The current state does not allow the operation. */
+        Conflict: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "type": "urn:latchkey:problem:conflict",
+                 *       "title": "Conflict",
+                 *       "status": 409,
+                 *       "detail": "The current state does not allow the operation.",
+                 *       "code": "conflict",
+                 *       "request_id": "01a22770-5b19-7a3d-8f2e-1c0b9a8d7e6f"
+                 *     }
+                 */
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
         /** @description `deadline`: The turn exceeded its deadline. */
         DeadlinePassed: {
             headers: {
@@ -1590,6 +1735,32 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
+        /**
+         * @description `unavailable`: A service that Latchkey depends on is down or slow.
+         *
+         *     `draining`: This process is stopping and starts no new turns.
+         */
+        UnavailableOrDraining: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                /** @description How long to wait before the next attempt, in seconds. */
+                "Retry-After"?: number;
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "type": "urn:latchkey:problem:unavailable",
+                 *       "title": "Unavailable",
+                 *       "status": 503,
+                 *       "detail": "A service that Latchkey depends on is down or slow.",
+                 *       "code": "unavailable",
+                 *       "request_id": "01a22770-5b19-7a3d-8f2e-1c0b9a8d7e6f"
+                 *     }
+                 */
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
         /** @description `unsupported-media-type`: The operation does not accept this content type. */
         UnsupportedMediaType: {
             headers: {
@@ -1626,7 +1797,9 @@ export interface components {
     pathItems: never;
 }
 export type AgentName = components['schemas']['AgentName'];
+export type Approval = components['schemas']['Approval'];
 export type ApprovalDecidedEvent = components['schemas']['ApprovalDecidedEvent'];
+export type ApprovalPage = components['schemas']['ApprovalPage'];
 export type ApprovalRequestedEvent = components['schemas']['ApprovalRequestedEvent'];
 export type Artifact = components['schemas']['Artifact'];
 export type ArtifactCreatedEvent = components['schemas']['ArtifactCreatedEvent'];
@@ -1643,6 +1816,7 @@ export type ContextTokenPage = components['schemas']['ContextTokenPage'];
 export type Conversation = components['schemas']['Conversation'];
 export type ConversationChanges = components['schemas']['ConversationChanges'];
 export type ConversationPage = components['schemas']['ConversationPage'];
+export type DecidedApproval = components['schemas']['DecidedApproval'];
 export type EventData = components['schemas']['EventData'];
 export type Fault = components['schemas']['Fault'];
 export type FreshContextToken = components['schemas']['FreshContextToken'];
@@ -1656,12 +1830,14 @@ export type MessageWithdrawnEvent = components['schemas']['MessageWithdrawnEvent
 export type NewArtifact = components['schemas']['NewArtifact'];
 export type NewContextToken = components['schemas']['NewContextToken'];
 export type NewConversation = components['schemas']['NewConversation'];
+export type NewDecision = components['schemas']['NewDecision'];
 export type NewMessage = components['schemas']['NewMessage'];
 export type NewNote = components['schemas']['NewNote'];
 export type NewTask = components['schemas']['NewTask'];
 export type Note = components['schemas']['Note'];
 export type NoteChanges = components['schemas']['NoteChanges'];
 export type NotePage = components['schemas']['NotePage'];
+export type OpenApproval = components['schemas']['OpenApproval'];
 export type Problem = components['schemas']['Problem'];
 export type ProblemCode = components['schemas']['ProblemCode'];
 export type PublishedTurn = components['schemas']['PublishedTurn'];
@@ -1683,6 +1859,8 @@ export type TurnResumedEvent = components['schemas']['TurnResumedEvent'];
 export type TurnStartedEvent = components['schemas']['TurnStartedEvent'];
 export type TurnWaitingEvent = components['schemas']['TurnWaitingEvent'];
 export type Usage = components['schemas']['Usage'];
+export type WaitingAnswer = components['schemas']['WaitingAnswer'];
+export type ResponseConflict = components['responses']['Conflict'];
 export type ResponseDeadlinePassed = components['responses']['DeadlinePassed'];
 export type ResponseExhausted = components['responses']['Exhausted'];
 export type ResponseExhaustedOrTooManyTurns = components['responses']['ExhaustedOrTooManyTurns'];
@@ -1699,6 +1877,7 @@ export type ResponseTooLarge = components['responses']['TooLarge'];
 export type ResponseTurnInProgressOrTurnCancelled = components['responses']['TurnInProgressOrTurnCancelled'];
 export type ResponseUnauthenticated = components['responses']['Unauthenticated'];
 export type ResponseUnavailable = components['responses']['Unavailable'];
+export type ResponseUnavailableOrDraining = components['responses']['UnavailableOrDraining'];
 export type ResponseUnsupportedMediaType = components['responses']['UnsupportedMediaType'];
 export type ParameterUserId = components['parameters']['user_id'];
 export type HeaderXRequestId = components['headers']['X-Request-Id'];
@@ -1739,6 +1918,64 @@ export interface operations {
             421: components["responses"]["Misdirected"];
             429: components["responses"]["Exhausted"];
             500: components["responses"]["InternalError"];
+        };
+    };
+    list_approvals: {
+        parameters: {
+            query?: {
+                /** @description The maximum number of items in a page. */
+                limit?: number;
+                /** @description The `next_cursor` of the previous page, unchanged. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
+                user_id: components["parameters"]["user_id"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "01a22770-6266-7d3e-9f40-5b6c7d8e9fa0",
+                     *           "turn_id": "01a22770-5b1a-7c4e-9a3f-0d6c7e9b2f11",
+                     *           "conversation_id": "01a22770-5b1a-7c4e-9a3f-0d6c7e9b2f10",
+                     *           "name": "delete_task",
+                     *           "arguments": {
+                     *             "task_id": "01a22770-5c0d-7e21-8b7a-4f1e2d3c4b5a"
+                     *           },
+                     *           "requested_at": "2026-12-01T08:00:00Z",
+                     *           "expires_at": "2026-12-02T08:00:00Z"
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ApprovalPage"];
+                };
+            };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["ForbiddenOrWrongUser"];
+            421: components["responses"]["Misdirected"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["Exhausted"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     list_artifacts: {
@@ -2326,6 +2563,52 @@ export interface operations {
                      *     }
                      */
                     "application/json": components["schemas"]["ChatAnswer"];
+                };
+            };
+            /** @description The turn waits for the user. */
+            202: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "conversation_id": "01a22770-5b1a-7c4e-9a3f-0d6c7e9b2f10",
+                     *       "turn_id": "01a22770-5b1a-7c4e-9a3f-0d6c7e9b2f11",
+                     *       "status": "waiting",
+                     *       "approvals": [
+                     *         {
+                     *           "id": "01a22770-6266-7d3e-9f40-5b6c7d8e9fa0",
+                     *           "name": "delete_task",
+                     *           "arguments": {
+                     *             "task_id": "01a22770-5c0d-7e21-8b7a-4f1e2d3c4b5a"
+                     *           },
+                     *           "expires_at": "2026-12-02T08:00:00Z"
+                     *         }
+                     *       ],
+                     *       "tool_calls": [
+                     *         {
+                     *           "id": "01a22770-6266-7d3e-9f40-5b6c7d8e9fa0",
+                     *           "name": "delete_task",
+                     *           "arguments": {
+                     *             "task_id": "01a22770-5c0d-7e21-8b7a-4f1e2d3c4b5a"
+                     *           },
+                     *           "result": null,
+                     *           "is_error": true,
+                     *           "started_at": "2026-12-01T08:00:00Z",
+                     *           "duration_ms": 0
+                     *         }
+                     *       ],
+                     *       "usage": {
+                     *         "requests": 2,
+                     *         "input_tokens": 914,
+                     *         "output_tokens": 37
+                     *       },
+                     *       "agent": "openai"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["WaitingAnswer"];
                 };
             };
             400: components["responses"]["Malformed"];
@@ -3770,6 +4053,77 @@ export interface operations {
             429: components["responses"]["Exhausted"];
             500: components["responses"]["InternalError"];
             503: components["responses"]["Unavailable"];
+        };
+    };
+    decide_approval: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
+                user_id: components["parameters"]["user_id"];
+                /** @example 01a22770-5b1a-7c4e-9a3f-0d6c7e9b2f11 */
+                turn_id: string;
+                /** @example 01a22770-5b1a-7c4e-9a3f-0d6c7e9b2f10 */
+                call_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "decision": "approve"
+                 *     }
+                 */
+                "application/json": components["schemas"]["NewDecision"];
+            };
+        };
+        responses: {
+            /** @description Success. With `Accept: text/event-stream` the body is a stream of server-sent events instead: each is a `StreamedEvent`. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "01a22770-6266-7d3e-9f40-5b6c7d8e9fa0",
+                     *       "turn_id": "01a22770-5b1a-7c4e-9a3f-0d6c7e9b2f11",
+                     *       "conversation_id": "01a22770-5b1a-7c4e-9a3f-0d6c7e9b2f10",
+                     *       "name": "delete_task",
+                     *       "arguments": {
+                     *         "task_id": "01a22770-5c0d-7e21-8b7a-4f1e2d3c4b5a"
+                     *       },
+                     *       "decision": "approve",
+                     *       "reason": null,
+                     *       "by": "user",
+                     *       "decided_at": "2026-12-01T08:00:02.5Z",
+                     *       "result": {
+                     *         "id": "01a22770-5c0d-7e21-8b7a-4f1e2d3c4b5a"
+                     *       },
+                     *       "is_error": false
+                     *     }
+                     */
+                    "application/json": components["schemas"]["DecidedApproval"];
+                };
+            };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["ForbiddenOrWrongUser"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["Misdirected"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["Exhausted"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["UnavailableOrDraining"];
         };
     };
     cancel_turn: {

@@ -1,6 +1,6 @@
 """Permissions and tools: what a credential must grant to run a use case, and how models may call it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any, TypedDict, TypeVar, Unpack
@@ -68,6 +68,8 @@ class ToolOptions(TypedDict, total=False):
     - `stores`: whether it adds stored bytes, so that it is refused once the user's storage quota is reached. By
       default the same as whether its grant is for writing.
     - `timeout_s` (30): how many seconds a tool outside a transaction may take.
+    - `approval` (False): whether the user is asked before the tool runs; or a function that decides it. The function is
+      called with the arguments of the tool, in their order.
     """
 
     destructive: bool
@@ -75,6 +77,7 @@ class ToolOptions(TypedDict, total=False):
     open_world: bool
     stores: bool
     timeout_s: float
+    approval: bool | Callable[..., bool]
 
 
 class ToolDeclaration(Struct, frozen=True):
@@ -82,6 +85,11 @@ class ToolDeclaration(Struct, frozen=True):
 
     title: str
     options: ToolOptions
+
+    def asks(self, arguments: Sequence[Any]) -> bool:
+        """Whether the user is asked before the tool runs with these arguments. Raises what the function raises."""
+        approval = self.options.get("approval", False)
+        return approval if isinstance(approval, bool) else bool(approval(*arguments))
 
     def annotations(self, *, is_read: bool, is_outside: bool) -> dict[str, bool]:
         """Return the hints as MCP names them. `is_outside` says that it runs outside a transaction."""

@@ -44,11 +44,12 @@ async def delete_and_remove(
 async def delete_conversation(uow: UnitOfWork, conversation_id: ConversationId) -> None:
     """Delete a conversation with its messages, turns, artifacts and context tokens. Its to-do tasks stay.
 
-    From the commit on, nothing of it is found; a running turn is cancelled. `remove_deleted` removes what is stored.
+    From the commit on, nothing of it is found; running and waiting turns are cancelled. `remove_deleted` removes what
+    is stored.
     """
-    for turn in await uow.turns.list_running():
-        if turn.conversation_id == conversation_id:
-            await cancel_turn(uow, turn.id)
+    running = [turn for turn in await uow.turns.list_running() if turn.conversation_id == conversation_id]
+    for turn in [*running, *await uow.turns.list_waiting(conversation_id)]:
+        await cancel_turn(uow, turn.id)
     await uow.conversations.delete(conversation_id, uow.now)
 
 

@@ -22,13 +22,11 @@ from latchkey.application.tool_calls import (
     NO_OUTCOME,
     TOOL_BUG,
     ToolCallExecutor,
-    ToolInvocation,
-    ToolOutcome,
     build_call,
     build_idempotent,
-    failed_outcome,
     find_first,
     outcome_of,
+    waiting_outcome,
 )
 from latchkey.domain.credentials import Credential, Owner, Scope, UserId
 from latchkey.domain.errors import (
@@ -52,7 +50,7 @@ from latchkey.domain.ports import (
     UnitOfWork,
     UseCaseCall,
 )
-from latchkey.domain.tool_call import IdempotentCall, ToolCall
+from latchkey.domain.tool_call import IdempotentCall, ToolCall, ToolInvocation, ToolOutcome, failed_outcome
 from latchkey.domain.turn import TurnId
 from latchkey.domain.turn_event import ToolCallCompletedEvent, ToolCallStartedEvent, numbered
 
@@ -162,6 +160,21 @@ class ExternalCallExecutor:
         finally:
             self._dispatcher.log(UseCaseCall(invocation.name, user_id, code, (perf_counter() - started) * 1000, cause))
 
+    async def run_approved(
+        self, owner: Owner, scope: Scope, record: ToolCall, tool: ExternalTool, args: Sequence[Any]
+    ) -> ToolOutcome:
+        """Run a call that the user has approved and that is recorded as started, and return its outcome."""
+        started, code, cause = perf_counter(), Failure.code, None
+        call = _Call(scope, record, str(record.id), None, started)
+        try:
+            outcome, cause = await self._run(owner, call, tool, args)
+            code = outcome.code
+        finally:
+            self._dispatcher.log(
+                UseCaseCall(record.name, owner.user_id, code, (perf_counter() - started) * 1000, cause)
+            )
+        return outcome
+
     async def _start(
         self, credential: Credential, invocation: ToolInvocation, tool: ExternalTool, started: float
     ) -> _Call | ToolOutcome:
@@ -187,10 +200,12 @@ class ExternalCallExecutor:
         async with self._dispatcher.unit_of_work(credential, starting, "start_tool_call", logged) as uow:
             if is_remembered or uow.scope.turn_id:
                 self._dispatcher.check_known_storage(uow.scope.user_id)
+            if first := await find_first(uow, invocation) or await _find_in_turn(uow, invocation):
+                logged.code = first.code
+                return first
+            if invocation.must_wait(uow.scope):
+                return await self._executor.ask(uow, invocation, logged)
             call = await start_tool_call(uow, invocation, self._executor.max_calls, is_remembered=is_remembered)
-            if isinstance(call, ToolOutcome):
-                logged.code = call.code
-                return call
             self._reserve(uow.scope.user_id)
             try:
                 await uow.commit()
@@ -306,16 +321,11 @@ class ExternalCallExecutor:
             await uow.commit()
 
 
-async def start_tool_call(
-    uow: UnitOfWork, invocation: ToolInvocation, max_calls: int, *, is_remembered: bool
-) -> _Call | ToolOutcome:
-    """Record the call as started; return the outcome of the first call if this one repeats its id.
+async def start_tool_call(uow: UnitOfWork, invocation: ToolInvocation, max_calls: int, *, is_remembered: bool) -> _Call:
+    """Record the call as started. The caller has checked that it does not repeat the id of another one.
 
     Raises `DuplicateToolCall` if a concurrent unit of work has started the call, and what `Turns.count_tool_call` does.
     """
-    first = await find_first(uow, invocation) or await _find_in_turn(uow, invocation)
-    if first:
-        return first
     record, idempotent = build_call(uow, invocation, _NO_RESULT_YET, 0), None
     if uow.scope.turn_id is not None:
         record = await _start_in_turn(uow, uow.scope.turn_id, record, invocation.call_id, max_calls)
@@ -362,6 +372,8 @@ async def _find_in_turn(uow: UnitOfWork, invocation: ToolInvocation) -> ToolOutc
     if uow.scope.turn_id is None or invocation.call_id is None:
         return None
     stored = await uow.tool_calls.find(uow.scope.turn_id, invocation.call_id)
+    if stored is not None and stored.is_asked:
+        return waiting_outcome(stored.call, invocation)
     if stored is None or not (stored.is_started or stored.call.has_result):
         return None
     return outcome_of(stored.call, invocation)

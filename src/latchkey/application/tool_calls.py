@@ -1,19 +1,22 @@
 """Tool calls: the effect of a call, its record and its events are one transaction, executed once per call id."""
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from hashlib import sha256
 from time import perf_counter
-from typing import Any, Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec
 
 import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from latchkey.application.access import Permission, creates_artifact, permission_of
+from latchkey.application.approval_requests import ask_user
 from latchkey.application.dispatcher import Dispatcher, LoggedOutcome
 from latchkey.domain.artifact import ArtifactReference
 from latchkey.domain.credentials import Credential, Owner
 from latchkey.domain.errors import (
+    ApprovalRequired,
     ConcurrentWrite,
     Conflict,
     DuplicateToolCall,
@@ -25,7 +28,17 @@ from latchkey.domain.errors import (
     Unavailable,
 )
 from latchkey.domain.ports import ToolBug, Transaction, UnitOfWork
-from latchkey.domain.tool_call import ANNOUNCE_AFTER_S, IdempotentCall, StoredCall, ToolCall, ToolCallId
+from latchkey.domain.tool_call import (
+    ANNOUNCE_AFTER_S,
+    NO_RESULT,
+    IdempotentCall,
+    StoredCall,
+    ToolCall,
+    ToolCallId,
+    ToolInvocation,
+    ToolOutcome,
+    failed_outcome,
+)
 from latchkey.domain.turn_event import EventData, ToolCallCompletedEvent, ToolCallStartedEvent, numbered
 
 P = ParamSpec("P")
@@ -47,36 +60,12 @@ _encode = msgspec.json.Encoder().encode
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
 
 
-class ToolOutcome(Struct, frozen=True):
-    """The result of a tool call as a value and as JSON: structured content, or `{code, detail}` for an error."""
-
-    content: Any
-    json: bytes
-    is_error: bool = False
-
-    @property
-    def code(self) -> str:
-        """`ok`, or the code of the error."""
-        return str(self.content["code"]) if self.is_error else "ok"
-
-
-class ToolInvocation(Struct, frozen=True):
-    """A tool call as received: the tool's name, the JSON of its arguments, and the caller's id of the call.
-
-    A call that repeats a `call_id` of the same turn gets the outcome of the first one, and has no second effect. So
-    does a call outside a turn, for 24 hours and for the same credential, if its use case changes anything.
-    """
-
-    name: str
-    arguments: bytes
-    call_id: str | None = None
-
-
 class _Execution(Struct, frozen=True):
     """The function that each attempt of a call runs, the name in its log line, and when it came in (`perf_counter`).
 
     `is_deletion` says that the call stores nothing but its record, so that the storage quota never refuses it.
     `is_repeatable` says that a repetition outside a turn may run again: it changes nothing, or its failure may pass.
+    `is_refused` says that it records a failure, about which the user is not asked.
     """
 
     run: Callable[[UnitOfWork], Awaitable[ToolOutcome]]
@@ -84,14 +73,19 @@ class _Execution(Struct, frozen=True):
     started: float
     is_deletion: bool = False
     is_repeatable: bool = False
+    is_refused: bool = False
 
 
 class ToolCallExecutor:
     """Executes tool calls as use cases. A call of a turn is recorded with its outcome, also if it failed."""
 
-    def __init__(self, dispatcher: Dispatcher, max_calls: int = 100) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, max_calls: int = 100, approval_ttl: timedelta = timedelta(days=1)
+    ) -> None:
+        """A question to the user expires after `approval_ttl`."""
         self._dispatcher = dispatcher
         self.max_calls = max_calls
+        self._approval_ttl = approval_ttl
 
     async def execute(
         self,
@@ -157,7 +151,7 @@ class ToolCallExecutor:
 
         permission = replace(permission_of(use_case), stores=False)
         is_repeatable = permission.mode == "read" or isinstance(failure, Exhausted | ConcurrentWrite)
-        execution = _Execution(run, name, perf_counter(), is_repeatable=is_repeatable)
+        execution = _Execution(run, name, perf_counter(), is_repeatable=is_repeatable, is_refused=True)
         try:
             return await self._with_retries(credential, invocation, permission, execution)
         except Exhausted:
@@ -202,10 +196,14 @@ class ToolCallExecutor:
                 logged.code = first.code
                 return first
             announced = await _find_announced(uow, invocation)
+            if announced and announced.is_asked:
+                return waiting_outcome(announced.call, invocation)
             if announced and (announced.is_started or announced.call.has_result):
                 outcome = outcome_of(announced.call, invocation)
                 logged.code = outcome.code
                 return outcome
+            if not execution.is_refused and invocation.must_wait(uow.scope):
+                return await self.ask(uow, invocation, logged)
             outcome = await execution.run(uow)
             logged.code = outcome.code
             is_slow = perf_counter() - opened > _SLOW_S
@@ -219,6 +217,19 @@ class ToolCallExecutor:
                 await uow.idempotent_calls.add(build_idempotent(uow, invocation, outcome))
             await self._record(uow, call, invocation.call_id, is_announced=announced is not None, is_slow=is_slow)
             await uow.commit()
+        return outcome
+
+    async def ask(self, uow: Transaction, invocation: ToolInvocation, logged: LoggedOutcome) -> ToolOutcome:
+        """Store the question to the user, and commit. A call outside a turn is refused, and nothing is stored."""
+        outcome, logged.code = WAITING, WAITING.code
+        if (turn_id := uow.scope.turn_id) is None:
+            return replace(outcome, is_waiting=False)
+        self._dispatcher.check_known_storage(uow.scope.user_id)
+        call = build_call(uow, invocation, NO_OUTCOME, 0)
+        await ask_user(
+            uow, turn_id, replace(call, result=NO_RESULT), invocation.call_id, self.max_calls, self._approval_ttl
+        )
+        await uow.commit()
         return outcome
 
     def _check_storage(self, uow: UnitOfWork, execution: _Execution) -> None:
@@ -330,7 +341,7 @@ def outcome_of(call: ToolCall, invocation: ToolInvocation) -> ToolOutcome:
 
     A call that was started outside a transaction and has no result is not run again: its outcome is `NO_OUTCOME`.
     """
-    if call.name != invocation.name or _canonical(call.arguments) != _canonical(invocation.arguments):
+    if not _is_same(call, invocation):
         return _other_call()
     if not call.has_result:
         return NO_OUTCOME
@@ -338,14 +349,13 @@ def outcome_of(call: ToolCall, invocation: ToolInvocation) -> ToolOutcome:
     return ToolOutcome(msgspec.json.decode(json), json, call.is_error)
 
 
+def waiting_outcome(call: ToolCall | None, invocation: ToolInvocation) -> ToolOutcome:
+    """Return the outcome of a call that waits for the user; an error if another call was made with the same id."""
+    return WAITING if call is None or _is_same(call, invocation) else _other_call()
+
+
 def _other_call() -> ToolOutcome:
     return failed_outcome(DuplicateToolCall("Another call was made with this id: give each call its own id."))
-
-
-def failed_outcome(failure: Failure) -> ToolOutcome:
-    """Return the outcome of a call that failed: a tool error."""
-    content = {"code": failure.code, "detail": failure.detail}
-    return ToolOutcome(content, _encode(content), is_error=True)
 
 
 NO_OUTCOME = failed_outcome(
@@ -355,6 +365,21 @@ NO_OUTCOME = failed_outcome(
     )
 )
 """The outcome of a repeated call that was started outside a transaction and has no result."""
+
+
+WAITING = replace(
+    failed_outcome(
+        ApprovalRequired(
+            "Nothing was done: the user must approve this call first. Open questions are listed at GET"
+            " /api/{user_id}/approvals, and on the service's page."
+        )
+    ),
+    is_waiting=True,
+)
+
+
+def _is_same(call: ToolCall, invocation: ToolInvocation) -> bool:
+    return call.name == invocation.name and _canonical(call.arguments) == _canonical(invocation.arguments)
 
 
 def _canonical(json: bytes | Raw) -> bytes:

@@ -150,7 +150,7 @@ class _Checks(Struct, frozen=True):
     registry: Registry
 
     def faults(self, definition: _Definition, assistant: Assistant) -> list[str]:
-        found = [*self._tools(assistant), *self._approve(assistant), *self._agent(assistant), *_instructions(assistant)]
+        found = [*self._tools(assistant), *self._agent(assistant), *_instructions(assistant)]
         return [definition.fault(key, text) for key, text in found] or _template_faults(definition, assistant)
 
     def _tools(self, assistant: Assistant) -> Iterator[Fault]:
@@ -158,14 +158,6 @@ class _Checks(Struct, frozen=True):
             for name in names:
                 if name not in self.registry.tools:
                     yield key, f"there is no tool {name!r}; {_suggestion(name, self.registry.tools)}"
-
-    def _approve(self, assistant: Assistant) -> Iterator[Fault]:
-        if assistant.approve and all(name in self.registry.tools for name in assistant.approve):
-            # A tool that is to be approved must not run without approval.
-            yield (
-                "approve",
-                "this release cannot ask before it runs a tool: remove `approve`, and leave these tools out of `tools`",
-            )
 
     def _agent(self, assistant: Assistant) -> Iterator[Fault]:
         names = [*BUILT_IN_AGENTS, *self.registry.agents]

@@ -108,6 +108,7 @@ def _profile(
         _grants_of(assistant.tools, grants),
         agents.slots(agent),
         assistant.tools,
+        approve=assistant.approve,
         title=assistant.title or assistant.name,
         template=PromptTemplate.parse(prompt) if assistant.instructions else None,
         digest=_digest(resolved),

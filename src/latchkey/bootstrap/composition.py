@@ -62,7 +62,8 @@ def create_asgi(settings: Settings, host: str, port: int, registry: Registry | N
     transport = StatelessTransport(core.mcp_server)
     endpoint = McpEndpoint(transport, core.dispatcher, identity, f"{public_url}/mcp", metadata_url)
     assistants = ReloadableAssistants(settings, core.registry, agents, identity)
-    runner = TurnRunner(core.dispatcher, core.event_bus, assistants.load_first(), _limits(settings))
+    profiles, limits = assistants.load_first(), _limits(settings)
+    runner = TurnRunner(core.dispatcher, core.event_bus, profiles, limits, core.approvals)
     subscriptions = TurnSubscriptions(core.dispatcher, core.event_bus)
     services = HttpServices(
         dispatcher=core.dispatcher,

@@ -1,5 +1,8 @@
 """The parts that both `serve` and `mcp` need: database, dispatcher and MCP server."""
 
+from datetime import timedelta
+from functools import partial
+
 from mcp.server.lowlevel import Server
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -7,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.external_calls import ExternalCallExecutor
 from latchkey.application.tool_calls import ToolCallExecutor
+from latchkey.application.turns.approvals import Approvals
 from latchkey.bootstrap.registry import Registry
 from latchkey.config import Settings
 from latchkey.domain.quota import Quota
@@ -16,6 +20,7 @@ from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork
 from latchkey.infrastructure.telemetry.logging import log_call
 from latchkey.infrastructure.tool_context import HttpToolContexts
 from latchkey.interfaces.mcp.server import create_server
+from latchkey.interfaces.mcp.tools import bind_tool
 
 
 class Core(Struct, frozen=True):
@@ -26,6 +31,7 @@ class Core(Struct, frozen=True):
     units: SqlUnitsOfWork
     dispatcher: Dispatcher
     mcp_server: Server
+    approvals: Approvals
     registry: Registry
 
 
@@ -40,7 +46,9 @@ def create_core(settings: Settings, registry: Registry | None = None) -> Core:
     quota = Quota(settings.requests_per_minute, settings.bytes_per_user)
     units = SqlUnitsOfWork(engine, event_bus, schema=registry.schema)
     dispatcher = Dispatcher(units, log_call, quota)
-    executor = ToolCallExecutor(dispatcher, settings.turn_max_calls)
+    executor = ToolCallExecutor(dispatcher, settings.turn_max_calls, timedelta(seconds=settings.approval_ttl_s))
     external = ExternalCallExecutor(dispatcher, executor, event_bus, HttpToolContexts())
+    timeouts = {tool.name: tool.timeout_s for tool in registry.tools.values()}
+    approvals = Approvals(dispatcher, external, partial(bind_tool, registry.tools), timeouts)
     server = create_server(dispatcher, executor, external, registry.tools)
-    return Core(engine, event_bus, units, dispatcher, server, registry)
+    return Core(engine, event_bus, units, dispatcher, server, approvals, registry)

@@ -22,6 +22,7 @@ from latchkey.interfaces.http.frontends.ai_sdk.routes import AiSdkController
 from latchkey.interfaces.http.frontends.openai.conversations import OpenAIConversationController
 from latchkey.interfaces.http.frontends.openai.models import OpenAIModelController
 from latchkey.interfaces.http.frontends.openai.responses import OpenAIResponseController
+from latchkey.interfaces.http.routes.approvals import ApprovalController
 from latchkey.interfaces.http.routes.artifacts import ArtifactController
 from latchkey.interfaces.http.routes.context_tokens import ContextTokenController
 from latchkey.interfaces.http.routes.conversations import ConversationController
@@ -46,6 +47,7 @@ _TASKS_AND_ARTIFACTS = App(
     controllers=[
         ConversationController,
         TurnController,
+        ApprovalController,
         TaskController,
         ArtifactController,
         ContextTokenController,

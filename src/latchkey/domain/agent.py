@@ -38,6 +38,10 @@ class AgentRun(Struct, frozen=True, kw_only=True):
     attempt: int = 1
 
 
+class TurnWaiting(Exception):
+    """An agent raises it in place of its next request to the model: calls of the last step wait for the user."""
+
+
 class TextDelta(Struct, frozen=True):
     """A piece of the answer. All pieces joined are the answer. `is_last` is set if the model API marks the end."""
 

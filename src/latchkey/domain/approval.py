@@ -5,14 +5,30 @@ from typing import Annotated, Literal
 from msgspec import Meta, Raw, Struct
 
 from latchkey.domain.conversation import ConversationId
-from latchkey.domain.tool_call import ToolCallId
-from latchkey.domain.turn import TurnId
+from latchkey.domain.tool_call import ToolCall, ToolCallId
+from latchkey.domain.turn import Turn, TurnId
 from latchkey.domain.values import PLAIN, Instant
 
 DecisionName = Literal["approve", "decline"]
 DecidedBy = Literal["user", "expiry", "message", "cancel"]
 
 MAX_REASON_CHARS = 1000
+
+
+class Question(Struct, frozen=True):
+    """A call that the user is or was asked about. The last four fields are None while the question is open."""
+
+    call: ToolCall
+    expires_at: Instant
+    decision: DecisionName | None = None
+    reason: str | None = None
+    by: DecidedBy | None = None
+    decided_at: Instant | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has not been decided yet. It may have expired."""
+        return self.decision is None
 
 
 class Approval(Struct, frozen=True):
@@ -25,6 +41,28 @@ class Approval(Struct, frozen=True):
     arguments: Raw
     requested_at: Instant
     expires_at: Instant
+
+    @classmethod
+    def of(cls, turn: Turn, question: Question) -> "Approval":
+        """Combine a question with its turn."""
+        call = question.call
+        return cls(
+            id=call.id,
+            turn_id=turn.id,
+            conversation_id=turn.conversation_id,
+            name=call.name,
+            arguments=call.arguments,
+            requested_at=call.started_at,
+            expires_at=question.expires_at,
+        )
+
+
+class Decision(Struct, frozen=True):
+    """A decision on a question, as it is stored."""
+
+    name: DecisionName
+    by: DecidedBy
+    reason: str | None = None
 
 
 class NewDecision(Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,3 +89,23 @@ class DecidedApproval(Struct, frozen=True):
     decided_at: Instant
     result: Raw
     is_error: bool
+
+    @classmethod
+    def of(cls, turn: Turn, question: Question) -> "DecidedApproval":
+        """Combine a question that was decided with its turn."""
+        call, decided_at = question.call, question.decided_at
+        if question.decision is None or question.by is None or decided_at is None:
+            raise ValueError(call.id)
+        return cls(
+            id=call.id,
+            turn_id=turn.id,
+            conversation_id=turn.conversation_id,
+            name=call.name,
+            arguments=call.arguments,
+            decision=question.decision,
+            reason=question.reason,
+            by=question.by,
+            decided_at=decided_at,
+            result=call.result,
+            is_error=call.is_error,
+        )

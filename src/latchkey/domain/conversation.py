@@ -61,11 +61,15 @@ class Conversation(Struct, frozen=True):
 
 
 class NextMessage(Struct, frozen=True):
-    """The number of a conversation's next message, the time zone that it remembers, and its assistant."""
+    """The number of a conversation's next message, the time zone that it remembers, and its assistant.
+
+    `has_waiting_turn` says that a turn of the conversation waits for the user.
+    """
 
     seq: int
     timezone: str | None
     assistant: str
+    has_waiting_turn: bool
 
 
 class NewConversation(Struct, frozen=True, forbid_unknown_fields=True):

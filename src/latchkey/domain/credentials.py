@@ -153,6 +153,15 @@ class Owner(Struct, frozen=True):
     claims: tuple[tuple[str, str], ...] = ()
 
 
+class Delegate(Owner, frozen=True, kw_only=True):
+    """The user's own credential, limited to a scope: for a call that the user has approved in a turn.
+
+    It exists within the process only.
+    """
+
+    scope: Scope
+
+
 class TokenSecret(Struct, frozen=True):
     """The credential of a context token's holder: `lk_`, 256 random bits, and the user id in base64url.
 

@@ -129,6 +129,24 @@ class DuplicateToolCall(Conflict):
     """The turn, or outside a turn the credential, already has a tool call with this id."""
 
 
+class ApprovalRequired(Conflict):
+    """The user must approve the tool call before it is made. It has had no effect."""
+
+    code = "approval-required"
+
+
+class Declined(Conflict):
+    """The user declined the tool call, or did not approve it in time. It has had no effect."""
+
+    code = "declined"
+
+
+class NoResult(Conflict):
+    """The service was interrupted during the tool call. It may have had its effect, and is not made again."""
+
+    code = "no-result"
+
+
 class TurnCancelled(Conflict):
     """The turn was cancelled before it was answered."""
 

@@ -22,7 +22,7 @@ from latchkey.domain.repositories import (
 )
 from latchkey.domain.turn import TurnId, TurnStatus, Usage
 from latchkey.domain.turn_event import TurnEvent
-from latchkey.domain.turn_repositories import IdempotentCalls, ToolCalls, TurnEvents, Turns
+from latchkey.domain.turn_repositories import IdempotentCalls, Questions, ToolCalls, TurnEvents, Turns
 
 R = TypeVar("R")
 
@@ -57,6 +57,9 @@ class UnitOfWork(Protocol):
 
     @property
     def tool_calls(self) -> ToolCalls: ...
+
+    @property
+    def questions(self) -> Questions: ...
 
     @property
     def idempotent_calls(self) -> IdempotentCalls: ...

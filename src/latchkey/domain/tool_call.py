@@ -8,7 +8,8 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from latchkey.domain.errors import IdempotencyMismatch
+from latchkey.domain.credentials import Scope
+from latchkey.domain.errors import Failure, IdempotencyMismatch
 from latchkey.domain.values import PLAIN, Instant
 
 ToolCallId = NewType("ToolCallId", UUID)
@@ -66,10 +67,15 @@ class ToolCall(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class StoredCall(Struct, frozen=True):
-    """A call as stored. `is_started` says that it runs outside a transaction, or did, and has no result."""
+    """A call as stored.
+
+    `is_started` says that it runs outside a transaction, or did, and has no result. `is_asked` says that it waits for
+    the user.
+    """
 
     call: ToolCall
     is_started: bool
+    is_asked: bool = False
 
 
 class StartedCall(Struct, frozen=True):
@@ -147,3 +153,47 @@ def encode_arguments(arguments: dict[str, Any]) -> bytes:
 def _without_surrogates(arguments: dict[str, Any]) -> Any:
     text = json.dumps(arguments, ensure_ascii=False)
     return json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+
+
+class ToolOutcome(Struct, frozen=True):
+    """The result of a tool call as a value and as JSON: structured content, or `{code, detail}` for an error.
+
+    `is_waiting` says that the call is stored, and waits for the user.
+    """
+
+    content: Any
+    json: bytes
+    is_error: bool = False
+    is_waiting: bool = False
+
+    @property
+    def code(self) -> str:
+        """`ok`, or the code of the error."""
+        return str(self.content["code"]) if self.is_error else "ok"
+
+
+class ToolInvocation(Struct, frozen=True):
+    """A tool call as received: the tool's name, the JSON of its arguments, and the caller's id of the call.
+
+    A call that repeats a `call_id` of the same turn gets the outcome of the first one, and has no second effect. So
+    does a call outside a turn, for 24 hours and for the same credential, if its use case changes anything.
+
+    - `asks`: the tool declares that the user is asked before it runs with these arguments.
+    - `is_approved`: the user has approved the call; for calls outside a turn.
+    """
+
+    name: str
+    arguments: bytes
+    call_id: str | None = None
+    asks: bool = False
+    is_approved: bool = False
+
+    def must_wait(self, scope: Scope) -> bool:
+        """Whether the user must approve the call first."""
+        return (self.asks or self.name in scope.approve) and not self.is_approved
+
+
+def failed_outcome(failure: Failure) -> ToolOutcome:
+    """Return the outcome of a call that failed: a tool error."""
+    content = {"code": failure.code, "detail": failure.detail}
+    return ToolOutcome(content, _encode(content), is_error=True)

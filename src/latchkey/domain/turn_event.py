@@ -32,6 +32,9 @@ EventName = Literal[
 ]
 
 
+ResumeReason = Literal["approval", "handover", "recovery"]
+
+
 class TurnStartedEvent(Struct, frozen=True):
     """The first event."""
 
@@ -102,7 +105,7 @@ class TurnResumedEvent(Struct, frozen=True):
     """A process continues the turn: `attempt` counts from 1."""
 
     attempt: int
-    reason: Literal["approval", "handover", "recovery"]
+    reason: ResumeReason
 
 
 class TurnCompletedEvent(Struct, frozen=True):

@@ -5,6 +5,7 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
+from latchkey.domain.approval import Approval, Decision, Question
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.message import Message
 from latchkey.domain.page import PAGE_BYTES, Page, Window
@@ -129,6 +130,14 @@ class Turns(Protocol):
         """Return all turns of the user that are stored as running, including those whose lease has expired."""
         ...
 
+    async def list_waiting(self, conversation_id: ConversationId) -> list[Turn]:
+        """Return the waiting turns of the conversation."""
+        ...
+
+    async def list_lost(self, now: datetime) -> list[Turn]:
+        """Return the turns of the user that are to be continued: running or waiting ones whose lease has expired."""
+        ...
+
     async def update(self, turn: Turn) -> None:
         """Store the turn in place of the one with the same id."""
         ...
@@ -225,7 +234,7 @@ class ToolCalls(Protocol):
         ...
 
     async def close(self, turn_id: TurnId, call: ToolCall) -> None:
-        """Store the result of a call that has none, whether it was announced or started."""
+        """Store the result of a call that has none, whether it was announced, started or decided."""
         ...
 
     async def find(self, turn_id: TurnId, call_id: str) -> StoredCall | None:
@@ -238,6 +247,34 @@ class ToolCalls(Protocol):
 
     async def list_by_turn(self, ids: list[TurnId], bounds: CallBounds, order: Order) -> CallPage:
         """Return the calls of these turns, in this order of the turns' ids; a turn without calls is left out."""
+        ...
+
+
+class Questions(Protocol):
+    """The questions to the user about tool calls, oldest first."""
+
+    async def add(
+        self, call: ToolCall, turn_id: TurnId, call_id: str | None, expires_at: datetime
+    ) -> StartedCall | None:
+        """Add a call that the user is asked about, or the question to the announced one with this external id.
+
+        Returns None, and changes nothing, if there is another call with this external id.
+        """
+        ...
+
+    async def list_of_turn(self, turn_id: TurnId) -> list[Question]:
+        """Return the calls of the turn that the user is or was asked about, oldest first, each whole."""
+        ...
+
+    async def decide(self, turn_id: TurnId, id: ToolCallId, decision: Decision, now: datetime) -> bool:
+        """Store the decision on an open question; return False and change nothing if it is not open.
+
+        A call that is approved counts as started: `complete` stores its result.
+        """
+        ...
+
+    async def page_of_open(self, now: datetime, window: Window) -> Page[Approval]:
+        """Return one page of the user's open questions that have not expired, oldest first."""
         ...
 
 

@@ -13,11 +13,12 @@ from latchkey.application.access import requires
 from latchkey.application.context_tokens import mint_context_token
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.external_calls import ExternalCallExecutor, ExternalTool
-from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation, ToolOutcome
+from latchkey.application.tool_calls import ToolCallExecutor
 from latchkey.domain.credentials import TASKS_READ, TASKS_WRITE, Credential, NewContextToken, Owner
 from latchkey.domain.errors import Unavailable
 from latchkey.domain.ports import LogEntry, Transaction, TransactionMode, UnitsOfWork
 from latchkey.domain.quota import Quota
+from latchkey.domain.tool_call import ToolInvocation, ToolOutcome
 from latchkey.infrastructure.tool_context import HttpToolContexts, ToolContext
 from tests.builders import TASK_GRANTS
 from tests.contract.database.event_bus_pair import Process, run_process

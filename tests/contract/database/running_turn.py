@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tasks import add_task, list_tasks
-from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation, ToolOutcome
+from latchkey.application.tool_calls import ToolCallExecutor
 from latchkey.application.turns.expire import with_expiry
 from latchkey.application.turns.finish import PublishedTurn, TurnOutcome, TurnResult, cancel_turn, finish_turn
 from latchkey.application.turns.read import get_turn, read_events
@@ -18,7 +18,7 @@ from latchkey.application.turns.start import AcceptanceLimits, StartedTurn
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.credentials import Owner
 from latchkey.domain.task import NewTask
-from latchkey.domain.tool_call import ToolRequest
+from latchkey.domain.tool_call import ToolInvocation, ToolOutcome, ToolRequest
 from latchkey.domain.turn import TurnId, TurnStatus, Usage
 from latchkey.domain.turn_event import TurnEvent
 from tests.builders import LIMITS

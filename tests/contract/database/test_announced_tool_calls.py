@@ -11,14 +11,13 @@ from latchkey.application.access import requires
 from latchkey.application.artifacts import save_artifact
 from latchkey.application.conversations import list_messages
 from latchkey.application.tasks import complete_task
-from latchkey.application.tool_calls import ToolOutcome
 from latchkey.application.turns.finish import get_turn_result
 from latchkey.domain.artifact import ArtifactReference
 from latchkey.domain.credentials import BUILT_IN_GRANTS, TASKS_WRITE
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitOfWork
 from latchkey.domain.task import TaskId
-from latchkey.domain.tool_call import ANNOUNCE_AFTER_S, ToolCall
+from latchkey.domain.tool_call import ANNOUNCE_AFTER_S, ToolCall, ToolOutcome
 from tests.contract.database.running_turn import MILK, RunningTurn, a_request
 from tests.polling import wait_until
 from tests.turns import started_turn

@@ -9,7 +9,7 @@ from msgspec import Raw
 from latchkey.application.conversations import add_conversation, get_conversation
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tasks import add_task, list_tasks
-from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation
+from latchkey.application.tool_calls import ToolCallExecutor
 from latchkey.application.turns.finish import TurnOutcome, finish_turn
 from latchkey.application.turns.read import get_turn
 from latchkey.application.turns.start import StartedTurn, TurnProfile, TurnProfiles, start_turn
@@ -19,6 +19,7 @@ from latchkey.domain.errors import AgentNotConfigured, Forbidden, Invalid, NotFo
 from latchkey.domain.message import NewMessage
 from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.task import NewTask
+from latchkey.domain.tool_call import ToolInvocation
 from latchkey.domain.turn import Usage
 from tests.builders import LIMITS, TASK_GRANTS, a_conversation
 from tests.turns import UnusedAgent

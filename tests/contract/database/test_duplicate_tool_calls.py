@@ -11,7 +11,7 @@ import pytest
 from latchkey.application.artifacts import save_artifact
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tasks import add_task, complete_task, delete_task, list_tasks
-from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation, ToolOutcome
+from latchkey.application.tool_calls import ToolCallExecutor
 from latchkey.application.turns.finish import PublishedTurn
 from latchkey.application.turns.read import get_turn
 from latchkey.application.turns.start import StartedTurn
@@ -19,6 +19,7 @@ from latchkey.domain.credentials import BUILT_IN_GRANTS, Owner
 from latchkey.domain.errors import Failure, Invalid
 from latchkey.domain.ports import LogEntry, UseCaseCall
 from latchkey.domain.task import NewTask, TaskId
+from latchkey.domain.tool_call import ToolInvocation, ToolOutcome
 from tests.contract.database.conftest import Replica
 from tests.turns import started_turn
 

@@ -6,12 +6,13 @@ import msgspec
 
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tasks import add_task, list_tasks
-from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation
+from latchkey.application.tool_calls import ToolCallExecutor
 from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import Invalid
 from latchkey.domain.page import DEFAULT_LIMIT
 from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.task import NewTask
+from latchkey.domain.tool_call import ToolInvocation
 from latchkey.domain.turn_event import TurnEvent
 from latchkey.infrastructure.database.event_bus import LocalEventBus
 from latchkey.infrastructure.database.sql.engine import create_engine

@@ -10,7 +10,7 @@ from latchkey.application import external_calls
 from latchkey.application.access import requires
 from latchkey.application.context_tokens import revoke_context_token
 from latchkey.application.tasks import add_task, list_tasks
-from latchkey.application.tool_calls import NO_OUTCOME, ToolInvocation, ToolOutcome
+from latchkey.application.tool_calls import NO_OUTCOME
 from latchkey.application.turns.finish import PublishedTurn, cancel_turn
 from latchkey.application.turns.read import get_turn, read_events
 from latchkey.application.turns.record import EventBatch, append_events
@@ -20,7 +20,7 @@ from latchkey.domain.errors import Invalid, NotFound
 from latchkey.domain.ports import ToolBug, UnitOfWork, UseCaseCall
 from latchkey.domain.quota import Quota
 from latchkey.domain.task import NewTask, Task
-from latchkey.domain.tool_call import ToolCall, ToolRequest
+from latchkey.domain.tool_call import ToolCall, ToolInvocation, ToolOutcome, ToolRequest
 from latchkey.domain.turn import Usage
 from tests.contract.database.external_tools import OrderTool, Replica, run_replicas
 from tests.polling import TIMEOUT_S, wait_until

@@ -9,12 +9,12 @@ import pytest
 from latchkey.application.context_tokens import mint_context_token
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tasks import add_task, list_tasks
-from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation, ToolOutcome
+from latchkey.application.tool_calls import ToolCallExecutor
 from latchkey.domain.credentials import BUILT_IN_GRANTS, Credential, NewContextToken, Owner
 from latchkey.domain.errors import Invalid
 from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.task import NewTask
-from latchkey.domain.tool_call import IDEMPOTENCY_PERIOD, IdempotentCall
+from latchkey.domain.tool_call import IDEMPOTENCY_PERIOD, IdempotentCall, ToolInvocation, ToolOutcome
 from tests.builders import NOW
 from tests.contract.database.conftest import Replica
 

@@ -11,7 +11,7 @@ from latchkey.application.context_tokens import mint_context_token
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.quota import ESSENTIAL_PER_MINUTE
 from latchkey.application.tasks import add_task, complete_task, delete_task, list_tasks
-from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation
+from latchkey.application.tool_calls import ToolCallExecutor
 from latchkey.application.turns import subscription
 from latchkey.application.turns.event_writer import TurnEventWriter
 from latchkey.application.turns.finish import TurnOutcome, finish_turn
@@ -24,7 +24,7 @@ from latchkey.domain.errors import Exhausted, Invalid, Unauthenticated, Unavaila
 from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.quota import Quota
 from latchkey.domain.task import NewTask
-from latchkey.domain.tool_call import ToolRequest
+from latchkey.domain.tool_call import ToolInvocation, ToolRequest
 from latchkey.domain.turn import Usage
 from latchkey.infrastructure.database.event_bus import LocalEventBus
 from tests.builders import an_agent_run

@@ -11,12 +11,12 @@ import pytest
 from latchkey.application.artifacts import save_artifact
 from latchkey.application.deletion import delete_conversation
 from latchkey.application.tasks import complete_task
-from latchkey.application.tool_calls import ToolOutcome
 from latchkey.application.turns.read import EVENT_PAGE_BYTES, PAGE_EVENTS, read_events
 from latchkey.domain.credentials import BUILT_IN_GRANTS, Owner
 from latchkey.domain.errors import Conflict, NotFound, OffsetConflict, Unauthenticated
 from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.task import TaskId
+from latchkey.domain.tool_call import ToolOutcome
 from latchkey.domain.turn_event import MessageDeltaEvent, TurnEvent
 from tests.contract.database.cancellation import is_cancelled_at
 from tests.contract.database.running_turn import RunningTurn, a_request

@@ -11,7 +11,7 @@ from latchkey.application.conversations import list_conversations, list_messages
 from latchkey.application.deletion import delete_and_remove, delete_conversation
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tasks import add_task, list_tasks
-from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation
+from latchkey.application.tool_calls import ToolCallExecutor
 from latchkey.application.turns.expire import with_expiry
 from latchkey.application.turns.finish import TurnOutcome, cancel_turn, finish_turn
 from latchkey.application.turns.read import get_turn
@@ -31,7 +31,7 @@ from latchkey.domain.errors import (
 from latchkey.domain.message import PastTurn
 from latchkey.domain.page import Window
 from latchkey.domain.task import NewTask
-from latchkey.domain.tool_call import ToolRequest
+from latchkey.domain.tool_call import ToolInvocation, ToolRequest
 from latchkey.domain.turn import TurnError, Usage
 from tests.builders import LIMITS
 from tests.contract.database.conftest import Replica

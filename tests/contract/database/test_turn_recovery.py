@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from latchkey.application.tasks import add_task
-from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation
+from latchkey.application.tool_calls import ToolCallExecutor
 from latchkey.application.turns.finish import TurnOutcome, finish_turn
 from latchkey.application.turns.log import list_withdrawing_events
 from latchkey.application.turns.record import EventBatch, append_events, renew_turn
@@ -17,6 +17,7 @@ from latchkey.application.turns.start import StartedTurn
 from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.errors import Conflict, NotFound, Unauthenticated
 from latchkey.domain.task import NewTask
+from latchkey.domain.tool_call import ToolInvocation
 from latchkey.domain.turn import Usage
 from tests.builders import LIMITS
 from tests.contract.database.running_turn import SPENT, RunningTurn, a_request

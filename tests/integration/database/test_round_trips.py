@@ -12,7 +12,7 @@ from latchkey.application.context_tokens import mint_context_token
 from latchkey.application.conversations import list_messages
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tasks import add_task, complete_task, list_tasks
-from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation
+from latchkey.application.tool_calls import ToolCallExecutor
 from latchkey.application.turns.finish import TurnOutcome, finish_turn
 from latchkey.application.turns.record import EventBatch, append_events, renew_turn
 from latchkey.application.turns.start import StartedTurn
@@ -21,7 +21,7 @@ from latchkey.domain.conversation import ConversationId
 from latchkey.domain.credentials import TASKS_READ, TASKS_WRITE, NewContextToken, Owner, UserId
 from latchkey.domain.page import Window
 from latchkey.domain.task import NewTask
-from latchkey.domain.tool_call import ToolRequest
+from latchkey.domain.tool_call import ToolInvocation, ToolRequest
 from latchkey.domain.turn import Usage
 from latchkey.infrastructure.database.sql.engine import create_engine
 from latchkey.infrastructure.database.unit_of_work import SqlUnitsOfWork

@@ -15,7 +15,7 @@ from latchkey.application.turns.expire import with_expiry
 from latchkey.application.turns.finish import TurnOutcome, TurnResult, finish_turn, get_turn_result
 from latchkey.application.turns.record import release_turn, renew_turn
 from latchkey.application.turns.start import AcceptanceLimits
-from latchkey.domain.agent import RUN_METRICS, AgentEvent, AgentRun, RunMetrics, TextDelta
+from latchkey.domain.agent import RUN_METRICS, AgentEvent, AgentRun, RunMetrics, TextDelta, TurnWaiting
 from latchkey.domain.concurrency import FairSlots
 from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.errors import (
@@ -235,6 +235,8 @@ def _end_of(agent_task: asyncio.Task[None]) -> tuple[TurnStatus, TurnError | Non
         agent_task.result()
     except asyncio.CancelledError:
         return "interrupted", None, None
+    except TurnWaiting:
+        return "waiting", None, None
     except TurnFailed as failure:
         return "failed", TurnError(failure.code, failure.detail, failure.retry_after), failure
     except Exception as error:  # noqa: BLE001  # a bug, in the agent or in Latchkey, must end the turn too

@@ -45,8 +45,8 @@ async def with_expiry(
 
 @owner_only("read")
 async def list_lost_turns(uow: UnitOfWork) -> list[TurnId]:
-    """Return the turns of the user whose lease has expired."""
-    return [turn.id for turn in await uow.turns.list_running() if turn.is_lost(uow.now)]
+    """Return the turns of the user that are to be continued."""
+    return [turn.id for turn in await uow.turns.list_lost(uow.now)]
 
 
 async def expire_lost_turns(uow: UnitOfWork, attempts: int = 1) -> list[Turn]:

@@ -7,6 +7,8 @@ from msgspec.structs import replace
 
 from latchkey.application.access import owner_only
 from latchkey.application.tool_calls import created_artifacts
+from latchkey.application.turns.waiting import add_waiting_events, decline_open
+from latchkey.domain.approval import Approval, DecidedBy
 from latchkey.domain.artifact import ArtifactReference
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import Failure, TurnCancelled, TurnFailed, TurnInterrupted
@@ -98,15 +100,16 @@ class PublishedTurn(Struct, frozen=True, kw_only=True):
 
 
 class TurnResult(Struct, frozen=True):
-    """A finished turn as stored, with the assistant's message if the turn is completed."""
+    """A turn that has ended or waits, as stored: with the assistant's message, or with the open questions."""
 
     turn: PublishedTurn
     message: Message | None
+    approvals: list[Approval] = []
 
     @property
     def failure(self) -> Failure | None:
-        """The failure for a client that waited for the answer; None for a completed turn."""
-        if self.turn.status == "completed":
+        """The failure for a client that waited for the answer; None for a completed or a waiting turn."""
+        if self.turn.status in {"completed", "waiting"}:
             return None
         failure = _failure(self.turn)
         failure.members.update(turn_id=self.turn.id, conversation_id=self.turn.conversation_id)
@@ -117,54 +120,64 @@ class TurnResult(Struct, frozen=True):
 async def finish_turn(uow: UnitOfWork, turn_id: TurnId, outcome: TurnOutcome) -> TurnResult:
     """Store the outcome of a running turn, with the assistant's message, and revoke the turn's token.
 
+    The outcome of a turn that waits for the user keeps it unfinished.
+
     Raises `Conflict` if the turn has ended, its lease has expired, or another attempt runs it.
     """
     locked = await uow.turns.lock_for_finish(turn_id)
     turn = locked.turn
     turn.check_running(uow.now, outcome.attempt)
     await uow.context_tokens.revoke_for_turn(turn_id, uow.now)
-    message = await _add_message(uow, locked, outcome) if outcome.status == "completed" else None
     events: list[EventData] = []
     if unwritten := outcome.answer[turn.answer_length :]:
         events.append(MessageDeltaEvent(unwritten))
-    turn = await close_turn(
-        uow,
-        turn,
-        *events,
-        _final_event(outcome, message),
-        status=outcome.status,
-        error=outcome.error,
-        usage=outcome.usage,
-        model=outcome.model,
-        answer_length=max(turn.answer_length, len(outcome.answer)),
-    )
+    changes: dict[str, Any] = {
+        "usage": outcome.usage,
+        "model": outcome.model,
+        "answer_length": max(turn.answer_length, len(outcome.answer)),
+    }
+    if outcome.status == "waiting":
+        turn = await add_waiting_events(uow, replace(turn, status="waiting", **changes), events)
+        return TurnResult(PublishedTurn.of(turn, locked.calls), None, await _open_questions(uow, turn))
+    message = await _add_message(uow, locked, outcome) if outcome.status == "completed" else None
+    events += await _decline_unfinished(uow, locked)
+    final_event = _final_event(outcome, message)
+    turn = await close_turn(uow, turn, *events, final_event, status=outcome.status, error=outcome.error, **changes)
     return TurnResult(PublishedTurn.of(turn, locked.calls), message)
 
 
 @owner_only("exclusive")
 async def cancel_turn(uow: UnitOfWork, turn_id: TurnId) -> PublishedTurn:
-    """Cancel a turn and revoke its token: after the commit none of its tool calls commits.
+    """Cancel a running or waiting turn and revoke its token: after the commit none of its tool calls commits.
 
-    A turn that has ended stays as it is. A turn whose lease has expired is cancelled, too: no process continues it.
+    Its open questions are declined. A turn that has ended stays as it is. A turn whose lease has expired is cancelled,
+    too: no process continues it.
     """
     locked = await uow.turns.lock_for_finish(turn_id)
     turn = locked.turn
     await uow.context_tokens.revoke_for_turn(turn_id, uow.now)
-    if turn.status == "running":
-        turn = await close_turn(uow, turn, TurnCancelledEvent(), status="cancelled")
+    if turn.status in {"running", "waiting"}:
+        turn = await cancel_locked(uow, turn, "cancel")
+        return PublishedTurn.of(turn, await uow.tool_calls.list_of_turn(turn_id))
     return PublishedTurn.of(turn, locked.calls)
 
 
 @owner_only("read")
 async def get_turn_result(uow: UnitOfWork, turn_id: TurnId) -> TurnResult | None:
-    """Return the result of a finished turn; None while a process runs it. Raises `TurnLost`."""
+    """Return the result of a turn that has ended or waits for the user; None while it runs. Raises `TurnLost`."""
     turn = await uow.turns.get(turn_id)
     turn.check_not_lost(uow.now)
-    if turn.status == "running":
+    approvals = await _open_questions(uow, turn) if turn.status == "waiting" else []
+    if turn.status == "running" or (turn.status == "waiting" and not approvals):
         return None
     calls = await uow.tool_calls.list_of_turn(turn_id)
     message = await uow.messages.assistant_message(turn_id, calls) if turn.status == "completed" else None
-    return TurnResult(PublishedTurn.of(turn, calls), message)
+    return TurnResult(PublishedTurn.of(turn, calls), message, approvals)
+
+
+async def cancel_locked(uow: UnitOfWork, turn: Turn, by: DecidedBy) -> Turn:
+    """Cancel a turn and decline its open questions. The caller has locked it and revoked its token."""
+    return await close_turn(uow, turn, *await decline_open(uow, turn, by), TurnCancelledEvent(), status="cancelled")
 
 
 async def close_turn(uow: UnitOfWork, turn: Turn, *events: EventData, **changes: Any) -> Turn:
@@ -178,7 +191,19 @@ async def close_turn(uow: UnitOfWork, turn: Turn, *events: EventData, **changes:
 
 async def close_as_interrupted(uow: UnitOfWork, turn: Turn) -> Turn:
     """Store a lost turn as interrupted at the end of its lease. The caller has locked it and revoked its token."""
-    return await close_turn(uow, turn, TurnInterruptedEvent(), status="interrupted", finished_at=turn.lease_until)
+    events = [*await decline_open(uow, turn, "cancel"), TurnInterruptedEvent()]
+    return await close_turn(uow, turn, *events, status="interrupted", finished_at=turn.lease_until)
+
+
+async def _decline_unfinished(uow: UnitOfWork, locked: LockedTurn) -> list[EventData]:
+    """Decline the open questions of a turn that ends, and return the events."""
+    is_unfinished = any(not call.has_result for call in locked.calls)
+    return await decline_open(uow, locked.turn, "cancel") if is_unfinished else []
+
+
+async def _open_questions(uow: UnitOfWork, turn: Turn) -> list[Approval]:
+    questions = await uow.questions.list_of_turn(turn.id)
+    return [Approval.of(turn, question) for question in questions if question.is_open]
 
 
 async def _add_message(uow: UnitOfWork, locked: LockedTurn, outcome: TurnOutcome) -> Message:

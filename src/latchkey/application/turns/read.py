@@ -19,8 +19,8 @@ EVENT_PAGE_BYTES = 64 * 1024
 class EventPage(Struct, frozen=True):
     """The next events of a turn.
 
-    `is_over` means that no events will follow. `lease_s` is how many seconds the lease of a running turn still lasts;
-    it is None unless `events` is empty.
+    `is_over` means that no events will follow, or only after the user's decision. `lease_s` is how many seconds the
+    lease of an unfinished turn still lasts; it is None unless `events` is empty.
     """
 
     events: list[TurnEvent]
@@ -65,7 +65,7 @@ async def read_events(uow: UnitOfWork, turn_id: TurnId, after: int) -> EventPage
     if not events:
         turn = await uow.turns.get(turn_id)
         turn.check_not_lost(uow.now)
-        if turn.status == "running":
+        if turn.status == "running" or (turn.status == "waiting" and not await _is_waiting_after(uow, turn_id, after)):
             return EventPage([], is_over=False, lease_s=(turn.lease_until - uow.now).total_seconds())
         if turn.last_event <= after:
             return EventPage([], is_over=True)
@@ -74,4 +74,10 @@ async def read_events(uow: UnitOfWork, turn_id: TurnId, after: int) -> EventPage
         if not events:
             raise NotFound.of("event")
     is_full = len(events) == PAGE_EVENTS or sum(len(event.body) for event in events) >= EVENT_PAGE_BYTES
-    return EventPage(events, events[-1].is_last, has_more=is_full)
+    return EventPage(events, events[-1].is_last or (events[-1].is_waiting and not is_full), has_more=is_full)
+
+
+async def _is_waiting_after(uow: UnitOfWork, turn_id: TurnId, seq: int) -> bool:
+    """Whether the turn waits for the user after this event: a stream that has sent it is over."""
+    events = await uow.turn_events.list_after(turn_id, seq - 1, 1, EVENT_PAGE_BYTES)
+    return bool(events) and events[0].is_waiting

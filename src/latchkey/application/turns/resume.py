@@ -1,13 +1,13 @@
 """How a turn goes on when the process that ran it is gone: from what is stored, in any process."""
 
-import msgspec
-from msgspec import Raw
 from msgspec.structs import replace
 
 from latchkey.application.access import owner_only
 from latchkey.application.turns.finish import close_as_interrupted
 from latchkey.application.turns.start import AcceptanceLimits, StartedTurn, TurnProfiles, mint_token
+from latchkey.application.turns.waiting import add_waiting_events, completed_event, decline_open, failure_result
 from latchkey.domain.agent import PastStep
+from latchkey.domain.errors import NoResult
 from latchkey.domain.ports import UnitOfWork
 from latchkey.domain.tool_call import ToolCall, ToolCallId
 from latchkey.domain.turn import Turn, TurnId
@@ -15,7 +15,7 @@ from latchkey.domain.turn_event import (
     EventData,
     MessageDeltaEvent,
     MessageWithdrawnEvent,
-    ToolCallCompletedEvent,
+    ResumeReason,
     ToolCallStartedEvent,
     TurnEvent,
     TurnResumedEvent,
@@ -23,11 +23,7 @@ from latchkey.domain.turn_event import (
 )
 
 _ALL_BYTES = 2**31 - 1
-_NO_RESULT = Raw(
-    msgspec.json.encode(
-        {"code": "no-result", "detail": "No result recorded: the service was interrupted during this call."}
-    )
-)
+_NO_RESULT = failure_result(NoResult("No result recorded: the service was interrupted during this call."))
 
 
 @owner_only("exclusive")
@@ -42,19 +38,22 @@ async def resume_turn(
     turn = await uow.turns.get(turn_id, for_update=True)
     if not turn.is_lost(uow.now):
         return None
+    if turn.status == "running" and await _has_open_question(uow, turn):
+        await _wait(uow, turn)
+        return None
     await uow.context_tokens.revoke_for_turn(turn.id, uow.now)
     profile = profiles.of_turn(turn)
     if profile is None or not turn.can_continue(limits.attempts):
         await close_as_interrupted(uow, turn)
         return None
     item = await uow.turns.get_with_message(turn.id)
+    decided = await decline_open(uow, turn, "expiry")
     calls = await uow.tool_calls.list_of_turn(turn.id)
     log = (await uow.turn_events.list_of_turns([turn.id], _ALL_BYTES)).get(turn.id, [])
-    closed = [replace(call, result=_NO_RESULT, is_error=True) for call in calls if not call.has_result]
-    for call in closed:
-        await uow.tool_calls.close(turn.id, call)
+    closed = await _close_lost(uow, turn, calls)
     steps = past_steps(log, {call.id: call for call in [*calls, *closed]})
-    turn = await _next_attempt(uow, turn, closed, sum(len(step.text) for step in steps), limits)
+    events = [*decided, *map(completed_event, closed)]
+    turn = await _next_attempt(uow, turn, events, sum(len(step.text) for step in steps), limits)
     turns = profile.history_turns or limits.history_turns
     history = await uow.messages.history(turn.conversation_id, turns, limits.history_chars, item.message.seq)
     secret, scope = await mint_token(uow, turn, profile)
@@ -64,28 +63,57 @@ async def resume_turn(
 async def _next_attempt(
     uow: UnitOfWork,
     turn: Turn,
-    closed: list[ToolCall],
+    events: list[EventData],
     answer_length: int,
     limits: AcceptanceLimits,
 ) -> Turn:
-    """Store the next attempt of the turn, with its events."""
-    events: list[EventData] = [
-        ToolCallCompletedEvent(call.id, call.name, call.result, call.is_error, call.duration_ms) for call in closed
-    ]
+    """Store the next attempt of the turn, with these events and its own."""
     if answer_length < turn.answer_length:
         events.append(MessageWithdrawnEvent(answer_length))
-    events.append(TurnResumedEvent(turn.attempt + 1, "handover" if turn.is_released else "recovery"))
+    reason = _reason(turn)
+    events.append(TurnResumedEvent(turn.attempt + 1, reason))
     await uow.turn_events.add(*numbered(turn.id, turn.last_event, *events))
     resumed = replace(
         turn,
+        status="running",
         attempt=turn.attempt + 1,
-        recoveries=turn.recoveries + (not turn.is_released),
+        recoveries=turn.recoveries + (reason == "recovery"),
         answer_length=answer_length,
         last_event=turn.last_event + len(events),
         lease_until=uow.now + limits.lease,
     )
     await uow.turns.update(resumed)
     return resumed
+
+
+def _reason(turn: Turn) -> ResumeReason:
+    if turn.status == "waiting":
+        return "approval"
+    return "handover" if turn.is_released else "recovery"
+
+
+async def _has_open_question(uow: UnitOfWork, turn: Turn) -> bool:
+    questions = await uow.questions.list_of_turn(turn.id)
+    return any(question.is_open and uow.now < question.expires_at for question in questions)
+
+
+async def _wait(uow: UnitOfWork, turn: Turn) -> None:
+    """Let a turn wait whose process died after it had asked the user, and before it had ended the step."""
+    await uow.context_tokens.revoke_for_turn(turn.id, uow.now)
+    questions = {question.call.id for question in await uow.questions.list_of_turn(turn.id)}
+    calls = await uow.tool_calls.list_of_turn(turn.id)
+    events: list[EventData] = [
+        *map(completed_event, await _close_lost(uow, turn, [call for call in calls if call.id not in questions]))
+    ]
+    await add_waiting_events(uow, replace(turn, status="waiting"), events)
+
+
+async def _close_lost(uow: UnitOfWork, turn: Turn, calls: list[ToolCall]) -> list[ToolCall]:
+    """Store that these calls have no result, if they have none, and return them."""
+    closed = [replace(call, result=_NO_RESULT, is_error=True) for call in calls if not call.has_result]
+    for call in closed:
+        await uow.tool_calls.close(turn.id, call)
+    return closed
 
 
 def past_steps(events: list[TurnEvent], calls: dict[ToolCallId, ToolCall]) -> list[PastStep]:

@@ -1,10 +1,11 @@
 """Starts turns and runs them in the background: a client that disconnects neither stops nor loses a turn."""
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -12,6 +13,7 @@ from msgspec import Struct, json
 from msgspec.structs import replace
 
 from latchkey.application.dispatcher import Dispatcher
+from latchkey.application.turns.approvals import Approvals, find_decision_event
 from latchkey.application.turns.executor import HANDED_OVER, TurnExecutor, TurnLimits
 from latchkey.application.turns.expire import list_lost_turns, with_expiry
 from latchkey.application.turns.finish import TurnResult, get_turn_result, title_of
@@ -21,12 +23,16 @@ from latchkey.application.turns.start import StartedTurn, TurnProfiles, find_dup
 from latchkey.application.turns.subscription import LEASE_CHECK_S
 from latchkey.application.turns.titles import TitleWriter
 from latchkey.domain.agent import AgentRun
+from latchkey.domain.approval import DecidedApproval, NewDecision
 from latchkey.domain.credentials import Owner, UserId
-from latchkey.domain.errors import Draining, Exhausted, Invalid, TurnInProgress
+from latchkey.domain.errors import Draining, Exhausted, Invalid, NotFound, TurnInProgress
 from latchkey.domain.message import MAX_CONTEXT_BYTES, NewMessage
 from latchkey.domain.ports import EventBus
+from latchkey.domain.tool_call import ToolCallId
 from latchkey.domain.turn import ClientRequest, Turn, TurnId
 from latchkey.domain.values import find_time_zone
+
+T = TypeVar("T")
 
 _UTC = ZoneInfo("UTC")
 _CLOSE_TIMEOUT_S = 3
@@ -51,13 +57,23 @@ class TurnRunner:
     `profiles` can be replaced while turns run: it is read when a turn starts.
     """
 
-    def __init__(self, dispatcher: Dispatcher, event_bus: EventBus, profiles: TurnProfiles, limits: TurnLimits) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        event_bus: EventBus,
+        profiles: TurnProfiles,
+        limits: TurnLimits,
+        approvals: Approvals | None = None,
+    ) -> None:
+        """Without `approvals`, no decision of a user can be stored."""
+        self._approvals = approvals
         self._dispatcher = dispatcher
         self._event_bus = event_bus
         self.profiles = profiles
         self._limits = limits
         self._executors: dict[asyncio.Task[TurnResult | None], TurnExecutor] = {}
         self._starting: set[asyncio.Task[TurnHandle]] = set()
+        self._deciding: set[asyncio.Task[Any]] = set()
         self._titles = TitleWriter(dispatcher)
         self.is_draining = False
         self._is_closed = False
@@ -117,6 +133,48 @@ class TurnRunner:
                 await subscription.next_events(LEASE_CHECK_S)
         raise Draining(HANDED_OVER, turn_id=turn_id)
 
+    async def decide(
+        self, owner: Owner, turn_id: TurnId, call_id: ToolCallId, decision: NewDecision
+    ) -> DecidedApproval:
+        """Store the user's decision on a call, with its effect. The turn goes on in the background.
+
+        Repeating a decision answers the same. Raises `NotFound`; `Conflict` for the opposite decision, for a question
+        that has expired, and if the turn has ended; and `Draining`. Cancelling it does not stop the call.
+        """
+        self.check_open()
+        return await asyncio.shield(self._keep(self._decide(owner, turn_id, call_id, decision)))
+
+    async def find_decision_event(self, owner: Owner, turn_id: TurnId, call_id: ToolCallId) -> int:
+        """Return the number of the event of the decision on this call. Raises `NotFound`."""
+        return await self._dispatcher.call(owner, find_decision_event, turn_id, call_id)
+
+    async def _decide(
+        self, owner: Owner, turn_id: TurnId, call_id: ToolCallId, decision: NewDecision
+    ) -> DecidedApproval:
+        if self._approvals is None:
+            raise NotFound.of("approval")
+        stored = await self._approvals.decide(owner, turn_id, call_id, decision, self.profiles)
+        _ = self._keep(self._go_on(owner, turn_id, stored.task))
+        return stored.approval
+
+    async def _go_on(self, owner: Owner, turn_id: TurnId, call: asyncio.Task[None] | None) -> None:
+        """Continue a turn whose last question is decided, after its call outside a transaction has ended."""
+        if call is not None:
+            await call
+        await self.resume(owner, turn_id)
+
+    def _keep(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run it in a task, for which `drain` waits."""
+        task = asyncio.create_task(work)
+        self._deciding.add(task)
+        task.add_done_callback(self._forget)
+        return task
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._deciding.discard(task)
+        if not task.cancelled():
+            task.exception()  # retrieved, so that asyncio does not report it: the dispatcher has logged it
+
     def check_open(self) -> None:
         """Raises `Draining` if this process starts no more turns."""
         if self.is_draining:
@@ -125,7 +183,7 @@ class TurnRunner:
     async def drain(self) -> None:
         """Start no more turns, and wait until all running turns have ended, and their conversations have titles."""
         self.is_draining = True
-        while tasks := [*self._starting, *self._executors, *self._titles.tasks]:
+        while tasks := [*self._starting, *self._deciding, *self._executors, *self._titles.tasks]:
             await asyncio.wait(tasks)
 
     async def aclose(self) -> None:
@@ -138,7 +196,7 @@ class TurnRunner:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await self.drain()
         except TimeoutError:
-            late = [*self._starting, *self._executors, *self._titles.tasks]
+            late = [*self._starting, *self._deciding, *self._executors, *self._titles.tasks]
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
@@ -183,12 +241,20 @@ class TurnRunner:
             executor.interrupt()
         agent, agent_run = profile.require_agent(), self._agent_run(started, owner)
         title = title_of(started.message) if profile.titles == "message" else None
-        task = asyncio.create_task(executor.run(agent, agent_run, title))
+        task = asyncio.create_task(self._run_until_wait(owner, executor.run(agent, agent_run, title)))
         self._executors[task] = executor
         task.add_done_callback(self._on_done)
         if profile.titles == "model":
             task.add_done_callback(partial(self._titles.start, owner, profile, agent_run))
         return task
+
+    async def _run_until_wait(self, owner: Owner, run: Coroutine[Any, Any, TurnResult | None]) -> TurnResult | None:
+        """Run an attempt. If its questions were decided before it began to wait, the turn goes on at once."""
+        result = await run
+        if result is None or result.turn.status != "waiting" or result.approvals:
+            return result
+        await self.resume(owner, result.turn.id)
+        return None
 
     def _on_done(self, task: asyncio.Task[TurnResult | None]) -> None:
         del self._executors[task]

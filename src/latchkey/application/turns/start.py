@@ -1,13 +1,13 @@
 """How a turn starts: one transaction stores the user's message, the running turn, its first event and its token."""
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from msgspec import Struct
 
 from latchkey.application.access import owner_only
 from latchkey.application.turns.expire import expire_lost_turns
-from latchkey.application.turns.finish import cancel_turn
+from latchkey.application.turns.finish import cancel_locked, cancel_turn
 from latchkey.application.turns.prompts import PromptTemplate
 from latchkey.domain.agent import PastStep
 from latchkey.domain.assistant import (
@@ -19,7 +19,7 @@ from latchkey.domain.assistant import (
     TitleSource,
 )
 from latchkey.domain.concurrency import FairSlots
-from latchkey.domain.conversation import Conversation, ConversationId
+from latchkey.domain.conversation import Conversation, ConversationId, NextMessage
 from latchkey.domain.credentials import ContextToken, ContextTokenId, Grant, Scope, TokenSecret, UserId
 from latchkey.domain.errors import (
     AgentNotConfigured,
@@ -55,6 +55,7 @@ class TurnProfile(Struct, frozen=True):
     - `digest`: of the version of the assistant.
     - `models`: those that a message may choose. `options.model` is the one without a choice.
     - `max_steps`, `history_turns`: override the limits of the service.
+    - `approve`: the tools that the user is asked about before they run.
     - `titles`: where the title of a conversation without one comes from: the user's message, or the model.
     """
 
@@ -70,7 +71,24 @@ class TurnProfile(Struct, frozen=True):
     models: tuple[str, ...] = ()
     max_steps: int | None = None
     history_turns: int | None = None
+    approve: tuple[str, ...] = ()
     titles: TitleSource = "message"
+
+    def scope_of(self, turn: Turn, user_id: UserId) -> Scope:
+        """Return the scope of a call of the turn that is made without its token: that of the token."""
+        id = ContextTokenId(turn.id)
+        return self.new_token(turn, id, turn.started_at).scope_for(user_id, self.tools, self.approve)
+
+    def new_token(self, turn: Turn, id: ContextTokenId, now: datetime) -> ContextToken:
+        """Return a token for one attempt of the turn."""
+        return ContextToken(
+            id=id,
+            grants=self.grants,
+            conversation_id=turn.conversation_id,
+            turn_id=turn.id,
+            created_at=now,
+            expires_at=turn.lease_until,
+        )
 
     def require_agent(self) -> Agent:
         """Return the agent. Raises `AgentNotConfigured` if there is none."""
@@ -169,7 +187,7 @@ async def start_turn(
         running = await _interrupt_running(uow, conversation_id, running, message, request)
         if message.replaces:
             await uow.messages.replace(conversation_id, message.replaces, turn_id)
-        next_message = await uow.conversations.next_message(conversation_id, uow.now, timezone, assistant)
+        next_message = await _next_message(uow, conversation_id, timezone, assistant)
         seq, timezone, assistant = next_message.seq, next_message.timezone, next_message.assistant
         profile = profiles.select(assistant, message)
         turns = profile.history_turns or limits.history_turns
@@ -283,6 +301,18 @@ async def _interrupt_running(
     return [turn for turn in running if turn.conversation_id != conversation_id]
 
 
+async def _next_message(
+    uow: UnitOfWork, conversation_id: ConversationId, timezone: str | None, assistant: str
+) -> NextMessage:
+    """Take the next message number. Turns that wait for the user end: their questions are declined."""
+    next_message = await uow.conversations.next_message(conversation_id, uow.now, timezone, assistant)
+    if next_message.has_waiting_turn:
+        for turn in await uow.turns.list_waiting(conversation_id):
+            await uow.context_tokens.revoke_for_turn(turn.id, uow.now)
+            await cancel_locked(uow, await uow.turns.get(turn.id, for_update=True), "message")
+    return next_message
+
+
 async def _is_same_message(uow: UnitOfWork, turn: Turn, message: NewMessage, request: ClientRequest) -> bool:
     """Whether a client has sent the message of the turn twice at once, under its own id of the message."""
     if request.message_id is None or message.replaces == turn.id:
@@ -332,14 +362,7 @@ def _user_message(uow: UnitOfWork, turn: Turn, seq: int, content: str) -> Messag
 
 async def mint_token(uow: UnitOfWork, turn: Turn, profile: TurnProfile) -> tuple[TokenSecret, Scope]:
     """Add a token for one attempt of the turn."""
-    token = ContextToken(
-        id=ContextTokenId(uow.new_id()),
-        grants=profile.grants,
-        conversation_id=turn.conversation_id,
-        turn_id=turn.id,
-        created_at=uow.now,
-        expires_at=turn.lease_until,
-    )
+    token = profile.new_token(turn, ContextTokenId(uow.new_id()), uow.now)
     secret = TokenSecret.mint(uow.scope.user_id)
-    await uow.context_tokens.add(token, secret, profile.tools)
-    return secret, token.scope_for(uow.scope.user_id, profile.tools)
+    await uow.context_tokens.add(token, secret, profile.tools, profile.approve)
+    return secret, token.scope_for(uow.scope.user_id, profile.tools, profile.approve)

@@ -163,6 +163,8 @@ def _page_of(published: list[TurnEvent], after: int) -> EventPage | None:
     """Return the published events after this number; None if some are missing and the log must be read."""
     numbers = [event.seq for event in published]
     is_complete = bool(published) and numbers == list(range(numbers[0], numbers[-1] + 1)) and numbers[0] <= after + 1
-    if not is_complete or (published[-1].is_last and published[-1].seq <= after):
+    is_over = bool(published) and (published[-1].is_last or published[-1].is_waiting)
+    if not is_complete or (is_over and published[-1].seq <= after):
         return None
-    return EventPage([event for event in published if event.seq > after], published[-1].is_last)
+    is_over = published[-1].is_last or published[-1].is_waiting
+    return EventPage([event for event in published if event.seq > after], is_over)

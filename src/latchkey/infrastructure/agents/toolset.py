@@ -18,7 +18,7 @@ from mcp.types import (
     Tool,
 )
 
-from latchkey.domain.agent import AgentRun
+from latchkey.domain.agent import AgentRun, TurnWaiting
 from latchkey.domain.credentials import Scope, TokenSecret
 from latchkey.domain.errors import ToolsUnavailable
 from latchkey.domain.tool_call import ToolCall, ToolRequest, ToolReturned
@@ -52,6 +52,9 @@ Connect = Callable[[TokenSecret, Scope], AbstractAsyncContextManager[Client]]
 """Connects to the MCP server with a context token of known scope. One task must open and close the connection."""
 
 CALL_ID = "latchkey/callId"
+
+IS_WAITING = "latchkey/waiting"
+"""In the `_meta` of a result: the call is stored, and waits for the user."""
 
 _UNREADABLE = "unreadable_arguments"
 """The argument under which unreadable arguments are recorded. No tool has it, so the call has no effect."""
@@ -113,6 +116,12 @@ class Toolset:
         self._client = client
         self._events = events
         self._chars_left = MAX_TURN_CHARS
+        self._is_waiting = False
+
+    def check_not_waiting(self) -> None:
+        """Raises `TurnWaiting` if a call waits for the user: then the model is not asked again."""
+        if self._is_waiting:
+            raise TurnWaiting
 
     async def call(self, call_id: str, name: str, arguments: str) -> str:
         """Call a tool and return the text of its result. A repeated `call_id` has no second effect.
@@ -134,6 +143,7 @@ class Toolset:
             await self._events.send(request)
             await self._events.wait_consumed()
         result = await self._send(call_id, name, arguments)
+        self._is_waiting = self._is_waiting or bool(result.meta and result.meta.get(IS_WAITING))
         if self._events and request:
             await self._events.send(ToolReturned(call_id))
         text = "\n".join(part.text for part in result.content if isinstance(part, TextContent))

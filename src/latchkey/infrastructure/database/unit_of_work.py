@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from uuid_utils.compat import uuid7
 
 from latchkey.domain.concurrency import ConcurrencyLimiter
-from latchkey.domain.credentials import USER_ID_RULE, Credential, Owner, Scope, TokenSecret, parse_user_id
+from latchkey.domain.credentials import USER_ID_RULE, Credential, Delegate, Owner, Scope, TokenSecret, parse_user_id
 from latchkey.domain.errors import Unauthenticated
 from latchkey.domain.ports import TransactionMode
 from latchkey.domain.repositories import (
@@ -25,7 +25,7 @@ from latchkey.domain.repositories import (
     Tasks,
 )
 from latchkey.domain.turn_event import TurnEvent
-from latchkey.domain.turn_repositories import IdempotentCalls, ToolCalls, TurnEvents, Turns
+from latchkey.domain.turn_repositories import IdempotentCalls, Questions, ToolCalls, TurnEvents, Turns
 from latchkey.infrastructure.database.app_schema import NO_APP, AppSchema
 from latchkey.infrastructure.database.errors import mapped_errors
 from latchkey.infrastructure.database.event_bus import LocalEventBus
@@ -35,6 +35,7 @@ from latchkey.infrastructure.database.repositories.conversations import SqlConve
 from latchkey.infrastructure.database.repositories.deletion import SqlDeletions
 from latchkey.infrastructure.database.repositories.idempotent_calls import SqlIdempotentCalls
 from latchkey.infrastructure.database.repositories.messages import SqlMessages
+from latchkey.infrastructure.database.repositories.questions import SqlQuestions
 from latchkey.infrastructure.database.repositories.quota_usage import SqlQuotaUsages
 from latchkey.infrastructure.database.repositories.tasks import SqlTasks
 from latchkey.infrastructure.database.repositories.tool_calls import SqlToolCalls
@@ -94,6 +95,10 @@ class SqlUnitOfWork:
     @cached_property
     def tool_calls(self) -> ToolCalls:
         return SqlToolCalls(self.session)
+
+    @cached_property
+    def questions(self) -> Questions:
+        return SqlQuestions(self.session)
 
     @cached_property
     def tasks(self) -> Tasks:
@@ -203,6 +208,8 @@ class SqlUnitsOfWork:
         self, driver: DriverConnection, credential: Credential, mode: TransactionMode, now: datetime
     ) -> tuple[Scope, TurnState | None]:
         """Return the scope of the credential and, for a token that may write, the state of its turn."""
+        if isinstance(credential, Delegate):
+            return credential.scope, None
         if isinstance(credential, Owner):
             return Scope(credential.user_id), None
         tokens = SqlContextTokens(self._session(driver, Scope(credential.user_id, frozenset()), read_only=True), [])

@@ -62,6 +62,9 @@ _CONTEXT_TOKEN = {
     "created_at": _CREATED,
     "expires_at": "2026-12-01T09:00:00Z",
 }
+_DELETION = {"id": "01a22770-6266-7d3e-9f40-5b6c7d8e9fa0", "name": "delete_task", "arguments": {"task_id": _TASK}}
+_EXPIRES = "2026-12-02T08:00:00Z"
+_OF_TURN = {"turn_id": _TURN, "conversation_id": _CONVERSATION}
 _NOTE = {"text": "Drinks oat milk."}
 _NOTE_ENTITY = {
     "id": "01a22770-6155-7c0a-8e1f-4a5b6c7d8e9f",
@@ -72,6 +75,7 @@ _NOTE_ENTITY = {
 }
 
 EXAMPLES: Mapping[str, Mapping[str, Any]] = {
+    "Approval": {**_DELETION, **_OF_TURN, "requested_at": _CREATED, "expires_at": _EXPIRES},
     "Artifact": _ARTIFACT_ENTITY,
     "ArtifactRevision": {"content_markdown": ARTIFACT_CONTENT},
     "ArtifactWithContent": {**_ARTIFACT_ENTITY, "content_markdown": ARTIFACT_CONTENT},
@@ -100,16 +104,27 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
         "assistant": "default",
     },
     "ConversationChanges": {"title": "Shopping"},
+    "DecidedApproval": {
+        **_DELETION,
+        **_OF_TURN,
+        "decision": "approve",
+        "by": "user",
+        "decided_at": _UPDATED,
+        "result": {"id": _TASK},
+        "is_error": False,
+    },
     "FreshContextToken": {**_CONTEXT_TOKEN, "token": "lk_…"},
     "Message": _MESSAGE,
     "NewArtifact": {"title": "Bakery brief", "content_markdown": ARTIFACT_CONTENT},
     "NewContextToken": {"grants": ["tasks:read"], "ttl_s": 3600},
     "NewConversation": {"title": "Shopping"},
+    "NewDecision": {"decision": "approve"},
     "NewMessage": {"message": "Remind me to buy milk tomorrow at nine.", "timezone": "UTC"},
     "NewNote": _NOTE,
     "NewTask": {"title": "Buy milk", "due_at": _DUE},
     "Note": _NOTE_ENTITY,
     "NoteChanges": _NOTE,
+    "OpenApproval": {**_DELETION, "expires_at": _EXPIRES},
     "PublishedTurn": {
         "id": _TURN,
         "conversation_id": _CONVERSATION,
@@ -131,6 +146,14 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     },
     "Task": _TASK_ENTITY,
     "TaskChanges": {"title": "Buy milk", "due_at": _DUE},
+    "WaitingAnswer": {
+        **_OF_TURN,
+        "status": "waiting",
+        "approvals": [{**_DELETION, "expires_at": _EXPIRES}],
+        "tool_calls": [{**_DELETION, "result": None, "is_error": True, "started_at": _CREATED, "duration_ms": 0}],
+        "usage": _USAGE,
+        "agent": "openai",
+    },
 }
 
 EVENTS: Mapping[str, Mapping[str, Any]] = {

@@ -125,6 +125,8 @@ def describe(operation: Operation, components: Components) -> dict[str, Any]:
     responses = {str(handler.status_code): _success(operation, components)}
     if handler.opt.get("revalidates"):
         responses["304"] = {"description": "The client has the current content.", "headers": _REQUEST_ID_REFERENCE}
+    if accepted := handler.opt.get("accepted"):
+        responses["202"] = _accepted(accepted, components)
     responses |= _failures(operation, components)
     return {name: value for name, value in described.items() if value} | {"responses": responses}
 
@@ -176,6 +178,13 @@ def _success(operation: Operation, components: Components) -> dict[str, Any]:
     if operation.handler.opt.get("streams") and EVENT_STREAM not in content:
         response["description"] = _STREAMED_INSTEAD
     return response
+
+
+def _accepted(body_type: type, components: Components) -> dict[str, Any]:
+    """Return the response of a request that is accepted and whose answer waits for the user."""
+    schema = components.response_schema(body_type)
+    media = {"schema": schema, "example": example_of(schema, components.schemas)}
+    return {"description": "The turn waits for the user.", "headers": _REQUEST_ID_REFERENCE, "content": {JSON: media}}
 
 
 def _content(operation: Operation, components: Components) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, get_type_hints
 
@@ -12,14 +12,15 @@ from mcp_types import INVALID_PARAMS, CallToolRequestParams, PaginatedRequestPar
 from msgspec import NODEFAULT, Struct
 from msgspec.structs import FieldInfo, replace
 
-from latchkey.application.access import declaration_of, function_of, name_of, permission_of
+from latchkey.application.access import ToolDeclaration, declaration_of, function_of, name_of, permission_of
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.external_calls import ExternalCallExecutor, ExternalTool
-from latchkey.application.tool_calls import ToolCallExecutor, ToolInvocation, ToolOutcome
+from latchkey.application.tool_calls import TOOL_BUG, ToolCallExecutor
+from latchkey.application.turns.approvals import BoundTool
 from latchkey.domain.credentials import Scope
-from latchkey.domain.errors import Forbidden, Invalid, NotFound
-from latchkey.domain.ports import ToolCallContext
-from latchkey.domain.tool_call import ExternalCallId, encode_arguments
+from latchkey.domain.errors import Failure, Forbidden, Invalid, NotFound
+from latchkey.domain.ports import ToolBug, ToolCallContext
+from latchkey.domain.tool_call import ExternalCallId, ToolInvocation, ToolOutcome, encode_arguments
 from latchkey.interfaces.errors import check_storable, invalid
 from latchkey.interfaces.mcp.principal import (
     PRINCIPAL,
@@ -172,6 +173,9 @@ _MARKS_OF_UNSTORABLE = (b"\\u0000", "\ufffd".encode())
 DEFAULT_TIMEOUT_S = 30.0
 """For a tool outside a transaction that declares no `timeout_s`."""
 
+IS_WAITING = "latchkey/waiting"
+"""The key of `_meta` in the result of a turn's call that waits for the user."""
+
 CALL_ID_KEYS = ("latchkey/callId", "claudecode/toolUseId")
 """The keys of `_meta` under which clients send their own id of a call."""
 
@@ -185,6 +189,7 @@ class Tool(Struct, frozen=True):
 
     binding: ToolBinding
     listing: dict[str, Any]
+    declaration: ToolDeclaration
     external: ExternalTool | None = None
     text: TextOf | None = None
 
@@ -197,6 +202,14 @@ class Tool(Struct, frozen=True):
     def timeout_s(self) -> float:
         """How many seconds a call may take in addition to those of its transactions."""
         return 0.0 if self.external is None else self.external.timeout_s
+
+
+def bind_tool(tools: dict[str, Tool], name: str, arguments: Any) -> BoundTool:
+    """Return a tool with the arguments of a stored call. Raises `NotFound` and `Invalid`."""
+    tool = tools.get(name)
+    if tool is None:
+        raise NotFound.of("tool")
+    return BoundTool(tool.binding.use_case, tool.binding.bind(arguments), tool.external)
 
 
 def create_tools(use_cases: Iterable[Callable[..., Any]]) -> dict[str, Tool]:
@@ -224,6 +237,7 @@ def _tool(use_case: Callable[..., Any]) -> Tool:
     return Tool(
         binding,
         listing,
+        declaration,
         ExternalTool(binding.use_case, timeout_s) if binding.is_outside else None,
         _artifact_marker if permission.creates_artifact else None,
     )
@@ -286,11 +300,23 @@ class ToolHandlers:
             values = binding.bind(arguments)
             if any(mark in invocation.arguments for mark in _MARKS_OF_UNSTORABLE):
                 check_storable(arguments)
-        except Invalid as failure:
+            if self._asks(tool, values, call_id):
+                invocation = replace(invocation, asks=True)
+        except Failure as failure:
             return await self._executor.record_failure(principal.credential, invocation, binding.use_case, failure)
         if tool.external is not None:
             return await self._external.execute(principal.credential, invocation, tool.external, values)
         return await self._executor.execute(principal.credential, invocation, binding.use_case, *values)
+
+    def _asks(self, tool: Tool, values: Sequence[Any], call_id: str | None) -> bool:
+        """Whether the tool declares that the user is asked first. Raises a `Failure`, also for a bug of the tool."""
+        try:
+            return tool.declaration.asks(values)
+        except Failure:
+            raise
+        except Exception as error:
+            self._dispatcher.log(ToolBug(tool.name, call_id, PRINCIPAL.get().credential.user_id, error))
+            raise TOOL_BUG from error
 
 
 def call_id_of(meta: Mapping[str, Any] | None) -> str | None:
@@ -306,6 +332,9 @@ def call_id_of(meta: Mapping[str, Any] | None) -> str | None:
 
 def _result(outcome: ToolOutcome, text_of: TextOf | None) -> Result:
     """An error has no structured content, because the output schema describes only successful results."""
+    if outcome.is_waiting:
+        content = [{"type": "text", "text": outcome.json.decode()}]
+        return complete(content=content, isError=True, _meta={IS_WAITING: True})
     if outcome.is_error:
         return complete(content=[{"type": "text", "text": outcome.json.decode()}], isError=True)
     content = msgspec.to_builtins(outcome.content)

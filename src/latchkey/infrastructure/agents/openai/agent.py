@@ -20,7 +20,7 @@ from agents import (
     set_tracing_disabled,
 )
 from agents import Tool as AgentTool
-from agents.exceptions import ModelRefusalError
+from agents.exceptions import MaxTurnsExceeded, ModelRefusalError
 from mcp.types import Tool
 
 from latchkey.domain.agent import AgentEvent, AgentRun
@@ -113,10 +113,14 @@ class OpenAIAgent:
         agent = copy(_AGENT)  # cheaper than a new one, which the SDK would validate
         agent.instructions = agent_run.instructions
         agent.model = model = self.create_model(agent_run, publish)
+        model.before_request = toolset.check_not_waiting
         context = TurnTools(toolset, model.unreadable_arguments)
         agent.turn_tools = function_tools(toolset.tools)
         try:
             await Runner.run(agent, agent_run.message, context=context, max_turns=agent_run.max_steps, run_config=_RUN)
+        except MaxTurnsExceeded:
+            toolset.check_not_waiting()
+            raise
         except ModelRefusalError:
             return  # The text of the refusal has been published: it is the answer.
         except (UnicodeEncodeError, RecursionError) as error:

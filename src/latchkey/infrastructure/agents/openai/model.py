@@ -218,6 +218,10 @@ def _call_items(call: ToolCall) -> list[TResponseInputItem]:
 Publish = Callable[[AgentEvent], Awaitable[None]]
 
 
+def _nothing() -> None:
+    pass
+
+
 class StreamingModel(Model):
     """Returns whole responses to the runner, and publishes their text while it streams in. Made for one turn.
 
@@ -244,9 +248,11 @@ class StreamingModel(Model):
         self._request_bytes = 0
         self._call_ids: set[str] = set()
         self.unreadable_arguments: dict[str, str] = {}
+        self.before_request: Callable[[], None] = _nothing
 
     async def get_response(self, *_: Any, **params: Any) -> ModelResponse:
-        """Raises the `TurnFailed` that says what is wrong with the model or its answer."""
+        """Raises what `before_request` does, and the `TurnFailed` that says what is wrong with the answer."""
+        self.before_request()
         self._answer_text.begin_paragraph()
         self._streamed = []
         try:

@@ -52,7 +52,8 @@ class PydanticAIAgent(OpenAIAgent):
 
     async def run_loop(self, agent_run: AgentRun, toolset: Toolset, publish: Publish) -> None:
         model = self.create_model(agent_run, publish)
-        with _errors_as_failures():
+        model.before_request = toolset.check_not_waiting
+        with _errors_as_failures(toolset):
             await _AGENT.run(
                 agent_run.message,
                 model=TurnModel(model, agent_run.instructions, function_tools(toolset.tools)),
@@ -69,10 +70,11 @@ _AGENT.instrument = False  # traces would have the texts of conversations
 
 
 @contextmanager
-def _errors_as_failures() -> Iterator[None]:
+def _errors_as_failures(toolset: Toolset) -> Iterator[None]:
     try:
         yield
     except UsageLimitExceeded as error:
+        toolset.check_not_waiting()
         raise max_steps_exceeded() from error
     except AgentRunError as error:
         raise malformed_answer() from error

@@ -12,6 +12,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    exists,
     func,
     literal,
     null,
@@ -110,6 +111,11 @@ _UPDATE = update(conversations).where(*_IS_MINE, _HAS_ID)
 _OWN_OR_NEW_TITLE = func.coalesce(conversations.c.title, bindparam("new_title", type_=conversations.c.title.type))
 _SET_LAST_SEQ = _UPDATE.values(last_seq=bindparam("new_seq"), updated_at=bindparam("now"), title=_OWN_OR_NEW_TITLE)
 _SET_MISSING_TITLE = _UPDATE.values(title=_OWN_OR_NEW_TITLE)
+_HAS_WAITING_TURN = exists().where(
+    owned_by_user(turns),
+    turns.c.conversation_id == bindparam("key"),
+    turns.c.status == literal("waiting", literal_execute=True),
+)
 _NEXT_MESSAGE = _UPDATE.values(
     last_seq=conversations.c.last_seq + 1,
     updated_at=bindparam("now"),
@@ -122,7 +128,7 @@ _NEXT_MESSAGE = _UPDATE.values(
             else_=DEFAULT_ASSISTANT,
         ),
     ),
-).returning(conversations.c.last_seq, conversations.c.timezone, conversations.c.assistant)
+).returning(conversations.c.last_seq, conversations.c.timezone, conversations.c.assistant, _HAS_WAITING_TURN)
 # Another conversation may be given the name while this one is being removed.
 _DELETE = _UPDATE.values(deleted_at=bindparam("now"), client_conversation_id=null())
 
@@ -190,7 +196,8 @@ class SqlConversations:
         )
         if row is None:
             raise NotFound.of("conversation")
-        return NextMessage(*row)
+        seq, remembered, assistant, has_waiting_turn = row
+        return NextMessage(seq, remembered, assistant, bool(has_waiting_turn))
 
     async def set_last_seq(self, id: ConversationId, seq: int, now: datetime, title: str | None = None) -> None:
         await self._session.defer(_SET_LAST_SEQ, key=self._require_in_scope(id), new_seq=seq, now=now, new_title=title)

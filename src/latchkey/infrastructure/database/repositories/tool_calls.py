@@ -47,17 +47,18 @@ from latchkey.infrastructure.database.sql.tenant_guard import USER
 _INSERT = insert_for_user(tool_calls)
 # PostgreSQL's construct compiles for SQLite too: ON CONFLICT DO NOTHING is the same in both.
 _INSERT_IF_ABSENT = postgresql.insert(tool_calls).values(user_id=bindparam(USER)).on_conflict_do_nothing()
-_IS_ANNOUNCED = (
+IS_ANNOUNCED = (
     owned_by_user(tool_calls),
     tool_calls.c.turn_id == bindparam("turn"),
     tool_calls.c.call_id == bindparam("known_as"),
     tool_calls.c.result.is_(None),
     tool_calls.c.executing_since.is_(None),
+    tool_calls.c.approval_expires_at.is_(None),
 )
-_SET_RESULT = update(tool_calls).where(*_IS_ANNOUNCED).returning(tool_calls.c.id)
+_SET_RESULT = update(tool_calls).where(*IS_ANNOUNCED).returning(tool_calls.c.id)
 # Statements of their own: a statement is prepared with the columns of its first use.
 _INSERT_STARTED_IF_ABSENT = postgresql.insert(tool_calls).values(user_id=bindparam(USER)).on_conflict_do_nothing()
-_START_ANNOUNCED = update(tool_calls).where(*_IS_ANNOUNCED).returning(tool_calls.c.id)
+_START_ANNOUNCED = update(tool_calls).where(*IS_ANNOUNCED).returning(tool_calls.c.id)
 _COMPLETE = update(tool_calls).where(
     owned_by_user(tool_calls),
     tool_calls.c.turn_id == bindparam("turn"),
@@ -71,9 +72,10 @@ _CLOSE = update(tool_calls).where(
     tool_calls.c.id == bindparam("key"),
     tool_calls.c.result.is_(None),
 )
-_COLUMNS = [tool_calls.c[field] for field in ToolCall.__struct_fields__ if field != "omitted"]
+CALL_COLUMNS = [tool_calls.c[field] for field in ToolCall.__struct_fields__ if field != "omitted"]
 _IS_STARTED = and_(tool_calls.c.executing_since.is_not(None), tool_calls.c.result.is_(None))
-_BY_CALL_ID = select(*_COLUMNS, _IS_STARTED.label("is_started")).where(
+IS_OPEN = and_(tool_calls.c.approval_expires_at.is_not(None), tool_calls.c.decision.is_(None))
+_BY_CALL_ID = select(*CALL_COLUMNS, _IS_STARTED.label("is_started"), IS_OPEN.label("is_asked")).where(
     owned_by_user(tool_calls), tool_calls.c.turn_id == bindparam("turn"), tool_calls.c.call_id == bindparam("call_id")
 )
 
@@ -86,27 +88,34 @@ class SqlToolCalls:
 
     async def add(self, call: ToolCall, turn_id: TurnId, call_id: str | None = None) -> None:
         await self._session.defer(
-            _INSERT, turn_id=turn_id, id=call.id, call_id=call_id, result=bytes(call.result).decode(), **_values(call)
+            _INSERT,
+            turn_id=turn_id,
+            id=call.id,
+            call_id=call_id,
+            result=bytes(call.result).decode(),
+            **call_values(call),
         )
 
     async def add_if_absent(self, call: ToolCall, turn_id: TurnId, call_id: str) -> bool:
         result = bytes(call.result).decode() if call.has_result else None
         return bool(
             await self._session.execute(
-                _INSERT_IF_ABSENT, turn_id=turn_id, id=call.id, call_id=call_id, result=result, **_values(call)
+                _INSERT_IF_ABSENT, turn_id=turn_id, id=call.id, call_id=call_id, result=result, **call_values(call)
             )
         )
 
     async def set_result(self, turn_id: TurnId, call_id: str, call: ToolCall) -> ToolCallId:
         result = bytes(call.result).decode()
-        row = await self._session.fetch_row(_SET_RESULT, turn=turn_id, known_as=call_id, result=result, **_values(call))
+        row = await self._session.fetch_row(
+            _SET_RESULT, turn=turn_id, known_as=call_id, result=result, **call_values(call)
+        )
         if row is None:
             raise DuplicateToolCall("The turn has no tool call with this id that waits for a result.")
         id: ToolCallId = row[0]
         return id
 
     async def start(self, call: ToolCall, turn_id: TurnId, call_id: str | None) -> StartedCall | None:
-        values = {**_values(call), "executing_since": call.started_at}
+        values = {**call_values(call), "executing_since": call.started_at}
         added = await self._session.execute(
             _INSERT_STARTED_IF_ABSENT, turn_id=turn_id, id=call.id, call_id=call_id, **values
         )
@@ -132,7 +141,7 @@ class SqlToolCalls:
 
     async def find(self, turn_id: TurnId, call_id: str) -> StoredCall | None:
         row = await self._session.fetch_row(_BY_CALL_ID, turn=turn_id, call_id=call_id)
-        return None if row is None else StoredCall(tool_call_from_row(row[:-1]), bool(row[-1]))
+        return None if row is None else StoredCall(tool_call_from_row(row[:-2]), bool(row[-2]), bool(row[-1]))
 
     async def list_of_turn(self, id: TurnId) -> list[ToolCall]:
         calls = [bounded_tool_call(row) for row in await self._session.fetch(SMALL_CALLS_OF_TURN, turn=id)]
@@ -202,7 +211,7 @@ def _within_bounds(sized: Subquery) -> tuple[ColumnElement[Any], ...]:
         return case((is_whole, tool_calls.c[name])).label(name)
 
     replaced = {"arguments": bounded("arguments"), "result": bounded("result")}
-    columns = [replaced.get(column.name, column) for column in _COLUMNS]
+    columns = [replaced.get(column.name, column) for column in CALL_COLUMNS]
     return *columns, sized.c.arguments_bytes, sized.c.result_bytes
 
 
@@ -268,7 +277,7 @@ def _small_calls(*conditions: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
         "arguments": case((arguments <= SMALL_BYTES, tool_calls.c.arguments)).label("arguments"),
         "result": case((result <= SMALL_BYTES, tool_calls.c.result)).label("result"),
     }
-    columns = [replaced.get(column.name, column) for column in _COLUMNS]
+    columns = [replaced.get(column.name, column) for column in CALL_COLUMNS]
     return select(*columns, arguments.label("arguments_bytes"), result.label("result_bytes")).where(
         owned_by_user(tool_calls), *conditions
     )
@@ -323,7 +332,7 @@ def turn_ids_as_parameters(ids: list[TurnId]) -> dict[str, Any]:
     return {f"turn{index}": id for index, id in enumerate(padded)}
 
 
-def _values(call: ToolCall) -> dict[str, Any]:
+def call_values(call: ToolCall) -> dict[str, Any]:
     return {
         "name": call.name,
         "arguments": bytes(call.arguments).decode(),

@@ -1,8 +1,10 @@
 """A message to the assistant over HTTP, answered with the whole turn or with its events."""
 
+from typing import Literal
+
 from litestar import Response, post
 from litestar.di import NamedDependency
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from latchkey.application.turns.finish import TurnResult
 from latchkey.application.turns.runner import TurnHandle, TurnRunner
@@ -11,8 +13,9 @@ from latchkey.domain import errors
 from latchkey.domain.artifact import ArtifactReference
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.message import Message, NewMessage
-from latchkey.domain.tool_call import ToolCall
+from latchkey.domain.tool_call import ToolCall, ToolCallId
 from latchkey.domain.turn import AgentName, ClientRequest, TurnId, Usage
+from latchkey.domain.values import Instant
 from latchkey.interfaces.http.event_stream import MEDIA_TYPE, event_stream
 from latchkey.interfaces.http.problems import problem_response
 from latchkey.interfaces.http.requests import REPLAYED, ApiRequest, IdempotencyKey, JsonBody, idempotency_of
@@ -27,6 +30,27 @@ class ChatAnswer(Struct, frozen=True):
     message: Message
     tool_calls: list[ToolCall]
     artifacts: list[ArtifactReference]
+    usage: Usage
+    agent: AgentName
+
+
+class OpenApproval(Struct, frozen=True):
+    """A tool call that waits for the user's decision."""
+
+    id: ToolCallId
+    name: str
+    arguments: Raw
+    expires_at: Instant
+
+
+class WaitingAnswer(Struct, frozen=True):
+    """A turn that waits for the user's decisions. It goes on by itself when all are made."""
+
+    conversation_id: ConversationId
+    turn_id: TurnId
+    status: Literal["waiting"]
+    approvals: list[OpenApproval]
+    tool_calls: list[ToolCall]
     usage: Usage
     agent: AgentName
 
@@ -56,6 +80,7 @@ _FAILURES: tuple[type[errors.Failure], ...] = (
     tags=["chat"],
     failures=_FAILURES,
     streams=True,
+    accepted=WaitingAnswer,
     response_headers=[REPLAYED],
 )
 async def chat(
@@ -70,7 +95,8 @@ async def chat(
     The turn continues if the client disconnects. If it fails, the message and the effects of its tool calls are kept.
     With `Accept: text/event-stream` the response is a stream of the turn's events, which can be read again at
     `turns/{turn_id}/events`. A retry with the same `Idempotency-Key` and body while the turn is running gets the events
-    of that turn from the first one; without a stream it gets 409 with `same_request`.
+    of that turn from the first one; without a stream it gets 409 with `same_request`. 202 means that the turn waits for
+    the user's decision on tool calls.
     """
     idempotency = None if idempotency_key is None else idempotency_of(idempotency_key, data)
     client_request = ClientRequest(request.request_id, idempotency)
@@ -85,11 +111,19 @@ async def chat(
     if turn.original_request_id and result.failure:
         # A replayed failure has the id of the request that failed, as it had the first time.
         return problem_response(request, result.failure, turn.original_request_id, headers)  # type: ignore[return-value]
+    if result.turn.status == "waiting":
+        return Response(_waiting_answer(result), headers=headers, status_code=202)  # type: ignore[arg-type]
     return Response(_chat_answer(result), headers=headers)
 
 
 def _replay_headers(turn: TurnHandle) -> dict[str, str]:
     return {} if turn.original_request_id is None else {REPLAYED.name: "true"}
+
+
+def _waiting_answer(result: TurnResult) -> WaitingAnswer:
+    turn = result.turn
+    approvals = [OpenApproval(each.id, each.name, each.arguments, each.expires_at) for each in result.approvals]
+    return WaitingAnswer(turn.conversation_id, turn.id, "waiting", approvals, turn.tool_calls, turn.usage, turn.agent)
 
 
 def _chat_answer(result: TurnResult) -> ChatAnswer:

@@ -1,0 +1,344 @@
+"""The user's decisions on tool calls: an approved call is made once, with the rights of the turn that asked."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
+from time import perf_counter
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+from msgspec.structs import replace
+
+from latchkey.application.access import name_of, owner_only, permission_of
+from latchkey.application.dispatcher import Dispatcher, LoggedOutcome
+from latchkey.application.external_calls import RECORD_TIMEOUT_S, ExternalCallExecutor, ExternalTool
+from latchkey.application.tool_calls import TOOL_BUG
+from latchkey.application.turns.start import TurnProfiles
+from latchkey.application.turns.waiting import (
+    add_waiting_events,
+    decline_result,
+    failure_result,
+    store_decision,
+    store_result,
+)
+from latchkey.domain.approval import Approval, DecidedApproval, Decision, NewDecision, Question
+from latchkey.domain.credentials import Delegate, Owner
+from latchkey.domain.errors import ConcurrentWrite, Conflict, Failure, NotFound, Unavailable
+from latchkey.domain.page import Page, Window
+from latchkey.domain.ports import ToolBug, UnitOfWork
+from latchkey.domain.tool_call import ToolCall, ToolCallId
+from latchkey.domain.turn import Turn, TurnId
+from latchkey.domain.turn_event import ApprovalDecidedEvent
+
+
+class BoundTool(Struct, frozen=True):
+    """A tool with its arguments. `external` is None for a tool that runs in a transaction."""
+
+    use_case: Callable[..., Awaitable[object]]
+    args: Sequence[Any]
+    external: ExternalTool | None = None
+
+
+BindTool = Callable[[str, Any], BoundTool]
+"""Returns the tool with this name and the arguments of a stored call. Raises a `Failure` if it cannot be called."""
+
+LimitOf = Callable[[str], timedelta]
+
+_ATTEMPTS = 5
+_ALL_BYTES = 2**31 - 1
+_encode = msgspec.json.Encoder().encode
+
+
+class StoredDecision(Struct, frozen=True):
+    """A decision that is stored. `task` runs an approved call outside a transaction; None for any other."""
+
+    approval: DecidedApproval
+    task: asyncio.Task[None] | None = None
+
+
+class _Call(Struct, frozen=True):
+    """A call that the user approves, in its turn, with the credential under which it is made."""
+
+    turn_id: TurnId
+    id: ToolCallId
+    name: str
+    arguments: Raw
+    decision: Decision
+    owner: Owner
+    delegate: Delegate
+
+
+class Approvals:
+    """Stores decisions, and makes the calls that are approved. `timeouts` are those of tools outside a transaction."""
+
+    def __init__(
+        self, dispatcher: Dispatcher, external: ExternalCallExecutor, bind: BindTool, timeouts: Mapping[str, float]
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._external = external
+        self._bind = bind
+        self._timeouts = timeouts
+
+    async def decide(
+        self, owner: Owner, turn_id: TurnId, call_id: ToolCallId, new: NewDecision, profiles: TurnProfiles
+    ) -> StoredDecision:
+        """Store a decision, together with the effect of the call if it runs in a transaction.
+
+        Repeating a decision answers the same. Raises `NotFound`; `Conflict` for the opposite decision, for a question
+        that has expired, and if the turn has ended.
+        """
+        decision = Decision(new.decision, "user", new.reason)
+        if decision.name == "decline":
+            use_case = decline_call
+            return StoredDecision(await self._dispatcher.call(owner, use_case, turn_id, call_id, decision, self._limit))
+        turn, question = await self._dispatcher.call(owner, find_question, turn_id, call_id)
+        if not question.is_open:
+            return StoredDecision(_repeated(turn, question, decision))
+        profile = profiles.of_turn(turn)
+        if profile is None:
+            raise Conflict("The assistant of this turn no longer exists, so that the turn cannot go on: decline.")
+        scope = profile.scope_of(turn, owner.user_id)
+        stored = question.call
+        call = _Call(
+            turn_id, call_id, stored.name, stored.arguments, decision, owner, Delegate(owner.user_id, scope=scope)
+        )
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return await self._approve(call)
+            except ConcurrentWrite:
+                if attempt == _ATTEMPTS:
+                    raise
+        raise ConcurrentWrite("Concurrent writes to the turn prevented the decision: try again.")
+
+    async def _approve(self, call: _Call) -> StoredDecision:
+        bug: Exception | None = None
+        try:
+            bound = self._bind(call.name, msgspec.json.decode(call.arguments))
+            if bound.external is not None:
+                return await self._start(call, bound, bound.external)
+            return StoredDecision(await self._execute(call, bound))
+        except (Unavailable, _NotOpen):
+            raise
+        except Failure as error:
+            failure = error
+        except _ToolBug as error:
+            bug, failure = error.exception, TOOL_BUG
+            self._dispatcher.log(ToolBug(call.name, str(call.id), call.owner.user_id, bug))
+        result = failure_result(failure)
+        return StoredDecision(
+            await self._dispatcher.call(
+                call.owner, fail_call, call.turn_id, call.id, call.decision, result, self._limit
+            )
+        )
+
+    async def _execute(self, call: _Call, bound: BoundTool) -> DecidedApproval:
+        """Make the call, and store the decision and the result, in one unit of work in the scope of the turn."""
+        permission, started, logged = permission_of(bound.use_case), perf_counter(), LoggedOutcome()
+        permission = replace(permission, mode="exclusive")
+        async with self._dispatcher.unit_of_work(call.delegate, permission, name_of(bound.use_case), logged) as uow:
+            turn, question = await lock_question(uow, call.turn_id, call.id)
+            if not question.is_open:
+                return _repeated(turn, question, call.decision)
+            _check_open(uow, turn, question)
+            try:
+                result = _encode(await bound.use_case(uow, *bound.args))
+            except Failure:
+                raise
+            except Exception as error:
+                raise _ToolBug(error) from error
+            duration_ms = round((perf_counter() - started) * 1000)
+            record = replace(question.call, result=Raw(result), is_error=False, duration_ms=duration_ms)
+            decided = await _store(uow, turn, question, call.decision, record, self._limit)
+            await uow.commit()
+        return decided
+
+    async def _start(self, call: _Call, bound: BoundTool, tool: ExternalTool) -> StoredDecision:
+        """Store the decision and the start of a call outside a transaction, and run it."""
+        tool.permission.check(call.delegate.scope)
+        decided = await self._dispatcher.call(call.owner, start_call, call.turn_id, call.id, call.decision, self._limit)
+        if isinstance(decided, DecidedApproval):
+            return StoredDecision(decided)
+        turn, question = decided
+        task = asyncio.create_task(self._run(call, question.call, bound, tool))
+        return StoredDecision(DecidedApproval.of(turn, question), task)
+
+    async def _run(self, call: _Call, record: ToolCall, bound: BoundTool, tool: ExternalTool) -> None:
+        started = perf_counter()
+        outcome = await self._external.run_approved(call.owner, call.delegate.scope, record, tool, bound.args)
+        duration_ms = round((perf_counter() - started) * 1000)
+        record = replace(record, result=Raw(outcome.json), is_error=outcome.is_error, duration_ms=duration_ms)
+        give_up_at = perf_counter() + RECORD_TIMEOUT_S
+        while True:
+            try:
+                await self._dispatcher.call(call.owner, complete_call, call.turn_id, record, self._limit)
+            except (Conflict, NotFound):
+                return  # the turn has ended meanwhile
+            except Unavailable:
+                if perf_counter() > give_up_at:
+                    raise
+                await asyncio.sleep(_RETRY_INTERVAL_S)
+            else:
+                return
+
+    def _limit(self, name: str) -> timedelta:
+        """Return after which time an approved call with this name counts as interrupted."""
+        return timedelta(seconds=self._timeouts.get(name, 0.0) + RECORD_TIMEOUT_S + _MARGIN_S)
+
+
+_RETRY_INTERVAL_S = 0.5
+_MARGIN_S = 5.0
+
+
+class _ToolBug(Exception):
+    """An unknown exception of a tool."""
+
+    def __init__(self, exception: Exception) -> None:
+        super().__init__(exception)
+        self.exception = exception
+
+
+class _NotOpen(Conflict):
+    """The question cannot be decided any more."""
+
+
+@owner_only("read")
+async def list_approvals(uow: UnitOfWork, window: Window) -> Page[Approval]:
+    """List the open questions about tool calls, oldest first."""
+    return await uow.questions.page_of_open(uow.now, window)
+
+
+@owner_only("read")
+async def list_open_approvals(uow: UnitOfWork, turn_id: TurnId) -> list[Approval]:
+    """Return the open questions of one turn, oldest first. Raises `NotFound`."""
+    turn = await uow.turns.get(turn_id)
+    questions = await uow.questions.list_of_turn(turn_id)
+    return [Approval.of(turn, each) for each in questions if each.is_open and uow.now < each.expires_at]
+
+
+@owner_only("read")
+async def find_decision_event(uow: UnitOfWork, turn_id: TurnId, call_id: ToolCallId) -> int:
+    """Return the number of the event of the decision on this call. Raises `NotFound`."""
+    await uow.turns.get(turn_id)
+    for event in (await uow.turn_events.list_of_turns([turn_id], _ALL_BYTES)).get(turn_id, []):
+        if event.name == "approval.decided" and _id_of(event.decode()) == call_id:
+            return event.seq
+    raise NotFound.of("event")
+
+
+def _id_of(event: object) -> ToolCallId | None:
+    return event.id if isinstance(event, ApprovalDecidedEvent) else None
+
+
+@owner_only("read")
+async def find_question(uow: UnitOfWork, turn_id: TurnId, call_id: ToolCallId) -> tuple[Turn, Question]:
+    """Return a question and its turn. Raises `NotFound`, and `Conflict` if it is open and cannot be decided."""
+    turn = await uow.turns.get(turn_id)
+    question = await _question(uow, turn, call_id)
+    if question.is_open:
+        _check_open(uow, turn, question)
+    return turn, question
+
+
+@owner_only("exclusive")
+async def decline_call(
+    uow: UnitOfWork, turn_id: TurnId, call_id: ToolCallId, decision: Decision, limit_of: LimitOf
+) -> DecidedApproval:
+    """Decline a call. Raises `NotFound` and `Conflict`."""
+    turn, question = await lock_question(uow, turn_id, call_id)
+    if not question.is_open:
+        return _repeated(turn, question, decision)
+    _check_open(uow, turn, question)
+    return await _store(uow, turn, question, decision, None, limit_of)
+
+
+@owner_only("exclusive")
+async def fail_call(
+    uow: UnitOfWork, turn_id: TurnId, call_id: ToolCallId, decision: Decision, result: Raw, limit_of: LimitOf
+) -> DecidedApproval:
+    """Store the approval of a call that has failed without an effect. Raises `NotFound` and `Conflict`."""
+    turn, question = await lock_question(uow, turn_id, call_id)
+    if not question.is_open:
+        return _repeated(turn, question, decision)
+    _check_open(uow, turn, question)
+    return await _store(uow, turn, question, decision, replace(question.call, result=result, is_error=True), limit_of)
+
+
+@owner_only("exclusive")
+async def start_call(
+    uow: UnitOfWork, turn_id: TurnId, call_id: ToolCallId, decision: Decision, limit_of: LimitOf
+) -> tuple[Turn, Question] | DecidedApproval:
+    """Store the approval of a call outside a transaction, which counts as started: the caller runs it.
+
+    Returns the earlier approval if there is one: then another request runs the call. Raises `NotFound` and `Conflict`.
+    """
+    turn, question = await lock_question(uow, turn_id, call_id)
+    if not question.is_open:
+        return _repeated(turn, question, decision)
+    _check_open(uow, turn, question)
+    await _store(uow, turn, question, decision, None, limit_of)
+    return turn, _decided(uow, question, decision)
+
+
+@owner_only("exclusive")
+async def complete_call(uow: UnitOfWork, turn_id: TurnId, call: ToolCall, limit_of: LimitOf) -> None:
+    """Store the result of an approved call outside a transaction. Raises `Conflict` if the turn has ended."""
+    turn = await uow.turns.get(turn_id, for_update=True)
+    _check_unfinished(turn)
+    if events := await store_result(uow, turn, call):
+        await add_waiting_events(uow, turn, events, limit_of)
+
+
+async def lock_question(uow: UnitOfWork, turn_id: TurnId, call_id: ToolCallId) -> tuple[Turn, Question]:
+    """Lock the turn, and return it with the question. Raises `NotFound`."""
+    turn = await uow.turns.get(turn_id, for_update=True)
+    return turn, await _question(uow, turn, call_id)
+
+
+async def _question(uow: UnitOfWork, turn: Turn, call_id: ToolCallId) -> Question:
+    for question in await uow.questions.list_of_turn(turn.id):
+        if question.call.id == call_id:
+            return question
+    raise NotFound.of("approval")
+
+
+async def _store(
+    uow: UnitOfWork, turn: Turn, question: Question, decision: Decision, record: ToolCall | None, limit_of: LimitOf
+) -> DecidedApproval:
+    """Store a decision, with the result of the call if there is one."""
+    events = await store_decision(uow, turn, question, decision)
+    if record is not None:
+        events += await store_result(uow, turn, record)
+    await add_waiting_events(uow, turn, events, limit_of)
+    decided = _decided(uow, question, decision)
+    return DecidedApproval.of(turn, decided if record is None else replace(decided, call=record))
+
+
+def _decided(uow: UnitOfWork, question: Question, decision: Decision) -> Question:
+    call = question.call
+    if decision.name == "decline":
+        call = replace(call, result=decline_result(decision), is_error=True)
+    return replace(
+        question, call=call, decision=decision.name, reason=decision.reason, by=decision.by, decided_at=uow.now
+    )
+
+
+def _repeated(turn: Turn, question: Question, decision: Decision) -> DecidedApproval:
+    """Return the earlier decision if it was the same one. Raises `Conflict`."""
+    if question.decision == decision.name and question.by == "user":
+        return DecidedApproval.of(turn, question)
+    verb = "approved" if question.decision == "approve" else "declined"
+    why = {"expiry": " because it expired", "message": " by a further message", "cancel": " with its turn"}
+    raise _NotOpen(f"This call was {verb} before{why.get(question.by or '', '')}: the decision stays.")
+
+
+def _check_open(uow: UnitOfWork, turn: Turn, question: Question) -> None:
+    """Raises `Conflict` if the question can no longer be decided."""
+    _check_unfinished(turn)
+    if uow.now >= question.expires_at:
+        raise _NotOpen("This question has expired, so that the call counts as declined: send a new message.")
+
+
+def _check_unfinished(turn: Turn) -> None:
+    if turn.status not in {"running", "waiting"}:
+        raise _NotOpen("The turn has ended: send a new message.")

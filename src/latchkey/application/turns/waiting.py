@@ -1,0 +1,111 @@
+"""Turns that wait for the user: how a turn begins to wait, and how its open questions are declined."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import msgspec
+from msgspec import Raw
+from msgspec.structs import replace
+
+from latchkey.application.tool_calls import created_artifacts
+from latchkey.domain.approval import DecidedBy, Decision, Question
+from latchkey.domain.errors import Declined, Failure
+from latchkey.domain.ports import UnitOfWork
+from latchkey.domain.tool_call import ToolCall
+from latchkey.domain.turn import Turn
+from latchkey.domain.turn_event import (
+    ApprovalDecidedEvent,
+    EventData,
+    ToolCallCompletedEvent,
+    TurnWaitingEvent,
+    numbered,
+)
+
+_DETAILS: dict[DecidedBy, str] = {
+    "user": "Nothing was done: the user declined this call.",
+    "expiry": "Nothing was done: the user did not approve this call in time.",
+    "message": "Nothing was done: the user sent another message instead of approving this call.",
+    "cancel": "Nothing was done: the turn ended before the user approved this call.",
+}
+
+
+def _no_time(_: str) -> timedelta:
+    return timedelta()
+
+
+def decline_result(decision: Decision) -> Raw:
+    """Return the result of a call that is declined, as the model is shown it."""
+    detail = _DETAILS[decision.by]
+    if decision.reason:
+        detail += f" Their reason: {decision.reason}"
+    return failure_result(Declined(detail))
+
+
+def failure_result(failure: Failure) -> Raw:
+    """Return the result of a call that failed."""
+    return Raw(msgspec.json.encode({"code": failure.code, "detail": failure.detail}))
+
+
+async def store_decision(uow: UnitOfWork, turn: Turn, question: Question, decision: Decision) -> list[EventData]:
+    """Store a decision on an open question, a decline together with its result, and return the events.
+
+    The caller has locked the turn.
+    """
+    call = question.call
+    await uow.questions.decide(turn.id, call.id, decision, uow.now)
+    events: list[EventData] = [ApprovalDecidedEvent(call.id, decision.name, decision.reason, decision.by)]
+    if decision.name == "decline":
+        declined = replace(call, result=decline_result(decision), is_error=True)
+        await uow.tool_calls.close(turn.id, declined)
+        events.append(completed_event(declined))
+    return events
+
+
+async def store_result(uow: UnitOfWork, turn: Turn, call: ToolCall) -> list[EventData]:
+    """Store the result of an approved call, and return the events; none if it has a result already."""
+    if not await uow.tool_calls.complete(turn.id, call):
+        return []
+    return [completed_event(call), *created_artifacts([call])]
+
+
+async def decline_open(uow: UnitOfWork, turn: Turn, by: DecidedBy) -> list[EventData]:
+    """Decline the open questions of a turn that the caller has locked, and return the events."""
+    questions = await uow.questions.list_of_turn(turn.id)
+    return [
+        event
+        for question in questions
+        if question.is_open
+        for event in await store_decision(uow, turn, question, Decision("decline", by))
+    ]
+
+
+async def add_waiting_events(
+    uow: UnitOfWork, turn: Turn, events: list[EventData], limit_of: Callable[[str], timedelta] = _no_time
+) -> Turn:
+    """Append these events to a turn that has questions, and store until when it waits.
+
+    It waits until its last open question expires. If none is open, it is to be continued: at once, or when the calls
+    that were approved and are still running exceed their limit of time, which `limit_of` returns for a name. The
+    caller has locked the turn.
+    """
+    if turn.status == "waiting":
+        questions = await uow.questions.list_of_turn(turn.id)
+        open_until = [question.expires_at for question in questions if question.is_open]
+        running_until = [
+            question.decided_at + limit_of(question.call.name)
+            for question in questions
+            if question.decided_at is not None and not question.call.has_result
+        ]
+        turn = replace(turn, lease_until=max(open_until or running_until or [uow.now]))
+        if open_until:
+            events.append(TurnWaitingEvent())
+    new_events = numbered(turn.id, turn.last_event, *events)
+    await uow.turn_events.add(*new_events)
+    turn = replace(turn, last_event=turn.last_event + len(new_events))
+    await uow.turns.update(turn)
+    return turn
+
+
+def completed_event(call: ToolCall) -> ToolCallCompletedEvent:
+    """Return the event of a result."""
+    return ToolCallCompletedEvent(call.id, call.name, call.result, call.is_error, call.duration_ms)
