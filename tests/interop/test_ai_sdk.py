@@ -15,13 +15,14 @@ from hypothesis import given, settings
 from latchkey.domain.turn_event import TurnEvent
 from latchkey.interfaces.http.frontends.ai_sdk.history import assistant_message
 from latchkey.interfaces.http.frontends.ai_sdk.translator import UIMessageTranslator
+from latchkey.interfaces.http.frontends.turn_events import without_withdrawn
 from tests.browser.backend import Backend, running_backend
 from tests.browser.browser_driver import BrowserDriver
 from tests.fakes.model_server import ModelServer
 from tests.interop.check_counter import Checks
 from tests.interop.conftest import FOLDER
 from tests.node import environment, installed, node
-from tests.support.event_logs import TURN, event_logs
+from tests.support.event_logs import TURN, continued_logs, event_logs
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -65,15 +66,17 @@ async def test_ai_sdk_check_succeeds(
     checks.passed(f"AI SDK {version}")
 
 
-async def generated_logs() -> list[dict[str, Any]]:
+async def generated_logs(has_approvals: bool) -> list[dict[str, Any]]:  # noqa: FBT001 - called from JavaScript
     """Streams of turns, each with its message in the history. They are the same in each run."""
     logs: list[dict[str, Any]] = []
 
-    @settings(derandomize=True, database=None, max_examples=100, deadline=None)
-    @given(event_logs(TURN))
+    @settings(derandomize=True, database=None, max_examples=150, deadline=None)
+    @given(event_logs(TURN) | continued_logs(TURN))
     def add(events: list[TurnEvent]) -> None:
-        stream = b"".join(map(UIMessageTranslator().translate, events)).decode()
-        logs.append({"stream": stream, "history": json.loads(msgspec.json.encode(assistant_message(events)))})
+        translator = UIMessageTranslator(has_approvals=has_approvals)
+        stream = b"".join(map(translator.translate, without_withdrawn(events))) + translator.end()
+        message = assistant_message(events, has_approvals=has_approvals)
+        logs.append({"stream": stream.decode(), "history": json.loads(msgspec.json.encode(message))})
 
     add()
     return logs

@@ -15,6 +15,15 @@ export class Client {
     this.url = url
   }
 
+  /** ai 5 has no approvals, so its pages send a header. */
+  get hasApprovals() {
+    return !this.version.startsWith('5')
+  }
+
+  get headers() {
+    return { authorization: `Bearer ${this.user.token}`, ...(this.hasApprovals ? {} : { 'latchkey-ai-sdk': '5' }) }
+  }
+
   get api() {
     return `${this.url}/api/${this.user.id}/ai-sdk/chat`
   }
@@ -28,13 +37,14 @@ export class Client {
   }
 
   /** Streams of turns in every order of events, each with the message that the history has of it. */
-  generatedLogs = () => this.#call('generated_logs')
+  generatedLogs = () => this.#call('generated_logs', this.hasApprovals)
 
   service = { kill: () => this.#call('kill_service'), start: () => this.#call('start_service') }
 
   /** A chat as `useChat` makes it. `posts` counts its requests, `toolCalls` the tools that it was asked to run. */
   chat({ id = randomUUID(), messages = [], api = this.api, token = this.user.token, ...transport } = {}) {
     const { AbstractChat, DefaultChatTransport, lastAssistantMessageIsCompleteWithToolCalls } = this.#ai
+    const { lastAssistantMessageIsCompleteWithApprovalResponses: isDecided = () => false } = this.#ai
     const log = { posts: 0, toolCalls: [], data: [], finished: [] }
     class Chat extends AbstractChat {}
     const chat = new Chat({
@@ -42,7 +52,7 @@ export class Client {
       state: new State(messages),
       transport: new DefaultChatTransport({
         api,
-        headers: () => ({ authorization: `Bearer ${token}` }),
+        headers: () => ({ ...this.headers, authorization: `Bearer ${token}` }),
         fetch: (...request) => {
           log.posts += request[1]?.method === 'POST'
           return fetch(...request)
@@ -50,7 +60,7 @@ export class Client {
         ...transport,
       }),
       generateId: () => `m-${randomUUID().slice(0, 8)}`,
-      sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithToolCalls,
+      sendAutomaticallyWhen: state => lastAssistantMessageIsCompleteWithToolCalls(state) || isDecided(state),
       onToolCall: ({ toolCall }) => void log.toolCalls.push(toolCall),
       onData: data => void log.data.push(data),
       onFinish: event => void log.finished.push(event),
@@ -71,7 +81,7 @@ export class Client {
   async rest(method, path, body) {
     const response = await fetch(`${this.url}/api/${this.user.id}/${path}`, {
       method,
-      headers: { authorization: `Bearer ${this.user.token}`, 'content-type': 'application/json' },
+      headers: { ...this.headers, 'content-type': 'application/json' },
       body: body && JSON.stringify(body),
     })
     if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${await response.text()}`)

@@ -3,23 +3,27 @@
 Pages read them with `GET`. Messages that pages post are not stored.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 from latchkey.application.turns.log import ConversationLog, TurnLog
 from latchkey.domain.turn_event import TurnEvent
-from latchkey.interfaces.http.frontends.ai_sdk.translator import Chunk, UIMessageTranslator
+from latchkey.interfaces.http.frontends.ai_sdk.chunks import APPROVAL_RESPONSE, Chunk
+from latchkey.interfaces.http.frontends.ai_sdk.translator import UIMessageTranslator
+from latchkey.interfaces.http.frontends.turn_events import without_withdrawn
 
 UIMessage = dict[str, Any]
 Part = dict[str, Any]
 
 
-def ui_messages(log: ConversationLog) -> list[UIMessage]:
-    """Return the messages of the turns. A running turn has its user's message only: its stream brings the other."""
+def ui_messages(log: ConversationLog, *, has_approvals: bool = True) -> list[UIMessage]:
+    """Return the messages of the turns. A running turn has its user's message only: its stream brings the other.
+
+    Without `has_approvals` they are those of ai 5.
+    """
     messages: list[UIMessage] = []
     for turn in log.turns:
         messages.append(_user_message(turn))
-        if message := assistant_message(turn.events):
+        if message := assistant_message(turn.events, has_approvals=has_approvals):
             messages.append(message)
     return messages
 
@@ -33,12 +37,12 @@ def _user_message(turn: TurnLog) -> UIMessage:
     }
 
 
-def assistant_message(events: Iterable[TurnEvent]) -> UIMessage | None:
+def assistant_message(events: list[TurnEvent], *, has_approvals: bool = True) -> UIMessage | None:
     """Return the message that a client builds from the stream of a turn; None if it has no text, call or artifact."""
-    translator, reducer = UIMessageTranslator(), _UIMessageReducer()
-    for event in events:
-        for chunk in translator.chunks(event):
-            reducer.apply(chunk)
+    translator, reducer = UIMessageTranslator(has_approvals=has_approvals), _UIMessageReducer()
+    for event in without_withdrawn(events):
+        reducer.apply(translator.chunks_of(event))
+    reducer.apply(translator.last_chunks())
     return reducer.message()
 
 
@@ -58,7 +62,11 @@ class _UIMessageReducer:
             return None
         return {"id": self._id, "role": "assistant", "metadata": self._metadata, "parts": self._parts}
 
-    def apply(self, chunk: Chunk) -> None:
+    def apply(self, chunks: list[Chunk]) -> None:
+        for chunk in chunks:
+            self._apply(chunk)
+
+    def _apply(self, chunk: Chunk) -> None:
         match chunk["type"]:
             case "text-delta":
                 self._text.append(chunk["delta"])
@@ -71,16 +79,30 @@ class _UIMessageReducer:
                 self._text = []
             case "text-end":
                 self._parts.append({"type": "text", "text": "".join(self._text), "state": "done"})
-            case "tool-input-available":
-                part = _tool_part(chunk)
-                self._parts.append(part)
-                self._by_id[chunk["toolCallId"]] = part
-            case "tool-output-available":
-                self._by_id[chunk["toolCallId"]] |= {"state": "output-available", "output": chunk["output"]}
-            case "tool-output-error":
-                self._by_id[chunk["toolCallId"]] |= {"state": "output-error", "errorText": chunk["errorText"]}
             case "data-artifact":
                 self._put_data(chunk)
+            case _ if "toolCallId" in chunk:
+                self._apply_to_call(self._by_id.get(chunk["toolCallId"]), chunk)
+            case type if type == APPROVAL_RESPONSE:
+                approval = {name: chunk[name] for name in ("approved", "reason") if name in chunk}
+                self._by_id[chunk["approvalId"]]["approval"] |= approval
+
+    def _apply_to_call(self, part: Part | None, chunk: Chunk) -> None:
+        if part is None:
+            self._by_id[chunk["toolCallId"]] = part = _tool_part(chunk)
+            self._parts.append(part)
+            return
+        match chunk["type"]:
+            case "tool-input-available":
+                part |= {"state": "input-available"}
+            case "tool-approval-request":
+                part |= {"state": "approval-requested", "approval": {"id": chunk["approvalId"]}}
+            case "tool-output-available":
+                part |= {"state": "output-available", "output": chunk["output"]}
+            case "tool-output-error":
+                part |= {"state": "output-error", "errorText": chunk["errorText"]}
+            case "tool-output-denied":
+                part |= {"state": "output-denied"}
 
     def _put_data(self, chunk: Chunk) -> None:
         """Add a part for an artifact. A further version of the artifact replaces the data of its part."""

@@ -1,5 +1,7 @@
 """The HTTP API that `useChat` expects (Vercel AI SDK): send, resume, stop, and the history of a chat."""
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -14,11 +16,13 @@ from latchkey.application.turns.expire import with_expiry
 from latchkey.application.turns.runner import TurnRunner
 from latchkey.application.turns.subscription import ReservedSubscription, TurnSubscriptions
 from latchkey.domain.turn import ClientRequest, TurnId
+from latchkey.domain.turn_event import TurnEvent
 from latchkey.interfaces.http.event_stream import event_stream
 from latchkey.interfaces.http.frontends.ai_sdk.history import ui_messages
 from latchkey.interfaces.http.frontends.ai_sdk.requests import ChatRequest, UserMessage
 from latchkey.interfaces.http.frontends.ai_sdk.translator import UIMessageTranslator
 from latchkey.interfaces.http.frontends.messages import LENIENT
+from latchkey.interfaces.http.frontends.turn_events import without_withdrawn
 from latchkey.interfaces.http.requests import ASSISTANT_HEADER, ApiRequest, JsonBody
 
 AssistantHeader = Annotated[str | None, HeaderParameter(name=ASSISTANT_HEADER)]
@@ -26,6 +30,8 @@ TurnsQuery = Annotated[int, QueryParameter(ge=1, le=200)]
 BeforeQuery = Annotated[UUID | None, QueryParameter()]
 
 _DEFAULT_TURNS = 50
+_VERSION_HEADER = "latchkey-ai-sdk"
+"""Pages with ai 5, whose protocol has no approvals, send it with the value 5."""
 
 
 class AiSdkController(Controller):
@@ -56,12 +62,14 @@ class AiSdkController(Controller):
         with subscriptions.reserve(request.user) as subscription:
             earlier = await _find_earlier(request, dispatcher, data, message)
             if earlier and await _is_repeated(request, dispatcher, data, message, earlier):
-                return _stream(request, subscription, earlier.turn.id)
+                return await _replay(request, dispatcher, subscription, earlier.turn.id)
             replaces = earlier.turn.id if earlier else None
             new_message = data.new_message(text, replaces, assistant)
             client_request = ClientRequest(request.request_id, data.idempotency(message, replaces), message.id)
             turn = await runner.start_or_join(request.user, new_message, client_request)
-            return _stream(request, subscription, turn.turn_id)
+            if turn.task is None:
+                return await _replay(request, dispatcher, subscription, turn.turn_id)
+            return _stream(request, subscription.follow(turn.turn_id, 0), turn.turn_id, _translator(request))
 
     @get("/{chat:str}")
     async def get_chat(
@@ -78,7 +86,8 @@ class AiSdkController(Controller):
         history = await with_expiry(
             dispatcher, request.user, log.get_conversation_log, chat, limit, before=earlier_than
         )
-        return {"id": chat, "messages": ui_messages(history), "activeStreamId": history.running_turn_id}
+        messages = ui_messages(history, has_approvals=_has_approvals(request))
+        return {"id": chat, "messages": messages, "activeStreamId": history.running_turn_id}
 
     @get("/{chat:str}/stream")
     async def resume(
@@ -88,13 +97,15 @@ class AiSdkController(Controller):
         subscriptions: NamedDependency[TurnSubscriptions],
         chat: FromPath[str],
     ) -> Response[None] | Stream:
-        """Stream the running turn of the chat from its first event; 204 if none is running.
+        """Stream the running turn of the chat from its first event; 204 if none is running, or it waits for the user.
 
         Pages send this request on each load, also for a chat without messages.
         """
         with subscriptions.reserve(request.user) as subscription:
             turn_id = await with_expiry(dispatcher, request.user, log.find_running_turn, chat)
-            return Response(None, status_code=204) if turn_id is None else _stream(request, subscription, turn_id)
+            if turn_id is None:
+                return Response(None, status_code=204)
+            return await _replay(request, dispatcher, subscription, turn_id)
 
     @get("/turn/{turn_id:uuid}/stream")
     async def follow_turn(
@@ -104,16 +115,16 @@ class AiSdkController(Controller):
         subscriptions: NamedDependency[TurnSubscriptions],
         turn_id: FromPath[UUID],
     ) -> Stream:
-        """Stream a turn from its first event, also after its end."""
+        """Stream a turn from its first event, also after its end. The stream ends where the turn waits for the user."""
         with subscriptions.reserve(request.user) as subscription:
             await with_expiry(dispatcher, request.user, read.check_turn, TurnId(turn_id))
-            return _stream(request, subscription, TurnId(turn_id))
+            return await _replay(request, dispatcher, subscription, TurnId(turn_id))
 
     @post("/{chat:str}/stop", status_code=200, essential=True)
     async def stop(
         self, request: ApiRequest, dispatcher: NamedDependency[Dispatcher], chat: FromPath[str]
     ) -> dict[str, bool]:
-        """Cancel the running turn of the chat, if there is one."""
+        """Cancel the turn of the chat that is running or waits for the user, if there is one."""
         await dispatcher.call(request.user, log.cancel_running_turn, chat)
         return {"success": True}
 
@@ -145,7 +156,38 @@ async def _is_repeated(
     return newest is not None and newest.turn.id == earlier.turn.id
 
 
-def _stream(request: ApiRequest, subscription: ReservedSubscription, turn_id: TurnId) -> Stream:
+async def _replay(
+    request: ApiRequest, dispatcher: Dispatcher, subscription: ReservedSubscription, turn_id: TurnId
+) -> Stream:
+    """Stream a turn from its first event, without the text that was withdrawn."""
+    stored = without_withdrawn(await dispatcher.call(request.user, log.list_withdrawing_events, turn_id))
+    later = subscription.follow(turn_id, stored[-1].seq if stored else 0)
+    return _stream(request, _followed_by(stored, later), turn_id, _translator(request))
+
+
+async def _followed_by(
+    stored: list[TurnEvent], later: AsyncGenerator[list[TurnEvent], None]
+) -> AsyncGenerator[list[TurnEvent], None]:
+    async with aclosing(later):
+        if stored:
+            yield stored
+        async for batch in later:
+            yield batch
+
+
+def _stream(
+    request: ApiRequest,
+    events: AsyncGenerator[list[TurnEvent], None],
+    turn_id: TurnId,
+    translator: UIMessageTranslator,
+) -> Stream:
     headers = {"x-vercel-ai-ui-message-stream": "v1", "x-resumable-stream-id": str(turn_id)}
-    events = subscription.follow(turn_id, 0)
-    return event_stream(events, request.user.user_id, headers, UIMessageTranslator().translate)
+    return event_stream(events, request.user.user_id, headers, translator.translate, translator.end)
+
+
+def _translator(request: ApiRequest) -> UIMessageTranslator:
+    return UIMessageTranslator(has_approvals=_has_approvals(request))
+
+
+def _has_approvals(request: ApiRequest) -> bool:
+    return not request.headers.get(_VERSION_HEADER, "").startswith("5")

@@ -1,109 +1,114 @@
-"""Events of a turn as chunks of a UI message stream, the protocol of `useChat` (Vercel AI SDK 5, 6 and 7).
-
-Chunks have known fields and types only: early releases of ai 5 refuse other fields, and all releases other types.
-"""
+"""Events of a turn as chunks of a UI message stream, the protocol of `useChat` (Vercel AI SDK 5, 6 and 7)."""
 
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-from msgspec import Raw
-
 from latchkey.domain import turn_event
 from latchkey.domain.artifact import ArtifactReference
-from latchkey.domain.errors import TurnInterrupted
-from latchkey.domain.tool_call import ToolCallId
+from latchkey.domain.errors import StreamBroken, TurnInterrupted
 from latchkey.domain.turn_event import TurnEvent
+from latchkey.interfaces.http.frontends.ai_sdk import chunks
+from latchkey.interfaces.http.frontends.ai_sdk.calls import CallTranslator
+from latchkey.interfaces.http.frontends.ai_sdk.chunks import FINISH_STEP, START_STEP, Chunk
 from latchkey.interfaces.http.frontends.turn_events import CANCELLED, INTERRUPTED, NO_RESULT, EventReader
-
-Chunk = dict[str, Any]
-
-_FINISH_STEP: Chunk = {"type": "finish-step"}
-_START_STEP: Chunk = {"type": "start-step"}
-_DONE = b"data: [DONE]\n\n"
-
-_encode = msgspec.json.Encoder().encode
 
 
 class UIMessageTranslator:
-    """Translates the events of one turn, in their order from the first on."""
+    """Translates the events of one turn, in their order from the first on. `has_approvals` is False for ai 5."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_approvals: bool = True) -> None:
         self._reader = EventReader()
+        self._calls = CallTranslator(has_approvals=has_approvals)
         self._text_id: str | None = None
-        self._open_calls: dict[ToolCallId, None] = {}
+        self._answer_length = 0
         self._has_answered_calls = False
         """Whether the current step has calls, and all have a result."""
         self._follows_calls = False
+        self._is_waiting = False
 
     def translate(self, event: TurnEvent) -> bytes:
-        """Return the server-sent events for an event, maybe none."""
-        frames = b"".join([b"data: %s\n\n" % _encode(chunk) for chunk in self.chunks(event)])
-        return frames + _DONE if event.is_last else frames
+        """Return the server-sent events for an event, maybe none.
 
-    def chunks(self, event: TurnEvent) -> list[Chunk]:
+        Raises `StreamBroken` if the event withdraws text that was returned before: most releases of the AI SDK cannot
+        take text out of a message, but a page that resumes the stream replaces the message.
+        """
+        frames = chunks.encode_chunks(self.chunks_of(event))
+        return frames + chunks.DONE if event.is_last else frames
+
+    def end(self) -> bytes:
+        """Return the server-sent events after the last event: a stream also ends where the turn waits for the user."""
+        return chunks.encode_chunks(self.last_chunks()) + chunks.DONE if self._is_waiting else b""
+
+    def chunks_of(self, event: TurnEvent) -> list[Chunk]:
         """Return the chunks for an event; none for an event that this release does not know."""
         data = self._reader.read(event)
+        self._is_waiting = event.is_waiting
         translate = _TRANSLATIONS.get(type(data))
         return [] if translate is None else translate(self, event, data)
 
+    def last_chunks(self) -> list[Chunk]:
+        """Return the chunks after the last event; none if the turn does not wait for the user."""
+        return [FINISH_STEP, chunks.finish({"status": "waiting"})] if self._is_waiting else []
+
+    def forget_text(self) -> None:
+        """Begin another text with the next piece: the client has not received the beginning of this one."""
+        self._text_id = None
+
     def start(self, event: TurnEvent, data: turn_event.TurnStartedEvent) -> list[Chunk]:
         metadata = {"turnId": event.turn_id, "conversationId": data.conversation_id, "agent": data.agent}
-        return [{"type": "start", "messageId": event.turn_id, "messageMetadata": metadata}, _START_STEP]
+        return [chunks.start(event.turn_id, metadata), START_STEP]
 
     def text(self, event: TurnEvent, data: turn_event.MessageDeltaEvent) -> list[Chunk]:
         text = data.text
+        self._answer_length += len(text)
         if self._text_id is not None:
-            return [{"type": "text-delta", "id": self._text_id, "delta": text}]
+            return [chunks.text_delta(self._text_id, text)]
         # The log separates a text from the one before the calls by a blank line.
         text = text.lstrip("\n") if self._follows_calls else text
         if not text:
             return []
         self._text_id = f"{event.turn_id}-{event.seq}"
         start: Chunk = {"type": "text-start", "id": self._text_id}
-        return [*self._begin_step(), start, {"type": "text-delta", "id": self._text_id, "delta": text}]
+        return [*self._begin_step(), start, chunks.text_delta(self._text_id, text)]
+
+    def withdraw(self, _: TurnEvent, data: turn_event.MessageWithdrawnEvent) -> list[Chunk]:
+        if data.length < self._answer_length:
+            raise StreamBroken("Text of this stream was withdrawn: resume the stream.")
+        return []
 
     def tool_call(self, _: TurnEvent, call: turn_event.ToolCallStartedEvent) -> list[Chunk]:
-        before = [*self._end_text(), *self._begin_step()]
-        self._open_calls[call.id] = None
         self._follows_calls = True
-        # Without `providerExecuted` the client would run the tool, or send the message again with its result.
-        chunk: Chunk = {
-            "type": "tool-input-available",
-            "toolCallId": call.id,
-            "toolName": call.name,
-            "input": call.arguments,
-            "providerExecuted": True,
-        }
-        return [*before, chunk]
+        return [*self._end_text(), *self._begin_step(), *self._calls.begin(call)]
+
+    def request_approval(self, _: TurnEvent, data: turn_event.ApprovalRequestedEvent) -> list[Chunk]:
+        return self._calls.request_approval(data)
+
+    def decide(self, _: TurnEvent, data: turn_event.ApprovalDecidedEvent) -> list[Chunk]:
+        return self._calls.decide(data)
 
     def tool_result(self, _: TurnEvent, call: turn_event.ToolCallCompletedEvent) -> list[Chunk]:
-        self._open_calls.pop(call.id, None)
-        self._has_answered_calls = not self._open_calls
-        if call.is_error:
-            return [_output_error(call.id, _error_text(call.result))]
-        output = call.result
-        return [{"type": "tool-output-available", "toolCallId": call.id, "output": output, "providerExecuted": True}]
+        result = self._calls.complete(call)
+        self._has_answered_calls = self._calls.are_answered
+        return result
+
+    def wait(self, _: TurnEvent, __: turn_event.TurnWaitingEvent) -> list[Chunk]:
+        return [*self._end_text()]
 
     def artifact(self, _: TurnEvent, artifact: ArtifactReference) -> list[Chunk]:
-        return [*self._end_text(), {"type": "data-artifact", "id": artifact.id, "data": artifact}]
+        return [*self._end_text(), chunks.artifact_data(artifact)]
 
     def complete(self, _: TurnEvent, data: turn_event.TurnCompletedEvent) -> list[Chunk]:
         metadata = {"status": "completed", "messageId": data.message_id, "usage": data.usage}
-        return [*self._end(NO_RESULT), _FINISH_STEP, {"type": "finish", "messageMetadata": metadata}]
+        return [*self._end(NO_RESULT), FINISH_STEP, chunks.finish(metadata)]
 
     def cancel(self, _: TurnEvent, __: turn_event.TurnCancelledEvent) -> list[Chunk]:
-        finish = {"type": "finish", "messageMetadata": {"status": "cancelled"}}
-        return [*self._end(CANCELLED), {"type": "abort"}, finish]
+        return [*self._end(CANCELLED), chunks.ABORT, chunks.finish({"status": "cancelled"})]
 
     def interrupt(self, event: TurnEvent, _: turn_event.TurnInterruptedEvent) -> list[Chunk]:
         return self.fail(event, turn_event.TurnFailedEvent(TurnInterrupted.code, INTERRUPTED), "interrupted")
 
     def fail(self, _: TurnEvent, data: turn_event.TurnFailedEvent, status: str = "failed") -> list[Chunk]:
-        metadata = {"status": status, "error": {"code": data.code, "detail": data.detail}}
-        error = {"type": "error", "errorText": data.detail}
-        finish = {"type": "finish"}
-        return [*self._end(NO_RESULT), {"type": "message-metadata", "messageMetadata": metadata}, error, finish]
+        return [*self._end(NO_RESULT), *chunks.failure(status, data.code, data.detail)]
 
     def _begin_step(self) -> tuple[Chunk, ...]:
         """Begin another step after calls that all have results.
@@ -111,7 +116,7 @@ class UIMessageTranslator:
         Early releases of ai 5 send the message again without end if the last step has calls and all have succeeded.
         """
         is_answered, self._has_answered_calls = self._has_answered_calls, False
-        return (_FINISH_STEP, _START_STEP) if is_answered else ()
+        return (FINISH_STEP, START_STEP) if is_answered else ()
 
     def _end_text(self) -> tuple[Chunk, ...]:
         id, self._text_id = self._text_id, None
@@ -119,30 +124,21 @@ class UIMessageTranslator:
 
     def _end(self, error: str) -> list[Chunk]:
         """End the text, a step with answered calls, and the calls without a result."""
-        open_calls = [_output_error(id, error) for id in self._open_calls]
-        self._open_calls.clear()
-        return [*self._end_text(), *self._begin_step(), *open_calls]
+        return [*self._end_text(), *self._begin_step(), *self._calls.close(error)]
 
 
 _TRANSLATIONS: dict[type, Callable[[UIMessageTranslator, TurnEvent, Any], list[Chunk]]] = {
     turn_event.TurnStartedEvent: UIMessageTranslator.start,
     turn_event.MessageDeltaEvent: UIMessageTranslator.text,
+    turn_event.MessageWithdrawnEvent: UIMessageTranslator.withdraw,
     turn_event.ToolCallStartedEvent: UIMessageTranslator.tool_call,
     turn_event.ToolCallCompletedEvent: UIMessageTranslator.tool_result,
+    turn_event.ApprovalRequestedEvent: UIMessageTranslator.request_approval,
+    turn_event.ApprovalDecidedEvent: UIMessageTranslator.decide,
+    turn_event.TurnWaitingEvent: UIMessageTranslator.wait,
     ArtifactReference: UIMessageTranslator.artifact,
     turn_event.TurnCompletedEvent: UIMessageTranslator.complete,
     turn_event.TurnCancelledEvent: UIMessageTranslator.cancel,
     turn_event.TurnFailedEvent: UIMessageTranslator.fail,
     turn_event.TurnInterruptedEvent: UIMessageTranslator.interrupt,
 }
-
-
-def _output_error(id: ToolCallId, error: str) -> Chunk:
-    return {"type": "tool-output-error", "toolCallId": id, "errorText": error, "providerExecuted": True}
-
-
-def _error_text(result: Raw) -> str:
-    """Return the detail of the failed call, or the whole result if it has none."""
-    content = msgspec.json.decode(result)
-    detail = content.get("detail") if isinstance(content, dict) else None
-    return detail if isinstance(detail, str) else bytes(result).decode()
