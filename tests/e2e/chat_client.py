@@ -37,12 +37,15 @@ class ChatClient:
     async def send(self, message: str = "hello", **options: Any) -> httpx2.Response:
         return await self.request("POST", "chat", json={"message": message}, **options)
 
-    async def send_streaming(self, message: str = "hello") -> list[Event]:
-        """Send a message and return the events up to the end of the stream."""
+    async def send_streaming(self, message: str = "hello", into: list[Event] | None = None) -> list[Event]:
+        """Send a message and return the events up to the end. Each is appended to `into` as it arrives."""
+        events = [] if into is None else into
         log_text = self.client.stream("POST", "/api/ada/chat", json={"message": message}, headers=ACCEPT_EVENTS)
         async with log_text as response:
             assert response.status_code == 200
-            return [event async for event in read_events(response)]
+            async for event in read_events(response):
+                events.append(event)  # a list that is made at the end is lost with the connection
+        return events
 
     async def follow_turn(self, turn_id: str, after: int = 0, into: list[Event] | None = None) -> list[Event]:
         """The events after number `after`, up to the end of the stream. Each is appended to `into` as it arrives."""

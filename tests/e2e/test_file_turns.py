@@ -181,9 +181,9 @@ async def test_concurrent_file_turns_of_a_user_share_half_of_the_process_limit(
 async def test_restart_after_kill_removes_stale_cli_processes_and_workspaces(
     home: Path, sqlite_settings: Environment, token: str, model: ModelServer
 ) -> None:
-    """The CLI process is killed, its workspace deleted and the turn interrupted. The saved artifact remains."""
-    model.script += [save_artifact_step(), says("Here ", "it is.").held(Event()), save_artifact_step(), says("Again.")]
-    variables = {**sqlite_settings, "LATCHKEY_TURN_LEASE_S": "1"}
+    """The CLI process is killed and its workspace deleted. Another continues the turn; the file is not saved again."""
+    model.script += [save_artifact_step(), says("Here ", "it is.").held(Event()), says("Saved.")]
+    variables = {**sqlite_settings, "LATCHKEY_TURN_LEASE_S": "3"}
     with claude_service(home, variables, token) as service:
         turn = asyncio.create_task(service.file_turn())
         await wait_until(lambda: has_requests(model, 2))
@@ -194,14 +194,15 @@ async def test_restart_after_kill_removes_stale_cli_processes_and_workspaces(
     with claude_service(home, variables, token) as again:
         left = [again.processes, again.workspaces]
         (conversation,) = await again.items("conversations")
-        await wait_until(lambda: interrupted(again, conversation["id"]))
+        await wait_until(lambda: completed(again, conversation["id"]))
         (artifact,) = await again.items("artifacts")
-        answer = (await again.file_turn()).json()
+        _, answer = await again.items(f"conversations/{conversation['id']}/messages")
 
     assert left == [[], []]
     assert b"--mcp-config" in orphans
     assert artifact["title"] == PLAN["title"]
-    assert answer["response"] == "Again."
+    assert (answer["content"], len(answer["tool_calls"])) == ("Saved.", 1)
+    assert len(model.requests[-1].results) == 1
 
 
 async def test_claude_agent_runs_ordinary_turns(
@@ -233,9 +234,9 @@ async def test_cli_reaches_service_despite_allowed_hosts(
     assert [artifact["title"] for artifact in answered.json()["artifacts"]] == [PLAN["title"]]
 
 
-async def interrupted(service: ClaudeService, conversation_id: str) -> bool:
+async def completed(service: ClaudeService, conversation_id: str) -> bool:
     (turn,) = await service.items(f"conversations/{conversation_id}/turns")
-    return bool(turn["status"] == "interrupted")
+    return bool(turn["status"] == "completed")
 
 
 async def has_requests(model: ModelServer, times: int = 1) -> bool:

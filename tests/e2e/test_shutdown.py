@@ -53,13 +53,17 @@ def test_sigterm_waits_for_running_turn(home: Path, configured: Environment, tok
     assert (answer.status_code, answer.json()["response"]) == (200, "Done.")
 
 
-def test_sigterm_interrupts_turn_after_drain_timeout(home: Path, configured: Environment, token: str) -> None:
+def test_sigterm_hands_turn_over_after_drain_timeout(home: Path, configured: Environment, token: str) -> None:
+    """The service that is started next goes on with it, here with another agent."""
     answer, seconds = asyncio.run(_stop_in_a_turn(home, {**configured, "LATCHKEY_DRAIN_S": "1"}, token, release=False))
     with running_service(home=home, environment=configured) as restarted:
-        turn = restarted.request("GET", f"/api/ada/turns/{answer.json()['turn_id']}", token).json()
+        path = f"/api/ada/turns/{answer.json()['turn_id']}"
+        events = restarted.request("GET", f"{path}/events", token).text
+        turn = restarted.request("GET", path, token).json()
 
-    assert (answer.status_code, answer.json()["code"]) == (503, "turn-interrupted")
-    assert turn["status"] == "interrupted"
+    assert (answer.status_code, answer.json()["code"]) == (503, "draining")
+    assert "event: turn.completed" in events
+    assert (turn["status"], turn["attempt"]) == ("completed", 2)
     assert seconds < 15
 
 

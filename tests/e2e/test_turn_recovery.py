@@ -27,7 +27,7 @@ def with_model(environment: Environment, model: ModelServer, **variables: str) -
         "LATCHKEY_MODEL": "fake",
         "OPENAI_API_KEY": "none",
         "OPENAI_BASE_URL": model.base_url,
-        "LATCHKEY_TURN_LEASE_S": "1",
+        "LATCHKEY_TURN_LEASE_S": "3",
         **variables,
     }
 
