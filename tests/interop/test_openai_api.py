@@ -15,6 +15,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from latchkey.domain.turn_event import TurnEvent
 from latchkey.interfaces.http.frontends.openai.history import response_of
@@ -23,8 +24,8 @@ from tests.fakes.model_server import ModelServer
 from tests.interop.check_counter import Checks
 from tests.interop.conftest import FOLDER
 from tests.node import environment, installed, node
-from tests.support.event_logs import TURN, event_logs, log_of
-from tests.support.openai_sdk import KEEPALIVE, frames_of
+from tests.support.event_logs import TURN, continued_logs, event_logs, log_of
+from tests.support.openai_sdk import KEEPALIVE, frames_of, parts_of
 from tests.support.service import ApiUser, Service, model_variables, run_service, settings_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -221,27 +222,27 @@ async def run_scenario(package: str, scenario: str, user: ApiUser, backend: Back
 async def test_sdk_for_javascript_accumulates_streams_to_same_responses_as_histories(
     package: str, checks: Checks
 ) -> None:
-    logs = generated_logs()
-    streams = [frames_of(events, between=KEEPALIVE).decode() for events in logs]
+    responses = [(events, part) for events in generated_logs() for part in parts_of(events)]
+    streams = [frames_of(events, between=KEEPALIVE, part=part).decode() for events, part in responses]
     program = installed(FOLDER / "openai_api") / "accumulate.mjs"
     process = await asyncio.create_subprocess_exec(node(), program, package, stdin=PIPE, stdout=PIPE, env=environment())
 
     async with asyncio.timeout(TIMEOUT_S):
         output, _ = await process.communicate(json.dumps(streams).encode())
 
-    for events, accumulated in zip(logs, json.loads(output), strict=True):
-        history = json.loads(msgspec.json.encode(response_of(log_of(events))))
+    for (events, part), accumulated in zip(responses, json.loads(output), strict=True):
+        history = json.loads(msgspec.json.encode(response_of(log_of(events), part)))
         texts = [item["content"][0]["text"] for item in history["output"] if item["type"] == "message"]
         assert accumulated == {**history, "output_text": "".join(texts)}
-    checks.passed(PACKAGES[package], len(logs))
+    checks.passed(PACKAGES[package], len(responses))
 
 
 def generated_logs() -> list[list[TurnEvent]]:
     """The same logs in each run: both packages are compared with the same histories."""
     logs: list[list[TurnEvent]] = []
 
-    @settings(derandomize=True, database=None, max_examples=50, deadline=None)
-    @given(event_logs(TURN))
+    @settings(derandomize=True, database=None, max_examples=100, deadline=None)
+    @given(st.one_of(event_logs(TURN), continued_logs(TURN)))
     def collect(events: list[TurnEvent]) -> None:
         logs.append(events)
 

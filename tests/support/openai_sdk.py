@@ -1,11 +1,13 @@
 """OpenAI's own SDK for Python as a client of the service."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from openai import AsyncOpenAI
 from openai.types.responses import Response
 
 from latchkey.domain.turn_event import TurnEvent
+from latchkey.interfaces.http.frontends.openai.ids import FIRST_PART, ResponsePart
 from latchkey.interfaces.http.frontends.openai.translator import ResponseTranslator
 from tests.support.event_logs import SUMMARY
 from tests.support.service import ApiUser
@@ -22,10 +24,31 @@ def sdk_of(user: ApiUser) -> AsyncOpenAI:
 KEEPALIVE = b":\n\n"
 
 
-def frames_of(events: list[TurnEvent], after: int = -1, between: bytes = b"") -> bytes:
+def frames_of(
+    events: list[TurnEvent],
+    after: int = -1,
+    between: bytes = b"",
+    part: ResponsePart = FIRST_PART,
+    log: Sequence[TurnEvent] = (),
+) -> bytes:
     """The stream of a response with these events, and with these bytes after each of them."""
-    translator = ResponseTranslator(SUMMARY, after)
+    translator = ResponseTranslator(SUMMARY, after, part, log)
     return b"".join(translator.translate(event) + between for event in events)
+
+
+def parts_of(events: list[TurnEvent]) -> list[ResponsePart]:
+    """The responses of a turn whose client decides all open questions of the turn at once."""
+    decisions: list[list[int]] = []
+    is_waiting = False
+    for event in events:
+        if event.name == "approval.decided" and is_waiting:
+            decisions[-1].append(event.seq)
+        elif event.is_waiting and not is_waiting:
+            is_waiting = True
+            decisions.append([])
+        elif event.name == "turn.resumed":
+            is_waiting = False
+    return [FIRST_PART, *(ResponsePart(seqs[0] - 1, seqs[-1]) for seqs in decisions if seqs)]
 
 
 def plain(item: Any) -> dict[str, Any]:

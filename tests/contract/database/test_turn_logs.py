@@ -148,8 +148,25 @@ async def test_conversation_log_with_large_messages_has_fewer_turns_and_skips_no
     assert [len(turn.message.content) for turn in forward.turns] == [32_000] * 16
 
 
-async def log(dispatcher: Dispatcher, owner: Owner, **position: TurnId | None) -> ConversationLog:
-    return await dispatcher.call(owner, get_conversation_log, NAME, 200, **position)
+async def log(
+    dispatcher: Dispatcher, owner: Owner, before: TurnId | None = None, after: TurnId | None = None
+) -> ConversationLog:
+    return await dispatcher.call(owner, get_conversation_log, NAME, 200, before, after)
+
+
+async def test_events_of_running_turn_are_read_where_they_are_asked_for(dispatcher: Dispatcher, me: Owner) -> None:
+    await completed(dispatcher, me, "first")
+    running = await started(dispatcher, me, "second")
+
+    without = await log(dispatcher, me)
+    with_events = await dispatcher.call(me, get_conversation_log, NAME, 200, with_running=True)
+    alone = await dispatcher.call(me, get_turn_log, running.id, with_running=True)
+
+    assert (without.turns[-1].events, without.running_turn_id) == ([], running.id)
+    assert [event.name for event in with_events.turns[-1].events] == ["turn.started"]
+    assert with_events.running_turn_id == running.id
+    assert alone == with_events.turns[-1]
+    assert (await dispatcher.call(me, get_turn_log, running.id)).events == []
 
 
 async def test_next_turn_is_the_one_that_a_branch_replaces(dispatcher: Dispatcher, me: Owner, you: Owner) -> None:

@@ -11,17 +11,29 @@ from openai import OpenAI
 from uuid_utils.compat import uuid7
 
 from latchkey.domain.tool_call import ToolCallId
-from latchkey.domain.turn_event import ToolCallCompletedEvent, ToolCallStartedEvent, TurnEvent, numbered
-from latchkey.interfaces.http.frontends.openai.history import response_of
-from tests.support.event_logs import TURN, event_logs, log_of
-from tests.support.openai_sdk import KEEPALIVE, frames_of
+from latchkey.domain.turn_event import (
+    MessageDeltaEvent,
+    ToolCallCompletedEvent,
+    ToolCallStartedEvent,
+    TurnCancelledEvent,
+    TurnEvent,
+    numbered,
+)
+from latchkey.interfaces.http.frontends.openai.history import response_of, translated
+from latchkey.interfaces.http.frontends.openai.ids import ResponsePart
+from latchkey.interfaces.http.frontends.openai.translator import WHOLE_TURN
+from latchkey.interfaces.http.frontends.turn_events import without_withdrawn
+from tests.support.event_logs import TURN, continued_logs, event_logs, log_of
+from tests.support.openai_sdk import KEEPALIVE, frames_of, parts_of
 
 STATUS = {
     "turn.completed": "completed",
     "turn.failed": "failed",
     "turn.cancelled": "cancelled",
     "turn.interrupted": "failed",
+    "turn.waiting": "completed",
 }
+LOGS = st.one_of(event_logs(TURN), continued_logs(TURN))
 LAST_EVENT = {"completed": "response.completed", "failed": "response.failed", "cancelled": "response.incomplete"}
 
 
@@ -32,54 +44,137 @@ def sdk_for(stream: bytes) -> OpenAI:
     return OpenAI(api_key="key", base_url="http://service", http_client=httpx2.Client(transport=transport))
 
 
-def numbers_of(frames: bytes) -> list[int]:
+def events_of(frames: bytes) -> list[dict[str, Any]]:
     lines = [line for line in frames.decode().split("\n") if line.startswith("data: ")]
-    return [json.loads(line.removeprefix("data: "))["sequence_number"] for line in lines]
+    return [json.loads(line.removeprefix("data: ")) for line in lines]
+
+
+def numbers_of(frames: bytes) -> list[int]:
+    return [event["sequence_number"] for event in events_of(frames)]
+
+
+def answer_of(events: list[TurnEvent]) -> str:
+    pieces = [event.decode() for event in without_withdrawn(events)]
+    return "".join(piece.text for piece in pieces if isinstance(piece, MessageDeltaEvent))
+
+
+def outputs_of(events: list[TurnEvent]) -> list[dict[str, Any]]:
+    return [response_of(log_of(events), part) for part in parts_of(events)]
+
+
+@settings(deadline=None, max_examples=100)
+@given(LOGS, st.booleans())
+def test_sdk_accumulates_stream_to_same_response_as_history(events: list[TurnEvent], is_replay: bool) -> None:  # noqa: FBT001
+    for part in parts_of(events):
+        history = response_of(log_of(events), part)
+        stream = frames_of(events, between=KEEPALIVE, part=part, log=events if is_replay else [])
+
+        with sdk_for(stream).responses.stream(model="latchkey", input="Hello") as received_events:
+            received = list(received_events)
+
+        done = {event.output_index: event.item for event in received if event.type == "response.output_item.done"}
+        items = {item["id"]: item for index in sorted(done) if (item := _plain(done[index]))}
+        last: Any = received[-1]
+        assert history["status"] == last.response.status
+        assert last.type == LAST_EVENT[history["status"]]
+        assert [items[item["id"]] for item in history["output"]] == history["output"]
+        assert [_plain(item) for item in last.response.output] == history["output"]
+
+
+@given(LOGS)
+def test_last_response_of_turn_has_its_status(events: list[TurnEvent]) -> None:
+    *earlier, last = outputs_of(events)
+
+    assert last["status"] == STATUS[events[-1].name]
+    for response in earlier:
+        assert response["status"] == "completed"
+        assert response["output"][-1]["type"] == "mcp_approval_request"
 
 
 @settings(deadline=None, max_examples=60)
-@given(event_logs(TURN))
-def test_sdk_accumulates_stream_to_same_response_as_history(events: list[TurnEvent]) -> None:
-    history = response_of(log_of(events))
+@given(LOGS)
+def test_texts_of_responses_are_answer_of_turn(events: list[TurnEvent]) -> None:
+    texts, deltas = "", ""
+    for part in parts_of(events):
+        stream = frames_of(events, part=part, log=events)
+        with sdk_for(stream).responses.stream(model="latchkey", input="Hello") as received_events:
+            received = list(received_events)
+        deltas += "".join(event.delta for event in received if event.type == "response.output_text.delta")
+        last: Any = received[-1]
+        texts += last.response.output_text
 
-    with sdk_for(frames_of(events, between=KEEPALIVE)).responses.stream(model="latchkey", input="Hello") as stream:
-        received = list(stream)
-
-    items = {event.output_index: event.item for event in received if event.type == "response.output_item.done"}
-    last: Any = received[-1]
-    assert history["status"] == STATUS[events[-1].name] == last.response.status
-    assert last.type == LAST_EVENT[history["status"]]
-    assert [_plain(items[index]) for index in sorted(items)] == history["output"]
-    assert [_plain(item) for item in last.response.output] == history["output"]
-
-
-@settings(deadline=None, max_examples=40)
-@given(event_logs(TURN))
-def test_texts_of_response_are_answer_of_turn(events: list[TurnEvent]) -> None:
-    with sdk_for(frames_of(events)).responses.stream(model="latchkey", input="Hello") as stream:
-        received = list(stream)
-
-    deltas = "".join(event.delta for event in received if event.type == "response.output_text.delta")
-    last: Any = received[-1]
-    assert (
-        last.response.output_text
-        == deltas
-        == "".join(json.loads(event.body)["text"] for event in events if event.name == "message.delta")
-    )
+    assert texts == deltas == answer_of(events)
 
 
 @settings(deadline=None)
-@given(event_logs(TURN), st.data())
+@given(LOGS, st.data())
 def test_stream_resumed_after_number_has_exactly_the_rest(events: list[TurnEvent], data: st.DataObject) -> None:
-    whole = frames_of(events)
+    part = data.draw(st.sampled_from(parts_of(events)))
+    whole = frames_of(events, part=part)
     numbers = numbers_of(whole)
     after = data.draw(st.sampled_from(numbers))
 
-    rest = frames_of(events, after)
+    rest = frames_of(events, after, part=part)
 
     assert numbers == list(range(len(numbers)))
     assert whole.endswith(rest)
     assert numbers_of(rest) == numbers[after + 1 :]
+
+
+@given(LOGS)
+def test_replay_leaves_out_deltas_of_withdrawn_text_and_keeps_all_numbers(events: list[TurnEvent]) -> None:
+    live = {event["sequence_number"]: event for event in events_of(frames_of(events))}
+    replay = {event["sequence_number"]: event for event in events_of(frames_of(events, log=events))}
+
+    left_out = [event for number, event in live.items() if number not in replay]
+    assert {event["type"] for event in left_out} <= {"response.output_text.delta"}
+    assert [live[number]["type"] for number in replay] == [event["type"] for event in replay.values()]
+    assert [live[number].get("output_index") for number in replay] == [
+        event.get("output_index") for event in replay.values()
+    ]
+
+
+@given(LOGS)
+def test_item_that_is_cut_ends_with_the_text_that_remains(events: list[TurnEvent]) -> None:
+    """So a page that shows deltas learns what to show in their place."""
+    shown: dict[str, str] = {}
+    for event in events_of(frames_of(events)):
+        if event["type"] == "response.output_text.delta":
+            shown[event["item_id"]] = shown.get(event["item_id"], "") + event["delta"]
+        elif event["type"] == "response.output_text.done":
+            shown[event["item_id"]] = event["text"]
+
+    texts = {item["id"]: item["content"][0]["text"] for item in outputs_of(events)[0]["output"] if "content" in item}
+    assert {id: text for id, text in shown.items() if text} == texts
+
+
+@given(continued_logs(TURN))
+def test_items_of_turn_are_those_of_its_responses_and_the_decisions_among_them(events: list[TurnEvent]) -> None:
+    translator = translated(log_of(events), WHOLE_TURN)
+    expected = [item for response in outputs_of(events) for item in response["output"]]
+    decisions = [item for item in translator.items if item["type"] == "mcp_approval_response"]
+    positions = {item["id"]: position for position, item in enumerate(translator.items)}
+
+    items = [item for item in translator.items if item not in decisions]
+    assert [item["id"] for item in items] == [item["id"] for item in expected]
+    for item, shown in zip(items, expected, strict=True):
+        assert item.get("status") == "in_progress" or item == shown
+    assert len(positions) == len(translator.items)
+    for call in [item for item in translator.items if item["type"] == "mcp_call" and item["approval_request_id"]]:
+        (decision,) = [item for item in decisions if item["approval_request_id"] == call["approval_request_id"]]
+        assert positions[call["approval_request_id"]] < positions[decision["id"]] < positions[call["id"]]
+
+
+@given(continued_logs(TURN))
+def test_response_to_one_of_several_questions_ends_with_the_others(events: list[TurnEvent]) -> None:
+    for seq, following in [(event.seq, events[event.seq :]) for event in events if event.name == "approval.decided"]:
+        response = response_of(log_of(events), ResponsePart(seq - 1, seq))
+        is_next_waiting = [event.name for event in following[:2]] == ["tool_call.completed", "turn.waiting"]
+        requests = [item for item in response["output"] if item["type"] == "mcp_approval_request"]
+        if is_next_waiting:
+            first, *others = response["output"]
+            assert first["type"] == "mcp_call"
+            assert requests == others != []
 
 
 @given(event_logs(TURN, is_ended=False))
@@ -108,6 +203,7 @@ def test_large_results_are_omitted_so_that_open_streams_stay_small() -> None:
             ToolCallCompletedEvent(call, "list_tasks", Raw(result), is_error=False, duration_ms=1)
             for call, result in zip(calls, results, strict=True)
         ),
+        TurnCancelledEvent(),
     )
 
     outputs = [item["output"] for item in response_of(log_of(events))["output"]]

@@ -20,8 +20,8 @@ from latchkey.domain.turn_repositories import TurnWithMessage
 class TurnLog(Struct, frozen=True):
     """A turn with the user's message and its events.
 
-    `message_id` is the client's own id of the message, else the id of the message. A running turn has no events here:
-    a subscription delivers all of them.
+    `message_id` is the client's own id of the message, else the id of the message. A running turn has no events here
+    unless they were asked for: a subscription delivers all of them.
     """
 
     turn: TurnSummary
@@ -56,12 +56,19 @@ class ClientRun(Struct, frozen=True):
 
 @owner_only("read")
 async def get_conversation_log(
-    uow: UnitOfWork, name: str, limit: int, before: TurnId | None = None, after: TurnId | None = None
+    uow: UnitOfWork,
+    name: str,
+    limit: int,
+    before: TurnId | None = None,
+    after: TurnId | None = None,
+    *,
+    with_running: bool = False,
 ) -> ConversationLog:
     """Return the newest turns of the conversation with this name or id, or those before a turn. Raises `TurnLost`.
 
     With `after` they are the oldest turns after that one, and `has_more` means that there are later turns. There are
-    at most `limit`, and fewer if their messages or events are large: of `PAGE_BYTES`, or one turn.
+    at most `limit`, and fewer if their messages or events are large: of `PAGE_BYTES`, or one turn. `with_running` reads
+    the events of a running turn, too.
     """
     items, has_more = await uow.turns.page_with_messages(name, limit, before, after)
     if not items:
@@ -69,9 +76,9 @@ async def get_conversation_log(
     for item in items:
         item.turn.check_not_lost(uow.now)
     running = [item.turn.id for item in items if item.turn.status == "running"]
-    ended = [item.turn.id for item in items if item.turn.status != "running"]
-    events = await uow.turn_events.list_of_turns(ended, PAGE_BYTES, "desc" if after is None else "asc")
-    if after is not None and events and len(events) < len(ended):
+    read = [item.turn.id for item in items if with_running or item.turn.status != "running"]
+    events = await uow.turn_events.list_of_turns(read, PAGE_BYTES, "desc" if after is None else "asc")
+    if after is not None and events and len(events) < len(read):
         running = []  # it belongs to a later page
     included = [item for item in items if item.turn.id in events or item.turn.id in running]
     return ConversationLog(
@@ -96,11 +103,12 @@ async def get_log_up_to(uow: UnitOfWork, turn_id: TurnId, seq: int, limit: int) 
 
 
 @owner_only("read")
-async def get_turn_log(uow: UnitOfWork, turn_id: TurnId) -> TurnLog:
+async def get_turn_log(uow: UnitOfWork, turn_id: TurnId, *, with_running: bool = False) -> TurnLog:
     """Return one turn with its events. Raises `NotFound` and `TurnLost`."""
     item = await uow.turns.get_with_message(turn_id)
     item.turn.check_not_lost(uow.now)
-    events = {} if item.turn.status == "running" else await uow.turn_events.list_of_turns([turn_id], PAGE_BYTES)
+    is_read = with_running or item.turn.status != "running"
+    events = await uow.turn_events.list_of_turns([turn_id], PAGE_BYTES) if is_read else {}
     return TurnLog.of(item, events.get(turn_id, []))
 
 

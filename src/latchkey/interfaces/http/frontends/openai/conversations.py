@@ -93,7 +93,9 @@ class OpenAIConversationController(Controller):
         id = _conversation_id(conversation_id)
 
         async def read_log(turns: int, **position: TurnId | None) -> ConversationLog:
-            log = await with_expiry(dispatcher, request.user, get_conversation_log, str(id), turns, **position)
+            log = await with_expiry(
+                dispatcher, request.user, get_conversation_log, str(id), turns, **position, with_running=True
+            )
             if log.conversation_id != id:
                 raise NotFound.of("conversation")
             return log

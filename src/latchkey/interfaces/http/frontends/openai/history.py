@@ -5,15 +5,18 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
+from msgspec.structs import replace
+
 from latchkey.application.turns.log import ConversationLog, TurnLog
 from latchkey.domain.errors import NotFound
 from latchkey.domain.turn import TurnId
+from latchkey.domain.turn_event import EVENT_NAMES, ApprovalDecidedEvent, TurnEvent
 from latchkey.domain.turn_repositories import Order
-from latchkey.interfaces.http.frontends.openai.ids import uuid_in_item_id
+from latchkey.interfaces.http.frontends.openai.ids import FIRST_PART, ResponsePart, uuid_in_item_id
+from latchkey.interfaces.http.frontends.openai.items import Item
 from latchkey.interfaces.http.frontends.openai.objects import list_object, user_item
-from latchkey.interfaces.http.frontends.openai.translator import ResponseTranslator
+from latchkey.interfaces.http.frontends.openai.translator import WHOLE_TURN, ResponseTranslator
 
-Item = dict[str, Any]
 ReadLog = Callable[..., Awaitable[ConversationLog]]
 """Returns the log of the conversation with at most this many turns, before or after a turn."""
 
@@ -21,12 +24,24 @@ _FIRST_ID = TurnId(UUID(int=0))
 _MAX_INT = 2**128 - 1
 
 
-def response_of(log: TurnLog) -> dict[str, Any]:
-    """Return the response as it is after all events of the log. That of a running turn has no output yet."""
-    translator = ResponseTranslator(log.turn, sys.maxsize)
+def new_translator(log: TurnLog, part: ResponsePart, after: int = -1) -> ResponseTranslator:
+    """Return the translator of a stream. Raises `NotFound` if no response of the turn is this part."""
+    if part.start and not _begins_with_decision(log.events, part):
+        raise NotFound.of("response")
+    return ResponseTranslator(log.turn, after, part, log.events)
+
+
+def translated(log: TurnLog, part: ResponsePart) -> ResponseTranslator:
+    """Translate all events of the log. Raises `NotFound` if no response of the turn is this part."""
+    translator = new_translator(log, part, sys.maxsize)
     for event in log.events:
         translator.translate(event)
-    return translator.response
+    return translator
+
+
+def response_of(log: TurnLog, part: ResponsePart = FIRST_PART) -> dict[str, Any]:
+    """Return the response as it is after all events of the log. One that is not over has no output yet."""
+    return translated(log, part).response
 
 
 async def read_items(read_log: ReadLog, order: Order, limit: int, after: str | None) -> dict[str, Any]:
@@ -58,9 +73,17 @@ async def _turn_with_item(read_log: ReadLog, item_id: str) -> TurnLog:
 
 
 def _items_of(turn: TurnLog, order: Order) -> list[Item]:
-    """Return the items of a turn. Those of the answer follow when it has ended."""
-    items = [user_item(turn), *response_of(turn)["output"]]
+    """Return the items of a turn. Those of the answer are added where it waits for the user, and when it has ended."""
+    ends = [place for place, event in enumerate(turn.events, 1) if event.is_waiting or event.is_last]
+    events = turn.events[: ends[-1]] if ends else []
+    items = [user_item(turn), *translated(replace(turn, events=events), WHOLE_TURN).items]
     return items if order == "asc" else items[::-1]
+
+
+def _begins_with_decision(events: list[TurnEvent], part: ResponsePart) -> bool:
+    """Whether the first event of the part and its event `last` are decisions of the user."""
+    numbers = {event.seq for event in events if event.name == EVENT_NAMES[ApprovalDecidedEvent]}
+    return {part.start + 1, part.last} <= numbers
 
 
 def _items_after(id: str, items: list[Item]) -> list[Item]:

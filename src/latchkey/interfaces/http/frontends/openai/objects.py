@@ -2,24 +2,27 @@
 
 from typing import Any
 
-import msgspec
-
 from latchkey.application.turns.log import TurnLog
 from latchkey.domain.assistant import DEFAULT_ASSISTANT
 from latchkey.domain.conversation import Conversation
 from latchkey.domain.turn import TurnSummary, Usage
-from latchkey.interfaces.http.frontends.openai.ids import CONVERSATION, MESSAGE, RESPONSE, encode_id
+from latchkey.interfaces.http.frontends.openai.ids import (
+    CONVERSATION,
+    FIRST_PART,
+    MESSAGE,
+    ResponsePart,
+    encode_id,
+    response_id,
+)
 
 MODEL = "latchkey"
 """The model that stands for the default assistant, and in a conversation for the one that it began with."""
 
-_encode = msgspec.json.Encoder().encode
 
-
-def new_response(turn: TurnSummary) -> dict[str, Any]:
-    """Return the response of a turn at its first event."""
+def new_response(turn: TurnSummary, part: ResponsePart = FIRST_PART) -> dict[str, Any]:
+    """Return the response of a turn, or of a part of it, at its first event."""
     return {
-        "id": encode_id(RESPONSE, turn.id),
+        "id": response_id(turn.id, part),
         "object": "response",
         "created_at": int(turn.started_at.timestamp()),
         "status": "in_progress",

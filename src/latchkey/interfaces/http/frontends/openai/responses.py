@@ -1,5 +1,7 @@
 """Responses of OpenAI's API: a response is a turn."""
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated, Any
 
 from litestar import Controller, Response, get, post
@@ -17,10 +19,17 @@ from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import Invalid
 from latchkey.domain.message import NewMessage
 from latchkey.domain.turn import ClientRequest, Idempotency, TurnId
+from latchkey.domain.turn_event import TurnEvent
 from latchkey.interfaces.http.event_stream import event_stream
 from latchkey.interfaces.http.frontends.messages import LENIENT, new_message
-from latchkey.interfaces.http.frontends.openai.history import response_of
-from latchkey.interfaces.http.frontends.openai.ids import CONVERSATION, RESPONSE, decode_id
+from latchkey.interfaces.http.frontends.openai.history import new_translator, response_of, translated
+from latchkey.interfaces.http.frontends.openai.ids import (
+    CONVERSATION,
+    FIRST_PART,
+    ResponsePart,
+    decode_id,
+    decode_response_id,
+)
 from latchkey.interfaces.http.frontends.openai.objects import list_object, user_item
 from latchkey.interfaces.http.frontends.openai.requests import NewResponse
 from latchkey.interfaces.http.frontends.openai.translator import ResponseTranslator
@@ -63,7 +72,8 @@ class OpenAIResponseController(Controller):
             handle = await runner.start_or_join(request.user, message, client_request)
             headers = {REPLAYED.name: "true"} if handle.original_request_id else {}
             if data.stream:
-                return await _stream(request, dispatcher, subscription, handle.turn_id, headers=headers)
+                log = await _log_of(request, dispatcher, handle.turn_id)
+                return _stream(request, subscription, new_translator(log, FIRST_PART), headers)
             if not data.background:
                 await _wait(request, runner, subscription, handle)
             return Response(response_of(await _log_of(request, dispatcher, handle.turn_id)), headers=headers)
@@ -80,31 +90,31 @@ class OpenAIResponseController(Controller):
         starting_after: StartingAfter = -1,
     ) -> Response[Any]:
         """Show a response, or stream its events after the one with the number `starting_after`."""
-        turn_id = _turn_id(response_id)
+        turn_id, part = decode_response_id(response_id)
         if not stream:
-            return Response(response_of(await _log_of(request, dispatcher, turn_id)))
+            return Response(response_of(await _log_of(request, dispatcher, turn_id), part))
         with subscriptions.reserve(request.user) as subscription:
-            return await _stream(request, dispatcher, subscription, turn_id, after=starting_after)
+            log = await _log_of(request, dispatcher, turn_id)
+            return _stream(request, subscription, new_translator(log, part, starting_after))
 
     @post("/{response_id:str}/cancel", status_code=200, essential=True)
     async def cancel_response(
         self, request: ApiRequest, dispatcher: NamedDependency[Dispatcher], response_id: FromPath[str]
     ) -> dict[str, Any]:
         """Cancel a response. A response that has ended does not change."""
-        turn_id = _turn_id(response_id)
+        turn_id, part = decode_response_id(response_id)
         await dispatcher.call(request.user, finish.cancel_turn, turn_id)
-        return response_of(await _log_of(request, dispatcher, turn_id))
+        return response_of(await _log_of(request, dispatcher, turn_id), part)
 
     @get("/{response_id:str}/input_items")
     async def list_input_items(
         self, request: ApiRequest, dispatcher: NamedDependency[Dispatcher], response_id: FromPath[str]
     ) -> dict[str, Any]:
-        """List the input of a response: the message of the user."""
-        return list_object([user_item(await _log_of(request, dispatcher, _turn_id(response_id)))], has_more=False)
-
-
-def _turn_id(response_id: str) -> TurnId:
-    return TurnId(decode_id(RESPONSE, response_id))
+        """List the input of a response: the message of the user, or the user's decisions on tool calls."""
+        turn_id, part = decode_response_id(response_id)
+        log = await _log_of(request, dispatcher, turn_id)
+        items = translated(log, part).decisions if part.start else [user_item(log)]
+        return list_object(items, has_more=False)
 
 
 async def _new_message(
@@ -115,7 +125,7 @@ async def _new_message(
     if data.previous_response_id:
         if data.conversation_id:
             raise Invalid.at("$.conversation", "Expected null: `previous_response_id` names the conversation")
-        previous = _turn_id(data.previous_response_id)
+        previous, _ = decode_response_id(data.previous_response_id)
         conversation_id, replaced = await dispatcher.call(request.user, get_next_turn, previous)
     elif data.conversation_id:
         conversation_id = ConversationId(decode_id(CONVERSATION, data.conversation_id))
@@ -140,21 +150,29 @@ def _idempotency_of(request: ApiRequest, key: str | None, data: NewResponse) -> 
 
 
 async def _log_of(request: ApiRequest, dispatcher: Dispatcher, turn_id: TurnId) -> TurnLog:
-    return await with_expiry(dispatcher, request.user, get_turn_log, turn_id)
+    return await with_expiry(dispatcher, request.user, get_turn_log, turn_id, with_running=True)
 
 
-async def _stream(
+def _stream(
     request: ApiRequest,
-    dispatcher: Dispatcher,
     subscription: ReservedSubscription,
-    turn_id: TurnId,
-    *,
-    after: int = -1,
+    translator: ResponseTranslator,
     headers: dict[str, str] | None = None,
 ) -> Response[Any]:
-    translator = ResponseTranslator((await _log_of(request, dispatcher, turn_id)).turn, after)
-    events = subscription.follow(turn_id, 0)
+    events = _events_of(subscription.follow(translator.turn_id, 0), translator.part)
     return event_stream(events, request.user.user_id, headers, translator.translate)
+
+
+async def _events_of(
+    events: AsyncGenerator[list[TurnEvent], None], part: ResponsePart
+) -> AsyncGenerator[list[TurnEvent], None]:
+    """Yield the events of a turn, which are all from the first one on, up to the end of the part."""
+    async with aclosing(events) as batches:
+        async for batch in batches:
+            end = next((place for place, event in enumerate(batch, 1) if part.ends_with(event)), None)
+            yield batch[:end]
+            if end is not None:
+                return
 
 
 async def _wait(
@@ -164,5 +182,5 @@ async def _wait(
     if handle.task:
         await runner.wait(request.user, handle)
     elif handle.original_request_id is None:
-        async for _ in subscription.follow(handle.turn_id, 0):
+        async for _ in _events_of(subscription.follow(handle.turn_id, 0), FIRST_PART):
             pass
