@@ -6,8 +6,8 @@ import { plain, until } from './scenario.mjs'
 
 const REMINDER = ['add_task', { title: 'Buy milk' }]
 
-function newChat({ base, headers }, options = {}) {
-  const connection = fetchServerSentEvents(`${base}/ag-ui`, { headers, reconnect: { delayMs: 10 } })
+function newChat({ base, headers }, { reconnect, ...options } = {}) {
+  const connection = fetchServerSentEvents(`${base}/ag-ui`, { headers, reconnect: { delayMs: 10, ...reconnect } })
   const errors = []
   const chat = new ChatClient({ connection, threadId: `thread-${randomUUID()}`, onError: error => void errors.push(error), ...options })
   return Object.assign(chat, { errors })
@@ -74,6 +74,23 @@ export async function cut_stream_reconnects(scenario) {
   await sending
   assert.deepEqual(texts(chat), ['user: Count', 'assistant: one two three four'])
   assert.equal((await scenario.turns()).length, 1)
+  assert.deepEqual(chat.errors, [])
+  await checkReload(scenario, chat)
+}
+
+/** The client reconnects by itself, and the text that it has received is replaced. */
+export async function killed_service(scenario) {
+  const { model, service } = scenario
+  const chat = newChat(scenario, { reconnect: { delayMs: 100, maxAttempts: 100 } })
+  await model.script({ says: ['Half ', 'of it'], paced: true }, { says: ['Whole'] })
+  const sending = chat.sendMessage('Count')
+  await model.next(1)
+  await shows(chat, 'Half ')
+  await service.kill()
+  await service.start()
+  await sending
+  assert.deepEqual(texts(chat), ['user: Count', 'assistant: Whole'])
+  assert.deepEqual((await scenario.turns()).map(({ status, attempt }) => [status, attempt]), [['completed', 2]])
   assert.deepEqual(chat.errors, [])
   await checkReload(scenario, chat)
 }
