@@ -87,7 +87,7 @@ async def test_run_of_a_turn_that_went_on_has_no_withdrawn_text_after_any_event(
         _, lines = await follow_until_stop(replicas[0], reader, model, stack)
         received = [line async for line in lines if line.startswith("id: ")]
     whole = events_of(await reader.get(API, params={"runId": "r2"}))
-    after_withdrawn = f"{int(received[0].removeprefix('id: ').split('.')[0]) - 1}.0"
+    after_withdrawn = f"{int(received[0].removeprefix('id: ').split('.')[0]) - 1}.1"
     resumed = events_of(await reader.get(API, params={"runId": "r2"}, headers={"last-event-id": after_withdrawn}))
     stored = await thread_messages(reader, "t1")
 
