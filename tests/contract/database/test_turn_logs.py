@@ -12,7 +12,7 @@ from latchkey.application.turns.expire import with_expiry
 from latchkey.application.turns.finish import TurnOutcome, cancel_turn, finish_turn
 from latchkey.application.turns.log import (
     ConversationLog,
-    cancel_running_turn,
+    cancel_unfinished_turn,
     find_running_turn,
     find_turn,
     get_conversation_log,
@@ -210,7 +210,7 @@ async def test_conversation_log_of_an_unknown_name_is_empty(dispatcher: Dispatch
         log = await dispatcher.call(owner, get_conversation_log, name, 10)
         assert (log.conversation_id, log.turns, log.running_turn_id) == (None, [], None)
         assert await dispatcher.call(owner, find_running_turn, name) is None
-        assert await dispatcher.call(owner, cancel_running_turn, name) is None
+        assert await dispatcher.call(owner, cancel_unfinished_turn, name) is None
     with pytest.raises(NotFound):
         await dispatcher.call(you, get_turn_log, turn.id)
     assert await dispatcher.call(me, find_running_turn, NAME) == turn.id
@@ -229,14 +229,45 @@ async def test_lost_turn_is_expired_before_its_log_is_read(dispatcher: Dispatche
     assert ([item.turn.status for item in log.turns], log.running_turn_id) == (["interrupted"], None)
 
 
+async def test_waiting_turn_that_is_to_be_continued_is_noticed_before_its_log_is_read(
+    dispatcher: Dispatcher, me: Owner
+) -> None:
+    """All its questions are decided, or have expired."""
+    turn = await started(dispatcher, me, "one")
+    await dispatcher.call(me, finish_turn, turn.id, replace(DONE, status="waiting"))
+
+    for use_case, argument in ((get_turn_log, turn.id), (find_running_turn, NAME)):
+        with pytest.raises(TurnLost):
+            await dispatcher.call(me, use_case, argument)  # type: ignore[arg-type]  # each has its own argument
+    with pytest.raises(TurnLost):
+        await dispatcher.call(me, get_conversation_log, NAME, 10)
+
+
+async def test_waiting_turn_is_not_running_and_can_be_cancelled_by_the_name_of_its_conversation(
+    dispatcher: Dispatcher, units: UnitsOfWork, me: Owner
+) -> None:
+    turn = await started(dispatcher, me, "one")
+    await dispatcher.call(me, finish_turn, turn.id, replace(DONE, status="waiting"))
+    async with units.open(me, "exclusive") as uow:
+        waiting = await uow.turns.get(turn.id)
+        await uow.turns.update(replace(waiting, lease_until=uow.now + timedelta(days=1)))
+        await uow.commit()
+
+    log = await dispatcher.call(me, get_conversation_log, NAME, 10)
+    assert ([item.turn.status for item in log.turns], log.running_turn_id) == (["waiting"], None)
+    assert await dispatcher.call(me, find_running_turn, NAME) is None
+    assert await dispatcher.call(me, cancel_unfinished_turn, NAME) == turn.id
+    assert await dispatcher.call(me, cancel_unfinished_turn, NAME) is None
+
+
 async def test_running_turn_is_cancelled_by_the_name_of_its_conversation(dispatcher: Dispatcher, me: Owner) -> None:
     call = dispatcher.call
     turn = await started(dispatcher, me, "one")
 
     assert await call(me, find_running_turn, NAME) == turn.id
-    assert await call(me, cancel_running_turn, NAME) == turn.id
+    assert await call(me, cancel_unfinished_turn, NAME) == turn.id
     assert await call(me, find_running_turn, NAME) is None
-    assert await call(me, cancel_running_turn, NAME) is None
+    assert await call(me, cancel_unfinished_turn, NAME) is None
     assert (await call(me, cancel_turn, turn.id)).status == "cancelled"
 
 

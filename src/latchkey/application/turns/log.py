@@ -171,27 +171,32 @@ async def find_run(uow: UnitOfWork, run_id: str) -> ClientRun | None:
 @owner_only("read")
 async def find_running_turn(uow: UnitOfWork, name: str) -> TurnId | None:
     """Return the running turn of the conversation with this name or id. Raises `TurnLost`."""
-    turn = await _running_turn(uow, name)
+    turn = await _unfinished_turn(uow, name)
     if turn is None:
         return None
     turn.check_not_lost(uow.now)
-    return turn.id
+    return turn.id if turn.status == "running" else None
 
 
 @owner_only("exclusive")
-async def cancel_running_turn(uow: UnitOfWork, name: str) -> TurnId | None:
-    """Cancel the running turn of the conversation with this name or id, and return it; None if none is running."""
-    turn = await _running_turn(uow, name)
+async def cancel_unfinished_turn(uow: UnitOfWork, name: str) -> TurnId | None:
+    """Cancel the turn of the conversation with this name or id that is running or waits for the user.
+
+    Returns it; None if there is none.
+    """
+    turn = await _unfinished_turn(uow, name)
     if turn is None:
         return None
     await cancel_turn(uow, turn.id)
     return turn.id
 
 
-async def _running_turn(uow: UnitOfWork, name: str) -> Turn | None:
+async def _unfinished_turn(uow: UnitOfWork, name: str) -> Turn | None:
     conversation_id = await uow.conversations.find_id(name)
-    running = await uow.turns.list_running() if conversation_id else []
-    return next((turn for turn in running if turn.conversation_id == conversation_id), None)
+    if conversation_id is None:
+        return None
+    running = [turn for turn in await uow.turns.list_running() if turn.conversation_id == conversation_id]
+    return next(iter(running or await uow.turns.list_waiting(conversation_id)), None)
 
 
 async def _turn_with_id(uow: UnitOfWork, id: str) -> Turn | None:

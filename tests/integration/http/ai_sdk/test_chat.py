@@ -239,17 +239,19 @@ async def test_regeneration_of_a_message_that_never_arrived_replaces_nothing(ada
 
 
 async def test_resume_streams_the_running_turn_from_its_first_event(
-    ada: ApiUser, model: ModelServer, gate: Event
+    replicas: tuple[Service, Service], model: ModelServer, gate: Event
 ) -> None:
+    ada = replicas[0].user()
     model.script += [says("Half ", "of it").held(gate)]
     first = asyncio.create_task(ada.post(API, json=body("a chat", message("Hello", "m1"))))
     await model.wait_for_requests(len(model.requests) + 1)
     shown = await history(ada, "a chat")
-    resumed = asyncio.create_task(ada.get(f"{API}/a%20chat/stream"))
-    gate.set()
-    original, again = await asyncio.gather(first, resumed)
+    async with ada.stream("GET", f"{API}/a%20chat/stream") as resumed:
+        gate.set()
+        again = await resumed.aread()
+    original = await first
 
-    assert again.content == original.content
+    assert again == original.content
     assert texts(shown) == ["Hello"]
     assert shown["activeStreamId"] == original.headers["x-resumable-stream-id"]
 

@@ -25,7 +25,7 @@ def _with_message(content: ColumnElement[Any]) -> Select[*tuple[Any, ...]]:
         turns.c.assistant,
         turns.c.metadata,
         turns.c.started_at,
-        case((turns.c.status == "running", turns.c.lease_until)).label("lease_until"),
+        case((turns.c.finished_at.is_(None), turns.c.lease_until)).label("lease_until"),
         turns.c.client_run_id,
         messages.c.client_id,
         messages.c.id.label("message_id"),

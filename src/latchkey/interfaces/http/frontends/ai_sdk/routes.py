@@ -1,4 +1,4 @@
-"""The HTTP API that `useChat` expects (Vercel AI SDK): send, resume, stop, and the history of a chat."""
+"""The HTTP API that `useChat` expects (Vercel AI SDK): send, approve, resume, stop, and the history of a chat."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -15,9 +15,16 @@ from latchkey.application.turns import log, read
 from latchkey.application.turns.expire import with_expiry
 from latchkey.application.turns.runner import TurnRunner
 from latchkey.application.turns.subscription import ReservedSubscription, TurnSubscriptions
+from latchkey.domain.errors import Conflict, NotFound
+from latchkey.domain.tool_call import ToolCallId
 from latchkey.domain.turn import ClientRequest, TurnId
 from latchkey.domain.turn_event import TurnEvent
 from latchkey.interfaces.http.event_stream import event_stream
+from latchkey.interfaces.http.frontends.ai_sdk.approvals import (
+    ContinuationTranslator,
+    PostedDecisions,
+    posted_decisions,
+)
 from latchkey.interfaces.http.frontends.ai_sdk.history import ui_messages
 from latchkey.interfaces.http.frontends.ai_sdk.requests import ChatRequest, UserMessage
 from latchkey.interfaces.http.frontends.ai_sdk.translator import UIMessageTranslator
@@ -54,9 +61,12 @@ class AiSdkController(Controller):
     ) -> Stream:
         """Start a turn for the user's message and stream it; a repeated message gets the stream of its turn again.
 
-        A running turn of the chat is cancelled: `stop` of the client only closes its connection.
+        A running turn of the chat is cancelled: `stop` of the client only closes its connection. If the page has
+        decided on tool calls instead, their turn goes on, and the rest of it is streamed.
         """
         data.check_id()
+        if posted := posted_decisions(data):
+            return await _decide(request, dispatcher, runner, subscriptions, posted)
         message = data.user_message()
         text = message.text
         with subscriptions.reserve(request.user) as subscription:
@@ -125,7 +135,7 @@ class AiSdkController(Controller):
         self, request: ApiRequest, dispatcher: NamedDependency[Dispatcher], chat: FromPath[str]
     ) -> dict[str, bool]:
         """Cancel the turn of the chat that is running or waits for the user, if there is one."""
-        await dispatcher.call(request.user, log.cancel_running_turn, chat)
+        await dispatcher.call(request.user, log.cancel_unfinished_turn, chat)
         return {"success": True}
 
 
@@ -156,6 +166,35 @@ async def _is_repeated(
     return newest is not None and newest.turn.id == earlier.turn.id
 
 
+async def _decide(
+    request: ApiRequest,
+    dispatcher: Dispatcher,
+    runner: TurnRunner,
+    subscriptions: TurnSubscriptions,
+    posted: PostedDecisions,
+) -> Stream:
+    """Store the decisions, and stream what the page lacks of the turn.
+
+    A decision that comes too late changes nothing: the stream shows the one that was made. Raises `Conflict` if none
+    was made.
+    """
+    turn_id, conflicts = posted.turn_id, dict[ToolCallId, Conflict]()
+    with subscriptions.reserve(request.user) as subscription:
+        for call_id, decision in posted.decisions.items():
+            try:
+                await runner.decide(request.user, turn_id, call_id, decision)
+            except Conflict as error:
+                conflicts[call_id] = error
+        for call_id, conflict in conflicts.items():
+            # An expired question is declined when the turn is read.
+            await with_expiry(dispatcher, request.user, read.check_turn, turn_id)
+            try:
+                await runner.find_decision_event(request.user, turn_id, call_id)
+            except NotFound:
+                raise conflict from None
+        return _stream(request, subscription.follow(turn_id, 0), turn_id, ContinuationTranslator(posted))
+
+
 async def _replay(
     request: ApiRequest, dispatcher: Dispatcher, subscription: ReservedSubscription, turn_id: TurnId
 ) -> Stream:
@@ -179,7 +218,7 @@ def _stream(
     request: ApiRequest,
     events: AsyncGenerator[list[TurnEvent], None],
     turn_id: TurnId,
-    translator: UIMessageTranslator,
+    translator: UIMessageTranslator | ContinuationTranslator,
 ) -> Stream:
     headers = {"x-vercel-ai-ui-message-stream": "v1", "x-resumable-stream-id": str(turn_id)}
     return event_stream(events, request.user.user_id, headers, translator.translate, translator.end)
