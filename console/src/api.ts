@@ -5,10 +5,11 @@ import { currentSession, endRefusedSession, freshSession } from './session'
 
 const UNREACHABLE = 'The service cannot be reached.'
 
-/** Something that was changed since, so that it cannot be taken back. */
+/** An effect of a tool call that cannot be undone. Without a `kind` and an `id` the call as a whole is the reason. */
 export interface UndoConflict {
-  kind: string
-  id: string
+  tool_call_id: string
+  kind: string | null
+  id: string | null
   reason: string
 }
 

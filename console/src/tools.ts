@@ -27,13 +27,13 @@ export function toolsIn(body: unknown): Tool[] {
   return (body as { result?: { tools?: Tool[] } }).result?.tools ?? []
 }
 
-/** The tool with this name. Its title is made from the name if the service has none. */
-export function useTool(name: string): Tool & { title: string } {
-  const { data } = useSWR('/mcp', async (path: string) => {
+/** The tool with this name. Its title is made from the name while the tools are not loaded, and if it has none. */
+export function useTool(name: string): Tool & { title: string; isLoading: boolean } {
+  const { data, isLoading } = useSWR('/mcp', async (path: string) => {
     const response = await authorizedFetch(path, { ...LIST, headers: HEADERS })
     return response.ok ? toolsIn(await response.json()) : []
   })
   const words = name.replaceAll(/[_-]+/g, ' ')
   const tool = data?.find((each) => each.name === name)
-  return { name, ...tool, title: tool?.title ?? words.charAt(0).toUpperCase() + words.slice(1) }
+  return { name, ...tool, isLoading, title: tool?.title ?? words.charAt(0).toUpperCase() + words.slice(1) }
 }

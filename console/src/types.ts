@@ -8,17 +8,7 @@ export interface Page<T> {
   next_cursor: string | null
 }
 
-/** An open question: a tool call that the person is asked about. */
-export interface Approval {
-  id: string
-  turn_id: string
-  conversation_id: string
-  name: string
-  arguments: unknown
-  requested_at: string
-  expires_at: string
-}
-
+export type Approval = Schemas['Approval']
 export type Artifact = Schemas['Artifact'] & Partial<Pick<Schemas['ArtifactWithContent'], 'content_markdown'>>
 export type Assistant = Schemas['AssistantSummary']
 export type ContextToken = Schemas['ContextToken']
@@ -26,4 +16,4 @@ export type Conversation = Schemas['Conversation']
 export type MintedToken = Schemas['FreshContextToken']
 export type Task = Schemas['Task']
 export type ToolCall = Schemas['ToolCall']
-export type Turn = Schemas['PublishedTurn'] & { can_undo?: boolean }
+export type Turn = Schemas['PublishedTurn'] & { can_undo?: boolean; undone_at?: string | null }

@@ -21,6 +21,13 @@ from tests.fakes.model_script import Answer, Step, calls, fails
 from tests.fakes.model_server import ModelServer
 from tests.support.service import model_variables
 
+ASSISTANTS = """
+[assistant.careful]
+title = "Careful"
+approve = ["delete_task"]
+"""
+"""An assistant that asks before it deletes a task."""
+
 _EVENTS_BEFORE_TEXT = 3
 _ALL = 10_000
 
@@ -116,7 +123,9 @@ async def running_backend(home: Path, database_url: str, origin: str, model: Mod
         "LATCHKEY_ALLOWED_ORIGINS": f"{origin},http://localhost",  # pages, and the development server of projects
         "LATCHKEY_TURN_LEASE_S": "2",
         "LATCHKEY_CONSOLE": "true",
+        "LATCHKEY_ASSISTANTS": "assistants.toml",
     }
+    (home / "assistants.toml").write_text(ASSISTANTS)
     backend = Backend(home, environment, model)
     await backend.start()
     try:

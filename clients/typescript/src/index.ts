@@ -2,7 +2,8 @@
 
 import createFetchClient, { type Client } from "openapi-fetch";
 
-import type { ChatAnswer, NewMessage, paths, Problem, ProblemCode, StreamedEvent } from "./schema.js";
+import type { Approval, ApprovalPage, ChatAnswer, DecidedApproval, NewDecision, NewMessage, paths } from "./schema.js";
+import type { Problem, ProblemCode, StreamedEvent, WaitingAnswer } from "./schema.js";
 export type * from "./schema.js";
 
 export interface ClientOptions {
@@ -25,12 +26,15 @@ export interface CallOptions {
   idempotencyKey?: string;
 }
 
+export type Decision = NewDecision["decision"];
+
 type Result = { data?: unknown; error?: unknown; response: Response };
 type Bytes = ReadableStream<Uint8Array> | null;
 
 const TEMPORARY = new Set<unknown>(["draining", "unavailable", "exhausted", "too-many-turns"] satisfies ProblemCode[]);
 const TEMPORARY_STATUSES = new Set([408, 429, 502, 503, 504]); // of a proxy, whose body is no problem
 const LAST = new Set<string>(["turn.completed", "turn.failed", "turn.cancelled", "turn.interrupted"]);
+const DECIDE = "/api/{user_id}/turns/{turn_id}/approvals/{call_id}" as const;
 const [FIRST_DELAY_MS, MAX_DELAY_MS] = [250, 10_000];
 
 /** A response with an error. `problem` is its body (RFC 9457); it is empty if a proxy has answered. */
@@ -93,8 +97,11 @@ export class LatchkeyClient {
     }
   }
 
-  /** Send a message and return the whole answer. Throws `ProblemError`, also if the turn fails. */
-  async chat(message: NewMessage | string, options: CallOptions = {}): Promise<ChatAnswer> {
+  /**
+   * Send a message and return the whole answer, or the open questions of a turn that waits (`status: "waiting"`).
+   * Throws `ProblemError`, also if the turn fails.
+   */
+  async chat(message: NewMessage | string, options: CallOptions = {}): Promise<ChatAnswer | WaitingAnswer> {
     const call = { idempotencyKey: newKey(), ...options };
     for (;;) {
       try {
@@ -122,9 +129,40 @@ export class LatchkeyClient {
     return this.#events(turnId, after, options, async () => null);
   }
 
-  #post<H>(message: NewMessage | string, headers: H, { signal }: CallOptions) {
+  /** The open questions: tool calls that wait for a decision. */
+  async approvals(options: CallOptions = {}): Promise<Approval[]> {
+    const found: Approval[] = [];
+    let page: ApprovalPage | undefined;
+    do {
+      const query = { limit: 200, ...(page?.next_cursor && { cursor: page.next_cursor }) };
+      const request = { params: { path: this.path, query }, ...signalOf(options) };
+      page = await this.send(() => this.api.GET("/api/{user_id}/approvals", request), options);
+      found.push(...page.items);
+    } while (page.next_cursor);
+    return found;
+  }
+
+  /** Approve or decline a tool call, and return its result. The turn goes on without the client. */
+  decide(turnId: string, callId: string, decision: NewDecision | Decision, options: CallOptions = {}): Promise<DecidedApproval> {
+    return this.send(() => this.api.POST(DECIDE, this.#decision(turnId, callId, decision, {}, options)), options);
+  }
+
+  /** Approve or decline a tool call, and yield the events of its turn from the decision on, as `stream` does. */
+  decideAndFollow(turnId: string, callId: string, decision: NewDecision | Decision, options: CallOptions = {}) {
+    const headers = { Accept: "text/event-stream" };
+    const request = { ...this.#decision(turnId, callId, decision, headers, options), parseAs: "stream" as const };
+    return this.#events(undefined, 0, options, async () => bodyOf(await this.api.POST(DECIDE, request)));
+  }
+
+  #decision<H>(turnId: string, callId: string, decision: NewDecision | Decision, headers: H, options: CallOptions) {
+    const path = { ...this.path, turn_id: turnId, call_id: callId };
+    const body = typeof decision === "string" ? { decision } : decision;
+    return { params: { path }, headers, body, ...signalOf(options) };
+  }
+
+  #post<H>(message: NewMessage | string, headers: H, options: CallOptions) {
     const body = typeof message === "string" ? { message } : message;
-    return { params: { path: this.path }, headers, body, ...(signal && { signal }) };
+    return { params: { path: this.path }, headers, body, ...signalOf(options) };
   }
 
   async *#events(turnId: string | undefined, last: number, { signal }: CallOptions, start: () => Promise<Bytes>) {
@@ -156,6 +194,8 @@ export class LatchkeyClient {
     return bodyOf(await this.api.GET("/api/{user_id}/turns/{turn_id}/events", request));
   }
 }
+
+const signalOf = ({ signal }: CallOptions) => (signal ? { signal } : {});
 
 /** Waits between attempts, longer each time, with jitter, and at least as long as `Retry-After` says. */
 class Backoff {

@@ -49,6 +49,7 @@ function TurnView({ turn, token }: { turn: Turn; token: ContextToken | undefined
       <header className="row">
         <State of={turn.status} />
         {turn.replaced_by && <State of="replaced" />}
+        {turn.undone_at && <State of="undone" />}
         <time dateTime={turn.started_at}>{formatExactTime(turn.started_at)}</time>
         <span className="turn-duration">{duration === null ? '' : formatDuration(duration)}</span>
       </header>
@@ -104,7 +105,7 @@ function TurnView({ turn, token }: { turn: Turn; token: ContextToken | undefined
       {turn.can_undo && <UndoButton turn={turn} />}
       <details onToggle={(event) => setEventsOpen(event.currentTarget.open)}>
         <summary>Events</summary>
-        {areEventsOpen && <Events turnId={turn.id} state={`${turn.status} ${turn.can_undo}`} />}
+        {areEventsOpen && <Events turnId={turn.id} state={`${turn.status} ${turn.undone_at}`} />}
       </details>
     </article>
   )

@@ -28,6 +28,7 @@ export function useAnnouncements(status: ChatStatus, messages: ChatMessage[]): v
       const message = latest.current
       // A turn that waits says itself what it asks.
       if (message?.role !== 'assistant' || message.parts.some((part) => callOf(part)?.state === 'approval-requested')) return
+      if (textOf(message) === '' && message.metadata?.status !== 'cancelled') return
       announce(message.metadata?.status === 'cancelled' ? 'Stopped.' : `Answer: ${textOf(message).slice(0, LONGEST)}`)
     }, SETTLED_MS)
     return () => clearTimeout(timer)

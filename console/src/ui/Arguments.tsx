@@ -35,12 +35,14 @@ function Argument({ name, value }: { name: string; value: unknown }) {
   )
 }
 
-/** The title of a task or a document, and its id. */
-function NamedThing({ path, id }: { path: string; id: string }) {
-  const { data } = useResource<{ title: string }>(`${path}/${encodeURIComponent(id)}`)
+/** The title of a task or a document, and its id. Of anything else, its kind and its id. */
+export function NamedThing({ path, id }: { path: string; id: string }) {
+  const hasTitle = Object.values(NAMED).includes(path)
+  const { data } = useResource<{ title: string }>(hasTitle ? `${path}/${encodeURIComponent(id)}` : null)
+  const title = hasTitle ? data?.title : path
   return (
     <>
-      {data && <strong>{data.title}</strong>} <code title={id}>{data ? `…${id.slice(-12)}` : id}</code>
+      {title && <strong>{title}</strong>} <code title={id}>{title ? `…${id.slice(-12)}` : id}</code>
     </>
   )
 }

@@ -24,8 +24,8 @@ export function Question(props: {
   const [isDeciding, setDeciding] = useState(false)
   const [error, setError] = useState<unknown>(null)
   useEffect(() => {
-    if (props.isAnnounced) announce(`The assistant asks for your approval: ${tool.title}.`)
-  }, [])
+    if (props.isAnnounced && !tool.isLoading) announce(`The assistant asks for your approval: ${tool.title}.`)
+  }, [tool.isLoading])
   const choose = async (decision: Decision) => {
     setDeciding(true)
     setError(null)

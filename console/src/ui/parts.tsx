@@ -3,7 +3,9 @@ import { useEffect, useRef, useState } from 'react'
 import type { ReactNode } from 'react'
 import { announce } from './announce'
 import { explain, Problem } from '../api'
+import type { UndoConflict } from '../api'
 import type { Page } from '../types'
+import { NamedThing } from './Arguments'
 
 const ICONS = {
   menu: 'M3 5h14M3 10h14M3 15h14',
@@ -82,17 +84,32 @@ export function Failure({ error, children }: { error: unknown; children?: ReactN
   return (
     <div className="failure" role="alert">
       <p>{explain(error)}</p>
-      {error instanceof Problem && error.conflicts.length > 0 && (
-        <ul className="conflicts">
-          {error.conflicts.map((conflict) => (
-            <li key={`${conflict.kind} ${conflict.id}`}>
-              <strong>{conflict.kind}</strong> <code title={conflict.id}>…{conflict.id.slice(-12)}</code> {conflict.reason}
-            </li>
-          ))}
-        </ul>
-      )}
+      {error instanceof Problem && error.conflicts.length > 0 && <Conflicts conflicts={error.conflicts} />}
       {children}
     </div>
+  )
+}
+
+const REASONS: Record<string, string> = {
+  changed: 'was changed since',
+  deleted: 'was deleted since',
+  exists: 'exists again',
+  'in-use': 'is used elsewhere',
+  constraint: 'does not fit what is stored now',
+  external: 'A tool may have changed something in another service',
+  'not-recorded': 'The state before the call is not recorded',
+}
+
+/** What prevents an undo. */
+function Conflicts({ conflicts }: { conflicts: UndoConflict[] }) {
+  return (
+    <ul className="conflicts">
+      {conflicts.map(({ tool_call_id, kind, id, reason }) => (
+        <li key={`${tool_call_id} ${kind} ${id}`}>
+          {kind && id && <NamedThing path={kind} id={id} />} {REASONS[reason] ?? reason}
+        </li>
+      ))}
+    </ul>
   )
 }
 

@@ -19,8 +19,17 @@ async function writeEvents(events) {
 }
 
 const calls = {
-  chat: async () => write({ answer: (await client.chat(call.message)).response }),
-  stream: () => writeEvents(client.stream({ message: call.message }, { signal: abort.signal })),
+  chat: async () => {
+    const answer = await client.chat({ message: call.message, assistant: call.assistant });
+    write("status" in answer ? { [answer.status]: answer.approvals } : { answer: answer.response });
+  },
+  approvals: async () => write({ approvals: await client.approvals() }),
+  decide: async () => write({ decided: await client.decide(call.turn_id, call.call_id, call.decision) }),
+  decide_and_follow: () => {
+    const decision = { decision: call.decision, reason: call.reason };
+    return writeEvents(client.decideAndFollow(call.turn_id, call.call_id, decision));
+  },
+  stream: () => writeEvents(client.stream({ message: call.message, assistant: call.assistant }, { signal: abort.signal })),
   follow: () => writeEvents(client.follow(call.turn_id, { after: call.after })),
   add_task: async () => {
     const request = { params: { path: client.path }, body: { title: call.message } };

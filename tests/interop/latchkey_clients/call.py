@@ -26,9 +26,17 @@ async def main() -> None:
 async def make_call(client: LatchkeyClient) -> None:
     match CALL["name"]:
         case "chat":
-            write({"answer": (await client.chat(CALL["message"]))["response"]})
+            answer = await client.chat(CALL["message"], assistant=CALL.get("assistant"))
+            write({answer["status"]: answer["approvals"]} if "status" in answer else {"answer": answer["response"]})
         case "stream":
-            await write_events(client.stream(CALL["message"]))
+            await write_events(client.stream(CALL["message"], assistant=CALL.get("assistant")))
+        case "approvals":
+            write({"approvals": await client.approvals()})
+        case "decide":
+            write({"decided": await client.decide(CALL["turn_id"], CALL["call_id"], CALL["decision"])})
+        case "decide_and_follow":
+            ids = CALL["turn_id"], CALL["call_id"]
+            await write_events(client.decide_and_follow(*ids, CALL["decision"], reason=CALL.get("reason")))
         case "follow":
             await write_events(client.follow(CALL["turn_id"], after=CALL["after"]))
         case "add_task":

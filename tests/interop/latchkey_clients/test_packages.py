@@ -74,8 +74,8 @@ def test_python_package_can_be_built(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source", [TYPESCRIPT / "src/index.ts", PYTHON / "src/latchkey_client/__init__.py"])
-def test_client_has_at_most_260_lines(source: Path) -> None:
-    assert len(source.read_text().splitlines()) <= 260
+def test_client_has_at_most_300_lines(source: Path) -> None:
+    assert len(source.read_text().splitlines()) <= 300
 
 
 @pytest.mark.parametrize("folder", [TYPESCRIPT, PYTHON])

@@ -6,11 +6,20 @@ import random
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from typing import Any, NamedTuple, Self, TypedDict
+from typing import Any, Literal, NamedTuple, Self, TypedDict, final
 
 import httpx2
 
-__all__ = ["ChatAnswer", "Event", "LatchkeyClient", "ProblemError", "text_after"]
+__all__ = [
+    "Approval",
+    "ChatAnswer",
+    "DecidedApproval",
+    "Event",
+    "LatchkeyClient",
+    "ProblemError",
+    "WaitingAnswer",
+    "text_after",
+]
 
 _TEMPORARY = {"draining", "unavailable", "exhausted", "too-many-turns"}
 _TEMPORARY_STATUSES = {408, 429, 502, 503, 504}
@@ -21,6 +30,7 @@ _ANSWER_S = 60.0
 """A message without an answer in that time is sent again, and joins its own turn."""
 
 Token = str | Callable[[], Awaitable[str]]
+Decision = Literal["approve", "decline"]
 
 
 class Event(NamedTuple):
@@ -41,6 +51,7 @@ def text_after(text: str, event: Event) -> str:
     return text[: event.data["length"]] if event.name == "message.withdrawn" else text
 
 
+@final
 class ChatAnswer(TypedDict):
     """A completed turn."""
 
@@ -52,6 +63,47 @@ class ChatAnswer(TypedDict):
     artifacts: list[dict[str, Any]]
     usage: dict[str, int]
     agent: str
+
+
+@final
+class WaitingAnswer(TypedDict):
+    """A turn that waits. `approvals` are its open questions, with `id`, `name`, `arguments` and `expires_at`."""
+
+    conversation_id: str
+    turn_id: str
+    status: Literal["waiting"]
+    approvals: list[dict[str, Any]]
+    tool_calls: list[dict[str, Any]]
+    usage: dict[str, int]
+    agent: str
+
+
+class Approval(TypedDict):
+    """An open question: a tool call that waits for a decision. It is declined at `expires_at`."""
+
+    id: str
+    turn_id: str
+    conversation_id: str
+    name: str
+    arguments: dict[str, Any]
+    requested_at: str
+    expires_at: str
+
+
+class DecidedApproval(TypedDict):
+    """A tool call that was decided, and its result."""
+
+    id: str
+    turn_id: str
+    conversation_id: str
+    name: str
+    arguments: dict[str, Any]
+    decision: Decision
+    reason: str | None
+    by: str
+    decided_at: str
+    result: Any
+    is_error: bool
 
 
 class ProblemError(Exception):
@@ -111,15 +163,18 @@ class LatchkeyClient:
             except (httpx2.TransportError, ProblemError) as error:
                 await backoff.wait(error)
 
-    async def chat(self, message: str, *, idempotency_key: str | None = None, **fields: Any) -> ChatAnswer:
-        """Send a message and return the whole answer. Raises `ProblemError`, also if the turn fails.
+    async def chat(
+        self, message: str, *, idempotency_key: str | None = None, **fields: Any
+    ) -> ChatAnswer | WaitingAnswer:
+        """Send a message and return the whole answer, or the open questions of a turn that waits.
 
+        The latter has a `status`. Raises `ProblemError`, also if the turn fails.
         `fields` are those of `POST chat`, such as `conversation_id`.
         """
         body, key = {"message": message, **fields}, idempotency_key or secrets.token_hex(16)
         while True:
             try:
-                answer: ChatAnswer = await self.request("POST", "chat", body=body, idempotency_key=key)
+                answer: ChatAnswer | WaitingAnswer = await self.request("POST", "chat", body=body, idempotency_key=key)
             except ProblemError as error:
                 if not error.problem.get("same_request"):
                     raise
@@ -141,6 +196,30 @@ class LatchkeyClient:
     def follow(self, turn_id: str, *, after: int = 0) -> AsyncGenerator[Event, None]:
         """Yield the events of a turn after the one with the number `after`, as `stream` does."""
         return self._events(turn_id, after)
+
+    async def approvals(self) -> list[Approval]:
+        """Return the open questions: tool calls that wait for a decision."""
+        page = await self.request("GET", "approvals", limit=200)
+        found: list[Approval] = page["items"]
+        while page["next_cursor"]:
+            page = await self.request("GET", "approvals", limit=200, cursor=page["next_cursor"])
+            found += page["items"]
+        return found
+
+    async def decide(
+        self, turn_id: str, call_id: str, decision: Decision, *, reason: str | None = None
+    ) -> DecidedApproval:
+        """Approve or decline a tool call, and return its result. The turn goes on without the client."""
+        body = {"decision": decision, "reason": reason}
+        decided: DecidedApproval = await self.request("POST", f"turns/{turn_id}/approvals/{call_id}", body=body)
+        return decided
+
+    def decide_and_follow(
+        self, turn_id: str, call_id: str, decision: Decision, *, reason: str | None = None
+    ) -> AsyncGenerator[Event, None]:
+        """Approve or decline a tool call, and yield the events of its turn from the decision on, as `stream` does."""
+        body, headers = {"decision": decision, "reason": reason}, {"accept": "text/event-stream"}
+        return self._events(None, 0, "POST", f"turns/{turn_id}/approvals/{call_id}", headers, body)
 
     async def _events(self, turn_id: str | None, last: int, *start: Any) -> AsyncGenerator[Event, None]:
         backoff, name = _Backoff(self._attempts), ""
