@@ -35,6 +35,11 @@ MAX_TITLE_CHARS = 60
 _FAILURES: dict[str, type[TurnFailed]] = {kind.code: kind for kind in TurnFailed.__subclasses__()}
 
 
+_NOTHING_TO_WAIT_FOR = TurnError(
+    Failure.code, "A tool answered that the user must approve its call, and has not asked the user."
+)
+
+
 class TurnOutcome(Struct, frozen=True):
     """How the agent's run ended. `answer` is the text of the agent so far; the whole answer of a completed turn.
 
@@ -136,6 +141,8 @@ async def finish_turn(uow: UnitOfWork, turn_id: TurnId, outcome: TurnOutcome) ->
         "model": outcome.model,
         "answer_length": max(turn.answer_length, len(outcome.answer)),
     }
+    if outcome.status == "waiting" and not await uow.questions.list_of_turn(turn_id):
+        outcome = replace(outcome, status="failed", error=_NOTHING_TO_WAIT_FOR)
     if outcome.status == "waiting":
         turn = await add_waiting_events(uow, replace(turn, status="waiting", **changes), events)
         return TurnResult(PublishedTurn.of(turn, locked.calls), None, await _open_questions(uow, turn))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from latchkey.domain.agent import AgentEvent, ModelCall
+from latchkey.domain.agent import AgentEvent, ModelCall, TurnWaiting
 from latchkey.domain.errors import ModelBadResponse, ModelUnavailable, ToolsUnavailable, TurnFailed
 from latchkey.domain.tool_call import ToolRequest, ToolReturned
 from latchkey.infrastructure.agents.claude.cli import MCP_SERVER_NAME, cli_tool_name
@@ -86,10 +86,15 @@ class CliEventParser:
         self._streamed_ids: set[str] = set()
         self._unstreamed_id: str | None = None
         self._requested: set[str] = set()
+        self._pending: set[str] = set()
+        self._is_waiting = False
         self._message: _MessageState | None = None
 
     def feed(self, line: OutputLine) -> Iterator[AgentEvent]:
-        """The events of a line. Raises the `TurnFailed` that the line means."""
+        """The events of a line. Raises the `TurnFailed` that the line means, and `TurnWaiting` after the last result.
+
+        The CLI may have sent its next request to the model by then; it is cut off.
+        """
         match line:
             case SystemLine():
                 self._check_system(line)
@@ -101,6 +106,8 @@ class CliEventParser:
                 yield from self._tool_results(line)
             case ResultLine():
                 self._check_result(line)
+        if self._is_waiting and not self._pending and self._message and self._message.stop_reason:
+            raise TurnWaiting
 
     @property
     def has_begun(self) -> bool:
@@ -171,6 +178,7 @@ class CliEventParser:
     def _tool_request(self, block: Block) -> Iterator[AgentEvent]:
         """The CLI writes this line before it makes the call. It calls no other tools than the granted ones."""
         if block.type == "tool_use" and block.name in self._tools and block.arguments is not None:
+            self._pending.add(block.id)
             request = ToolRequest.create(block.id, self._tools[block.name], block.arguments)
             if request:
                 self._requested.add(request.call_id)
@@ -193,6 +201,8 @@ class CliEventParser:
         if line.has_lost_call:
             raise tools_lost()
         for result in line.results:
+            self._pending.discard(result.tool_use_id)
+            self._is_waiting = self._is_waiting or result.is_waiting
             if result.tool_use_id in self._requested:
                 yield ToolReturned(result.tool_use_id)
 

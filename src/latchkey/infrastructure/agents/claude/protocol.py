@@ -15,7 +15,7 @@ from msgspec import Raw, Struct
 from msgspec.structs import asdict, replace
 
 from latchkey.domain.agent import AgentRun
-from latchkey.domain.errors import ModelBadResponse
+from latchkey.domain.errors import ApprovalRequired, ModelBadResponse
 from latchkey.domain.message import PastTurn
 from latchkey.domain.tool_call import ToolCall
 from latchkey.domain.turn import Usage
@@ -165,6 +165,25 @@ class Block(Struct):
     def arguments(self) -> dict[str, Any] | None:
         """None if the CLI does not make the call."""
         return self.input if isinstance(self.input, dict) and _UNPARSED_INPUT not in self.input else None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it is the result of a call that waits for the user. The CLI does not pass on its `_meta`."""
+        parts = self.content if isinstance(self.content, list) else [{"text": self.content}]
+        texts = [part.get("text") for part in parts if isinstance(part, dict)]
+        return bool(self.is_error) and any(_code_of(text) == ApprovalRequired.code for text in texts)
+
+
+def _code_of(text: object) -> str | None:
+    """Return the code of a tool error."""
+    try:
+        return msgspec.json.decode(str(text), type=_ToolError).code
+    except msgspec.DecodeError:
+        return None
+
+
+class _ToolError(Struct):
+    code: str
 
 
 class ModelMessage(Struct):
