@@ -9,9 +9,19 @@ from latchkey.domain.ports import UnitsOfWork
 from latchkey.domain.quota import QuotaUsage
 from latchkey.domain.tool_call import IdempotentCall
 from latchkey.domain.turn_event import TurnEvent, TurnStartedEvent
-from tests.builders import NOW, a_context_token, a_conversation, a_message, a_task, a_tool_call, a_turn, an_artifact
+from tests.builders import (
+    LONG,
+    NOW,
+    a_context_token,
+    a_conversation,
+    a_message,
+    a_task,
+    a_tool_call,
+    a_turn,
+    an_artifact,
+)
 
-ROW_COUNT = 17
+ROW_COUNT = 23
 """How many entities `read_all` returns."""
 
 
@@ -26,6 +36,8 @@ class UserData:
         self.task = a_task()
         self.artifact = an_artifact(conversation_id=self.conversation.id, turn_id=self.turn.id)
         self.tool_call = a_tool_call()
+        self.waiting_turn = a_turn(self.conversation, status="waiting")
+        self.question = a_tool_call()
         self.idempotent_call = IdempotentCall("owner", "call-1", "0" * 64, "{}", is_error=False, created_at=NOW)
         self.token = a_context_token()
 
@@ -38,6 +50,8 @@ class UserData:
             await uow.tasks.add(self.task)
             await uow.artifacts.add(self.artifact, "# Milk")
             await uow.tool_calls.add(self.tool_call, self.turn.id)
+            await uow.turns.add(self.waiting_turn)
+            await uow.questions.add(self.question, self.waiting_turn.id, "question-1", NOW + LONG)
             await uow.idempotent_calls.add(self.idempotent_call)
             await uow.context_tokens.add(self.token, TokenSecret.mint(owner.user_id))
             await uow.quota_usage.add(QuotaUsage(uow.now, 0, uow.now))
@@ -52,6 +66,8 @@ class UserData:
                 *(await uow.turns.page(self.conversation.id, Window())).items,
                 *(await uow.turns.page_with_messages(str(self.conversation.id), 10))[0],
                 *await uow.turns.list_running(),
+                *await uow.turns.list_waiting(self.conversation.id),
+                *await uow.turns.list_lost(NOW + 2 * LONG),
                 *await uow.turn_events.list_after(self.turn.id, 0, 10, EVENT_PAGE_BYTES),
                 *(await uow.turn_events.list_of_turns([self.turn.id], EVENT_PAGE_BYTES)).get(self.turn.id, []),
                 *(await uow.messages.page(self.conversation.id, Window(), "asc")).items,
@@ -62,6 +78,8 @@ class UserData:
                 *(await uow.artifacts.page(self.conversation.id, None, Window())).items,
                 *(await uow.artifacts.page(None, "generated_file", Window())).items,
                 *await uow.tool_calls.list_of_turn(self.turn.id),
+                *await uow.questions.list_of_turn(self.waiting_turn.id),
+                *(await uow.questions.page_of_open(NOW, Window())).items,
                 *filter(None, [await uow.idempotent_calls.find("owner", "call-1", NOW)]),
                 *(await uow.context_tokens.page(Window())).items,
             ]

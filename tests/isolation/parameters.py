@@ -7,7 +7,7 @@ from typing import Any
 NOUNS = ("conversation", "turn", "message", "tool_call", "task", "artifact", "note", "token")
 """Everything that has an id. Some of these ids are accepted by no endpoint, so they must give access to nothing."""
 
-NOUNS_BY_NAME = {"replaces": "turn"}
+NOUNS_BY_NAME = {"replaces": "turn", "call_id": "tool_call"}
 """The nouns of ids whose parameters have other names."""
 
 OUTSIDE_CONVERSATIONS = ("task", "note")
@@ -29,6 +29,8 @@ SAMPLE_VALUES: dict[str, tuple[Any, ...]] = {
     "metadata": ({"source": "web"},),
     "client_conversation_id": ("an-unused-name",),
     "when_busy": ("reject", "interrupt"),
+    "decision": ("approve", "decline"),
+    "reason": ("Mine now",),
     "replaced": ("false", "true"),
     "artifact_type": ("generated_file", "brd"),
     "grants": (["tasks:read"],),

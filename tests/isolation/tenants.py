@@ -12,6 +12,7 @@ from latchkey.testing.rows import Rows, rows_of
 from tests.isolation.endpoints import Endpoint
 from tests.support.service import ApiUser, Service
 
+ACCEPT_EVENTS = {"accept": "text/event-stream"}
 ALL_GRANTS = [*Registry.of(*BUILT_IN).grants.names]
 
 
@@ -36,8 +37,13 @@ class Tenant:
         """Create the data: two entities for each list, so that each list has a second page."""
         canary = f"canary-{uuid4().hex}"
         key = f"key-{canary}"
-        message = f'{canary}\n/add_task {{"title": "{canary}"}}'
-        answer = (await user.post("chat", json={"message": message}, headers={"Idempotency-Key": key})).json()
+        message = f'{canary}\n/add_task {{"title": "{canary}"}}\n/list_tasks {{}}'
+        body = {"json": {"message": message}, "headers": {"Idempotency-Key": key}}
+        waiting = (await user.post("chat", **body)).json()
+        question = f"turns/{waiting['turn_id']}/approvals/{waiting['approvals'][0]['id']}"
+        async with user.stream("POST", question, json={"decision": "approve"}, headers=ACCEPT_EVENTS) as events:
+            await events.aread()
+        answer = (await user.post("chat", **body)).json()
         conversation = answer["conversation_id"]
         await user.chat(canary, conversation_id=conversation)
         other_conversation = await user.create("conversations", title=canary)
@@ -49,13 +55,13 @@ class Tenant:
         listed = await user.create("context-tokens", grants=ALL_GRANTS)
         unbound = await user.create("context-tokens", grants=ALL_GRANTS)
         bound = await user.create("context-tokens", grants=ALL_GRANTS, conversation_id=other_conversation["id"])
-        call = answer["tool_calls"][0]
+        added, listed_tasks = answer["tool_calls"]
         ids = {
             "conversation": conversation,
             "turn": answer["turn_id"],
             "message": answer["message"]["id"],
-            "tool_call": call["id"],
-            "task": call["result"]["id"],
+            "tool_call": listed_tasks["id"],
+            "task": added["result"]["id"],
             "artifact": artifact["id"],
             "note": note["id"],
             "token": listed["id"],
