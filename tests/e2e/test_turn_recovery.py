@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 from asyncio import Event
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -12,11 +14,12 @@ import httpx2
 import pytest
 
 from tests.e2e.chat_client import ACCEPT_EVENTS
-from tests.e2e.service_process import Environment, Replica, running_service
+from tests.e2e.service_process import BASE_SETTINGS, Environment, Replica, issue_token, running_service
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer, model_server
 from tests.polling import TIMEOUT_S
 
+CHAT = "/api/ada/chat"
 MILK = ("add_task", '{"title": "Milk"}')
 
 
@@ -77,6 +80,48 @@ async def test_turn_is_handed_over_when_its_process_stops(home: Path, configured
     assert (resumed["attempt"], resumed["reason"]) == (2, "handover")
     assert rest[-1]["response"] == "Added."
     assert (turn["status"], len(turn["tool_calls"])) == ("completed", 1)
+
+
+async def test_turn_of_a_stopped_process_goes_on_elsewhere_and_its_client_gets_the_answer(
+    home: Path, postgresql_url: str
+) -> None:
+    """The process goes on after more than a lease, in the middle of its attempt, which writes nothing any more."""
+    release, environment = Event(), {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": postgresql_url}
+    token = issue_token("ada", home, BASE_SETTINGS)
+    async with model_server() as model:
+        settings = with_model(environment, model, LATCHKEY_TURN_LEASE_S="2")
+        bread = calls(("add_task", '{"title": "Bread"}'), saying=("Also ", "bread. "))
+        model.script += [calls(MILK, saying=("Adding. ",)), bread.held(release), says("Added."), says("Never said.")]
+        with ExitStack() as stack:
+            first = await asyncio.to_thread(stack.enter_context, running_service(home=home, environment=settings))
+            second = await asyncio.to_thread(stack.enter_context, running_service(home=home, environment=settings))
+            body = {"json": {"message": "Buy milk"}}
+            waiting = asyncio.create_task(asyncio.to_thread(first.request, "POST", CHAT, token, **body))
+            await model.wait_for_requests(2)
+            turn = await only_turn(second, token)
+            os.kill(pid_of(first), signal.SIGSTOP)
+            events = await follow(second, token, {"turn_id": turn["id"], "seq": 0})
+            os.kill(pid_of(first), signal.SIGCONT)
+            release.set()
+            answer = await waiting
+            log = await follow(second, token, {"turn_id": turn["id"], "seq": 0})
+            tasks = (await request(second, token, "GET", "tasks")).json()["items"]
+
+    assert (answer.status_code, answer.json()["response"]) == (200, "Adding. \n\nAdded.")
+    assert [event["reason"] for event in events if event["event"] == "turn.resumed"] == ["recovery"]
+    assert log == events
+    assert [task["title"] for task in tasks] == ["Milk"]
+
+
+async def only_turn(replica: Replica, token: str) -> dict[str, Any]:
+    (conversation,) = (await request(replica, token, "GET", "conversations")).json()["items"]
+    (turn,) = (await request(replica, token, "GET", f"conversations/{conversation['id']}/turns")).json()["items"]
+    return dict(turn)
+
+
+def pid_of(replica: Replica) -> int:
+    assert replica.process.pid
+    return replica.process.pid
 
 
 async def stream_until(replica: Replica, token: str, is_enough: Callable[[list[str]], bool]) -> list[dict[str, Any]]:

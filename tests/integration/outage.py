@@ -88,7 +88,7 @@ async def consistent_turn(person: ApiUser, turn_id: str) -> dict[str, Any]:
     await wait_until(has_ended)
     turn: dict[str, Any] = (await person.get(f"turns/{turn_id}")).json()
     events = await events_of(person, turn_id)
-    streamed = "".join(event["text"] for event in events if event["event"] == "message.delta")
+    streamed = shown_text(events)
     listing = await person.list_items(f"conversations/{turn['conversation_id']}/messages")
     answers = [item["content"] for item in listing if item["turn_id"] == turn_id and item["role"] == "assistant"]
     started = [event["id"] for event in events if event["event"] == "tool_call.started"]
@@ -101,6 +101,17 @@ async def consistent_turn(person: ApiUser, turn_id: str) -> dict[str, Any]:
     assert started == [call["id"] for call in turn["tool_calls"]]
     assert answered == [call["id"] for call in turn["tool_calls"] if call["result"] is not None]
     return turn
+
+
+def shown_text(events: list[dict[str, Any]]) -> str:
+    """Return the text of the deltas without what was withdrawn."""
+    text = ""
+    for event in events:
+        if event["event"] == "message.delta":
+            text += event["text"]
+        elif event["event"] == "message.withdrawn":
+            text = text[: event["length"]]
+    return text
 
 
 def tasks_added_by(*turns: dict[str, Any]) -> list[str]:

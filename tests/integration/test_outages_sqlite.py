@@ -214,12 +214,12 @@ async def test_concurrent_writers_time_out(
     assert took < 4
 
 
-async def test_turn_with_expired_lease_during_outage_is_interrupted(
+async def test_turn_with_expired_lease_during_outage_is_continued(
     sqlite_url: str, path: str, model: ModelServer, short_timeouts: None
 ) -> None:
-    """Its conversation accepts further messages."""
+    """Its tool call is not repeated, and its conversation accepts further messages."""
     rest = Event()
-    model.script += [calls(MILK), says("All ", "done.").held(rest), says("Again.")]
+    model.script += [calls(MILK), says("All ", "done.").held(rest), says("Now it is done."), says("Again.")]
     async with serve_with_model(sqlite_url, model, LATCHKEY_TURN_LEASE_S="1") as service:
         ada = service.user()
         turn = asyncio.create_task(ada.post("chat", json={"message": "milk"}))
@@ -231,10 +231,29 @@ async def test_turn_with_expired_lease_during_outage_is_interrupted(
         (found,) = await ada.list_items(f"conversations/{conversation['id']}/turns")
         ended = await consistent_turn(ada, found["id"])
         again = await ada.chat("Hello?", conversation_id=conversation["id"])
+        tasks = await tasks_of(ada)
 
     assert is_unavailable(answer)
-    assert ended["status"] == "interrupted"
+    assert (ended["status"], ended["attempt"]) == ("completed", 2)
+    assert len(tasks) == 1
     assert again["response"] == "Again."
+
+
+async def test_client_that_waits_gets_its_answer_after_an_outage_longer_than_the_lease(
+    sqlite_url: str, path: str, model: ModelServer, short_timeouts: None
+) -> None:
+    rest = Event()
+    model.script += [calls(MILK), says("All ", "done.").held(rest), says("Now it is done.")]
+    async with serve_with_model(sqlite_url, model, LATCHKEY_TURN_LEASE_S="2") as service:
+        ada = service.user()
+        turn = asyncio.create_task(ada.post("chat", json={"message": "milk"}))
+        await model.wait_for_requests(2)
+        async with locked(path):
+            await asyncio.wait({turn}, timeout=2.5)
+        answer = await turn
+
+    assert (answer.status_code, answer.json()["response"]) == (200, "Now it is done.")
+    assert len(answer.json()["tool_calls"]) == 1
 
 
 @pytest.mark.parametrize("trouble", [Troubles.fill_the_disk, Troubles.forbid_writing], ids=["disk full", "read-only"])

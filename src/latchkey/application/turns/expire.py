@@ -11,12 +11,15 @@ from latchkey.application.access import owner_only
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns.finish import close_as_interrupted
 from latchkey.domain.credentials import Owner
-from latchkey.domain.errors import TurnLost
+from latchkey.domain.errors import TurnLost, Unavailable
 from latchkey.domain.ports import UnitOfWork
 from latchkey.domain.turn import Turn, TurnId
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_ATTEMPTS = 4
+"""A turn can be lost once more before it is read: the process that continues it may be stopping."""
 
 
 @owner_only("exclusive")
@@ -32,15 +35,19 @@ async def with_expiry(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> R:
-    """Run a use case that reads turns; if it raises `TurnLost`, recover the user's lost turns and run it again."""
-    try:
-        return await dispatcher.call(owner, use_case, *args, **kwargs)
-    except TurnLost:
-        if dispatcher.recover is None:
-            await dispatcher.call(owner, expire_turns)
-        else:
-            await dispatcher.recover(owner)
-        return await dispatcher.call(owner, use_case, *args, **kwargs)
+    """Run a use case that reads turns; if it raises `TurnLost`, recover the user's lost turns and run it again.
+
+    Raises `Unavailable` if the turn is lost again and again, as with a lease that is shorter than a pause.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            return await dispatcher.call(owner, use_case, *args, **kwargs)
+        except TurnLost:
+            if dispatcher.recover is None:
+                await dispatcher.call(owner, expire_turns)
+            else:
+                await dispatcher.recover(owner)
+    raise Unavailable("The turn is being continued: try again.")
 
 
 @owner_only("read")

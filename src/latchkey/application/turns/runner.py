@@ -25,7 +25,7 @@ from latchkey.application.turns.titles import TitleWriter
 from latchkey.domain.agent import AgentRun
 from latchkey.domain.approval import DecidedApproval, NewDecision
 from latchkey.domain.credentials import Owner, UserId
-from latchkey.domain.errors import Draining, Exhausted, Invalid, NotFound, TurnInProgress
+from latchkey.domain.errors import Draining, Exhausted, Invalid, NotFound, TurnInProgress, Unavailable
 from latchkey.domain.message import MAX_CONTEXT_BYTES, NewMessage
 from latchkey.domain.ports import EventBus
 from latchkey.domain.tool_call import ToolCallId
@@ -116,20 +116,31 @@ class TurnRunner:
     async def wait(self, owner: Owner, handle: TurnHandle) -> TurnResult:
         """Wait until the turn has ended, in whatever process, and return its result.
 
-        Cancelling the wait does not stop the turn. Raises `Draining` if this process stops earlier than the turn ends.
+        Cancelling the wait does not stop the turn. Raises `Draining` if this process stops earlier than the turn ends,
+        and `Unavailable` if the database does not answer: for a lease while the turn runs, and for another after it.
         """
-        result = await asyncio.shield(handle.task) if handle.task else None
+        result = None
+        with suppress(Unavailable):  # the turn is continued when the database answers
+            result = await asyncio.shield(handle.task) if handle.task else None
         return result or await self._wait_elsewhere(owner, handle.turn_id)
 
     async def _wait_elsewhere(self, owner: Owner, turn_id: TurnId) -> TurnResult:
         """Wait until the turn has ended in another process, or in this one with another attempt."""
-        with suppress(Draining), self._event_bus.subscribe(owner, turn_id) as subscription:
-            while True:
-                result = await with_expiry(self._dispatcher, owner, get_turn_result, turn_id)
-                if result is not None:
-                    return result
-                if self._is_closed:
+        clock = asyncio.get_running_loop().time
+        give_up_at = clock() + self._limits.acceptance.lease.total_seconds()
+        with self._event_bus.subscribe(owner, turn_id) as subscription:
+            while not self._is_closed:
+                try:
+                    result = await with_expiry(self._dispatcher, owner, get_turn_result, turn_id)
+                except Draining:
                     break
+                except Unavailable:
+                    if clock() > give_up_at:
+                        raise
+                else:
+                    if result is not None:
+                        return result
+                    give_up_at = clock() + self._limits.acceptance.lease.total_seconds()
                 await subscription.next_events(LEASE_CHECK_S)
         raise Draining(HANDED_OVER, turn_id=turn_id)
 
@@ -222,8 +233,8 @@ class TurnRunner:
 
         Raises `Draining` if this process is stopping.
         """
-        self.check_open()
         for turn_id in await self._dispatcher.call(owner, list_lost_turns):
+            self.check_open()
             await self.resume(owner, turn_id)
 
     async def resume(self, owner: Owner, turn_id: TurnId) -> TurnHandle | None:
