@@ -48,7 +48,7 @@ def create_core(settings: Settings, registry: Registry | None = None) -> Core:
     dispatcher = Dispatcher(units, log_call, quota)
     executor = ToolCallExecutor(dispatcher, settings.turn_max_calls, timedelta(seconds=settings.approval_ttl_s))
     external = ExternalCallExecutor(dispatcher, executor, event_bus, HttpToolContexts())
-    timeouts = {tool.name: tool.timeout_s for tool in registry.tools.values()}
-    approvals = Approvals(dispatcher, external, partial(bind_tool, registry.tools), timeouts)
+    lease = timedelta(seconds=settings.turn_lease_s)
+    approvals = Approvals(dispatcher, external, partial(bind_tool, registry.tools), lease)
     server = create_server(dispatcher, executor, external, registry.tools)
     return Core(engine, event_bus, units, dispatcher, server, approvals, registry)

@@ -89,7 +89,7 @@ class AskingTurn(RunningTurn):
 def approvals_of(dispatcher: Dispatcher) -> Approvals:
     executor = ToolCallExecutor(dispatcher)
     external = ExternalCallExecutor(dispatcher, executor, LocalEventBus(), HttpToolContexts())
-    return Approvals(dispatcher, external, partial(bind_tool, TOOLS), {})
+    return Approvals(dispatcher, external, partial(bind_tool, TOOLS), timedelta(seconds=20))
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """The user's decisions on tool calls: an approved call is made once, with the rights of the turn that asked."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from time import perf_counter
 from typing import Any
@@ -19,6 +20,7 @@ from latchkey.application.turns.waiting import (
     add_waiting_events,
     decline_result,
     failure_result,
+    is_call_running,
     store_decision,
     store_result,
 )
@@ -42,8 +44,6 @@ class BoundTool(Struct, frozen=True):
 
 BindTool = Callable[[str, Any], BoundTool]
 """Returns the tool with this name and the arguments of a stored call. Raises a `Failure` if it cannot be called."""
-
-LimitOf = Callable[[str], timedelta]
 
 _ATTEMPTS = 5
 _ALL_BYTES = 2**31 - 1
@@ -70,15 +70,15 @@ class _Call(Struct, frozen=True):
 
 
 class Approvals:
-    """Stores decisions, and makes the calls that are approved. `timeouts` are those of tools outside a transaction."""
+    """Stores decisions, and makes the calls that are approved. Turns have a lease of this length."""
 
     def __init__(
-        self, dispatcher: Dispatcher, external: ExternalCallExecutor, bind: BindTool, timeouts: Mapping[str, float]
+        self, dispatcher: Dispatcher, external: ExternalCallExecutor, bind: BindTool, lease: timedelta
     ) -> None:
         self._dispatcher = dispatcher
         self._external = external
         self._bind = bind
-        self._timeouts = timeouts
+        self._lease = lease
 
     async def decide(
         self, owner: Owner, turn_id: TurnId, call_id: ToolCallId, new: NewDecision, profiles: TurnProfiles
@@ -91,7 +91,7 @@ class Approvals:
         decision = Decision(new.decision, "user", new.reason)
         if decision.name == "decline":
             use_case = decline_call
-            return StoredDecision(await self._dispatcher.call(owner, use_case, turn_id, call_id, decision, self._limit))
+            return StoredDecision(await self._dispatcher.call(owner, use_case, turn_id, call_id, decision, self._lease))
         turn, question = await self._dispatcher.call(owner, find_question, turn_id, call_id)
         if not question.is_open:
             return StoredDecision(_repeated(turn, question, decision))
@@ -128,7 +128,7 @@ class Approvals:
         result = failure_result(failure)
         return StoredDecision(
             await self._dispatcher.call(
-                call.owner, fail_call, call.turn_id, call.id, call.decision, result, self._limit
+                call.owner, fail_call, call.turn_id, call.id, call.decision, result, self._lease
             )
         )
 
@@ -149,14 +149,14 @@ class Approvals:
                 raise _ToolBug(error) from error
             duration_ms = round((perf_counter() - started) * 1000)
             record = replace(question.call, result=Raw(result), is_error=False, duration_ms=duration_ms)
-            decided = await _store(uow, turn, question, call.decision, record, self._limit)
+            decided = await _store(uow, turn, question, call.decision, record, self._lease)
             await uow.commit()
         return decided
 
     async def _start(self, call: _Call, bound: BoundTool, tool: ExternalTool) -> StoredDecision:
         """Store the decision and the start of a call outside a transaction, and run it."""
         tool.permission.check(call.delegate.scope)
-        decided = await self._dispatcher.call(call.owner, start_call, call.turn_id, call.id, call.decision, self._limit)
+        decided = await self._dispatcher.call(call.owner, start_call, call.turn_id, call.id, call.decision, self._lease)
         if isinstance(decided, DecidedApproval):
             return StoredDecision(decided)
         turn, question = decided
@@ -164,30 +164,42 @@ class Approvals:
         return StoredDecision(DecidedApproval.of(turn, question), task)
 
     async def _run(self, call: _Call, record: ToolCall, bound: BoundTool, tool: ExternalTool) -> None:
-        started = perf_counter()
-        outcome = await self._external.run_approved(call.owner, call.delegate.scope, record, tool, bound.args)
-        duration_ms = round((perf_counter() - started) * 1000)
-        record = replace(record, result=Raw(outcome.json), is_error=outcome.is_error, duration_ms=duration_ms)
-        give_up_at = perf_counter() + RECORD_TIMEOUT_S
-        while True:
-            try:
-                await self._dispatcher.call(call.owner, complete_call, call.turn_id, record, self._limit)
-            except (Conflict, NotFound):
-                return  # the turn has ended meanwhile
-            except Unavailable:
-                if perf_counter() > give_up_at:
-                    raise
-                await asyncio.sleep(_RETRY_INTERVAL_S)
-            else:
-                return
+        async with self._renewing_lease(call):
+            started = perf_counter()
+            outcome = await self._external.run_approved(call.owner, call.delegate.scope, record, tool, bound.args)
+            duration_ms = round((perf_counter() - started) * 1000)
+            record = replace(record, result=Raw(outcome.json), is_error=outcome.is_error, duration_ms=duration_ms)
+            give_up_at = perf_counter() + RECORD_TIMEOUT_S
+            while True:
+                try:
+                    await self._dispatcher.call(call.owner, complete_call, call.turn_id, record, self._lease)
+                except (Conflict, NotFound):
+                    return  # the turn has ended meanwhile
+                except Unavailable:
+                    if perf_counter() > give_up_at:
+                        raise
+                    await asyncio.sleep(_RETRY_INTERVAL_S)
+                else:
+                    return
 
-    def _limit(self, name: str) -> timedelta:
-        """Return after which time an approved call with this name counts as interrupted."""
-        return timedelta(seconds=self._timeouts.get(name, 0.0) + RECORD_TIMEOUT_S + _MARGIN_S)
+    @asynccontextmanager
+    async def _renewing_lease(self, call: _Call) -> AsyncIterator[None]:
+        """Keep other processes from continuing the turn before the call has ended."""
+        task = asyncio.create_task(self._renew_lease(call))
+        try:
+            yield
+        finally:
+            task.cancel()
+
+    async def _renew_lease(self, call: _Call) -> None:
+        while True:
+            await asyncio.sleep(self._lease.total_seconds() / _RENEWALS_PER_LEASE)
+            with suppress(Exception):  # the dispatcher has logged it, and there is time to try again
+                await self._dispatcher.call(call.owner, renew_waiting_turn, call.turn_id, self._lease)
 
 
 _RETRY_INTERVAL_S = 0.5
-_MARGIN_S = 5.0
+_RENEWALS_PER_LEASE = 3
 
 
 class _ToolBug(Exception):
@@ -242,31 +254,31 @@ async def find_question(uow: UnitOfWork, turn_id: TurnId, call_id: ToolCallId) -
 
 @owner_only("exclusive")
 async def decline_call(
-    uow: UnitOfWork, turn_id: TurnId, call_id: ToolCallId, decision: Decision, limit_of: LimitOf
+    uow: UnitOfWork, turn_id: TurnId, call_id: ToolCallId, decision: Decision, lease: timedelta
 ) -> DecidedApproval:
     """Decline a call. Raises `NotFound` and `Conflict`."""
     turn, question = await lock_question(uow, turn_id, call_id)
     if not question.is_open:
         return _repeated(turn, question, decision)
     _check_open(uow, turn, question)
-    return await _store(uow, turn, question, decision, None, limit_of)
+    return await _store(uow, turn, question, decision, None, lease)
 
 
 @owner_only("exclusive")
 async def fail_call(
-    uow: UnitOfWork, turn_id: TurnId, call_id: ToolCallId, decision: Decision, result: Raw, limit_of: LimitOf
+    uow: UnitOfWork, turn_id: TurnId, call_id: ToolCallId, decision: Decision, result: Raw, lease: timedelta
 ) -> DecidedApproval:
     """Store the approval of a call that has failed without an effect. Raises `NotFound` and `Conflict`."""
     turn, question = await lock_question(uow, turn_id, call_id)
     if not question.is_open:
         return _repeated(turn, question, decision)
     _check_open(uow, turn, question)
-    return await _store(uow, turn, question, decision, replace(question.call, result=result, is_error=True), limit_of)
+    return await _store(uow, turn, question, decision, replace(question.call, result=result, is_error=True), lease)
 
 
 @owner_only("exclusive")
 async def start_call(
-    uow: UnitOfWork, turn_id: TurnId, call_id: ToolCallId, decision: Decision, limit_of: LimitOf
+    uow: UnitOfWork, turn_id: TurnId, call_id: ToolCallId, decision: Decision, lease: timedelta
 ) -> tuple[Turn, Question] | DecidedApproval:
     """Store the approval of a call outside a transaction, which counts as started: the caller runs it.
 
@@ -276,17 +288,27 @@ async def start_call(
     if not question.is_open:
         return _repeated(turn, question, decision)
     _check_open(uow, turn, question)
-    await _store(uow, turn, question, decision, None, limit_of)
+    await _store(uow, turn, question, decision, None, lease)
     return turn, _decided(uow, question, decision)
 
 
 @owner_only("exclusive")
-async def complete_call(uow: UnitOfWork, turn_id: TurnId, call: ToolCall, limit_of: LimitOf) -> None:
+async def complete_call(uow: UnitOfWork, turn_id: TurnId, call: ToolCall, lease: timedelta) -> None:
     """Store the result of an approved call outside a transaction. Raises `Conflict` if the turn has ended."""
     turn = await uow.turns.get(turn_id, for_update=True)
     _check_unfinished(turn)
     if events := await store_result(uow, turn, call):
-        await add_waiting_events(uow, turn, events, limit_of)
+        await add_waiting_events(uow, turn, events, lease)
+
+
+@owner_only("exclusive")
+async def renew_waiting_turn(uow: UnitOfWork, turn_id: TurnId, lease: timedelta) -> None:
+    """Extend the lease of a turn that waits only for a call that the user has approved."""
+    turn = await uow.turns.get(turn_id, for_update=True)
+    questions = await uow.questions.list_of_turn(turn_id)
+    is_undecided = any(question.is_open for question in questions)
+    if turn.status == "waiting" and not is_undecided and is_call_running(questions):
+        await uow.turns.update(replace(turn, lease_until=uow.now + lease))
 
 
 async def lock_question(uow: UnitOfWork, turn_id: TurnId, call_id: ToolCallId) -> tuple[Turn, Question]:
@@ -303,13 +325,13 @@ async def _question(uow: UnitOfWork, turn: Turn, call_id: ToolCallId) -> Questio
 
 
 async def _store(
-    uow: UnitOfWork, turn: Turn, question: Question, decision: Decision, record: ToolCall | None, limit_of: LimitOf
+    uow: UnitOfWork, turn: Turn, question: Question, decision: Decision, record: ToolCall | None, lease: timedelta
 ) -> DecidedApproval:
     """Store a decision, with the result of the call if there is one."""
     events = await store_decision(uow, turn, question, decision)
     if record is not None:
         events += await store_result(uow, turn, record)
-    await add_waiting_events(uow, turn, events, limit_of)
+    await add_waiting_events(uow, turn, events, lease)
     decided = _decided(uow, question, decision)
     return DecidedApproval.of(turn, decided if record is None else replace(decided, call=record))
 

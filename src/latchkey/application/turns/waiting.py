@@ -1,6 +1,5 @@
 """Turns that wait for the user: how a turn begins to wait, and how its open questions are declined."""
 
-from collections.abc import Callable
 from datetime import timedelta
 
 import msgspec
@@ -27,10 +26,6 @@ _DETAILS: dict[DecidedBy, str] = {
     "message": "Nothing was done: the user sent another message instead of approving this call.",
     "cancel": "Nothing was done: the turn ended before the user approved this call.",
 }
-
-
-def _no_time(_: str) -> timedelta:
-    return timedelta()
 
 
 def decline_result(decision: Decision) -> Raw:
@@ -80,23 +75,23 @@ async def decline_open(uow: UnitOfWork, turn: Turn, by: DecidedBy) -> list[Event
 
 
 async def add_waiting_events(
-    uow: UnitOfWork, turn: Turn, events: list[EventData], limit_of: Callable[[str], timedelta] = _no_time
+    uow: UnitOfWork, turn: Turn, events: list[EventData], lease: timedelta | None = None
 ) -> Turn:
     """Append these events to a turn that has questions, and store until when it waits.
 
     It waits until its last open question expires. If none is open, it is to be continued: at once, or when the calls
-    that were approved and are still running exceed their limit of time, which `limit_of` returns for a name. The
-    caller has locked the turn.
+    that were approved and still run have ended. Their process renews the turn's lease meanwhile; without `lease`, the
+    turn keeps the one that it has. The caller has locked the turn.
     """
     if turn.status == "waiting":
         questions = await uow.questions.list_of_turn(turn.id)
         open_until = [question.expires_at for question in questions if question.is_open]
-        running_until = [
-            question.decided_at + limit_of(question.call.name)
-            for question in questions
-            if question.decided_at is not None and not question.call.has_result
-        ]
-        turn = replace(turn, lease_until=max(open_until or running_until or [uow.now]))
+        if open_until:
+            turn = replace(turn, lease_until=max(open_until))
+        elif not is_call_running(questions):
+            turn = replace(turn, lease_until=uow.now)
+        elif lease is not None:
+            turn = replace(turn, lease_until=uow.now + lease)
         if open_until:
             events.append(TurnWaitingEvent())
     new_events = numbered(turn.id, turn.last_event, *events)
@@ -104,6 +99,11 @@ async def add_waiting_events(
     turn = replace(turn, last_event=turn.last_event + len(new_events))
     await uow.turns.update(turn)
     return turn
+
+
+def is_call_running(questions: list[Question]) -> bool:
+    """Whether an approved call has no result yet."""
+    return any(not question.is_open and not question.call.has_result for question in questions)
 
 
 def completed_event(call: ToolCall) -> ToolCallCompletedEvent:
