@@ -2,6 +2,7 @@
 
 PORT ?= 8000
 KILLS ?= 500
+RESTARTS ?= 50
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 OMITTED := $(addprefix --no-emit-package=,$(shell grep -v '^\#' requirements/omitted.txt))
@@ -50,9 +51,10 @@ check: setup
 	$(BIN)/lint-imports
 	$(MAKE) test
 
-# Fault injection: kills replicas while clients chat, KILLS times per database, then verifies that all data is consistent.
+# Fault injection: kills replicas while clients chat, KILLS times per database, and restarts them one after the other,
+# RESTARTS times, then verifies that all data is consistent.
 chaos: setup
-	$(BIN)/python -m tests.chaos --kills $(KILLS) $(ARGS)
+	$(BIN)/python -m tests.chaos --kills $(KILLS) --restarts $(RESTARTS) $(ARGS)
 
 # The official MCP conformance suite and third-party MCP clients against the real service.
 interop: setup .venv/interop/installed

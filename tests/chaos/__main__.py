@@ -1,10 +1,14 @@
-"""The long fault injection run: `python -m tests.chaos --kills 500`. Prints a report and fails if it has anomalies."""
+"""The long fault injection run: `python -m tests.chaos --kills 500 --restarts 50`.
+
+Prints a report and fails if it has anomalies.
+"""
 
 import asyncio
 import secrets
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,15 +25,19 @@ from tests.chaos.scripted_model import scripted_model
 from tests.chaos.sqlite_cluster import SqliteCluster
 
 KILLS_PER_ROUND = 25
+RESTARTS_PER_ROUND = 5
 """After each round everything is verified; the next one has new users."""
 
 
 @click.command()
-@click.option("--kills", default=500, show_default=True, type=click.IntRange(1), help="Number of kills per database.")
+@click.option("--kills", default=500, show_default=True, type=click.IntRange(0), help="Number of kills per database.")
+@click.option(
+    "--restarts", default=0, show_default=True, type=click.IntRange(0), help="Number of rolling restarts on PostgreSQL."
+)
 @click.option("--seed", type=int, help="Seed of the faults and messages. Random by default.")
 @click.option("--database", default="both", show_default=True, type=click.Choice(["sqlite", "postgresql", "both"]))
-def chaos(kills: int, seed: int | None, database: str) -> None:
-    """Kill replicas at random moments while clients chat, then verify that all data is consistent."""
+def chaos(kills: int, restarts: int, seed: int | None, database: str) -> None:
+    """Kill and restart replicas at random moments while clients chat, then verify that all data is consistent."""
     seed = secrets.randbelow(1_000_000) if seed is None else seed
     click.echo(f"seed {seed}")
     anomalies = 0
@@ -38,39 +46,57 @@ def chaos(kills: int, seed: int | None, database: str) -> None:
             with TemporaryDirectory(prefix="latchkey-chaos-") as folder:
                 home = Path(folder) / "home"
                 home.mkdir()
-                report = run(home, kills, seed)
+                report = run(home, Plan(kills, restarts, seed))
             click.echo(f"{name}\n{report}\n")
             anomalies += len(report.anomalies)
     sys.exit(anomalies > 0)
 
 
-def _run_on_sqlite(home: Path, kills: int, seed: int) -> Report:
+@dataclass(frozen=True)
+class Plan:
+    """How many faults of each kind, and their seed."""
+
+    kills: int
+    restarts: int
+    seed: int
+
+
+def _run_on_sqlite(home: Path, plan: Plan) -> Report:
     url = f"sqlite+aiosqlite:///{home / 'latchkey.db'}"
     upgrade(url)
-    return asyncio.run(_run(partial(SqliteCluster, home, url), kills, seed))
+    return asyncio.run(_run(partial(SqliteCluster, home, url), replace(plan, restarts=0)))
 
 
-def _run_on_postgresql(home: Path, kills: int, seed: int) -> Report:
+def _run_on_postgresql(home: Path, plan: Plan) -> Report:
     with postgresql(home.parent / "postgresql.log") as server:
         name = f"latchkey_chaos_{uuid4().hex[:12]}"
         url = server.create_database(name)
         try:
             upgrade(url)
-            return asyncio.run(_run(partial(PostgresqlCluster, home, url), kills, seed))
+            return asyncio.run(_run(partial(PostgresqlCluster, home, url), plan))
         finally:
             server.drop_database(name)
 
 
-async def _run(create: Callable[[str], SqliteCluster | PostgresqlCluster], kills: int, seed: int) -> Report:
+async def _run(create: Callable[[str], SqliteCluster | PostgresqlCluster], plan: Plan) -> Report:
     async with scripted_model() as model, create(model.base_url).up() as cluster:
-        faults, total = FaultInjection(cluster, model, seed), Report(Counter())
-        while (left := kills - total.kills.total()) > 0:
-            report = await faults.run(min(left, KILLS_PER_ROUND))
+        faults, total = FaultInjection(cluster, model, plan.seed), Report(Counter())
+        rounds = [
+            *(partial(faults.run, count) for count in _split(plan.kills, KILLS_PER_ROUND)),
+            *(partial(faults.run_restarts, count) for count in _split(plan.restarts, RESTARTS_PER_ROUND)),
+        ]
+        for run in rounds:
+            report = await run()
             for anomaly in report.anomalies:
                 click.echo(f"  {anomaly}")
             total.merge(report)
             click.echo(f"{cluster.name}: {total.kills.total()} kills, {len(total.anomalies)} anomalies", err=True)
     return total
+
+
+def _split(total: int, size: int) -> list[int]:
+    """The sizes of the rounds."""
+    return [min(size, total - done) for done in range(0, total, size)]
 
 
 if __name__ == "__main__":

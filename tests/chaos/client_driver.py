@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 import time
 from collections.abc import AsyncIterator
 from typing import Self
@@ -9,11 +10,11 @@ from typing import Self
 import httpx2
 
 from tests.chaos.cluster import Cluster
+from tests.chaos.decisions import RETRY_DELAY_S, Decider
 from tests.chaos.history import UNFINISHED, Anomaly, History, Invariant, Json, SentMessage, TurnEvent
 
 RECOVERY_SLACK_S = 15.0
 """The time for restarts, and for a machine that is busy with other work."""
-RETRY_DELAY_S = 0.05
 TIMEOUT = httpx2.Timeout(5, read=20)
 
 OUTCOMES = {"turn-interrupted": "interrupted", "turn-cancelled": "cancelled"}
@@ -29,6 +30,7 @@ class ClientDriver:
         self._attempts = itertools.count()
         headers = {"authorization": f"Bearer {token}"}
         self._http = httpx2.AsyncClient(headers=headers, timeout=TIMEOUT)
+        self._decider = Decider(self._http, user, history, self._next_url)
 
     async def __aenter__(self) -> Self:
         return self
@@ -70,7 +72,9 @@ class ClientDriver:
     async def _attempt(self, message: SentMessage, replica: int | None) -> None:
         url = (self._cluster.urls[replica] if replica is not None else None) or await self._next_url()
         try:
-            if message.turn_id is not None and message.is_streamed:
+            if message.is_waiting:
+                await self._decide(message)
+            elif message.turn_id is not None and message.is_streamed:
                 await self._resume(url, message, message.turn_id)
             elif message.turn_id is not None and message.key is None:
                 await self._look_up(url, message, message.turn_id)
@@ -79,6 +83,13 @@ class ClientDriver:
         except httpx2.TransportError as error:
             message.log(f"{url}: {error!r}")
             self._record_disconnect(message)
+
+    async def _decide(self, message: SentMessage) -> None:
+        if message.decides == "leave":
+            message.outcome = "left"
+            return
+        await self._decider.decide_all(message)
+        message.is_waiting = False
 
     def _record_disconnect(self, message: SentMessage) -> None:
         message.disconnected_at = time.monotonic()
@@ -91,7 +102,11 @@ class ClientDriver:
             headers["idempotency-key"] = message.key
         path = f"{url}/api/{self.user}/chat"
         async with self._http.stream("POST", path, json=message.body, headers=headers) as response:
-            if response.status_code != httpx2.codes.OK:
+            if response.status_code == httpx2.codes.ACCEPTED:
+                waiting = json.loads(await response.aread())
+                message.turn_id, message.conversation_id = waiting["turn_id"], waiting["conversation_id"]
+                message.is_waiting = True
+            elif response.status_code != httpx2.codes.OK:
                 await response.aread()
                 await self._handle_problem(response, message, url)
             elif message.is_streamed:
@@ -118,6 +133,9 @@ class ClientDriver:
         response = await self._http.get(f"{url}/api/{self.user}/turns/{turn_id}")
         if response.status_code != httpx2.codes.OK:
             await self._handle_problem(response, message, url)
+        elif response.json()["status"] == "waiting":
+            message.is_waiting = True
+            await asyncio.sleep(RETRY_DELAY_S)
         elif response.json()["status"] in UNFINISHED:
             await asyncio.sleep(RETRY_DELAY_S)
         else:
@@ -136,7 +154,7 @@ class ClientDriver:
             if message.cancel_after_first_delta and event.name == "message.delta":
                 message.cancel_after_first_delta = False
                 await self.cancel(event.data["turn_id"])
-        if message.outcome is None and message.is_streamed:
+        if message.outcome is None and message.is_streamed and not message.is_waiting:
             message.log(f"{response.url}: the stream ended")
             self._record_disconnect(message)
             await asyncio.sleep(RETRY_DELAY_S)
@@ -159,7 +177,7 @@ class ClientDriver:
                 await asyncio.sleep(float(response.headers.get("retry-after", RETRY_DELAY_S)))
             case "unavailable":
                 message.outcome = "unknown"
-            case code if "turn_id" in problem:
+            case code if {"turn_id", "conversation_id"} <= problem.keys():
                 message.conversation_id = problem["conversation_id"]
                 message.turn_id, message.outcome = problem["turn_id"], OUTCOMES.get(code, "failed")
             case _:

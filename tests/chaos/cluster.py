@@ -23,6 +23,9 @@ class Statement(StrEnum):
     FINISH_TURN = "a turn is completed"
     RELEASE_TURN = "a stopping process hands a turn over"
     RESUME_TURN = "a turn is continued"
+    ASK = "the user is asked about a tool call"
+    WAIT = "a turn begins to wait for the user"
+    DECIDE = "the user's decision is stored"
 
 
 @dataclass(frozen=True)

@@ -54,22 +54,33 @@ class CrashPoint(Enum):
         return not self.has_effect and self is not CrashPoint.IN_TOOL_TRANSACTION
 
 
+class ApprovalPoint(Enum):
+    """Every distinct position of a turn with one call that the user approves."""
+
+    ASKING = Position(Statement.ASK)
+    ASKED = Position(Statement.WAIT)
+    DECIDING = Position(Statement.DECIDE)
+    DECIDED = Position(Statement.RESUME_TURN)
+    RESUMED = Position(request=2)
+
+
 @dataclass
 class HeldTurn:
     """A turn that is held at one point, with the history of its client. Each has its own user."""
 
-    point: CrashPoint
+    point: CrashPoint | ApprovalPoint
     user: str
     message: SentMessage
     hold: Hold | None
     history: History = field(default_factory=History)
 
     @classmethod
-    def at(cls, point: CrashPoint, name: str, *, is_streamed: bool) -> Self:
+    def at(cls, point: CrashPoint | ApprovalPoint, name: str, *, is_streamed: bool) -> Self:
         user = f"{name}_{point.name.lower()}"
         position = point.value
         hold = None if position.statement else Hold(user, position.request, position.words)
-        message = SentMessage(user, user, {"message": message_text(user, 1, WORDS)}, user, is_streamed)
+        tasks, asks = (1, 0) if isinstance(point, CrashPoint) else (0, 1)
+        message = SentMessage(user, user, {"message": message_text(user, tasks, WORDS, asks)}, user, is_streamed)
         return cls(point, user, message, hold)
 
     @property

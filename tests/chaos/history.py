@@ -5,13 +5,16 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 Json = dict[str, Any]
 
-ATTEMPTS = 10
+ATTEMPTS = 20
 """How often a turn is tried: so many that random kills seldom use them up."""
 
+
+Decides = Literal["approve", "decline", "mixed", "both", "leave"]
+"""How a user decides: `both` sends opposite decisions at once, `leave` none."""
 
 UNFINISHED = {"running", "waiting"}
 
@@ -27,6 +30,7 @@ class Invariant(StrEnum):
     CHANGED = "changed"
     MODEL_REFUSED = "refused by the model"
     INTERRUPTED = "interrupted"
+    UNAPPROVED = "made without approval"
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,8 @@ class SentMessage:
     """One message and what its client knows about it.
 
     `tag` is unique to the text of this message. `outcome` is the final status of its turn, as the client knows it:
-    `unknown` if the connection broke before any response and there is no idempotency key for a retry.
+    `unknown` if the connection broke before any response and there is no idempotency key for a retry, and `left` if the
+    user does not decide and goes on with another message. `undecided` are the decisions that are not answered yet.
     """
 
     user: str
@@ -88,6 +93,9 @@ class SentMessage:
     outcome: str | None = None
     response: bytes | None = None
     last_event: int = 0
+    is_waiting: bool = False
+    decides: Decides = "approve"
+    undecided: dict[str, str] = field(default_factory=dict)
     disconnected_at: float | None = None
     log_lines: list[str] = field(default_factory=list)
 
@@ -101,6 +109,7 @@ class SentMessage:
         self.last_event = event.seq
         self.turn_id = event.data["turn_id"]
         self.conversation_id = event.data.get("conversation_id", self.conversation_id)
+        self.is_waiting = event.name == "turn.waiting"
         if self.is_streamed:
             self.outcome = event.final_status
 
@@ -115,7 +124,8 @@ class History:
     """All messages, events and finished turns that the clients of one user have seen.
 
     `recoveries` has the seconds from the last lost connection to the outcome, for each message that lost one.
-    `attempts` is how often the replicas try a turn whose process died.
+    `approvals` were shown as open. `decided` are the answers to decisions, and `refused` the decisions that were not
+    accepted because another one was made before. `attempts` is how often the replicas try a turn whose process died.
     """
 
     sent: list[SentMessage] = field(default_factory=list)
@@ -123,6 +133,9 @@ class History:
     finished_turns: list[Json] = field(default_factory=list)
     recoveries: list[float] = field(default_factory=list)
     anomalies: list[Anomaly] = field(default_factory=list)
+    approvals: list[Json] = field(default_factory=list)
+    decided: list[Json] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
     attempts: int = ATTEMPTS
 
     def add_event(self, event: TurnEvent) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
+from tests.chaos.approval_invariants import APPROVAL_CHECKS
 from tests.chaos.event_log_invariants import (
     attempts_are_counted,
     calls_are_made_once,
@@ -19,6 +20,9 @@ from tests.chaos.event_log_invariants import (
 from tests.chaos.history import UNFINISHED, Anomaly, History, Invariant, Json, SentMessage
 from tests.chaos.scripted_model import NO_RESULT, ScriptedModel
 from tests.chaos.snapshot import Snapshot
+
+OUTCOME_STATUS = {"left": "cancelled"}
+"""A waiting turn ends when the user sends another message."""
 
 Check = Callable[[Snapshot, History, ScriptedModel], Iterator[Anomaly]]
 
@@ -48,7 +52,7 @@ def _outcomes_are_stable(snapshot: Snapshot, history: History, model: ScriptedMo
         if sent.turn_id is None or sent.turn_id not in snapshot.turns:
             continue
         turn = snapshot.turns[sent.turn_id]
-        if sent.outcome not in {turn["status"], "unknown"}:
+        if OUTCOME_STATUS.get(sent.outcome or "", sent.outcome) not in {turn["status"], "unknown"}:
             yield Anomaly(Invariant.CHANGED, f"{sent} and now {turn}")
         if sent.response is not None:
             yield from _response_is_stored(sent, snapshot, turn)
@@ -70,16 +74,32 @@ def _effects_happened_once(snapshot: Snapshot, history: History, model: Scripted
     """A tool call with a result has its effect, and no effect exists without such a call."""
     titles = snapshot.titles
     calls = [call for turn in snapshot.turns.values() for call in turn["tool_calls"]]
-    successful = {call["result"]["id"]: call for call in calls if call["result"] is not None and not call["is_error"]}
+    in_transaction = [call for call in calls if call["name"] != "deliver"]
+    successful = {call["result"]["id"]: call for call in in_transaction if _has_succeeded(call)}
     for title, count in titles.items():
         if count > 1:
-            yield Anomaly(Invariant.DUPLICATED, f"{count} tasks have the title {title!r}")
-    tasks = {task["id"]: task for task in snapshot.tasks}
+            yield Anomaly(Invariant.DUPLICATED, f"{count} tasks or artifacts have the title {title!r}")
+    stored = {entity["id"]: entity for entity in [*snapshot.tasks, *snapshot.artifacts]}
     for id, call in successful.items():
-        if tasks.get(id) != call["result"]:
-            yield Anomaly(Invariant.LOST, f"the task of {call} is {tasks.get(id)}")
-    for id in tasks.keys() - successful.keys():
-        yield Anomaly(Invariant.PARTIALLY_WRITTEN, f"{tasks[id]} has no tool call")
+        if id not in stored or not call["result"].items() <= stored[id].items():
+            yield Anomaly(Invariant.LOST, f"the effect of {call} is {stored.get(id)}")
+    for id in stored.keys() - successful.keys():
+        yield Anomaly(Invariant.PARTIALLY_WRITTEN, f"{stored[id]} has no tool call")
+
+
+def _deliveries_happened_once(snapshot: Snapshot, history: History, model: ScriptedModel) -> Iterator[Anomaly]:
+    """A call outside a transaction was made at most once, and was made if it has succeeded."""
+    for turn in snapshot.turns.values():
+        for call in (call for call in turn["tool_calls"] if call["name"] == "deliver"):
+            count = model.deliveries[call["arguments"]["title"]]
+            if count > 1:
+                yield Anomaly(Invariant.DUPLICATED, f"{call} was made {count} times")
+            if _has_succeeded(call) and not count:
+                yield Anomaly(Invariant.LOST, f"{call} was not made")
+
+
+def _has_succeeded(call: Json) -> bool:
+    return call["result"] is not None and not call["is_error"]
 
 
 def _conversations_are_complete(snapshot: Snapshot, history: History, model: ScriptedModel) -> Iterator[Anomaly]:
@@ -125,6 +145,8 @@ CHECKS: tuple[Check, ...] = (
     _messages_are_stored_once,
     _outcomes_are_stable,
     _effects_happened_once,
+    _deliveries_happened_once,
+    *APPROVAL_CHECKS,
     received_events_are_stored,
     event_logs_are_complete,
     withdrawals_keep_finished_steps,

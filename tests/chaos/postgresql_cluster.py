@@ -18,6 +18,9 @@ TRIGGERS = {
     Statement.FINISH_TURN: "UPDATE ON turns FOR EACH ROW WHEN (OLD.status = 'running' AND NEW.status = 'completed')",
     Statement.RELEASE_TURN: "UPDATE ON turns FOR EACH ROW WHEN (NEW.lease_until = NEW.started_at)",
     Statement.RESUME_TURN: "INSERT ON turn_events FOR EACH ROW WHEN (NEW.name = 'turn.resumed')",
+    Statement.ASK: "INSERT ON turn_events FOR EACH ROW WHEN (NEW.name = 'approval.requested')",
+    Statement.WAIT: "INSERT ON turn_events FOR EACH ROW WHEN (NEW.name = 'turn.waiting')",
+    Statement.DECIDE: "INSERT ON turn_events FOR EACH ROW WHEN (NEW.name = 'approval.decided')",
 }
 DELAY_FUNCTION = """
 CREATE TABLE delays (statement text, seconds double precision, user_id text);

@@ -29,6 +29,7 @@ class Replicas:
         self._environment = {
             **BASE_SETTINGS,
             "LATCHKEY_AGENT": "openai",
+            "LATCHKEY_APP": "tests.chaos.app:app",
             "LATCHKEY_MODEL": "scripted",
             "LATCHKEY_TURN_LEASE_S": str(LEASE_S),
             "LATCHKEY_DRAIN_S": "0.5",

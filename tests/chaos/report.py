@@ -6,7 +6,7 @@ from statistics import median
 from tests.chaos.history import Anomaly, History, Invariant
 from tests.chaos.scripted_model import ScriptedModel
 
-OUTCOMES = ("completed", "interrupted", "cancelled", "failed", "unknown")
+OUTCOMES = ("completed", "interrupted", "cancelled", "failed", "left", "unknown")
 
 
 class Report:
@@ -17,6 +17,7 @@ class Report:
         self.outcomes: Counter[str] = Counter()
         self.tool_calls: Counter[str] = Counter()
         self.resumed: Counter[str] = Counter()
+        self.decisions: Counter[str] = Counter()
         self.recoveries: list[float] = []
         self.anomalies: list[Anomaly] = []
 
@@ -26,6 +27,8 @@ class Report:
         events = [event for by_seq in history.events.values() for event in by_seq.values()]
         self.tool_calls += Counter(event.name for event in events if event.name.startswith("tool_call."))
         self.resumed += Counter(event.data["reason"] for event in events if event.name == "turn.resumed")
+        decided = {decision["id"]: decision["decision"] for decision in history.decided}
+        self.decisions += Counter([*decided.values(), *("refused" for _ in history.refused)])
         self.recoveries += history.recoveries
         self.anomalies += anomalies
 
@@ -39,6 +42,7 @@ class Report:
         self.outcomes += other.outcomes
         self.tool_calls += other.tool_calls
         self.resumed += other.resumed
+        self.decisions += other.decisions
         self.recoveries += other.recoveries
         self.anomalies += other.anomalies
 
@@ -50,6 +54,7 @@ class Report:
             "turns": ", ".join(f"{self.outcomes[outcome]} {outcome}" for outcome in OUTCOMES),
             "tool calls": f"{self.tool_calls['tool_call.started']} started events received, "
             f"{self.tool_calls['tool_call.completed']} completed events received",
+            "decisions": _listed(self.decisions),
             "continued": f"{self.resumed.total()} times ({_listed(self.resumed)})",
             "recovery": f"{len(self.recoveries)} times, p50 {median(seconds):.2f} s, max {seconds[-1]:.2f} s",
             "anomalies": ", ".join(f"{anomalies[invariant]} {invariant}" for invariant in Invariant),

@@ -1,18 +1,19 @@
 """A fake model for many concurrent turns: its answer depends only on the request.
 
-For `#ada7 adds 2 tasks and says 9 words` it calls `add_task` with the titles `ada7.0` and `ada7.1`, one after the
-other, and then answers with 9 words. It checks every request as strictly as a provider: a conversation that a provider
-would refuse is a fault.
+For `#ada7 adds 2 tasks, asks 3 times and says 9 words` it calls `add_task` with the titles `ada7.0` and `ada7.1`, one
+after the other. Then it makes three calls at once of tools that may ask the user, and answers with 9 words. It checks
+every request as strictly as a provider: a conversation that a provider would refuse is a fault.
 """
 
 import asyncio
 import json
 import re
 from asyncio import Event, StreamReader, StreamWriter
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.fakes.model_request import ModelRequest
 from tests.fakes.model_script import Answer, calls, says
@@ -23,10 +24,15 @@ WORD_DELAY_S = 0.03
 
 NO_RESULT = "no result recorded"
 
-_MESSAGE = re.compile(r"#(\w+) adds (\d+) tasks and says (\d+) words")
+_MESSAGE = re.compile(r"#(\w+) adds (\d+) tasks, asks (\d+) times and says (\d+) words")
+_ASKED = (("request_task", "asked"), ("deliver", "asked"), ("request_task", "free"), ("save_artifact", "asked"))
+"""The calls of the step that asks: the tool, and what its title ends with."""
+
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+_DELIVERED = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
 _IS_DELTA = b"event: response.output_text.delta\n"
 
+Json = dict[str, Any]
 Lines = list[tuple[str, ...]]
 
 
@@ -46,7 +52,8 @@ class ScriptedModel:
     """The model server.
 
     `texts` has the text of each answer, by turn and request number. `shown_results` has the result of each tool call
-    as later attempts and turns sent it, by call id.
+    as later attempts and turns sent it, by call id. `deliveries` counts the requests of the tool `deliver`, by title;
+    while `holds_deliveries` is set, they are not answered.
     """
 
     base_url: str = ""
@@ -54,20 +61,35 @@ class ScriptedModel:
     faults: list[str] = field(default_factory=list)
     texts: dict[str, dict[int, str]] = field(default_factory=lambda: defaultdict(dict))
     shown_results: dict[str, str] = field(default_factory=dict)
+    deliveries: Counter[str] = field(default_factory=Counter)
+    holds_deliveries: bool = False
 
     async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
         """Answer one request. The replica that sent it may be killed at any moment."""
         with suppress(ConnectionError, asyncio.IncompleteReadError):
-            lines = await _read_request(reader)
+            path, body = await _read_request(reader)
+            if path.endswith("/deliveries"):
+                await self._deliver(body["title"], reader, writer)
+                return
+            lines = ModelRequest(path, {}, b"", body).conversation
             start = max(index for index, line in enumerate(lines) if line[0] == "user")
             self._check_conversation(lines)
             match = _MESSAGE.fullmatch(lines[start][1])
             if match is None:
                 raise ConnectionError  # not a message of these tests
             result_count = sum(line[0] == "result" for line in lines[start:])
-            answer = _answer(match[1], int(match[2]), int(match[3]), result_count)
+            answer = _answer(match[1], int(match[2]), int(match[3]), int(match[4]), result_count)
             self.texts[match[1]][result_count] = "".join(answer.pieces)
             await self._stream(answer, match[1], result_count + 1, reader, writer)
+        writer.close()
+
+    async def _deliver(self, title: str, reader: StreamReader, writer: StreamWriter) -> None:
+        self.deliveries[title] += 1
+        if self.holds_deliveries:
+            await reader.read()  # until the replica is killed
+        else:
+            writer.write(_DELIVERED)
+            await writer.drain()
         writer.close()
 
     async def _stream(self, answer: Answer, tag: str, request: int, reader: StreamReader, writer: StreamWriter) -> None:
@@ -113,16 +135,29 @@ async def scripted_model() -> AsyncIterator[ScriptedModel]:
         yield model
 
 
-def message_text(tag: str, tasks: int, words: int) -> str:
-    """The message that makes the model add so many tasks and answer with so many words."""
-    return f"#{tag} adds {tasks} tasks and says {words} words"
+def message_text(tag: str, tasks: int, words: int, asks: int = 0) -> str:
+    """The message that makes the model add so many tasks, ask so many times, and answer with so many words."""
+    return f"#{tag} adds {tasks} tasks, asks {asks} times and says {words} words"
 
 
-def _answer(tag: str, tasks: int, words: int, result_count: int) -> Answer:
+def _answer(tag: str, tasks: int, asks: int, words: int, result_count: int) -> Answer:
     if result_count < tasks:
         title = f"{tag}.{result_count}"
         return calls(("add_task", json.dumps({"title": title})), saying=("Adding ", f"{title}."))
+    if result_count < tasks + asks:
+        # The calls of this step that a killed process had not made yet are made by the next attempt.
+        made = result_count - tasks
+        step = [_asked_call(tag, number) for number in range(made, asks)]
+        return calls(*step, saying=() if made else ("Asking ", f"{tag}."))
     return says(*(f"word{number} " for number in range(words)))
+
+
+def _asked_call(tag: str, number: int) -> tuple[str, str]:
+    name, ending = _ASKED[number % len(_ASKED)]
+    arguments = {"title": f"{tag}.{number}.{ending}"}
+    if name == "save_artifact":
+        arguments["content_markdown"] = tag
+    return name, json.dumps(arguments)
 
 
 def _is_result(text: str) -> bool:
@@ -145,8 +180,9 @@ async def _wait_for_release(hold: Hold | None, reader: StreamReader) -> None:
         await asyncio.gather(released, disconnected, return_exceptions=True)
 
 
-async def _read_request(reader: StreamReader) -> Lines:
+async def _read_request(reader: StreamReader) -> tuple[str, Json]:
+    """The path and the body."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
     length = re.search(r"^content-length: (\d+)", head, re.MULTILINE)
     raw = await reader.readexactly(int(length[1]) if length else 0)
-    return ModelRequest("/v1/responses", {}, raw, json.loads(raw)).conversation
+    return head.split(" ", 2)[1], json.loads(raw)

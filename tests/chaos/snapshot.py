@@ -25,6 +25,7 @@ class Snapshot:
     turns: dict[str, Json]
     events: dict[str, list[TurnEvent]]
     tasks: list[Json]
+    artifacts: list[Json]
     tokens: list[Json]
 
     def add_to(self, history: History) -> None:
@@ -37,8 +38,8 @@ class Snapshot:
 
     @property
     def titles(self) -> Counter[str]:
-        """The number of tasks with each title."""
-        return Counter(task["title"] for task in self.tasks)
+        """The number of tasks and artifacts with each title."""
+        return Counter(entity["title"] for entity in [*self.tasks, *self.artifacts])
 
     def messages_of_turn(self, turn_id: str, role: str) -> list[Json]:
         messages = self.messages[self.turns[turn_id]["conversation_id"]]
@@ -75,6 +76,7 @@ class SnapshotReader:
             turns_by_id,
             dict(zip(turns_by_id, events, strict=True)),
             await self.items("tasks"),
+            await self.items("artifacts"),
             await self.items("context-tokens"),
         )
 

@@ -16,6 +16,9 @@ TRIGGERS = {
     Statement.FINISH_TURN: "UPDATE ON turns WHEN OLD.status = 'running' AND NEW.status = 'completed'",
     Statement.RELEASE_TURN: "UPDATE ON turns WHEN NEW.lease_until = NEW.started_at",
     Statement.RESUME_TURN: "INSERT ON turn_events WHEN NEW.name = 'turn.resumed'",
+    Statement.ASK: "INSERT ON turn_events WHEN NEW.name = 'approval.requested'",
+    Statement.WAIT: "INSERT ON turn_events WHEN NEW.name = 'turn.waiting'",
+    Statement.DECIDE: "INSERT ON turn_events WHEN NEW.name = 'approval.decided'",
 }
 STEPS_PER_S = 5_000_000
 MAX_FAST_WRITE_S = 0.1

@@ -10,7 +10,7 @@ from tests.chaos.client_driver import RECOVERY_SLACK_S
 from tests.chaos.cluster import Cluster, SlowStatement, Statement
 from tests.chaos.crash_points import SLOW_S, CrashPoint, HeldTurn, delays, hold_turns, wait_until_slow
 from tests.chaos.scripted_model import Hold, ScriptedModel
-from tests.chaos.snapshot import SnapshotReader, TemporarilyUnavailable
+from tests.chaos.snapshot import Snapshot, SnapshotReader, TemporarilyUnavailable
 from tests.chaos.verify_consistency import ConsistencyVerifier
 from tests.polling import wait_until
 
@@ -28,7 +28,7 @@ async def test_turn_killed_at_crash_point_goes_on(
     await sqlite_cluster.start(0)
     await asyncio.gather(*tasks)
 
-    await _verify(sqlite_cluster, model, turn, attempt=1 + point.is_started)
+    await _verify(sqlite_cluster, model, turn, point, attempt=1 + point.is_started)
 
 
 @pytest.mark.parametrize("is_committed", [False, True], ids=["in resume transaction", "before first request"])
@@ -46,7 +46,7 @@ async def test_turn_killed_again_while_it_is_resumed_goes_on(
     await sqlite_cluster.start(0)
     await asyncio.gather(*tasks)
 
-    await _verify(sqlite_cluster, model, turn, attempt=2 + is_committed)
+    await _verify(sqlite_cluster, model, turn, CrashPoint.AFTER_TOOL_COMMIT, attempt=2 + is_committed)
 
 
 @pytest.mark.parametrize("is_killed", [False, True], ids=["released", "killed in release transaction"])
@@ -64,7 +64,7 @@ async def test_turn_of_stopping_replica_goes_on(
     await sqlite_cluster.start(0)
     await asyncio.gather(*tasks)
 
-    await _verify(sqlite_cluster, model, turn, attempt=2)
+    await _verify(sqlite_cluster, model, turn, CrashPoint.AFTER_TOOL_COMMIT, attempt=2)
     resumed = [event.data for event in turn.received_events if event.name == "turn.resumed"]
     assert [data["reason"] for data in resumed] == ["recovery" if is_killed else "handover"]
 
@@ -74,19 +74,20 @@ async def test_turns_of_lost_replica_go_on_in_other_replica(
     postgresql_cluster: Cluster, model: ScriptedModel, signal: Signals
 ) -> None:
     """The lost replica has a turn at every crash point. If it was only stopped, its later writes are refused."""
-    turns = [HeldTurn.at(point, signal.name, is_streamed=True) for point in CrashPoint]
-    async with hold_turns(turns, postgresql_cluster, model) as tasks:
+    turns = {point: HeldTurn.at(point, signal.name, is_streamed=True) for point in CrashPoint}
+    async with hold_turns([*turns.values()], postgresql_cluster, model) as tasks:
         await _stop(postgresql_cluster, signal)
     stopped_at = time.monotonic()
-    for turn in turns:
-        await _wait_for_status(postgresql_cluster, 1, turn, "completed")
+    for point, turn in turns.items():
+        if point.is_started:
+            await _wait_for_status(postgresql_cluster, 1, turn, "completed")
     seconds = time.monotonic() - stopped_at
     await _recover(postgresql_cluster, signal)
     await asyncio.gather(*tasks)
 
     assert seconds < postgresql_cluster.lease_s + 10 + RECOVERY_SLACK_S
-    for turn in turns:
-        await _verify(postgresql_cluster, model, turn, attempt=1 + turn.point.is_started)
+    for point, turn in turns.items():
+        await _verify(postgresql_cluster, model, turn, point, attempt=1 + point.is_started)
 
 
 async def test_turns_of_lost_replica_are_interrupted_after_their_last_attempt(
@@ -95,18 +96,19 @@ async def test_turns_of_lost_replica_are_interrupted_after_their_last_attempt(
     """With one attempt, no turn is continued."""
     await postgresql_cluster.terminate(1, SIGTERM)
     await postgresql_cluster.start(1, attempts=1)
-    turns = [HeldTurn.at(point, "once", is_streamed=True) for point in CrashPoint]
-    async with hold_turns(turns, postgresql_cluster, model) as tasks:
+    turns = {point: HeldTurn.at(point, "once", is_streamed=True) for point in CrashPoint}
+    async with hold_turns([*turns.values()], postgresql_cluster, model) as tasks:
         await postgresql_cluster.terminate(0, SIGKILL)
-    for turn in turns:
+    for point, turn in turns.items():
         turn.history.attempts = 1
-        await _wait_for_status(postgresql_cluster, 1, turn, "interrupted")
+        if point.is_started:
+            await _wait_for_status(postgresql_cluster, 1, turn, "interrupted")
     await postgresql_cluster.start(0)
     await asyncio.gather(*tasks)
 
-    for turn in turns:
-        status = "interrupted" if turn.point.is_started else "completed"
-        await _verify(postgresql_cluster, model, turn, status, attempt=1)
+    for point, turn in turns.items():
+        status = "interrupted" if point.is_started else "completed"
+        await _verify(postgresql_cluster, model, turn, point, status, attempt=1)
 
 
 async def _stop(cluster: Cluster, signal: Signals) -> None:
@@ -124,9 +126,7 @@ async def _recover(cluster: Cluster, signal: Signals) -> None:
 
 
 async def _wait_for_status(cluster: Cluster, replica: int, turn: HeldTurn, status: str) -> None:
-    """Wait until that replica shows the turn with this status, and record it. A turn not started is skipped."""
-    if not turn.point.is_started:
-        return
+    """Wait until that replica shows the turn with this status, and record it."""
     url = cluster.urls[replica]
     assert url is not None
     async with SnapshotReader(url, turn.user, cluster.token(turn.user)) as reader:
@@ -147,18 +147,27 @@ async def _wait_for_status(cluster: Cluster, replica: int, turn: HeldTurn, statu
 
 
 async def _verify(
-    cluster: Cluster, model: ScriptedModel, turn: HeldTurn, status: str = "completed", *, attempt: int
+    cluster: Cluster,
+    model: ScriptedModel,
+    turn: HeldTurn,
+    point: CrashPoint,
+    status: str = "completed",
+    *,
+    attempt: int,
 ) -> None:
     """The turn has this status. It has its effect once, if that was committed or an attempt could try it again."""
+    snapshot, own_titles = await _final_snapshot(cluster, model, turn)
+    assert turn.message.outcome == status
+    assert own_titles == [f"{turn.user}.0"] * (point.has_effect or (point.is_retried and status == "completed"))
+    assert turn.message.turn_id is not None
+    assert snapshot.turns[turn.message.turn_id]["attempt"] >= attempt
+
+
+async def _final_snapshot(cluster: Cluster, model: ScriptedModel, turn: HeldTurn) -> tuple[Snapshot, list[str]]:
+    """The data of the user, without anomalies, and the titles of what the turn has stored."""
     verifier = ConsistencyVerifier(cluster, model, turn.user, turn.history)
     snapshot = await verifier.final_snapshot()
-    own_titles = [title for title in snapshot.titles.elements() if title.startswith(f"{turn.user}.")]
 
     assert verifier.anomalies(snapshot) == []
     assert model.faults == []
-    assert turn.message.outcome == status
-    assert own_titles == [f"{turn.user}.0"] * (
-        turn.point.has_effect or (turn.point.is_retried and status == "completed")
-    )
-    assert turn.message.turn_id is not None
-    assert snapshot.turns[turn.message.turn_id]["attempt"] >= attempt
+    return snapshot, [title for title in snapshot.titles.elements() if title.startswith(f"{turn.user}.")]

@@ -12,6 +12,16 @@ SEED = 20
 KILLS = 6
 
 
+async def test_rolling_restart_under_load_interrupts_no_turn(postgresql_cluster: Cluster, model: ScriptedModel) -> None:
+    """A stopping replica hands its turns over, and the other one continues them."""
+    report = await FaultInjection(postgresql_cluster, model, SEED).run_restarts(1)
+
+    assert report.anomalies == [], str(report)
+    assert report.outcomes["completed"] > 0
+    assert report.outcomes["interrupted"] == 0
+    assert report.resumed["handover"] > 0
+
+
 async def test_random_kills_cause_no_lost_duplicated_or_stuck_data(cluster: Cluster, model: ScriptedModel) -> None:
     report = await FaultInjection(cluster, model, SEED).run(KILLS)
 

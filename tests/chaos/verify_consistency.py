@@ -37,7 +37,7 @@ class ConsistencyVerifier:
         ):
             await self._wait_for_turns(reader)
             for message in self._history.sent:
-                if message.key is not None and message.outcome != "unknown":
+                if message.key is not None and message.outcome not in {"unknown", "left"}:
                     await self._replay(reader, message)
             for conversation in await reader.items("conversations"):
                 await self._continue_conversation(client, conversation["id"])
