@@ -221,7 +221,7 @@ def test_response_fields_that_are_always_sent_are_required(openapi: dict[str, An
     }
 
     assert optional == {
-        "Problem": {"errors", "turn_id", "conversation_id", "same_request"},
+        "Problem": {"errors", "turn_id", "conversation_id", "same_request", "conflicts"},
         "ToolCall": {"omitted"},
         "TurnError": {"retry_after"},
     }

@@ -130,6 +130,8 @@ class RandomClient:
             self.keys.append(key)
         if endpoint.name == "chat":
             self.record_turn(response)
+        elif endpoint.name == "undo_turn":
+            self.model.undo(values["turn_id"], response.json()["undone_at"])
         elif operation.startswith("delete_"):
             noun = operation.removeprefix("delete_")
             self.model.remove(noun, values[f"{noun}_id"])

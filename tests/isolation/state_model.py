@@ -17,6 +17,8 @@ class StateModel:
 
     entities: dict[str, dict[str, Entity]] = field(default_factory=lambda: {noun: {} for noun in NOUNS})
     turns: dict[str, str] = field(default_factory=dict)
+    effects: dict[str, list[tuple[str, str, Entity | None]]] = field(default_factory=dict)
+    """Of each turn that is not undone: noun, id and previous state of what its tools changed."""
 
     def ids(self, noun: str) -> list[str]:
         """All ids of a noun. Path parameters call a context token `token`."""
@@ -43,6 +45,19 @@ class StateModel:
             known = self.entities[kind]
             self.entities[kind] = {key: entity for key, entity in known.items() if entity["conversation_id"] != id}
 
+    def undo(self, turn_id: str, at: str) -> None:
+        """Record that what the tools of a turn changed is as it was before. A second undo changes nothing."""
+        for noun, id, before in reversed(self.effects.pop(turn_id, [])):
+            if before is None:
+                self.remove(noun, id)
+                continue
+            current = self.entities[noun].get(id, before)
+            conversation = current["conversation_id"]
+            if id not in self.entities[noun] and conversation not in self.entities["conversation"]:
+                conversation = None
+            restored = {"version": current["version"] + 1, "updated_at": at, "conversation_id": conversation}
+            self.entities[noun][id] = {**before, **restored}
+
     def record_turn(self, turn_id: str, conversation_id: str, calls: list[Entity], title: str | None) -> None:
         """Record a turn with the effects of its tool calls. An unknown conversation is a new one.
 
@@ -52,9 +67,16 @@ class StateModel:
         new = {"id": conversation_id, "title": None}
         conversation = self.entities["conversation"].setdefault(conversation_id, new)
         conversation["title"] = conversation["title"] or title
+        self.effects[turn_id] = []
         for call in calls:
             if call["is_error"]:
                 continue
+            noun = call["name"].partition("_")[2]
+            if noun in self.entities:
+                id = call["result"]["id"]
+                before = self.entities[noun].get(id)
+                if call["name"] == "delete_task" or before is None or before["version"] != call["result"]["version"]:
+                    self.effects[turn_id].append((noun, id, before and {**before}))
             if call["name"] == "delete_task":
                 self.remove("task", call["result"]["id"])
             else:

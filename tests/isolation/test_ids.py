@@ -61,7 +61,7 @@ async def test_id_outside_bound_conversation_responds_like_absent_id(
 async def test_own_id_succeeds(tenants: Tenants, endpoint: Endpoint, parameter: Parameter) -> None:
     """The counterpart: the same requests succeed for the owner of the ids."""
     assert parameter.noun
-    is_destructive = any(word in endpoint.name for word in ("delete", "revoke", "forget"))
+    is_destructive = any(word in endpoint.name for word in ("delete", "revoke", "forget", "undo"))
     owner = await tenants.new_tenant() if is_destructive else tenants.bob
     own_id, unused_id = owner.ids[parameter.noun], str(uuid7())
     absent = comparable(

@@ -33,7 +33,7 @@ type Bytes = ReadableStream<Uint8Array> | null;
 
 const TEMPORARY = new Set<unknown>(["draining", "unavailable", "exhausted", "too-many-turns"] satisfies ProblemCode[]);
 const TEMPORARY_STATUSES = new Set([408, 429, 502, 503, 504]); // of a proxy, whose body is no problem
-const LAST = new Set<string>(["turn.completed", "turn.failed", "turn.cancelled", "turn.interrupted"]);
+const LAST = new Set<string>(["turn.completed", "turn.failed", "turn.cancelled", "turn.interrupted", "turn.undone"]);
 const DECIDE = "/api/{user_id}/turns/{turn_id}/approvals/{call_id}" as const;
 const [FIRST_DELAY_MS, MAX_DELAY_MS] = [250, 10_000];
 

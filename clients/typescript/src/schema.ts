@@ -429,6 +429,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/{user_id}/turns/{turn_id}/undo": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Undo what the tools of a turn have changed, newest first, in one transaction.
+         * @description If an entry has been changed since, or a tool may have changed something in another service, nothing is undone: the response is 409, and `conflicts` lists what prevents it. A turn that was undone stays as it is.
+         */
+        post: operations["undo_turn"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/docs": {
         parameters: {
             query?: never;
@@ -779,7 +799,7 @@ export interface components {
          * EventData
          * @description The JSON `data` of a server-sent event. `StreamedEvent` says which data belongs to which event.
          */
-        EventData: components["schemas"]["TurnStartedEvent"] | components["schemas"]["MessageDeltaEvent"] | components["schemas"]["ToolCallStartedEvent"] | components["schemas"]["ToolCallCompletedEvent"] | components["schemas"]["ArtifactCreatedEvent"] | components["schemas"]["ApprovalRequestedEvent"] | components["schemas"]["ApprovalDecidedEvent"] | components["schemas"]["TurnWaitingEvent"] | components["schemas"]["MessageWithdrawnEvent"] | components["schemas"]["TurnResumedEvent"] | components["schemas"]["TurnCompletedEvent"] | components["schemas"]["TurnFailedEvent"] | components["schemas"]["TurnCancelledEvent"] | components["schemas"]["TurnInterruptedEvent"];
+        EventData: components["schemas"]["TurnStartedEvent"] | components["schemas"]["MessageDeltaEvent"] | components["schemas"]["ToolCallStartedEvent"] | components["schemas"]["ToolCallCompletedEvent"] | components["schemas"]["ArtifactCreatedEvent"] | components["schemas"]["ApprovalRequestedEvent"] | components["schemas"]["ApprovalDecidedEvent"] | components["schemas"]["TurnWaitingEvent"] | components["schemas"]["MessageWithdrawnEvent"] | components["schemas"]["TurnResumedEvent"] | components["schemas"]["TurnCompletedEvent"] | components["schemas"]["TurnFailedEvent"] | components["schemas"]["TurnCancelledEvent"] | components["schemas"]["TurnInterruptedEvent"] | components["schemas"]["TurnUndoneEvent"];
         /**
          * Fault
          * @description One error in the input: where it is, and what would be valid.
@@ -1008,10 +1028,12 @@ export interface components {
          * Problem
          * @description Problem details (RFC 9457). `code` names the kind of failure, `detail` explains this occurrence.
          *
-         *     `same_request` is true if the running turn was started with the same `Idempotency-Key` and body.
+         *     `same_request` is true if the running turn was started with the same `Idempotency-Key` and body. `conflicts` lists
+         *     why a turn cannot be undone.
          */
         Problem: {
             code: components["schemas"]["ProblemCode"];
+            conflicts?: components["schemas"]["UndoConflict"][];
             /** Format: uuid */
             conversation_id?: string;
             detail: string;
@@ -1037,7 +1059,9 @@ export interface components {
          *     `model` is the model that answered, as its server names it; else the model that was requested. `assistant_digest`
          *     changes with the definition of the assistant. Both fields of the assistant are null in turns of early releases; the
          *     digest also with `artifact_generation`. `replaced_by` is the turn that has replaced it; `messages` leaves out those
-         *     of replaced turns. `attempt` counts the processes that have run it.
+         *     of replaced turns. `attempt` counts the processes that have run it. `can_undo` says that the turn has ended, and
+         *     that all that its tools changed is recorded: it can be undone unless it has been changed since. `undone_at` says
+         *     when it was.
          */
         PublishedTurn: {
             /** Format: uuid */
@@ -1063,6 +1087,8 @@ export interface components {
             };
             replaced_by: string | null;
             attempt: number;
+            can_undo: boolean;
+            undone_at: string | null;
         };
         /**
          * Page[PublishedTurn]
@@ -1157,6 +1183,11 @@ export interface components {
             /** @constant */
             event: "turn.interrupted";
             data: components["schemas"]["TurnInterruptedEvent"];
+        } | {
+            id: string;
+            /** @constant */
+            event: "turn.undone";
+            data: components["schemas"]["TurnUndoneEvent"];
         };
         /**
          * Task
@@ -1324,6 +1355,16 @@ export interface components {
             agent: components["schemas"]["AgentName"];
         };
         /**
+         * TurnUndoneEvent
+         * @description The user has undone what the tool calls of the turn did. It follows the last event of a turn that has ended.
+         */
+        TurnUndoneEvent: {
+            /** Format: uuid */
+            turn_id: string;
+            seq: number;
+            effects: components["schemas"]["UndoneEffect"][];
+        };
+        /**
          * TurnWaitingEvent
          * @description The turn waits for the user's decisions. Its stream ends; further events follow when all are made.
          */
@@ -1331,6 +1372,37 @@ export interface components {
             /** Format: uuid */
             turn_id: string;
             seq: number;
+        };
+        /**
+         * UndoConflict
+         * @description An effect that cannot be undone. `kind` and `id` are null if the call, and no single entry, is the reason.
+         */
+        UndoConflict: {
+            /** Format: uuid */
+            tool_call_id: string;
+            kind: string | null;
+            id: string | null;
+            /** @enum {string} */
+            reason: "changed" | "constraint" | "deleted" | "exists" | "external" | "in-use" | "not-recorded";
+        };
+        /**
+         * UndoneEffect
+         * @description An effect that was taken back: what the tool call had done to which entry.
+         *
+         *     `kind` is the name of the entry's table: `tasks`, `artifacts`, `notes`, or one of an app. `version` is the version
+         *     that the restored entry has now, and `restored_version` the one whose state it has again; both are null for an
+         *     entry that the call had created.
+         */
+        UndoneEffect: {
+            /** Format: uuid */
+            tool_call_id: string;
+            kind: string;
+            /** Format: uuid */
+            id: string;
+            /** @enum {string} */
+            effect: "created" | "deleted" | "updated";
+            version: number | null;
+            restored_version: number | null;
         };
         /**
          * Usage
@@ -1627,6 +1699,26 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
+        /** @description `conflict`: The turn cannot be undone, and nothing was. */
+        NotUndoable: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "type": "urn:latchkey:problem:conflict",
+                 *       "title": "Conflict",
+                 *       "status": 409,
+                 *       "detail": "The turn cannot be undone, and nothing was.",
+                 *       "code": "conflict",
+                 *       "request_id": "01a22770-5b19-7a3d-8f2e-1c0b9a8d7e6f"
+                 *     }
+                 */
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
         /** @description `stale-version`: The expected version is not the current one; nothing was changed. */
         StaleVersion: {
             headers: {
@@ -1857,7 +1949,10 @@ export type TurnFailedEvent = components['schemas']['TurnFailedEvent'];
 export type TurnInterruptedEvent = components['schemas']['TurnInterruptedEvent'];
 export type TurnResumedEvent = components['schemas']['TurnResumedEvent'];
 export type TurnStartedEvent = components['schemas']['TurnStartedEvent'];
+export type TurnUndoneEvent = components['schemas']['TurnUndoneEvent'];
 export type TurnWaitingEvent = components['schemas']['TurnWaitingEvent'];
+export type UndoConflict = components['schemas']['UndoConflict'];
+export type UndoneEffect = components['schemas']['UndoneEffect'];
 export type Usage = components['schemas']['Usage'];
 export type WaitingAnswer = components['schemas']['WaitingAnswer'];
 export type ResponseConflict = components['responses']['Conflict'];
@@ -1872,6 +1967,7 @@ export type ResponseInvalidOrIdempotencyMismatch = components['responses']['Inva
 export type ResponseMalformed = components['responses']['Malformed'];
 export type ResponseMisdirected = components['responses']['Misdirected'];
 export type ResponseNotFound = components['responses']['NotFound'];
+export type ResponseNotUndoable = components['responses']['NotUndoable'];
 export type ResponseStaleVersion = components['responses']['StaleVersion'];
 export type ResponseTooLarge = components['responses']['TooLarge'];
 export type ResponseTurnInProgressOrTurnCancelled = components['responses']['TurnInProgressOrTurnCancelled'];
@@ -3289,7 +3385,9 @@ export interface operations {
                      *           "finished_at": "2026-12-01T08:00:02.5Z",
                      *           "metadata": {},
                      *           "replaced_by": null,
-                     *           "attempt": 1
+                     *           "attempt": 1,
+                     *           "can_undo": true,
+                     *           "undone_at": null
                      *         }
                      *       ],
                      *       "next_cursor": null
@@ -4038,7 +4136,9 @@ export interface operations {
                      *       "finished_at": "2026-12-01T08:00:02.5Z",
                      *       "metadata": {},
                      *       "replaced_by": null,
-                     *       "attempt": 1
+                     *       "attempt": 1,
+                     *       "can_undo": true,
+                     *       "undone_at": null
                      *     }
                      */
                     "application/json": components["schemas"]["PublishedTurn"];
@@ -4195,7 +4295,9 @@ export interface operations {
                      *       "finished_at": "2026-12-01T08:00:02.5Z",
                      *       "metadata": {},
                      *       "replaced_by": null,
-                     *       "attempt": 1
+                     *       "attempt": 1,
+                     *       "can_undo": true,
+                     *       "undone_at": null
                      *     }
                      */
                     "application/json": components["schemas"]["PublishedTurn"];
@@ -4252,6 +4354,95 @@ export interface operations {
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["ForbiddenOrWrongUser"];
             404: components["responses"]["NotFound"];
+            421: components["responses"]["Misdirected"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["Exhausted"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    undo_turn: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The owner of the data: the `sub` of the bearer token, or `me`, which stands for it. Any other user is refused.
+                 * @example me
+                 */
+                user_id: components["parameters"]["user_id"];
+                /** @example 01a22770-5b1a-7c4e-9a3f-0d6c7e9b2f11 */
+                turn_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Success. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "01a22770-5b1a-7c4e-9a3f-0d6c7e9b2f11",
+                     *       "conversation_id": "01a22770-5b1a-7c4e-9a3f-0d6c7e9b2f10",
+                     *       "status": "completed",
+                     *       "agent": "openai",
+                     *       "assistant": "default",
+                     *       "assistant_digest": "8f14e45fceea167a",
+                     *       "model": "gpt-5",
+                     *       "error": null,
+                     *       "usage": {
+                     *         "requests": 2,
+                     *         "input_tokens": 914,
+                     *         "output_tokens": 37
+                     *       },
+                     *       "tool_calls": [
+                     *         {
+                     *           "id": "01a22770-5bf0-7d18-b6a4-7e8f9a0b1c2d",
+                     *           "name": "add_task",
+                     *           "arguments": {
+                     *             "title": "Buy milk",
+                     *             "due_at": "2026-12-02T09:00:00Z"
+                     *           },
+                     *           "result": {
+                     *             "id": "01a22770-5c0d-7e21-8b7a-4f1e2d3c4b5a",
+                     *             "title": "Buy milk",
+                     *             "description": null,
+                     *             "due_at": "2026-12-02T09:00:00Z",
+                     *             "status": "pending",
+                     *             "version": 1,
+                     *             "conversation_id": "01a22770-5b1a-7c4e-9a3f-0d6c7e9b2f10",
+                     *             "created_at": "2026-12-01T08:00:00Z",
+                     *             "updated_at": "2026-12-01T08:00:00Z",
+                     *             "completed_at": null
+                     *           },
+                     *           "is_error": false,
+                     *           "started_at": "2026-12-01T08:00:00Z",
+                     *           "duration_ms": 4
+                     *         }
+                     *       ],
+                     *       "artifacts": [],
+                     *       "started_at": "2026-12-01T08:00:00Z",
+                     *       "finished_at": "2026-12-01T08:00:02.5Z",
+                     *       "metadata": {},
+                     *       "replaced_by": null,
+                     *       "attempt": 1,
+                     *       "can_undo": false,
+                     *       "undone_at": "2026-12-01T08:01:00Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PublishedTurn"];
+                };
+            };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["ForbiddenOrWrongUser"];
+            404: components["responses"]["NotFound"];
+            409: components["responses"]["NotUndoable"];
             421: components["responses"]["Misdirected"];
             422: components["responses"]["Invalid"];
             429: components["responses"]["Exhausted"];

@@ -205,7 +205,8 @@ class ExternalCallExecutor:
                 return first
             if invocation.must_wait(uow.scope):
                 return await self._executor.ask(uow, invocation, logged)
-            call = await start_tool_call(uow, invocation, self._executor.max_calls, is_remembered=is_remembered)
+            max_calls, is_read = self._executor.max_calls, permission.mode == "read"
+            call = await start_tool_call(uow, invocation, max_calls, is_remembered=is_remembered, is_read=is_read)
             self._reserve(uow.scope.user_id)
             try:
                 await uow.commit()
@@ -321,14 +322,17 @@ class ExternalCallExecutor:
             await uow.commit()
 
 
-async def start_tool_call(uow: UnitOfWork, invocation: ToolInvocation, max_calls: int, *, is_remembered: bool) -> _Call:
+async def start_tool_call(
+    uow: UnitOfWork, invocation: ToolInvocation, max_calls: int, *, is_remembered: bool, is_read: bool
+) -> _Call:
     """Record the call as started. The caller has checked that it does not repeat the id of another one.
 
     Raises `DuplicateToolCall` if a concurrent unit of work has started the call, and what `Turns.count_tool_call` does.
     """
     record, idempotent = build_call(uow, invocation, _NO_RESULT_YET, 0), None
     if uow.scope.turn_id is not None:
-        record = await _start_in_turn(uow, uow.scope.turn_id, record, invocation.call_id, max_calls)
+        turn_id, call_id = uow.scope.turn_id, invocation.call_id
+        record = await _start_in_turn(uow, turn_id, record, call_id, max_calls, is_read=is_read)
     elif is_remembered:
         idempotent = build_idempotent(uow, invocation, NO_OUTCOME)
         await uow.idempotent_calls.add(idempotent)
@@ -352,10 +356,10 @@ async def complete_tool_call(uow: UnitOfWork, call: _Call, outcome: ToolOutcome)
 
 
 async def _start_in_turn(
-    uow: UnitOfWork, turn_id: TurnId, record: ToolCall, call_id: str | None, max_calls: int
+    uow: UnitOfWork, turn_id: TurnId, record: ToolCall, call_id: str | None, max_calls: int, *, is_read: bool
 ) -> ToolCall:
     """Record the call as started, with its event unless it was announced. Returns the record as stored."""
-    start = await uow.tool_calls.start(record, turn_id, call_id)
+    start = await uow.tool_calls.start(record, turn_id, call_id, is_read=is_read)
     if start is None:
         raise DuplicateToolCall("Another process has started this call.")
     record = replace(record, id=start.id)

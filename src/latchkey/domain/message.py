@@ -80,8 +80,15 @@ class NewMessage(Struct, frozen=True, forbid_unknown_fields=True):
     when_busy: WhenBusy | UnsetType = UNSET
 
 
+UNDONE = "[The user has undone what the tool calls of this turn changed: everything is as it was before them.]"
+"""What the model reads in the history after the answer of a turn that was undone."""
+
+
 class PastTurn(Struct, frozen=True):
-    """An earlier turn of the conversation, for the model. `answer` is None if the turn ended without one."""
+    """An earlier turn of the conversation, for the model. `answer` is None if the turn ended without one.
+
+    The answer of a turn whose effects were undone ends with `UNDONE`.
+    """
 
     message: str
     tool_calls: list[ToolCall]

@@ -22,7 +22,7 @@ from latchkey.domain.repositories import (
 )
 from latchkey.domain.turn import TurnId, TurnStatus, Usage
 from latchkey.domain.turn_event import TurnEvent
-from latchkey.domain.turn_repositories import IdempotentCalls, Questions, ToolCalls, TurnEvents, Turns
+from latchkey.domain.turn_repositories import IdempotentCalls, Questions, ToolCalls, TurnEvents, Turns, Undo
 
 R = TypeVar("R")
 
@@ -72,6 +72,9 @@ class UnitOfWork(Protocol):
 
     @property
     def quota_usage(self) -> QuotaUsages: ...
+
+    @property
+    def undo(self) -> Undo: ...
 
     def repository(self, kind: type[R]) -> R:
         """Return the repository of an app that has this class, bound to this unit of work: one object for each class.

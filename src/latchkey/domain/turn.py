@@ -35,6 +35,9 @@ FailureCode = Annotated[
 ]
 
 
+UNDOABLE, NOT_UNDOABLE = 1, 2
+"""The bits of `Turn.effects`: changes that are recorded, and effects that cannot be undone."""
+
 MAX_TOKENS = 2**53 - 1
 """The largest number that every JSON reader keeps exactly. Servers were seen to report larger ones."""
 
@@ -108,7 +111,8 @@ class Turn(Struct, frozen=True, kw_only=True):
     `assistant` and the digest of its version are None for turns of early releases, the digest also for file turns.
     `model` is the model that answered, as its server names it, else the requested one; None until one is known.
     `last_event` is the number of the newest event; `answer_length` is the number of characters of the answer in the
-    events so far. `replaced_by` is the turn that has replaced it: it is no longer part of the history.
+    events so far. `replaced_by` is the turn that has replaced it: it is no longer part of the history. `effects` says
+    what its tool calls did, and `undone_at` when that was undone.
     """
 
     id: TurnId
@@ -131,6 +135,13 @@ class Turn(Struct, frozen=True, kw_only=True):
     attempt: int = 1
     recoveries: int = 0
     run_input: RunInput = RunInput()
+    effects: int = 0
+    undone_at: Instant | None = None
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether its tool calls have changed something, and all of it is recorded and not undone yet."""
+        return self.effects == UNDOABLE and self.finished_at is not None and self.undone_at is None
 
     def is_running(self, now: datetime) -> bool:
         """Whether it is stored as running and its lease has not expired."""

@@ -12,6 +12,7 @@ from latchkey.domain.conversation import ConversationId
 from latchkey.domain.message import MessageId
 from latchkey.domain.tool_call import ToolCallId
 from latchkey.domain.turn import AgentName, FailureCode, TurnId, Usage
+from latchkey.domain.undo import UndoneEffect
 from latchkey.domain.values import Instant
 
 EventName = Literal[
@@ -29,6 +30,7 @@ EventName = Literal[
     "turn.failed",
     "turn.cancelled",
     "turn.interrupted",
+    "turn.undone",
 ]
 
 
@@ -131,6 +133,12 @@ class TurnInterruptedEvent(Struct, frozen=True):
     """The last event of a turn whose process stopped."""
 
 
+class TurnUndoneEvent(Struct, frozen=True):
+    """The user has undone what the tool calls of the turn did. It follows the last event of a turn that has ended."""
+
+    effects: list[UndoneEffect]
+
+
 FinalEvent = TurnCompletedEvent | TurnFailedEvent | TurnCancelledEvent | TurnInterruptedEvent
 EventData = (
     TurnStartedEvent
@@ -144,6 +152,7 @@ EventData = (
     | MessageWithdrawnEvent
     | TurnResumedEvent
     | FinalEvent
+    | TurnUndoneEvent
 )
 
 EVENT_NAMES: dict[type[EventData], EventName] = {
@@ -161,6 +170,7 @@ EVENT_NAMES: dict[type[EventData], EventName] = {
     TurnFailedEvent: "turn.failed",
     TurnCancelledEvent: "turn.cancelled",
     TurnInterruptedEvent: "turn.interrupted",
+    TurnUndoneEvent: "turn.undone",
 }
 _FINAL = {"turn.completed", "turn.failed", "turn.cancelled", "turn.interrupted"}
 
@@ -204,6 +214,11 @@ class TurnEvent(Struct, frozen=True):
     def is_waiting(self) -> bool:
         """Whether the turn waits for the user after this event."""
         return self.name == "turn.waiting"
+
+    @property
+    def is_of_ended_turn(self) -> bool:
+        """Whether the turn has ended by this event or before it. Only `turn.undone` may follow such an event."""
+        return self.is_last or self.name == "turn.undone"
 
     def decode(self) -> EventData | None:
         """Decode the body. Returns None for an event of a later release."""

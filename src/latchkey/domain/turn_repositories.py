@@ -12,6 +12,7 @@ from latchkey.domain.page import PAGE_BYTES, Page, Window
 from latchkey.domain.tool_call import IdempotentCall, StartedCall, StoredCall, ToolCall, ToolCallId
 from latchkey.domain.turn import Turn, TurnId, TurnSummary, Usage
 from latchkey.domain.turn_event import TurnEvent
+from latchkey.domain.undo import UndoneEffect
 
 Order = Literal["asc", "desc"]
 
@@ -142,6 +143,10 @@ class Turns(Protocol):
         """Store the turn in place of the one with the same id."""
         ...
 
+    async def set_undone(self, turn: Turn) -> None:
+        """Store when the turn was undone, also with its messages, and the number of its last event."""
+        ...
+
     async def find_by_idempotency_key(self, key: str) -> Turn | None:
         """Return the turn that was started with this idempotency key."""
         ...
@@ -222,8 +227,12 @@ class ToolCalls(Protocol):
         """Store the result of an announced call. Raises `DuplicateToolCall` if no call with this id waits for one."""
         ...
 
-    async def start(self, call: ToolCall, turn_id: TurnId, call_id: str | None) -> StartedCall | None:
+    async def start(
+        self, call: ToolCall, turn_id: TurnId, call_id: str | None, *, is_read: bool = False
+    ) -> StartedCall | None:
         """Add a call, or mark the announced one with this external id, as started outside a transaction.
+
+        Its turn cannot be undone unless the tool only reads (`is_read`).
 
         Returns None, and changes nothing, if it has been started before, maybe by another process, or has a result.
         """
@@ -231,6 +240,10 @@ class ToolCalls(Protocol):
 
     async def complete(self, turn_id: TurnId, call: ToolCall) -> bool:
         """Store the result of a started call; return False and change nothing if no such call waits for one."""
+        ...
+
+    async def set_external(self, turn_id: TurnId, id: ToolCallId) -> None:
+        """Record that the call may change something in another service, so that its turn cannot be undone."""
         ...
 
     async def close(self, turn_id: TurnId, call: ToolCall) -> None:
@@ -275,6 +288,18 @@ class Questions(Protocol):
 
     async def page_of_open(self, now: datetime, window: Window) -> Page[Approval]:
         """Return one page of the user's open questions that have not expired, oldest first."""
+        ...
+
+
+class Undo(Protocol):
+    """What the tool calls of turns changed."""
+
+    async def revert(self, turn_id: TurnId) -> list[UndoneEffect]:
+        """Undo the recorded changes by the tool calls of a turn, newest first, and return them in that order.
+
+        The caller holds the user's lock. Raises `NotUndoable` if there is nothing to undo, and if an effect cannot be
+        undone: then the unit of work must not be committed.
+        """
         ...
 
 

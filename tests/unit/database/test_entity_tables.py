@@ -85,7 +85,7 @@ def test_entity_table_begins_with_the_user() -> None:
         "updated_at",
     ]
     assert [column.name for column in items.primary_key] == ["user_id", "id"]
-    assert (items.info, others.info) == ({"latchkey": "entity"}, {"latchkey": "entity"})
+    assert items.info == others.info == {"latchkey": "entity", "undo": "rows"}
 
 
 @pytest.mark.parametrize("items", FAULTS.values(), ids=FAULTS)

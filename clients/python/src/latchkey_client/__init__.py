@@ -24,7 +24,7 @@ __all__ = [
 _TEMPORARY = {"draining", "unavailable", "exhausted", "too-many-turns"}
 _TEMPORARY_STATUSES = {408, 429, 502, 503, 504}
 """Those of a proxy, whose body is no problem."""
-_LAST = {"turn.completed", "turn.failed", "turn.cancelled", "turn.interrupted"}
+_LAST = {"turn.completed", "turn.failed", "turn.cancelled", "turn.interrupted", "turn.undone"}
 _FIRST_DELAY_S, _MAX_DELAY_S, _CONNECT_S = 0.25, 10.0, 10.0
 _ANSWER_S = 60.0
 """A message without an answer in that time is sent again, and joins its own turn."""

@@ -156,7 +156,10 @@ class Approvals:
     async def _start(self, call: _Call, bound: BoundTool, tool: ExternalTool) -> StoredDecision:
         """Store the decision and the start of a call outside a transaction, and run it."""
         tool.permission.check(call.delegate.scope)
-        decided = await self._dispatcher.call(call.owner, start_call, call.turn_id, call.id, call.decision, self._lease)
+        is_external = tool.permission.mode != "read"
+        decided = await self._dispatcher.call(
+            call.owner, start_call, call.turn_id, call.id, call.decision, self._lease, is_external=is_external
+        )
         if isinstance(decided, DecidedApproval):
             return StoredDecision(decided)
         turn, question = decided
@@ -278,7 +281,13 @@ async def fail_call(
 
 @owner_only("exclusive")
 async def start_call(
-    uow: UnitOfWork, turn_id: TurnId, call_id: ToolCallId, decision: Decision, lease: timedelta
+    uow: UnitOfWork,
+    turn_id: TurnId,
+    call_id: ToolCallId,
+    decision: Decision,
+    lease: timedelta,
+    *,
+    is_external: bool,
 ) -> tuple[Turn, Question] | DecidedApproval:
     """Store the approval of a call outside a transaction, which counts as started: the caller runs it.
 
@@ -289,6 +298,8 @@ async def start_call(
         return _repeated(turn, question, decision)
     _check_open(uow, turn, question)
     await _store(uow, turn, question, decision, None, lease)
+    if is_external:
+        await uow.tool_calls.set_external(turn_id, call_id)
     return turn, _decided(uow, question, decision)
 
 

@@ -61,7 +61,9 @@ class PublishedTurn(Struct, frozen=True, kw_only=True):
     `model` is the model that answered, as its server names it; else the model that was requested. `assistant_digest`
     changes with the definition of the assistant. Both fields of the assistant are null in turns of early releases; the
     digest also with `artifact_generation`. `replaced_by` is the turn that has replaced it; `messages` leaves out those
-    of replaced turns. `attempt` counts the processes that have run it.
+    of replaced turns. `attempt` counts the processes that have run it. `can_undo` says that the turn has ended, and
+    that all that its tools changed is recorded: it can be undone unless it has been changed since. `undone_at` says
+    when it was.
     """
 
     id: TurnId
@@ -80,6 +82,8 @@ class PublishedTurn(Struct, frozen=True, kw_only=True):
     metadata: Metadata
     replaced_by: TurnId | None
     attempt: int
+    can_undo: bool
+    undone_at: Instant | None
 
     @classmethod
     def of(cls, turn: Turn, calls: list[ToolCall]) -> "PublishedTurn":
@@ -101,6 +105,8 @@ class PublishedTurn(Struct, frozen=True, kw_only=True):
             metadata=turn.metadata,
             replaced_by=turn.replaced_by,
             attempt=turn.attempt,
+            can_undo=turn.can_undo,
+            undone_at=turn.undone_at,
         )
 
 

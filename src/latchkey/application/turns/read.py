@@ -74,7 +74,9 @@ async def read_events(uow: UnitOfWork, turn_id: TurnId, after: int) -> EventPage
         if not events:
             raise NotFound.of("event")
     is_full = len(events) == PAGE_EVENTS or sum(len(event.body) for event in events) >= EVENT_PAGE_BYTES
-    return EventPage(events, events[-1].is_last or (events[-1].is_waiting and not is_full), has_more=is_full)
+    # An ended turn that was undone has one more event, and a waiting one goes on.
+    is_over = (events[-1].is_of_ended_turn or events[-1].is_waiting) and not is_full
+    return EventPage(events, is_over, has_more=is_full)
 
 
 async def _is_waiting_after(uow: UnitOfWork, turn_id: TurnId, seq: int) -> bool:

@@ -163,8 +163,7 @@ def _page_of(published: list[TurnEvent], after: int) -> EventPage | None:
     """Return the published events after this number; None if some are missing and the log must be read."""
     numbers = [event.seq for event in published]
     is_complete = bool(published) and numbers == list(range(numbers[0], numbers[-1] + 1)) and numbers[0] <= after + 1
-    is_over = bool(published) and (published[-1].is_last or published[-1].is_waiting)
+    is_over = bool(published) and (published[-1].is_of_ended_turn or published[-1].is_waiting)
     if not is_complete or (is_over and published[-1].seq <= after):
         return None
-    is_over = published[-1].is_last or published[-1].is_waiting
     return EventPage([event for event in published if event.seq > after], is_over)

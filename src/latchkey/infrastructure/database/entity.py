@@ -19,6 +19,7 @@ from sqlalchemy.schema import ColumnCollectionConstraint, SchemaItem
 from latchkey.infrastructure.database.schema import TIME
 from latchkey.infrastructure.database.schema import metadata as built_in
 from latchkey.infrastructure.database.sql.tenant_guard import REFERENCE, is_reference_table
+from latchkey.infrastructure.database.undo_rules import ROWS, UNDO
 
 ENTITY = "entity"
 """The value of `Table.info["latchkey"]` of a table whose rows belong to users."""
@@ -44,7 +45,7 @@ def entity_table(name: str, *items: SchemaItem, metadata: MetaData = APP_METADAT
         Column("created_at", TIME, nullable=False),
         Column("updated_at", TIME, nullable=False),
         PrimaryKeyConstraint("user_id", "id"),
-        info={"latchkey": ENTITY},
+        info={"latchkey": ENTITY, UNDO: ROWS},
     )
     check_entity_table(table)
     return table

@@ -13,6 +13,7 @@ from uuid_utils.compat import uuid7
 
 from latchkey.infrastructure.database.entity import APP_METADATA, ENTITY, check_entity_table
 from latchkey.infrastructure.database.schema import TIME
+from latchkey.infrastructure.database.undo_rules import ROWS, UNDO
 
 _JSON = JSON().with_variant(JSONB(), "postgresql")
 
@@ -54,7 +55,7 @@ class Entity(CommonTableAttributes, AsyncAttrs, DeclarativeBase):
             if cls.__mapper__.version_id_col is None:
                 raise TypeError(f"{cls.__name__} compares no versions: add {{**Entity.__mapper_args__, …}} to its own.")
             table = table_of(cls)
-            table.info["latchkey"] = ENTITY
+            table.info |= {"latchkey": ENTITY, UNDO: ROWS}
             check_entity_table(table)
 
 

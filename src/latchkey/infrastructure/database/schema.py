@@ -23,6 +23,8 @@ from sqlalchemy import (
     text,
 )
 
+from latchkey.infrastructure.database.undo_rules import NOT_AN_EFFECT, ROWS, UNDO
+
 metadata = MetaData(naming_convention=convention)
 
 TIME = DateTime(timezone=True).with_variant(DateTimeUTC(timezone=True), "sqlite")
@@ -118,6 +120,9 @@ turns = Table(
     Column("recoveries", Integer(), nullable=False, server_default="0"),
     # JSON of `RunInput`; NULL while it has only defaults.
     Column("run_input", Text()),
+    # Bits of what its tool calls did: 1 for changes that are recorded, 2 for effects that cannot be undone.
+    Column("effects", Integer(), nullable=False, server_default="0"),
+    _time("undone_at", nullable=True),
     PrimaryKeyConstraint("user_id", "id"),
     Index("ix_turns_of_conversation", "user_id", "conversation_id", "id"),
     # At most one running turn per conversation. Also finds the running turns of a user quickly.
@@ -151,6 +156,14 @@ turns = Table(
         postgresql_where=text("client_run_id IS NOT NULL"),
         sqlite_where=text("client_run_id IS NOT NULL"),
     ),
+    Index(
+        "ix_turns_undone",
+        "user_id",
+        "id",
+        postgresql_where=text("undone_at IS NOT NULL"),
+        sqlite_where=text("undone_at IS NOT NULL"),
+    ),
+    info={UNDO: NOT_AN_EFFECT},
 )
 
 turn_events = Table(
@@ -167,6 +180,7 @@ turn_events = Table(
     # Bytes of the event as it is sent. NULL in rows of earlier releases.
     Column("size", Integer()),
     PrimaryKeyConstraint("user_id", "turn_id", "seq"),
+    info={UNDO: NOT_AN_EFFECT},
 )
 
 messages = Table(
@@ -186,6 +200,8 @@ messages = Table(
     Column("client_id", Text()),
     # The turn that has replaced its turn: listings need no join.
     Column("replaced_by", Uuid()),
+    # When the effects of its turn were undone: the history needs no join.
+    _time("undone_at", nullable=True),
     PrimaryKeyConstraint("user_id", "id"),
     UniqueConstraint("user_id", "conversation_id", "seq", name="uq_messages_seq"),
     Index("ix_messages_of_turn", "user_id", "turn_id"),
@@ -215,6 +231,7 @@ tasks = Table(
         postgresql_where=text("conversation_id IS NOT NULL"),
         sqlite_where=text("conversation_id IS NOT NULL"),
     ),
+    info={UNDO: ROWS},
 )
 
 artifacts = Table(
@@ -234,6 +251,7 @@ artifacts = Table(
     Index("ix_artifacts_activity", "user_id", "updated_at", "id"),
     Index("ix_artifacts_of_conversation", "user_id", "conversation_id", "updated_at", "id"),
     Index("ix_artifacts_of_turn", "user_id", "turn_id"),
+    info={UNDO: ROWS},
 )
 
 artifact_versions = Table(
@@ -249,6 +267,7 @@ artifact_versions = Table(
     ForeignKeyConstraint(["user_id", "artifact_id"], ["artifacts.user_id", "artifacts.id"], ondelete="CASCADE"),
     PrimaryKeyConstraint("user_id", "artifact_id", "version"),
     Index("ix_artifact_versions_of_turn", "user_id", "turn_id"),
+    info={UNDO: NOT_AN_EFFECT},
 )
 
 tool_calls = Table(
@@ -278,6 +297,8 @@ tool_calls = Table(
     Column("decision_reason", Text()),
     Column("decided_by", String(16)),
     _time("decided_at", nullable=True),
+    # JSON of the changes that it made, for undo. NULL in rows of earlier releases and of calls without a result.
+    Column("changes", Text()),
     PrimaryKeyConstraint("user_id", "turn_id", "id"),
     UniqueConstraint("user_id", "turn_id", "call_id", name="uq_tool_calls_call"),
     # SQLite would read the texts to get at the columns behind them.
@@ -289,6 +310,7 @@ tool_calls = Table(
         postgresql_where=text("approval_expires_at IS NOT NULL AND decision IS NULL"),
         sqlite_where=text("approval_expires_at IS NOT NULL AND decision IS NULL"),
     ),
+    info={UNDO: NOT_AN_EFFECT},
 )
 
 # Calls outside a turn, by the id that the caller has chosen. Without foreign keys: a call outlives what it made.
@@ -305,6 +327,7 @@ idempotent_calls = Table(
     _time("created_at"),
     PrimaryKeyConstraint("user_id", "caller", "key"),
     Index("ix_idempotent_calls_age", "user_id", "created_at"),
+    info={UNDO: NOT_AN_EFFECT},
 )
 
 context_tokens = Table(
@@ -337,6 +360,7 @@ quota_usage = Table(
     Column("stored_bytes", BigInteger(), nullable=False),
     _time("counted_at"),
     PrimaryKeyConstraint("user_id"),
+    info={UNDO: NOT_AN_EFFECT},
 )
 
 TABLE_NAMES = (*metadata.tables, "notes")

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
@@ -25,7 +25,7 @@ from latchkey.domain.repositories import (
     Tasks,
 )
 from latchkey.domain.turn_event import TurnEvent
-from latchkey.domain.turn_repositories import IdempotentCalls, Questions, ToolCalls, TurnEvents, Turns
+from latchkey.domain.turn_repositories import IdempotentCalls, Questions, ToolCalls, TurnEvents, Turns, Undo
 from latchkey.infrastructure.database.app_schema import NO_APP, AppSchema
 from latchkey.infrastructure.database.errors import mapped_errors
 from latchkey.infrastructure.database.event_bus import LocalEventBus
@@ -41,8 +41,10 @@ from latchkey.infrastructure.database.repositories.tasks import SqlTasks
 from latchkey.infrastructure.database.repositories.tool_calls import SqlToolCalls
 from latchkey.infrastructure.database.repositories.turn_events import SqlTurnEvents
 from latchkey.infrastructure.database.repositories.turns import SqlTurns, TurnState
+from latchkey.infrastructure.database.repositories.undo import SqlUndo
 from latchkey.infrastructure.database.sql.driver import DriverConnection
 from latchkey.infrastructure.database.sql.engine import create_backend
+from latchkey.infrastructure.database.sql.recording import record_write
 from latchkey.infrastructure.database.sql.session import Session, StatementCache
 
 R = TypeVar("R")
@@ -124,6 +126,10 @@ class SqlUnitOfWork:
     def quota_usage(self) -> QuotaUsages:
         return SqlQuotaUsages(self.session, self._schema.entities)
 
+    @cached_property
+    def undo(self) -> Undo:
+        return SqlUndo(self.session, self.now, self._schema.entities)
+
     def repository(self, kind: type[R]) -> R:
         repository = self._repositories.get(kind)
         if repository is None:
@@ -159,6 +165,7 @@ class SqlUnitsOfWork:
     ) -> None:
         self._schema = schema
         self._event_bus = event_bus or LocalEventBus()
+        self._record = partial(record_write, schema.entities)
         self._backend = create_backend(engine)
         self._statements = StatementCache(engine.dialect)
         self.read_clock = now
@@ -221,4 +228,5 @@ class SqlUnitsOfWork:
         return self.read_clock() + self.clock_offset
 
     def _session(self, driver: DriverConnection, scope: Scope, *, read_only: bool) -> Session:
-        return Session(driver, self._statements, scope, read_only=read_only)
+        record = self._record if scope.turn_id is not None and not read_only else None
+        return Session(driver, self._statements, scope, read_only=read_only, record=record)

@@ -138,6 +138,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
         "artifacts": [],
         "started_at": _CREATED,
         "finished_at": _UPDATED,
+        "can_undo": True,
     },
     "ResourceMetadata": {
         "resource": "https://assistant.example.com/mcp",

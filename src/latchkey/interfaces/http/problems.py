@@ -12,6 +12,7 @@ from litestar.types import ExceptionHandlersMap
 
 from latchkey.domain.errors import Failure, Invalid, Malformed, NotFound, Unauthenticated
 from latchkey.domain.turn import FailureCode
+from latchkey.domain.undo import UndoConflict
 from latchkey.interfaces.errors import MethodNotAllowed, status_of, title_of
 from latchkey.interfaces.http.frontends.openai.errors import error_of, is_openai_path
 
@@ -37,7 +38,8 @@ class Fault(TypedDict):
 class Problem(TypedDict):
     """Problem details (RFC 9457). `code` names the kind of failure, `detail` explains this occurrence.
 
-    `same_request` is true if the running turn was started with the same `Idempotency-Key` and body.
+    `same_request` is true if the running turn was started with the same `Idempotency-Key` and body. `conflicts` lists
+    why a turn cannot be undone.
     """
 
     type: str
@@ -50,6 +52,7 @@ class Problem(TypedDict):
     turn_id: NotRequired[UUID]
     conversation_id: NotRequired[UUID]
     same_request: NotRequired[bool]
+    conflicts: NotRequired[list[UndoConflict]]
 
 
 def problem_of(failure: Failure, request_id: str, path: str = "") -> tuple[int, dict[str, str], bytes]:

@@ -20,7 +20,7 @@ from sqlalchemy.sql import operators
 
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import NotFound
-from latchkey.domain.message import Message, PastTurn
+from latchkey.domain.message import UNDONE, Message, PastTurn
 from latchkey.domain.page import PAGE_BYTES, Page, Window
 from latchkey.domain.tool_call import ToolCall
 from latchkey.domain.turn import TurnId
@@ -79,8 +79,8 @@ def _page_of_messages(
     )
 
 
-_MESSAGE_COLUMNS = columns_except(messages, "client_id", "replaced_by")
-_RECENT_COLUMNS = (messages.c.turn_id, messages.c.role, messages.c.content)
+_MESSAGE_COLUMNS = columns_except(messages, "client_id", "replaced_by", "undone_at")
+_RECENT_COLUMNS = (messages.c.turn_id, messages.c.role, messages.c.content, messages.c.undone_at)
 _RECENT_CONTENT = 2
 _IS_ACTIVE = messages.c.replaced_by.is_(None)
 _AFTER, _BEFORE = messages.c.seq > bindparam("after"), messages.c.seq < bindparam("after")
@@ -212,8 +212,10 @@ class SqlMessages:
             after=_MAX_SEQ if before is None else before,
             limit=turns * _MESSAGES_PER_TURN,
         )
-        questions = [(turn_id, content) for turn_id, role, content, _ in rows if role == "user"][:turns]
-        answers = {turn_id: content for turn_id, role, content, _ in rows if role == "assistant"}
+        questions = [(turn_id, content) for turn_id, role, content, *_ in rows if role == "user"][:turns]
+        answers = {turn_id: content for turn_id, role, content, *_ in rows if role == "assistant"}
+        for turn_id in {turn_id for turn_id, _, _, undone_at, _ in rows if undone_at is not None}:
+            answers[turn_id] = f"{answers[turn_id]}\n\n{UNDONE}" if turn_id in answers else UNDONE
         bounds = CallBounds(page_bytes=characters, turn_bytes=characters, field_bytes=characters)
         page = await self._tool_calls.list_by_turn([turn_id for turn_id, _ in questions], bounds, "desc")
         history: list[PastTurn] = []

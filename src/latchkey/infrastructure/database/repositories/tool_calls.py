@@ -34,7 +34,8 @@ from latchkey.domain.tool_call import (
 )
 from latchkey.domain.turn import TurnId
 from latchkey.domain.turn_repositories import LISTING, ONE_TURN, CallBounds, CallPage, Order
-from latchkey.infrastructure.database.schema import tool_calls
+from latchkey.domain.undo import Change
+from latchkey.infrastructure.database.schema import tool_calls, turns
 from latchkey.infrastructure.database.sql.driver import Row
 from latchkey.infrastructure.database.sql.session import (
     Session,
@@ -59,25 +60,29 @@ _SET_RESULT = update(tool_calls).where(*IS_ANNOUNCED).returning(tool_calls.c.id)
 # Statements of their own: a statement is prepared with the columns of its first use.
 _INSERT_STARTED_IF_ABSENT = postgresql.insert(tool_calls).values(user_id=bindparam(USER)).on_conflict_do_nothing()
 _START_ANNOUNCED = update(tool_calls).where(*IS_ANNOUNCED).returning(tool_calls.c.id)
-_COMPLETE = update(tool_calls).where(
-    owned_by_user(tool_calls),
-    tool_calls.c.turn_id == bindparam("turn"),
-    tool_calls.c.id == bindparam("key"),
-    tool_calls.c.result.is_(None),
-    tool_calls.c.executing_since.is_not(None),
+_HAS_ID = (owned_by_user(tool_calls), tool_calls.c.turn_id == bindparam("turn"), tool_calls.c.id == bindparam("key"))
+# A call that was started outside a transaction has its changes already.
+_COMPLETE = (
+    update(tool_calls)
+    .where(*_HAS_ID, tool_calls.c.result.is_(None), tool_calls.c.executing_since.is_not(None))
+    .values(changes=func.coalesce(tool_calls.c.changes, bindparam("new_changes")))
 )
-_CLOSE = update(tool_calls).where(
-    owned_by_user(tool_calls),
-    tool_calls.c.turn_id == bindparam("turn"),
-    tool_calls.c.id == bindparam("key"),
-    tool_calls.c.result.is_(None),
+_SET_CHANGES = update(tool_calls).where(*_HAS_ID)
+_ADD_EFFECTS = (
+    update(turns)
+    .where(owned_by_user(turns), turns.c.id == bindparam("turn"))
+    .values(effects=turns.c.effects.bitwise_or(bindparam("new_effects")))
 )
+_CLOSE = update(tool_calls).where(*_HAS_ID, tool_calls.c.result.is_(None))
 CALL_COLUMNS = [tool_calls.c[field] for field in ToolCall.__struct_fields__ if field != "omitted"]
 _IS_STARTED = and_(tool_calls.c.executing_since.is_not(None), tool_calls.c.result.is_(None))
 IS_OPEN = and_(tool_calls.c.approval_expires_at.is_not(None), tool_calls.c.decision.is_(None))
 _BY_CALL_ID = select(*CALL_COLUMNS, _IS_STARTED.label("is_started"), IS_OPEN.label("is_asked")).where(
     owned_by_user(tool_calls), tool_calls.c.turn_id == bindparam("turn"), tool_calls.c.call_id == bindparam("call_id")
 )
+
+
+_EXTERNAL = Change("updated", "", reason="external")
 
 
 class SqlToolCalls:
@@ -87,35 +92,35 @@ class SqlToolCalls:
         self._session = session
 
     async def add(self, call: ToolCall, turn_id: TurnId, call_id: str | None = None) -> None:
-        await self._session.defer(
-            _INSERT,
-            turn_id=turn_id,
-            id=call.id,
-            call_id=call_id,
-            result=bytes(call.result).decode(),
-            **call_values(call),
-        )
+        result, changes = bytes(call.result).decode(), self._session.take_changes()
+        values = {**call_values(call), "result": result, "changes": changes}
+        await self._session.defer(_INSERT, turn_id=turn_id, id=call.id, call_id=call_id, **values)
 
     async def add_if_absent(self, call: ToolCall, turn_id: TurnId, call_id: str) -> bool:
-        result = bytes(call.result).decode() if call.has_result else None
+        values = {**call_values(call), "result": None, "changes": None}
+        if call.has_result:
+            values |= {
+                "result": bytes(call.result).decode(),
+                "changes": msgspec.json.encode(self._session.changes).decode(),
+            }
         return bool(
-            await self._session.execute(
-                _INSERT_IF_ABSENT, turn_id=turn_id, id=call.id, call_id=call_id, result=result, **call_values(call)
-            )
+            await self._session.execute(_INSERT_IF_ABSENT, turn_id=turn_id, id=call.id, call_id=call_id, **values)
         )
 
     async def set_result(self, turn_id: TurnId, call_id: str, call: ToolCall) -> ToolCallId:
-        result = bytes(call.result).decode()
-        row = await self._session.fetch_row(
-            _SET_RESULT, turn=turn_id, known_as=call_id, result=result, **call_values(call)
-        )
+        values = {**call_values(call), "result": bytes(call.result).decode(), "changes": self._session.take_changes()}
+        row = await self._session.fetch_row(_SET_RESULT, turn=turn_id, known_as=call_id, **values)
         if row is None:
             raise DuplicateToolCall("The turn has no tool call with this id that waits for a result.")
         id: ToolCallId = row[0]
         return id
 
-    async def start(self, call: ToolCall, turn_id: TurnId, call_id: str | None) -> StartedCall | None:
-        values = {**call_values(call), "executing_since": call.started_at}
+    async def start(
+        self, call: ToolCall, turn_id: TurnId, call_id: str | None, *, is_read: bool = False
+    ) -> StartedCall | None:
+        if not is_read:
+            self._session.add_change(_EXTERNAL)
+        values = {**call_values(call), "executing_since": call.started_at, "changes": self._session.take_changes()}
         added = await self._session.execute(
             _INSERT_STARTED_IF_ABSENT, turn_id=turn_id, id=call.id, call_id=call_id, **values
         )
@@ -126,12 +131,17 @@ class SqlToolCalls:
 
     async def complete(self, turn_id: TurnId, call: ToolCall) -> bool:
         result = bytes(call.result).decode()
-        values = {"result": result, "result_size": len(bytes(call.result))}
-        return bool(
-            await self._session.execute(
-                _COMPLETE, turn=turn_id, key=call.id, is_error=call.is_error, duration_ms=call.duration_ms, **values
-            )
-        )
+        values: dict[str, Any] = {"result": result, "result_size": len(bytes(call.result))}
+        values |= {"duration_ms": call.duration_ms, "new_changes": self._session.take_changes()}
+        if self._session.effects:
+            # The user has approved the call, which has run in this unit of work.
+            await self._session.execute(_ADD_EFFECTS, turn=turn_id, new_effects=self._session.effects)
+        return bool(await self._session.execute(_COMPLETE, turn=turn_id, key=call.id, is_error=call.is_error, **values))
+
+    async def set_external(self, turn_id: TurnId, id: ToolCallId) -> None:
+        self._session.add_change(_EXTERNAL)
+        await self._session.execute(_SET_CHANGES, turn=turn_id, key=id, changes=self._session.take_changes())
+        await self._session.execute(_ADD_EFFECTS, turn=turn_id, new_effects=self._session.effects)
 
     async def close(self, turn_id: TurnId, call: ToolCall) -> None:
         result = bytes(call.result).decode()

@@ -25,7 +25,7 @@ from latchkey.infrastructure.database.repositories.tool_calls import (
     SqlToolCalls,
     bounded_tool_call,
 )
-from latchkey.infrastructure.database.schema import conversations, tool_calls, turns
+from latchkey.infrastructure.database.schema import conversations, messages, tool_calls, turns
 from latchkey.infrastructure.database.sql.driver import Row
 from latchkey.infrastructure.database.sql.session import (
     Session,
@@ -100,7 +100,13 @@ _BY_RUN_ID = (
 _INSERT = insert_for_user(turns)
 _UPDATE = update(turns).where(owned_by_user(turns), _HAS_ID)
 _TURN_STATE = TURN_STATES.where(_HAS_ID).with_for_update(key_share=True)
-_SET_CALL_COUNT = update(turns).where(owned_by_user(turns), _HAS_ID)
+_SET_CALL_COUNT = (
+    update(turns)
+    .where(owned_by_user(turns), _HAS_ID)
+    .values(effects=turns.c.effects.bitwise_or(bindparam("new_effects")))
+)
+_SET_UNDONE = update(turns).where(owned_by_user(turns), _HAS_ID)
+_SET_MESSAGES_UNDONE = update(messages).where(owned_by_user(messages), messages.c.turn_id == bindparam("turn"))
 _RECORD_PROGRESS = (
     update(turns)
     .where(
@@ -230,6 +236,11 @@ class SqlTurns:
         if not inside or not await self._session.execute(_UPDATE, key=turn.id, **_values(turn)):
             raise NotFound.of("turn")
 
+    async def set_undone(self, turn: Turn) -> None:
+        values = {"undone_at": turn.undone_at}
+        await self._session.execute(_SET_UNDONE, key=turn.id, last_event=turn.last_event, **values)
+        await self._session.execute(_SET_MESSAGES_UNDONE, turn=turn.id, **values)
+
     async def find_by_idempotency_key(self, key: str) -> Turn | None:
         row = await self._session.fetch_row(_BY_IDEMPOTENCY_KEY, idempotency_key=key)
         return None if row is None else _turn_from_row(row)
@@ -280,7 +291,8 @@ class SqlTurns:
 
     async def _advance(self, turn_state: TurnState, count: int, calls: int) -> int:
         first, last = turn_state.last_event + 1, turn_state.last_event + count
-        await self._session.defer(_SET_CALL_COUNT, key=turn_state.id, last_event=last, calls=calls)
+        effects = self._session.effects
+        await self._session.defer(_SET_CALL_COUNT, key=turn_state.id, last_event=last, calls=calls, new_effects=effects)
         self._turn_state = replace(turn_state, last_event=last, calls=calls)
         return first
 
@@ -319,6 +331,8 @@ def _turn_from_row(row: Row) -> Turn:
         attempt,
         recoveries,
         run_input,
+        effects,
+        undone_at,
     ) = rest
     return Turn(
         id=id,
@@ -341,6 +355,8 @@ def _turn_from_row(row: Row) -> Turn:
         attempt=attempt,
         recoveries=recoveries,
         run_input=_decode_input(run_input) if run_input else _NO_INPUT,
+        effects=effects,
+        undone_at=undone_at,
     )
 
 

@@ -1,6 +1,7 @@
 """An open transaction: Core statements prepared once, deferred writes, and the user bound to each statement."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from copy import copy
 from typing import Any, NoReturn, Protocol
 
 from msgspec import Struct, json
@@ -28,11 +29,17 @@ from sqlalchemy.sql.functions import GenericFunction
 
 from latchkey.domain.credentials import Scope
 from latchkey.domain.quota import ROW_BYTES
+from latchkey.domain.turn import NOT_UNDOABLE, UNDOABLE
+from latchkey.domain.undo import Change
 from latchkey.infrastructure.database.sql.driver import DriverConnection, Row, Write
+from latchkey.infrastructure.database.sql.recorded_tables import recording_of
 from latchkey.infrastructure.database.sql.tenant_guard import USER, UnscopedStatement, check_statement
 
 Statement = Select[*tuple[Any, ...]] | Insert | Update | Delete
 Values = dict[str, Any]
+
+_MAX_CHANGES = 100
+"""More changes by one tool call are not recorded."""
 
 _LARGE_TYPES = (bytes, dict, list)
 """The types, besides text, of values whose size counts. A tuple: making a union for each value takes longer."""
@@ -52,6 +59,7 @@ class PreparedStatement:
         expanded = compiled.construct_expanded_state(required)
         self.sql = expanded.statement
         self.writes = not isinstance(statement, Select)
+        self.recording = None if isinstance(statement, Select) else recording_of(statement)
         self.references = _referenced_tables(statement.table) if isinstance(statement, Update) else frozenset()
         self._constants = {
             name: parameter.value for name, parameter in compiled.binds.items() if not parameter.required
@@ -64,11 +72,15 @@ class PreparedStatement:
 
     def arguments(self, values: Values) -> list[Any]:
         """Return the driver's arguments in the order of the parameters, the statement's constants included."""
-        by_name = self._constants | values
+        by_name = self.by_name(values)
         return [
             value if (value := by_name[name]) is None or process is None else process(value)
             for name, process in self._parameters
         ]
+
+    def by_name(self, values: Values) -> Values:
+        """Return the values with the statement's constants."""
+        return self._constants | values
 
     def read(self, rows: Iterable[Row]) -> list[Row]:
         """Convert rows of the driver to Python values."""
@@ -90,9 +102,17 @@ def _referenced_tables(table: FromClause) -> frozenset[FromClause]:
 
 def _result_processors(statement: Statement, dialect: Dialect) -> list[tuple[int, Callable[[Any], Any]]]:
     """Return the index of each result column that needs a converter, and the converter."""
-    types = [column.type.dialect_impl(dialect) for column in statement.exported_columns]
+    types = [column.type.dialect_impl(dialect) for column in returned_columns(statement)]
     processors = [column_type.result_processor(dialect, None) for column_type in types]
     return [(index, processor) for index, processor in enumerate(processors) if processor is not None]
+
+
+def returned_columns(statement: Statement) -> list[ColumnElement[Any]]:
+    """Return the columns of the rows that a statement returns.
+
+    They are read from a copy: SQLAlchemy caches them, also in statements that are made from this one later.
+    """
+    return list(copy(statement).exported_columns)
 
 
 class StatementCache:
@@ -153,22 +173,37 @@ class Session:
     first.
     """
 
-    def __init__(self, driver: DriverConnection, statements: StatementCache, scope: Scope, *, read_only: bool) -> None:
+    def __init__(
+        self,
+        driver: DriverConnection,
+        statements: StatementCache,
+        scope: Scope,
+        *,
+        read_only: bool,
+        record: "RecordedWrite | None" = None,
+    ) -> None:
+        """`record` runs a write of a turn's tool call and records the rows as they were before."""
         self._driver = driver
         self._statements = statements
         self._read_only = read_only
+        self._record = record
         self._waiting: list[Write] = []
         self._inserted: set[FromClause] = set()
         self._updated: set[FromClause] = set()
         self.scope = scope
         self.written = 0
         self.orm: OrmChanges | None = None
+        self.changes: list[Change] = []
+        self.effects = 0
+        """What the tool call does, as bits of `Turn.effects`."""
 
     async def fetch(self, statement: Statement, /, **values: Any) -> list[Row]:
         """Send the waiting writes, run the statement and return its rows."""
         prepared = self._prepare(statement, values)
         if self.orm or self._waiting:
             await self.flush()
+        if self._record and prepared.recording and (result := await self._run_recorded(prepared, statement, values)):
+            return result[0]
         return prepared.read(await self._driver.fetch(prepared.sql, prepared.arguments(values)))
 
     async def fetch_row(self, statement: Statement, /, **values: Any) -> Row | None:
@@ -179,6 +214,8 @@ class Session:
     async def execute(self, statement: Statement, /, **values: Any) -> int:
         """Send the statement now, an UPDATE together with the waiting writes. Returns the number of changed rows."""
         prepared = self._prepare(statement, values)
+        if self._record and prepared.recording and (result := await self._run_recorded(prepared, statement, values)):
+            return result[1]
         if self.orm or not isinstance(statement, Update) or self._depends_on_waiting(statement, prepared):
             await self.flush()
         self._waiting.insert(0, (prepared.sql, prepared.arguments(values)))
@@ -187,10 +224,35 @@ class Session:
     async def defer(self, statement: Insert | Update, /, **values: Any) -> None:
         """Send the statement later, in one round trip with other writes: at the next read or at the commit."""
         prepared = self._prepare(statement, values)
+        if self._record and prepared.recording and await self._run_recorded(prepared, statement, values):
+            return
         if self.orm or self._depends_on_waiting(statement, prepared):
             await self.flush()
         self._waiting.append((prepared.sql, prepared.arguments(values)))
         (self._inserted if isinstance(statement, Insert) else self._updated).add(statement.table)
+
+    async def run(self, statement: Statement, values: Values) -> list[Row]:
+        """Run a statement that was made of one whose values are counted, and return its rows."""
+        prepared = self._statements.prepare(statement, values)
+        return prepared.read(await self._driver.fetch(prepared.sql, prepared.arguments(values)))
+
+    def add_change(self, change: Change) -> None:
+        """Record a change by a tool call, up to `_MAX_CHANGES`."""
+        if len(self.changes) >= _MAX_CHANGES:
+            change = Change(change.effect, change.table, reason="not-recorded")
+        self.effects |= NOT_UNDOABLE if change.reason else UNDOABLE
+        if len(self.changes) <= _MAX_CHANGES:
+            self.changes.append(change)
+
+    def take_changes(self) -> str:
+        """Return the recorded changes as JSON, for the record of the tool call."""
+        changes, self.changes = self.changes, []
+        return json.encode(changes).decode()
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether changes are recorded, because a tool of a turn makes them."""
+        return self._record is not None
 
     async def flush(self) -> None:
         """Send the changes of the ORM and the waiting writes, in the order in which they were made."""
@@ -215,6 +277,23 @@ class Session:
     def end(self) -> None:
         """Let each further statement raise `UnitOfWorkEnded`."""
         self._driver = _ENDED
+
+    async def _run_recorded(
+        self, prepared: PreparedStatement, statement: Statement, values: Values
+    ) -> tuple[list[Row], int] | None:
+        """Record what a write of a tool call changes. Returns its result if it has been run for that."""
+        if isinstance(statement, Select) or self._record is None:
+            return None
+        name = str(statement.table.description)
+        if prepared.recording == "never":
+            self.add_change(Change("updated", name, reason="not-recorded"))
+            return None
+        by_name = prepared.by_name(values) if prepared.recording == "insert" else {}
+        if "id" in by_name and "version" in by_name:
+            self.add_change(Change("created", name, by_name["id"], by_name["version"]))
+            return None
+        await self.flush()
+        return await self._record(self, statement, values)
 
     def _depends_on_waiting(self, statement: Insert | Update, prepared: PreparedStatement) -> bool:
         if statement.table in self._updated:
@@ -265,6 +344,10 @@ class Session:
             elif isinstance(value, _LARGE_TYPES):
                 written += len(value) if isinstance(value, bytes) else len(json.encode(value))
         self.written += written
+
+
+RecordedWrite = Callable[[Session, Insert | Update | Delete, Values], Awaitable[tuple[list[Row], int]]]
+"""Runs a write, records the rows that it changes, and returns its own rows and how many it has changed."""
 
 
 def owned_by_user(table: Table) -> ColumnElement[bool]:

@@ -100,9 +100,18 @@ def _holds_text(element: Any) -> bool:
 def _inserts_for_user(insert: Insert) -> bool:
     """Return whether it inserts a single row of the bound user and changes no existing row."""
     values: Any = insert._values  # noqa: SLF001 # there is no public access
-    rows, conflict = insert._multi_values, insert._post_values_clause  # noqa: SLF001 # likewise
-    plain = insert.select is None and not rows and (conflict is None or isinstance(conflict, _DO_NOTHING))
+    rows = insert._multi_values  # noqa: SLF001 # likewise
+    plain = insert.select is None and not rows and (always_inserts(insert) or _does_nothing(insert))
     return plain and values is not None and _is_scope_user(values.get("user_id"))
+
+
+def always_inserts(insert: Insert) -> bool:
+    """Return whether it fails if there is a conflicting row."""
+    return insert._post_values_clause is None  # noqa: SLF001 # there is no public access
+
+
+def _does_nothing(insert: Insert) -> bool:
+    return isinstance(insert._post_values_clause, _DO_NOTHING)  # noqa: SLF001 # there is no public access
 
 
 def _sources(element: Select[Any] | Update | Delete) -> Iterator[FromClause]:

@@ -9,11 +9,12 @@ from litestar.params import FromPath, HeaderParameter, QueryParameter
 from litestar.response import Stream
 
 from latchkey.application.dispatcher import Dispatcher
-from latchkey.application.turns import finish, read
+from latchkey.application.turns import finish, read, undo
 from latchkey.application.turns.expire import with_expiry
 from latchkey.application.turns.finish import PublishedTurn
 from latchkey.application.turns.subscription import TurnSubscriptions
 from latchkey.domain.turn import TurnId
+from latchkey.domain.undo import NotUndoable
 from latchkey.interfaces.http.event_stream import event_stream
 from latchkey.interfaces.http.requests import ApiRequest
 
@@ -71,3 +72,19 @@ class TurnController(Controller):
         A turn that has already ended keeps its status.
         """
         return await dispatcher.call(request.user, finish.cancel_turn, TurnId(turn_id))
+
+    @post(
+        "/{turn_id:uuid}/undo",
+        status_code=200,
+        example={"can_undo": False, "undone_at": "2026-12-01T08:01:00Z"},
+        failures=[NotUndoable],
+    )
+    async def undo_turn(
+        self, request: ApiRequest, dispatcher: NamedDependency[Dispatcher], turn_id: FromPath[UUID]
+    ) -> PublishedTurn:
+        """Undo what the tools of a turn have changed, newest first, in one transaction.
+
+        If an entry has been changed since, or a tool may have changed something in another service, nothing is undone:
+        the response is 409, and `conflicts` lists what prevents it. A turn that was undone stays as it is.
+        """
+        return await with_expiry(dispatcher, request.user, undo.undo_turn, TurnId(turn_id))

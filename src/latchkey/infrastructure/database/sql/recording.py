@@ -1,0 +1,167 @@
+"""Runs the writes of a turn's tool calls, and records the rows that they change as they were before.
+
+- An INSERT that may find a conflicting row returns whether it has inserted one.
+- A DELETE returns the deleted rows.
+- An UPDATE returns the rows before and after. On PostgreSQL this is one statement, which joins the table with its own
+  locked rows. SQLite returns only new rows: there the old ones are read first, which takes one more statement.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from typing import Any
+
+import msgspec
+from advanced_alchemy.types import DateTimeUTC
+from msgspec import Struct
+from sqlalchemy import (
+    JSON,
+    Column,
+    Delete,
+    ForeignKeyConstraint,
+    Insert,
+    Select,
+    Table,
+    TypeDecorator,
+    Update,
+    literal,
+    select,
+)
+
+from latchkey.domain.undo import Change, Effect
+from latchkey.infrastructure.database.sql.driver import Row
+from latchkey.infrastructure.database.sql.session import Session, Values, owned_by_user, returned_columns
+
+_CHANGING = {"CASCADE", "SET NULL", "SET DEFAULT"}
+
+
+class _Recorded(Struct, frozen=True, eq=False):
+    """The statements in place of a write.
+
+    - `before`: reads the rows before the write; None if the write returns them, or if there are none.
+    - `write`: returns its own columns first.
+    - `dependents`: each returns a row if the deletion would change rows of another table.
+    """
+
+    write: Insert | Update | Delete
+    before: Select[*tuple[Any, ...]] | None
+    dependents: Sequence[Select[*tuple[Any, ...]]]
+
+
+async def record_write(
+    entities: Sequence[Table], session: Session, statement: Insert | Update | Delete, values: Values
+) -> tuple[list[Row], int]:
+    """Run a write and record the rows that it changes. Returns its own rows, and how many it has changed."""
+    table, own = statement.table, len(returned_columns(statement))
+    assert isinstance(table, Table)  # noqa: S101 # others are not recorded
+    is_joining = session.dialect.name == "postgresql"
+    recorded = _recorded(statement, entities, is_joining=is_joining)
+    for dependent in recorded.dependents:
+        if await session.run(dependent, values):
+            session.add_change(Change("deleted", str(table.name), reason="not-recorded"))
+    before = [] if recorded.before is None else await session.run(recorded.before, values)
+    rows = await session.run(recorded.write, values)
+    for change in _changes(table, statement, before, [row[own:] for row in rows]):
+        session.add_change(change)
+    return [row[:own] for row in rows], len(rows)
+
+
+@cache
+def _recorded(statement: Insert | Update | Delete, entities: Sequence[Table], *, is_joining: bool) -> _Recorded:
+    table: Any = statement.table
+    if isinstance(statement, Insert):
+        return _Recorded(statement.returning(table.c.id, table.c.version), None, [])
+    if isinstance(statement, Delete):
+        dependents = list(_dependents(statement, {*table.metadata.tables.values(), *entities}))
+        return _Recorded(statement.returning(*_labelled(table.c, "before")), None, dependents)
+    condition: Any = statement.whereclause
+    rows = select(*table.c).where(condition)
+    if rows.get_final_froms() != [table]:
+        return _Recorded(statement.returning(*_labelled(table.c, "after")), None, [])
+    after = _labelled(table.c, "after")
+    if not is_joining:
+        return _Recorded(statement.returning(*after), rows, [])
+    before = rows.with_for_update(key_share=True).subquery("before")
+    joined = statement.where(table.c.id == before.c.id)
+    return _Recorded(joined.returning(*_labelled(before.c, "before"), *after), None, [])
+
+
+def _labelled(columns: Iterable[Any], prefix: str) -> list[Any]:
+    return [column.label(f"{prefix}_{column.name}") for column in columns]
+
+
+def _dependents(statement: Delete, tables: Iterable[Table]) -> Iterator[Select[*tuple[Any, ...]]]:
+    """Yield a query for each foreign key by which rows of another table change when rows are deleted."""
+    deleted: Any = statement.table
+    ids = select(deleted.c.id).where(statement.whereclause)  # type: ignore[arg-type] # the tenant guard requires one
+    for table in tables:
+        for key in table.constraints:
+            if not isinstance(key, ForeignKeyConstraint) or (key.ondelete or "").upper() not in _CHANGING:
+                continue
+            for element in key.elements:
+                if element.column is deleted.c.id:
+                    yield select(literal(1)).where(owned_by_user(table), element.parent.in_(ids)).limit(1)
+
+
+def _changes(table: Table, statement: Insert | Update | Delete, before: list[Row], rows: list[Row]) -> Iterator[Change]:
+    names, width = [str(column.name) for column in table.c], len(table.c)
+    if isinstance(statement, Insert):
+        for id, version in rows:
+            yield Change("created", str(table.name), id, version)
+    elif isinstance(statement, Delete):
+        for row in rows:
+            yield deletion(table, dict(zip(names, row, strict=True)))
+    else:
+        old_rows = {row[names.index("id")]: row for row in before}
+        for row in rows:
+            after = dict(zip(names, row[-width:], strict=True))
+            old = row[:width] if len(row) > width else old_rows.get(after["id"])
+            if old is None:
+                yield Change("updated", str(table.name), reason="not-recorded")
+            elif change := update_of(table, dict(zip(names, old, strict=True)), after):
+                yield change
+
+
+def deletion(table: Table, row: dict[str, Any]) -> Change:
+    """Return the change that has deleted this row."""
+    return _change("deleted", table, row["id"], row["version"], row)
+
+
+def update_of(table: Table, before: dict[str, Any], after: dict[str, Any]) -> Change | None:
+    """Return the change of a row; None if it is the same row. Both have the id and the version."""
+    changed = {name: value for name, value in before.items() if value != after[name]}
+    if not changed:
+        return None
+    return _change("updated", table, after["id"], after["version"], {**changed, "version": before["version"]})
+
+
+def _change(effect: Effect, table: Table, id: Any, version: int, before: dict[str, Any]) -> Change:
+    """Return the change, with the values as JSON; without an id if one of them cannot be restored from JSON."""
+    stored = {name: _to_json(table.c[name], value) for name, value in before.items() if name != "user_id"}
+    if any(value is _NOT_PORTABLE for value in stored.values()):
+        return Change(effect, str(table.name), reason="not-recorded")
+    return Change(effect, str(table.name), id, version, stored)
+
+
+_NOT_PORTABLE = object()
+
+
+def _to_json(column: Column[Any], value: Any) -> Any:
+    """Return the value as JSON has it; `_NOT_PORTABLE` if it would be another value when it is read again."""
+    kind = column.type
+    if isinstance(kind, TypeDecorator) and not isinstance(kind, DateTimeUTC):
+        # It may encrypt its values, for example: they must not be stored in plain text.
+        return _NOT_PORTABLE
+    try:
+        stored = msgspec.to_builtins(value)
+        return stored if from_json(column, stored) == value else _NOT_PORTABLE
+    except (TypeError, ValueError, NotImplementedError):
+        return _NOT_PORTABLE
+
+
+def from_json(column: Column[Any], stored: Any) -> Any:
+    """Return the value of a column that was stored as JSON. Raises `ValueError` if it is none."""
+    kind = column.type
+    if stored is None or isinstance(kind, JSON):
+        return stored
+    python_type = kind.impl_instance.python_type if isinstance(kind, TypeDecorator) else kind.python_type
+    return msgspec.convert(stored, python_type, strict=False)
