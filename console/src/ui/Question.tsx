@@ -1,6 +1,7 @@
 /** A tool call that the assistant may make only if the person approves it. */
 import { useEffect, useId, useState } from 'react'
 import type { ReactNode } from 'react'
+import { Problem } from '../api'
 import { decide } from '../approvals'
 import type { Decided, Decision } from '../approvals'
 import { useTool } from '../tools'
@@ -10,11 +11,15 @@ import { Arguments } from './Arguments'
 import { formatDayAndTime } from './format'
 import { Failure } from './parts'
 
+/** The statuses of a question that was decided otherwise, has expired, or is gone with its conversation. */
+const CLOSED = [404, 409]
+
 export function Question(props: {
   approval: Approval
   /** Say it when the question appears: it is part of the conversation that the person follows. */
   isAnnounced?: boolean
-  onDecided: (decided: Decided) => void
+  /** After a decision here, or, with null, after it turned out that the question is no longer open. */
+  onDecided: (decided: Decided | null) => void
   children?: ReactNode
 }) {
   const { approval } = props
@@ -36,6 +41,9 @@ export function Question(props: {
     } catch (failure) {
       setError(failure)
       setDeciding(false)
+      if (!(failure instanceof Problem && CLOSED.includes(failure.status))) return
+      announce(failure.message)
+      props.onDecided(null)
     }
   }
   return (

@@ -15,8 +15,8 @@ export function ApprovalsView() {
   const { data, error } = useApprovals()
   const [decided, setDecided] = useState<DecidedHere[]>([])
   const open = data?.items.filter((approval) => !decided.some((each) => each.approval.id === approval.id)) ?? []
-  const onDecided = (approval: Approval, result: Decided) => {
-    setDecided((known) => [{ approval, ...result }, ...known])
+  const onDecided = (approval: Approval, result: Decided | null) => {
+    if (result) setDecided((known) => [{ approval, ...result }, ...known])
     document.getElementById('view-title')?.focus()
   }
   return (

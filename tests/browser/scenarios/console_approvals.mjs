@@ -73,7 +73,40 @@ export async function further_message_declines(scenario) {
   await send(tab, 'Leave it')
   await shows(tab, `${ANSWER} >> nth=1`, 'Never mind.')
   await until(async () => (await tab.locator('.question, .count').count()) === 0)
-  await shows(tab, `${ANSWER} >> nth=0`, /delete_task.*(declined|failed).*Stopped/s)
+  await shows(tab, `${ANSWER} >> nth=0`, /delete_task.*declined.*Stopped/s)
+  assert.deepEqual(await titles(api), ['Milk'])
+}
+
+export async function several_calls_are_decided_one_by_one(scenario) {
+  const { api, model } = scenario
+  const tasks = [await api('POST', 'tasks', { title: 'Milk' }), await api('POST', 'tasks', { title: 'Bread' })]
+  await model.script({ calls: tasks.map(({ id }) => ['delete_task', { task_id: id }]) }, { says: ['One of them.'] })
+  const tab = await signedIn(scenario)
+  await tab.getByRole('combobox', { name: 'Assistant' }).selectOption('Careful')
+  await send(tab, 'Delete both')
+  const question = title => tab.locator(QUESTION, { hasText: title })
+  await question('Bread').getByRole('button', { name: 'Approve' }).click()
+  await until(async () => (await tab.locator(QUESTION).count()) === 1)
+  assert.deepEqual(await titles(api), ['Milk'])
+  await shows(tab, '.nav-views .count', /^1/)
+  await question('Milk').getByRole('button', { name: 'Decline' }).click()
+  await shows(tab, ANSWER, /declined.*done.*One of them\./s)
+  assert.deepEqual(await titles(api), ['Milk'])
+}
+
+export async function question_that_was_decided_elsewhere(scenario) {
+  const { api } = scenario
+  const tab = await asked(scenario, { says: ['I keep it.'] })
+  await tab.route('**/approvals?**', route => route.abort()) // the page cannot see the decision
+  await tab.route('**/conversations?**', route => route.abort())
+  const { id, turn_id } = (await api('GET', 'approvals')).items[0]
+  await api('POST', `turns/${turn_id}/approvals/${id}`, { decision: 'decline' })
+  await tab.getByRole('button', { name: 'Approve' }).click()
+  await shows(tab, `${QUESTION} .failure`, /declined/)
+  await tab.unroute('**/approvals?**')
+  await tab.unroute('**/conversations?**')
+  await shows(tab, ANSWER, /declined.*I keep it\./s)
+  await until(async () => (await tab.locator('.question, .count').count()) === 0)
   assert.deepEqual(await titles(api), ['Milk'])
 }
 
