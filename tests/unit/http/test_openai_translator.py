@@ -54,8 +54,14 @@ def numbers_of(frames: bytes) -> list[int]:
 
 
 def answer_of(events: list[TurnEvent]) -> str:
-    pieces = [event.decode() for event in without_withdrawn(events)]
-    return "".join(piece.text for piece in pieces if isinstance(piece, MessageDeltaEvent))
+    """The answer without the paragraph breaks between responses."""
+    texts = [""]
+    for event in without_withdrawn(events):
+        if isinstance(data := event.decode(), MessageDeltaEvent):
+            texts[-1] += data.text
+        elif event.is_waiting:
+            texts.append("")
+    return "".join([texts[0], *(text.lstrip("\n") for text in texts[1:])])
 
 
 def outputs_of(events: list[TurnEvent]) -> list[dict[str, Any]]:

@@ -19,11 +19,11 @@ def error_of(failure: Failure) -> tuple[dict[str, str], dict[str, Any]]:
     """Return the headers and the body for a failure.
 
     By default the SDKs repeat requests that fail with 408, 409, 429 or 5xx. The header `x-should-retry: false` prevents
-    that where it cannot succeed.
+    that where it cannot succeed, and where the message is stored: its response has an id.
     """
     status = status_of(failure)
     headers = {"content-type": "application/json"}
-    if status not in {_TOO_MANY_REQUESTS, _UNAVAILABLE}:
+    if status not in {_TOO_MANY_REQUESTS, _UNAVAILABLE} or "response_id" in failure.members:
         headers["x-should-retry"] = "false"
     error = {"message": failure.detail, "type": _type_of(status), "param": None, "code": failure.code}
     return headers, {"error": error}

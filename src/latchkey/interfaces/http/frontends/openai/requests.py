@@ -4,11 +4,13 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from latchkey.domain.approval import NewDecision
 from latchkey.domain.errors import Invalid
 from latchkey.domain.turn import Metadata
 from latchkey.domain.values import PLAIN, MessageText
 from latchkey.interfaces.errors import convert_at
 
+_APPROVAL = "mcp_approval_response"
 _TEXT_PARTS = frozenset({"input_text", "text"})
 
 
@@ -18,10 +20,24 @@ class ConversationReference(Struct, frozen=True):
     id: str
 
 
+class ApprovalResponse(Struct, frozen=True):
+    """The user's decision on a tool call, as an item of the input."""
+
+    approval_request_id: str
+    approve: bool
+    reason: str | None = None
+
+    def decision_at(self, path: str) -> NewDecision:
+        """Return the decision of the item at this path. Raises `Invalid`."""
+        decision = "approve" if self.approve else "decline"
+        return convert_at(path, {"decision": decision, "reason": self.reason or None}, NewDecision)
+
+
 class NewResponse(Struct, frozen=True):
     """The body of `POST /responses`. Of the items in `input` only the last is read: a message of the user.
 
-    Earlier items, instructions and tools are ignored: the conversation that is stored here is the history.
+    If the last items are decisions on tool calls, all of those are read in its place. Earlier items, instructions and
+    tools are ignored: the conversation that is stored here is the history.
     """
 
     input: str | list[Any]
@@ -39,12 +55,24 @@ class NewResponse(Struct, frozen=True):
         return reference.id if isinstance(reference, ConversationReference) else reference
 
     @property
+    def approvals(self) -> list[tuple[str, ApprovalResponse]]:
+        """The decisions with which the input ends, each with its path. Raises `Invalid`."""
+        items = [] if isinstance(self.input, str) else self.input
+        count = next((count for count, item in enumerate(reversed(items)) if not _is_approval(item)), len(items))
+        last = list(enumerate(items))[len(items) - count :]
+        paths = [(f"$.input[{index}]", item) for index, item in last]
+        return [(path, convert_at(path, item, ApprovalResponse)) for path, item in paths]
+
+    @property
     def text(self) -> str:
         """The text of the user's message. Raises `Invalid`."""
         if isinstance(self.input, str):
             return _message_text("$.input", self.input)
         if not self.input:
             raise Invalid.at("$.input", "Expected a text, or items that end with a message of the user")
+        if len(self.input) > 1 and _is_approval(self.input[-2]):
+            detail = "A decision must be the last item: send the message with the next request, after the response"
+            raise Invalid.at(f"$.input[{len(self.input) - 2}]", detail)
         path = f"$.input[{len(self.input) - 1}]"
         return _message_text(path, _text_of(path, self.input[-1]))
 
@@ -79,6 +107,10 @@ class _UserMessage(Struct, frozen=True):
     role: str
     content: str | list[_Part]
     type: str = "message"
+
+
+def _is_approval(item: Any) -> bool:
+    return isinstance(item, dict) and item.get("type") == _APPROVAL
 
 
 def _text_of(path: str, item: Any) -> str:

@@ -1,7 +1,6 @@
 """Responses of OpenAI's API: a response is a turn."""
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from functools import partial
 from typing import Annotated, Any
 
 from litestar import Controller, Response, get, post
@@ -13,26 +12,24 @@ from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns import finish
 from latchkey.application.turns.expire import with_expiry
 from latchkey.application.turns.log import TurnLog, get_next_turn, get_turn_log
-from latchkey.application.turns.runner import TurnHandle, TurnRunner
-from latchkey.application.turns.subscription import ReservedSubscription, TurnSubscriptions
+from latchkey.application.turns.runner import TurnRunner
+from latchkey.application.turns.subscription import TurnSubscriptions
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import Invalid
 from latchkey.domain.message import NewMessage
 from latchkey.domain.turn import ClientRequest, Idempotency, TurnId
-from latchkey.domain.turn_event import TurnEvent
-from latchkey.interfaces.http.event_stream import event_stream
 from latchkey.interfaces.http.frontends.messages import LENIENT, new_message
+from latchkey.interfaces.http.frontends.openai.approvals import decide
 from latchkey.interfaces.http.frontends.openai.history import new_translator, response_of, translated
 from latchkey.interfaces.http.frontends.openai.ids import (
     CONVERSATION,
     FIRST_PART,
-    ResponsePart,
     decode_id,
     decode_response_id,
 )
 from latchkey.interfaces.http.frontends.openai.objects import list_object, user_item
 from latchkey.interfaces.http.frontends.openai.requests import NewResponse
-from latchkey.interfaces.http.frontends.openai.translator import ResponseTranslator
+from latchkey.interfaces.http.frontends.openai.streams import stream_response, wait_for_end, wait_for_turn
 from latchkey.interfaces.http.requests import (
     ASSISTANT_HEADER,
     REPLAYED,
@@ -64,19 +61,40 @@ class OpenAIResponseController(Controller):
     ) -> Response[Any]:
         """Start a turn. Return its events, the running response (`background`), or the response when it has ended.
 
-        A turn that failed is no error of the request: the SDKs would send the message again.
+        A turn that failed is no error of the request: the SDKs would send the message again. Decisions on tool calls
+        continue the turn that waits for them.
         """
+        if data.approvals:
+            return await self._continue(request, dispatcher, runner, subscriptions, data)
         message = await _new_message(request, dispatcher, runner, data)
         client_request = ClientRequest(request.request_id, _idempotency_of(request, idempotency_key, data))
         with subscriptions.reserve(request.user) as subscription:
             handle = await runner.start_or_join(request.user, message, client_request)
             headers = {REPLAYED.name: "true"} if handle.original_request_id else {}
+            if not data.stream and not data.background:
+                await wait_for_turn(request, runner, subscription, handle, is_repeatable=idempotency_key is not None)
+            log = await _log_of(request, dispatcher, handle.turn_id)
             if data.stream:
-                log = await _log_of(request, dispatcher, handle.turn_id)
-                return _stream(request, subscription, new_translator(log, FIRST_PART), headers)
+                return stream_response(request, subscription, new_translator(log, FIRST_PART), headers)
+            return Response(response_of(log), headers=headers)
+
+    async def _continue(
+        self,
+        request: ApiRequest,
+        dispatcher: Dispatcher,
+        runner: TurnRunner,
+        subscriptions: TurnSubscriptions,
+        data: NewResponse,
+    ) -> Response[Any]:
+        """Store the decisions on tool calls. Return the rest of the turn as another response."""
+        with subscriptions.reserve(request.user) as subscription:
+            log, part = await decide(request.user, runner, partial(_log_of, request, dispatcher), data)
+            if data.stream:
+                return stream_response(request, subscription, new_translator(log, part))
             if not data.background:
-                await _wait(request, runner, subscription, handle)
-            return Response(response_of(await _log_of(request, dispatcher, handle.turn_id)), headers=headers)
+                await wait_for_end(subscription, log.turn.id, part)
+                log = await _log_of(request, dispatcher, log.turn.id)
+            return Response(response_of(log, part))
 
     @get("/{response_id:str}")
     async def get_response(
@@ -95,7 +113,7 @@ class OpenAIResponseController(Controller):
             return Response(response_of(await _log_of(request, dispatcher, turn_id), part))
         with subscriptions.reserve(request.user) as subscription:
             log = await _log_of(request, dispatcher, turn_id)
-            return _stream(request, subscription, new_translator(log, part, starting_after))
+            return stream_response(request, subscription, new_translator(log, part, starting_after))
 
     @post("/{response_id:str}/cancel", status_code=200, essential=True)
     async def cancel_response(
@@ -151,36 +169,3 @@ def _idempotency_of(request: ApiRequest, key: str | None, data: NewResponse) -> 
 
 async def _log_of(request: ApiRequest, dispatcher: Dispatcher, turn_id: TurnId) -> TurnLog:
     return await with_expiry(dispatcher, request.user, get_turn_log, turn_id, with_running=True)
-
-
-def _stream(
-    request: ApiRequest,
-    subscription: ReservedSubscription,
-    translator: ResponseTranslator,
-    headers: dict[str, str] | None = None,
-) -> Response[Any]:
-    events = _events_of(subscription.follow(translator.turn_id, 0), translator.part)
-    return event_stream(events, request.user.user_id, headers, translator.translate)
-
-
-async def _events_of(
-    events: AsyncGenerator[list[TurnEvent], None], part: ResponsePart
-) -> AsyncGenerator[list[TurnEvent], None]:
-    """Yield the events of a turn, which are all from the first one on, up to the end of the part."""
-    async with aclosing(events) as batches:
-        async for batch in batches:
-            end = next((place for place, event in enumerate(batch, 1) if part.ends_with(event)), None)
-            yield batch[:end]
-            if end is not None:
-                return
-
-
-async def _wait(
-    request: ApiRequest, runner: TurnRunner, subscription: ReservedSubscription, handle: TurnHandle
-) -> None:
-    """Wait until the turn has ended, in this process or in another one."""
-    if handle.task:
-        await runner.wait(request.user, handle)
-    elif handle.original_request_id is None:
-        async for _ in _events_of(subscription.follow(handle.turn_id, 0), FIRST_PART):
-            pass

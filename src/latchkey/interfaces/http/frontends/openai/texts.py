@@ -11,12 +11,16 @@ from latchkey.interfaces.http.frontends.turn_events import without_withdrawn
 
 
 class _Text(Struct):
-    """A text: where it begins in the answer, how long it is, and its pieces without those that are left out."""
+    """A text: where it begins in the answer, how long it is, and its pieces without those that are left out.
+
+    `is_first` says that it is the first one of a response.
+    """
 
     index: int
     start: int
-    length: int
-    pieces: list[str]
+    is_first: bool
+    length: int = 0
+    pieces: list[str] = []
 
 
 class AnswerTexts:
@@ -31,6 +35,11 @@ class AnswerTexts:
         self._length = 0
         self._texts: list[_Text] = []
         self._open: _Text | None = None
+        self._is_first = False
+
+    def begin_response(self) -> None:
+        """Leave out the paragraph break before the next text: the text before it belongs to an earlier response."""
+        self._is_first = True
 
     def skip(self, text: str) -> None:
         """Count the characters of a text that belongs to an earlier response."""
@@ -38,15 +47,16 @@ class AnswerTexts:
 
     def add(self, text: str, seq: int, id: str) -> None:
         """Append the piece of the answer in the event with this number. The first one of an item gives its id."""
-        if (item := self._open) is None:
-            item = self._open = _Text(self._output.begin_item(text_item(id)), self._length, 0, [])
-            self._texts.append(item)
-            part: Item = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
-            self._output.emit_for_item("response.content_part.added", item.index, content_index=0, part=part)
-            self._output.item(item.index)["content"].append(part)
+        shown = self._shown.get(seq, text)
+        if self._is_first:
+            kept = text.lstrip("\n")
+            self._length += len(text) - len(kept)
+            text, shown = kept, shown.lstrip("\n")
+            if not text:
+                return
+        item = self._open or self._begin(id)
         item.length += len(text)
         self._length += len(text)
-        shown = self._shown.get(seq, text)
         item.pieces.append(shown)
         if shown:
             name = "response.output_text.delta"
@@ -73,7 +83,17 @@ class AnswerTexts:
                 self._texts.append(text)
             else:
                 self._output.remove_item(text.index)
+                self._is_first = text.is_first
         self._length = min(self._length, length)
+
+    def _begin(self, id: str) -> _Text:
+        item = self._open = _Text(self._output.begin_item(text_item(id)), self._length, self._is_first)
+        self._is_first = False
+        self._texts.append(item)
+        part: Item = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
+        self._output.emit_for_item("response.content_part.added", item.index, content_index=0, part=part)
+        self._output.item(item.index)["content"].append(part)
+        return item
 
     def _complete(self, text: _Text, status: str) -> None:
         self._open = None

@@ -73,6 +73,8 @@ class ResponseTranslator:
             self._read_earlier(data)
             return b""
         if event.seq == self.part.start + 1:
+            if self.part.start:
+                self._texts.begin_response()
             self._output.emit("response.created", response=self.response)
             self._output.emit("response.in_progress", response=self.response)
         self.is_over = self.part.ends_with(event)
@@ -115,6 +117,7 @@ class ResponseTranslator:
                 self._add_decision(data, seq)
             case TurnWaitingEvent() if self.part is WHOLE_TURN:
                 self._calls.show_questions(again=False)
+                self._texts.begin_response()
 
     def _add_decision(self, decision: ApprovalDecidedEvent, seq: int) -> None:
         item = approval_response_item(self.turn_id, decision)
