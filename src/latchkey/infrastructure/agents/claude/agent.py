@@ -67,14 +67,14 @@ class ClaudeAgent:
         with events:
             async with open_toolset(self._connect, agent_run) as toolset:
                 tools = [tool.name for tool in toolset.tools]
-            parser = CliEventParser(tools)
+            parser = CliEventParser(tools, agent_run.steps)
             try:
                 await self._run_in_workspace(agent_run, parser, events)
             except ContextTooLong:
                 if parser.has_begun or not agent_run.history:
                     raise
                 shorter = replace(agent_run, history=newest_half(agent_run.history))
-                await self._run_in_workspace(shorter, CliEventParser(tools), events)
+                await self._run_in_workspace(shorter, CliEventParser(tools, agent_run.steps), events)
 
     async def _run_in_workspace(self, agent_run: AgentRun, parser: CliEventParser, events: AgentEventStream) -> None:
         with self._workspaces.workspace() as workspace:

@@ -1,11 +1,11 @@
 """Converts the output of the Claude CLI to the events of a turn, and checks that the answer is complete."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
-from latchkey.domain.agent import AgentEvent, ModelCall, TurnWaiting
+from latchkey.domain.agent import AgentEvent, ModelCall, PastStep, TurnWaiting
 from latchkey.domain.errors import ModelBadResponse, ModelUnavailable, ToolsUnavailable, TurnFailed
 from latchkey.domain.tool_call import ToolRequest, ToolReturned
 from latchkey.infrastructure.agents.claude.cli import MCP_SERVER_NAME, cli_tool_name
@@ -75,14 +75,17 @@ class _MessageState(Struct):
 
 
 class CliEventParser:
-    """Takes the lines of one turn. `tools` are the names of the tools that the turn's token grants."""
+    """Takes the lines of one run. `tools` are the names of the tools that the turn's token grants.
 
-    def __init__(self, tools: list[str]) -> None:
+    The texts of the `steps` are the beginning of the answer.
+    """
+
+    def __init__(self, tools: list[str], steps: Sequence[PastStep] = ()) -> None:
         self.tool_names = tools
         self._tools = {cli_tool_name(name): name for name in tools}
         self._has_reported_tools = False
         self._error: str | None = None
-        self._answer_text = AnswerText()
+        self._answer_text = AnswerText(steps)
         self._streamed_ids: set[str] = set()
         self._unstreamed_id: str | None = None
         self._requested: set[str] = set()
