@@ -231,7 +231,9 @@ class TurnReport(Struct, frozen=True, kw_only=True):
 
     - `assistant`: the assistant of the turn; None if its end could not be stored.
     - `model`: the model that answered, as its server names it; else the model that was requested.
-    - `status`, `code`, `detail`: as stored. The code is None for a completed turn.
+    - `attempt`: the attempt of the turn that this process has run. Usage and tools are those of all attempts so far.
+    - `status`, `code`, `detail`: as stored. The code is None for a completed turn. A turn that another attempt
+      continues is `running`.
     - `cause`: what made it fail; clients never see it. `bug` is the exception of an internal error.
     - `is_stored`: False if the end of the turn could not be stored, or the turn was deleted.
     - `tools`: the number of calls of each tool; `failed_calls` of them failed; all took `tools_ms`.
@@ -244,6 +246,7 @@ class TurnReport(Struct, frozen=True, kw_only=True):
     agent: str
     assistant: str | None
     model: str | None
+    attempt: int
     status: TurnStatus
     code: str | None
     detail: str | None

@@ -20,6 +20,7 @@ from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer
 from tests.integration.http.idempotent_chat import KEY
 from tests.integration.http.lost_turns import lost_turn
+from tests.support.captured_log import captured_log
 from tests.support.event_stream import event_names, read_turn, stream_chat, stream_turn
 from tests.support.service import ApiUser, Service, run_service
 
@@ -180,6 +181,7 @@ async def test_turn_that_is_handed_over_goes_on_for_its_followers(
     monkeypatch.setattr(subscription, "LEASE_CHECK_S", polling_s)
     model.script += [MILK, says("I will nev").held(gate), says("Added.")]
     async with AsyncExitStack() as stack:
+        log = stack.enter_context(captured_log())
         async with run_service(replicas[0].settings) as stopping:
             waiting = stopping.user()
             reader = replicas[1].user(waiting.user_id)
@@ -192,7 +194,9 @@ async def test_turn_that_is_handed_over_goes_on_for_its_followers(
         problem = (await post).json()
         after = await source.rest()
     shown = (await reader.get(f"turns/{turn['id']}")).json()
+    lines = {line["attempt"]: (line["status"], line["code"], line["stored"]) for line in log.lines("turn")}
 
+    assert lines == {1: ("running", None, False), 2: ("completed", None, True)}
     assert (problem["status"], problem["code"], problem["turn_id"]) == (503, "draining", turn["id"])
     assert event_names(after)[:2] == ["message.withdrawn", "turn.resumed"]
     assert after[1].payload == {"attempt": 2, "reason": "handover"}

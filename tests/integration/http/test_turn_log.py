@@ -84,6 +84,7 @@ async def test_turn_log_of_completed_turn(ada: ApiUser, log: CapturedLog) -> Non
         "agent": "rehearsal",
         "assistant": "default",
         "model": "rehearsal",
+        "attempt": 1,
         "status": "completed",
         "code": None,
         "detail": None,

@@ -108,6 +108,10 @@ class TurnExecutor:
             if status == "interrupted" and self._is_interrupted and self._limits.acceptance.attempts > 1:
                 await self._hand_over(agent_run)
             result = await self._finish(agent_run, outcome)
+            record.is_continued = result is None
+        except Draining:
+            record.is_continued = True
+            raise
         finally:
             self._dispatcher.log(_report(record, outcome, result))
         return result
@@ -247,7 +251,8 @@ def _end_of(agent_task: asyncio.Task[None]) -> tuple[TurnStatus, TurnError | Non
 class _RunRecord(Struct):
     """What is known of a run before its end is stored. Times are values of `perf_counter`.
 
-    `exception` is what the agent raised; None for an answer and for a cancelled agent.
+    `exception` is what the agent raised; None for an answer and for a cancelled agent. `is_continued` says that
+    another attempt runs the turn, or will.
     """
 
     user_id: UserId
@@ -258,6 +263,7 @@ class _RunRecord(Struct):
     first_text_at: float | None = None
     cached_tokens: int = 0
     exception: Exception | None = None
+    is_continued: bool = False
 
 
 def _report(run: _RunRecord, outcome: TurnOutcome, result: TurnResult | None) -> TurnReport:
@@ -272,8 +278,9 @@ def _report(run: _RunRecord, outcome: TurnOutcome, result: TurnResult | None) ->
         agent=run.agent,
         assistant=result.turn.assistant if result else None,
         model=result.turn.model if result else outcome.model,
-        status=result.turn.status if result else outcome.status,
-        code=_code(outcome, result),
+        attempt=run.agent_run.attempt,
+        status=result.turn.status if result else "running" if run.is_continued else outcome.status,
+        code=None if run.is_continued else _code(outcome, result),
         detail=_detail(error),
         cause=cause_of(run.exception) if run.exception else None,
         is_stored=result is not None,

@@ -158,6 +158,7 @@ def _log_turn(turn: TurnReport) -> None:
         "agent": turn.agent,
         "assistant": turn.assistant,
         "model": turn.model,
+        "attempt": turn.attempt,
         "status": turn.status,
         "code": turn.code,
         "detail": turn.detail,
