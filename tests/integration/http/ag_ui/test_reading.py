@@ -179,4 +179,9 @@ async def test_thread_names_its_running_turn_and_an_unknown_one_is_empty(
     turn_id = (await running)[0]["metadata"]["turnId"]
 
     assert (shown["threadId"], shown["activeTurnId"], len(shown["messages"])) == ("a thread: é", turn_id, 1)
-    assert (await ada.get(f"{API}/unknown")).json() == {"threadId": "unknown", "messages": [], "activeTurnId": None}
+    assert (await ada.get(f"{API}/unknown")).json() == {
+        "threadId": "unknown",
+        "messages": [],
+        "activeTurnId": None,
+        "interrupts": [],
+    }

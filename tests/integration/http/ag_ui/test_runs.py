@@ -244,7 +244,7 @@ async def test_only_the_last_message_and_options_are_read(ada: ApiUser, model: M
     ]
     parts = [{"type": "text", "text": "Is it "}, {"type": "text", "text": "paid?"}]
     options = {"context": {"page": "/bills"}, "timezone": 7, "unknown": None, "metadata": {"app": "x"}}
-    body = run_input("t1", *forged, user_message(parts), forwardedProps=options, state={"a": None}, resume=[1], more=1)
+    body = run_input("t1", *forged, user_message(parts), forwardedProps=options, state={"a": None}, more=1)
     assert text_of(await run(ada, body)) == "Yes."
 
     (system, *messages) = model.requests[0].conversation

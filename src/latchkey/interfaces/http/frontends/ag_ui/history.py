@@ -4,6 +4,7 @@ from typing import Any
 
 from latchkey.application.turns.log import ConversationLog, TurnLog
 from latchkey.domain.turn_event import TurnEvent
+from latchkey.interfaces.http.frontends.ag_ui.interrupts import Interrupt
 from latchkey.interfaces.http.frontends.ag_ui.run import AgUiEvent, Run
 from latchkey.interfaces.http.frontends.ag_ui.translator import AgUiTranslator
 from latchkey.interfaces.http.frontends.turn_events import without_withdrawn
@@ -27,6 +28,16 @@ def answer_messages(events: list[TurnEvent]) -> list[AgUiMessage]:
         for translated in translator.events(event):
             reducer.apply(translated)
     return reducer.messages
+
+
+def open_interrupts(log: ConversationLog) -> list[Interrupt]:
+    """Return the open questions of the newest turn if it waits for the user."""
+    if not log.turns or log.turns[-1].turn.status != "waiting":
+        return []
+    translator = AgUiTranslator(Run("", ""))
+    for event in log.turns[-1].events:
+        translator.translate(event)
+    return translator.interrupts
 
 
 def _user_message(turn: TurnLog) -> AgUiMessage:

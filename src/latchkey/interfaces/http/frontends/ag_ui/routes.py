@@ -15,23 +15,24 @@ from latchkey.application.turns.expire import with_expiry
 from latchkey.application.turns.log import (
     ConversationLog,
     find_run,
-    find_turn,
     get_conversation_log,
     get_log_up_to,
 )
 from latchkey.application.turns.runner import TurnRunner
 from latchkey.application.turns.subscription import ReservedSubscription, TurnSubscriptions
 from latchkey.domain.errors import Invalid, NotFound
-from latchkey.domain.turn import ClientRequest, TurnId
+from latchkey.domain.turn import TurnId
 from latchkey.interfaces.errors import invalid
 from latchkey.interfaces.http.event_stream import MEDIA_TYPE
-from latchkey.interfaces.http.frontends.ag_ui.history import thread_messages
+from latchkey.interfaces.http.frontends.ag_ui.history import open_interrupts, thread_messages
+from latchkey.interfaces.http.frontends.ag_ui.resume import decide
 from latchkey.interfaces.http.frontends.ag_ui.run import BEGINNING, Run
-from latchkey.interfaces.http.frontends.ag_ui.run_input import RunAgentInput, UserMessage, idempotency_of
+from latchkey.interfaces.http.frontends.ag_ui.run_input import RunAgentInput
+from latchkey.interfaces.http.frontends.ag_ui.start import start_turn
 from latchkey.interfaces.http.frontends.ag_ui.stream import RunStream
 from latchkey.interfaces.http.frontends.ag_ui.tanstack import hydration
 from latchkey.interfaces.http.frontends.messages import LENIENT
-from latchkey.interfaces.http.requests import ASSISTANT_HEADER, ApiRequest, ClientId, JsonBody
+from latchkey.interfaces.http.requests import ApiRequest, ClientId, JsonBody
 
 MAX_TURNS = 100
 """How many turns of a thread are shown at once: the newest ones."""
@@ -71,21 +72,30 @@ class AgUiController(Controller):
     ) -> Response[Any]:
         """Send the user's message, and stream its run; without one, show the thread and its running turn.
 
-        With `Last-Event-ID`, the stream of the client's run continues after that event.
+        With `resume`, decide on tool calls, and stream the rest of their turn; if a decision comes too late, show the
+        thread. With `Last-Event-ID`, the stream of the client's run continues after that event.
         """
-        run, message = Run(data.thread_id, data.run_id, data.knows_cancelled), data.user_message()
-        after = _position(request)
-        with subscriptions.reserve(request.user) as subscription:
-            if after and (client_run := await with_expiry(dispatcher, request.user, find_run, data.run_id)):
-                return _follow(request, dispatcher, subscription, client_run.turn_id, replace(run, after=after))
+        owner, after, message = request.user, _position(request), data.user_message()
+        run = Run(data.thread_id, data.run_id, data.knows_cancelled, after=after or BEGINNING)
+        with subscriptions.reserve(owner) as subscription:
+            if data.resume:
+                continued, has_message = await decide(owner, dispatcher, runner, data, message)
+                if continued:
+                    run = replace(run, begins_after=continued.begins_after)
+                    return _follow(request, dispatcher, subscription, continued.turn_id, run)
+                message = message if has_message else None
+            elif after and (client_run := await with_expiry(dispatcher, owner, find_run, data.run_id)):
+                return _follow(request, dispatcher, subscription, client_run.turn_id, run)
+            run = replace(run, after=BEGINNING)
             if message:
-                turn_id = await _start_turn(request, dispatcher, runner, data, message)
+                turn_id = await start_turn(request, dispatcher, runner, data, message, is_resumed=after is not None)
                 return _follow(request, dispatcher, subscription, turn_id, run)
             log = await _log(request, dispatcher, data.thread_id, ThreadQuery())
             run = replace(run, snapshot=thread_messages(log))
             if log.running_turn_id:
                 return _follow(request, dispatcher, subscription, log.running_turn_id, run)
-            return Response(run.encode(0, [*run.started(), run.finished()]), media_type=MEDIA_TYPE)
+            last = run.interrupted(open_interrupts(log))
+            return Response(run.encode(0, [*run.started(), last]), media_type=MEDIA_TYPE)
 
     @get()
     async def get_run_or_thread(
@@ -111,35 +121,20 @@ class AgUiController(Controller):
     async def get_thread(
         self, request: ApiRequest, dispatcher: NamedDependency[Dispatcher], thread_id: FromPath[str]
     ) -> dict[str, Any]:
-        """Get the messages of a thread, for the `initialMessages` of an agent."""
+        """Get the messages of a thread, for the `initialMessages` of an agent, and its open questions."""
         log = await _log(request, dispatcher, thread_id, ThreadQuery.of(request))
-        return {"threadId": thread_id, "messages": thread_messages(log), "activeTurnId": log.running_turn_id}
+        messages, interrupts = thread_messages(log), open_interrupts(log)
+        return {
+            "threadId": thread_id,
+            "messages": messages,
+            "activeTurnId": log.running_turn_id,
+            "interrupts": interrupts,
+        }
 
 
 async def _log(request: ApiRequest, dispatcher: Dispatcher, thread_id: str, query: ThreadQuery) -> ConversationLog:
     limit, before = query.limit, query.before
     return await with_expiry(dispatcher, request.user, get_conversation_log, thread_id, limit, before)
-
-
-async def _start_turn(
-    request: ApiRequest, dispatcher: Dispatcher, runner: TurnRunner, data: RunAgentInput, message: UserMessage
-) -> TurnId:
-    """Return the turn that answers the message.
-
-    If a running turn answers the message, that turn is returned. An ended turn is returned if the client resumes a run
-    that joined it. If the message has been sent in another run, the user has edited it or
-    wants another answer: the new turn replaces that turn and all turns after it.
-    """
-    new_message = data.new_message(message, request.headers.get(ASSISTANT_HEADER))
-    idempotency = idempotency_of(data.run_id, message, new_message)
-    if message.id and (earlier := await with_expiry(dispatcher, request.user, find_turn, data.thread_id, [message.id])):
-        is_followed = earlier.turn.status == "running" or _position(request) is not None
-        if is_followed and earlier.message.content == message.text:
-            return earlier.turn.id
-        if earlier.turn.run_id != data.run_id:
-            new_message = replace(new_message, replaces=earlier.turn.id)
-    client_request = ClientRequest(request.request_id, idempotency, message.id, data.run_id)
-    return (await runner.start_or_join(request.user, new_message, client_request)).turn_id
 
 
 def _follow(

@@ -4,10 +4,10 @@ Earlier messages, system prompts, tool results and the state are not read: the s
 """
 
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from latchkey.domain.conversation import ClientConversationId
 from latchkey.domain.errors import Invalid
@@ -16,6 +16,8 @@ from latchkey.domain.turn import Idempotency
 from latchkey.interfaces.errors import decode_at
 from latchkey.interfaces.http.frontends.messages import new_message, options_of
 from latchkey.interfaces.http.requests import ClientId
+
+MAX_ANSWERS = 100
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -33,6 +35,7 @@ class RunAgentInput(Struct, frozen=True, rename="camel"):
     thread_id: ClientConversationId
     run_id: ClientId
     messages: list[Raw] | None = None
+    resume: Annotated[list[Raw], Meta(max_length=MAX_ANSWERS)] | None = None
     protocol_version: Raw | UnsetType = UNSET
     forwarded_props: Raw = Raw(b"null")
 

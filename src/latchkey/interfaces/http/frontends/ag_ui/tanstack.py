@@ -6,6 +6,7 @@ import msgspec
 
 from latchkey.application.turns.log import ConversationLog, TurnLog
 from latchkey.domain.turn_event import TurnEvent
+from latchkey.interfaces.http.frontends.ag_ui.history import open_interrupts
 from latchkey.interfaces.http.frontends.ag_ui.run import AgUiEvent, Run
 from latchkey.interfaces.http.frontends.ag_ui.translator import AgUiTranslator
 from latchkey.interfaces.http.frontends.turn_events import without_withdrawn
@@ -14,14 +15,19 @@ UiMessage = dict[str, Any]
 
 
 def hydration(log: ConversationLog) -> dict[str, Any]:
-    """Return the thread as TanStack's `hydrate` reads it, with the run to be joined and a cursor for earlier turns."""
-    runs = (turn.turn.run_id or str(turn.turn.id) for turn in log.turns if turn.turn.id == log.running_turn_id)
+    """Return the thread as TanStack's `hydrate` reads it: with the run to join, open questions, and a cursor."""
+    running = next((_run_id(turn) for turn in log.turns if turn.turn.id == log.running_turn_id), None)
+    interrupts = open_interrupts(log)
     return {
         "messages": [message for turn in log.turns for message in (_user_message(turn), *ui_messages(turn.events))],
-        "activeRun": next(({"runId": run_id} for run_id in runs), None),
-        "interrupts": None,
+        "activeRun": {"runId": running} if running else None,
+        "interrupts": {"runId": _run_id(log.turns[-1]), "pending": interrupts} if interrupts else None,
         "page": {"truncated": True, "cursor": log.turns[0].turn.id} if log.has_more else {"truncated": False},
     }
+
+
+def _run_id(turn: TurnLog) -> str:
+    return turn.turn.run_id or str(turn.turn.id)
 
 
 def ui_messages(events: list[TurnEvent]) -> list[UiMessage]:
