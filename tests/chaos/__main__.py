@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import mkdtemp
 from uuid import uuid4
 
 import click
@@ -43,12 +44,16 @@ def chaos(kills: int, restarts: int, seed: int | None, database: str) -> None:
     anomalies = 0
     for name, run in (("sqlite", _run_on_sqlite), ("postgresql", _run_on_postgresql)):
         if database in {name, "both"}:
-            with TemporaryDirectory(prefix="latchkey-chaos-") as folder:
-                home = Path(folder) / "home"
-                home.mkdir()
-                report = run(home, Plan(kills, restarts, seed))
+            folder = Path(mkdtemp(prefix="latchkey-chaos-"))
+            home = folder / "home"
+            home.mkdir()
+            report = run(home, Plan(kills, restarts, seed))
             click.echo(f"{name}\n{report}\n")
             anomalies += len(report.anomalies)
+            if report.anomalies:
+                click.echo(f"The logs of the replicas are in {folder}.")
+            else:
+                rmtree(folder)
     sys.exit(anomalies > 0)
 
 

@@ -28,6 +28,7 @@ from latchkey.infrastructure.database.sql import postgresql, session, tenant_gua
 from latchkey.interfaces.auth import owner_of
 from latchkey.interfaces.http import guards
 from latchkey.interfaces.mcp.tools import ToolBinding
+from tests.isolation.turn_mutations import TURN_MUTATIONS
 
 Connection = Request[Any, Any, Any]
 
@@ -143,6 +144,7 @@ MUTATIONS: dict[str, list[Callable[[], None]]] = {
     "cursor tags": [without_cursor_tags],
     "revocation": [without_revocation],
     "expiry": [without_expiry],
+    **TURN_MUTATIONS,
 }
 """The safeguards that each mutation removes, by the name of the mutation."""
 

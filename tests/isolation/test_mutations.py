@@ -33,6 +33,9 @@ KEYS = "tests/isolation/test_idempotency_keys.py::test_foreign_idempotency_key_r
 PATHS = "tests/isolation/test_paths.py::test_foreign_path_responds_like_path_of_unknown_user"
 TOOLS = "tests/isolation/test_grants.py::test_tool_without_grant_responds_like_unknown_tool"
 RESOURCES = "tests/isolation/test_grants.py::test_resource_without_grant_responds_like_absent_resource"
+RECOVERY = "tests/contract/database/test_turn_recovery.py"
+APPROVALS = "tests/contract/database/test_approvals.py"
+EXTERNAL = "tests/contract/database/test_approved_external_calls.py"
 RANDOM = "tests/isolation/test_random_operations.py::test_random_operations_leak_nothing"
 
 
@@ -67,6 +70,20 @@ FAILING: dict[str, list[str]] = {
         f"{DEAD}[sqlite-revoked-write]",
     ],
     "expiry": [f"{DEAD}[sqlite-expired-write]"],
+    "attempt of a writer": [f"{RECOVERY}::test_former_attempt_writes_nothing[sqlite]"],
+    "attempt check": [f"{RECOVERY}::test_former_attempt_writes_nothing[sqlite]"],
+    "revocation of a former attempt's token": [f"{RECOVERY}::test_token_of_a_released_attempt_is_dead[sqlite]"],
+    "steps of former attempts": [f"{RECOVERY}::test_turn_goes_on_after_the_last_recorded_tool_call[sqlite]"],
+    "limit of attempts": [f"{RECOVERY}::test_turn_after_its_last_attempt_is_interrupted[sqlite]"],
+    "lease": [f"{RECOVERY}::test_concurrent_recoveries_start_one_attempt[sqlite]"],
+    "questions": [f"{APPROVALS}::test_call_that_asks_has_no_effect_and_is_listed[sqlite]"],
+    "decision once": [f"{APPROVALS}::test_opposite_decision_is_refused[sqlite]"],
+    "expiry of questions": [f"{APPROVALS}::test_expired_question_cannot_be_approved[sqlite]"],
+    "wait after a crash": [f"{APPROVALS}::test_turn_whose_process_died_after_it_asked_waits[sqlite]"],
+    "end of a wait": [f"{APPROVALS}::test_turn_goes_on_after_the_decision_with_the_result[sqlite]"],
+    "renewal of a wait": [
+        f"{EXTERNAL}::test_external_call_approved_while_the_step_runs_keeps_its_turn_waiting[sqlite]"
+    ],
 }
 """The tests that fail without the safeguard."""
 

@@ -11,7 +11,7 @@ from latchkey.application.tasks import add_task
 from latchkey.application.tool_calls import ToolCallExecutor
 from latchkey.application.turns.finish import TurnOutcome, finish_turn
 from latchkey.application.turns.log import list_withdrawing_events
-from latchkey.application.turns.record import EventBatch, append_events, renew_turn
+from latchkey.application.turns.record import EventBatch, append_events, release_turn, renew_turn
 from latchkey.application.turns.resume import past_steps, resume_turn
 from latchkey.application.turns.start import StartedTurn
 from latchkey.domain.credentials import Owner, UserId
@@ -105,6 +105,17 @@ async def test_former_attempt_writes_nothing(running_turn: RunningTurn) -> None:
     with pytest.raises(Unauthenticated):
         await running_turn.add("Late", call_id="c9")
     assert await running_turn.event_names() == events
+    assert await running_turn.task_titles() == []
+
+
+async def test_token_of_a_released_attempt_is_dead(running_turn: RunningTurn) -> None:
+    """It would not have expired yet, and the next attempt runs."""
+    await running_turn.start()
+    await running_turn.dispatchers[0].call(running_turn.owner, release_turn, running_turn.id, 1)
+    assert await resumed(running_turn, on=1)
+
+    with pytest.raises(Unauthenticated):
+        await running_turn.add("Late", call_id="c9")
     assert await running_turn.task_titles() == []
 
 
