@@ -16,4 +16,4 @@ export type Conversation = Schemas['Conversation']
 export type MintedToken = Schemas['FreshContextToken']
 export type Task = Schemas['Task']
 export type ToolCall = Schemas['ToolCall']
-export type Turn = Schemas['PublishedTurn'] & { can_undo?: boolean; undone_at?: string | null }
+export type Turn = Schemas['PublishedTurn']

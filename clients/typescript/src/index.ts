@@ -2,7 +2,7 @@
 
 import createFetchClient, { type Client } from "openapi-fetch";
 
-import type { Approval, ApprovalPage, ChatAnswer, DecidedApproval, NewDecision, NewMessage, paths } from "./schema.js";
+import type { Approval, ApprovalPage, ChatAnswer, DecidedApproval, NewDecision, NewMessage, paths, PublishedTurn } from "./schema.js";
 import type { Problem, ProblemCode, StreamedEvent, WaitingAnswer } from "./schema.js";
 export type * from "./schema.js";
 
@@ -152,6 +152,15 @@ export class LatchkeyClient {
     const headers = { Accept: "text/event-stream" };
     const request = { ...this.#decision(turnId, callId, decision, headers, options), parseAs: "stream" as const };
     return this.#events(undefined, 0, options, async () => bodyOf(await this.api.POST(DECIDE, request)));
+  }
+
+  /**
+   * Take back what the tools of a turn have changed, and return the turn. Throws a `ProblemError` with `conflicts` if
+   * something has been changed since: then nothing is taken back.
+   */
+  undo(turnId: string, options: CallOptions = {}): Promise<PublishedTurn> {
+    const request = { params: { path: { ...this.path, turn_id: turnId } }, ...signalOf(options) };
+    return this.send(() => this.api.POST("/api/{user_id}/turns/{turn_id}/undo", request), options);
   }
 
   #decision<H>(turnId: string, callId: string, decision: NewDecision | Decision, headers: H, options: CallOptions) {

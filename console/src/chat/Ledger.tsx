@@ -105,7 +105,7 @@ function TurnView({ turn, token }: { turn: Turn; token: ContextToken | undefined
       {turn.can_undo && <UndoButton turn={turn} />}
       <details onToggle={(event) => setEventsOpen(event.currentTarget.open)}>
         <summary>Events</summary>
-        {areEventsOpen && <Events turnId={turn.id} state={`${turn.status} ${turn.undone_at}`} />}
+        {areEventsOpen && <Events turnId={turn.id} state={JSON.stringify([turn.status, turn.undone_at, turn.tool_calls.map((call) => call.duration_ms)])} />}
       </details>
     </article>
   )
@@ -134,7 +134,7 @@ function LedgerCall({ call }: { call: ToolCall }) {
       <summary>
         <code className="call-name">{call.name}</code>
         <span className="call-arguments">{previewArguments(call.arguments)}</span>
-        <span className="call-duration">{call.duration_ms === null ? '' : formatDuration(call.duration_ms)}</span>
+        <span className="call-duration">{call.duration_ms === null || isAsked ? '' : formatDuration(call.duration_ms)}</span>
         <State of={state} />
       </summary>
       <Json label="Arguments" value={call.arguments} />

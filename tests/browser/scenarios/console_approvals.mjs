@@ -20,6 +20,30 @@ export async function approved_after_kill_and_undone(scenario) {
   assert.equal((await model.requests()).length, 2)
   await tab.reload()
   await shows(tab, ANSWER, /delete_task.*done.*Deleted\./s)
+  await tab.getByRole('button', { name: 'Undo' }).click()
+  assert.deepEqual(await seriousFindings(tab), [])
+  await tab.getByRole('dialog').getByRole('button', { name: 'Undo' }).click()
+  await shows(tab, '.turn header', /completed\s*undone/)
+  assert.deepEqual(await titles(api), ['Milk'])
+  assert.equal(await tab.getByRole('button', { name: 'Undo' }).count(), 0)
+  await tab.locator('.turn summary', { hasText: 'Events' }).click()
+  await shows(tab, '.events', /turn\.completed.*turn\.undone/s)
+}
+
+export async function undo_is_refused_after_a_change(scenario) {
+  const { api, model } = scenario
+  await model.script({ calls: [['add_task', { title: 'Bread' }]] }, { says: ['Added.'] })
+  const tab = await signedIn(scenario)
+  await send(tab, 'Add bread')
+  await shows(tab, ANSWER, /Added\./)
+  const { id } = (await api('GET', 'tasks')).items[0]
+  await api('PATCH', `tasks/${id}`, { title: 'Rye bread' })
+  await tab.getByRole('button', { name: 'Undo' }).click()
+  await tab.getByRole('dialog').getByRole('button', { name: 'Undo' }).click()
+  await shows(tab, 'dialog .conflicts', /^Rye bread .* was changed since$/)
+  assert.deepEqual(await seriousFindings(tab), [])
+  await tab.getByRole('button', { name: 'Keep' }).click()
+  assert.deepEqual(await titles(api), ['Rye bread'])
 }
 
 export async function declined_with_a_reason(scenario) {

@@ -25,6 +25,7 @@ const calls = {
   },
   approvals: async () => write({ approvals: await client.approvals() }),
   decide: async () => write({ decided: await client.decide(call.turn_id, call.call_id, call.decision) }),
+  undo: async () => write({ undone: await client.undo(call.turn_id) }),
   decide_and_follow: () => {
     const decision = { decision: call.decision, reason: call.reason };
     return writeEvents(client.decideAndFollow(call.turn_id, call.call_id, decision));
@@ -41,6 +42,6 @@ try {
   await calls[call.name]();
 } catch (error) {
   if (abort.signal.aborted) write({ left: true });
-  else if (error instanceof ProblemError) write({ problem: [error.status, error.code, error.message] });
+  else if (error instanceof ProblemError) write({ problem: [error.status, error.code, error.message, error.problem.conflicts] });
   else throw error;
 }

@@ -20,7 +20,7 @@ async def main() -> None:
         try:
             await make_call(client)
         except ProblemError as error:
-            write({"problem": [error.status, error.code, str(error)]})
+            write({"problem": [error.status, error.code, str(error), error.problem.get("conflicts")]})
 
 
 async def make_call(client: LatchkeyClient) -> None:
@@ -34,6 +34,8 @@ async def make_call(client: LatchkeyClient) -> None:
             write({"approvals": await client.approvals()})
         case "decide":
             write({"decided": await client.decide(CALL["turn_id"], CALL["call_id"], CALL["decision"])})
+        case "undo":
+            write({"undone": await client.undo(CALL["turn_id"])})
         case "decide_and_follow":
             ids = CALL["turn_id"], CALL["call_id"]
             await write_events(client.decide_and_follow(*ids, CALL["decision"], reason=CALL.get("reason")))

@@ -1,4 +1,4 @@
-"""Tool calls that wait for the user's decision, with the clients in `clients/`."""
+"""Tool calls that wait for the user's decision, and the undo of a turn, with the clients in `clients/`."""
 
 from pathlib import Path
 from typing import Any
@@ -108,3 +108,29 @@ async def test_reason_of_a_decline_reaches_the_model(
     assert call.events[0][2]["reason"] == "I still need it"
     assert "I still need it" in str(backend.model.requests[-1].conversation)
     checks.passed(client, 3)
+
+
+@clients
+async def test_turn_is_undone_unless_its_effects_were_changed_since(
+    client: str, package: Path, backend: Backend, checks: Checks
+) -> None:
+    user = backend.new_user()
+    await script(backend, user, "Deleted.")
+    async with calling(client, package, backend.url, user, name="stream", message="Delete it") as call:
+        await call.finish()
+    deleted = await titles(backend, user)
+    undo = {"name": "undo", "turn_id": call.events[0][2]["turn_id"]}
+    undone = (await output(client, package, backend, user, **undo))["undone"]
+    await backend.handlers["script_model"]([{"calls": [("add_task", {"title": "Bread"})]}, {"says": ["Added."]}])
+    async with calling(client, package, backend.url, user, name="stream", message="Add it") as adding:
+        await adding.finish()
+    task = next(event[2]["result"] for event in adding.events if event[1] == "tool_call.completed")
+    await request(backend, user, "PATCH", f"tasks/{task['id']}", json={"title": "Rye bread"})
+    undo["turn_id"] = adding.events[0][2]["turn_id"]
+    status, code, _, conflicts = (await output(client, package, backend, user, **undo))["problem"]
+
+    assert (deleted, undone["can_undo"]) == ([], False)
+    assert (status, code) == (409, "conflict")
+    assert [(each["kind"], each["id"], each["reason"]) for each in conflicts] == [("tasks", task["id"], "changed")]
+    assert sorted(await titles(backend, user)) == ["Milk", "Rye bread"]
+    checks.passed(client, 5)

@@ -221,6 +221,14 @@ class LatchkeyClient:
         body, headers = {"decision": decision, "reason": reason}, {"accept": "text/event-stream"}
         return self._events(None, 0, "POST", f"turns/{turn_id}/approvals/{call_id}", headers, body)
 
+    async def undo(self, turn_id: str) -> dict[str, Any]:
+        """Take back what the tools of a turn have changed, and return the turn.
+
+        Raises `ProblemError` with `conflicts` if something has been changed since: then nothing is taken back.
+        """
+        turn: dict[str, Any] = await self.request("POST", f"turns/{turn_id}/undo")
+        return turn
+
     async def _events(self, turn_id: str | None, last: int, *start: Any) -> AsyncGenerator[Event, None]:
         backoff, name = _Backoff(self._attempts), ""
         while True:
