@@ -3,11 +3,15 @@
 from typing import Any, NoReturn
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Dialect, event
+from sqlalchemy import Connection, Dialect, Table, event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+from sqlalchemy.orm import InstanceState, UOWTransaction
 from sqlalchemy.orm import Session as SyncSession
 
+from latchkey.domain.undo import Change
 from latchkey.infrastructure.database.sql.orm_guard import SESSION, orm_engine
+from latchkey.infrastructure.database.sql.recording import deletion, update_of
+from latchkey.infrastructure.database.sql.session import Session
 from latchkey.infrastructure.database.sql.tenant_guard import UnscopedStatement
 from latchkey.infrastructure.database.unit_of_work import SqlUnitOfWork
 
@@ -60,6 +64,7 @@ def orm_session(uow: SqlUnitOfWork) -> OrmSession:
 def _set_owner_and_times(session: SyncSession, _context: Any, _instances: Any) -> None:
     """Raises `UnscopedStatement` for an object of another user."""
     uow: SqlUnitOfWork = session.info[_UNIT_OF_WORK]
+    uow.session.is_flushing_orm = True
     for entity in session.new:
         set_owner(uow, entity)
         if entity.created_at is None:
@@ -70,6 +75,54 @@ def _set_owner_and_times(session: SyncSession, _context: Any, _instances: Any) -
         set_owner(uow, entity)
         if session.is_modified(entity):
             entity.updated_at = uow.now
+
+
+@event.listens_for(_ScopedSession, "after_flush")
+def _record_changes(session: SyncSession, context: UOWTransaction) -> None:
+    """Record the objects that have been flushed, if a tool of a turn has changed them."""
+    recorded: Session = session.info[_UNIT_OF_WORK].session
+    recorded.is_flushing_orm = False
+    if not recorded.is_recorded:
+        return
+    changes: list[Change] = []
+    for state, (is_deleted, is_only_listed) in context.states.items():
+        change = None if is_only_listed else _change_of(state, is_deleted=is_deleted)
+        if change is not None:
+            changes.append(change)
+    for change in _in_order(changes, context):
+        recorded.add_change(change)
+
+
+def _in_order(changes: list[Change], context: UOWTransaction) -> list[Change]:
+    """Return the changes so that no row is there without a row that it refers to: deletions last and backwards."""
+    collections = {
+        table.metadata: None for state in context.states if isinstance(table := state.mapper.local_table, Table)
+    }
+    names = [str(table.name) for metadata in collections for table in metadata.sorted_tables]
+    ordered = sorted(changes, key=lambda change: names.index(change.table) if change.table in names else 0)
+    deletions = [change for change in ordered if change.effect == "deleted"]
+    return [change for change in ordered if change.effect != "deleted"] + deletions[::-1]
+
+
+def _change_of(state: InstanceState[Any], *, is_deleted: bool) -> Change | None:
+    """Return the change of an object; None if it is stored as it was. One that was not loaded is not recorded."""
+    table, entity = state.mapper.local_table, state.obj()
+    name = str(table.description)
+    if not isinstance(table, Table) or entity is None:
+        return Change("updated", name, reason="not-recorded")
+    if state.key is None:
+        return Change("created", name, entity.id, entity.version)
+    before: dict[str, Any] = {}
+    for attribute in state.mapper.column_attrs:
+        history = state.attrs[attribute.key].history
+        values = history.deleted or (history.unchanged if is_deleted else ())
+        if values:
+            before[str(attribute.columns[0].name)] = values[0]
+        elif is_deleted or history.added:
+            return Change("updated", name, reason="not-recorded")
+    if is_deleted:
+        return deletion(table, before)
+    return update_of(table, entity.id, entity.version, {**before, "version": entity.version - 1}) if before else None
 
 
 def set_owner(uow: SqlUnitOfWork, entity: Any) -> None:

@@ -92,7 +92,7 @@ class SqlToolCalls:
         self._session = session
 
     async def add(self, call: ToolCall, turn_id: TurnId, call_id: str | None = None) -> None:
-        result, changes = bytes(call.result).decode(), self._session.take_changes()
+        result, changes = bytes(call.result).decode(), await self._session.recorded_changes()
         values = {**call_values(call), "result": result, "changes": changes}
         await self._session.defer(_INSERT, turn_id=turn_id, id=call.id, call_id=call_id, **values)
 
@@ -101,14 +101,18 @@ class SqlToolCalls:
         if call.has_result:
             values |= {
                 "result": bytes(call.result).decode(),
-                "changes": msgspec.json.encode(self._session.changes).decode(),
+                "changes": await self._session.recorded_changes(),
             }
         return bool(
             await self._session.execute(_INSERT_IF_ABSENT, turn_id=turn_id, id=call.id, call_id=call_id, **values)
         )
 
     async def set_result(self, turn_id: TurnId, call_id: str, call: ToolCall) -> ToolCallId:
-        values = {**call_values(call), "result": bytes(call.result).decode(), "changes": self._session.take_changes()}
+        values = {
+            **call_values(call),
+            "result": bytes(call.result).decode(),
+            "changes": await self._session.recorded_changes(),
+        }
         row = await self._session.fetch_row(_SET_RESULT, turn=turn_id, known_as=call_id, **values)
         if row is None:
             raise DuplicateToolCall("The turn has no tool call with this id that waits for a result.")
@@ -120,7 +124,11 @@ class SqlToolCalls:
     ) -> StartedCall | None:
         if not is_read:
             self._session.add_change(_EXTERNAL)
-        values = {**call_values(call), "executing_since": call.started_at, "changes": self._session.take_changes()}
+        values = {
+            **call_values(call),
+            "executing_since": call.started_at,
+            "changes": await self._session.recorded_changes(),
+        }
         added = await self._session.execute(
             _INSERT_STARTED_IF_ABSENT, turn_id=turn_id, id=call.id, call_id=call_id, **values
         )
@@ -132,7 +140,7 @@ class SqlToolCalls:
     async def complete(self, turn_id: TurnId, call: ToolCall) -> bool:
         result = bytes(call.result).decode()
         values: dict[str, Any] = {"result": result, "result_size": len(bytes(call.result))}
-        values |= {"duration_ms": call.duration_ms, "new_changes": self._session.take_changes()}
+        values |= {"duration_ms": call.duration_ms, "new_changes": await self._session.recorded_changes()}
         if self._session.effects:
             # The user has approved the call, which has run in this unit of work.
             await self._session.execute(_ADD_EFFECTS, turn=turn_id, new_effects=self._session.effects)
@@ -140,7 +148,7 @@ class SqlToolCalls:
 
     async def set_external(self, turn_id: TurnId, id: ToolCallId) -> None:
         self._session.add_change(_EXTERNAL)
-        await self._session.execute(_SET_CHANGES, turn=turn_id, key=id, changes=self._session.take_changes())
+        await self._session.execute(_SET_CHANGES, turn=turn_id, key=id, changes=await self._session.recorded_changes())
         await self._session.execute(_ADD_EFFECTS, turn=turn_id, new_effects=self._session.effects)
 
     async def close(self, turn_id: TurnId, call: ToolCall) -> None:

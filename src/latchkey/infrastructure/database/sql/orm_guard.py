@@ -27,6 +27,7 @@ from sqlalchemy import (
     Update,
     bindparam,
     event,
+    select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
@@ -35,6 +36,9 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.util import await_
 
 from latchkey.domain.quota import ROW_BYTES
+from latchkey.domain.undo import Change
+from latchkey.infrastructure.database.sql.recorded_tables import recording_of
+from latchkey.infrastructure.database.sql.recording import dependents_of
 from latchkey.infrastructure.database.sql.session import Session
 from latchkey.infrastructure.database.sql.tenant_guard import USER, UnscopedStatement, is_reference_table
 
@@ -141,6 +145,8 @@ def _pin(connection: Any, statement: Any, multiparams: Any, params: Any, _option
     parameters = [{**values, USER: session.scope.user_id} for values in multiparams or [params or {}]]
     if isinstance(statement, Insert | Update | Delete):
         session.check_writable(statement)
+        if session.is_recorded and recording_of(statement) and _is_more_than_objects(connection, statement, parameters):
+            session.add_change(Change("updated", str(statement.table.description), reason="not-recorded"))
         if is_reference_table(statement.table):
             raise UnscopedStatement(
                 f"{statement.table} is a reference table, which only migrations and operators write"
@@ -159,6 +165,20 @@ def _pin(connection: Any, statement: Any, multiparams: Any, params: Any, _option
     elif not isinstance(statement, SelectBase):
         raise UnscopedStatement(f"{type(statement).__name__} cannot be pinned: {statement}")
     return statement, parameters, {}
+
+
+def _is_more_than_objects(connection: Any, statement: Insert | Update | Delete, rows: list[dict[str, Any]]) -> bool:
+    """Whether a write changes other rows than those of the objects that are flushed, which are recorded."""
+    session: Session = connection.get_execution_options()[SESSION]
+    if not session.is_flushing_orm:
+        return True
+    if not isinstance(statement, Delete) or not isinstance(statement.table, Table):
+        return False
+    ids = [row["id"] for row in rows]
+    return any(
+        connection.execute(select(column).where(column.in_(ids)).limit(1)).first()
+        for _, column in dependents_of(statement.table)
+    )
 
 
 def _with_owner(insert: Insert, parameters: list[dict[str, Any]], session: Session) -> Iterator[dict[str, Any]]:

@@ -71,7 +71,11 @@ def _recorded(statement: Insert | Update | Delete, entities: Sequence[Table], *,
     if isinstance(statement, Insert):
         return _Recorded(statement.returning(table.c.id, table.c.version), None, [])
     if isinstance(statement, Delete):
-        dependents = list(_dependents(statement, {*table.metadata.tables.values(), *entities}))
+        ids = select(table.c.id).where(statement.whereclause)  # type: ignore[arg-type] # the tenant guard requires one
+        dependents = [
+            select(literal(1)).where(owned_by_user(other), column.in_(ids)).limit(1)
+            for other, column in dependents_of(table, entities)
+        ]
         return _Recorded(statement.returning(*_labelled(table.c, "before")), None, dependents)
     condition: Any = statement.whereclause
     rows = select(*table.c).where(condition)
@@ -89,17 +93,12 @@ def _labelled(columns: Iterable[Any], prefix: str) -> list[Any]:
     return [column.label(f"{prefix}_{column.name}") for column in columns]
 
 
-def _dependents(statement: Delete, tables: Iterable[Table]) -> Iterator[Select[*tuple[Any, ...]]]:
-    """Yield a query for each foreign key by which rows of another table change when rows are deleted."""
-    deleted: Any = statement.table
-    ids = select(deleted.c.id).where(statement.whereclause)  # type: ignore[arg-type] # the tenant guard requires one
-    for table in tables:
-        for key in table.constraints:
-            if not isinstance(key, ForeignKeyConstraint) or (key.ondelete or "").upper() not in _CHANGING:
-                continue
-            for element in key.elements:
-                if element.column is deleted.c.id:
-                    yield select(literal(1)).where(owned_by_user(table), element.parent.in_(ids)).limit(1)
+def dependents_of(table: Table, entities: Iterable[Table] = ()) -> Iterator[tuple[Table, Column[Any]]]:
+    """Yield the columns of other tables by which rows of them change when rows of this table are deleted."""
+    for other in {*table.metadata.tables.values(), *entities}:
+        for key in other.constraints:
+            if isinstance(key, ForeignKeyConstraint) and (key.ondelete or "").upper() in _CHANGING:
+                yield from ((other, element.parent) for element in key.elements if element.column is table.c.id)
 
 
 def _changes(table: Table, statement: Insert | Update | Delete, before: list[Row], rows: list[Row]) -> Iterator[Change]:
@@ -117,8 +116,11 @@ def _changes(table: Table, statement: Insert | Update | Delete, before: list[Row
             old = row[:width] if len(row) > width else old_rows.get(after["id"])
             if old is None:
                 yield Change("updated", str(table.name), reason="not-recorded")
-            elif change := update_of(table, dict(zip(names, old, strict=True)), after):
-                yield change
+            else:
+                stored = dict(zip(names, old, strict=True))
+                if changed := {name: value for name, value in stored.items() if value != after[name]}:
+                    changed["version"] = stored["version"]
+                    yield update_of(table, after["id"], after["version"], changed)
 
 
 def deletion(table: Table, row: dict[str, Any]) -> Change:
@@ -126,12 +128,9 @@ def deletion(table: Table, row: dict[str, Any]) -> Change:
     return _change("deleted", table, row["id"], row["version"], row)
 
 
-def update_of(table: Table, before: dict[str, Any], after: dict[str, Any]) -> Change | None:
-    """Return the change of a row; None if it is the same row. Both have the id and the version."""
-    changed = {name: value for name, value in before.items() if value != after[name]}
-    if not changed:
-        return None
-    return _change("updated", table, after["id"], after["version"], {**changed, "version": before["version"]})
+def update_of(table: Table, id: Any, version: int, before: dict[str, Any]) -> Change:
+    """Return the change of a row to this version. `before` has the version before, and what was changed."""
+    return _change("updated", table, id, version, before)
 
 
 def _change(effect: Effect, table: Table, id: Any, version: int, before: dict[str, Any]) -> Change:

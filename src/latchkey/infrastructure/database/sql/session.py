@@ -196,6 +196,7 @@ class Session:
         self.changes: list[Change] = []
         self.effects = 0
         """What the tool call does, as bits of `Turn.effects`."""
+        self.is_flushing_orm = False
 
     async def fetch(self, statement: Statement, /, **values: Any) -> list[Row]:
         """Send the waiting writes, run the statement and return its rows."""
@@ -244,10 +245,11 @@ class Session:
         if len(self.changes) <= _MAX_CHANGES:
             self.changes.append(change)
 
-    def take_changes(self) -> str:
-        """Return the recorded changes as JSON, for the record of the tool call."""
-        changes, self.changes = self.changes, []
-        return json.encode(changes).decode()
+    async def recorded_changes(self) -> str:
+        """Return the recorded changes as JSON, those of the ORM included, for the record of the tool call."""
+        if self.orm:
+            await self.flush()
+        return json.encode(self.changes).decode()
 
     @property
     def is_recorded(self) -> bool:
