@@ -37,11 +37,12 @@ class Tenant:
         """Create the data: two entities for each list, so that each list has a second page."""
         canary = f"canary-{uuid4().hex}"
         key = f"key-{canary}"
-        message = f'{canary}\n/add_task {{"title": "{canary}"}}\n/list_tasks {{}}'
+        question = f'/remember {{"text": "{canary}"}}'
+        message = f'{canary}\n/add_task {{"title": "{canary}"}}\n{question}'
         body = {"json": {"message": message}, "headers": {"Idempotency-Key": key}}
         waiting = (await user.post("chat", **body)).json()
-        question = f"turns/{waiting['turn_id']}/approvals/{waiting['approvals'][0]['id']}"
-        async with user.stream("POST", question, json={"decision": "approve"}, headers=ACCEPT_EVENTS) as events:
+        approval = f"turns/{waiting['turn_id']}/approvals/{waiting['approvals'][0]['id']}"
+        async with user.stream("POST", approval, json={"decision": "approve"}, headers=ACCEPT_EVENTS) as events:
             await events.aread()
         answer = (await user.post("chat", **body)).json()
         conversation = answer["conversation_id"]
@@ -55,12 +56,14 @@ class Tenant:
         listed = await user.create("context-tokens", grants=ALL_GRANTS)
         unbound = await user.create("context-tokens", grants=ALL_GRANTS)
         bound = await user.create("context-tokens", grants=ALL_GRANTS, conversation_id=other_conversation["id"])
-        added, listed_tasks = answer["tool_calls"]
+        for _ in range(2):
+            await user.post("chat", json={"message": question})
+        added, remembered = answer["tool_calls"]
         ids = {
             "conversation": conversation,
             "turn": answer["turn_id"],
             "message": answer["message"]["id"],
-            "tool_call": listed_tasks["id"],
+            "tool_call": remembered["id"],
             "task": added["result"]["id"],
             "artifact": artifact["id"],
             "note": note["id"],

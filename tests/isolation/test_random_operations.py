@@ -4,8 +4,10 @@ About 5,000 steps on each database. The environment variable `ISOLATION_STEPS` s
 """
 
 import asyncio
+import json
 import os
 from collections.abc import Coroutine, Iterable, Iterator
+from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
 
@@ -14,16 +16,17 @@ from hypothesis import HealthCheck, Phase, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
+from tests.isolation.conftest import asking_settings
 from tests.isolation.endpoints import ENDPOINTS, HTTP_ENDPOINTS
 from tests.isolation.leak_detector import LeakDetector
-from tests.isolation.random_client import RandomClient, pick
+from tests.isolation.random_client import EVENTS, RandomClient, pick
 from tests.polling import TIMEOUT_S
-from tests.support.service import Service, run_service, settings_for
+from tests.support.service import Service, run_service
 
 STEPS = max(5000, int(os.environ.get("ISOLATION_STEPS", "5000")))
 STEPS_PER_RUN = 100
 BY_NAME = {endpoint.name: endpoint for endpoint in ENDPOINTS}
-CHAT, CANCEL = BY_NAME["chat"], BY_NAME["cancel_turn"]
+CHAT, CANCEL, DECIDE = BY_NAME["chat"], BY_NAME["cancel_turn"], BY_NAME["decide_approval"]
 OWN, CONCURRENT, FILES, STREAMED = 0.5, 0.1, 0.4, 0.5
 """Probabilities: own ids, all clients at once, a turn that makes a file, a streamed turn."""
 
@@ -121,6 +124,23 @@ async def cancel(client: RandomClient, other: RandomClient, random: Random) -> N
     assert (own.json()["status"], answer.status_code) in {("cancelled", 409), ("completed", 200)}
 
 
+async def decide(client: RandomClient, other: RandomClient, random: Random) -> None:
+    """While a turn waits for its user, another client tries to decide and is refused; then its own client decides."""
+    message = f"{client.canary}\n/remember {json.dumps({'text': client.canary})}"
+    asked = await client.send(CHAT.request(client.user.user_id, client.user.token, {}, {"message": message}))
+    answer = asked.json()
+    decision = {"decision": random.choice(["approve", "decline"])}
+    ids = {"turn_id": answer["turn_id"], "call_id": answer["approvals"][0]["id"]}
+    requests = [DECIDE.request(each.user.user_id, each.user.token, {}, ids | decision) for each in (other, client)]
+    for request in requests:
+        request.headers["accept"] = EVENTS  # the response ends with the turn
+    foreign, own = [await each.send(request) for each, request in zip((other, client), requests, strict=True)]
+    client.leak_detector.succeeded.add(DECIDE.name)
+    client.model.record_turn(ids["turn_id"], answer["conversation_id"], [], client.canary)
+    assert (asked.status_code, foreign.status_code) == (202, 200 if other is client else 404)
+    assert (own.status_code, b"event: turn.completed" in own.content) == (200, True)
+
+
 async def check_against_model(client: RandomClient) -> None:
     for noun, (collection, fields) in COMPARED_FIELDS.items():
         items = (await client.get(collection, limit=200))["items"]
@@ -133,14 +153,14 @@ def selected(entities: Iterable[dict[str, Any]], fields: tuple[str, ...]) -> dic
     return {entity["id"]: [entity[name] for name in fields] for entity in entities}
 
 
-ACTIONS = [*[call] * 12, call_foreign_path, call_foreign_path, chat, chat, cancel]
+ACTIONS = [*[call] * 12, call_foreign_path, call_foreign_path, chat, chat, cancel, decide]
 
 
 @pytest.fixture
-def random_operations(database_url: str) -> Iterator[type[RandomOperations]]:
+def random_operations(database_url: str, tmp_path: Path) -> Iterator[type[RandomOperations]]:
     """The state machine, with a service that runs from the first step to the last."""
     with asyncio.Runner() as runner:
-        running = run_service(settings_for(database_url), validate=False)
+        running = run_service(asking_settings(database_url, tmp_path), validate=False)
         service = runner.run(running.__aenter__())
         shared = {"runner": runner, "service": service, "leak_detector": LeakDetector(), "steps": 0}
         yield type("BoundRandomOperations", (RandomOperations,), shared)
