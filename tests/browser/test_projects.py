@@ -28,12 +28,11 @@ async def test_new_project_streams_and_survives_reload_and_kill(
     (project / ".env.local").write_text(f"VITE_LATCHKEY={backend.url}/api/{user['id']}\nVITE_TOKEN={user['token']}\n")
     build(project)
     with preview(project, tmp_path / "vite.log") as url:
-        await driver.run(
-            "projects/chat",
-            "streams_and_survives_reload_and_kill",
-            {"user": user, "url": backend.url, "project": name, "projectUrl": url},
-            backend.handlers,
-        )
+        parameters = {"user": user, "url": backend.url, "project": name, "projectUrl": url}
+        await driver.run("projects/chat", "streams_and_survives_reload_and_kill", parameters, backend.handlers)
+        if name == "ai_sdk":
+            await backend.reset()
+            await driver.run("projects/approvals", "asks_and_survives_reload_and_kill", parameters, backend.handlers)
 
 
 def new_project(name: str, parent: Path) -> Path:

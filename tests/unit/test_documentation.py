@@ -52,6 +52,7 @@ def test_named_tests_exist(page: Path) -> None:
     [
         ("README.md", "ai_sdk/src/Chat.tsx"),
         ("docs/ai-sdk.md", "ai_sdk/src/Chat.tsx"),
+        ("docs/ai-sdk.md", "ai_sdk/src/Approvals.tsx"),
         ("docs/openai-api.md", "openai/src/main.ts"),
         ("docs/ag-ui.md", "copilotkit/src/Chat.tsx"),
     ],

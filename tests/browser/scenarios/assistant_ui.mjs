@@ -106,7 +106,7 @@ export async function two_tabs({ open, model }) {
 }
 
 export async function killed_service({ open, model, service, api }) {
-  await model.script({ says: WORDS, paced: true }, { says: ['Again.'] })
+  await model.script({ says: WORDS, paced: true }, { says: ['five ', 'six'] }, { says: ['Again.'] })
   const tab = await open('assistant_ui')
   await send(tab, 'Count')
   await model.next(2)
@@ -115,9 +115,9 @@ export async function killed_service({ open, model, service, api }) {
   await until(() => tab.locator('.error').count())
   await service.start()
   const [{ id }] = (await api('GET', 'conversations')).items
-  await until(async () => (await api('GET', `conversations/${id}/turns`)).items[0].status === 'interrupted')
+  await until(async () => (await api('GET', `conversations/${id}/turns`)).items[0].status === 'completed')
   await tab.reload()
-  await sees(tab, 'Count', 'one two')
+  await sees(tab, 'Count', 'five six')
   await tab.getByRole('button', { name: 'Regenerate' }).click()
   await sees(tab, 'Count', 'Again.')
 }

@@ -17,6 +17,18 @@ export async function edit_in_6(scenario) {
   await scenarios.edit(scenario, { version: 6 })
 }
 
+export async function approved_after_a_reload_in_6(scenario) {
+  await scenarios.approved_after_a_reload(scenario, { version: 6 })
+}
+
+export async function declined_in_6(scenario) {
+  await scenarios.declined(scenario, { version: 6 })
+}
+
+export async function approved_after_kill_in_6(scenario) {
+  await scenarios.approved_after_kill(scenario, { version: 6 })
+}
+
 export async function text_in_5(scenario) {
   await scenarios.text(scenario, { version: 5 })
 }

@@ -329,6 +329,123 @@ export async function killed_and_followed_by_a_reloaded_page(client) {
   await equalsReloaded(client, reloaded)
 }
 
+export async function approved_call_is_made_once(client) {
+  const { chat, call } = await asked(client, { says: ['It is ', 'gone.'] })
+  assert.deepEqual([chat.status, chat.lastMessage.metadata.status, call.state], ['ready', 'waiting', asks(client)])
+  assert.deepEqual(await titles(client), ['Milk'])
+  await decide(client, chat, true)
+  assert.deepEqual([chat.status, chat.lastMessage.metadata.status], ['ready', 'completed'])
+  assert.deepEqual([callOf(chat).state, textsOf(chat.lastMessage)], ['output-available', ['I delete it. ', 'It is gone.']])
+  assert.deepEqual([await titles(client), chat.messages.length], [[], 2])
+  assert.equal(chat.log.posts, client.hasApprovals ? 2 : 1)
+  await equalsReloaded(client, chat)
+}
+
+export async function declined_call_is_not_made(client) {
+  const { chat } = await asked(client, { says: ['Then not.'] })
+  await decide(client, chat, false)
+  assert.deepEqual([chat.status, callOf(chat).state], ['ready', client.hasApprovals ? 'output-denied' : 'output-error'])
+  assert.deepEqual([textsOf(chat.lastMessage).at(-1), await titles(client)], ['Then not.', ['Milk']])
+  assert.match(JSON.stringify((await client.model.requests()).at(-1)), /Their reason: No\./)
+  await equalsReloaded(client, chat)
+}
+
+export async function calls_of_one_step_are_decided_one_by_one(client) {
+  const ids = await Promise.all(['Milk', 'Tea', 'Salt'].map(title => task(client, title)))
+  await client.model.script({ calls: ids.map(task_id => ['delete_task', { task_id }]) }, { says: ['Done.'] })
+  const chat = client.chat({ body: CAREFUL })
+  await chat.sendMessage({ text: 'Delete all' })
+  await decide(client, chat, true, false)
+  // The client sends its decisions when all are made.
+  assert.equal(chat.lastMessage.metadata.status, 'waiting')
+  await decide(client, chat, true)
+  const states = callsOf(chat).map(part => part.state)
+  assert.deepEqual(states, ['output-available', client.hasApprovals ? 'output-denied' : 'output-error', 'output-available'])
+  assert.deepEqual([await titles(client), textOf(chat.lastMessage)], [['Tea'], 'Done.'])
+  await equalsReloaded(client, chat)
+}
+
+export async function second_question_of_a_turn_is_asked_in_the_same_message(client) {
+  const id = await task(client, 'Tea')
+  const { chat } = await asked(client, { says: ['And tea. '], calls: [['delete_task', { task_id: id }]] }, { says: ['Done.'] })
+  await decide(client, chat, true)
+  assert.deepEqual([callsOf(chat).map(part => part.state), chat.status], [['output-available', asks(client)], 'ready'])
+  await decide(client, chat, true)
+  assert.deepEqual([textsOf(chat.lastMessage), await titles(client)], [['I delete it. ', 'And tea. ', 'Done.'], []])
+  await equalsReloaded(client, chat)
+}
+
+export async function question_is_decided_after_a_reload(client) {
+  const { chat } = await asked(client, { says: ['It is gone.'] })
+  const reloaded = await equalsReloaded(client, chat)
+  await reloaded.resumeStream()
+  assert.deepEqual([reloaded.status, callOf(reloaded).state], ['ready', asks(client)])
+  await decide(client, reloaded, true)
+  assert.deepEqual([await titles(client), textsOf(reloaded.lastMessage).at(-1)], [[], 'It is gone.'])
+  await equalsReloaded(client, reloaded)
+}
+
+export async function question_is_decided_after_kill(client) {
+  const { chat } = await asked(client, { says: ['It is gone.'] })
+  await client.service.kill()
+  await client.service.start()
+  const reloaded = await equalsReloaded(client, chat)
+  await decide(client, reloaded, true)
+  assert.deepEqual([await titles(client), textsOf(reloaded.lastMessage).at(-1)], [[], 'It is gone.'])
+  await equalsReloaded(client, reloaded)
+}
+
+export async function page_that_is_cut_after_its_decision_gets_the_rest(client) {
+  const { api, cut } = await client.proxy()
+  const { chat } = await asked(client, { says: WORDS, paced: true }, { api })
+  const decided = decide(client, chat, true)
+  await client.model.next(2)
+  if (client.hasApprovals) await until(() => textsOf(chat.lastMessage).at(-1).trim() === 'one two')
+  cut()
+  await client.model.release()
+  await decided
+  const { reloaded } = await followed(client, chat.id)
+  await until(async () => (await client.load(chat.id)).messages.at(-1).metadata.status === 'completed')
+  const healed = await client.reloaded(reloaded.id)
+  assert.deepEqual([textsOf(healed.lastMessage), await titles(client)], [['I delete it. ', 'one two three four'], []])
+}
+
+export async function decision_made_elsewhere_is_shown(client) {
+  const { chat, call } = await asked(client, { says: ['It is gone.'] })
+  await client.rest('POST', `turns/${chat.lastMessage.id}/approvals/${call.toolCallId}`, { decision: 'approve' })
+  if (client.hasApprovals) await decide(client, chat, false)
+  else await follow(client, chat)
+  assert.deepEqual([chat.status, callOf(chat).state, textsOf(chat.lastMessage).at(-1)], ['ready', 'output-available', 'It is gone.'])
+}
+
+export async function further_message_declines_the_question(client) {
+  const { chat } = await asked(client, { says: ['Coffee.'] })
+  await chat.sendMessage({ text: 'Coffee instead' })
+  assert.deepEqual([chat.status, textOf(chat.lastMessage)], ['ready', 'Coffee.'])
+  const { messages } = await client.load(chat.id)
+  assert.deepEqual([messages[1].metadata.status, await titles(client)], ['cancelled', ['Milk']])
+  assert.equal(messages[1].parts.find(part => part.toolCallId).state, client.hasApprovals ? 'output-denied' : 'output-error')
+}
+
+export async function stop_and_regenerate_while_waiting(client) {
+  const { chat } = await asked(client, { says: ['Again.'] })
+  await client.rest('POST', `ai-sdk/chat/${chat.id}/stop`)
+  chat.messages = (await client.load(chat.id)).messages
+  assert.equal(chat.lastMessage.metadata.status, 'cancelled')
+  await chat.regenerate()
+  assert.deepEqual([chat.messages.map(textOf), await titles(client)], [['Delete milk', 'Again.'], ['Milk']])
+  await equalsReloaded(client, chat)
+}
+
+export async function ai_5_without_its_header_fails_at_the_question(client) {
+  const headers = { authorization: `Bearer ${client.user.token}` }
+  await client.model.script({ calls: [['delete_task', { task_id: await task(client, 'Milk') }]] })
+  const chat = client.chat({ body: CAREFUL, headers })
+  await chat.sendMessage({ text: 'Delete milk' })
+  assert.equal(chat.status, client.hasApprovals ? 'ready' : 'error')
+  if (!client.hasApprovals) assert.match(chat.error.message, /Type validation failed/)
+}
+
 export async function any_stream_makes_the_message_of_the_history(client) {
   for (const { stream, history } of await client.generatedLogs()) {
     let posts = 0
@@ -342,6 +459,45 @@ export async function any_stream_makes_the_message_of_the_history(client) {
     assert.equal(chat.status, /completed|cancelled|waiting/.test(message.metadata.status) ? 'ready' : 'error')
   }
 }
+
+/** A chat whose assistant asks before it deletes the task `Milk`. The model answers with `steps` afterwards. */
+async function asked(client, ...steps) {
+  const { api } = steps.at(-1).api ? steps.pop() : {}
+  const calls = [['delete_task', { task_id: await task(client, 'Milk') }]]
+  await client.model.script({ says: ['I delete it. '], calls }, ...steps)
+  const chat = client.chat({ body: CAREFUL, ...(api && { api }) })
+  await chat.sendMessage({ text: 'Delete milk' })
+  return { chat, call: callOf(chat) }
+}
+
+/** Decide on the open questions, in their order: with ai 6 and 7 in the page, with ai 5 over REST. */
+async function decide(client, chat, ...decisions) {
+  const open = callsOf(chat).filter(part => part.state === asks(client))
+  for (const [index, approved] of decisions.entries()) {
+    const { toolCallId, approval } = open[index]
+    const reason = approved ? undefined : 'No.'
+    if (client.hasApprovals) await chat.addToolApprovalResponse({ id: approval.id, approved, reason })
+    else await client.rest('POST', `turns/${chat.lastMessage.id}/approvals/${toolCallId}`, { decision: approved ? 'approve' : 'decline', reason })
+  }
+  if (!client.hasApprovals) return follow(client, chat)
+  if (decisions.length === open.length) await until(() => chat.status === 'error' || (chat.status === 'ready' && callsOf(chat).every(part => part.state !== 'approval-responded')))
+}
+
+/** Load the messages and resume, as a page of ai 5 does after a decision, until the turn waits or has ended. */
+async function follow(client, chat) {
+  do {
+    chat.messages = (await client.load(chat.id)).messages
+    await chat.resumeStream()
+  } while ((await client.load(chat.id)).activeStreamId)
+  chat.messages = (await client.load(chat.id)).messages
+}
+
+const CAREFUL = { assistant: 'careful' }
+const asks = client => (client.hasApprovals ? 'approval-requested' : 'input-available')
+const callsOf = chat => chat.lastMessage.parts.filter(part => part.type.startsWith('tool-'))
+const callOf = chat => callsOf(chat)[0]
+const task = async (client, title) => (await client.rest('POST', 'tasks', { title })).id
+const titles = async client => (await client.rest('GET', 'tasks')).items.map(task => task.title)
 
 /** A page that reloads its messages and resumes until its stream does not break any more. */
 async function followed(client, id) {

@@ -1,6 +1,7 @@
 import { StrictMode } from 'react'
 import { createRoot } from 'react-dom/client'
-import { Chat } from './Chat'
+
+const { Chat } = location.search === '?approvals' ? await import('./Approvals') : await import('./Chat')
 
 createRoot(document.getElementById('root')!).render(
   <StrictMode>
