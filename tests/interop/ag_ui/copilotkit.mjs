@@ -33,10 +33,10 @@ async function newPage({ headers }, runtimeUrl, threadId = randomUUID()) {
   agent.threadId = threadId
   const errors = []
   core.subscribe({ onError: ({ error, code }) => void errors.push({ code, message: error.message }) })
-  const run = () => core.runAgent({ agent })
-  const say = text => {
+  const run = parameters => core.runAgent({ agent, ...parameters })
+  const say = (text, parameters) => {
     agent.addMessage({ id: randomUUID(), role: 'user', content: text })
-    return run()
+    return run(parameters)
   }
   return { core, agent, errors, run, say, stop: () => core.stopAgent({ agent }) }
 }
@@ -107,6 +107,28 @@ export const stop = scenario =>
     await page.say('Stop. Where are you?')
     assert.deepEqual(texts(page).slice(-2), ['user: Stop. Where are you?', 'assistant: Here.'])
     assert.deepEqual((await scenario.turns()).map(({ status }) => status), ['cancelled', 'completed'])
+  })
+
+/** What `useInterrupt` sends: the run has the id of the interrupted one. */
+export const approval = scenario =>
+  withRuntime(scenario, async runtimeUrl => {
+    const { model, api } = scenario
+    for (const [payload, left] of [[{ approved: true }, []], [{ approved: false }, ['Milk']]]) {
+      const page = await newPage(scenario, runtimeUrl)
+      const { id } = await api('POST', 'tasks', { title: 'Milk' })
+      await model.script({ says: ['I delete it.'], calls: [['delete_task', { task_id: id }]] }, { says: ['So be it.'] })
+      const finished = []
+      page.agent.subscribe({ onRunFinishedEvent: event => void finished.push(event) })
+      await page.say('Delete it', { forwardedProps: { assistant: 'careful' } })
+      const [{ outcome, interrupts, input }] = finished
+      assert.equal(outcome, 'interrupt')
+      const resume = interrupts.map(({ id }) => ({ interruptId: id, status: 'resolved', payload }))
+      await page.run({ resume, runId: input.runId })
+      assert.deepEqual((await api('GET', 'tasks')).items.map(({ title }) => title), left)
+      assert.deepEqual(page.agent.messages.map(({ role }) => role), ['user', 'assistant', 'tool', 'assistant'])
+      assert.equal(texts(page).at(-1), 'assistant: So be it.')
+      assert.deepEqual(page.errors, [])
+    }
   })
 
 export { newPage, texts }

@@ -40,6 +40,23 @@ async function reloaded(scenario, agent) {
   return [page, await run(page)]
 }
 
+/** Ask an assistant to delete a task: it needs approval. Returns the run, and whether the task is still there. */
+async function askToDelete({ model, api }, agent) {
+  const task = await api('POST', 'tasks', { title: 'Milk' })
+  await model.script({ says: ['I delete it.'], calls: [['delete_task', { task_id: task.id }]] }, { says: ['So be it.'] })
+  const ran = await say(agent, 'Delete it', { forwardedProps: { assistant: 'careful' } })
+  assert.ifError(ran.error ?? ran.failure)
+  return { ...ran, isThere: async () => (await api('GET', 'tasks')).items.some(({ id }) => id === task.id) }
+}
+
+/** Answer all open questions. */
+const resume = (agent, entry) =>
+  run(agent, { resume: agent.pendingInterrupts.map(({ id }) => ({ interruptId: id, ...entry })) })
+
+const APPROVE = { status: 'resolved', payload: { approved: true } }
+const DECLINE = { status: 'resolved', payload: { approved: false, reason: 'I need it.' } }
+const CANCEL = { status: 'cancelled' }
+
 async function history({ api }, agent) {
   return (await api('GET', `ag-ui/${agent.threadId}`)).messages
 }
@@ -330,4 +347,80 @@ export async function killed_service(scenario) {
   assert.deepEqual(texts(agent), ['user: Count', 'assistant: Whole'])
   assert.deepEqual((await scenario.turns()).map(({ status, attempt }) => [status, attempt]), [['completed', 2]])
   await checkReload(scenario, agent)
+}
+
+export async function approval(scenario) {
+  const agent = newAgent(scenario)
+  const { events, isThere } = await askToDelete(scenario, agent)
+  const [call] = plain(agent.messages.at(-1)).toolCalls
+  const [interrupt] = plain(agent.pendingInterrupts)
+  assert.deepEqual([interrupt.id, interrupt.toolCallId, agent.pendingInterrupts.length], [call.id, call.id, 1])
+  assert.deepEqual(interrupt.metadata.input, JSON.parse(call.function.arguments))
+  assert.equal(events.at(-1).outcome.type, 'interrupt')
+  assert.ok(await isThere())
+  assert.ok((await run(agent)).error) // the client demands answers
+  const { error } = await resume(agent, APPROVE)
+  assert.ifError(error)
+  assert.ok(!(await isThere()))
+  assert.deepEqual(agent.pendingInterrupts, [])
+  assert.deepEqual(agent.messages.map(({ role }) => role), ['user', 'assistant', 'tool', 'assistant'])
+  assert.equal(lastText(agent), 'So be it.')
+  assert.equal((await scenario.turns()).length, 1)
+  await checkReload(scenario, agent)
+}
+
+export async function decline(scenario) {
+  for (const answer of [DECLINE, CANCEL]) {
+    const agent = newAgent(scenario)
+    const { isThere } = await askToDelete(scenario, agent)
+    const { error } = await resume(agent, answer)
+    assert.ifError(error)
+    assert.ok(await isThere())
+    assert.equal(JSON.parse(agent.messages[2].content).code, 'declined')
+    assert.equal(lastText(agent), 'So be it.')
+    await checkReload(scenario, agent)
+  }
+}
+
+/** The page and the service have been closed meanwhile. */
+export async function approval_after_reload_and_kill(scenario) {
+  const before = newAgent(scenario)
+  const { isThere } = await askToDelete(scenario, before)
+  await scenario.service.kill()
+  await scenario.service.start()
+  const [agent, { error }] = await reloaded(scenario, before)
+  assert.ifError(error)
+  assert.deepEqual(plain(agent.messages), plain(before.messages))
+  assert.deepEqual(plain(agent.pendingInterrupts), plain(before.pendingInterrupts))
+  assert.ifError((await resume(agent, APPROVE)).error)
+  assert.ok(!(await isThere()))
+  assert.equal(lastText(agent), 'So be it.')
+  await checkReload(scenario, agent)
+}
+
+export async function decided_elsewhere(scenario) {
+  const agent = newAgent(scenario)
+  const { events, isThere } = await askToDelete(scenario, agent)
+  const [{ id }] = agent.pendingInterrupts
+  await scenario.api('POST', `turns/${events[0].metadata.turnId}/approvals/${id}`, { decision: 'approve' })
+  const { error } = await resume(agent, DECLINE) // has no effect, and the page shows what was decided
+  assert.ifError(error)
+  assert.ok(!(await isThere()))
+  assert.deepEqual(agent.pendingInterrupts, [])
+  await run(agent)
+  assert.equal(lastText(agent), 'So be it.')
+  await checkReload(scenario, agent)
+}
+
+export async function another_message_while_waiting(scenario) {
+  const agent = newAgent(scenario)
+  const { isThere } = await askToDelete(scenario, agent)
+  const [{ id }] = agent.pendingInterrupts
+  const { error } = await say(agent, 'Never mind', { resume: [{ interruptId: id, ...CANCEL }] })
+  assert.ifError(error)
+  assert.ok(await isThere())
+  assert.equal(lastText(agent), 'So be it.')
+  assert.deepEqual((await scenario.turns()).map(({ status }) => status), ['cancelled', 'completed'])
+  const [page] = await reloaded(scenario, agent)
+  assert.equal(JSON.parse(page.messages[2].content).code, 'declined')
 }

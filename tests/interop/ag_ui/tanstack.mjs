@@ -6,8 +6,8 @@ import { plain, until } from './scenario.mjs'
 
 const REMINDER = ['add_task', { title: 'Buy milk' }]
 
-function newChat({ base, headers }, { reconnect, ...options } = {}) {
-  const connection = fetchServerSentEvents(`${base}/ag-ui`, { headers, reconnect: { delayMs: 10, ...reconnect } })
+function newChat({ base, headers }, { reconnect, body, ...options } = {}) {
+  const connection = fetchServerSentEvents(`${base}/ag-ui`, { headers, body, reconnect: { delayMs: 10, ...reconnect } })
   const errors = []
   const chat = new ChatClient({ connection, threadId: `thread-${randomUUID()}`, onError: error => void errors.push(error), ...options })
   return Object.assign(chat, { errors })
@@ -145,4 +145,70 @@ export async function earlier_messages_are_loaded_in_pages(scenario) {
   assert.deepEqual(parts(page), parts(chat).slice(2))
   await page.loadOlderMessages()
   assert.deepEqual(parts(page), parts(chat))
+}
+
+/** A chat in which the assistant has asked to delete two tasks. */
+async function askedToDelete(scenario) {
+  const { api, model } = scenario
+  const chat = newChat(scenario, { body: { assistant: 'careful' } })
+  const tasks = [await api('POST', 'tasks', { title: 'Milk' }), await api('POST', 'tasks', { title: 'Tea' })]
+  const calls = tasks.map(({ id }) => ['delete_task', { task_id: id }])
+  await model.script({ says: ['I delete them.'], calls }, { says: ['So be it.'] })
+  await chat.sendMessage('Delete them')
+  return chat
+}
+
+const callsOf = chat => chat.getMessages().flatMap(({ parts }) => parts).filter(({ type }) => type === 'tool-call')
+const titles = async ({ api }) => (await api('GET', 'tasks')).items.map(({ title }) => title)
+
+async function answerAndCheck(scenario, chat) {
+  const [milk, tea] = callsOf(chat)
+  await chat.addToolApprovalResponse({ id: milk.approval.id, approved: true })
+  await chat.addToolApprovalResponse({ id: tea.approval.id, approved: false })
+  await shows(chat, 'So be it.')
+  await until(() => !chat.isLoading)
+  assert.deepEqual(await titles(scenario), ['Tea'])
+  assert.deepEqual(callsOf(chat).map(({ state, output }) => [state, output?.code]), [['complete', undefined], ['complete', 'declined']])
+  assert.equal(chat.getInterrupts().length, 0)
+  assert.deepEqual(chat.errors, [])
+  assert.equal((await scenario.turns()).length, 1)
+}
+
+export async function approval(scenario) {
+  const chat = await askedToDelete(scenario)
+  assert.deepEqual(callsOf(chat).map(({ state }) => state), ['approval-requested', 'approval-requested'])
+  assert.deepEqual(chat.getInterrupts().map(({ canResolve }) => canResolve), [true, true])
+  await assert.rejects(chat.sendMessage('And now?')) // the client demands answers
+  await answerAndCheck(scenario, chat)
+  await chat.sendMessage('And now?').catch(() => {})
+  assert.equal((await scenario.turns()).length, 2)
+}
+
+export async function approval_after_reload_and_kill(scenario) {
+  const before = await askedToDelete(scenario)
+  await scenario.service.kill()
+  await scenario.service.start()
+  const page = reloaded(scenario, before)
+  await until(() => page.getInterrupts().length === 2)
+  assert.deepEqual(parts(page), parts(before))
+  await answerAndCheck(scenario, page)
+}
+
+/** The client reconnects by itself with the answer and the last event. */
+export async function cut_stream_after_approval_reconnects(scenario) {
+  const { api, model, proxy } = scenario
+  const chat = newChat(scenario, { body: { assistant: 'careful' } })
+  const { id } = await api('POST', 'tasks', { title: 'Milk' })
+  await model.script({ calls: [['delete_task', { task_id: id }]] }, { says: ['one ', 'two ', 'three'], paced: true })
+  await chat.sendMessage('Delete it')
+  const [{ approval }] = callsOf(chat)
+  const answering = chat.addToolApprovalResponse({ id: approval.id, approved: true })
+  await model.next(1)
+  await shows(chat, 'one ')
+  proxy.cut()
+  await model.release()
+  await answering
+  await shows(chat, 'one two three')
+  assert.deepEqual(await titles(scenario), [])
+  assert.deepEqual(chat.errors, [])
 }
