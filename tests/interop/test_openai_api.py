@@ -34,6 +34,7 @@ PACKAGES = {"openai": "openai 7 (JavaScript)", "openai-6": "openai 6 (JavaScript
 PAGE = FOLDER.parents[1] / "docs/openai-api.md"
 TIMEOUT_S = 60
 MILK = ("add_task", '{"title": "Buy milk"}')
+TEA, BREAD = ("add_task", '{"title": "Tea"}'), ("add_task", '{"title": "Bread"}')
 PLAN = ("save_artifact", '{"title": "Plan", "content_markdown": "# Plan"}')
 MESSAGE, CALL = ["message", "completed"], ["mcp_call", "completed"]
 REFUSED = [fails(401), fails(429, x_should_retry="false")]
@@ -54,6 +55,8 @@ SCRIPTS: dict[str, Script] = {
     "retry": lambda gate: [says("Once.").held(gate), says("Twice.")],
     "background": lambda gate: [says("Done.").held(gate)],
     "cancel": lambda gate: [says("Half").held(gate)],
+    "approvals": lambda _: [calls(MILK, TEA, BREAD), says("Two of them.")],
+    "approval_resume": lambda gate: [calls(MILK), says("Done.").held(gate)],
     "failure": lambda _: [*REFUSED],
     "assistants": lambda _: [],
     "refusals": lambda gate: [says("Wait").held(gate)],
@@ -95,6 +98,28 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "at_once": "cancelled",
         "end": ["response.incomplete", "cancelled"],
     },
+    "approvals": {
+        "first": ["completed", ["mcp_approval_request"] * 3],
+        "seen": [*["mcp_call"] * 3, *["mcp_approval_request"] * 3],
+        "rounds": [
+            [["add_task", title, "latchkey"] for title in ("Buy milk", "Tea", "Bread")],
+            [["mcp_call", "mcp_call", "mcp_approval_request"], True, True],
+            [["add_task", "Bread", "latchkey"]],
+            [["mcp_call", "message"], True, True],
+        ],
+        "status": "completed",
+        "text": "Two of them.",
+        "items": [CALL, MESSAGE],
+        "approved": ['{"title":"Bread"}', True],
+        "history": [
+            "message",
+            *["mcp_approval_request"] * 3,
+            *["mcp_approval_response", "mcp_call"] * 3,
+            "message",
+        ],
+        "opposite": ["ConflictError", 409, "conflict"],
+    },
+    "approval_resume": {"status": "completed", "text": "Done.", "items": [CALL, MESSAGE], "numbers": True},
     "failure": {
         "codes": ["server_error", "rate_limit_exceeded"],
         "statuses": ["failed", "failed"],
@@ -119,14 +144,31 @@ async def model_service(shared_database_url: str, shared_model: ModelServer) -> 
         yield service
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def approval_service(
+    shared_database_url: str, shared_model: ModelServer, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Service]:
+    """A service whose assistant asks the user before it adds a task."""
+    file = tmp_path_factory.mktemp("assistants") / "assistants.toml"
+    file.write_text('[assistant.default]\napprove = ["add_task"]\n')
+    variables = {**model_variables(shared_model), "LATCHKEY_ASSISTANTS": str(file)}
+    async with run_service(settings_for(shared_database_url, **variables), on_socket=True) as service:
+        yield service
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 @pytest.mark.parametrize("scenario", SCRIPTS)
 async def test_sdk_for_javascript_scenario_has_expected_result(
-    package: str, scenario: str, model_service: Service, model: ModelServer, checks: Checks
+    package: str,
+    scenario: str,
+    model_service: Service,
+    approval_service: Service,
+    model: ModelServer,
+    checks: Checks,
 ) -> None:
     gate = Event()
     model.script += SCRIPTS[scenario](gate)
-    user = model_service.user()
+    user = (approval_service if scenario.startswith("approval") else model_service).user()
     try:
         async with cutting_proxy(user) as proxy:
             result = await run_scenario(package, scenario, user, Backend(model, gate, proxy))
@@ -274,6 +316,29 @@ async def test_example_of_documentation_runs(
     assert lines[0].startswith("It is on the list.add_task")
     assert lines[1:] == ["Bread.", "message", "mcp_call", "message", "message", "message"]
     checks.passed("examples of docs/openai-api.md", len(lines))
+
+
+async def test_example_of_approvals_in_documentation_runs(
+    approval_service: Service, model: ModelServer, checks: Checks
+) -> None:
+    model.script += [calls(MILK, TEA), says("Only the milk.")]
+    user = approval_service.user()
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    client, _, _ = blocks[0].partition("\nconversation")
+    process = await asyncio.create_subprocess_exec(
+        *[sys.executable, "-c", client + blocks[1]],
+        stdin=PIPE,
+        stdout=PIPE,
+        env=environment(SERVICE_URL=_url(user), TOKEN=user.token),
+    )
+
+    async with asyncio.timeout(TIMEOUT_S):
+        output, _ = await process.communicate(b"y\nn\n")
+
+    questions = 'add_task {"title":"Buy milk"}? [y/n] add_task {"title":"Tea"}? [y/n] '
+    assert output.decode() == f"{questions}Only the milk.\n"
+    assert [task["title"] for task in await user.list_items("tasks")] == ["Buy milk"]
+    checks.passed("examples of docs/openai-api.md", 2)
 
 
 def _url(user: ApiUser) -> str:

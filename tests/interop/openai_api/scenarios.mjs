@@ -43,6 +43,8 @@ const summary = (response) => ({
   text: response.output_text,
   items: response.output.map((item) => [item.type, item.status]),
 });
+const types = (response) => response.output.map((item) => item.type);
+const decisionOn = (request, approve) => ({ type: "mcp_approval_response", approval_request_id: request.id, approve });
 const same = (left, right) => JSON.stringify(withoutParsed(left)) === JSON.stringify(withoutParsed(right));
 const withoutParsed = (value) =>
   JSON.parse(JSON.stringify(value, (key, member) => (["parsed", "output_parsed", "output_text"].includes(key) ? undefined : member)));
@@ -174,6 +176,57 @@ const scenarios = {
     const end = await last;
     const shown = await client.responses.retrieve(cancelled.id);
     return { ...summary(shown), at_once: cancelled.status, end: [end.type, end.response.status] };
+  },
+
+  async approvals() {
+    const stream = client.responses.stream({ model: "latchkey", input: "Buy milk, tea and bread" });
+    const seen = [];
+    stream.on("response.output_item.done", (event) => seen.push(event.item.type));
+    let response = await stream.finalResponse();
+    const first = response;
+    const rounds = [];
+    // Two of the three questions are answered first; the response to them repeats the third.
+    for (const answers of [[true, false], [true]]) {
+      const requests = response.output.filter((item) => item.type === "mcp_approval_request");
+      rounds.push(requests.map((request) => [request.name, JSON.parse(request.arguments).title, request.server_label]));
+      const input = answers.map((approve, index) => decisionOn(requests[index], approve));
+      const body = { model: "latchkey", previous_response_id: response.id, input };
+      const rest = client.responses.stream(body);
+      response = await rest.finalResponse();
+      const again = await client.responses.create(body);
+      rounds.push([types(response), same(response, again), same(response, await client.responses.retrieve(response.id))]);
+    }
+    const { output } = response;
+    const inputs = await client.responses.inputItems.list(response.id);
+    const items = await all(client.conversations.items.list(first.conversation.id, { order: "asc" }));
+    return {
+      first: [first.status, types(first)],
+      seen,
+      rounds,
+      ...summary(response),
+      approved: [output[0].arguments, output[0].approval_request_id === inputs.data[0].approval_request_id],
+      history: items.map((item) => item.type),
+      opposite: await failureOf(
+        client.responses.create({ model: "latchkey", input: [{ ...inputs.data[0], approve: false }] }),
+      ),
+    };
+  },
+
+  async approval_resume() {
+    const first = await client.responses.create({ model: "latchkey", input: "Buy milk" });
+    const received = [];
+    const input = [decisionOn(first.output[0], true)];
+    const stream = await client.responses.create({ model: "latchkey", input, stream: true });
+    for await (const event of stream) {
+      received.push(event);
+      if (event.type === "response.mcp_call.completed") break;
+    }
+    const { id } = received[0].response;
+    const resumed = client.responses.retrieve(id, { stream: true, starting_after: received.at(-1).sequence_number });
+    await reached("resumed");
+    received.push(...(await all(await resumed)));
+    const accumulated = await client.responses.stream({ response_id: id, starting_after: 3 }).finalResponse();
+    return { ...summary(accumulated), numbers: received.every((event, index) => event.sequence_number === index) };
   },
 
   async failure() {
