@@ -15,6 +15,10 @@ ASSISTANTS = """
 title = "Bicycle shop"
 models = ["large", "small"]
 tools = ["list_tasks"]
+
+[assistant.careful]
+title = "Careful"
+approve = ["delete_task"]
 """
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -36,6 +40,7 @@ async def dev_url(driver: BrowserDriver, tmp_path_factory: pytest.TempPathFactor
     [
         "message_and_tool_call_within_a_minute",
         "assistant_is_chosen",
+        "task_is_deleted_after_approval_and_restored",
         "earlier_messages_are_shown_on_request",
         "renews_its_token_by_itself",
         "goes_on_without_a_refused_token",

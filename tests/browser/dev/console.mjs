@@ -1,5 +1,6 @@
 // The console of `latchkey serve --dev`, opened at the printed address.
 import assert from 'node:assert/strict'
+import { send } from '../driver/console.mjs'
 import { shows, until } from '../driver/scenario.mjs'
 
 export async function message_and_tool_call_within_a_minute({ openUrl, url }) {
@@ -26,6 +27,24 @@ export async function assistant_is_chosen({ openUrl, url }) {
   await tab.getByLabel('Message', { exact: true }).fill('/list_tasks {}')
   await tab.getByRole('button', { name: 'Send', exact: true }).click()
   await shows(tab, '.message .call', /list_tasks.*done/s)
+}
+
+export async function task_is_deleted_after_approval_and_restored({ openUrl, url }) {
+  const tab = await openUrl(url)
+  await tab.getByRole('combobox', { name: 'Assistant' }).selectOption('Careful')
+  await send(tab, '/add_task {"title": "Buy oats"}')
+  await tab.locator('.message .call summary').click()
+  await shows(tab, '.message .call', /Result.*Buy oats/s)
+  const [id] = /(?<="id": ")[\w-]+/.exec(await tab.locator('.message .call').textContent())
+  await send(tab, `/delete_task {"task_id": "${id}"}`)
+  await shows(tab, '.question dd', /^Buy oats/)
+  await tab.getByRole('button', { name: 'Approve' }).click()
+  await shows(tab, '.message.assistant >> nth=1', /delete_task.*done.*\[rehearsal\]/s)
+  await tab.locator('.turn >> nth=0').getByRole('button', { name: 'Undo' }).click()
+  await tab.getByRole('dialog').getByRole('button', { name: 'Undo' }).click()
+  await shows(tab, '.turn header >> nth=0', /undone/)
+  await tab.getByRole('link', { name: 'Tasks', exact: true }).click()
+  await tab.getByLabel('Buy oats').waitFor()
 }
 
 export async function earlier_messages_are_shown_on_request({ openUrl, url }) {
