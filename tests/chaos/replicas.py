@@ -65,9 +65,12 @@ class Replicas:
                 await asyncio.to_thread(stack.close)
 
     def send_signal(self, number: int, signal: Signals) -> None:
+        os.kill(self.process_id(number), signal)
+
+    def process_id(self, number: int) -> int:
         running = self._running[number]
         assert running is not None
-        os.kill(_process_id(running[0]), signal)
+        return _process_id(running[0])
 
     @asynccontextmanager
     async def up(self) -> AsyncIterator[Self]:
