@@ -15,10 +15,14 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class HttpEndpoint:
-    """The URL of the service, and the bearer token."""
+    """The URL of the service, and the bearer token.
+
+    `answer` is the result of every elicitation; without it the client declares that it supports none.
+    """
 
     url: str
     bearer: str
+    answer: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

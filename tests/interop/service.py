@@ -63,7 +63,7 @@ class InteropService:
 
 
 @contextmanager
-def interop_service(home: Path) -> Iterator[InteropService]:
-    environment = {**BASE_SETTINGS, "LATCHKEY_DATABASE_URL": f"sqlite+aiosqlite:///{home / 'latchkey.db'}"}
+def interop_service(home: Path, **variables: str) -> Iterator[InteropService]:
+    environment = {**BASE_SETTINGS, **variables, "LATCHKEY_DATABASE_URL": f"sqlite+aiosqlite:///{home / 'latchkey.db'}"}
     with running_service("--migrate", home=home, environment=environment) as replica:
         yield InteropService(replica, home, environment)

@@ -4,11 +4,32 @@ from datetime import timedelta
 
 from msgspec.structs import replace
 
-from latchkey.domain.errors import DuplicateToolCall
+from latchkey.domain.errors import ApprovalRequired, DuplicateToolCall
 from latchkey.domain.ports import UnitOfWork
-from latchkey.domain.tool_call import ToolCall
+from latchkey.domain.tool_call import ToolCall, failed_outcome
 from latchkey.domain.turn import TurnId
 from latchkey.domain.turn_event import ApprovalRequestedEvent, EventData, ToolCallStartedEvent, numbered
+
+WAITING = replace(
+    failed_outcome(
+        ApprovalRequired(
+            "Nothing was done: the user must approve this call first. Open questions are listed at GET"
+            " /api/{user_id}/approvals, and on the service's page."
+        )
+    ),
+    is_waiting=True,
+)
+"""The outcome of a turn's call that waits for the user."""
+
+NOT_APPROVED = failed_outcome(
+    ApprovalRequired(
+        "Nothing was done: the user must approve this call first. Make it with the user's own JWT, from an MCP client"
+        " that speaks protocol version 2026-07-28 and supports elicitation in form mode: the client asks the user. Or"
+        " ask for it in a chat: its turn waits until the user approves on the service's page, or with POST"
+        " /api/{user_id}/turns/{turn_id}/approvals/{call_id}."
+    )
+)
+"""The outcome of a call outside a turn that the user has not approved."""
 
 
 async def ask_user(

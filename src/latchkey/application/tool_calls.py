@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from hashlib import sha256
 from time import perf_counter
 from typing import Concatenate, ParamSpec
 
@@ -11,7 +10,7 @@ from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from latchkey.application.access import Permission, creates_artifact, permission_of
-from latchkey.application.approval_requests import ask_user
+from latchkey.application.approval_requests import NOT_APPROVED, WAITING, ask_user
 from latchkey.application.dispatcher import Dispatcher, LoggedOutcome
 from latchkey.domain.artifact import ArtifactReference
 from latchkey.domain.credentials import Credential, Owner
@@ -37,6 +36,7 @@ from latchkey.domain.tool_call import (
     ToolCallId,
     ToolInvocation,
     ToolOutcome,
+    canonical_json,
     failed_outcome,
 )
 from latchkey.domain.turn_event import EventData, ToolCallCompletedEvent, ToolCallStartedEvent, numbered
@@ -57,7 +57,6 @@ TOOL_BUG = Failure("Internal error of the tool: see the service's log.")
 """What is said of an unknown exception of a tool."""
 
 _encode = msgspec.json.Encoder().encode
-_encode_sorted = msgspec.json.Encoder(order="deterministic").encode
 
 
 class _Execution(Struct, frozen=True):
@@ -221,16 +220,16 @@ class ToolCallExecutor:
 
     async def ask(self, uow: Transaction, invocation: ToolInvocation, logged: LoggedOutcome) -> ToolOutcome:
         """Store the question to the user, and commit. A call outside a turn is refused, and nothing is stored."""
-        outcome, logged.code = WAITING, WAITING.code
+        logged.code = ApprovalRequired.code
         if (turn_id := uow.scope.turn_id) is None:
-            return replace(outcome, is_waiting=False)
+            return NOT_APPROVED
         self._dispatcher.check_known_storage(uow.scope.user_id)
         call = build_call(uow, invocation, NO_OUTCOME, 0)
         await ask_user(
             uow, turn_id, replace(call, result=NO_RESULT), invocation.call_id, self.max_calls, self._approval_ttl
         )
         await uow.commit()
-        return outcome
+        return WAITING
 
     def _check_storage(self, uow: UnitOfWork, execution: _Execution) -> None:
         if not execution.is_deletion:
@@ -307,7 +306,7 @@ async def find_first(uow: UnitOfWork, invocation: ToolInvocation) -> ToolOutcome
     first = await uow.idempotent_calls.find(uow.scope.caller, invocation.call_id, uow.now)
     if first is None:
         return None
-    if first.digest != _digest(invocation):
+    if first.digest != invocation.digest:
         return _other_call()
     return ToolOutcome(msgspec.json.decode(first.response), first.response.encode(), first.is_error)
 
@@ -317,15 +316,11 @@ def build_idempotent(uow: UnitOfWork, invocation: ToolInvocation, outcome: ToolO
     return IdempotentCall(
         caller=uow.scope.caller,
         key=invocation.call_id or "",
-        digest=_digest(invocation),
+        digest=invocation.digest,
         response=outcome.json.decode(),
         is_error=outcome.is_error,
         created_at=uow.now,
     )
-
-
-def _digest(invocation: ToolInvocation) -> str:
-    return sha256(invocation.name.encode() + b"\n" + _canonical(invocation.arguments)).hexdigest()
 
 
 async def _find_announced(uow: UnitOfWork, invocation: ToolInvocation) -> StoredCall | None:
@@ -367,27 +362,8 @@ NO_OUTCOME = failed_outcome(
 """The outcome of a repeated call that was started outside a transaction and has no result."""
 
 
-WAITING = replace(
-    failed_outcome(
-        ApprovalRequired(
-            "Nothing was done: the user must approve this call first. Open questions are listed at GET"
-            " /api/{user_id}/approvals, and on the service's page."
-        )
-    ),
-    is_waiting=True,
-)
-
-
 def _is_same(call: ToolCall, invocation: ToolInvocation) -> bool:
-    return call.name == invocation.name and _canonical(call.arguments) == _canonical(invocation.arguments)
-
-
-def _canonical(json: bytes | Raw) -> bytes:
-    """Encode equal JSON values as equal bytes, whatever the order of members.
-
-    The bytes are compared because Python objects for `1` and `true` are equal.
-    """
-    return _encode_sorted(msgspec.json.decode(json))
+    return call.name == invocation.name and canonical_json(call.arguments) == canonical_json(invocation.arguments)
 
 
 def created_artifacts(calls: list[ToolCall]) -> list[ArtifactReference]:

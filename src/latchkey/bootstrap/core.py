@@ -50,5 +50,5 @@ def create_core(settings: Settings, registry: Registry | None = None) -> Core:
     external = ExternalCallExecutor(dispatcher, executor, event_bus, HttpToolContexts())
     lease = timedelta(seconds=settings.turn_lease_s)
     approvals = Approvals(dispatcher, external, partial(bind_tool, registry.tools), lease)
-    server = create_server(dispatcher, executor, external, registry.tools)
+    server = create_server(dispatcher, executor, external, registry.tools, settings.approval_ttl_s)
     return Core(engine, event_bus, units, dispatcher, server, approvals, registry)

@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from hashlib import sha256
 from typing import Annotated, Any, Literal, NewType
 from uuid import UUID
 
@@ -27,10 +28,14 @@ IDEMPOTENCY_PERIOD = timedelta(hours=24)
 HTTP_REQUEST = "request"
 """The `caller` of an `IdempotentCall` that is a request with an `Idempotency-Key`."""
 
+APPROVAL_REQUEST = "approval"
+"""The `caller` of an `IdempotentCall` that is a question to the user about a call outside a turn."""
+
 NO_RESULT = Raw(b"null")
 _NOTHING = {b"", b"null"}
 
 _encode = msgspec.json.Encoder().encode
+_encode_sorted = msgspec.json.Encoder(order="deterministic").encode
 
 
 class ToolCall(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -88,8 +93,8 @@ class StartedCall(Struct, frozen=True):
 class IdempotentCall(Struct, frozen=True):
     """A call outside a turn that repeats return the outcome of, for `IDEMPOTENCY_PERIOD` after `created_at`.
 
-    `caller` is the credential within which the key is unique, or `HTTP_REQUEST` for the `Idempotency-Key` of a
-    request. `digest` identifies the request, and `response` is the JSON of its result.
+    `caller` is the credential within which the key is unique, `HTTP_REQUEST` for the `Idempotency-Key` of a request, or
+    `APPROVAL_REQUEST`. `digest` identifies the request, and `response` is the JSON of its result.
     """
 
     caller: str
@@ -140,6 +145,14 @@ class ToolReturned(Struct, frozen=True):
     call_id: str
 
 
+def canonical_json(json: bytes | Raw) -> bytes:
+    """Encode equal JSON values as equal bytes, whatever the order of members.
+
+    The bytes are compared because Python objects for `1` and `true` are equal.
+    """
+    return _encode_sorted(msgspec.json.decode(json))
+
+
 def encode_arguments(arguments: dict[str, Any]) -> bytes:
     """Encode arguments as JSON; a lone surrogate becomes U+FFFD, arguments that are nested too deeply become null."""
     try:
@@ -187,6 +200,11 @@ class ToolInvocation(Struct, frozen=True):
     call_id: str | None = None
     asks: bool = False
     is_approved: bool = False
+
+    @property
+    def digest(self) -> str:
+        """A digest of the name and the arguments, which is the same whatever the order of members."""
+        return sha256(self.name.encode() + b"\n" + canonical_json(self.arguments)).hexdigest()
 
     def must_wait(self, scope: Scope) -> bool:
         """Whether the user must approve the call first."""

@@ -65,6 +65,7 @@ class McpService:
         identity: Identity | None = None,
         create_transport: Callable[[Server[Any]], Transport] = StatelessTransport,
         apps: Sequence[App] = (),
+        approval_ttl_s: float = 86_400,
     ) -> None:
         self.units = CountingUnits(units)
         self.signer = SharedSecret(SIGNING_SECRET, "latchkey", "latchkey")
@@ -72,7 +73,7 @@ class McpService:
         executor = ToolCallExecutor(self.dispatcher)
         external = ExternalCallExecutor(self.dispatcher, executor, LocalEventBus(), HttpToolContexts())
         tools = Registry.of(*BUILT_IN, *apps).tools
-        self.server: Server[Any] = create_server(self.dispatcher, executor, external, tools)
+        self.server: Server[Any] = create_server(self.dispatcher, executor, external, tools, approval_ttl_s)
         self.endpoint = McpEndpoint(
             create_transport(self.server), self.dispatcher, identity or self.signer, MCP_URL, METADATA_URL
         )

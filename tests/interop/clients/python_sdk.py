@@ -7,8 +7,18 @@ from typing import Any
 
 import httpx2
 from mcp import Client, MCPError, StdioServerParameters
+from mcp.client import ClientRequestContext
+from mcp.client.session import ElicitationFnT
 from mcp.client.streamable_http import streamable_http_client
-from mcp_types import CallToolResult, ListResourcesResult, ReadResourceResult, TextContent, TextResourceContents
+from mcp_types import (
+    CallToolResult,
+    ElicitRequestParams,
+    ElicitResult,
+    ListResourcesResult,
+    ReadResourceResult,
+    TextContent,
+    TextResourceContents,
+)
 
 from tests.interop.client import Endpoint, Era, HttpEndpoint, Refused, ToolResult
 from tests.polling import TIMEOUT_S
@@ -50,7 +60,8 @@ class PythonSdk:
 async def python_sdk(endpoint: Endpoint, era: Era) -> AsyncIterator[PythonSdk]:
     async with AsyncExitStack() as stack:
         with converted_errors():
-            client = Client(await _transport(endpoint, stack), mode=MODES[era])
+            transport = await _transport(endpoint, stack)
+            client = Client(transport, mode=MODES[era], elicitation_callback=_elicitation_callback(endpoint))
             connected = PythonSdk(await stack.enter_async_context(client))
         yield connected
 
@@ -61,6 +72,18 @@ async def _transport(endpoint: Endpoint, stack: AsyncExitStack) -> Any:
     headers = {"Authorization": f"Bearer {endpoint.bearer}"}
     http = await stack.enter_async_context(httpx2.AsyncClient(headers=headers, timeout=TIMEOUT_S))
     return streamable_http_client(endpoint.url, http_client=http)
+
+
+def _elicitation_callback(endpoint: Endpoint) -> ElicitationFnT | None:
+    if not isinstance(endpoint, HttpEndpoint) or endpoint.answer is None:
+        return None
+    result = ElicitResult.model_validate(endpoint.answer)
+
+    async def answer(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
+        assert params.message, context
+        return result
+
+    return answer
 
 
 @contextmanager

@@ -5,12 +5,14 @@ import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
 
 import { serve } from "./lines.mjs";
 
-await serve(async ({ url, bearer, command, args, env, era }) => {
+await serve(async ({ url, bearer, command, args, env, era, answer }) => {
   const transport = url
     ? new StreamableHTTPClientTransport(new URL(url), { requestInit: { headers: { Authorization: `Bearer ${bearer}` } } })
     : new StdioClientTransport({ command, args, env });
   const mode = era === "modern" ? { pin: "2026-07-28" } : era;
-  const client = new Client({ name: "interop", version: "1.0.0" }, { versionNegotiation: { mode } });
+  const capabilities = answer ? { elicitation: { form: {} } } : {};
+  const client = new Client({ name: "interop", version: "1.0.0" }, { capabilities, versionNegotiation: { mode } });
+  if (answer) client.setRequestHandler("elicitation/create", async () => answer);
   await client.connect(transport);
   return client;
 });

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from fastmcp import Client  # type: ignore[import-not-found]
+from fastmcp.client.elicitation import ElicitResult  # type: ignore[import-not-found]
 from fastmcp.client.transports import (  # type: ignore[import-not-found]
     StdioTransport,
     StreamableHttpTransport,
@@ -17,12 +18,20 @@ async def main() -> None:
     endpoint = json.loads(os.environ["ENDPOINT"])
     mode = {"modern": "2026-07-28"}.get(endpoint["era"], endpoint["era"])
     try:
-        async with Client(_transport(endpoint), mode=mode) as client:
+        options = {"elicitation_handler": _answer(endpoint["answer"])} if endpoint.get("answer") else {}
+        async with Client(_transport(endpoint), mode=mode, **options) as client:
             _reply(ok=client.protocol_version)
             for line in sys.stdin:
                 await _execute(client, json.loads(line))
     except Exception as error:  # noqa: BLE001  # every error is reported to the test
         _reply(refused=str(error))
+
+
+def _answer(result: dict[str, Any]) -> Any:
+    async def answer(*_: Any) -> Any:
+        return ElicitResult(**result)
+
+    return answer
 
 
 def _transport(endpoint: dict[str, Any]) -> Any:

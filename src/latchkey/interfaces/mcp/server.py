@@ -10,6 +10,7 @@ from mcp_types import CallToolRequestParams, PaginatedRequestParams, ReadResourc
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.external_calls import ExternalCallExecutor
 from latchkey.application.tool_calls import ToolCallExecutor
+from latchkey.interfaces.mcp.input_requests import ApprovalRequests
 from latchkey.interfaces.mcp.principal import HANDLED_METHODS
 from latchkey.interfaces.mcp.resources import ResourceHandlers
 from latchkey.interfaces.mcp.tools import Tool, ToolHandlers
@@ -24,11 +25,16 @@ _PRIVATE: tuple[CacheableMethod, ...] = (
 
 
 def create_server(
-    dispatcher: Dispatcher, executor: ToolCallExecutor, external: ExternalCallExecutor, tools: dict[str, Tool]
+    dispatcher: Dispatcher,
+    executor: ToolCallExecutor,
+    external: ExternalCallExecutor,
+    tools: dict[str, Tool],
+    approval_ttl_s: float,
 ) -> Server[Any]:
     """Create the server. Its handlers need a `PRINCIPAL`, which the transport sets.
 
-    `executor` runs the tools in a transaction, and `external` those outside of one.
+    `executor` runs the tools in a transaction, and `external` those outside of one. A question to the user about a call
+    is open for `approval_ttl_s`, and for a day at most.
     """
     server: Server[Any] = Server(
         "latchkey",
@@ -36,7 +42,8 @@ def create_server(
         version=version("latchkey-server"),
         cache_hints=dict.fromkeys(_PRIVATE, CacheHint(scope="private")),
     )
-    tool_handlers, resources = ToolHandlers(dispatcher, executor, external, tools), ResourceHandlers(dispatcher)
+    approvals, resources = ApprovalRequests(dispatcher, approval_ttl_s), ResourceHandlers(dispatcher)
+    tool_handlers = ToolHandlers(dispatcher, executor, external, tools, approvals)
     handlers: dict[str, tuple[type[Any], Any]] = {
         "tools/list": (PaginatedRequestParams, tool_handlers.list),
         "tools/call": (CallToolRequestParams, tool_handlers.call),

@@ -13,15 +13,17 @@ from msgspec import NODEFAULT, Struct
 from msgspec.structs import FieldInfo, replace
 
 from latchkey.application.access import ToolDeclaration, declaration_of, function_of, name_of, permission_of
+from latchkey.application.approval_requests import NOT_APPROVED
 from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.external_calls import ExternalCallExecutor, ExternalTool
 from latchkey.application.tool_calls import TOOL_BUG, ToolCallExecutor
 from latchkey.application.turns.approvals import BoundTool
-from latchkey.domain.credentials import Scope
-from latchkey.domain.errors import Failure, Forbidden, Invalid, NotFound
+from latchkey.domain.credentials import Owner, Scope
+from latchkey.domain.errors import Declined, Failure, Forbidden, Invalid, NotFound
 from latchkey.domain.ports import ToolBug, ToolCallContext
 from latchkey.domain.tool_call import ExternalCallId, ToolInvocation, ToolOutcome, encode_arguments
 from latchkey.interfaces.errors import check_storable, invalid
+from latchkey.interfaces.mcp.input_requests import ApprovalRequests, can_ask
 from latchkey.interfaces.mcp.principal import (
     PRINCIPAL,
     Context,
@@ -176,6 +178,9 @@ DEFAULT_TIMEOUT_S = 30.0
 IS_WAITING = "latchkey/waiting"
 """The key of `_meta` in the result of a turn's call that waits for the user."""
 
+MAY_ASK = "latchkey/approval"
+"""The key of `_meta` in the listing of a tool that asks the user before it runs, always or with some arguments."""
+
 CALL_ID_KEYS = ("latchkey/callId", "claudecode/toolUseId")
 """The keys of `_meta` under which clients send their own id of a call."""
 
@@ -197,6 +202,11 @@ class Tool(Struct, frozen=True):
     def name(self) -> str:
         """The name of the tool, which is the name of its use case."""
         return self.binding.name
+
+    @property
+    def title(self) -> str:
+        """The title of the tool, for people."""
+        return str(self.listing["title"])
 
     @property
     def timeout_s(self) -> float:
@@ -234,6 +244,8 @@ def _tool(use_case: Callable[..., Any]) -> Tool:
         "outputSchema": binding.output_schema,
         "annotations": declaration.annotations(is_read=permission.mode == "read", is_outside=binding.is_outside),
     }
+    if declaration.options.get("approval"):
+        listing["_meta"] = {MAY_ASK: True}
     return Tool(
         binding,
         listing,
@@ -263,44 +275,71 @@ class ToolHandlers:
         executor: ToolCallExecutor,
         external: ExternalCallExecutor,
         tools: dict[str, Tool],
+        approvals: ApprovalRequests,
     ) -> None:
         self._dispatcher = dispatcher
         self._executor = executor
         self._external = external
         self._tools = tools
+        self._approvals = approvals
 
     async def list(self, _: Context, __: PaginatedRequestParams) -> Result:
         """Handle `tools/list`."""
         return await error_boundary(self._list(PRINCIPAL.get()))
 
-    async def call(self, _: Context, params: CallToolRequestParams) -> Result:
+    async def call(self, context: Context, params: CallToolRequestParams) -> Result:
         """Handle `tools/call`."""
         tool = self._tools.get(params.name)
-        return await error_boundary(self._call(PRINCIPAL.get(), tool, params), tool.timeout_s if tool else 0.0)
+        call = self._call(context, PRINCIPAL.get(), tool, params)
+        return await error_boundary(call, tool.timeout_s if tool else 0.0)
 
     async def _list(self, principal: Principal) -> Result:
         scope = await principal.verify(self._dispatcher)
         return complete(tools=[tool.listing for tool in self._tools.values() if tool.binding.is_allowed(scope)])
 
-    async def _call(self, principal: Principal, tool: Tool | None, params: CallToolRequestParams) -> Result:
+    async def _call(
+        self, context: Context, principal: Principal, tool: Tool | None, params: CallToolRequestParams
+    ) -> Result:
         call_id = call_id_of(params.meta)
         if tool is None:
             await principal.verify(self._dispatcher)
             raise _unknown(params.name)
+        arguments = params.arguments or {}
+        invocation = ToolInvocation(tool.name, encode_arguments(arguments), call_id)
         try:
-            outcome = await self._execute(tool, principal, params.arguments or {}, call_id)
+            if params.request_state is not None:
+                return await self._resume(principal, tool, invocation, params)
+            outcome = await self._execute(tool, principal, arguments, invocation)
+            if outcome is NOT_APPROVED and isinstance(principal.credential, Owner) and can_ask(context):
+                return await self._approvals.ask(principal, tool.title, invocation)
+            return _result(outcome, tool.text)
         except Forbidden:
             raise _unknown(params.name) from None
-        return _result(outcome, tool.text)
 
-    async def _execute(self, tool: Tool, principal: Principal, arguments: Result, call_id: str | None) -> ToolOutcome:
+    async def _resume(
+        self, principal: Principal, tool: Tool, invocation: ToolInvocation, params: CallToolRequestParams
+    ) -> Result:
+        """Make a call, or decline it, that the user was asked about."""
+        approval = await self._approvals.resume(principal, tool.title, invocation, params)
+        if isinstance(approval, dict):
+            return approval
+        invocation = replace(invocation, call_id=approval.call_id, is_approved=approval.decision == "approve")
+        if invocation.is_approved:
+            return _result(await self._execute(tool, principal, params.arguments or {}, invocation), tool.text)
+        declined = await self._executor.record_failure(
+            principal.credential, invocation, tool.binding.use_case, Declined("The user has declined this call.")
+        )
+        return _result(declined, tool.text)
+
+    async def _execute(
+        self, tool: Tool, principal: Principal, arguments: Result, invocation: ToolInvocation
+    ) -> ToolOutcome:
         binding = tool.binding
-        invocation = ToolInvocation(binding.name, encode_arguments(arguments), call_id)
         try:
             values = binding.bind(arguments)
             if any(mark in invocation.arguments for mark in _MARKS_OF_UNSTORABLE):
                 check_storable(arguments)
-            if self._asks(tool, values, call_id):
+            if self._asks(tool, values, invocation.call_id):
                 invocation = replace(invocation, asks=True)
         except Failure as failure:
             return await self._executor.record_failure(principal.credential, invocation, binding.use_case, failure)
