@@ -14,6 +14,7 @@ from tests.browser.browser_driver import FOLDER, BrowserDriver
 from tests.node import environment, installed, node, npm
 
 PROJECTS = FOLDER / "projects"
+APPROVALS = {"ai_sdk": "asks_and_survives_reload_and_kill", "copilotkit": "asks_in_copilotkit"}
 NAMES = sorted(path.parent.name for path in PROJECTS.glob("*/package.json"))
 
 
@@ -30,9 +31,9 @@ async def test_new_project_streams_and_survives_reload_and_kill(
     with preview(project, tmp_path / "vite.log") as url:
         parameters = {"user": user, "url": backend.url, "project": name, "projectUrl": url}
         await driver.run("projects/chat", "streams_and_survives_reload_and_kill", parameters, backend.handlers)
-        if name == "ai_sdk":
+        if name in APPROVALS:
             await backend.reset()
-            await driver.run("projects/approvals", "asks_and_survives_reload_and_kill", parameters, backend.handlers)
+            await driver.run("projects/approvals", APPROVALS[name], parameters, backend.handlers)
 
 
 def new_project(name: str, parent: Path) -> Path:

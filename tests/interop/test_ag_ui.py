@@ -151,8 +151,9 @@ async def test_runtime_of_documentation_serves_two_turns(
     checks.passed("examples of docs/ag-ui.md")
 
 
-async def test_documentation_shows_the_page_that_is_tested_in_a_browser() -> None:
-    source = (FOLDER.parent / "browser/projects/copilotkit/src/Chat.tsx").read_text()
+@pytest.mark.parametrize("name", ["Chat.tsx", "Question.tsx"])
+async def test_documentation_shows_the_page_that_is_tested_in_a_browser(name: str) -> None:
+    source = (FOLDER.parent / "browser/projects/copilotkit/src" / name).read_text()
 
     assert f"```tsx\n{source}```" in PAGE.read_text()
 

@@ -36,6 +36,43 @@ export async function asks_and_survives_reload_and_kill({ openUrl, projectUrl, m
   assert.deepEqual((await api('GET', 'approvals')).items, [])
 }
 
+/** CopilotKit shows the call and, below it, the question. */
+export async function asks_in_copilotkit({ openUrl, projectUrl, model, service, api, pageErrors }) {
+  const tab = await openUrl(`${projectUrl}?approvals`)
+  const ask = async title => {
+    const { id } = await api('POST', 'tasks', { title })
+    await model.script({ says: ['I delete it. '], calls: [['delete_task', { task_id: id }]] }, { says: [`${title} is done.`] })
+    await tab.getByRole('textbox').fill(`Delete ${title}`)
+    await tab.getByRole('textbox').press('Enter')
+    await sees(tab, new RegExp(`Delete ${title}.*The assistant asks to call .*${id}`, 's'))
+  }
+  const titles = async () => (await api('GET', 'tasks')).items.map(task => task.title).filter(title => /milk|tea|salt/.test(title))
+
+  await ask('milk')
+  assert.deepEqual(await titles(), ['milk'])
+  await tab.getByRole('button', { name: 'Approve' }).click()
+  await sees(tab, /milk is done\./)
+  assert.deepEqual(await titles(), [])
+
+  await ask('tea')
+  await tab.getByRole('button', { name: 'Decline' }).click()
+  await sees(tab, /tea is done\./)
+  assert.deepEqual(await titles(), ['tea'])
+
+  await ask('salt')
+  await service.kill()
+  await service.start()
+  await tab.reload()
+  await sees(tab, /milk is done\..*tea is done\..*The assistant asks to call/s)
+  await tab.getByRole('button', { name: 'Approve' }).click()
+  await sees(tab, /salt is done\./)
+  await tab.reload()
+  await sees(tab, /milk is done\..*tea is done\..*salt is done\./s)
+  assert.deepEqual(await titles(), ['tea'])
+  assert.deepEqual((await api('GET', 'approvals')).items, [])
+  pageErrors.length = 0 // HttpAgent lets the rejection of a broken stream escape
+}
+
 async function sees(tab, expected) {
   let text
   await until(async () => expected.test((text = await tab.locator('body').innerText()))).catch(() => {

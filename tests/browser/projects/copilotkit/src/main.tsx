@@ -1,6 +1,8 @@
 import { StrictMode } from 'react'
 import { createRoot } from 'react-dom/client'
-import { Chat } from './Chat'
+import { agent, Chat } from './Chat'
+
+if (location.search === '?approvals') agent.headers['Latchkey-Assistant'] = 'careful'
 
 createRoot(document.getElementById('root')!).render(
   <StrictMode>
