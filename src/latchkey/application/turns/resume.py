@@ -43,7 +43,7 @@ async def resume_turn(
         return None
     await uow.context_tokens.revoke_for_turn(turn.id, uow.now)
     profile = profiles.of_turn(turn)
-    if profile is None or not turn.can_continue(limits.attempts):
+    if profile is None or profile.agent is None or not turn.can_continue(limits.attempts):
         await close_as_interrupted(uow, turn)
         return None
     item = await uow.turns.get_with_message(turn.id)
