@@ -5,6 +5,7 @@ import json
 import re
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -12,8 +13,10 @@ import pytest
 import pytest_asyncio
 from hypothesis import given, settings
 
-from latchkey.domain.turn_event import TurnEvent
+from latchkey.domain.turn_event import ApprovalDecidedEvent, TurnEvent
+from latchkey.interfaces.http.frontends.ai_sdk.approvals import ContinuationTranslator, posted_decisions
 from latchkey.interfaces.http.frontends.ai_sdk.history import assistant_message
+from latchkey.interfaces.http.frontends.ai_sdk.requests import ChatRequest
 from latchkey.interfaces.http.frontends.ai_sdk.translator import UIMessageTranslator
 from latchkey.interfaces.http.frontends.turn_events import without_withdrawn
 from tests.browser.backend import Backend, running_backend
@@ -61,7 +64,12 @@ async def test_ai_sdk_check_succeeds(
     version: str, check: str, driver: BrowserDriver, backend: Backend, checks: Checks
 ) -> None:
     await backend.reset()
-    handlers = {**backend.handlers, "generated_logs": generated_logs}
+    handlers = {
+        **backend.handlers,
+        "generated_logs": generated_logs,
+        "waiting_logs": waiting_logs,
+        "continue_stream": continue_stream,
+    }
     await driver.run(version, check, {"user": backend.new_user(), "url": backend.url}, handlers)
     checks.passed(f"AI SDK {version}")
 
@@ -80,3 +88,52 @@ async def generated_logs(has_approvals: bool) -> list[dict[str, Any]]:  # noqa: 
 
     add()
     return logs
+
+
+async def waiting_logs() -> list[dict[str, Any]]:
+    """Logs of turns that wait, with the first stream of a page, and what the history has in the end.
+
+    `decisions` are those between two streams. They are the same in each run.
+    """
+    logs: list[dict[str, Any]] = []
+    _LOGS.clear()
+
+    @settings(derandomize=True, database=None, max_examples=150, deadline=None)
+    @given(continued_logs(TURN))
+    def add(generated: list[TurnEvent]) -> None:
+        events = without_withdrawn(generated)
+        stops = [index + 1 for index, event in enumerate(events) if event.is_waiting]
+        if not stops or stops[0] == len(events):
+            return
+        translator = UIMessageTranslator()
+        stream = b"".join(map(translator.translate, events[: stops[0]])) + translator.end()
+        ends = [*stops, len(events)] if stops[-1] < len(events) else stops
+        streams = [
+            {
+                "end": end,
+                "decisions": {
+                    str(data.id): data.decision == "approve"
+                    for event in events[start:end]
+                    if isinstance(data := event.decode(), ApprovalDecidedEvent)
+                },
+            }
+            for start, end in pairwise(ends)
+        ]
+        message = json.loads(msgspec.json.encode(assistant_message(events)))
+        logs.append({"number": len(_LOGS), "first": stream.decode(), "streams": streams, "history": message})
+        _LOGS.append(events)
+
+    add()
+    assert len(logs) > 20
+    return logs
+
+
+_LOGS: list[list[TurnEvent]] = []
+
+
+async def continue_stream(number: int, end: int, body: str) -> str:
+    """The answer to this request, if the log with this number has so many events."""
+    posted = posted_decisions(msgspec.json.decode(body, type=ChatRequest))
+    assert posted
+    translator = ContinuationTranslator(posted)
+    return (b"".join(map(translator.translate, _LOGS[number][:end])) + translator.end()).decode()

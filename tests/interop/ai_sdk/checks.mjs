@@ -460,6 +460,29 @@ export async function any_stream_makes_the_message_of_the_history(client) {
   }
 }
 
+export async function any_decisions_continue_the_message_as_the_history_has_it(client) {
+  if (!client.hasApprovals) return // ai 5 does not post decisions
+  for (const { number, first, streams, history } of await client.waitingLogs()) {
+    const bodies = []
+    const ends = streams.map(({ end }) => end)
+    const answer = async body => {
+      bodies.push(body)
+      const stream = bodies.length === 1 ? first : await client.continueStream(number, ends[bodies.length - 2], body)
+      return new Response(stream, { headers: { 'content-type': 'text/event-stream' } })
+    }
+    const chat = client.chat({ fetch: (_, { body }) => answer(body) })
+    await chat.sendMessage({ text: 'Go on' })
+    for (const [index, { decisions }] of streams.entries()) {
+      for (const [id, approved] of Object.entries(decisions)) await chat.addToolApprovalResponse({ id, approved })
+      if (bodies.length < index + 2) await chat.sendMessage() // a question is open
+      await until(() => bodies.length === index + 2 && /ready|error/.test(chat.status))
+    }
+    const states = message => plain(message.parts).map(({ approval, ...part }) => part)
+    assert.deepEqual(states(chat.lastMessage), states(history))
+    assert.deepEqual([plain(chat.lastMessage.metadata), bodies.length], [history.metadata, streams.length + 1])
+  }
+}
+
 /** A chat whose assistant asks before it deletes the task `Milk`. The model answers with `steps` afterwards. */
 async function asked(client, ...steps) {
   const { api } = steps.at(-1).api ? steps.pop() : {}

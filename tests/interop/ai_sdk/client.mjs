@@ -39,6 +39,12 @@ export class Client {
   /** Streams of turns in every order of events, each with the message that the history has of it. */
   generatedLogs = () => this.#call('generated_logs', this.hasApprovals)
 
+  /** Logs of turns that wait: the first stream of a page, and its decisions before each of the others. */
+  waitingLogs = () => this.#call('waiting_logs')
+
+  /** The answer to a request with decisions, if the log has `end` events. */
+  continueStream = (number, end, body) => this.#call('continue_stream', number, end, body)
+
   service = { kill: () => this.#call('kill_service'), start: () => this.#call('start_service') }
 
   /** A chat as `useChat` makes it. `posts` counts its requests, `toolCalls` the tools that it was asked to run. */

@@ -7,10 +7,22 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import Raw
+from uuid_utils.compat import uuid7
 
 from latchkey.domain.approval import NewDecision
 from latchkey.domain.errors import Invalid
-from latchkey.domain.turn_event import ApprovalDecidedEvent, TurnEvent
+from latchkey.domain.tool_call import ToolCallId
+from latchkey.domain.turn_event import (
+    ApprovalDecidedEvent,
+    ApprovalRequestedEvent,
+    ToolCallCompletedEvent,
+    ToolCallStartedEvent,
+    TurnEvent,
+    TurnStartedEvent,
+    TurnWaitingEvent,
+    numbered,
+)
 from latchkey.interfaces.http.frontends.ai_sdk.approvals import (
     ContinuationTranslator,
     PostedDecisions,
@@ -18,6 +30,7 @@ from latchkey.interfaces.http.frontends.ai_sdk.approvals import (
 )
 from latchkey.interfaces.http.frontends.ai_sdk.history import assistant_message
 from latchkey.interfaces.http.frontends.ai_sdk.requests import ChatRequest
+from latchkey.interfaces.http.frontends.ai_sdk.translator import UIMessageTranslator
 from latchkey.interfaces.http.frontends.turn_events import without_withdrawn
 from tests.support.event_logs import TURN, continued_logs
 from tests.unit.http.test_ai_sdk_translator import chunks_of, reduced, stream_of
@@ -86,6 +99,32 @@ def shown(part: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in part.items() if name != "approval"}
 
 
+def test_page_that_lacks_a_question_is_asked_it() -> None:
+    """Its connection was lost before the second question: otherwise it would send its only decision again and again."""
+    first, second = (ToolCallId(uuid7()) for _ in range(2))
+    calls = [ToolCallStartedEvent(id, "delete_task", Raw(b"{}")) for id in (first, second)]
+    asked = [ApprovalRequestedEvent(id, "delete_task", Raw(b"{}"), TURN.started_at) for id in (first, second)]
+    started = TurnStartedEvent(TURN.conversation_id, TURN.agent)
+    events = numbered(TURN.id, 0, started, calls[0], asked[0], calls[1], asked[1], TurnWaitingEvent())
+    decided = numbered(
+        TURN.id,
+        len(events),
+        ApprovalDecidedEvent(first, "approve", None, "user"),
+        ToolCallCompletedEvent(first, "delete_task", Raw(b"{}"), is_error=False, duration_ms=1),
+        TurnWaitingEvent(),
+    )
+    cut = b"".join(map(UIMessageTranslator().translate, events[:3]))
+    for log in (events, [*events, *decided[:1], decided[-1]], [*events, *decided]):
+        message = reduced(chunks_of(cut))
+        respond(message, decided)
+        continued = posted(USER, message)
+        assert continued
+        translator = ContinuationTranslator(continued)
+        message = reduced(chunks_of(b"".join(map(translator.translate, log)) + translator.end()), message)
+        states = [part["state"] for part in message["parts"] if "toolCallId" in part]
+        assert states == ["output-available" if len(log) == 9 else "approval-responded", "approval-requested"]
+
+
 def test_decisions_are_read_from_the_last_message() -> None:
     declined = part(OTHER, "approval-responded", approved=False, reason="Not now.")
     done = {"type": "tool-add_task", "toolCallId": "x", "state": "output-available", "input": {}, "output": 1}
@@ -119,7 +158,7 @@ def test_partial_decision_leaves_the_other_call_undecided() -> None:
 
     assert continued
     assert [str(id) for id in continued.decisions] == [CALL]
-    assert continued.undecided == {CALL, OTHER}
+    assert continued.unfinished == continued.calls == {CALL, OTHER}
 
 
 @pytest.mark.parametrize(

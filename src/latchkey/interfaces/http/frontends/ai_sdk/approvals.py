@@ -11,13 +11,13 @@ from msgspec import Raw, Struct, field
 from latchkey.domain.approval import NewDecision
 from latchkey.domain.tool_call import ToolCallId
 from latchkey.domain.turn import TurnId
-from latchkey.domain.turn_event import ApprovalDecidedEvent, ToolCallCompletedEvent, TurnEvent
+from latchkey.domain.turn_event import ToolCallCompletedEvent, TurnEvent
 from latchkey.interfaces.errors import convert_at, decode_at
 from latchkey.interfaces.http.frontends.ai_sdk.chunks import encode_chunks, start
 from latchkey.interfaces.http.frontends.ai_sdk.requests import ChatRequest
 from latchkey.interfaces.http.frontends.ai_sdk.translator import UIMessageTranslator
 
-_ASKED = {"approval-requested", "approval-responded"}
+_UNFINISHED = {"input-available", "approval-requested", "approval-responded"}
 
 
 class _Part(Struct, frozen=True):
@@ -39,19 +39,17 @@ class _Approval(Struct, frozen=True):
 
 
 class PostedDecisions(Struct, frozen=True):
-    """Decisions on calls of a turn. `undecided` and `running` are the calls that the page shows to be so."""
+    """Decisions on calls of a turn. `calls` are all calls that the page shows, `unfinished` those without a result."""
 
     turn_id: TurnId
     decisions: dict[ToolCallId, NewDecision]
-    undecided: frozenset[Any]
-    running: frozenset[Any]
+    calls: frozenset[str]
+    unfinished: frozenset[str]
 
     def is_lacking(self, event: TurnEvent) -> bool:
-        """Whether it is a decision or a result that the page does not show."""
-        data = event.decode()
-        if isinstance(data, ApprovalDecidedEvent):
-            return str(data.id) in self.undecided
-        return isinstance(data, ToolCallCompletedEvent) and str(data.id) in self.running
+        """Whether it is a result that the page does not show."""
+        data = event.decode() if event.name == "tool_call.completed" else None
+        return isinstance(data, ToolCallCompletedEvent) and str(data.id) in self.unfinished
 
 
 def posted_decisions(data: ChatRequest) -> PostedDecisions | None:
@@ -75,8 +73,8 @@ def posted_decisions(data: ChatRequest) -> PostedDecisions | None:
     return PostedDecisions(
         convert_at(f"{path}.id", message.id, TurnId),
         decisions,
-        frozenset(str(part.call_id) for part in message.parts if part.state in _ASKED),
-        frozenset(str(part.call_id) for part in message.parts if part.state == "input-available"),
+        frozenset(str(part.call_id) for part in message.parts if part.call_id),
+        frozenset(str(part.call_id) for part in message.parts if part.state in _UNFINISHED),
     )
 
 
@@ -97,23 +95,29 @@ def _continued_message(data: ChatRequest) -> tuple[str, _Message | None]:
 class ContinuationTranslator:
     """Translates the events of a turn, in their order from the first on, for a page that shows its beginning.
 
-    The chunks begin with the first decision or result that the page lacks. They continue the page's message.
+    The chunks begin with the first result that the page lacks, and continue its message. A page that has lost its
+    connection may lack questions as well: without them it would send its decisions again and again.
     """
 
     def __init__(self, posted: PostedDecisions) -> None:
         self._posted = posted
         self._translator = UIMessageTranslator()
         self._has_begun = False
-        self.end = self._translator.end
 
     def translate(self, event: TurnEvent) -> bytes:
         """Return the server-sent events for an event, maybe none. Raises `StreamBroken` as the translator does."""
-        if self._has_begun:
-            return self._translator.translate(event)
-        if not self._posted.is_lacking(event):
+        if not (self._has_begun or event.is_last or self._posted.is_lacking(event)):
             self._translator.chunks_of(event)
             return b""
+        return self._begin() + self._translator.translate(event)
+
+    def end(self) -> bytes:
+        """Return the server-sent events after the last event."""
+        return self._begin() + self._translator.end()
+
+    def _begin(self) -> bytes:
+        if self._has_begun:
+            return b""
         self._has_begun = True
-        self._translator.forget_text()
-        first = encode_chunks([start(self._posted.turn_id, {"status": "running"})])
-        return first + self._translator.translate(event)
+        chunks = self._translator.begin_rest(self._posted.calls)
+        return encode_chunks([start(self._posted.turn_id, {"status": "running"}), *chunks])

@@ -1,5 +1,7 @@
 """Tool calls as chunks of a UI message stream, with the user's approvals."""
 
+from collections.abc import Container
+
 import msgspec
 from msgspec import Raw
 
@@ -22,7 +24,8 @@ class CallTranslator:
 
     def __init__(self, *, has_approvals: bool) -> None:
         self._has_approvals = has_approvals
-        self._open: dict[ToolCallId, ToolCallStartedEvent] = {}
+        self._open: dict[ToolCallId, list[Chunk]] = {}
+        """The calls without a result, each with its chunks so far."""
         self._declined: set[ToolCallId] = set()
 
     @property
@@ -31,24 +34,36 @@ class CallTranslator:
         return not self._open
 
     def begin(self, call: ToolCallStartedEvent) -> list[Chunk]:
-        self._open[call.id] = call
-        return [_input(call)]
+        # Without `providerExecuted` the client would run the tool, or send the message again with its result.
+        chunk: Chunk = {
+            "type": "tool-input-available",
+            "toolCallId": call.id,
+            "toolName": call.name,
+            "input": call.arguments,
+            "providerExecuted": True,
+        }
+        self._open[call.id] = [chunk]
+        return [chunk]
 
     def request_approval(self, data: ApprovalRequestedEvent) -> list[Chunk]:
         if not self._has_approvals:
             return []
-        return [{"type": "tool-approval-request", "approvalId": data.id, "toolCallId": data.id}]
+        chunk: Chunk = {"type": "tool-approval-request", "approvalId": data.id, "toolCallId": data.id}
+        self._open.setdefault(data.id, []).append(chunk)
+        return [chunk]
 
     def decide(self, data: ApprovalDecidedEvent) -> list[Chunk]:
-        """Return the chunks of a decision. A page that has not made it is shown by them that an approved call runs."""
         if not self._has_approvals:
             return []
-        is_approved, call = data.decision == "approve", self._open.get(data.id)
+        is_approved = data.decision == "approve"
         if not is_approved:
             self._declined.add(data.id)
         reason = {} if data.reason is None else {"reason": data.reason}
-        response = {"type": APPROVAL_RESPONSE, "approvalId": data.id, "approved": is_approved, **reason}
-        return [response, _input(call)] if is_approved and call else [response]
+        return [{"type": APPROVAL_RESPONSE, "approvalId": data.id, "approved": is_approved, **reason}]
+
+    def open_except(self, ids: Container[str]) -> list[Chunk]:
+        """Return the chunks of the calls without a result, but not of those with these ids."""
+        return [chunk for id, chunks in self._open.items() if str(id) not in ids for chunk in chunks]
 
     def complete(self, call: ToolCallCompletedEvent) -> list[Chunk]:
         self._open.pop(call.id, None)
@@ -64,20 +79,6 @@ class CallTranslator:
         chunks = [_output_error(id, error) for id in self._open]
         self._open.clear()
         return chunks
-
-
-def _input(call: ToolCallStartedEvent) -> Chunk:
-    """Return the chunk of a call.
-
-    Without `providerExecuted` the client would run the tool, or send the message again with its result.
-    """
-    return {
-        "type": "tool-input-available",
-        "toolCallId": call.id,
-        "toolName": call.name,
-        "input": call.arguments,
-        "providerExecuted": True,
-    }
 
 
 def _output_error(id: ToolCallId, error: str) -> Chunk:

@@ -84,8 +84,9 @@ class _UIMessageReducer:
             case _ if "toolCallId" in chunk:
                 self._apply_to_call(self._by_id.get(chunk["toolCallId"]), chunk)
             case type if type == APPROVAL_RESPONSE:
-                approval = {name: chunk[name] for name in ("approved", "reason") if name in chunk}
-                self._by_id[chunk["approvalId"]]["approval"] |= approval
+                part = self._by_id[chunk["approvalId"]]
+                part["state"] = "approval-responded"
+                part["approval"] |= {name: chunk[name] for name in ("approved", "reason") if name in chunk}
 
     def _apply_to_call(self, part: Part | None, chunk: Chunk) -> None:
         if part is None:
@@ -93,8 +94,6 @@ class _UIMessageReducer:
             self._parts.append(part)
             return
         match chunk["type"]:
-            case "tool-input-available":
-                part |= {"state": "input-available"}
             case "tool-approval-request":
                 part |= {"state": "approval-requested", "approval": {"id": chunk["approvalId"]}}
             case "tool-output-available":

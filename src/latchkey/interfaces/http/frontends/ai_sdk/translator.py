@@ -1,6 +1,6 @@
 """Events of a turn as chunks of a UI message stream, the protocol of `useChat` (Vercel AI SDK 5, 6 and 7)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from latchkey.domain import turn_event
@@ -50,9 +50,13 @@ class UIMessageTranslator:
         """Return the chunks after the last event; none if the turn does not wait for the user."""
         return [FINISH_STEP, chunks.finish({"status": "waiting"})] if self._is_waiting else []
 
-    def forget_text(self) -> None:
-        """Begin another text with the next piece: the client has not received the beginning of this one."""
+    def begin_rest(self, known_calls: Container[str]) -> list[Chunk]:
+        """Return the chunks of open calls that a client lacks which has another part of the message already.
+
+        The next piece of text begins another text.
+        """
         self._text_id = None
+        return self._calls.open_except(known_calls)
 
     def start(self, event: TurnEvent, data: turn_event.TurnStartedEvent) -> list[Chunk]:
         metadata = {"turnId": event.turn_id, "conversationId": data.conversation_id, "agent": data.agent}
