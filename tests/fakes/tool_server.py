@@ -37,6 +37,7 @@ TOOLS = (
     Tool(name="fail", description="Refuse, and say why.", input_schema={"type": "object", "properties": {}}),
     Tool(name="crash", description="Break the server.", input_schema={"type": "object", "properties": {}}),
 )
+ASK = Tool(name="ask", description="Do what the user must approve.", input_schema={"type": "object", "properties": {}})
 
 
 @dataclass
@@ -50,7 +51,10 @@ class ReceivedCall:
 
 @dataclass
 class ToolServer:
-    """Answers `note` with its text, `fail` with a tool error, and `crash` with a protocol error."""
+    """Answers `note` with its text, `fail` with a tool error, and `crash` with a protocol error.
+
+    A call of `ask`, which is not among `TOOLS`, waits for the user.
+    """
 
     tools: Sequence[Tool] = TOOLS
     page_size: int = 2
@@ -112,6 +116,9 @@ class ToolServer:
                 await self.held_until.wait()
         if params.name == "crash":
             raise RuntimeError("internal-detail-that-must-not-leak")
+        if params.name == "ask":
+            waiting = _result({"code": "approval-required", "detail": "Ask first."}, is_error=True)
+            return waiting.model_copy(update={"meta": {"latchkey/waiting": True}, "structured_content": None})
         if params.name == "fail":
             return _result({"code": "invalid", "detail": "Not on a Sunday."}, is_error=True)
         if not {*(params.arguments or {})} <= {"text", "due", "wrong"}:

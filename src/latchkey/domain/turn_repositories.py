@@ -254,6 +254,10 @@ class ToolCalls(Protocol):
         """Return the turn's call with this external id."""
         ...
 
+    async def list_started(self, turn_id: TurnId) -> list[ToolCallId]:
+        """Return the calls of the turn that were started outside a transaction, or approved, and have no result."""
+        ...
+
     async def list_of_turn(self, id: TurnId) -> list[ToolCall]:
         """Return the calls of one turn within the bounds of `ONE_TURN`."""
         ...

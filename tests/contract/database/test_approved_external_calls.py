@@ -150,6 +150,7 @@ async def test_lease_of_a_turn_is_renewed_while_an_approved_external_call_runs(t
 
     (call,) = (await turn.read()).tool_calls
     assert (call.is_error, msgspec.json.decode(call.result)["code"]) == (True, "no-result")
+    assert b"may have had its effect" in bytes(call.result)
 
 
 async def test_renewal_does_not_delay_a_turn_whose_calls_have_ended(turn: ExternalTurn) -> None:

@@ -130,6 +130,7 @@ async def test_call_without_result_is_closed_and_not_made_again(running_turn: Ru
     (step,) = started.steps
     (call,) = step.tool_calls
     assert (call.is_error, msgspec.json.decode(call.result)["code"]) == (True, "no-result")
+    assert b"Nothing was done" in bytes(call.result)
     assert (await running_turn.event_names())[-2:] == ["tool_call.completed", "turn.resumed"]
     assert (await running_turn.read()).tool_calls[0].is_error
 

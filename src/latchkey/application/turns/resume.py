@@ -23,7 +23,12 @@ from latchkey.domain.turn_event import (
 )
 
 _ALL_BYTES = 2**31 - 1
-_NO_RESULT = failure_result(NoResult("No result recorded: the service was interrupted during this call."))
+_NO_RESULT = failure_result(
+    NoResult("No result recorded: the service was interrupted during this call, which may have had its effect.")
+)
+_NO_EFFECT = failure_result(
+    NoResult("Nothing was done: the service was interrupted before this call. Make it again if it is still needed.")
+)
 
 
 @owner_only("exclusive")
@@ -110,7 +115,9 @@ async def _wait(uow: UnitOfWork, turn: Turn) -> None:
 
 async def _close_lost(uow: UnitOfWork, turn: Turn, calls: list[ToolCall]) -> list[ToolCall]:
     """Store that these calls have no result, if they have none, and return them."""
-    closed = [replace(call, result=_NO_RESULT, is_error=True) for call in calls if not call.has_result]
+    lost = [call for call in calls if not call.has_result]
+    started = await uow.tool_calls.list_started(turn.id) if lost else []
+    closed = [replace(call, result=_NO_RESULT if call.id in started else _NO_EFFECT, is_error=True) for call in lost]
     for call in closed:
         await uow.tool_calls.close(turn.id, call)
     return closed

@@ -48,9 +48,9 @@ from latchkey.infrastructure.database.sql.tenant_guard import USER
 _INSERT = insert_for_user(tool_calls)
 # PostgreSQL's construct compiles for SQLite too: ON CONFLICT DO NOTHING is the same in both.
 _INSERT_IF_ABSENT = postgresql.insert(tool_calls).values(user_id=bindparam(USER)).on_conflict_do_nothing()
+_OF_TURN = (owned_by_user(tool_calls), tool_calls.c.turn_id == bindparam("turn"))
 IS_ANNOUNCED = (
-    owned_by_user(tool_calls),
-    tool_calls.c.turn_id == bindparam("turn"),
+    *_OF_TURN,
     tool_calls.c.call_id == bindparam("known_as"),
     tool_calls.c.result.is_(None),
     tool_calls.c.executing_since.is_(None),
@@ -60,8 +60,7 @@ _SET_RESULT = update(tool_calls).where(*IS_ANNOUNCED).returning(tool_calls.c.id)
 # Statements of their own: a statement is prepared with the columns of its first use.
 _INSERT_STARTED_IF_ABSENT = postgresql.insert(tool_calls).values(user_id=bindparam(USER)).on_conflict_do_nothing()
 _START_ANNOUNCED = update(tool_calls).where(*IS_ANNOUNCED).returning(tool_calls.c.id)
-_HAS_ID = (owned_by_user(tool_calls), tool_calls.c.turn_id == bindparam("turn"), tool_calls.c.id == bindparam("key"))
-# A call that was started outside a transaction has its changes already.
+_HAS_ID = (*_OF_TURN, tool_calls.c.id == bindparam("key"))
 _COMPLETE = (
     update(tool_calls)
     .where(*_HAS_ID, tool_calls.c.result.is_(None), tool_calls.c.executing_since.is_not(None))
@@ -77,8 +76,9 @@ _CLOSE = update(tool_calls).where(*_HAS_ID, tool_calls.c.result.is_(None))
 CALL_COLUMNS = [tool_calls.c[field] for field in ToolCall.__struct_fields__ if field != "omitted"]
 _IS_STARTED = and_(tool_calls.c.executing_since.is_not(None), tool_calls.c.result.is_(None))
 IS_OPEN = and_(tool_calls.c.approval_expires_at.is_not(None), tool_calls.c.decision.is_(None))
+_STARTED = select(tool_calls.c.id).where(*_OF_TURN, _IS_STARTED)
 _BY_CALL_ID = select(*CALL_COLUMNS, _IS_STARTED.label("is_started"), IS_OPEN.label("is_asked")).where(
-    owned_by_user(tool_calls), tool_calls.c.turn_id == bindparam("turn"), tool_calls.c.call_id == bindparam("call_id")
+    *_OF_TURN, tool_calls.c.call_id == bindparam("call_id")
 )
 
 
@@ -160,6 +160,9 @@ class SqlToolCalls:
     async def find(self, turn_id: TurnId, call_id: str) -> StoredCall | None:
         row = await self._session.fetch_row(_BY_CALL_ID, turn=turn_id, call_id=call_id)
         return None if row is None else StoredCall(tool_call_from_row(row[:-2]), bool(row[-2]), bool(row[-1]))
+
+    async def list_started(self, turn_id: TurnId) -> list[ToolCallId]:
+        return [row[0] for row in await self._session.fetch(_STARTED, turn=turn_id)]
 
     async def list_of_turn(self, id: TurnId) -> list[ToolCall]:
         calls = [bounded_tool_call(row) for row in await self._session.fetch(SMALL_CALLS_OF_TURN, turn=id)]
