@@ -14,7 +14,11 @@ from tests.browser.browser_driver import FOLDER, BrowserDriver
 from tests.node import environment, installed, node, npm
 
 PROJECTS = FOLDER / "projects"
-APPROVALS = {"ai_sdk": "asks_and_survives_reload_and_kill", "copilotkit": "asks_in_copilotkit"}
+APPROVALS = {
+    "ai_sdk": "asks_and_survives_reload_and_kill",
+    "copilotkit": "asks_in_copilotkit",
+    "openai": "asks_in_openai",
+}
 NAMES = sorted(path.parent.name for path in PROJECTS.glob("*/package.json"))
 
 

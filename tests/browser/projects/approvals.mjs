@@ -73,6 +73,41 @@ export async function asks_in_copilotkit({ openUrl, projectUrl, model, service, 
   pageErrors.length = 0 // HttpAgent lets the rejection of a broken stream escape
 }
 
+export async function asks_in_openai({ openUrl, projectUrl, model, service, api }) {
+  const tab = await openUrl(`${projectUrl}?model=careful`)
+  const answer = name => tab.getByRole('button', { name }).click()
+  const ask = async title => {
+    const { id } = await api('POST', 'tasks', { title })
+    await model.script({ says: ['I delete it. '], calls: [['delete_task', { task_id: id }]] }, { says: [`${title} is done.`] })
+    await tab.getByRole('textbox').fill(`Delete ${title}`)
+    await tab.getByRole('textbox').press('Enter')
+    await sees(tab, new RegExp(`Delete ${title}.*I delete it\\..*delete_task \\{.*\\}\\? ApproveDecline`, 's'))
+  }
+  const titles = async () => (await api('GET', 'tasks')).items.map(task => task.title).filter(title => /milk|tea|salt/.test(title))
+
+  await ask('milk')
+  await tab.reload()
+  await sees(tab, /delete_task \{.*\}\? ApproveDecline/s)
+  await answer('Approve')
+  await sees(tab, /\[delete_task: completed\].*milk is done\./s)
+  assert.deepEqual(await titles(), [])
+
+  await ask('tea')
+  await answer('Decline')
+  await sees(tab, /\[delete_task: failed\].*tea is done\./s)
+  assert.deepEqual(await titles(), ['tea'])
+
+  await ask('salt')
+  await service.kill()
+  await service.start()
+  await answer('Approve')
+  await sees(tab, /salt is done\./)
+  await tab.reload()
+  await sees(tab, /\[delete_task: completed\].*milk is done\..*\[delete_task: failed\].*tea is done\..*completed\].*salt is done\./s)
+  assert.deepEqual(await titles(), ['tea'])
+  assert.deepEqual((await api('GET', 'approvals')).items, [])
+}
+
 async function sees(tab, expected) {
   let text
   await until(async () => expected.test((text = await tab.locator('body').innerText()))).catch(() => {

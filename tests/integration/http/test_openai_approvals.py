@@ -297,6 +297,7 @@ async def test_decisions_that_cannot_be_used_are_refused(
     await refused(422, answer, previous_response_id=other.id)
     await refused(422, answer, *decisions("approve", on=other))
     await refused(422, answer, message)
+    await refused(422, answer, answer)
     await refused(422, {**answer, "approve": "yes"})
     await refused(422, {**answer, "reason": "x" * 1001})
     assert await titles_of(ada) == []

@@ -1,26 +1,33 @@
 """The translation of a turn's events for OpenAI's SDK, which accumulates them here."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx2
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 from openai import OpenAI
 from uuid_utils.compat import uuid7
 
+from latchkey.domain.approval import DecidedBy
+from latchkey.domain.errors import NotFound
 from latchkey.domain.tool_call import ToolCallId
 from latchkey.domain.turn_event import (
+    ApprovalDecidedEvent,
+    ApprovalRequestedEvent,
     MessageDeltaEvent,
     ToolCallCompletedEvent,
     ToolCallStartedEvent,
     TurnCancelledEvent,
     TurnEvent,
+    TurnWaitingEvent,
     numbered,
 )
 from latchkey.interfaces.http.frontends.openai.history import response_of, translated
-from latchkey.interfaces.http.frontends.openai.ids import ResponsePart
+from latchkey.interfaces.http.frontends.openai.ids import FIRST_PART, ResponsePart, decode_response_id, response_id
 from latchkey.interfaces.http.frontends.openai.translator import WHOLE_TURN
 from latchkey.interfaces.http.frontends.turn_events import without_withdrawn
 from tests.support.event_logs import TURN, continued_logs, event_logs, log_of
@@ -188,6 +195,41 @@ def test_stream_has_no_id_lines_and_each_event_is_named(events: list[TurnEvent])
     for frame in frames_of(events).decode().split("\n\n")[:-1]:
         name, data = frame.split("\n")
         assert name == f"event: {json.loads(data.removeprefix('data: '))['type']}"
+
+
+@pytest.mark.parametrize("by", ["expiry", "message", "cancel"])
+def test_decision_in_place_of_the_user_says_why(by: DecidedBy) -> None:
+    call, arguments = ToolCallId(uuid7()), Raw(b'{"id":7}')
+    declined = Raw(b'{"code":"declined","detail":"No."}')
+    events = numbered(
+        TURN.id,
+        0,
+        ToolCallStartedEvent(call, "delete_task", arguments),
+        ApprovalRequestedEvent(call, "delete_task", arguments, datetime(2030, 1, 2, tzinfo=UTC)),
+        TurnWaitingEvent(),
+        ApprovalDecidedEvent(call, "decline", None, by),
+        ToolCallCompletedEvent(call, "delete_task", declined, is_error=True, duration_ms=0),
+        TurnCancelledEvent(),
+    )
+
+    request, decision, failed = translated(log_of(events), WHOLE_TURN).items
+
+    assert (request["type"], request["arguments"]) == ("mcp_approval_request", '{"id":7}')
+    assert (decision["approve"], decision["approval_request_id"]) == (False, request["id"])
+    assert decision["reason"]
+    assert (failed["status"], failed["approval_request_id"]) == ("failed", request["id"])
+    assert response_of(log_of(events))["output"] == [request]
+
+
+@pytest.mark.parametrize("part", [FIRST_PART, ResponsePart(9, 10), ResponsePart(2**32 - 2, 2**32 - 1)])
+def test_id_of_response_is_decoded_as_it_was_encoded(part: ResponsePart) -> None:
+    assert decode_response_id(response_id(TURN.id, part)) == (TURN.id, part)
+
+
+@pytest.mark.parametrize("text", ["", "resp_", "resp_7", f"conv_{'0' * 32}", f"resp_{'0' * 40}", f"resp_{'g' * 48}"])
+def test_other_text_is_no_id_of_a_response(text: str) -> None:
+    with pytest.raises(NotFound):
+        decode_response_id(text)
 
 
 def _plain(item: Any) -> dict[str, Any]:

@@ -44,12 +44,18 @@ async function follow(events: Events, id = '') {
   status.textContent = 'streaming'
   answer.textContent = tools.textContent = ''
   let number = -1
+  const texts = new Map<string, string>() // by item: that of a step that broke off ends with what remains of it
+  const show = (item: string, text: string) => {
+    texts.set(item, text)
+    answer.textContent = [...texts.values()].join('')
+  }
   for (;;) {
     try {
       for await (const event of await events) {
         number = event.sequence_number
         if (event.type === 'response.created' && !id) remember((id = event.response.id))
-        if (event.type === 'response.output_text.delta') answer.textContent += event.delta
+        if (event.type === 'response.output_text.delta') show(event.item_id, (texts.get(event.item_id) ?? '') + event.delta)
+        if (event.type === 'response.output_text.done') show(event.item_id, event.text)
         if (event.type === 'response.output_item.done' && event.item.type === 'mcp_call') tools.textContent += event.item.name
         if (event.type === 'response.completed' || event.type === 'response.failed' || event.type === 'response.incomplete') {
           await showLog()

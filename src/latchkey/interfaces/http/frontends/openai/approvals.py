@@ -33,6 +33,8 @@ async def decide(
     turn_id = ids[0][0]
     if any(id != turn_id for id, _ in ids):
         raise Invalid.at("$.input", "Expected decisions on the calls of one response")
+    if len(set(ids)) < len(ids):
+        raise Invalid.at("$.input", "Expected one decision on each call")
     decisions = [approval.decision_at(path) for path, approval in data.approvals]
     await _check_references(read_log, turn_id, data)
     for (_, call_id), decision in zip(ids, decisions, strict=True):
