@@ -106,7 +106,7 @@ async def test_history_equals_messages_that_the_reducer_of_the_client_builds(
     else:
         expected = [answer_messages(log) for log in logs]
     streams = [await stream_of(log) for log in logs]
-    reduced = await run("reducers", client, driver, backend, streams=streams)
+    reduced = await run("reducers", client, driver, backend, runs=[[stream] for stream in streams])
     if client == "tanstack":
         reduced = list(map(without_blank_messages, reduced))
 
@@ -116,6 +116,25 @@ async def test_history_equals_messages_that_the_reducer_of_the_client_builds(
             if "MESSAGES_SNAPSHOT" in stream:
                 reduced[place], expected[place] = parts_of(reduced[place]), parts_of(expected[place])
 
+    assert reduced == expected
+    checks.passed("reducers of AG-UI clients")
+
+
+@pytest.mark.parametrize("client", ["ag_ui_1", "ag_ui_0"])
+async def test_runs_of_a_turn_that_waits_have_the_messages_of_its_history(
+    client: str, driver: BrowserDriver, backend: Backend, checks: Checks
+) -> None:
+    logs = [log for log in generated_logs(100, continued_logs(TURN)) if any(event.is_waiting for event in log)]
+    runs = []
+    for log in logs:
+        ends = [place for place, event in enumerate(log[:-1], 1) if event.is_waiting]
+        places = pairwise([0, *ends, len(log)])
+        runs.append([await stream_of(log[:end], begins_after=start) for start, end in places])
+    expected = json.loads(msgspec.json.encode([answer_messages(log) for log in logs]))
+    answered = [log for log in logs if not log[-1].is_waiting]
+    reduced = await run("reducers", client, driver, backend, runs=runs)
+
+    assert len(answered) > 10
     assert reduced == expected
     checks.passed("reducers of AG-UI clients")
 
@@ -217,7 +236,7 @@ def generated_logs(count: int, strategy: SearchStrategy[list[TurnEvent]]) -> lis
     return logs
 
 
-async def stream_of(log: list[TurnEvent]) -> str:
+async def stream_of(log: list[TurnEvent], begins_after: int = 0) -> str:
     """The stream of a client that follows the turn, and receives each event by itself."""
 
     async def follow() -> AsyncGenerator[list[TurnEvent], None]:
@@ -227,7 +246,7 @@ async def stream_of(log: list[TurnEvent]) -> str:
     async def read_log(_: TurnId, seq: int) -> ConversationLog:
         return ConversationLog(TURN.conversation_id, [log_of([event for event in log if event.seq <= seq])])
 
-    stream = RunStream(follow(), Run("t1", "r1"), read_log)
+    stream = RunStream(follow(), Run("t1", "r1", begins_after=begins_after), read_log)
     return (
         b"".join([stream.encode(event) async for batch in stream.batches() for event in batch]) + stream.end()
     ).decode()
