@@ -20,7 +20,7 @@ async function writeEvents(events) {
 
 const calls = {
   chat: async () => {
-    const answer = await client.chat({ message: call.message, assistant: call.assistant });
+    const answer = await client.chat({ message: call.message, assistant: call.assistant }, call.key && { idempotencyKey: call.key });
     write("status" in answer ? { [answer.status]: answer.approvals } : { answer: answer.response });
   },
   approvals: async () => write({ approvals: await client.approvals() }),

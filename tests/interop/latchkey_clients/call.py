@@ -26,7 +26,9 @@ async def main() -> None:
 async def make_call(client: LatchkeyClient) -> None:
     match CALL["name"]:
         case "chat":
-            answer = await client.chat(CALL["message"], assistant=CALL.get("assistant"))
+            answer = await client.chat(
+                CALL["message"], assistant=CALL.get("assistant"), idempotency_key=CALL.get("key")
+            )
             write({answer["status"]: answer["approvals"]} if "status" in answer else {"answer": answer["response"]})
         case "stream":
             await write_events(client.stream(CALL["message"], assistant=CALL.get("assistant")))

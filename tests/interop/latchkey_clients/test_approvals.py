@@ -8,7 +8,7 @@ import pytest
 
 from tests.browser.backend import Backend
 from tests.interop.check_counter import Checks
-from tests.interop.latchkey_clients.calls import calling, clients
+from tests.interop.latchkey_clients.calls import calling, clients, release
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -107,6 +107,54 @@ async def test_reason_of_a_decline_reaches_the_model(
     assert call.events[0][1:] == ["approval.decided", call.events[0][2]]
     assert call.events[0][2]["reason"] == "I still need it"
     assert "I still need it" in str(backend.model.requests[-1].conversation)
+    checks.passed(client, 3)
+
+
+@clients
+async def test_stream_of_a_decision_resumes_after_the_service_was_killed(
+    client: str, package: Path, backend: Backend, checks: Checks
+) -> None:
+    """The approved call is not made again."""
+    user = backend.new_user()
+    await script(backend, user, "Deleted.")
+    backend.model.script.pop()
+    await backend.handlers["script_model"]([{"says": ["Dele", "ted, I"], "paced": True}, {"says": ["Deleted."]}])
+    await output(client, package, backend, user, name="chat", message="Delete it", assistant="careful")
+    (approval,) = (await output(client, package, backend, user, name="approvals"))["approvals"]
+    ids = {"turn_id": approval["turn_id"], "call_id": approval["id"]}
+    async with calling(client, package, backend.url, user, name="decide_and_follow", decision="approve", **ids) as call:
+        await release(backend, 1)
+        await call.read_text()
+        await backend.kill()
+        await backend.start()
+        await call.finish()
+
+    names = [event[1] for event in call.events]
+    assert [name for name in names if name != "message.delta"] == [
+        *("approval.decided", "tool_call.completed", "turn.resumed"),
+        *("message.withdrawn", "turn.resumed", "turn.completed"),
+    ]
+    assert [event[2]["reason"] for event in call.events if event[1] == "turn.resumed"] == ["approval", "recovery"]
+    assert (call.text, await titles(backend, user)) == ("Deleted.", [])
+    checks.passed(client, 4)
+
+
+@clients
+async def test_chat_that_is_repeated_with_its_key_waits_and_then_answers(
+    client: str, package: Path, backend: Backend, checks: Checks
+) -> None:
+    user = backend.new_user()
+    await script(backend, user, "Deleted.")
+    chat = {"name": "chat", "message": "Delete it", "assistant": "careful", "key": "one"}
+    first = await output(client, package, backend, user, **chat)
+    second = await output(client, package, backend, user, **chat)
+    (approval,) = (await output(client, package, backend, user, name="approvals"))["approvals"]
+    ids = {"turn_id": approval["turn_id"], "call_id": approval["id"]}
+    await output(client, package, backend, user, name="decide", decision="approve", **ids)
+
+    assert first == second
+    assert await output(client, package, backend, user, **chat) == {"answer": "Deleted."}
+    assert len(backend.model.requests) == 2
     checks.passed(client, 3)
 
 
