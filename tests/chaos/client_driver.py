@@ -13,7 +13,7 @@ from tests.chaos.cluster import Cluster
 from tests.chaos.decisions import RETRY_DELAY_S, Decider
 from tests.chaos.history import UNFINISHED, Anomaly, History, Invariant, Json, SentMessage, TurnEvent
 
-RECOVERY_SLACK_S = 15.0
+RECOVERY_SLACK_S = 30.0
 """The time for restarts, and for a machine that is busy with other work."""
 TIMEOUT = httpx2.Timeout(5, read=20)
 

@@ -105,9 +105,10 @@ class TurnExecutor:
         model = writer.model or agent_run.options.model or agent.model
         outcome = TurnOutcome(status, writer.usage, writer.text, error, model, title, agent_run.attempt)
         try:
-            if status == "interrupted" and self._is_interrupted and self._limits.acceptance.attempts > 1:
-                await self._hand_over(agent_run)
-            result = await self._finish(agent_run, outcome)
+            if status == "interrupted" and self._limits.acceptance.attempts > 1:
+                result = await self._leave_to_next_attempt(agent_run)
+            else:
+                result = await self._finish(agent_run, outcome)
             record.is_continued = result is None
         except Draining:
             record.is_continued = True
@@ -196,6 +197,16 @@ class TurnExecutor:
             except Exception:  # noqa: BLE001  # the dispatcher has logged it
                 # Usually the database does not answer. There is time to retry before the lease expires.
                 due = clock() + _RETRY_INTERVAL_S
+
+    async def _leave_to_next_attempt(self, agent_run: AgentRun) -> TurnResult | None:
+        """Leave the turn to the next attempt, and return how it has ended; None if it has not.
+
+        The agent is also stopped if a write found the lease expired. A slow renewal may have been stored since then, so
+        the turn can look like one that this process still runs: its end must not be stored.
+        """
+        if self._is_interrupted:
+            await self._hand_over(agent_run)
+        return await with_expiry(self._dispatcher, self._owner, get_turn_result, agent_run.turn_id)
 
     async def _hand_over(self, agent_run: AgentRun) -> None:
         """Let another process continue the turn at once. Raises `Draining`; returns if the turn cannot be released.
