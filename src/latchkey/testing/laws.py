@@ -17,6 +17,9 @@ from latchkey.testing.service import Service
 from latchkey.testing.surface import Operation, operations_of, tools_of
 from latchkey.testing.tenant import Tenant
 
+_NEED_A_SPECIAL_TURN = {"decide_approval", "undo_turn"}
+"""Built-in operations that succeed only for a turn that waits, or that has had effects."""
+
 _async = pytest.mark.asyncio(loop_scope="session")
 
 
@@ -50,14 +53,14 @@ class AppLaws:
         shared = await Tenant.of(latchkey_service.new_user(), latchkey_examples)
         succeeded = await shared.create_data(operations)
         for operation in operations:
-            if operation.name in succeeded:
+            if operation.name in succeeded or operation.name in _NEED_A_SPECIAL_TURN:
                 continue
             tenant = shared
             if operation.is_destructive:
                 tenant = await Tenant.with_data(latchkey_service.new_user(), latchkey_examples, operations)
             if await tenant.succeeds(operation):
                 succeeded.add(operation.name)
-        failed = sorted({operation.name for operation in operations} - succeeded)
+        failed = sorted({operation.name for operation in operations} - succeeded - _NEED_A_SPECIAL_TURN)
 
         assert failed == [], (
             f"No call of {', '.join(failed)} succeeds: give arguments that do in the fixture `latchkey_examples`"

@@ -11,7 +11,9 @@ from urllib.parse import quote
 import httpx2
 import mcp
 from mcp import MCPError
+from mcp.client import ClientRequestContext
 from mcp.client.streamable_http import streamable_http_client
+from mcp_types import ElicitRequestParams, ElicitResult
 from msgspec import Struct
 
 from latchkey.bootstrap.composition import create_asgi
@@ -99,7 +101,7 @@ class User(Struct, frozen=True, eq=False):
             return [tool.name for tool in (await client.list_tools()).tools]
 
     async def call_tool(self, tool: str, /, **arguments: Any) -> ToolResult:
-        """Call a tool over MCP with these arguments."""
+        """Call a tool over MCP with these arguments. If the tool asks first, the user approves the call."""
         return await self.call_tool_once(tool, None, arguments)
 
     async def call_tool_once(self, tool: str, call_id: str | None, arguments: Mapping[str, Any]) -> ToolResult:
@@ -120,9 +122,15 @@ class User(Struct, frozen=True, eq=False):
         headers = {"authorization": f"Bearer {self.bearer}"}
         async with (
             httpx2.AsyncClient(transport=transport, headers=headers) as http,
-            mcp.Client(streamable_http_client(f"{_BASE_URL}/mcp", http_client=http)) as client,
+            mcp.Client(
+                streamable_http_client(f"{_BASE_URL}/mcp", http_client=http), elicitation_callback=_approve
+            ) as client,
         ):
             yield client
+
+
+async def _approve(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:  # noqa: ARG001
+    return ElicitResult(action="accept", content={"approve": True})
 
 
 @asynccontextmanager

@@ -21,11 +21,13 @@ class TestLaws(AppLaws):
 """
 
 
-def run_laws(folder: Path, fault: str, selection: str) -> subprocess.CompletedProcess[str]:
+def run_laws(
+    folder: Path, fault: str, selection: str, app: str = "tests.apps.wrong_boxes:app"
+) -> subprocess.CompletedProcess[str]:
     (folder / "test_laws.py").write_text(LAWS)
     (folder / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\n")
     command = [sys.executable, "-m", "pytest", "-q", "--show-capture=no"]
-    options = ["-p", "no:cacheprovider", "-W", "ignore", "--latchkey-app", "tests.apps.wrong_boxes:app"]
+    options = ["-p", "no:cacheprovider", "-W", "ignore", "--latchkey-app", app]
     variables = {**os.environ, "BOX_FAULT": fault, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [*command, *options, "-k", selection],
@@ -61,3 +63,10 @@ def test_laws_hold_for_a_correct_app_on_both_databases(tmp_path: Path) -> None:
     assert laws.returncode == 0, laws.stdout + laws.stderr
     assert "sqlite" not in laws.stdout
     assert "skipped" not in laws.stdout
+
+
+def test_laws_hold_for_an_app_whose_tools_ask_the_user(tmp_path: Path) -> None:
+    """The user of the laws approves each call."""
+    laws = run_laws(tmp_path, "none", "Laws and sqlite", "tests.apps.guarded:app")
+
+    assert laws.returncode == 0, laws.stdout + laws.stderr
