@@ -323,8 +323,8 @@ export async function killed_and_followed_by_a_reloaded_page(client) {
   await client.service.start()
   const { reloaded, breaks } = await followed(client, chat.id)
   assert.deepEqual([reloaded.status, reloaded.messages.map(textOf)], ['ready', ['Add milk', 'I add it. |five six']])
-  // The page has resumed before the lease of the process that died: its stream broke when the text was withdrawn.
-  assert.equal(breaks, 1)
+  // If the page resumes before the lease of the process that died ends, its stream breaks when the text is withdrawn.
+  assert(breaks <= 1)
   assert.equal((await client.rest('GET', 'tasks')).items.length, 1)
   await equalsReloaded(client, reloaded)
 }

@@ -53,3 +53,35 @@ def types(chunks: list[Chunk]) -> list[str]:
 
 def text_of(chunks: list[Chunk]) -> str:
     return "".join(chunk["delta"] for chunk in chunks if chunk["type"] == "text-delta")
+
+
+async def answer(user: ApiUser, chat: str = "c1") -> dict[str, Any]:
+    """The newest message of the assistant, as a page loads it."""
+    newest: dict[str, Any] = (await history(user, chat))["messages"][-1]
+    assert newest["role"] == "assistant"
+    return newest
+
+
+def calls_of(shown: dict[str, Any]) -> list[dict[str, Any]]:
+    return [part for part in shown["parts"] if part["type"].startswith("tool-")]
+
+
+def responded(shown: dict[str, Any], *decisions: str | None, reason: str | None = None) -> dict[str, Any]:
+    """The message after the page has answered its questions, in their order; None leaves one open."""
+    answers = iter(decisions)
+    parts = []
+    for part in shown["parts"]:
+        decision = next(answers) if part.get("state") == "approval-requested" else None
+        if decision is not None:
+            approval = {**part["approval"], "approved": decision == "approve", **({"reason": reason} if reason else {})}
+            part = {**part, "state": "approval-responded", "approval": approval}  # noqa: PLW2901
+        parts.append(part)
+    return {**shown, "parts": parts}
+
+
+async def post_decisions(user: ApiUser, decided: dict[str, Any], chat: str = "c1") -> httpx2.Response:
+    return await user.post(API, json=body(chat, message("Buy milk"), decided, messageId=decided["id"]))
+
+
+async def decide(user: ApiUser, *decisions: str | None, reason: str | None = None) -> list[Chunk]:
+    return chunks(await post_decisions(user, responded(await answer(user), *decisions, reason=reason)))

@@ -4,12 +4,25 @@ import json
 from typing import Any
 from uuid import uuid4
 
-import httpx2
 import pytest
 
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer
-from tests.integration.http.ai_sdk.chat import API, Chunk, body, chunks, history, message, say, text_of, types
+from tests.integration.http.ai_sdk.chat import (
+    API,
+    answer,
+    body,
+    calls_of,
+    chunks,
+    decide,
+    history,
+    message,
+    post_decisions,
+    responded,
+    say,
+    text_of,
+    types,
+)
 from tests.polling import wait_until
 from tests.support.service import ApiUser, Service
 
@@ -31,38 +44,6 @@ def ada(assistants_service: Service) -> ApiUser:
 @pytest.fixture
 def bob(assistants_service: Service) -> ApiUser:
     return assistants_service.user()
-
-
-async def answer(user: ApiUser, chat: str = "c1") -> dict[str, Any]:
-    """The newest message of the assistant, as a page loads it."""
-    newest: dict[str, Any] = (await history(user, chat))["messages"][-1]
-    assert newest["role"] == "assistant"
-    return newest
-
-
-def calls_of(shown: dict[str, Any]) -> list[dict[str, Any]]:
-    return [part for part in shown["parts"] if part["type"].startswith("tool-")]
-
-
-def responded(shown: dict[str, Any], *decisions: str | None, reason: str | None = None) -> dict[str, Any]:
-    """The message after the page has answered its questions, in their order; None leaves one open."""
-    answers = iter(decisions)
-    parts = []
-    for part in shown["parts"]:
-        decision = next(answers) if part.get("state") == "approval-requested" else None
-        if decision is not None:
-            approval = {**part["approval"], "approved": decision == "approve", **({"reason": reason} if reason else {})}
-            part = {**part, "state": "approval-responded", "approval": approval}  # noqa: PLW2901
-        parts.append(part)
-    return {**shown, "parts": parts}
-
-
-async def post(user: ApiUser, decided: dict[str, Any], chat: str = "c1") -> httpx2.Response:
-    return await user.post(API, json=body(chat, message("Buy milk"), decided, messageId=decided["id"]))
-
-
-async def decide(user: ApiUser, *decisions: str | None, reason: str | None = None) -> list[Chunk]:
-    return chunks(await post(user, responded(await answer(user), *decisions, reason=reason)))
 
 
 async def titles(user: ApiUser) -> list[str]:
@@ -102,8 +83,8 @@ async def test_approved_call_is_made_once_and_its_message_continues(ada: ApiUser
     model.script += [MILK, says("It is ", "on the list.")]
     await say(ada, "c1", "Buy milk", "m1")
     decided = responded(await answer(ada), "approve")
-    stream = chunks(await post(ada, decided))
-    repeated = chunks(await post(ada, decided))
+    stream = chunks(await post_decisions(ada, decided))
+    repeated = chunks(await post_decisions(ada, decided))
     (task,) = await ada.list_items("tasks")
     shown = await answer(ada)
 
@@ -168,7 +149,7 @@ async def test_arguments_that_a_page_has_changed_are_ignored(ada: ApiUser, model
     decided = responded(await answer(ada), "approve")
     for part in calls_of(decided):
         part["input"] = {"title": "Buy a castle"}
-    chunks(await post(ada, decided))
+    chunks(await post_decisions(ada, decided))
 
     assert await titles(ada) == ["Buy milk"]
 
@@ -196,7 +177,7 @@ async def test_decision_made_elsewhere_is_shown_in_place_of_the_page_s_own(
     (call,) = calls_of(shown)
     path = f"turns/{shown['id']}/approvals/{call['toolCallId']}"
     assert (await ada.post(path, json={"decision": decision})).status_code == 200
-    stream = chunks(await post(ada, responded(shown, "decline" if decision == "approve" else "approve")))
+    stream = chunks(await post_decisions(ada, responded(shown, "decline" if decision == "approve" else "approve")))
 
     result = "tool-output-available" if decision == "approve" else "tool-output-denied"
     assert result in types(stream)
@@ -225,7 +206,7 @@ async def test_further_message_declines_the_question(ada: ApiUser, model: ModelS
     asked = await answer(ada)
     stream = await say(ada, "c1", "Coffee instead", "m2")
     _, earlier, *_ = (await history(ada, "c1"))["messages"]
-    late = chunks(await post(ada, responded(asked, "approve")))
+    late = chunks(await post_decisions(ada, responded(asked, "approve")))
 
     assert text_of(stream) == "Coffee."
     assert ([call["state"] for call in calls_of(earlier)], earlier["metadata"]["status"]) == (
@@ -274,8 +255,8 @@ async def test_unknown_question_is_404(ada: ApiUser, bob: ApiUser, model: ModelS
     shown = await answer(ada)
     decided = responded(shown, "approve")
     unknown = json.loads(json.dumps(decided).replace(calls_of(shown)[0]["toolCallId"], str(uuid4())))
-    foreign = await post(bob, decided)
-    other = await post(ada, unknown)
+    foreign = await post_decisions(bob, decided)
+    other = await post_decisions(ada, unknown)
 
     assert [(response.status_code, response.json()["code"]) for response in (foreign, other)] == [
         (404, "not-found")
