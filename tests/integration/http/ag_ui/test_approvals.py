@@ -2,6 +2,7 @@
 
 import asyncio
 from asyncio import Event
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +22,8 @@ from tests.integration.http.ag_ui.runs import (
     types,
     user_message,
 )
-from tests.support.service import ApiUser, Service
+from tests.polling import wait_until
+from tests.support.service import ApiUser, Service, model_variables, run_service, settings_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -334,3 +336,25 @@ async def test_concurrent_answers_make_the_call_once(ada: ApiUser, model: ModelS
     assert len(model.requests) == 2
     (result,) = [message for message in await thread_messages(ada, "t1") if message["role"] == "tool"]
     assert ('"code":"declined"' in result["content"]) == (await titles(ada) == [])
+
+
+async def test_answer_to_an_expired_question_has_no_effect_and_the_turn_goes_on_without_the_call(
+    shared_database_url: str, assistants_file: Path, model: ModelServer
+) -> None:
+    model.script += [MILK, says("Then not.")]
+    variables = {"LATCHKEY_ASSISTANTS": str(assistants_file), "LATCHKEY_APPROVAL_TTL_S": "1", **model_variables(model)}
+    async with run_service(settings_for(shared_database_url, **variables)) as service:
+        ada = service.user()
+        (interrupt,) = interrupts_of(await say(ada, "t1", "Buy milk"))
+
+        async def is_expired() -> bool:
+            return await ada.list_items("approvals") == []
+
+        await wait_until(is_expired)
+        events = await resume(ada, answer(interrupt, APPROVED))
+        messages, tasks = await thread_messages(ada, "t1"), await titles(ada)
+
+    assert types(events)[:2] == ["RUN_STARTED", "MESSAGES_SNAPSHOT"]
+    assert text_of(events).endswith("Then not.")
+    assert '"code":"declined"' in messages[2]["content"]
+    assert tasks == []
