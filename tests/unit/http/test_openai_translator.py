@@ -27,8 +27,13 @@ from latchkey.domain.turn_event import (
     numbered,
 )
 from latchkey.interfaces.http.frontends.openai.history import response_of, translated
-from latchkey.interfaces.http.frontends.openai.ids import FIRST_PART, ResponsePart, decode_response_id, response_id
-from latchkey.interfaces.http.frontends.openai.translator import WHOLE_TURN
+from latchkey.interfaces.http.frontends.openai.ids import (
+    FIRST_PART,
+    WHOLE_TURN,
+    ResponsePart,
+    decode_response_id,
+    response_id,
+)
 from latchkey.interfaces.http.frontends.turn_events import without_withdrawn
 from tests.support.event_logs import TURN, continued_logs, event_logs, log_of
 from tests.support.openai_sdk import KEEPALIVE, frames_of, parts_of
@@ -219,6 +224,36 @@ def test_decision_in_place_of_the_user_says_why(by: DecidedBy) -> None:
     assert decision["reason"]
     assert (failed["status"], failed["approval_request_id"]) == ("failed", request["id"])
     assert response_of(log_of(events))["output"] == [request]
+
+
+def test_result_that_comes_while_turn_waits_for_another_decision_is_in_the_next_response() -> None:
+    """A call outside a transaction can take longer than the client waits before it sends its second decision."""
+    slow, other = ToolCallId(uuid7()), ToolCallId(uuid7())
+    expires_at = datetime(2030, 1, 2, tzinfo=UTC)
+    events = numbered(
+        TURN.id,
+        0,
+        *(ToolCallStartedEvent(call, "pay", Raw(b"{}")) for call in (slow, other)),
+        *(ApprovalRequestedEvent(call, "pay", Raw(b"{}"), expires_at) for call in (slow, other)),
+        TurnWaitingEvent(),
+        ApprovalDecidedEvent(slow, "approve", None, "user"),
+        TurnWaitingEvent(),
+        ToolCallCompletedEvent(slow, "pay", Raw(b'{"paid":1}'), is_error=False, duration_ms=9000),
+        TurnWaitingEvent(),
+        ApprovalDecidedEvent(other, "approve", None, "user"),
+        ToolCallCompletedEvent(other, "pay", Raw(b'{"paid":2}'), is_error=False, duration_ms=7),
+        TurnCancelledEvent(),
+    )
+    first, second, both = [
+        response_of(log_of(events), part)["output"]
+        for part in (ResponsePart(5, 6), ResponsePart(9, 10), ResponsePart(5, 10))
+    ]
+
+    assert [item["type"] for item in first] == ["mcp_approval_request"]
+    assert [item["output"] for item in second] == ['{"paid":1}', '{"paid":2}']
+    assert both == second
+    whole = translated(log_of(events), WHOLE_TURN).items
+    assert [item for item in whole if item["type"] == "mcp_call"] == second
 
 
 @pytest.mark.parametrize("part", [FIRST_PART, ResponsePart(9, 10), ResponsePart(2**32 - 2, 2**32 - 1)])

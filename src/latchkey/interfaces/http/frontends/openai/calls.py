@@ -20,7 +20,8 @@ from latchkey.interfaces.http.frontends.turn_events import NO_RESULT
 class _Call(Struct):
     """A call without a result. `index` is that of its item, if it has begun.
 
-    `is_shown` says that an item shows the question about the call: of this response, or of an earlier one.
+    `is_shown` says that an item shows the question about the call: of this response, or of an earlier one. `is_late`
+    says that the turn waited for other decisions while the call ran.
     """
 
     name: str
@@ -29,6 +30,7 @@ class _Call(Struct):
     is_asked: bool = False
     is_shown: bool = False
     is_decided: bool = False
+    is_late: bool = False
 
 
 class CallItems:
@@ -39,15 +41,34 @@ class CallItems:
         self._output = output
         self._texts = texts
         self._calls: dict[ToolCallId, _Call] = {}
+        self._late: list[tuple[_Call, ToolCallCompletedEvent]] = []
+        """Results of an earlier part of the turn that no earlier response has shown."""
 
     def note(self, event: ToolCallStartedEvent) -> _Call:
         """Note a call that belongs to an earlier response."""
         call = self._calls[event.id] = _Call(event.name, bytes(event.arguments).decode())
         return call
 
-    def forget(self, id: ToolCallId) -> None:
-        """Drop a call whose result belongs to an earlier response."""
-        self._calls.pop(id, None)
+    def note_waiting(self) -> None:
+        """Note that an earlier response has ended, in which calls that run outside a transaction have no result."""
+        for call in self._calls.values():
+            call.is_late = call.is_decided
+
+    def note_result(self, event: ToolCallCompletedEvent) -> None:
+        """Drop a call whose result an earlier response has shown."""
+        call = self._calls.pop(event.id, None)
+        if call is not None and call.is_late:
+            self._late.append((call, event))
+
+    def note_decision(self, id: ToolCallId) -> None:
+        """End a question with which an earlier response began. That one has shown the results so far."""
+        self._late.clear()
+        self.decide(id)
+
+    def show_late(self) -> None:
+        """Add the calls whose results came while the turn waited for the decisions with which the response begins."""
+        for call, event in self._late:
+            self._complete(event.id, call, bytes(event.result).decode(), is_error=event.is_error)
 
     def start(self, event: ToolCallStartedEvent) -> None:
         """Begin a call."""

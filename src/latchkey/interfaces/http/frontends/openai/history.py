@@ -12,10 +12,10 @@ from latchkey.domain.errors import NotFound
 from latchkey.domain.turn import TurnId
 from latchkey.domain.turn_event import EVENT_NAMES, ApprovalDecidedEvent, TurnEvent
 from latchkey.domain.turn_repositories import Order
-from latchkey.interfaces.http.frontends.openai.ids import FIRST_PART, ResponsePart, uuid_in_item_id
+from latchkey.interfaces.http.frontends.openai.ids import FIRST_PART, WHOLE_TURN, ResponsePart, uuid_in_item_id
 from latchkey.interfaces.http.frontends.openai.items import Item
 from latchkey.interfaces.http.frontends.openai.objects import list_object, user_item
-from latchkey.interfaces.http.frontends.openai.translator import WHOLE_TURN, ResponseTranslator
+from latchkey.interfaces.http.frontends.openai.translator import ResponseTranslator
 
 ReadLog = Callable[..., Awaitable[ConversationLog]]
 """Returns the log of the conversation with at most this many turns, before or after a turn."""

@@ -1,6 +1,7 @@
 """Ids as OpenAI's API writes them: a prefix and the 32 hexadecimal digits of the UUID."""
 
 import re
+import sys
 from uuid import UUID
 
 from msgspec import Struct
@@ -38,6 +39,8 @@ class ResponsePart(Struct, frozen=True):
 
 
 FIRST_PART = ResponsePart()
+WHOLE_TURN = ResponsePart(0, sys.maxsize)
+"""What the items of a conversation are made from: the user's decisions are among them."""
 
 
 def encode_id(prefix: str, id: UUID) -> str:

@@ -1,6 +1,5 @@
 """Translates the events of a turn into the events and the response object of OpenAI's Responses API."""
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,15 +21,12 @@ from latchkey.domain.turn_event import (
     TurnWaitingEvent,
 )
 from latchkey.interfaces.http.frontends.openai.calls import CallItems
-from latchkey.interfaces.http.frontends.openai.ids import FIRST_PART, ResponsePart, text_item_id
+from latchkey.interfaces.http.frontends.openai.ids import FIRST_PART, WHOLE_TURN, ResponsePart, text_item_id
 from latchkey.interfaces.http.frontends.openai.items import Item, approval_response_item
 from latchkey.interfaces.http.frontends.openai.objects import new_response, usage_of
 from latchkey.interfaces.http.frontends.openai.output import ResponseOutput
 from latchkey.interfaces.http.frontends.openai.texts import AnswerTexts
 from latchkey.interfaces.http.frontends.turn_events import INTERRUPTED, EventReader
-
-WHOLE_TURN = ResponsePart(0, sys.maxsize)
-"""What the items of a conversation are made from: the user's decisions are among them."""
 
 
 class ResponseTranslator:
@@ -73,10 +69,11 @@ class ResponseTranslator:
             self._read_earlier(data)
             return b""
         if event.seq == self.part.start + 1:
-            if self.part.start:
-                self._texts.begin_response()
             self._output.emit("response.created", response=self.response)
             self._output.emit("response.in_progress", response=self.response)
+            if self.part.start:
+                self._texts.begin_response()
+                self._calls.show_late()
         self.is_over = self.part.ends_with(event)
         if self.is_over:
             self._end(data)
@@ -93,12 +90,14 @@ class ResponseTranslator:
                 self._texts.withdraw(length)
             case ToolCallStartedEvent():
                 self._calls.note(data)
-            case ToolCallCompletedEvent(id=id):
-                self._calls.forget(id)
+            case ToolCallCompletedEvent():
+                self._calls.note_result(data)
             case ApprovalRequestedEvent(id=id):
                 self._calls.ask(id, is_shown=True)
             case ApprovalDecidedEvent(id=id):
-                self._calls.decide(id)
+                self._calls.note_decision(id)
+            case TurnWaitingEvent():
+                self._calls.note_waiting()
 
     def _translate(self, data: EventData, seq: int) -> None:
         match data:
@@ -129,8 +128,7 @@ class ResponseTranslator:
     def _end(self, data: EventData) -> None:
         """Complete the response with the last event of the turn, or where the turn waits."""
         is_waiting = isinstance(data, TurnWaitingEvent)
-        is_complete = is_waiting or isinstance(data, TurnCompletedEvent)
-        self._texts.close("completed" if is_complete else "incomplete")
+        self._texts.close("completed" if is_waiting or isinstance(data, TurnCompletedEvent) else "incomplete")
         self._calls.close_all(is_waiting=is_waiting)
         match data:
             case TurnWaitingEvent():
