@@ -1,13 +1,17 @@
 import type { UseChatHelpers } from '@ai-sdk/react'
 import { useCallback, useEffect, useRef, useState } from 'react'
 import { isConnectionFailure } from '../api'
+import { useApprovals } from '../approvals'
 import type { Conversation } from '../types'
+import { callOf } from './messages'
 import type { ChatMessage } from './messages'
 import { loadHistory } from './wire'
 import type { History } from './wire'
 
 const FIRST_DELAY_MS = 500
 const LONGEST_DELAY_MS = 8000
+/** Longer than the list of open questions is behind the messages. */
+const SETTLED_MS = 1000
 
 export interface Recovery {
   /** The connection broke, and the page tries to reach the service. */
@@ -82,8 +86,23 @@ export function useRecovery(
     if (!isFirst) recover().catch(() => {})
   }, [stamp, isIdle, recover])
 
+  const closed = useClosedQuestions(chat.messages.at(-1))
+  useEffect(() => {
+    if (!isIdle || closed === '') return
+    const timer = setTimeout(() => recover().catch(() => {}), SETTLED_MS)
+    return () => clearTimeout(timer)
+  }, [closed, isIdle, recover])
+
   useEffect(() => {
     if (chat.status === 'submitted') setUnsent(false)
   }, [chat.status])
   return { isReconnecting, isUnsent, isResuming, recover }
+}
+
+/** The calls that a message asks about and that are no longer open: decided in another tab, or expired. */
+function useClosedQuestions(message: ChatMessage | undefined): string {
+  const { data } = useApprovals()
+  if (!data || data.next_cursor) return ''
+  const asked = message?.parts.map(callOf).filter((call) => call?.state === 'approval-requested') ?? []
+  return asked.flatMap((call) => (call && !data.items.some(({ id }) => id === call.id) ? [call.id] : [])).join()
 }

@@ -102,13 +102,8 @@ export async function further_message_declines(scenario) {
 }
 
 export async function several_calls_are_decided_one_by_one(scenario) {
-  const { api, model } = scenario
-  const tasks = [await api('POST', 'tasks', { title: 'Milk' }), await api('POST', 'tasks', { title: 'Bread' })]
-  await model.script({ calls: tasks.map(({ id }) => ['delete_task', { task_id: id }]) }, { says: ['One of them.'] })
-  const tab = await signedIn(scenario)
-  await tab.getByRole('combobox', { name: 'Assistant' }).selectOption('Careful')
-  await send(tab, 'Delete both')
-  const question = title => tab.locator(QUESTION, { hasText: title })
+  const { api } = scenario
+  const { tab, question } = await askedAboutTwo(scenario)
   await question('Bread').getByRole('button', { name: 'Approve' }).click()
   await until(async () => (await tab.locator(QUESTION).count()) === 1)
   assert.deepEqual(await titles(api), ['Milk'])
@@ -116,6 +111,31 @@ export async function several_calls_are_decided_one_by_one(scenario) {
   await question('Milk').getByRole('button', { name: 'Decline' }).click()
   await shows(tab, ANSWER, /declined.*done.*One of them\./s)
   assert.deepEqual(await titles(api), ['Milk'])
+}
+
+export async function one_of_several_calls_is_decided_elsewhere(scenario) {
+  const { api } = scenario
+  const { tab, question, tasks } = await askedAboutTwo(scenario)
+  const { id, turn_id } = (await api('GET', 'approvals')).items.find(({ arguments: { task_id } }) => task_id === tasks[1].id)
+  await api('POST', `turns/${turn_id}/approvals/${id}`, { decision: 'approve' })
+  await shows(tab, '.message .call .state', 'done') // by itself
+  assert.equal(await tab.locator(QUESTION).count(), 1)
+  await question('Milk').getByRole('button', { name: 'Decline' }).click()
+  await shows(tab, ANSWER, /declined.*done.*One of them\./s)
+}
+
+/** A tab in which the assistant asks whether it may delete “Milk” and “Bread”. */
+async function askedAboutTwo(scenario) {
+  const { api, model } = scenario
+  const tasks = [await api('POST', 'tasks', { title: 'Milk' }), await api('POST', 'tasks', { title: 'Bread' })]
+  await model.script({ calls: tasks.map(({ id }) => ['delete_task', { task_id: id }]) }, { says: ['One of them.'] })
+  const tab = await signedIn(scenario)
+  await tab.getByRole('combobox', { name: 'Assistant' }).selectOption('Careful')
+  await send(tab, 'Delete both')
+  const question = title => tab.locator(QUESTION, { hasText: title })
+  await question('Milk').waitFor()
+  await question('Bread').waitFor()
+  return { tab, question, tasks }
 }
 
 export async function question_that_was_decided_elsewhere(scenario) {
