@@ -108,9 +108,10 @@ async def create_one_of_each(user: ApiUser) -> dict[str, str]:
 
     A turn and its conversation come from a chat message, other entities from a POST to their collection.
     """
-    answer = await user.chat("Hello")
+    answer = await user.chat('Hello\n/add_task {"title": "To be undone"}')
     turn_id = answer["turn_id"]
     ids = {"conversation_id": answer["conversation_id"], "turn_id": turn_id, "replaces": turn_id}
+    ids["call_id"] = turn_id  # of no call: the turn waits for no decision
     creators = {operation.path: operation for operation in OPERATIONS.values() if operation.method == "POST"}
     for operation in OPERATIONS.values():
         for name in operation.parameters("path").keys() - ids.keys():
