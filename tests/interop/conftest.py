@@ -31,7 +31,7 @@ MINIMUM_CHECKS = {
     "TypeScript SDK 2": 111,
     "TypeScript client": 60,
     "conformance suite, 2025-11-25": 36,
-    "conformance suite, 2026-07-28": 90,
+    "conformance suite, 2026-07-28": 96,
     "examples of docs/ag-ui.md": 6,
     "examples of docs/mcp-clients.md": 14,
     "examples of docs/openai-api.md": 28,
