@@ -21,6 +21,7 @@ from latchkey.infrastructure.database.migrations import upgrade
 from latchkey.testing.postgresql import postgresql
 from tests.chaos.fault_injection import FaultInjection
 from tests.chaos.postgresql_cluster import PostgresqlCluster
+from tests.chaos.replicas import LEASE_S
 from tests.chaos.report import Report
 from tests.chaos.scripted_model import scripted_model
 from tests.chaos.sqlite_cluster import SqliteCluster
@@ -35,9 +36,17 @@ RESTARTS_PER_ROUND = 5
 @click.option(
     "--restarts", default=0, show_default=True, type=click.IntRange(0), help="Number of rolling restarts on PostgreSQL."
 )
+@click.option(
+    "--lease",
+    "lease_s",
+    default=LEASE_S,
+    show_default=True,
+    type=click.FloatRange(0.5),
+    help="Seconds. On a busy machine a short lease expires while its process works.",
+)
 @click.option("--seed", type=int, help="Seed of the faults and messages. Random by default.")
 @click.option("--database", default="both", show_default=True, type=click.Choice(["sqlite", "postgresql", "both"]))
-def chaos(kills: int, restarts: int, seed: int | None, database: str) -> None:
+def chaos(kills: int, restarts: int, seed: int | None, database: str, lease_s: float) -> None:
     """Kill and restart replicas at random moments while clients chat, then verify that all data is consistent."""
     seed = secrets.randbelow(1_000_000) if seed is None else seed
     click.echo(f"seed {seed}")
@@ -47,7 +56,7 @@ def chaos(kills: int, restarts: int, seed: int | None, database: str) -> None:
             folder = Path(mkdtemp(prefix="latchkey-chaos-"))
             home = folder / "home"
             home.mkdir()
-            report = run(home, Plan(kills, restarts, seed))
+            report = run(home, Plan(kills, restarts, seed, lease_s))
             click.echo(f"{name}\n{report}\n")
             anomalies += len(report.anomalies)
             if report.anomalies:
@@ -64,6 +73,7 @@ class Plan:
     kills: int
     restarts: int
     seed: int
+    lease_s: float
 
 
 def _run_on_sqlite(home: Path, plan: Plan) -> Report:
@@ -83,8 +93,8 @@ def _run_on_postgresql(home: Path, plan: Plan) -> Report:
             server.drop_database(name)
 
 
-async def _run(create: Callable[[str], SqliteCluster | PostgresqlCluster], plan: Plan) -> Report:
-    async with scripted_model() as model, create(model.base_url).up() as cluster:
+async def _run(create: Callable[[str, float], SqliteCluster | PostgresqlCluster], plan: Plan) -> Report:
+    async with scripted_model() as model, create(model.base_url, plan.lease_s).up() as cluster:
         faults, total = FaultInjection(cluster, model, plan.seed), Report(Counter())
         rounds = [
             *(partial(faults.run, count) for count in _split(plan.kills, KILLS_PER_ROUND)),

@@ -8,7 +8,7 @@ from typing import Any, Self
 import asyncpg
 
 from tests.chaos.cluster import SlowStatement, Statement
-from tests.chaos.replicas import Replicas
+from tests.chaos.replicas import LEASE_S, Replicas
 
 SIZE = 2
 TRIGGERS = {
@@ -37,8 +37,8 @@ SLEEPING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_databa
 class PostgresqlCluster(Replicas):
     name = "postgresql"
 
-    def __init__(self, home: Path, database_url: str, model_url: str) -> None:
-        super().__init__(home, SIZE, {"LATCHKEY_DATABASE_URL": database_url}, model_url)
+    def __init__(self, home: Path, database_url: str, model_url: str, lease_s: float = LEASE_S) -> None:
+        super().__init__(home, SIZE, {"LATCHKEY_DATABASE_URL": database_url}, model_url, lease_s)
         self._database_url = database_url
 
     @asynccontextmanager

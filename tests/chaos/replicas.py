@@ -23,15 +23,17 @@ class Replicas:
 
     name = "replicas"
 
-    def __init__(self, home: Path, size: int, environment: Environment, model_url: str) -> None:
-        self.lease_s = LEASE_S
+    def __init__(
+        self, home: Path, size: int, environment: Environment, model_url: str, lease_s: float = LEASE_S
+    ) -> None:
+        self.lease_s = lease_s
         self._home = home
         self._environment = {
             **BASE_SETTINGS,
             "LATCHKEY_AGENT": "openai",
             "LATCHKEY_APP": "tests.chaos.app:app",
             "LATCHKEY_MODEL": "scripted",
-            "LATCHKEY_TURN_LEASE_S": str(LEASE_S),
+            "LATCHKEY_TURN_LEASE_S": str(lease_s),
             "LATCHKEY_DRAIN_S": "0.5",
             "LATCHKEY_TURNS_PER_USER": "100",
             "OPENAI_BASE_URL": model_url,

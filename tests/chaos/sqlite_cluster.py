@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from tests.chaos.cluster import SlowStatement, Statement
-from tests.chaos.replicas import Replicas
+from tests.chaos.replicas import LEASE_S, Replicas
 
 TRIGGERS = {
     Statement.START_TURN: "INSERT ON context_tokens WHEN NEW.turn_id IS NOT NULL",
@@ -42,8 +42,8 @@ SELECT count(*) FROM (
 class SqliteCluster(Replicas):
     name = "sqlite"
 
-    def __init__(self, home: Path, database_url: str, model_url: str) -> None:
-        super().__init__(home, 1, {"LATCHKEY_DATABASE_URL": database_url}, model_url)
+    def __init__(self, home: Path, database_url: str, model_url: str, lease_s: float = LEASE_S) -> None:
+        super().__init__(home, 1, {"LATCHKEY_DATABASE_URL": database_url}, model_url, lease_s)
         self._path = database_url.partition("///")[2]
         with closing(self._connect()) as connection:
             connection.execute("CREATE TABLE delays (statement TEXT, seconds REAL, user_id TEXT)")

@@ -8,10 +8,11 @@ import pytest
 
 from tests.chaos.client_driver import ClientDriver
 from tests.chaos.cluster import Cluster
-from tests.chaos.crash_points import ApprovalPoint, HeldTurn, hold_turns
+from tests.chaos.crash_points import WORDS, ApprovalPoint, HeldTurn, hold_turns
 from tests.chaos.history import Decides
-from tests.chaos.scripted_model import ScriptedModel
+from tests.chaos.scripted_model import ScriptedModel, message_text
 from tests.chaos.verify_consistency import ConsistencyVerifier
+from tests.polling import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -52,6 +53,34 @@ async def test_waiting_turn_outlives_its_process(
     titles = await _titles(sqlite_cluster, model, turn)
     made = {"approve"} & {decided["decision"] for decided in turn.history.decided}
     assert titles == [f"{turn.user}.0.asked" for _ in made]
+
+
+async def test_approved_external_call_of_killed_process_is_not_made_again(
+    sqlite_cluster: Cluster, model: ScriptedModel
+) -> None:
+    """Its turn goes on after the lease, and the model learns that the call has no recorded result."""
+    turn = HeldTurn.at(ApprovalPoint.RESUMED, "delivers", is_streamed=True)
+    turn.message.body["message"] = message_text(turn.user, 0, WORDS, asks=2)
+    model.holds_deliveries = True
+
+    async def is_delivering() -> bool:
+        return model.deliveries[f"{turn.user}.1.asked"] == 1
+
+    async with ClientDriver(sqlite_cluster, turn.user, sqlite_cluster.token(turn.user), turn.history) as client:
+        sending = asyncio.create_task(client.send(turn.message))
+        await wait_until(is_delivering)
+        await sqlite_cluster.terminate(0, SIGKILL)
+        model.holds_deliveries = False
+        await sqlite_cluster.start(0)
+        await sending
+
+    assert turn.message.outcome == "completed"
+    assert await _titles(sqlite_cluster, model, turn) == [f"{turn.user}.0.asked"]
+    assert await is_delivering()
+    events = turn.history.events[str(turn.message.turn_id)].values()
+    results = [event.data for event in events if event.name == "tool_call.completed"]
+    assert [result["is_error"] for result in results] == [False, True]
+    assert results[1]["result"]["code"] == "no-result"
 
 
 async def _titles(cluster: Cluster, model: ScriptedModel, turn: HeldTurn) -> list[str]:
