@@ -87,7 +87,9 @@ def messages_of(log: list[TurnEvent]) -> Any:
 @st.composite
 def batches_of(draw: st.DrawFn) -> list[list[TurnEvent]]:
     """A log in batches, as a client receives it that follows the turn."""
-    log = draw(st.one_of(continued_logs(TURN), event_logs(TURN)))
+    log = draw(st.one_of(continued_logs(TURN), continued_logs(TURN), event_logs(TURN)))
+    if draw(st.booleans()):
+        return [[event] for event in log]
     cuts = sorted(draw(st.sets(st.integers(1, len(log)), max_size=6)) | {0, len(log)})
     return [log[start:end] for start, end in pairwise(cuts)]
 
