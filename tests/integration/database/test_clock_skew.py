@@ -13,6 +13,7 @@ from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.tasks import add_task
 from latchkey.application.turns.expire import expire_turns
 from latchkey.application.turns.record import EventBatch, append_events
+from latchkey.application.turns.resume import resume_turn
 from latchkey.domain.credentials import Owner, UserId
 from latchkey.domain.errors import Conflict, Unauthenticated
 from latchkey.domain.page import Window
@@ -26,6 +27,7 @@ from latchkey.testing.processes import free_port
 from tests.builders import LIMITS
 from tests.contract.database.running_turn import RunningTurn
 from tests.polling import TIMEOUT_S
+from tests.turns import profiles_of
 
 ME, YOU = Owner(UserId("me")), Owner(UserId("you"))
 SLOW = timedelta(minutes=3)
@@ -68,6 +70,25 @@ async def test_event_written_while_turn_expires_precedes_its_end(replicas: Repli
     assert (found.status, found.usage) == ("interrupted", Usage(1, 2, 3))
     assert await running_turn.event_names() == ["turn.started", "message.delta", "turn.interrupted"]
     assert [event.seq for event in await running_turn.events()] == [1, 2, 3]
+
+
+async def test_turn_that_is_continued_is_lost_for_the_replica_with_slow_clock(replicas: Replicas) -> None:
+    """By its clock the lease of its attempt, and the token, are still valid."""
+    running_turn = replicas.running_turn
+    limits = replace(LIMITS, attempts=2)
+    started = await running_turn.dispatchers[1].call(ME, resume_turn, running_turn.id, profiles_of(), limits)
+
+    assert started
+    with pytest.raises(Unauthenticated):
+        await running_turn.add("Late", call_id="c1")
+    with pytest.raises(Conflict):
+        await running_turn.append_text("Late")
+    with pytest.raises(Conflict):
+        await running_turn.renew(timedelta(minutes=1))
+    with pytest.raises(Conflict):
+        await running_turn.finish()
+    assert await running_turn.event_names() == ["turn.started", "turn.resumed"]
+    assert await running_turn.task_titles() == []
 
 
 async def test_expired_turn_has_ended_for_replica_with_slow_clock(replicas: Replicas) -> None:
