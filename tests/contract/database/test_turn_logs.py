@@ -64,6 +64,15 @@ async def completed(
     return turn
 
 
+async def waiting(dispatcher: Dispatcher, units: UnitsOfWork, owner: Owner, lease: timedelta) -> Turn:
+    """A turn that waits for the user until its lease ends."""
+    turn = await started(dispatcher, owner, "one")
+    async with units.open(owner, "exclusive") as uow:
+        await uow.turns.update(replace(turn, status="waiting", lease_until=uow.now + lease))
+        await uow.commit()
+    return turn
+
+
 async def test_conversation_log_has_active_turns_with_messages_and_events(dispatcher: Dispatcher, me: Owner) -> None:
     call = dispatcher.call
     first = await completed(dispatcher, me, "one", "m-1")
@@ -230,11 +239,10 @@ async def test_lost_turn_is_expired_before_its_log_is_read(dispatcher: Dispatche
 
 
 async def test_waiting_turn_that_is_to_be_continued_is_noticed_before_its_log_is_read(
-    dispatcher: Dispatcher, me: Owner
+    dispatcher: Dispatcher, units: UnitsOfWork, me: Owner
 ) -> None:
     """All its questions are decided, or have expired."""
-    turn = await started(dispatcher, me, "one")
-    await dispatcher.call(me, finish_turn, turn.id, replace(DONE, status="waiting"))
+    turn = await waiting(dispatcher, units, me, timedelta())
 
     for use_case, argument in ((get_turn_log, turn.id), (find_running_turn, NAME)):
         with pytest.raises(TurnLost):
@@ -246,12 +254,7 @@ async def test_waiting_turn_that_is_to_be_continued_is_noticed_before_its_log_is
 async def test_waiting_turn_is_not_running_and_can_be_cancelled_by_the_name_of_its_conversation(
     dispatcher: Dispatcher, units: UnitsOfWork, me: Owner
 ) -> None:
-    turn = await started(dispatcher, me, "one")
-    await dispatcher.call(me, finish_turn, turn.id, replace(DONE, status="waiting"))
-    async with units.open(me, "exclusive") as uow:
-        waiting = await uow.turns.get(turn.id)
-        await uow.turns.update(replace(waiting, lease_until=uow.now + timedelta(days=1)))
-        await uow.commit()
+    turn = await waiting(dispatcher, units, me, timedelta(days=1))
 
     log = await dispatcher.call(me, get_conversation_log, NAME, 10)
     assert ([item.turn.status for item in log.turns], log.running_turn_id) == (["waiting"], None)
