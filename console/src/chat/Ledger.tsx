@@ -97,7 +97,7 @@ function TurnView({ turn, token }: { turn: Turn; token: ContextToken | undefined
         <ol className="calls">
           {turn.tool_calls.map((call) => (
             <li key={call.id}>
-              <LedgerCall call={call} />
+              <LedgerCall call={call} isOpen={turn.status === 'waiting' && call.result === null} />
             </li>
           ))}
         </ol>
@@ -126,15 +126,15 @@ function UndoButton({ turn }: { turn: Turn }) {
   )
 }
 
-function LedgerCall({ call }: { call: ToolCall }) {
+function LedgerCall({ call, isOpen }: { call: ToolCall; isOpen: boolean }) {
   const isAsked = useApprovals().data?.items.some((approval) => approval.id === call.id)
-  const state = isAsked ? 'asks' : isDeclined(call) ? 'declined' : call.is_error ? 'failed' : call.duration_ms === null ? 'running' : 'done'
+  const state = isAsked ? 'asks' : isOpen ? 'waiting' : stateOf(call)
   return (
     <details className="call">
       <summary>
         <code className="call-name">{call.name}</code>
         <span className="call-arguments">{previewArguments(call.arguments)}</span>
-        <span className="call-duration">{call.duration_ms === null || isAsked ? '' : formatDuration(call.duration_ms)}</span>
+        <span className="call-duration">{call.duration_ms === null || isAsked || isOpen ? '' : formatDuration(call.duration_ms)}</span>
         <State of={state} />
       </summary>
       <Json label="Arguments" value={call.arguments} />
@@ -146,8 +146,10 @@ function LedgerCall({ call }: { call: ToolCall }) {
   )
 }
 
-function isDeclined({ is_error, result }: ToolCall): boolean {
-  return is_error && typeof result === 'object' && result !== null && 'code' in result && result.code === 'declined'
+function stateOf({ is_error, result, duration_ms }: ToolCall): string {
+  if (!is_error) return duration_ms === null ? 'running' : 'done'
+  const isDeclined = typeof result === 'object' && result !== null && 'code' in result && result.code === 'declined'
+  return isDeclined ? 'declined' : 'failed'
 }
 
 /**
