@@ -40,11 +40,11 @@ async def ask_user(
     Raises `DuplicateToolCall` if a concurrent unit of work has stored the call, and what `Turns.count_tool_call` does.
     """
     expires_at = uow.now + ttl
-    asked = await uow.questions.add(call, turn_id, call_id, expires_at)
-    if asked is None:
+    stored = await uow.questions.add(call, turn_id, call_id, expires_at)
+    if stored is None:
         raise DuplicateToolCall("Another unit of work has stored this call.")
-    call = replace(call, id=asked.id)
-    events: list[EventData] = [] if asked.was_announced else [ToolCallStartedEvent(call.id, call.name, call.arguments)]
+    call = replace(call, id=stored.id)
+    events: list[EventData] = [] if stored.was_announced else [ToolCallStartedEvent(call.id, call.name, call.arguments)]
     events.append(ApprovalRequestedEvent(call.id, call.name, call.arguments, expires_at))
     await uow.turns.lock(turn_id)
     first_seq = await uow.turns.count_tool_call(turn_id, uow.now, len(events), max_calls)

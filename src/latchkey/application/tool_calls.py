@@ -344,9 +344,9 @@ def outcome_of(call: ToolCall, invocation: ToolInvocation) -> ToolOutcome:
     return ToolOutcome(msgspec.json.decode(json), json, call.is_error)
 
 
-def waiting_outcome(call: ToolCall | None, invocation: ToolInvocation) -> ToolOutcome:
+def waiting_outcome(call: ToolCall, invocation: ToolInvocation) -> ToolOutcome:
     """Return the outcome of a call that waits for the user; an error if another call was made with the same id."""
-    return WAITING if call is None or _is_same(call, invocation) else _other_call()
+    return WAITING if _is_same(call, invocation) else _other_call()
 
 
 def _other_call() -> ToolOutcome:

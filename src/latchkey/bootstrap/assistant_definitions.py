@@ -67,10 +67,10 @@ def read_assistants(settings: Settings, registry: Registry) -> list[Assistant]:
     for definition in definitions:
         if definition.name in assistants:
             faults.append(definition.fault(None, "there is another assistant of this name: rename one of them"))
-        assistant, found = _converted(definition)
-        found += [] if found else _Checks(settings, registry).faults(definition, assistant)
-        faults += found
-        assistants[definition.name] = assistant if found else _with_instructions(definition, assistant)
+        assistant, own_faults = _converted(definition)
+        own_faults += [] if own_faults else _Checks(settings, registry).faults(definition, assistant)
+        faults += own_faults
+        assistants[definition.name] = assistant if own_faults else _with_instructions(definition, assistant)
     if faults:
         raise AssistantsError(*faults)
     return list(assistants.values())
@@ -150,8 +150,8 @@ class _Checks(Struct, frozen=True):
     registry: Registry
 
     def faults(self, definition: _Definition, assistant: Assistant) -> list[str]:
-        found = [*self._tools(assistant), *self._agent(assistant), *_instructions(assistant)]
-        return [definition.fault(key, text) for key, text in found] or _template_faults(definition, assistant)
+        texts = [*self._tools(assistant), *self._agent(assistant), *_instructions(assistant)]
+        return [definition.fault(key, text) for key, text in texts] or _template_faults(definition, assistant)
 
     def _tools(self, assistant: Assistant) -> Iterator[Fault]:
         for key, names in (("tools", assistant.tools), ("approve", assistant.approve)):

@@ -19,6 +19,9 @@ DEFAULT_LIMIT = 50
 PAGE_BYTES = 2 * 1024 * 1024
 """A page ends with the item that reaches this many stored bytes, so it may have fewer items than `limit`."""
 
+ALL_BYTES = 2**31 - 1
+"""The limit in place of `PAGE_BYTES` where a turn is read whole."""
+
 TURN_PAGE_BYTES = 39_000
 """A page for the token of a turn has at most this many bytes of JSON, unless its first item has more: the model of the
 turn gets all of it, and the rest with `next_cursor`."""

@@ -220,6 +220,12 @@ class TurnEvent(Struct, frozen=True):
         """Whether the turn has ended by this event or before it. Only `turn.undone` may follow such an event."""
         return self.is_last or self.name == "turn.undone"
 
+    @property
+    def decided_call(self) -> ToolCallId | None:
+        """The call that this event approves or declines; None for any other event."""
+        data = self.decode() if self.name == "approval.decided" else None
+        return data.id if isinstance(data, ApprovalDecidedEvent) else None
+
     def decode(self) -> EventData | None:
         """Decode the body. Returns None for an event of a later release."""
         decode = _DECODE.get(self.name)

@@ -1,4 +1,4 @@
-"""Undo of a turn: what its tool calls changed, what was taken back, and what prevents it."""
+"""Undo of a turn: what its tool calls changed, what was reverted, and what prevents an undo."""
 
 from typing import Any, Literal
 from uuid import UUID
@@ -39,7 +39,7 @@ class Change(Struct, frozen=True, omit_defaults=True):
 
 
 class UndoneEffect(Struct, frozen=True):
-    """An effect that was taken back: what the tool call had done to which entry.
+    """An effect that was reverted: what the tool call had done to which entry.
 
     `kind` is the name of the entry's table: `tasks`, `artifacts`, `notes`, or one of an app. `version` is the version
     that the restored entry has now, and `restored_version` the one whose state it has again; both are null for an

@@ -27,11 +27,10 @@ from latchkey.application.turns.waiting import (
 from latchkey.domain.approval import Approval, DecidedApproval, Decision, NewDecision, Question
 from latchkey.domain.credentials import Delegate, Owner
 from latchkey.domain.errors import ConcurrentWrite, Conflict, Failure, NotFound, Unavailable
-from latchkey.domain.page import Page, Window
+from latchkey.domain.page import ALL_BYTES, Page, Window
 from latchkey.domain.ports import ToolBug, UnitOfWork
 from latchkey.domain.tool_call import ToolCall, ToolCallId
 from latchkey.domain.turn import Turn, TurnId
-from latchkey.domain.turn_event import ApprovalDecidedEvent
 
 
 class BoundTool(Struct, frozen=True):
@@ -46,7 +45,6 @@ BindTool = Callable[[str, Any], BoundTool]
 """Returns the tool with this name and the arguments of a stored call. Raises a `Failure` if it cannot be called."""
 
 _ATTEMPTS = 5
-_ALL_BYTES = 2**31 - 1
 _encode = msgspec.json.Encoder().encode
 
 
@@ -224,25 +222,13 @@ async def list_approvals(uow: UnitOfWork, window: Window) -> Page[Approval]:
 
 
 @owner_only("read")
-async def list_open_approvals(uow: UnitOfWork, turn_id: TurnId) -> list[Approval]:
-    """Return the open questions of one turn, oldest first. Raises `NotFound`."""
-    turn = await uow.turns.get(turn_id)
-    questions = await uow.questions.list_of_turn(turn_id)
-    return [Approval.of(turn, each) for each in questions if each.is_open and uow.now < each.expires_at]
-
-
-@owner_only("read")
 async def find_decision_event(uow: UnitOfWork, turn_id: TurnId, call_id: ToolCallId) -> int:
     """Return the number of the event of the decision on this call. Raises `NotFound`."""
     await uow.turns.get(turn_id)
-    for event in (await uow.turn_events.list_of_turns([turn_id], _ALL_BYTES)).get(turn_id, []):
-        if event.name == "approval.decided" and _id_of(event.decode()) == call_id:
+    for event in (await uow.turn_events.list_of_turns([turn_id], ALL_BYTES)).get(turn_id, []):
+        if event.decided_call == call_id:
             return event.seq
     raise NotFound.of("event")
-
-
-def _id_of(event: object) -> ToolCallId | None:
-    return event.id if isinstance(event, ApprovalDecidedEvent) else None
 
 
 @owner_only("read")
@@ -305,7 +291,10 @@ async def start_call(
 
 @owner_only("exclusive")
 async def complete_call(uow: UnitOfWork, turn_id: TurnId, call: ToolCall, lease: timedelta) -> None:
-    """Store the result of an approved call outside a transaction. Raises `Conflict` if the turn has ended."""
+    """Store the result of an approved call outside a transaction.
+
+    Raises `NotFound`, and `Conflict` if the turn has ended.
+    """
     turn = await uow.turns.get(turn_id, for_update=True)
     _check_unfinished(turn)
     if events := await store_result(uow, turn, call):
@@ -314,7 +303,7 @@ async def complete_call(uow: UnitOfWork, turn_id: TurnId, call: ToolCall, lease:
 
 @owner_only("exclusive")
 async def renew_waiting_turn(uow: UnitOfWork, turn_id: TurnId, lease: timedelta) -> None:
-    """Extend the lease of a turn that waits only for a call that the user has approved."""
+    """Extend the lease of a turn that waits only for a call that the user has approved. Raises `NotFound`."""
     turn = await uow.turns.get(turn_id, for_update=True)
     questions = await uow.questions.list_of_turn(turn_id)
     is_undecided = any(question.is_open for question in questions)

@@ -1,4 +1,4 @@
-"""How a turn goes on when the process that ran it is gone: from what is stored, in any process."""
+"""Resumption of turns: any process continues a turn from what is stored, when the process that ran it is gone."""
 
 from msgspec.structs import replace
 
@@ -8,6 +8,7 @@ from latchkey.application.turns.start import AcceptanceLimits, StartedTurn, Turn
 from latchkey.application.turns.waiting import add_waiting_events, completed_event, decline_open, failure_result
 from latchkey.domain.agent import PastStep
 from latchkey.domain.errors import NoResult
+from latchkey.domain.page import ALL_BYTES
 from latchkey.domain.ports import UnitOfWork
 from latchkey.domain.tool_call import ToolCall, ToolCallId
 from latchkey.domain.turn import Turn, TurnId
@@ -22,7 +23,6 @@ from latchkey.domain.turn_event import (
     numbered,
 )
 
-_ALL_BYTES = 2**31 - 1
 _NO_RESULT = failure_result(
     NoResult("No result recorded: the service was interrupted during this call, which may have had its effect.")
 )
@@ -38,7 +38,8 @@ async def resume_turn(
     """Continue a turn whose process is gone: its next attempt, with a token of its own.
 
     The text of a step that broke off is withdrawn. A call without a result is not made again. Returns None for a turn
-    that has ended, that a process runs, or that had its last attempt: then it is stored as interrupted.
+    that has ended, that a process runs, or that had its last attempt: then it is stored as interrupted. Raises
+    `NotFound`.
     """
     turn = await uow.turns.get(turn_id, for_update=True)
     if not turn.is_lost(uow.now):
@@ -54,7 +55,7 @@ async def resume_turn(
     item = await uow.turns.get_with_message(turn.id)
     decided = await decline_open(uow, turn, "expiry")
     calls = await uow.tool_calls.list_of_turn(turn.id)
-    log = (await uow.turn_events.list_of_turns([turn.id], _ALL_BYTES)).get(turn.id, [])
+    log = (await uow.turn_events.list_of_turns([turn.id], ALL_BYTES)).get(turn.id, [])
     closed = await _close_lost(uow, turn, calls)
     steps = past_steps(log, {call.id: call for call in [*calls, *closed]})
     events = [*decided, *map(completed_event, closed)]

@@ -165,18 +165,18 @@ class TurnRunner:
         if self._approvals is None:
             raise NotFound.of("approval")
         stored = await self._approvals.decide(owner, turn_id, call_id, decision, self.profiles)
-        _ = self._keep(self._go_on(owner, turn_id, stored.task))
+        _ = self._keep(self._resume_after(owner, turn_id, stored.task))
         return stored.approval
 
-    async def _go_on(self, owner: Owner, turn_id: TurnId, call: asyncio.Task[None] | None) -> None:
+    async def _resume_after(self, owner: Owner, turn_id: TurnId, call: asyncio.Task[None] | None) -> None:
         """Continue a turn whose last question is decided, after its call outside a transaction has ended."""
         if call is not None:
             await call
         await self.resume(owner, turn_id)
 
-    def _keep(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Run it in a task, for which `drain` waits."""
-        task = asyncio.create_task(work)
+    def _keep(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run a coroutine in a task, for which `drain` waits."""
+        task = asyncio.create_task(coroutine)
         self._deciding.add(task)
         task.add_done_callback(self._forget)
         return task
@@ -238,7 +238,10 @@ class TurnRunner:
             await self.resume(owner, turn_id)
 
     async def resume(self, owner: Owner, turn_id: TurnId) -> TurnHandle | None:
-        """Continue a turn whose process is gone. Returns None if it has ended, or another process runs it."""
+        """Continue a turn whose process is gone. Returns None if it has ended, or another process runs it.
+
+        Raises `NotFound`.
+        """
         if self.is_draining:
             return None
         started = await self._dispatcher.call(owner, resume_turn, turn_id, self.profiles, self._limits.acceptance)

@@ -1,4 +1,4 @@
-"""Undo of a turn: what its tool calls changed is taken back in one transaction, or not at all."""
+"""Undo of a turn: everything that its tool calls changed is reverted in one transaction, or nothing is."""
 
 from msgspec.structs import replace
 
@@ -12,10 +12,10 @@ from latchkey.domain.turn_event import TurnEvent, TurnUndoneEvent
 
 @owner_only("exclusive")
 async def undo_turn(uow: UnitOfWork, turn_id: TurnId) -> PublishedTurn:
-    """Take back what the tool calls of an ended turn changed, newest first. A turn that was undone stays as it is.
+    """Revert what the tool calls of an ended turn changed, newest first. A turn that was undone stays as it is.
 
     Raises `Conflict` for a turn that has not ended, and `NotUndoable` if there is nothing to undo, if an effect was
-    changed since, and if one cannot be undone; `TurnLost` for a lost turn.
+    changed since, and if one cannot be undone; `TurnLost` for a lost turn; and `NotFound`.
     """
     turn = await uow.turns.get(turn_id, for_update=True)
     turn.check_not_lost(uow.now)

@@ -146,8 +146,8 @@ _NOT_PORTABLE = object()
 
 def _to_json(column: Column[Any], value: Any) -> Any:
     """Return the value as JSON has it; `_NOT_PORTABLE` if it would be another value when it is read again."""
-    kind = column.type
-    if isinstance(kind, TypeDecorator) and not isinstance(kind, DateTimeUTC):
+    column_type = column.type
+    if isinstance(column_type, TypeDecorator) and not isinstance(column_type, DateTimeUTC):
         # It may encrypt its values, for example: they must not be stored in plain text.
         return _NOT_PORTABLE
     try:
@@ -158,9 +158,10 @@ def _to_json(column: Column[Any], value: Any) -> Any:
 
 
 def from_json(column: Column[Any], stored: Any) -> Any:
-    """Return the value of a column that was stored as JSON. Raises `ValueError` if it is none."""
-    kind = column.type
-    if stored is None or isinstance(kind, JSON):
+    """Return the value of a column that was stored as JSON. Raises `ValueError` if the column cannot have it."""
+    column_type = column.type
+    if stored is None or isinstance(column_type, JSON):
         return stored
-    python_type = kind.impl_instance.python_type if isinstance(kind, TypeDecorator) else kind.python_type
-    return msgspec.convert(stored, python_type, strict=False)
+    if isinstance(column_type, TypeDecorator):
+        column_type = column_type.impl_instance
+    return msgspec.convert(stored, column_type.python_type, strict=False)

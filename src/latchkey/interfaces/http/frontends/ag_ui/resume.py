@@ -14,8 +14,9 @@ from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import Conflict, Invalid, NotFound
 from latchkey.domain.tool_call import ToolCallId
 from latchkey.domain.turn import TurnId
-from latchkey.interfaces.errors import convert_at, decode_at
+from latchkey.interfaces.errors import decode_at
 from latchkey.interfaces.http.frontends.ag_ui.run_input import RunAgentInput, UserMessage
+from latchkey.interfaces.http.frontends.decisions import decision_at
 
 
 class ContinuedTurn(Struct, frozen=True):
@@ -46,8 +47,7 @@ class _ResumeEntry(Struct, frozen=True, rename="camel"):
         if answer.edited_args is not UNSET:
             detail = "The arguments of a call cannot be changed: decline it, and say in a message what you want"
             raise Invalid.at(f"{path}.payload.editedArgs", detail)
-        fields = {"decision": "approve" if answer.approved else "decline", "reason": answer.reason}
-        return convert_at(f"{path}.payload", fields, NewDecision)
+        return decision_at(f"{path}.payload", is_approved=answer.approved, reason=answer.reason)
 
 
 async def decide(

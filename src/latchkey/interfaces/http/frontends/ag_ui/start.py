@@ -24,7 +24,7 @@ async def start_turn(
 
     If a running or waiting turn answers the message, that turn is returned. An ended turn is returned if the client
     resumes a run that joined it. If the message has been sent in another run, the user has edited it or wants another
-    answer: the new turn replaces that turn and all turns after it.
+    answer: the new turn replaces that turn and all turns after it. Raises what `TurnRunner.start_or_join` raises.
     """
     new_message = data.new_message(message, request.headers.get(ASSISTANT_HEADER))
     idempotency = idempotency_of(data.run_id, message, new_message)

@@ -16,6 +16,7 @@ from latchkey.interfaces.errors import convert_at, decode_at
 from latchkey.interfaces.http.frontends.ai_sdk.chunks import encode_chunks, start
 from latchkey.interfaces.http.frontends.ai_sdk.requests import ChatRequest
 from latchkey.interfaces.http.frontends.ai_sdk.translator import UIMessageTranslator
+from latchkey.interfaces.http.frontends.decisions import decision_at
 
 _UNFINISHED = {"input-available", "approval-requested", "approval-responded"}
 
@@ -66,8 +67,8 @@ def posted_decisions(data: ChatRequest) -> PostedDecisions | None:
         if part.state == "approval-responded":
             approval_path = f"{path}.parts[{index}].approval"
             approval = decode_at(approval_path, part.approval, _Approval)
-            fields = {"decision": "approve" if approval.approved else "decline", "reason": approval.reason or None}
-            decisions[approval.id] = convert_at(approval_path, fields, NewDecision)
+            decision = decision_at(approval_path, is_approved=approval.approved, reason=approval.reason)
+            decisions[approval.id] = decision
     if not decisions:
         return None
     return PostedDecisions(

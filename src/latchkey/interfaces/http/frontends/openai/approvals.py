@@ -7,9 +7,7 @@ from latchkey.application.turns.runner import TurnRunner
 from latchkey.domain.conversation import ConversationId
 from latchkey.domain.credentials import Owner
 from latchkey.domain.errors import Invalid, NotFound
-from latchkey.domain.tool_call import ToolCallId
 from latchkey.domain.turn import TurnId
-from latchkey.domain.turn_event import EVENT_NAMES, ApprovalDecidedEvent, TurnEvent
 from latchkey.interfaces.http.frontends.openai.ids import (
     CONVERSATION,
     ResponsePart,
@@ -35,13 +33,13 @@ async def decide(
         raise Invalid.at("$.input", "Expected decisions on the calls of one response")
     if len(set(ids)) < len(ids):
         raise Invalid.at("$.input", "Expected one decision on each call")
-    decisions = [approval.decision_at(path) for path, approval in data.approvals]
+    decisions = [approval.decision(path) for path, approval in data.approvals]
     await _check_references(read_log, turn_id, data)
     for (_, call_id), decision in zip(ids, decisions, strict=True):
         await runner.decide(owner, turn_id, call_id, decision)
     log = await read_log(turn_id)
     calls = {call_id for _, call_id in ids}
-    numbers = [event.seq for event in log.events if _decided_call(event) in calls]
+    numbers = [event.seq for event in log.events if event.decided_call in calls]
     return log, ResponsePart(min(numbers) - 1, max(numbers))
 
 
@@ -53,8 +51,3 @@ async def _check_references(read_log: ReadLog, turn_id: TurnId, data: NewRespons
         conversation_id = ConversationId(decode_id(CONVERSATION, data.conversation_id))
         if (await read_log(turn_id)).turn.conversation_id != conversation_id:
             raise NotFound.of("approval")
-
-
-def _decided_call(event: TurnEvent) -> ToolCallId | None:
-    data = event.decode() if event.name == EVENT_NAMES[ApprovalDecidedEvent] else None
-    return data.id if isinstance(data, ApprovalDecidedEvent) else None

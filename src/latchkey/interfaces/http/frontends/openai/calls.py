@@ -44,23 +44,23 @@ class CallItems:
         self._late: list[tuple[_Call, ToolCallCompletedEvent]] = []
         """Results of an earlier part of the turn that no earlier response has shown."""
 
-    def note(self, event: ToolCallStartedEvent) -> _Call:
-        """Note a call that belongs to an earlier response."""
+    def read_start(self, event: ToolCallStartedEvent) -> _Call:
+        """Read the start of a call, which may belong to an earlier response."""
         call = self._calls[event.id] = _Call(event.name, bytes(event.arguments).decode())
         return call
 
-    def note_waiting(self) -> None:
-        """Note that an earlier response has ended, in which calls that run outside a transaction have no result."""
+    def read_waiting(self) -> None:
+        """Read the end of an earlier response. The approved calls that have no result yet are late."""
         for call in self._calls.values():
             call.is_late = call.is_decided
 
-    def note_result(self, event: ToolCallCompletedEvent) -> None:
+    def read_result(self, event: ToolCallCompletedEvent) -> None:
         """Drop a call whose result an earlier response has shown."""
         call = self._calls.pop(event.id, None)
         if call is not None and call.is_late:
             self._late.append((call, event))
 
-    def note_decision(self, id: ToolCallId) -> None:
+    def read_decision(self, id: ToolCallId) -> None:
         """End a question with which an earlier response began. That one has shown the results so far."""
         self._late.clear()
         self.decide(id)
@@ -72,7 +72,7 @@ class CallItems:
 
     def start(self, event: ToolCallStartedEvent) -> None:
         """Begin a call."""
-        call = self.note(event)
+        call = self.read_start(event)
         call.index = self._begin(event.id, call)
 
     def close(self, event: ToolCallCompletedEvent) -> None:
@@ -80,7 +80,7 @@ class CallItems:
         call = self._calls.pop(event.id, None) or _Call(event.name, "{}")
         self._complete(event.id, call, bytes(event.result).decode(), is_error=event.is_error)
 
-    def ask(self, id: ToolCallId, *, is_shown: bool = False) -> None:
+    def request_approval(self, id: ToolCallId, *, is_shown: bool = False) -> None:
         """Replace a call by the question about it. The item of the call, which clients saw begin, is left out."""
         call = self._calls[id]
         call.is_asked, call.is_shown = True, is_shown

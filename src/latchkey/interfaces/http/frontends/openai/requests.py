@@ -9,6 +9,7 @@ from latchkey.domain.errors import Invalid
 from latchkey.domain.turn import Metadata
 from latchkey.domain.values import PLAIN, MessageText
 from latchkey.interfaces.errors import convert_at
+from latchkey.interfaces.http.frontends.decisions import decision_at
 
 _APPROVAL = "mcp_approval_response"
 _TEXT_PARTS = frozenset({"input_text", "text"})
@@ -27,10 +28,9 @@ class ApprovalResponse(Struct, frozen=True):
     approve: bool
     reason: str | None = None
 
-    def decision_at(self, path: str) -> NewDecision:
+    def decision(self, path: str) -> NewDecision:
         """Return the decision of the item at this path. Raises `Invalid`."""
-        decision = "approve" if self.approve else "decline"
-        return convert_at(path, {"decision": decision, "reason": self.reason or None}, NewDecision)
+        return decision_at(path, is_approved=self.approve, reason=self.reason)
 
 
 class NewResponse(Struct, frozen=True):

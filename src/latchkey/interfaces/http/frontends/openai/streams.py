@@ -6,6 +6,7 @@ from typing import Any
 
 from litestar import Response
 
+from latchkey.application.turns.executor import HANDED_OVER
 from latchkey.application.turns.runner import TurnHandle, TurnRunner
 from latchkey.application.turns.subscription import ReservedSubscription
 from latchkey.domain.errors import Draining, StreamBroken
@@ -69,6 +70,4 @@ async def wait_for_end(subscription: ReservedSubscription, turn_id: TurnId, part
         async for _ in _events_of(subscription.follow(turn_id, part.start), part):
             pass
     except StreamBroken as failure:
-        raise Draining(
-            "This process is stopping. The turn goes on in another one: send the request again."
-        ) from failure
+        raise Draining(HANDED_OVER) from failure

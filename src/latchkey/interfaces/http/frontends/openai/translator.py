@@ -89,15 +89,15 @@ class ResponseTranslator:
             case MessageWithdrawnEvent(length):
                 self._texts.withdraw(length)
             case ToolCallStartedEvent():
-                self._calls.note(data)
+                self._calls.read_start(data)
             case ToolCallCompletedEvent():
-                self._calls.note_result(data)
+                self._calls.read_result(data)
             case ApprovalRequestedEvent(id=id):
-                self._calls.ask(id, is_shown=True)
+                self._calls.request_approval(id, is_shown=True)
             case ApprovalDecidedEvent(id=id):
-                self._calls.note_decision(id)
+                self._calls.read_decision(id)
             case TurnWaitingEvent():
-                self._calls.note_waiting()
+                self._calls.read_waiting()
 
     def _translate(self, data: EventData, seq: int) -> None:
         match data:
@@ -110,7 +110,7 @@ class ResponseTranslator:
             case ToolCallCompletedEvent():
                 self._calls.close(data)
             case ApprovalRequestedEvent(id=id):
-                self._calls.ask(id)
+                self._calls.request_approval(id)
             case ApprovalDecidedEvent(id=id):
                 self._calls.decide(id)
                 self._add_decision(data, seq)
