@@ -80,9 +80,10 @@ async def measure_memory(replicas: Replicas, turns: int) -> None:
     slots = asyncio.Semaphore(CONCURRENT_TURNS)
 
     async def ask(user: str) -> None:
-        client = Client(replicas, 0, user)
-        async with slots, client.http:
-            await client.ask()
+        async with slots:
+            client = Client(replicas, 0, user)  # here, because each one prepares TLS
+            async with client.http:
+                await client.ask()
 
     await asyncio.gather(*(ask(f"waits{number // TURNS_PER_USER}") for number in range(turns)))
     click.echo(f"memory of the process that started {turns} waiting turns: {_memory(replicas) - before:+.1f} MB")
