@@ -12,6 +12,7 @@ from latchkey.infrastructure.database.migrations import upgrade
 from latchkey.testing.postgresql import PostgreSQL, postgresql
 from tests.fakes.model_server import ModelServer, model_server
 from tests.pgbouncer import pgbouncer
+from tests.support.operations import ASKING
 from tests.support.service import ApiUser, Service, run_service, settings_for
 
 
@@ -116,9 +117,11 @@ def empty_database_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def service(shared_database_url: str) -> AsyncIterator[Service]:
+async def service(shared_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
     """One served application per session on each database, with the rehearsal agent. Each test creates its users."""
-    async with run_service(settings_for(shared_database_url)) as service:
+    assistants = tmp_path_factory.mktemp("assistants") / "assistants.toml"
+    assistants.write_text(f'[assistant.{ASKING}]\ntools = ["remember"]\napprove = ["remember"]\n')
+    async with run_service(settings_for(shared_database_url, LATCHKEY_ASSISTANTS=str(assistants))) as service:
         yield service
 
 

@@ -13,6 +13,9 @@ from tests.support.published_schema import DOCUMENT
 from tests.support.schema_examples import example, resolve
 from tests.support.service import ApiUser
 
+ASKING = "asking"
+"""The assistant of the fixture `service` whose tool asks the user first."""
+
 USER_PATH = "/api/{user_id}/"
 
 
@@ -69,7 +72,11 @@ class Operation:
 
     def path_with(self, ids: Mapping[str, str]) -> str:
         """The path with these ids, and with new ids where `ids` has none."""
-        return self.path.format_map({**dict.fromkeys(self.parameters("path"), str(uuid7())), **ids})
+        values = {**dict.fromkeys(self.parameters("path"), str(uuid7())), **ids}
+        is_of_call = "call_id" in self.parameters("path")
+        if is_of_call and "waiting_turn_id" in ids and ids["turn_id"] == ids["replaces"]:
+            values["turn_id"] = ids["waiting_turn_id"]
+        return self.path.format_map(values)
 
     async def call(self, user: ApiUser, arguments: Mapping[str, Any]) -> httpx2.Response:
         """Call it with arguments by name, as an MCP tool takes them; `version` becomes `If-Match` where that exists."""
@@ -106,12 +113,14 @@ def each_operation(condition: Callable[[Operation], Any] = lambda _: True) -> py
 async def create_one_of_each(user: ApiUser) -> dict[str, str]:
     """Create one entity of each kind and return their ids by the names of the path parameters and body members.
 
-    A turn and its conversation come from a chat message, other entities from a POST to their collection.
+    A turn and its conversation come from a chat message, a call that waits for the user from another one, and other
+    entities from a POST to their collection.
     """
     answer = await user.chat('Hello\n/add_task {"title": "To be undone"}')
     turn_id = answer["turn_id"]
     ids = {"conversation_id": answer["conversation_id"], "turn_id": turn_id, "replaces": turn_id}
-    ids["call_id"] = turn_id  # of no call: the turn waits for no decision
+    question = await user.post("chat", json={"message": '/remember {"text": "A question"}', "assistant": ASKING})
+    ids["waiting_turn_id"], ids["call_id"] = question.json()["turn_id"], question.json()["approvals"][0]["id"]
     creators = {operation.path: operation for operation in OPERATIONS.values() if operation.method == "POST"}
     for operation in OPERATIONS.values():
         for name in operation.parameters("path").keys() - ids.keys():

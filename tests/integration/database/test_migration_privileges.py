@@ -114,8 +114,8 @@ def test_downgrade_updates_rows_hidden_by_row_level_security(own_server: Postgre
 
     downgrade(url, "0003")
 
-    (call,) = run_sql(own_server.superuser_url(database), "SELECT result FROM tool_calls")
-    assert call["result"] == "null"
+    calls = run_sql(own_server.superuser_url(database), "SELECT result FROM tool_calls")
+    assert {call["result"] for call in calls} == {"null"}
     upgrade(url)
     check(url)
     asyncio.run(isolated(url))
