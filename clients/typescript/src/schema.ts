@@ -1387,7 +1387,7 @@ export interface components {
         };
         /**
          * UndoneEffect
-         * @description An effect that was taken back: what the tool call had done to which entry.
+         * @description An effect that was reverted: what the tool call had done to which entry.
          *
          *     `kind` is the name of the entry's table: `tasks`, `artifacts`, `notes`, or one of an app. `version` is the version
          *     that the restored entry has now, and `restored_version` the one whose state it has again; both are null for an
