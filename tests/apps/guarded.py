@@ -2,6 +2,7 @@
 
 import os
 import signal
+from math import log10
 from pathlib import Path
 
 from msgspec import Struct
@@ -46,7 +47,12 @@ async def publish(uow: UnitOfWork, text: str, notify: bool = True) -> Task:  # n
     return task
 
 
-@tool(WRITE, title="Pay", approval=lambda amount: amount > SMALL_AMOUNT)
+def is_large(amount: int) -> bool:
+    """Whether the user is asked. It has a bug: it raises for amounts that are not positive."""
+    return log10(amount) > log10(SMALL_AMOUNT)
+
+
+@tool(WRITE, title="Pay", approval=is_large)
 async def pay(uow: UnitOfWork, amount: int) -> Task:
     """Pay an amount: adds a task with it."""
     return await add_task(uow, NewTask(f"Paid {amount}"))

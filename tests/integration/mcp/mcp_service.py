@@ -24,7 +24,7 @@ from latchkey.bootstrap.registry import BUILT_IN, Registry
 from latchkey.domain.artifact import ArtifactWithContent, NewArtifact
 from latchkey.domain.conversation import Conversation, ConversationId, NewConversation
 from latchkey.domain.credentials import Credential, Grant, NewContextToken, Owner, TokenSecret, UserId
-from latchkey.domain.ports import Identity, Transaction, TransactionMode, UnitsOfWork
+from latchkey.domain.ports import Identity, LogEntry, Transaction, TransactionMode, UnitsOfWork
 from latchkey.domain.tool_call import ToolCall
 from latchkey.infrastructure.database.event_bus import LocalEventBus
 from latchkey.infrastructure.identity.shared_secret import SharedSecret
@@ -69,7 +69,8 @@ class McpService:
     ) -> None:
         self.units = CountingUnits(units)
         self.signer = SharedSecret(SIGNING_SECRET, "latchkey", "latchkey")
-        self.dispatcher = Dispatcher(self.units, lambda _call: None)
+        self.logged: list[LogEntry] = []
+        self.dispatcher = Dispatcher(self.units, self.logged.append)
         executor = ToolCallExecutor(self.dispatcher)
         external = ExternalCallExecutor(self.dispatcher, executor, LocalEventBus(), HttpToolContexts())
         tools = Registry.of(*BUILT_IN, *apps).tools

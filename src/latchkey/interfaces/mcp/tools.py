@@ -355,7 +355,7 @@ class ToolHandlers:
             raise
         except Exception as error:
             self._dispatcher.log(ToolBug(tool.name, call_id, PRINCIPAL.get().credential.user_id, error))
-            raise TOOL_BUG from error
+            raise Failure(TOOL_BUG.detail) from error
 
 
 def call_id_of(meta: Mapping[str, Any] | None) -> str | None:
