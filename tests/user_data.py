@@ -21,7 +21,7 @@ from tests.builders import (
     an_artifact,
 )
 
-ROW_COUNT = 23
+ROW_COUNT = 21
 """How many entities `read_all` returns."""
 
 
@@ -67,7 +67,6 @@ class UserData:
                 *(await uow.turns.page_with_messages(str(self.conversation.id), 10))[0],
                 *await uow.turns.list_running(),
                 *await uow.turns.list_waiting(self.conversation.id),
-                *await uow.turns.list_lost(NOW + 2 * LONG),
                 *await uow.turn_events.list_after(self.turn.id, 0, 10, EVENT_PAGE_BYTES),
                 *(await uow.turn_events.list_of_turns([self.turn.id], EVENT_PAGE_BYTES)).get(self.turn.id, []),
                 *(await uow.messages.page(self.conversation.id, Window(), "asc")).items,

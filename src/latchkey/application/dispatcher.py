@@ -17,7 +17,7 @@ from latchkey.domain.errors import ConcurrentWrite, Conflict, Exhausted, Failure
 from latchkey.domain.ports import CallLog, LogEntry, Transaction, UnitOfWork, UnitsOfWork, UseCaseCall
 from latchkey.domain.quota import Quota
 from latchkey.domain.tool_call import HTTP_REQUEST, IdempotentCall
-from latchkey.domain.turn import Idempotency
+from latchkey.domain.turn import Idempotency, TurnId
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,8 +43,8 @@ class Dispatcher:
         self._units = units
         self._call_log = call_log
         self._quota = QuotaLimiter(units, quota)
-        self.recover: Callable[[Owner], Awaitable[None]] | None = None
-        """Continues the lost turns of a user. The `TurnRunner` of the process sets it."""
+        self.recover: Callable[[Owner, TurnId], Awaitable[None]] | None = None
+        """Continues a lost turn of a user. The `TurnRunner` of the process sets it."""
 
     async def acquire(self, credential: Credential, *, essential: bool = False) -> None:
         """Admit one request of a client to the service; beyond the rate limit only some that are `essential`.

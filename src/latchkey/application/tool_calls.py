@@ -47,6 +47,9 @@ _ATTEMPTS = 5
 """A first attempt may collide with a concurrent write to the turn. Later attempts hold the user's exclusive lock, and
 only text that the agent writes at the same time can collide with them."""
 
+CALL_LIMIT_S = 30.0
+"""How long a call may take, in addition to the time limit of a tool outside a transaction."""
+
 _SLOW_S = ANNOUNCE_AFTER_S / 2
 """A use case that took longer may have been announced while it ran."""
 

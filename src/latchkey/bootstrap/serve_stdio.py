@@ -2,13 +2,13 @@
 
 import asyncio
 
+from latchkey.application.tool_calls import CALL_LIMIT_S
 from latchkey.bootstrap.core import create_core
 from latchkey.bootstrap.database import check_database
 from latchkey.config import Settings
 from latchkey.domain.credentials import TokenSecret
 from latchkey.infrastructure.database.clock import synchronized_clock
 from latchkey.infrastructure.telemetry import logging as telemetry
-from latchkey.interfaces.mcp.principal import CALL_LIMIT_S
 from latchkey.interfaces.mcp.stdio import serve_stdio
 
 

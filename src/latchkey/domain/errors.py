@@ -6,6 +6,7 @@ Every failure has a published `code`. The interfaces map the general classes, so
 from collections.abc import Iterator
 from itertools import islice
 from typing import ClassVar
+from uuid import UUID
 
 _MAX_CAUSES = 4
 _MAX_CAUSE_CHARS = 200
@@ -114,7 +115,11 @@ class IdempotencyMismatch(Invalid):
 
 
 class TurnLost(Conflict):
-    """The turn's lease has expired and the turn is not stored as interrupted yet."""
+    """The turn's lease has expired, and the turn is to be continued. `id` is the id of the turn."""
+
+    def __init__(self, id: UUID) -> None:
+        super().__init__("The turn's lease has expired, and no process has continued it yet.", turn_id=id)
+        self.id = id
 
 
 class OffsetConflict(Conflict):

@@ -168,7 +168,7 @@ class Turn(Struct, frozen=True, kw_only=True):
     def check_not_lost(self, now: datetime) -> None:
         """Raises `TurnLost` if the turn is to be continued."""
         if self.is_lost(now):
-            raise turn_lost(self.id)
+            raise TurnLost(self.id)
 
 
 class TurnSummary(Struct, frozen=True):
@@ -186,9 +186,4 @@ class TurnSummary(Struct, frozen=True):
     def check_not_lost(self, now: datetime) -> None:
         """Raises `TurnLost` if the turn is to be continued."""
         if self.lease_until is not None and now >= self.lease_until:
-            raise turn_lost(self.id)
-
-
-def turn_lost(id: TurnId) -> TurnLost:
-    """Return the failure of reading a turn that is to be continued."""
-    return TurnLost("The turn's lease has expired, and no process has continued it yet.", turn_id=id)
+            raise TurnLost(self.id)

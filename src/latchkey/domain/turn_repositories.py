@@ -135,10 +135,6 @@ class Turns(Protocol):
         """Return the waiting turns of the conversation."""
         ...
 
-    async def list_lost(self, now: datetime) -> list[Turn]:
-        """Return the turns of the user that are to be continued: running or waiting ones whose lease has expired."""
-        ...
-
     async def update(self, turn: Turn) -> None:
         """Store the turn in place of the one with the same id."""
         ...

@@ -17,7 +17,7 @@ from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.external_calls import ExternalCallExecutor
 from latchkey.application.tasks import add_task, complete_task
 from latchkey.application.tool_calls import ToolCallExecutor
-from latchkey.application.turns.approvals import Approvals, list_approvals
+from latchkey.application.turns.approvals import Approvals, BindTool, list_approvals
 from latchkey.application.turns.finish import TurnOutcome, finish_turn
 from latchkey.application.turns.resume import resume_turn
 from latchkey.application.turns.start import StartedTurn, TurnProfiles, start_turn
@@ -86,10 +86,13 @@ class AskingTurn(RunningTurn):
         return await self.dispatchers[on].call(self.owner, resume_turn, self.id, ASKING, limits)
 
 
-def approvals_of(dispatcher: Dispatcher) -> Approvals:
+BIND = partial(bind_tool, TOOLS)
+
+
+def approvals_of(dispatcher: Dispatcher, bind: BindTool = BIND) -> Approvals:
     executor = ToolCallExecutor(dispatcher)
     external = ExternalCallExecutor(dispatcher, executor, LocalEventBus(), HttpToolContexts())
-    return Approvals(dispatcher, external, partial(bind_tool, TOOLS), timedelta(seconds=20))
+    return Approvals(dispatcher, external, bind, timedelta(seconds=20))
 
 
 @pytest.fixture

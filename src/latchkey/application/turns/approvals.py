@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from latchkey.application.access import name_of, owner_only, permission_of
 from latchkey.application.dispatcher import Dispatcher, LoggedOutcome
 from latchkey.application.external_calls import RECORD_TIMEOUT_S, ExternalCallExecutor, ExternalTool
-from latchkey.application.tool_calls import TOOL_BUG
+from latchkey.application.tool_calls import CALL_LIMIT_S, TOOL_BUG
 from latchkey.application.turns.start import TurnProfiles
 from latchkey.application.turns.waiting import (
     add_waiting_events,
@@ -27,7 +27,7 @@ from latchkey.application.turns.waiting import (
 from latchkey.domain.approval import Approval, DecidedApproval, Decision, NewDecision, Question
 from latchkey.domain.credentials import Delegate, Owner
 from latchkey.domain.errors import ConcurrentWrite, Conflict, Failure, NotFound, Unavailable
-from latchkey.domain.page import ALL_BYTES, Page, Window
+from latchkey.domain.page import PAGE_BYTES, Page, Window
 from latchkey.domain.ports import ToolBug, UnitOfWork
 from latchkey.domain.tool_call import ToolCall, ToolCallId
 from latchkey.domain.turn import Turn, TurnId
@@ -45,6 +45,7 @@ BindTool = Callable[[str, Any], BoundTool]
 """Returns the tool with this name and the arguments of a stored call. Raises a `Failure` if it cannot be called."""
 
 _ATTEMPTS = 5
+_PAGE_EVENTS = 512
 _encode = msgspec.json.Encoder().encode
 
 
@@ -131,7 +132,17 @@ class Approvals:
         )
 
     async def _execute(self, call: _Call, bound: BoundTool) -> DecidedApproval:
-        """Make the call, and store the decision and the result, in one unit of work in the scope of the turn."""
+        """Make the call, and store the decision and the result, in one unit of work in the scope of the turn.
+
+        Raises `Unavailable` if it takes longer than any call may: then the question stays open.
+        """
+        try:
+            async with asyncio.timeout(CALL_LIMIT_S):
+                return await self._execute_in_scope(call, bound)
+        except TimeoutError as error:
+            raise Unavailable("The call took too long, and nothing was done: decide again.") from error
+
+    async def _execute_in_scope(self, call: _Call, bound: BoundTool) -> DecidedApproval:
         permission, started, logged = permission_of(bound.use_case), perf_counter(), LoggedOutcome()
         permission = replace(permission, mode="exclusive")
         async with self._dispatcher.unit_of_work(call.delegate, permission, name_of(bound.use_case), logged) as uow:
@@ -225,9 +236,12 @@ async def list_approvals(uow: UnitOfWork, window: Window) -> Page[Approval]:
 async def find_decision_event(uow: UnitOfWork, turn_id: TurnId, call_id: ToolCallId) -> int:
     """Return the number of the event of the decision on this call. Raises `NotFound`."""
     await uow.turns.get(turn_id)
-    for event in (await uow.turn_events.list_of_turns([turn_id], ALL_BYTES)).get(turn_id, []):
-        if event.decided_call == call_id:
-            return event.seq
+    seq = 0
+    while events := await uow.turn_events.list_after(turn_id, seq, _PAGE_EVENTS, PAGE_BYTES):
+        for event in events:
+            if event.decided_call == call_id:
+                return event.seq
+        seq = events[-1].seq
     raise NotFound.of("event")
 
 

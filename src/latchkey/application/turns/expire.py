@@ -35,25 +35,28 @@ async def with_expiry(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> R:
-    """Run a use case that reads turns; if it raises `TurnLost`, recover the user's lost turns and run it again.
+    """Run a use case that reads turns; if it raises `TurnLost`, recover the turn and run it again.
 
     Raises `Unavailable` if the turn is lost again and again, as with a lease that is shorter than a pause.
     """
     for _ in range(_ATTEMPTS):
         try:
             return await dispatcher.call(owner, use_case, *args, **kwargs)
-        except TurnLost:
+        except TurnLost as lost:
             if dispatcher.recover is None:
                 await dispatcher.call(owner, expire_turns)
             else:
-                await dispatcher.recover(owner)
+                await dispatcher.recover(owner, TurnId(lost.id))
     raise Unavailable("The turn is being continued: try again.")
 
 
 @owner_only("read")
 async def list_lost_turns(uow: UnitOfWork) -> list[TurnId]:
-    """Return the turns of the user that are to be continued."""
-    return [turn.id for turn in await uow.turns.list_lost(uow.now)]
+    """Return the running turns of the user that are to be continued.
+
+    A waiting turn is continued only when a request meets it: a user can have any number of them.
+    """
+    return [turn.id for turn in await uow.turns.list_running() if turn.is_lost(uow.now)]
 
 
 async def expire_lost_turns(uow: UnitOfWork, attempts: int = 1) -> list[Turn]:

@@ -228,14 +228,16 @@ class TurnRunner:
             return TurnHandle(started.id, original_request_id=started.request.id)
         return TurnHandle(started.turn.id, self._run(owner, started))
 
-    async def recover(self, owner: Owner) -> None:
-        """Continue the lost turns of the user, or store those as interrupted that had their last attempt.
+    async def recover(self, owner: Owner, turn_id: TurnId) -> None:
+        """Continue a lost turn, and the user's other turns whose process is gone.
 
-        Raises `Draining` if this process is stopping.
+        Those that had their last attempt are stored as interrupted. A turn rests that was deleted meanwhile, and one
+        beside which a process of an earlier release has started another. Raises `Draining` if this process is stopping.
         """
-        for turn_id in await self._dispatcher.call(owner, list_lost_turns):
+        for lost_id in {turn_id: None} | dict.fromkeys(await self._dispatcher.call(owner, list_lost_turns)):
             self.check_open()
-            await self.resume(owner, turn_id)
+            with suppress(NotFound, TurnInProgress):
+                await self.resume(owner, lost_id)
 
     async def resume(self, owner: Owner, turn_id: TurnId) -> TurnHandle | None:
         """Continue a turn whose process is gone. Returns None if it has ended, or another process runs it.

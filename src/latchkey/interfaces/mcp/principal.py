@@ -16,6 +16,7 @@ from mcp_types.version import LATEST_MODERN_VERSION
 from msgspec import Struct
 
 from latchkey.application.dispatcher import Dispatcher
+from latchkey.application.tool_calls import CALL_LIMIT_S
 from latchkey.domain.credentials import Credential, Owner, Scope, TokenSecret
 from latchkey.domain.errors import Exhausted, Failure, Unauthenticated, Unavailable
 
@@ -25,8 +26,6 @@ Context = ServerRequestContext[Any, Any]
 
 HANDLED_METHODS = ("tools/list", "tools/call", "resources/list", "resources/templates/list", "resources/read")
 """The methods with handlers of this package. Each returns a result only after it has verified the credential."""
-
-CALL_LIMIT_S = 30.0
 
 _log = logging.getLogger("latchkey.mcp")
 

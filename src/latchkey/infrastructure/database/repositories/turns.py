@@ -88,8 +88,6 @@ _MAX_ID = UUID(int=2**128 - 1)
 _RUNNING = _SELECT.where(turns.c.status == literal("running", literal_execute=True))
 _WAITING = _SELECT.where(turns.c.status == literal("waiting", literal_execute=True))
 _WAITING_IN_CONVERSATION = _WAITING.where(turns.c.conversation_id == bindparam("conversation"))
-# Two statements: each status has an index of its own.
-_LOST = [query.where(turns.c.lease_until <= bindparam("now")) for query in (_RUNNING, _WAITING)]
 _BY_IDEMPOTENCY_KEY = _SELECT.where(turns.c.idempotency_key == bindparam("idempotency_key"))
 # Not by the id alone: SQLite would go through all turns of the user in the order of their ids.
 _BY_RUN_ID = (
@@ -227,9 +225,6 @@ class SqlTurns:
     async def list_waiting(self, conversation_id: ConversationId) -> list[Turn]:
         rows = await self._session.fetch(_WAITING_IN_CONVERSATION, conversation=conversation_id)
         return [_turn_from_row(row) for row in rows]
-
-    async def list_lost(self, now: datetime) -> list[Turn]:
-        return [_turn_from_row(row) for query in _LOST for row in await self._session.fetch(query, now=now)]
 
     async def update(self, turn: Turn) -> None:
         inside = self._session.scope.includes(turn.conversation_id)
