@@ -52,7 +52,7 @@ class FaultInjection:
         return await self._run(partial(self._restart, restarts))
 
     async def _run(self, inject: Callable[[], Awaitable[Counter[str]]]) -> Report:
-        users = [f"{self._cluster.name}{next(self._numbers)}" for _ in range(USERS)]
+        users = [f"{self._cluster.name}s{self._seed}u{next(self._numbers)}" for _ in range(USERS)]
         histories = {user: History() for user in users}
         is_over = asyncio.Event()
         async with asyncio.TaskGroup() as group:
