@@ -5,20 +5,10 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from tests.chaos.history import Anomaly, History, Invariant, Json, TurnEvent
+from tests.chaos.history import Anomaly, History, Invariant, Json
 from tests.chaos.scripted_model import ScriptedModel
 from tests.chaos.snapshot import Snapshot
-
-
-def answer_text(events: list[TurnEvent]) -> str:
-    """The text that a client shows after these events."""
-    text = ""
-    for event in events:
-        if event.name == "message.delta":
-            text += event.data["text"]
-        elif event.name == "message.withdrawn":
-            text = text[: event.data["length"]]
-    return text
+from tests.support.answer_text import answer_text
 
 
 def received_events_are_stored(snapshot: Snapshot, history: History, model: ScriptedModel) -> Iterator[Anomaly]:

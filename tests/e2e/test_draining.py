@@ -28,6 +28,7 @@ from tests.e2e.service_process import BASE_SETTINGS, Environment, Replica, issue
 from tests.fakes.model_script import says
 from tests.fakes.model_server import ModelServer, model_server
 from tests.polling import wait_until
+from tests.support.answer_text import answer_text
 from tests.support.service import run_service, settings_for
 from tests.turns import started_turn
 
@@ -247,7 +248,7 @@ async def test_drain_breaks_stream_of_foreign_turn_and_client_resumes_elsewhere(
     assert (code, answer.status_code, "Traceback" in other.log_text) == (0, 200, False)
     assert [event.name for event in first] == ["turn.started", *["message.delta"] * (len(first) - 1)]
     assert (then[-1].name, gapless([*first, *then])) == ("turn.completed", True)
-    assert text_of([*first, *then]) == "All done."
+    assert answer_text([*first, *then]) == "All done."
 
 
 async def test_second_sigint_ends_drain_at_once(
@@ -326,12 +327,8 @@ def interrupt(replica: Replica) -> None:
     os.kill(replica.process.pid, signal.SIGINT)
 
 
-def text_of(events: list[TurnEvent]) -> str:
-    return "".join(event.data["text"] for event in events if event.name == "message.delta")
-
-
 async def has_text(events: list[TurnEvent], text: str) -> bool:
-    return text_of(events) == text
+    return answer_text(events) == text
 
 
 async def both_drain(replica: Replica) -> bool:

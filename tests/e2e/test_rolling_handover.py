@@ -6,12 +6,12 @@ from collections import deque
 from functools import partial
 from pathlib import Path
 
-from tests.e2e.chat_client import Event as TurnEvent
 from tests.e2e.chat_client import openai_settings
 from tests.e2e.service_process import BASE_SETTINGS, issue_token
 from tests.e2e.test_rolling_restart import Deployment, RetryingClient, everything, expected_seqs
 from tests.fakes.model_script import Step, calls, says
 from tests.fakes.model_server import ModelServer, model_server
+from tests.support.answer_text import answer_text
 
 REPLICAS = 2
 RESTARTS = 4
@@ -75,18 +75,7 @@ async def test_rolling_restart_hands_over_every_running_turn(home: Path, postgre
     assert [turn["status"] for turn in turns if turn["status"] != "completed"] == []
     assert len(turns) == len(deployment.turns) + len(deployment.streams)
     assert [turn["response"] for turn in deployment.turns if turn["response"] != ANSWER] == []
-    assert [stream for stream in deployment.streams if shown_text(stream) != ANSWER] == []
+    assert [stream for stream in deployment.streams if answer_text(stream) != ANSWER] == []
     assert [stream for stream in deployment.streams if [event.seq for event in stream] != expected_seqs(stream)] == []
     assert sorted(made) == sorted(task["id"] for task in tasks)
     assert {event.data["reason"] for event in events if event.name == "turn.resumed"} == {"handover"}
-
-
-def shown_text(events: list[TurnEvent]) -> str:
-    """What a follower shows at the end."""
-    text = ""
-    for event in events:
-        if event.name == "message.delta":
-            text += event.data["text"]
-        elif event.name == "message.withdrawn":
-            text = text[: event.data["length"]]
-    return text

@@ -42,18 +42,18 @@ def url_through(proxy: TcpProxy, url: str) -> str:
     return make_url(url).set(port=proxy.port).render_as_string(hide_password=False)
 
 
-async def events_of(person: ApiUser, turn_id: str) -> list[dict[str, Any]]:
+async def events_of(user: ApiUser, turn_id: str) -> list[dict[str, Any]]:
     """Read the events of the turn to the end, resuming the stream when it is lost."""
-    found: list[dict[str, Any]] = []
-    while not found or found[-1]["event"] not in {f"turn.{how}" for how in ENDED}:
-        after = {"after": found[-1]["seq"]} if found else {}
-        response = await person.get(f"turns/{turn_id}/events", params=after)
+    events: list[dict[str, Any]] = []
+    while not events or events[-1]["event"] not in {f"turn.{how}" for how in ENDED}:
+        after = {"after": events[-1]["seq"]} if events else {}
+        response = await user.get(f"turns/{turn_id}/events", params=after)
         if response.status_code != 200:
             assert is_unavailable(response), response.text
             await asyncio.sleep(0.1)
         else:
-            found += [_event(block) for block in response.text.split("\n\n") if block.startswith("id:")]
-    return found
+            events += [_event(block) for block in response.text.split("\n\n") if block.startswith("id:")]
+    return events
 
 
 def _event(block: str) -> dict[str, Any]:
@@ -66,30 +66,30 @@ def is_unavailable(response: httpx2.Response) -> bool:
     return response.status_code == 503 and "retry-after" in response.headers
 
 
-async def wait_until_writable(person: ApiUser) -> None:
+async def wait_until_writable(user: ApiUser) -> None:
     """Wait until writes succeed again, without a restart."""
 
     async def can_write() -> bool:
-        response = await person.post("tasks", json={"title": "Back again"})
+        response = await user.post("tasks", json={"title": "Back again"})
         assert response.status_code == 201 or is_unavailable(response), response.text
         return response.status_code == 201
 
     await wait_until(can_write)
 
 
-async def consistent_turn(person: ApiUser, turn_id: str) -> dict[str, Any]:
+async def consistent_turn(user: ApiUser, turn_id: str) -> dict[str, Any]:
     """Wait for the end of the turn and check it: events without gaps, and a message if it has an answer."""
 
     async def has_ended() -> bool:
-        response = await person.get(f"turns/{turn_id}")
+        response = await user.get(f"turns/{turn_id}")
         assert response.status_code == 200 or is_unavailable(response), response.text
         return response.status_code == 200 and response.json()["status"] in ENDED
 
     await wait_until(has_ended)
-    turn: dict[str, Any] = (await person.get(f"turns/{turn_id}")).json()
-    events = await events_of(person, turn_id)
+    turn: dict[str, Any] = (await user.get(f"turns/{turn_id}")).json()
+    events = await events_of(user, turn_id)
     streamed = shown_text(events)
-    listing = await person.list_items(f"conversations/{turn['conversation_id']}/messages")
+    listing = await user.list_items(f"conversations/{turn['conversation_id']}/messages")
     answers = [item["content"] for item in listing if item["turn_id"] == turn_id and item["role"] == "assistant"]
     started = [event["id"] for event in events if event["event"] == "tool_call.started"]
     answered = [event["id"] for event in events if event["event"] == "tool_call.completed"]
@@ -120,6 +120,6 @@ def tasks_added_by(*turns: dict[str, Any]) -> list[str]:
     return sorted(call["result"]["id"] for call in calls if not call["is_error"])
 
 
-async def tasks_of(person: ApiUser) -> list[str]:
+async def tasks_of(user: ApiUser) -> list[str]:
     """Return the titles of the tasks that turns added."""
-    return sorted(task["id"] for task in await person.list_items("tasks", limit=200) if task["title"] == "Buy milk")
+    return sorted(task["id"] for task in await user.list_items("tasks", limit=200) if task["title"] == "Buy milk")

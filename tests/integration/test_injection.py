@@ -15,7 +15,8 @@ from tests.fakes.canary_server import CanaryServer, canary_server
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer, model_server
 from tests.fakes.obedient_model import ObedientModel, tool_call
-from tests.support.event_stream import answer_text, event_names, stream_chat
+from tests.support.answer_text import answer_text
+from tests.support.event_stream import event_names, stream_chat
 from tests.support.operations import LISTINGS
 from tests.support.service import ApiUser, Service, model_variables, run_service, settings_for
 

@@ -72,7 +72,7 @@ FAILING: dict[str, list[str]] = {
     "expiry": [f"{DEAD}[sqlite-expired-write]"],
     "attempt of a writer": [f"{RECOVERY}::test_former_attempt_writes_nothing[sqlite]"],
     "attempt check": [f"{RECOVERY}::test_former_attempt_writes_nothing[sqlite]"],
-    "revocation of a former attempt's token": [f"{RECOVERY}::test_token_of_a_released_attempt_is_dead[sqlite]"],
+    "revocation of a former attempt's token": [f"{RECOVERY}::test_token_of_a_released_attempt_is_revoked[sqlite]"],
     "steps of former attempts": [f"{RECOVERY}::test_turn_goes_on_after_the_last_recorded_tool_call[sqlite]"],
     "limit of attempts": [f"{RECOVERY}::test_turn_after_its_last_attempt_is_interrupted[sqlite]"],
     "lease": [f"{RECOVERY}::test_concurrent_recoveries_start_one_attempt[sqlite]"],

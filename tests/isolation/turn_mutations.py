@@ -80,7 +80,7 @@ def without_wait_after_crash() -> None:
 
 
 def without_end_of_wait() -> None:
-    """The last decision does not end the lease: nobody continues the turn."""
+    """The last decision does not end the lease: no process continues the turn."""
     _replace(waiting, "is_call_running", lambda _: True)
 
 

@@ -130,11 +130,6 @@ def raw_bytes(events: list[ServerSentEvent]) -> bytes:
     return b"".join(event.raw for event in events)
 
 
-def answer_text(events: list[ServerSentEvent]) -> str:
-    """The text of all `message.delta` events, joined."""
-    return "".join(event.data["text"] for event in events if event.name == "message.delta")
-
-
 def event_names(events: list[ServerSentEvent]) -> list[str]:
     return [event.name for event in events]
 

@@ -131,15 +131,15 @@ export class LatchkeyClient {
 
   /** The open questions: tool calls that wait for a decision. */
   async approvals(options: CallOptions = {}): Promise<Approval[]> {
-    const found: Approval[] = [];
+    const approvals: Approval[] = [];
     let page: ApprovalPage | undefined;
     do {
       const query = { limit: 200, ...(page?.next_cursor && { cursor: page.next_cursor }) };
       const request = { params: { path: this.path, query }, ...signalOf(options) };
       page = await this.send(() => this.api.GET("/api/{user_id}/approvals", request), options);
-      found.push(...page.items);
+      approvals.push(...page.items);
     } while (page.next_cursor);
-    return found;
+    return approvals;
   }
 
   /** Approve or decline a tool call, and return its result. The turn goes on without the client. */
@@ -155,8 +155,8 @@ export class LatchkeyClient {
   }
 
   /**
-   * Take back what the tools of a turn have changed, and return the turn. Throws a `ProblemError` with `conflicts` if
-   * something has been changed since: then nothing is taken back.
+   * Undo what the tools of a turn have changed, and return the turn. Throws a `ProblemError` with `conflicts` if
+   * something has been changed since: then nothing is undone.
    */
   undo(turnId: string, options: CallOptions = {}): Promise<PublishedTurn> {
     const request = { params: { path: { ...this.path, turn_id: turnId } }, ...signalOf(options) };

@@ -166,8 +166,8 @@ async def test_turn_goes_on_after_the_decision_with_the_result(turn: AskingTurn)
     assert (await turn.events())[-1].data.endswith(b'"attempt":2,"reason":"approval"}')
 
 
-async def test_decision_without_its_resumption_is_met_by_the_next_reader(turn: AskingTurn) -> None:
-    """The process dies between the two: the turn is to be continued, whoever reads it."""
+async def test_turn_is_resumed_by_the_next_read_after_a_crash_between_decision_and_resume(turn: AskingTurn) -> None:
+    """The process dies between the two: the next read continues the turn."""
     await turn.ask()
     await turn.wait()
     await turn.decide("decline")
@@ -177,7 +177,7 @@ async def test_decision_without_its_resumption_is_met_by_the_next_reader(turn: A
     assert code_of(started.steps[0].tool_calls[0].result) == "declined"
 
 
-async def test_declined_call_has_no_effect_and_the_model_learns_the_reason(turn: AskingTurn) -> None:
+async def test_declined_call_has_no_effect_and_the_model_is_given_the_reason(turn: AskingTurn) -> None:
     await turn.ask()
     await turn.wait()
     decided = await turn.decide("decline", reason="Too much milk.")

@@ -108,7 +108,7 @@ async def test_turn_that_kills_its_processes_is_run_that_many_times(running_turn
     assert (await running_turn.event_names())[-1] == "turn.interrupted"
 
 
-async def test_hand_overs_are_no_attempts_that_died(running_turn: RunningTurn) -> None:
+async def test_handover_does_not_count_towards_the_limit_of_attempts(running_turn: RunningTurn) -> None:
     """Any number of restarts ends no turn."""
     await running_turn.start()
     attempt = 1

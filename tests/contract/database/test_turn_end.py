@@ -77,7 +77,7 @@ async def test_cancel_of_finished_turn_changes_nothing(running_turn: RunningTurn
     assert (await running_turn.event_names())[-1] == f"turn.{status}"
 
 
-async def test_cancel_of_lost_turn_ends_it_for_good(running_turn: RunningTurn) -> None:
+async def test_cancelled_lost_turn_has_no_further_attempt(running_turn: RunningTurn) -> None:
     """No process continues it."""
     await running_turn.expire_lease()
 

@@ -108,7 +108,7 @@ async def test_former_attempt_writes_nothing(running_turn: RunningTurn) -> None:
     assert await running_turn.task_titles() == []
 
 
-async def test_token_of_a_released_attempt_is_dead(running_turn: RunningTurn) -> None:
+async def test_token_of_a_released_attempt_is_revoked(running_turn: RunningTurn) -> None:
     """It would not have expired yet, and the next attempt runs."""
     await running_turn.start()
     await running_turn.dispatchers[0].call(running_turn.owner, release_turn, running_turn.id, 1)

@@ -86,7 +86,7 @@ async def test_undo_of_a_deleted_task_creates_it_again_with_its_id(turn: UndoneT
     assert after.version == before.version + 1
 
 
-async def test_undo_takes_back_several_changes_of_one_task_newest_first(turn: UndoneTurn) -> None:
+async def test_undo_reverts_several_changes_of_one_task_newest_first(turn: UndoneTurn) -> None:
     before = await turn.add_task(description="Two")
     await turn.call(update_task, before.id, TaskChanges(title="Oat milk"))
     await turn.call(complete_task, before.id)
@@ -186,7 +186,7 @@ async def test_undo_is_idempotent(turn: UndoneTurn) -> None:
     assert await turn.events() == events
 
 
-async def test_undo_is_told_to_the_next_turn(turn: UndoneTurn) -> None:
+async def test_undo_is_in_the_history_of_the_next_turn(turn: UndoneTurn) -> None:
     await turn.call(add_task, NewTask("Milk"))
     await turn.finish()
     cancelled = await UndoneTurn.start(turn.dispatcher, turn.owner, turn.conversation_id)

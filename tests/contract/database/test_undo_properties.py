@@ -37,7 +37,7 @@ class RandomTurn:
         self.random = Random(seed)  # noqa: S311 - a test
 
     async def state(self) -> dict[Any, dict[str, Any]]:
-        """All entities without the values that an undo sets anew."""
+        """All entities without the values that an undo changes itself."""
         turn = self.turn
         found: list[Any] = [
             *(await read_tasks(turn.dispatcher, turn.owner)).values(),

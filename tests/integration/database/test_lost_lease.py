@@ -43,7 +43,7 @@ class MisledAgent:
         """There is nothing to release."""
 
 
-async def test_turn_goes_on_after_its_process_has_taken_it_for_lost(sqlite_url: str) -> None:
+async def test_turn_is_continued_after_its_process_found_the_lease_expired(sqlite_url: str) -> None:
     engine = create_engine(sqlite_url)
     event_bus = LocalEventBus()
     units = SqlUnitsOfWork(engine, event_bus)

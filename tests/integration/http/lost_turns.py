@@ -1,6 +1,7 @@
-"""Turns whose process has ended."""
+"""Turns whose process has ended, and requests that read them."""
 
 from datetime import timedelta
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -29,3 +30,14 @@ async def lost_turn(service: Service, user: ApiUser, lease: timedelta = GONE, me
     await core.engine.dispose()
     assert isinstance(turn, StartedTurn)
     return turn
+
+
+async def get_turn(user: ApiUser, turn: dict[str, str]) -> Any:
+    """Read the turn, and return its status."""
+    return (await user.get(f"turns/{turn['id']}")).json()["status"]
+
+
+async def list_turns(user: ApiUser, turn: dict[str, str]) -> Any:
+    """List the turns of the conversation, and return the status of the only one."""
+    (listed,) = await user.list_items(f"conversations/{turn['conversation_id']}/turns")
+    return listed["status"]

@@ -1,4 +1,4 @@
-"""Approvals over HTTP: a turn that waits, the list of open questions, and the person's decision."""
+"""Approvals over HTTP: a turn that waits, the list of open questions, and the user's decision."""
 
 import json
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Turns whose process is gone: whoever asks for one next, at any replica, gets a turn that goes on."""
+"""Turns whose process is gone: the next request that reads one, at any replica, continues it."""
 
 import asyncio
 from asyncio import Event
@@ -19,7 +19,7 @@ from latchkey.domain.turn import TurnId
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer
 from tests.integration.http.idempotent_chat import KEY
-from tests.integration.http.lost_turns import lost_turn
+from tests.integration.http.lost_turns import get_turn, list_turns, lost_turn
 from tests.support.captured_log import captured_log
 from tests.support.event_stream import event_names, read_turn, stream_chat, stream_turn
 from tests.support.service import ApiUser, Service, run_service
@@ -32,15 +32,6 @@ MILK = calls(("add_task", '{"title": "Milk"}'), saying=("Adding. ",))
 @pytest.fixture
 def ada(replicas: tuple[Service, Service]) -> ApiUser:
     return replicas[0].user()
-
-
-async def get_turn(user: ApiUser, turn: dict[str, str]) -> Any:
-    return (await user.get(f"turns/{turn['id']}")).json()["status"]
-
-
-async def list_turns(user: ApiUser, turn: dict[str, str]) -> Any:
-    (listed,) = await user.list_items(f"conversations/{turn['conversation_id']}/turns")
-    return listed["status"]
 
 
 async def follow(user: ApiUser, turn: dict[str, str]) -> Any:
@@ -63,7 +54,7 @@ async def send_next(user: ApiUser, turn: dict[str, str]) -> Any:
 
 
 @pytest.mark.parametrize("send_request", [get_turn, list_turns, follow, send_again, send_next])
-async def test_lost_turn_is_continued_by_every_request_that_meets_it(
+async def test_lost_turn_is_continued_by_every_request_that_reads_it(
     replicas: tuple[Service, Service],
     ada: ApiUser,
     ada_elsewhere: ApiUser,
@@ -93,7 +84,7 @@ async def test_lost_turn_is_continued_by_every_request_that_meets_it(
     assert len(model.requests) == 1
 
 
-async def test_concurrent_requests_that_meet_a_lost_turn_continue_it_once(
+async def test_concurrent_requests_that_read_a_lost_turn_continue_it_once(
     replicas: tuple[Service, Service], ada: ApiUser, ada_elsewhere: ApiUser, model: ModelServer
 ) -> None:
     model.script += [says("Here I am.")]
@@ -176,7 +167,7 @@ async def test_turn_that_is_handed_over_goes_on_for_its_followers(
 ) -> None:
     """The lease is ten minutes. Followers learn of its end from the event bus, or where there is none by polling."""
     if replicas[0] is replicas[1] and polling_s > 1:
-        pytest.skip("SQLite is used by one process, which has nobody to notify when it ends")
+        pytest.skip("SQLite is used by one process: there is no other one to notify when it ends")
     monkeypatch.setattr(subscription, "KEEPALIVE_S", polling_s)
     monkeypatch.setattr(subscription, "LEASE_CHECK_S", polling_s)
     model.script += [MILK, says("I will nev").held(gate), says("Added.")]

@@ -22,7 +22,7 @@ from tests.builders import LIMITS
 from tests.fakes.model_script import says
 from tests.fakes.model_server import ModelServer
 from tests.integration.http.idempotent_chat import KEY
-from tests.integration.http.lost_turns import GONE, lost_turn
+from tests.integration.http.lost_turns import GONE, get_turn, list_turns, lost_turn
 from tests.support.event_stream import event_names, read_turn, stream_chat, stream_turn
 from tests.support.service import ApiUser, Service, model_variables, run_service, settings_for
 from tests.turns import profiles_of
@@ -46,15 +46,6 @@ async def replicas(shared_database_url: str, shared_model: ModelServer) -> Async
 @pytest.fixture
 def ada(replicas: tuple[Service, Service]) -> ApiUser:
     return replicas[0].user()
-
-
-async def get_turn(user: ApiUser, turn: dict[str, str]) -> Any:
-    return (await user.get(f"turns/{turn['id']}")).json()["status"]
-
-
-async def list_turns(user: ApiUser, turn: dict[str, str]) -> Any:
-    (listed,) = await user.list_items(f"conversations/{turn['conversation_id']}/turns")
-    return listed["status"]
 
 
 async def read_events(user: ApiUser, turn: dict[str, str]) -> Any:

@@ -7,7 +7,8 @@ import pytest
 
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer
-from tests.support.event_stream import answer_text, event_names, raw_bytes, read_turn, stream_chat
+from tests.support.answer_text import answer_text
+from tests.support.event_stream import event_names, raw_bytes, read_turn, stream_chat
 from tests.support.service import ApiUser, Service
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.usefixtures("without_polling")]

@@ -22,7 +22,7 @@ async def turn_that_adds_a_task(ada: ApiUser, model: ModelServer) -> dict[str, A
     return await ada.chat("Add milk")
 
 
-async def test_undo_answers_the_turn_and_takes_back_its_effect(ada: ApiUser, model: ModelServer) -> None:
+async def test_undo_returns_the_turn_and_reverts_its_effect(ada: ApiUser, model: ModelServer) -> None:
     answer = await turn_that_adds_a_task(ada, model)
     path = f"turns/{answer['turn_id']}"
     assert (await ada.get(path)).json()["can_undo"] is True

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.event_stream import answer_text, stream_chat
+from tests.support.answer_text import answer_text
+from tests.support.event_stream import stream_chat
 from tests.support.operations import Operation, create_one_of_each, each_operation
 from tests.support.published_schema import DOCUMENT
 from tests.support.schema_examples import resolve

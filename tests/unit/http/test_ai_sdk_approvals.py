@@ -99,7 +99,7 @@ def shown(part: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in part.items() if name != "approval"}
 
 
-def test_page_that_lacks_a_question_is_asked_it() -> None:
+def test_page_that_lacks_a_question_is_sent_the_question() -> None:
     """Its connection was lost before the second question: otherwise it would send its only decision again and again."""
     first, second = (ToolCallId(uuid7()) for _ in range(2))
     calls = [ToolCallStartedEvent(id, "delete_task", Raw(b"{}")) for id in (first, second)]

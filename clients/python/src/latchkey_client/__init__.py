@@ -200,11 +200,11 @@ class LatchkeyClient:
     async def approvals(self) -> list[Approval]:
         """Return the open questions: tool calls that wait for a decision."""
         page = await self.request("GET", "approvals", limit=200)
-        found: list[Approval] = page["items"]
+        approvals: list[Approval] = page["items"]
         while page["next_cursor"]:
             page = await self.request("GET", "approvals", limit=200, cursor=page["next_cursor"])
-            found += page["items"]
-        return found
+            approvals += page["items"]
+        return approvals
 
     async def decide(
         self, turn_id: str, call_id: str, decision: Decision, *, reason: str | None = None
@@ -222,9 +222,9 @@ class LatchkeyClient:
         return self._events(None, 0, "POST", f"turns/{turn_id}/approvals/{call_id}", headers, body)
 
     async def undo(self, turn_id: str) -> dict[str, Any]:
-        """Take back what the tools of a turn have changed, and return the turn.
+        """Undo what the tools of a turn have changed, and return the turn.
 
-        Raises `ProblemError` with `conflicts` if something has been changed since: then nothing is taken back.
+        Raises `ProblemError` with `conflicts` if something has been changed since: then nothing is undone.
         """
         turn: dict[str, Any] = await self.request("POST", f"turns/{turn_id}/undo")
         return turn

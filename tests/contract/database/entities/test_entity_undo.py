@@ -55,7 +55,7 @@ def of_tool(function: Callable[[UnitOfWork], Awaitable[Any]]) -> Any:
 
 
 async def stored(turn: UndoneTurn) -> dict[UUID, Any]:
-    """All reservations and bookings without what an undo sets anew."""
+    """All reservations and bookings without the values that an undo changes itself."""
 
     async def read(uow: UnitOfWork) -> dict[UUID, Any]:
         rows: dict[UUID, Any] = {}

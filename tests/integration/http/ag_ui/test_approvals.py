@@ -176,7 +176,7 @@ async def test_several_answers_are_one_run(ada: ApiUser, model: ModelServer) -> 
 async def test_question_that_was_decided_elsewhere_shows_that_decision(
     ada: ApiUser, model: ModelServer, elsewhere: str
 ) -> None:
-    """The opposite decision has no effect. The run heals the page: it shows the thread, and the turn as it is."""
+    """The opposite decision has no effect. The run corrects the page: it shows the stored thread and turn."""
     model.script += [MILK, says("So be it.")]
     (interrupt,) = interrupts_of(await say(ada, "t1", "Buy milk"))
     await decide_over_rest(ada, interrupt, elsewhere)

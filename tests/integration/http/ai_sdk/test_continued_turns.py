@@ -22,7 +22,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def test_stream_whose_text_is_withdrawn_breaks_and_the_resumed_one_has_no_word_twice(
     replicas: tuple[Service, Service], model: ModelServer
 ) -> None:
-    """The page is connected to a process that lives, and the process that ran the turn is gone."""
+    """The page is connected to another process than the one that ran the turn and is gone."""
     ada = replicas[0].user()
     turn = (await lost_turn(replicas[0], ada, timedelta(minutes=10))).turn
     owner, core = Owner(UserId(ada.user_id)), create_core(replicas[0].settings)

@@ -131,7 +131,7 @@ async def test_each_call_is_asked_about_separately(service: McpService, me: Call
 
 
 async def test_missing_response_asks_again_with_the_same_state(service: McpService, me: Caller) -> None:
-    """Responses to other requests are ignored; responses without a state are those of nobody."""
+    """Responses to other requests are ignored; responses without a state belong to no request."""
     state = await me.ask("publish", TEXT)
     without = await me.call("publish", TEXT, state)
     others = await me.call("publish", TEXT, state, inputResponses={"other": APPROVE})

@@ -14,8 +14,8 @@ from tests.integration.mcp.approvals.calls import TEXT, titles
 from tests.integration.mcp.mcp_service import MCP_URL, ME, McpService, OpenClient
 
 
-class Person:
-    """Answers what the client asks, and remembers it."""
+class ElicitationHandler:
+    """Answers each elicitation with the same response, and keeps the messages."""
 
     def __init__(self, **response: Any) -> None:
         self.response = ElicitResult(**response)
@@ -28,9 +28,9 @@ class Person:
 
 
 async def call_as(
-    service: McpService, person: Person | None, mode: str, tool: str, arguments: dict[str, Any]
+    service: McpService, handler: ElicitationHandler | None, mode: str, tool: str, arguments: dict[str, Any]
 ) -> CallToolResult:
-    callback = person.answer if person else None
+    callback = handler.answer if handler else None
     async with service.http() as http:
         http.headers["authorization"] = f"Bearer {service.jwt()}"
         transport = streamable_http_client(MCP_URL, http_client=http)
@@ -45,16 +45,16 @@ def text_of(result: CallToolResult) -> str:
 
 
 @pytest.mark.parametrize("mode", ["auto", "2026-07-28"])
-async def test_sdk_client_asks_the_person_and_returns_the_result(service: McpService, mode: str) -> None:
-    person = Person(action="accept", content={"approve": True})
-    published = await call_as(service, person, mode, "publish", TEXT)
-    ordered = await call_as(service, person, mode, "order", {"sku": "bell"})
+async def test_sdk_client_asks_the_user_and_returns_the_result(service: McpService, mode: str) -> None:
+    handler = ElicitationHandler(action="accept", content={"approve": True})
+    published = await call_as(service, handler, mode, "publish", TEXT)
+    ordered = await call_as(service, handler, mode, "order", {"sku": "bell"})
 
     assert published.structured_content
     assert published.structured_content["title"] == "Hello"
     assert ordered.structured_content == {"sku": "bell"}
-    assert ["publish" in person.messages[0], "order" in person.messages[1]] == [True, True]
-    assert (await titles(service), len(orders), len(person.messages)) == (["Hello"], 1, 2)
+    assert ["publish" in handler.messages[0], "order" in handler.messages[1]] == [True, True]
+    assert (await titles(service), len(orders), len(handler.messages)) == (["Hello"], 1, 2)
 
 
 @pytest.mark.parametrize(
@@ -62,8 +62,8 @@ async def test_sdk_client_asks_the_person_and_returns_the_result(service: McpSer
     [{"action": "decline"}, {"action": "cancel"}, {"action": "accept", "content": {"approve": False}}],
     ids=["decline", "cancel", "unchecked"],
 )
-async def test_sdk_client_returns_tool_error_if_the_person_declines(service: McpService, response: Any) -> None:
-    result = await call_as(service, Person(**response), "auto", "publish", TEXT)
+async def test_sdk_client_returns_tool_error_if_the_user_declines(service: McpService, response: Any) -> None:
+    result = await call_as(service, ElicitationHandler(**response), "auto", "publish", TEXT)
 
     assert result.is_error
     assert '"declined"' in text_of(result)
@@ -73,8 +73,8 @@ async def test_sdk_client_returns_tool_error_if_the_person_declines(service: Mcp
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_sdk_client_that_cannot_ask_gets_tool_error(service: McpService, mode: str) -> None:
     """With the current protocol it has no callback, with the older one the service cannot send requests."""
-    person = Person(action="accept", content={"approve": True}) if mode == "legacy" else None
-    result = await call_as(service, person, mode, "publish", TEXT)
+    handler = ElicitationHandler(action="accept", content={"approve": True}) if mode == "legacy" else None
+    result = await call_as(service, handler, mode, "publish", TEXT)
 
     assert result.is_error
     assert '"approval-required"' in text_of(result)
@@ -83,14 +83,14 @@ async def test_sdk_client_that_cannot_ask_gets_tool_error(service: McpService, m
 
 async def test_older_protocol_is_not_asked_on_a_connection_that_declares_forms(service: McpService) -> None:
     """Such a connection has the capability, and its results have no input requests."""
-    person = Person(action="accept", content={"approve": True})
+    handler = ElicitationHandler(action="accept", content={"approve": True})
     server = with_principal(service.server, Principal.of(ME))
-    async with Client(server, mode="legacy", elicitation_callback=person.answer) as client:
+    async with Client(server, mode="legacy", elicitation_callback=handler.answer) as client:
         result = await client.call_tool("publish", TEXT)
 
     assert result.is_error
     assert '"approval-required"' in text_of(result)
-    assert (await titles(service), person.messages) == ([], [])
+    assert (await titles(service), handler.messages) == ([], [])
 
 
 async def test_client_with_context_token_gets_tool_error(service: McpService, open_client: OpenClient) -> None:
