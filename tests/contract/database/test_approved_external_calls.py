@@ -56,9 +56,12 @@ class ExternalTurn(RunningTurn):
         assert isinstance(started, StartedTurn)
         self.started = started
         self.released = asyncio.Event()
-        executor = ToolCallExecutor(self.dispatchers[0], approval_ttl=timedelta(minutes=5))
-        invocation = ToolInvocation("add_task", b'{"title":"Milk"}', "c1")
-        await executor.execute(started.secret, invocation, add_task, NewTask("Milk"))
+        await self.ask_again("c1", timedelta(minutes=5))
+
+    async def ask_again(self, call_id: str, ttl: timedelta) -> None:
+        executor = ToolCallExecutor(self.dispatchers[0], approval_ttl=ttl)
+        invocation = ToolInvocation("add_task", b'{"title":"Milk"}', call_id)
+        await executor.execute(self.started.secret, invocation, add_task, NewTask("Milk"))
 
     async def wait(self) -> None:
         """End the step: the turn waits."""
@@ -151,6 +154,20 @@ async def test_lease_of_a_turn_is_renewed_while_an_approved_external_call_runs(t
     (call,) = (await turn.read()).tool_calls
     assert (call.is_error, msgspec.json.decode(call.result)["code"]) == (True, "no-result")
     assert b"may have had its effect" in bytes(call.result)
+
+
+async def test_expiry_of_another_question_does_not_end_the_wait_for_an_external_call(turn: ExternalTurn) -> None:
+    await turn.ask_again("c2", timedelta(seconds=-1))
+    await turn.wait()
+    stored = await turn.approve()
+    assert stored.task
+    assert await turn.resume() is None
+    turn.released.set()
+    await stored.task
+
+    resumed = await turn.resume()
+    assert resumed
+    assert [call.is_error for call in resumed.steps[0].tool_calls] == [False, True]
 
 
 async def test_renewal_does_not_delay_a_turn_whose_calls_have_ended(turn: ExternalTurn) -> None:

@@ -317,12 +317,16 @@ async def complete_call(uow: UnitOfWork, turn_id: TurnId, call: ToolCall, lease:
 
 @owner_only("exclusive")
 async def renew_waiting_turn(uow: UnitOfWork, turn_id: TurnId, lease: timedelta) -> None:
-    """Extend the lease of a turn that waits only for a call that the user has approved. Raises `NotFound`."""
+    """Extend the lease of a turn that waits for a call that the user has approved. Raises `NotFound`.
+
+    The turn waits for that call even if its other questions expire meanwhile.
+    """
     turn = await uow.turns.get(turn_id, for_update=True)
     questions = await uow.questions.list_of_turn(turn_id)
-    is_undecided = any(question.is_open for question in questions)
-    if turn.status == "waiting" and not is_undecided and is_call_running(questions):
-        await uow.turns.update(replace(turn, lease_until=uow.now + lease))
+    if turn.status == "waiting" and is_call_running(questions):
+        is_undecided = any(question.is_open for question in questions)
+        until = max(turn.lease_until, uow.now + lease) if is_undecided else uow.now + lease
+        await uow.turns.update(replace(turn, lease_until=until))
 
 
 async def lock_question(uow: UnitOfWork, turn_id: TurnId, call_id: ToolCallId) -> tuple[Turn, Question]:

@@ -203,9 +203,13 @@ async def close_turn(uow: UnitOfWork, turn: Turn, *events: EventData, **changes:
 
 
 async def close_as_interrupted(uow: UnitOfWork, turn: Turn) -> Turn:
-    """Store a lost turn as interrupted at the end of its lease. The caller has locked it and revoked its token."""
+    """Store a lost turn as interrupted at the end of its lease. The caller has locked it and revoked its token.
+
+    The lease of a turn that was handed over says nothing about its end: it is interrupted now.
+    """
+    finished_at = uow.now if turn.is_released else turn.lease_until
     events = [*await decline_open(uow, turn, "cancel"), TurnInterruptedEvent()]
-    return await close_turn(uow, turn, *events, status="interrupted", finished_at=turn.lease_until)
+    return await close_turn(uow, turn, *events, status="interrupted", finished_at=finished_at)
 
 
 async def _decline_unfinished(uow: UnitOfWork, locked: LockedTurn) -> list[EventData]:

@@ -85,15 +85,12 @@ async def add_waiting_events(
     """
     if turn.status == "waiting":
         questions = await uow.questions.list_of_turn(turn.id)
-        open_until = [question.expires_at for question in questions if question.is_open]
-        if open_until:
-            turn = replace(turn, lease_until=max(open_until))
-        elif not is_call_running(questions):
-            turn = replace(turn, lease_until=uow.now)
-        elif lease is not None:
-            turn = replace(turn, lease_until=uow.now + lease)
-        if open_until:
+        waits_until = [question.expires_at for question in questions if question.is_open]
+        if waits_until:
             events.append(TurnWaitingEvent())
+        if is_call_running(questions):
+            waits_until.append(turn.lease_until if lease is None else uow.now + lease)
+        turn = replace(turn, lease_until=max(waits_until, default=uow.now))
     new_events = numbered(turn.id, turn.last_event, *events)
     await uow.turn_events.add(*new_events)
     turn = replace(turn, last_event=turn.last_event + len(new_events))
