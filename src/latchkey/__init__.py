@@ -11,7 +11,7 @@ _HOMES = {
     "app": ("App",),
     "application.access": ("owner_only", "requires", "tool"),
     "application.dispatcher": ("Dispatcher",),
-    "domain.agent": ("AgentEvent", "AgentRun", "ModelCall", "TextDelta"),
+    "domain.agent": ("AgentEvent", "AgentRun", "ModelCall", "PastStep", "TextDelta", "TurnWaiting"),
     "domain.assistant": ("Assistant", "ModelOptions"),
     "domain.credentials": ("Grant", "Scope"),
     "domain.errors": (

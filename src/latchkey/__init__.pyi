@@ -6,7 +6,9 @@ from latchkey.application.dispatcher import Dispatcher as Dispatcher
 from latchkey.domain.agent import AgentEvent as AgentEvent
 from latchkey.domain.agent import AgentRun as AgentRun
 from latchkey.domain.agent import ModelCall as ModelCall
+from latchkey.domain.agent import PastStep as PastStep
 from latchkey.domain.agent import TextDelta as TextDelta
+from latchkey.domain.agent import TurnWaiting as TurnWaiting
 from latchkey.domain.assistant import Assistant as Assistant
 from latchkey.domain.assistant import ModelOptions as ModelOptions
 from latchkey.domain.credentials import Grant as Grant

@@ -68,6 +68,27 @@ async def test_agent_of_an_app_answers_the_turns_of_its_assistant(shared_sqlite_
     assert rehearsed["response"].startswith("[rehearsal]")
 
 
+async def test_agent_of_an_app_waits_for_approval_and_continues(shared_sqlite_url: str, app_folder: Path) -> None:
+    (app_folder / "assistants.toml").write_text(f'{ASSISTANT}approve = ["list_tasks"]\n')
+    settings = settings_for(
+        shared_sqlite_url,
+        LATCHKEY_APP="documented_agent:app",
+        LATCHKEY_ASSISTANTS=str(app_folder / "assistants.toml"),
+    )
+    responses = []
+    async with run_service(settings) as service:
+        ada = service.user()
+        await ada.create("tasks", title="Buy a bell")
+        for decision in ("approve", "decline"):
+            waiting = await ada.post("chat", json={"message": "How many?", "assistant": "counting"})
+            (approval,) = waiting.json()["approvals"]
+            path = f"turns/{waiting.json()['turn_id']}/approvals/{approval['id']}"
+            events = await ada.post(path, json={"decision": decision}, headers={"accept": "text/event-stream"})
+            responses.append((waiting.status_code, "Open tasks: 1." in events.text, "turn.completed" in events.text))
+
+    assert responses == [(202, True, True), (202, False, True)]
+
+
 async def test_contract_tests_run_an_agent_that_is_not_in_the_repository(tmp_path: Path) -> None:
     (code,) = ADAPTER.findall(PAGE.read_text())
     (tmp_path / "my_adapter.py").write_text(code)
