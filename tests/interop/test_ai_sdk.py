@@ -13,12 +13,11 @@ import pytest
 import pytest_asyncio
 from hypothesis import given, settings
 
-from latchkey.domain.turn_event import ApprovalDecidedEvent, TurnEvent
+from latchkey.domain.turn_event import ApprovalDecidedEvent, TurnEvent, without_withdrawn
 from latchkey.interfaces.http.frontends.ai_sdk.approvals import ContinuationTranslator, posted_decisions
 from latchkey.interfaces.http.frontends.ai_sdk.history import assistant_message
 from latchkey.interfaces.http.frontends.ai_sdk.requests import ChatRequest
 from latchkey.interfaces.http.frontends.ai_sdk.translator import UIMessageTranslator
-from latchkey.interfaces.http.frontends.turn_events import without_withdrawn
 from tests.browser.backend import Backend, running_backend
 from tests.browser.browser_driver import BrowserDriver
 from tests.fakes.model_server import ModelServer

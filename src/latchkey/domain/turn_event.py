@@ -241,3 +241,29 @@ class TurnEvent(Struct, frozen=True):
 def numbered(turn_id: TurnId, after: int, *data: EventData) -> list[TurnEvent]:
     """Encode the data as consecutive events, the first with the number `after + 1`."""
     return [TurnEvent.of(turn_id, seq, item) for seq, item in enumerate(data, after + 1)]
+
+
+def without_withdrawn(events: list[TurnEvent]) -> list[TurnEvent]:
+    """Return the events of a turn, from its first one on, without the text that a later one of them withdraws."""
+    if all(event.name != "message.withdrawn" for event in events):
+        return events
+    kept: dict[int, TurnEvent] = {}
+    pieces: list[tuple[int, str]] = []
+    length = 0
+    for event in events:
+        kept[event.seq] = event
+        data = event.decode()
+        if isinstance(data, MessageDeltaEvent):
+            pieces.append((event.seq, data.text))
+            length += len(data.text)
+        elif isinstance(data, MessageWithdrawnEvent):
+            while pieces and length > data.length:
+                seq, text = pieces.pop()
+                length -= len(text)
+                if length >= data.length:
+                    del kept[seq]
+                else:
+                    pieces.append((seq, text[: data.length - length]))
+                    length = data.length
+                    kept[seq] = TurnEvent.of(event.turn_id, seq, MessageDeltaEvent(pieces[-1][1]))
+    return list(kept.values())

@@ -22,6 +22,7 @@ from latchkey.domain.turn_event import (
     TurnStartedEvent,
     TurnWaitingEvent,
     numbered,
+    without_withdrawn,
 )
 from latchkey.interfaces.http.frontends.ai_sdk.approvals import (
     ContinuationTranslator,
@@ -31,7 +32,6 @@ from latchkey.interfaces.http.frontends.ai_sdk.approvals import (
 from latchkey.interfaces.http.frontends.ai_sdk.history import assistant_message
 from latchkey.interfaces.http.frontends.ai_sdk.requests import ChatRequest
 from latchkey.interfaces.http.frontends.ai_sdk.translator import UIMessageTranslator
-from latchkey.interfaces.http.frontends.turn_events import without_withdrawn
 from tests.support.event_logs import TURN, continued_logs
 from tests.unit.http.test_ai_sdk_translator import chunks_of, reduced, stream_of
 

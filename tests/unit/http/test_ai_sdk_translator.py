@@ -18,10 +18,10 @@ from latchkey.domain.turn_event import (
     TurnEvent,
     TurnStartedEvent,
     numbered,
+    without_withdrawn,
 )
 from latchkey.interfaces.http.frontends.ai_sdk.history import assistant_message
 from latchkey.interfaces.http.frontends.ai_sdk.translator import UIMessageTranslator
-from latchkey.interfaces.http.frontends.turn_events import without_withdrawn
 from tests.support.event_logs import TURN, continued_logs, event_logs
 
 LOGS = st.one_of(event_logs(TURN), continued_logs(TURN))

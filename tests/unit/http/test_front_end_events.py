@@ -22,12 +22,13 @@ from latchkey.domain.turn_event import (
     TurnEvent,
     TurnStartedEvent,
     numbered,
+    without_withdrawn,
 )
 from latchkey.interfaces.http.frontends.ag_ui.history import answer_messages
 from latchkey.interfaces.http.frontends.ag_ui.tanstack import ui_messages
 from latchkey.interfaces.http.frontends.ai_sdk.history import assistant_message
 from latchkey.interfaces.http.frontends.openai.history import response_of
-from latchkey.interfaces.http.frontends.turn_events import MAX_TURN_BYTES, EventReader, without_withdrawn
+from latchkey.interfaces.http.frontends.turn_events import MAX_TURN_BYTES, EventReader
 from tests.support.event_logs import TURN, continued_logs, log_of
 
 

@@ -25,6 +25,7 @@ from latchkey.domain.turn_event import (
     TurnEvent,
     TurnWaitingEvent,
     numbered,
+    without_withdrawn,
 )
 from latchkey.interfaces.http.frontends.openai.history import response_of, translated
 from latchkey.interfaces.http.frontends.openai.ids import (
@@ -34,7 +35,6 @@ from latchkey.interfaces.http.frontends.openai.ids import (
     decode_response_id,
     response_id,
 )
-from latchkey.interfaces.http.frontends.turn_events import without_withdrawn
 from tests.support.event_logs import TURN, continued_logs, event_logs, log_of
 from tests.support.openai_sdk import KEEPALIVE, frames_of, parts_of
 

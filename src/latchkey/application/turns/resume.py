@@ -21,6 +21,7 @@ from latchkey.domain.turn_event import (
     TurnEvent,
     TurnResumedEvent,
     numbered,
+    without_withdrawn,
 )
 
 _NO_RESULT = failure_result(
@@ -128,12 +129,10 @@ def past_steps(events: list[TurnEvent], calls: dict[ToolCallId, ToolCall]) -> li
     """Return the steps of a turn that have tool calls. Text after the last call is of a step that broke off."""
     steps: list[PastStep] = []
     text = ""
-    for event in events:
+    for event in without_withdrawn(events):
         match event.decode():
             case MessageDeltaEvent(delta):
                 text += delta
-            case MessageWithdrawnEvent(length):
-                text = text[: max(0, length - sum(len(step.text) for step in steps))]
             case ToolCallStartedEvent(id=id) if text or not steps:
                 steps.append(PastStep(text, [calls[id]]))
                 text = ""

@@ -1,4 +1,4 @@
-"""The events of a turn as all translators read them: fields of tool calls are bounded, withdrawn text is dropped."""
+"""The events of a turn as all translators read them: arguments and results of tool calls are bounded."""
 
 from msgspec import Raw
 from msgspec.structs import replace
@@ -7,8 +7,6 @@ from latchkey.domain.turn_event import (
     MAX_SHOWN_BYTES,
     OMISSION,
     EventData,
-    MessageDeltaEvent,
-    MessageWithdrawnEvent,
     ToolCallCompletedEvent,
     ToolCallStartedEvent,
     TurnEvent,
@@ -21,32 +19,6 @@ CANCELLED = "Cancelled."
 
 MAX_TURN_BYTES = 1024 * 1024
 """Of the arguments and results of all tool calls of a turn: pages and open streams hold them all."""
-
-
-def without_withdrawn(events: list[TurnEvent]) -> list[TurnEvent]:
-    """Return the events of a turn, from its first one on, without the text that a later one of them withdraws."""
-    if all(event.name != "message.withdrawn" for event in events):
-        return events
-    kept: dict[int, TurnEvent] = {}
-    pieces: list[tuple[int, str]] = []
-    length = 0
-    for event in events:
-        kept[event.seq] = event
-        data = event.decode()
-        if isinstance(data, MessageDeltaEvent):
-            pieces.append((event.seq, data.text))
-            length += len(data.text)
-        elif isinstance(data, MessageWithdrawnEvent):
-            while pieces and length > data.length:
-                seq, text = pieces.pop()
-                length -= len(text)
-                if length >= data.length:
-                    del kept[seq]
-                else:
-                    pieces.append((seq, text[: data.length - length]))
-                    length = data.length
-                    kept[seq] = TurnEvent.of(event.turn_id, seq, MessageDeltaEvent(pieces[-1][1]))
-    return list(kept.values())
 
 
 class EventReader:

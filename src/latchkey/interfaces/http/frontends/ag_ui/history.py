@@ -3,11 +3,10 @@
 from typing import Any
 
 from latchkey.application.turns.log import ConversationLog, TurnLog
-from latchkey.domain.turn_event import TurnEvent
+from latchkey.domain.turn_event import TurnEvent, without_withdrawn
 from latchkey.interfaces.http.frontends.ag_ui.interrupts import Interrupt
 from latchkey.interfaces.http.frontends.ag_ui.run import AgUiEvent, Run
 from latchkey.interfaces.http.frontends.ag_ui.translator import AgUiTranslator
-from latchkey.interfaces.http.frontends.turn_events import without_withdrawn
 
 AgUiMessage = dict[str, Any]
 

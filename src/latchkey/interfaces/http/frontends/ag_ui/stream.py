@@ -8,12 +8,11 @@ from msgspec.structs import replace
 
 from latchkey.application.turns.log import ConversationLog
 from latchkey.domain.turn import TurnId
-from latchkey.domain.turn_event import TurnEvent
+from latchkey.domain.turn_event import TurnEvent, without_withdrawn
 from latchkey.interfaces.http.event_stream import event_stream
 from latchkey.interfaces.http.frontends.ag_ui.history import AgUiMessage, thread_messages
 from latchkey.interfaces.http.frontends.ag_ui.run import BEGINNING, Run, messages_snapshot
 from latchkey.interfaces.http.frontends.ag_ui.translator import AgUiTranslator
-from latchkey.interfaces.http.frontends.turn_events import without_withdrawn
 
 Batches = AsyncGenerator[list[TurnEvent], None]
 ReadLog = Callable[[TurnId, int], Awaitable[ConversationLog]]

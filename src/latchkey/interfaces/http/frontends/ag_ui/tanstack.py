@@ -5,11 +5,10 @@ from typing import Any
 import msgspec
 
 from latchkey.application.turns.log import ConversationLog, TurnLog
-from latchkey.domain.turn_event import TurnEvent
+from latchkey.domain.turn_event import TurnEvent, without_withdrawn
 from latchkey.interfaces.http.frontends.ag_ui.history import open_interrupts
 from latchkey.interfaces.http.frontends.ag_ui.run import AgUiEvent, Run
 from latchkey.interfaces.http.frontends.ag_ui.translator import AgUiTranslator
-from latchkey.interfaces.http.frontends.turn_events import without_withdrawn
 
 UiMessage = dict[str, Any]
 

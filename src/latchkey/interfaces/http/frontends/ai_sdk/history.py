@@ -6,10 +6,9 @@ Pages read them with `GET`. Messages that pages post are not stored.
 from typing import Any
 
 from latchkey.application.turns.log import ConversationLog, TurnLog
-from latchkey.domain.turn_event import TurnEvent
+from latchkey.domain.turn_event import TurnEvent, without_withdrawn
 from latchkey.interfaces.http.frontends.ai_sdk.chunks import APPROVAL_RESPONSE, Chunk
 from latchkey.interfaces.http.frontends.ai_sdk.translator import UIMessageTranslator
-from latchkey.interfaces.http.frontends.turn_events import without_withdrawn
 
 UIMessage = dict[str, Any]
 Part = dict[str, Any]

@@ -18,7 +18,7 @@ from latchkey.application.turns.subscription import ReservedSubscription, TurnSu
 from latchkey.domain.errors import Conflict, NotFound
 from latchkey.domain.tool_call import ToolCallId
 from latchkey.domain.turn import ClientRequest, TurnId
-from latchkey.domain.turn_event import TurnEvent
+from latchkey.domain.turn_event import TurnEvent, without_withdrawn
 from latchkey.interfaces.http.event_stream import event_stream
 from latchkey.interfaces.http.frontends.ai_sdk.approvals import (
     ContinuationTranslator,
@@ -29,7 +29,6 @@ from latchkey.interfaces.http.frontends.ai_sdk.history import ui_messages
 from latchkey.interfaces.http.frontends.ai_sdk.requests import ChatRequest, UserMessage
 from latchkey.interfaces.http.frontends.ai_sdk.translator import UIMessageTranslator
 from latchkey.interfaces.http.frontends.messages import LENIENT
-from latchkey.interfaces.http.frontends.turn_events import without_withdrawn
 from latchkey.interfaces.http.requests import ASSISTANT_HEADER, ApiRequest, JsonBody
 
 AssistantHeader = Annotated[str | None, HeaderParameter(name=ASSISTANT_HEADER)]

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from latchkey.domain.turn_event import MessageDeltaEvent, TurnEvent
+from latchkey.domain.turn_event import MessageDeltaEvent, TurnEvent, without_withdrawn
 from latchkey.interfaces.http.frontends.openai.items import Item, text_item
 from latchkey.interfaces.http.frontends.openai.output import ResponseOutput
-from latchkey.interfaces.http.frontends.turn_events import without_withdrawn
 
 
 class _Text(Struct):
