@@ -1,5 +1,6 @@
 """Approvals: calls of tools that the user is asked about before they are made."""
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 from msgspec import Meta, Raw, Struct
@@ -29,6 +30,10 @@ class Question(Struct, frozen=True):
     def is_open(self) -> bool:
         """Whether it has not been decided yet. It may have expired."""
         return self.decision is None
+
+    def can_be_decided(self, now: datetime) -> bool:
+        """Whether it is open and has not expired."""
+        return self.is_open and now < self.expires_at
 
 
 class Approval(Struct, frozen=True):

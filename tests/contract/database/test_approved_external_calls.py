@@ -2,7 +2,7 @@
 
 import asyncio
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -25,6 +25,7 @@ from latchkey.application.turns.resume import resume_turn
 from latchkey.application.turns.start import StartedTurn, start_turn
 from latchkey.domain.approval import NewDecision
 from latchkey.domain.credentials import TASKS_WRITE
+from latchkey.domain.errors import TurnInProgress, TurnLost
 from latchkey.domain.message import NewMessage
 from latchkey.domain.page import Window
 from latchkey.domain.ports import ToolCallContext
@@ -178,4 +179,53 @@ async def test_renewal_does_not_delay_a_turn_whose_calls_have_ended(turn: Extern
     await stored.task
     await turn.dispatchers[0].call(turn.owner, renew_waiting_turn, turn.id, timedelta(minutes=5))
 
+    assert await turn.resume()
+
+
+async def test_result_of_an_approved_external_call_is_kept_if_the_process_of_the_step_dies(turn: ExternalTurn) -> None:
+    stored = await turn.approve()
+    await turn.expire_lease()
+
+    assert await turn.resume() is None
+    assert (await turn.stored()).status == "waiting"
+    turn.released.set()
+    assert stored.task
+    await stored.task
+    resumed = await turn.resume()
+    assert resumed
+    assert msgspec.json.decode(resumed.steps[0].tool_calls[0].result) == {"title": "Milk"}
+
+
+@pytest.mark.parametrize("when_busy", ["reject", "interrupt"])
+async def test_message_while_an_approved_external_call_runs_meets_a_running_turn(
+    turn: ExternalTurn, when_busy: Literal["reject", "interrupt"]
+) -> None:
+    """No question is open: the turn does not wait for the user, and its result is not lost to a further message."""
+    await turn.wait()
+    stored = await turn.approve()
+    message = NewMessage("And then?", turn.started.turn.conversation_id, when_busy=when_busy)
+    starting = turn.dispatchers[0].call(turn.owner, start_turn, message, ASKING, LIMITS)
+
+    if when_busy == "reject":
+        with pytest.raises(TurnInProgress):
+            await starting
+    else:
+        await starting
+    turn.released.set()
+    assert stored.task
+    await stored.task
+    assert (await turn.stored()).status == ("waiting" if when_busy == "reject" else "cancelled")
+    assert (await turn.resume() is not None) == (when_busy == "reject")
+
+
+async def test_message_after_the_last_decision_continues_the_turn_first(turn: ExternalTurn) -> None:
+    await turn.wait()
+    stored = await turn.approve()
+    turn.released.set()
+    assert stored.task
+    await stored.task
+    message = NewMessage("And then?", turn.started.turn.conversation_id)
+
+    with pytest.raises(TurnLost):
+        await turn.dispatchers[0].call(turn.owner, start_turn, message, ASKING, LIMITS)
     assert await turn.resume()

@@ -220,7 +220,7 @@ async def _decline_unfinished(uow: UnitOfWork, locked: LockedTurn) -> list[Event
 
 async def _open_questions(uow: UnitOfWork, turn: Turn) -> list[Approval]:
     questions = await uow.questions.list_of_turn(turn.id)
-    return [Approval.of(turn, question) for question in questions if question.is_open]
+    return [Approval.of(turn, question) for question in questions if question.can_be_decided(uow.now)]
 
 
 async def _add_message(uow: UnitOfWork, locked: LockedTurn, outcome: TurnOutcome) -> Message:

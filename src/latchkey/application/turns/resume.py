@@ -1,11 +1,19 @@
 """Resumption of turns: any process continues a turn from what is stored, when the process that ran it is gone."""
 
+from datetime import timedelta
+
 from msgspec.structs import replace
 
 from latchkey.application.access import owner_only
 from latchkey.application.turns.finish import close_as_interrupted
 from latchkey.application.turns.start import AcceptanceLimits, StartedTurn, TurnProfiles, mint_token
-from latchkey.application.turns.waiting import add_waiting_events, completed_event, decline_open, failure_result
+from latchkey.application.turns.waiting import (
+    add_waiting_events,
+    completed_event,
+    decline_open,
+    failure_result,
+    is_call_running,
+)
 from latchkey.domain.agent import PastStep
 from latchkey.domain.errors import NoResult
 from latchkey.domain.page import ALL_BYTES
@@ -45,8 +53,8 @@ async def resume_turn(
     turn = await uow.turns.get(turn_id, for_update=True)
     if not turn.is_lost(uow.now):
         return None
-    if turn.status == "running" and await _has_open_question(uow, turn):
-        await _wait(uow, turn)
+    if turn.status == "running" and await _has_to_wait(uow, turn):
+        await _wait(uow, turn, limits.lease)
         return None
     await uow.context_tokens.revoke_for_turn(turn.id, uow.now)
     profile = profiles.of_turn(turn)
@@ -99,20 +107,24 @@ def _reason(turn: Turn) -> ResumeReason:
     return "handover" if turn.is_released else "recovery"
 
 
-async def _has_open_question(uow: UnitOfWork, turn: Turn) -> bool:
+async def _has_to_wait(uow: UnitOfWork, turn: Turn) -> bool:
+    """Whether a question can be decided, or an approved call may still run in another process."""
     questions = await uow.questions.list_of_turn(turn.id)
-    return any(question.is_open and uow.now < question.expires_at for question in questions)
+    return any(question.can_be_decided(uow.now) for question in questions) or is_call_running(questions)
 
 
-async def _wait(uow: UnitOfWork, turn: Turn) -> None:
-    """Let a turn wait whose process died after it had asked the user, and before it had ended the step."""
+async def _wait(uow: UnitOfWork, turn: Turn, lease: timedelta) -> None:
+    """Let a turn wait whose process died after it had asked the user, and before it had ended the step.
+
+    The process that runs an approved call renews the lease; if that one has died as well, the turn goes on after it.
+    """
     await uow.context_tokens.revoke_for_turn(turn.id, uow.now)
     questions = {question.call.id for question in await uow.questions.list_of_turn(turn.id)}
     calls = await uow.tool_calls.list_of_turn(turn.id)
     events: list[EventData] = [
         *map(completed_event, await _close_lost(uow, turn, [call for call in calls if call.id not in questions]))
     ]
-    await add_waiting_events(uow, replace(turn, status="waiting"), events)
+    await add_waiting_events(uow, replace(turn, status="waiting"), events, lease)
 
 
 async def _close_lost(uow: UnitOfWork, turn: Turn, calls: list[ToolCall]) -> list[ToolCall]:

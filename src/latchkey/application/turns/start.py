@@ -187,7 +187,7 @@ async def start_turn(
         running = await _interrupt_running(uow, conversation_id, running, message, request)
         if message.replaces:
             await uow.messages.replace(conversation_id, message.replaces, turn_id)
-        next_message = await _next_message(uow, conversation_id, timezone, assistant)
+        next_message = await _next_message(uow, conversation_id, assistant, message, request)
         seq, timezone, assistant = next_message.seq, next_message.timezone, next_message.assistant
         profile = profiles.select(assistant, message)
         turns = profile.history_turns or limits.history_turns
@@ -285,29 +285,37 @@ async def _find_conversation(uow: UnitOfWork, message: NewMessage) -> Conversati
 async def _interrupt_running(
     uow: UnitOfWork, conversation_id: ConversationId, running: list[Turn], message: NewMessage, request: ClientRequest
 ) -> list[Turn]:
-    """Cancel the running turn of the conversation, and return those of other conversations.
-
-    Raises `TurnInProgress` if the message does not interrupt, and if the running turn answers the same message.
-    """
+    """Cancel the running turn of the conversation, and return those of other conversations. Raises `TurnInProgress`."""
     for turn in running:
         if turn.conversation_id == conversation_id:
-            if message.when_busy != "interrupt":
-                raise _in_progress("This conversation has a running turn: wait until it has ended.", turn)
-            if await _is_same_message(uow, turn, message, request):
-                raise _in_progress(
-                    "This message is being answered: wait until its turn has ended.", turn, same_request=True
-                )
+            await _check_interrupts(uow, turn, message, request)
             await cancel_turn(uow, turn.id)
     return [turn for turn in running if turn.conversation_id != conversation_id]
 
 
+async def _check_interrupts(uow: UnitOfWork, turn: Turn, message: NewMessage, request: ClientRequest) -> None:
+    """Raises `TurnInProgress` if the message does not interrupt, and if the running turn answers the same message."""
+    if message.when_busy != "interrupt":
+        raise _in_progress("This conversation has a running turn: wait until it has ended.", turn)
+    if await _is_same_message(uow, turn, message, request):
+        raise _in_progress("This message is being answered: wait until its turn has ended.", turn, same_request=True)
+
+
 async def _next_message(
-    uow: UnitOfWork, conversation_id: ConversationId, timezone: str | None, assistant: str
+    uow: UnitOfWork, conversation_id: ConversationId, assistant: str, message: NewMessage, request: ClientRequest
 ) -> NextMessage:
-    """Take the next message number. Turns that wait for the user end: their questions are declined."""
+    """Take the next message number. Turns that wait for the user end: their questions are declined.
+
+    A turn whose questions are all decided waits for an approved call, or is to be continued: it counts as running.
+    """
+    timezone = message.timezone or None
     next_message = await uow.conversations.next_message(conversation_id, uow.now, timezone, assistant)
     if next_message.has_waiting_turn:
         for turn in await uow.turns.list_waiting(conversation_id):
+            if not any(question.is_open for question in await uow.questions.list_of_turn(turn.id)):
+                if message.when_busy != "interrupt":
+                    turn.check_not_lost(uow.now)
+                await _check_interrupts(uow, turn, message, request)
             await uow.context_tokens.revoke_for_turn(turn.id, uow.now)
             await cancel_locked(uow, await uow.turns.get(turn.id, for_update=True), "message")
     return next_message

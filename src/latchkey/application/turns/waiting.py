@@ -79,9 +79,9 @@ async def add_waiting_events(
 ) -> Turn:
     """Append these events to a turn that has questions, and store until when it waits.
 
-    It waits until its last open question expires. If none is open, it is to be continued: at once, or when the calls
-    that were approved and still run have ended. Their process renews the turn's lease meanwhile; without `lease`, the
-    turn keeps the one that it has. The caller has locked the turn.
+    It waits until its last open question expires. If none can be decided, it is to be continued: at once, or when the
+    calls that were approved and still run have ended. Their process renews the turn's lease meanwhile; without
+    `lease`, the turn keeps the one that it has. The caller has locked the turn.
     """
     if turn.status == "waiting":
         questions = await uow.questions.list_of_turn(turn.id)
