@@ -1830,7 +1830,7 @@ export interface components {
         /**
          * @description `unavailable`: A service that Latchkey depends on is down or slow.
          *
-         *     `draining`: This process is stopping and starts no new turns.
+         *     `draining`: This process is stopping: it starts no turns, and hands over those that run.
          */
         UnavailableOrDraining: {
             headers: {
@@ -2751,7 +2751,7 @@ export interface operations {
              *
              *     `agent-not-configured`: No agent is configured for this kind of turn; nothing was stored.
              *
-             *     `draining`: This process is stopping and starts no new turns.
+             *     `draining`: This process is stopping: it starts no turns, and hands over those that run.
              *
              *     `turn-interrupted`: The process that ran the turn stopped.
              *

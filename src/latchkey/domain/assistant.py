@@ -75,7 +75,7 @@ class Assistant(Struct, frozen=True, kw_only=True):
     - `instructions`: the system prompt, with placeholders; or `instructions_file`, the path of a text file with it.
     - `agent`: the name of the agent.
     - `model`: what is requested of the agent; `models` are those that a client may choose instead.
-    - `tools`: the tools that its turns are offered. `approve` names those of them that ask the person first.
+    - `tools`: the tools that its turns are offered. `approve` names those of them that ask the user first.
     - `max_steps`, `history_turns`: override the settings of the same names.
     - `titles`: a conversation without a title gets one from the first line of the user's `message`, or the `model` is
       asked for one, with a further request after the turn.

@@ -197,7 +197,7 @@ class AgentNotConfigured(Unavailable):
 
 
 class Draining(Unavailable):
-    """This process is stopping and starts no new turns."""
+    """This process is stopping: it starts no turns, and hands over those that run."""
 
     code = "draining"
     retry_after = 1

@@ -84,7 +84,7 @@ class TitleWriter:
 
 @owner_only("write", stores=True)
 async def set_missing_title(uow: UnitOfWork, conversation_id: ConversationId, title: str) -> None:
-    """Set the title of a conversation if it has none: a person may have set one meanwhile."""
+    """Set the title of a conversation if it has none: the user may have set one meanwhile."""
     await uow.conversations.set_missing_title(conversation_id, title)
 
 
