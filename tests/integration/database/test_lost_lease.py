@@ -1,4 +1,4 @@
-"""A process that takes its turn for lost, though the lease was renewed: the turn goes on, and is not interrupted."""
+"""A process that finds the lease of its turn expired, though a renewal was stored since: the turn continues."""
 
 from collections.abc import AsyncGenerator
 from datetime import timedelta
