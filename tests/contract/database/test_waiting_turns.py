@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from latchkey.application.access import Permission, tool
+from latchkey.application.dispatcher import Dispatcher
 from latchkey.application.turns import approvals
 from latchkey.application.turns.approvals import BoundTool, find_decision_event
 from latchkey.application.turns.executor import TurnLimits
@@ -15,14 +16,15 @@ from latchkey.application.turns.read import get_turn
 from latchkey.application.turns.runner import TurnRunner
 from latchkey.domain.approval import NewDecision
 from latchkey.domain.credentials import TASKS_WRITE
-from latchkey.domain.errors import Unavailable
-from latchkey.domain.ports import UnitOfWork
+from latchkey.domain.errors import Exhausted, Unavailable
+from latchkey.domain.ports import UnitOfWork, UnitsOfWork
+from latchkey.domain.quota import Quota
 from latchkey.domain.task import Task
 from latchkey.domain.turn import TurnStatus
 from latchkey.infrastructure.database.event_bus import LocalEventBus
 from tests.builders import LIMITS
 from tests.contract.database.running_turn import RunningTurn
-from tests.contract.database.test_approvals import PAST, AskingTurn, approvals_of
+from tests.contract.database.test_approvals import ASKING, PAST, AskingTurn, approvals_of
 from tests.contract.database.test_turn_attempts import RecordingAgent
 from tests.turns import profiles_of
 
@@ -113,3 +115,18 @@ async def test_event_of_a_decision_is_found_in_a_long_log(turn: AskingTurn, monk
     seq = await turn.dispatchers[0].call(turn.owner, find_decision_event, turn.id, decided.id)
 
     assert (await turn.event_names())[seq - 1] == "approval.decided"
+
+
+async def test_approval_beyond_the_storage_quota_leaves_the_question_open(turn: AskingTurn, units: UnitsOfWork) -> None:
+    """The user deletes something and approves again: an approval is not used up by a call that was not made."""
+    await turn.ask()
+    await turn.wait()
+    (question,) = await turn.questions()
+    deciding = approvals_of(Dispatcher(units, lambda _call: None, Quota(stored_bytes=1)))
+
+    with pytest.raises(Exhausted):
+        await deciding.decide(turn.owner, turn.id, question, NewDecision("approve"), ASKING)
+
+    assert await turn.questions() == [question]
+    assert not (await turn.decide("approve")).is_error
+    assert await turn.task_titles() == ["Milk"]

@@ -94,11 +94,11 @@ async def test_rate_limit_exceeded_allows_everything_that_ends_harm(strict: Serv
 
 
 async def test_rate_limit_every_operation_that_ends_harm_is_essential(strict: Service) -> None:
-    """Each DELETE and each cancellation, also of operations that are added later."""
+    """Each DELETE, each cancellation and each decision, which can decline; also of operations that are added later."""
     expected = {
         operation.handler.handler_name
         for operation in operations_of(litestar_app(strict))
-        if operation.method == "DELETE" or operation.path.endswith("/cancel")
+        if operation.method == "DELETE" or operation.path.endswith(("/cancel", "/approvals/{call_id:uuid}"))
     }
     essential = {
         operation.handler.handler_name

@@ -26,7 +26,7 @@ from latchkey.application.turns.waiting import (
 )
 from latchkey.domain.approval import Approval, DecidedApproval, Decision, NewDecision, Question
 from latchkey.domain.credentials import Delegate, Owner
-from latchkey.domain.errors import ConcurrentWrite, Conflict, Failure, NotFound, Unavailable
+from latchkey.domain.errors import ConcurrentWrite, Conflict, Exhausted, Failure, NotFound, Unavailable
 from latchkey.domain.page import PAGE_BYTES, Page, Window
 from latchkey.domain.ports import ToolBug, UnitOfWork
 from latchkey.domain.tool_call import ToolCall, ToolCallId
@@ -85,7 +85,8 @@ class Approvals:
         """Store a decision, together with the effect of the call if it runs in a transaction.
 
         Repeating a decision answers the same. Raises `NotFound`; `Conflict` for the opposite decision, for a question
-        that has expired, and if the turn has ended.
+        that has expired, and if the turn has ended; `Exhausted` if the storage quota is reached: then the question
+        stays open.
         """
         decision = Decision(new.decision, "user", new.reason)
         if decision.name == "decline":
@@ -111,19 +112,19 @@ class Approvals:
         raise ConcurrentWrite("Concurrent writes to the turn prevented the decision: try again.")
 
     async def _approve(self, call: _Call) -> StoredDecision:
-        bug: Exception | None = None
         try:
             bound = self._bind(call.name, msgspec.json.decode(call.arguments))
             if bound.external is not None:
                 return await self._start(call, bound, bound.external)
             return StoredDecision(await self._execute(call, bound))
-        except (Unavailable, _NotOpen):
+        except (Exhausted, Unavailable, _NotOpen):
             raise
         except Failure as error:
             failure = error
-        except _ToolBug as error:
-            bug, failure = error.exception, TOOL_BUG
-            self._dispatcher.log(ToolBug(call.name, str(call.id), call.owner.user_id, bug))
+        except _ToolError as error:
+            failure = error.exception if isinstance(error.exception, Failure) else TOOL_BUG
+            if failure is TOOL_BUG:
+                self._dispatcher.log(ToolBug(call.name, str(call.id), call.owner.user_id, error.exception))
         result = failure_result(failure)
         return StoredDecision(
             await self._dispatcher.call(
@@ -152,10 +153,10 @@ class Approvals:
             _check_open(uow, turn, question)
             try:
                 result = _encode(await bound.use_case(uow, *bound.args))
-            except Failure:
+            except Unavailable:
                 raise
             except Exception as error:
-                raise _ToolBug(error) from error
+                raise _ToolError(error) from error
             duration_ms = round((perf_counter() - started) * 1000)
             record = replace(question.call, result=Raw(result), is_error=False, duration_ms=duration_ms)
             decided = await _store(uow, turn, question, call.decision, record, self._lease)
@@ -214,8 +215,8 @@ _RETRY_INTERVAL_S = 0.5
 _RENEWALS_PER_LEASE = 3
 
 
-class _ToolBug(Exception):
-    """An unknown exception of a tool."""
+class _ToolError(Exception):
+    """A failure of the tool itself, or its unknown exception."""
 
     def __init__(self, exception: Exception) -> None:
         super().__init__(exception)
