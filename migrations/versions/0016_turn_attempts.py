@@ -40,6 +40,13 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    """A turn that waits for its user is stored as interrupted, because earlier releases do not know the status."""
+    is_postgresql = op.get_bind().dialect.name == "postgresql"
+    if is_postgresql:  # otherwise row-level security would hide the rows from the owner of the table
+        op.execute("ALTER TABLE turns NO FORCE ROW LEVEL SECURITY")
+    op.execute("UPDATE turns SET status = 'interrupted', finished_at = started_at WHERE status = 'waiting'")
+    if is_postgresql:
+        op.execute("ALTER TABLE turns FORCE ROW LEVEL SECURITY")
     op.drop_index("ix_tool_calls_open", "tool_calls")
     op.drop_index("ix_turns_waiting", "turns")
     op.drop_column("context_tokens", "approve")

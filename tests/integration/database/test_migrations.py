@@ -171,6 +171,16 @@ def test_turns_survive_upgrade_to_0004_and_downgrade(empty_database_url: str) ->
     assert "turn_events" not in tables(url)
 
 
+def test_waiting_turn_is_interrupted_by_a_downgrade(empty_database_url: str) -> None:
+    """Earlier releases do not know the status."""
+    upgrade(empty_database_url, "0016")
+    _run_sql(empty_database_url, TURNS_OF_0003.replace("'running'", "'waiting'"))
+
+    downgrade(empty_database_url, "0015")
+
+    assert select(empty_database_url, "SELECT status, finished_at = started_at FROM turns") == [("interrupted", True)]
+
+
 def test_migrations_have_one_head() -> None:
     assert ScriptDirectory(str(migrations_folder())).get_heads() == REVISIONS[-1:]
 
