@@ -146,7 +146,7 @@ class ExternalCallExecutor:
             try:
                 outcome, cause = await self._run(credential, call, tool, args)
             finally:
-                self._release(user_id)
+                self.release(user_id)
             if outcome is not _NOT_STORED:
                 outcome = await self._complete(credential, tool.permission, call, outcome)
             code = outcome.code
@@ -207,15 +207,15 @@ class ExternalCallExecutor:
                 return await self._executor.ask(uow, invocation, logged)
             max_calls, is_read = self._executor.max_calls, permission.mode == "read"
             call = await start_tool_call(uow, invocation, max_calls, is_remembered=is_remembered, is_read=is_read)
-            self._reserve(uow.scope.user_id)
+            self.reserve(uow.scope.user_id)
             try:
                 await uow.commit()
             except BaseException:
-                self._release(uow.scope.user_id)
+                self.release(uow.scope.user_id)
                 raise
         return replace(call, started=started)
 
-    def _reserve(self, user_id: UserId) -> None:
+    def reserve(self, user_id: UserId) -> None:
         """Count a running call of a verified user. Raises `Exhausted` if there are too many."""
         if self._running[user_id] >= MAX_RUNNING_PER_USER:
             raise Exhausted(
@@ -224,7 +224,7 @@ class ExternalCallExecutor:
             )
         self._running[user_id] += 1
 
-    def _release(self, user_id: UserId) -> None:
+    def release(self, user_id: UserId) -> None:
         self._running -= Counter({user_id: 1})
 
     async def _run(

@@ -9,6 +9,7 @@ import pytest
 from msgspec import Struct
 from msgspec.structs import replace
 
+from latchkey.application import external_calls
 from latchkey.application.access import Permission, tool
 from latchkey.application.external_calls import ExternalCallExecutor, ExternalTool
 from latchkey.application.tasks import add_task
@@ -25,7 +26,7 @@ from latchkey.application.turns.resume import resume_turn
 from latchkey.application.turns.start import StartedTurn, start_turn
 from latchkey.domain.approval import NewDecision
 from latchkey.domain.credentials import TASKS_WRITE
-from latchkey.domain.errors import TurnInProgress, TurnLost
+from latchkey.domain.errors import Exhausted, TurnInProgress, TurnLost
 from latchkey.domain.message import NewMessage
 from latchkey.domain.page import Window
 from latchkey.domain.ports import ToolCallContext
@@ -155,6 +156,22 @@ async def test_lease_of_a_turn_is_renewed_while_an_approved_external_call_runs(t
     (call,) = (await turn.read()).tool_calls
     assert (call.is_error, msgspec.json.decode(call.result)["code"]) == (True, "no-result")
     assert b"may have had its effect" in bytes(call.result)
+
+
+async def test_approved_external_call_beyond_the_limit_of_running_calls_stays_a_question(
+    turn: ExternalTurn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await turn.wait()
+    monkeypatch.setattr(external_calls, "MAX_RUNNING_PER_USER", 0)
+    with pytest.raises(Exhausted, match="running calls"):
+        await turn.approve()
+    monkeypatch.undo()
+
+    stored = await turn.approve()
+    turn.released.set()
+    assert stored.task
+    await stored.task
+    assert await turn.resume()
 
 
 async def test_expiry_of_another_question_does_not_end_the_wait_for_an_external_call(turn: ExternalTurn) -> None:

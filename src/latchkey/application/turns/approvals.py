@@ -164,17 +164,27 @@ class Approvals:
         return decided
 
     async def _start(self, call: _Call, bound: BoundTool, tool: ExternalTool) -> StoredDecision:
-        """Store the decision and the start of a call outside a transaction, and run it."""
+        """Store the decision and the start of a call outside a transaction, and run it.
+
+        Raises `Exhausted` if the user has too many running calls: then the question stays open.
+        """
         tool.permission.check(call.delegate.scope)
-        is_external = tool.permission.mode != "read"
-        decided = await self._dispatcher.call(
-            call.owner, start_call, call.turn_id, call.id, call.decision, self._lease, is_external=is_external
-        )
-        if isinstance(decided, DecidedApproval):
-            return StoredDecision(decided)
-        turn, question = decided
-        task = asyncio.create_task(self._run(call, question.call, bound, tool))
-        return StoredDecision(DecidedApproval.of(turn, question), task)
+        is_external, user_id = tool.permission.mode != "read", call.owner.user_id
+        self._external.reserve(user_id)
+        task: asyncio.Task[None] | None = None
+        try:
+            decided = await self._dispatcher.call(
+                call.owner, start_call, call.turn_id, call.id, call.decision, self._lease, is_external=is_external
+            )
+            if isinstance(decided, DecidedApproval):
+                return StoredDecision(decided)
+            turn, question = decided
+            task = asyncio.create_task(self._run(call, question.call, bound, tool))
+            task.add_done_callback(lambda _: self._external.release(user_id))
+            return StoredDecision(DecidedApproval.of(turn, question), task)
+        finally:
+            if task is None:
+                self._external.release(user_id)
 
     async def _run(self, call: _Call, record: ToolCall, bound: BoundTool, tool: ExternalTool) -> None:
         async with self._renewing_lease(call):
