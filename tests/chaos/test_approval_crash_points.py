@@ -21,7 +21,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def test_turn_killed_at_approval_point_goes_on(
     sqlite_cluster: Cluster, model: ScriptedModel, point: ApprovalPoint
 ) -> None:
-    """Its client repeats the decision, or makes it when it is asked again."""
+    """Its client repeats the decision, or makes it when it is asked again.
+
+    On a busy machine the call may have been announced before the question was stored. Then the model learns that
+    nothing was done, and does not ask again.
+    """
     turn = HeldTurn.at(point, "asked", is_streamed=point is not ApprovalPoint.ASKED)
     async with hold_turns([turn], sqlite_cluster, model) as tasks:
         await sqlite_cluster.terminate(0, SIGKILL)
@@ -29,7 +33,8 @@ async def test_turn_killed_at_approval_point_goes_on(
     await asyncio.gather(*tasks)
 
     assert turn.message.outcome == "completed"
-    assert await _titles(sqlite_cluster, model, turn) == [f"{turn.user}.0.asked"]
+    was_dropped = point is ApprovalPoint.ASKING and "no-result" in _codes(turn)
+    assert await _titles(sqlite_cluster, model, turn) == ([] if was_dropped else [f"{turn.user}.0.asked"])
 
 
 @pytest.mark.parametrize("decides", ["approve", "decline", "both", "leave"])
@@ -77,10 +82,14 @@ async def test_approved_external_call_of_killed_process_is_not_made_again(
     assert turn.message.outcome == "completed"
     assert await _titles(sqlite_cluster, model, turn) == [f"{turn.user}.0.asked"]
     assert await is_delivering()
+    assert _codes(turn) == ["ok", "no-result"]
+
+
+def _codes(turn: HeldTurn) -> list[str]:
+    """The codes of the results that the client has received, `ok` without an error."""
     events = turn.history.events[str(turn.message.turn_id)].values()
     results = [event.data for event in events if event.name == "tool_call.completed"]
-    assert [result["is_error"] for result in results] == [False, True]
-    assert results[1]["result"]["code"] == "no-result"
+    return [result["result"]["code"] if result["is_error"] else "ok" for result in results]
 
 
 async def _titles(cluster: Cluster, model: ScriptedModel, turn: HeldTurn) -> list[str]:
