@@ -13,7 +13,8 @@ export async function run({ url, user, token }: Service): Promise<object> {
   const page: sdk.TaskPage = (await sdk.listTasks({ ...options, query: { status: "pending", limit: 10 } })).data;
   const ofTask = { ...options, path: { ...options.path, task_id: created.id } };
   const completed = (await sdk.completeTask(ofTask)).data;
-  const answer: sdk.ChatAnswer = (await sdk.chat({ ...options, body: { message: "Hello" } })).data;
+  const answer: sdk.ChatAnswer | sdk.WaitingAnswer = (await sdk.chat({ ...options, body: { message: "Hello" } })).data;
+  if ("approvals" in answer) throw new Error(`The turn waits for ${answer.approvals.length} decisions.`);
   const ofTurn = { ...options, path: { ...options.path, turn_id: answer.turn_id } };
   const ofConversation = { ...options, path: { ...options.path, conversation_id: answer.conversation_id } };
   const events = await sdk.followTurn({ ...ofTurn, sseMaxRetryAttempts: 1, onSseError: rethrow });

@@ -20,9 +20,10 @@ export async function run({ url, user, token }: Service): Promise<object> {
   const completed = dataOf(
     await client.POST("/api/{user_id}/tasks/{task_id}/complete", { params: { path: { user_id: user, task_id: created.id } } }),
   );
-  const answer: Schemas["ChatAnswer"] = dataOf(
+  const answer: Schemas["ChatAnswer"] | Schemas["WaitingAnswer"] = dataOf(
     await client.POST("/api/{user_id}/chat", { params: ofUser, body: { message: "Hello" } }),
   );
+  if ("approvals" in answer) throw new Error(`The turn waits for ${answer.approvals.length} decisions.`);
   const stream: ReadableStream<Uint8Array> | null = dataOf(
     await client.POST("/api/{user_id}/chat", {
       params: ofUser,
