@@ -76,7 +76,7 @@ def without_wait_after_crash() -> None:
     async def has_none(*_: object) -> bool:
         return False
 
-    _replace(resume, "_has_open_question", has_none)
+    _replace(resume, "_has_to_wait", has_none)
 
 
 def without_end_of_wait() -> None:
@@ -107,4 +107,6 @@ TURN_MUTATIONS: dict[str, list[Callable[[], None]]] = {
 
 
 def _replace(target: Any, name: str, replacement: Any) -> None:
+    """Raises `AttributeError` if the safeguard has another name by now."""
+    getattr(target, name)
     setattr(target, name, replacement)
