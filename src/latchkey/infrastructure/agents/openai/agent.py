@@ -27,7 +27,7 @@ from latchkey.domain.agent import AgentEvent, AgentRun
 from latchkey.infrastructure.agents.model_failures import unencodable_arguments
 from latchkey.infrastructure.agents.openai.agents_sdk import ToolContext, get_default_model
 from latchkey.infrastructure.agents.openai.chat_completions import ChatCompletionsApi
-from latchkey.infrastructure.agents.openai.model import ModelApi, Publish, StreamingModel, input_items
+from latchkey.infrastructure.agents.openai.model import ModelApi, Publish, StreamingModel
 from latchkey.infrastructure.agents.openai.model_client import ModelClient, sdk_errors_as_failures
 from latchkey.infrastructure.agents.openai.responses import ResponsesApi
 from latchkey.infrastructure.agents.toolset import Connect, Toolset, open_toolset
@@ -102,18 +102,20 @@ class OpenAIAgent:
                 with sdk_errors_as_failures():
                     await self.run_loop(agent_run, toolset, events.send)
 
-    def create_model(self, agent_run: AgentRun, publish: Publish) -> StreamingModel:
-        """Return the model of one turn, which publishes its text and its usage."""
+    def create_model(self, agent_run: AgentRun, toolset: Toolset, publish: Publish) -> StreamingModel:
+        """Return the model of one turn, which publishes its text and its usage.
+
+        It is not asked again once a call waits for the user.
+        """
         options = agent_run.options
         api: ModelApi = _APIS[self._api](options.model or self.model, options, is_openai=self._client.is_openai)
-        return StreamingModel(api, self._client, input_items(agent_run.history), agent_run.steps, publish)
+        return StreamingModel(api, self._client, agent_run, toolset.check_not_waiting, publish)
 
     async def run_loop(self, agent_run: AgentRun, toolset: Toolset, publish: Publish) -> None:
         """Ask the model and call tools, in turn, until the model answers."""
         agent = copy(_AGENT)  # cheaper than a new one, which the SDK would validate
         agent.instructions = agent_run.instructions
-        agent.model = model = self.create_model(agent_run, publish)
-        model.before_request = toolset.check_not_waiting
+        agent.model = model = self.create_model(agent_run, toolset, publish)
         context = TurnTools(toolset, model.unreadable_arguments)
         agent.turn_tools = function_tools(toolset.tools)
         try:

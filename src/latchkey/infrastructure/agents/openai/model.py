@@ -15,7 +15,7 @@ from agents.items import TResponseOutputItem
 from msgspec import Struct
 from openai.types.responses import ResponseFunctionToolCall
 
-from latchkey.domain.agent import RUN_METRICS, AgentEvent, ModelCall, PastStep, TextDelta
+from latchkey.domain.agent import RUN_METRICS, AgentEvent, AgentRun, ModelCall, PastStep, TextDelta
 from latchkey.domain.errors import ContextTooLong, Failure, ModelBadResponse
 from latchkey.domain.message import PastTurn
 from latchkey.domain.tool_call import ToolCall, is_usable_call_id
@@ -218,10 +218,6 @@ def _call_items(call: ToolCall) -> list[TResponseInputItem]:
 Publish = Callable[[AgentEvent], Awaitable[None]]
 
 
-def _nothing() -> None:
-    pass
-
-
 class StreamingModel(Model):
     """Returns whole responses to the runner, and publishes their text while it streams in. Made for one turn.
 
@@ -234,25 +230,25 @@ class StreamingModel(Model):
         self,
         api: ModelApi,
         client: ModelClient,
-        history: list[TResponseInputItem],
-        steps: Sequence[PastStep],
+        agent_run: AgentRun,
+        before_request: Callable[[], None],
         publish: Publish,
     ) -> None:
         self._api = api
         self._client = client
-        self._history = history
-        self._steps = step_items(steps)
+        self._history = input_items(agent_run.history)
+        self._steps = step_items(agent_run.steps)
+        self._before_request = before_request
         self._publish = publish
-        self._answer_text = AnswerText(steps)
+        self._answer_text = AnswerText(agent_run.steps)
         self._streamed: list[str] = []
         self._request_bytes = 0
         self._call_ids: set[str] = set()
         self.unreadable_arguments: dict[str, str] = {}
-        self.before_request: Callable[[], None] = _nothing
 
     async def get_response(self, *_: Any, **params: Any) -> ModelResponse:
         """Raises what `before_request` does, and the `TurnFailed` that says what is wrong with the answer."""
-        self.before_request()
+        self._before_request()
         self._answer_text.begin_paragraph()
         self._streamed = []
         try:

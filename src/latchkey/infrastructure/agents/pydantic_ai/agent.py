@@ -51,8 +51,7 @@ class PydanticAIAgent(OpenAIAgent):
     name = "pydantic_ai"
 
     async def run_loop(self, agent_run: AgentRun, toolset: Toolset, publish: Publish) -> None:
-        model = self.create_model(agent_run, publish)
-        model.before_request = toolset.check_not_waiting
+        model = self.create_model(agent_run, toolset, publish)
         with _errors_as_failures(toolset):
             await _AGENT.run(
                 agent_run.message,
