@@ -37,6 +37,11 @@ class Change(Struct, frozen=True, omit_defaults=True):
     before: dict[str, Any] = {}
     reason: ConflictReason | None = None
 
+    @classmethod
+    def not_recorded(cls, table: str) -> "Change":
+        """Return a change whose state before is not recorded, so that it cannot be undone."""
+        return cls("updated", table, reason="not-recorded")
+
 
 class UndoneEffect(Struct, frozen=True):
     """An effect that was reverted: what the tool call had done to which entry.

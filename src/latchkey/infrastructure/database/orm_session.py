@@ -109,7 +109,7 @@ def _change_of(state: InstanceState[Any], *, is_deleted: bool) -> Change | None:
     table, entity = state.mapper.local_table, state.obj()
     name = str(table.description)
     if not isinstance(table, Table) or entity is None:
-        return Change("updated", name, reason="not-recorded")
+        return Change.not_recorded(name)
     if state.key is None:
         return Change("created", name, entity.id, entity.version)
     before: dict[str, Any] = {}
@@ -119,7 +119,7 @@ def _change_of(state: InstanceState[Any], *, is_deleted: bool) -> Change | None:
         if values:
             before[str(attribute.columns[0].name)] = values[0]
         elif is_deleted or history.added:
-            return Change("updated", name, reason="not-recorded")
+            return Change.not_recorded(name)
     if is_deleted:
         return deletion(table, before)
     return update_of(table, entity.id, entity.version, {**before, "version": entity.version - 1}) if before else None

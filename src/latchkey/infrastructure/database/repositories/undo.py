@@ -1,7 +1,6 @@
 """Undo of the recorded changes by tool calls, in SQL."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -11,7 +10,6 @@ import asyncpg
 import msgspec
 from msgspec import Struct
 from sqlalchemy import (
-    ForeignKeyConstraint,
     Insert,
     Select,
     Table,
@@ -38,7 +36,7 @@ from latchkey.infrastructure.database.schema import (
     turn_events,
     turns,
 )
-from latchkey.infrastructure.database.sql.recording import from_json
+from latchkey.infrastructure.database.sql.recording import from_json, references_to
 from latchkey.infrastructure.database.sql.session import Session, Statement, insert_for_user, owned_by_user
 
 _decode_changes = msgspec.json.Decoder(list[Change]).decode
@@ -104,7 +102,7 @@ class _Statements(Struct, frozen=True, eq=False):
 class SqlUndo:
     """Undoes changes one by one, each in the state that the next one has left."""
 
-    def __init__(self, session: Session, now: datetime, entities: Sequence[Table]) -> None:
+    def __init__(self, session: Session, now: datetime, entities: tuple[Table, ...]) -> None:
         self._session = session
         self._now = now
         self._entities = entities
@@ -157,14 +155,14 @@ class SqlUndo:
                 calls.append((id, _decode_changes(changes)))
             elif not is_error:
                 # A process of an earlier release has made this call.
-                calls.append((id, [Change("updated", "", reason="not-recorded")]))
+                calls.append((id, [Change.not_recorded("")]))
         return calls
 
     async def _undo(self, call_id: ToolCallId, change: Change, id: UUID) -> UndoneEffect:
         table = self._tables.get(change.table)
         if table is None:
             raise _Conflict("not-recorded")  # of an app's entity that is no longer registered
-        statements = _statements(table, tuple(self._entities))
+        statements = _statements(table, self._entities)
         values = await self._session.fetch_row(statements.row, row_id=id)
         row = None if values is None else dict(zip(statements.names, values, strict=True))
         undo = self._undo_artifact if table is artifacts else self._undo_row
@@ -251,7 +249,7 @@ _UPDATE_ARTIFACT = update(artifacts).where(owned_by_user(artifacts), artifacts.c
 
 
 @cache
-def _statements(table: Table, entities: Sequence[Table]) -> _Statements:
+def _statements(table: Table, entities: tuple[Table, ...]) -> _Statements:
     condition = (owned_by_user(table), table.c.id == bindparam("row_id"))
     columns = [column for column in table.c if column.name != "user_id"]
     return _Statements(
@@ -260,17 +258,11 @@ def _statements(table: Table, entities: Sequence[Table]) -> _Statements:
         update(table).where(*condition),
         insert_for_user(table),
         delete(table).where(*condition),
-        list(_references(table, {*table.metadata.tables.values(), *entities})),
+        [
+            select(literal(1)).where(owned_by_user(other), key.parent == bindparam("row_id")).limit(1)
+            for other, key in references_to(table, entities)
+        ],
     )
-
-
-def _references(table: Table, tables: Iterable[Table]) -> Iterator[Select[*tuple[Any, ...]]]:
-    for other in tables:
-        for key in other.constraints:
-            for element in key.elements if isinstance(key, ForeignKeyConstraint) else []:
-                if element.column is table.c.id:
-                    is_reference = element.parent == bindparam("row_id", type_=table.c.id.type)
-                    yield select(literal(1)).where(owned_by_user(other), is_reference).limit(1)
 
 
 def _effect_of(change: Change, table: Table) -> Effect:

@@ -146,7 +146,7 @@ def _pin(connection: Any, statement: Any, multiparams: Any, params: Any, _option
     if isinstance(statement, Insert | Update | Delete):
         session.check_writable(statement)
         if session.is_recorded and recording_of(statement) and _is_more_than_objects(connection, statement, parameters):
-            session.add_change(Change("updated", str(statement.table.description), reason="not-recorded"))
+            session.add_change(Change.not_recorded(str(statement.table.description)))
         if is_reference_table(statement.table):
             raise UnscopedStatement(
                 f"{statement.table} is a reference table, which only migrations and operators write"

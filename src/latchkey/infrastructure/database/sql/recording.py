@@ -17,7 +17,7 @@ from sqlalchemy import (
     JSON,
     Column,
     Delete,
-    ForeignKeyConstraint,
+    ForeignKey,
     Insert,
     Select,
     Table,
@@ -48,7 +48,7 @@ class _Recorded(Struct, frozen=True, eq=False):
 
 
 async def record_write(
-    entities: Sequence[Table], session: Session, statement: Insert | Update | Delete, values: Values
+    entities: tuple[Table, ...], session: Session, statement: Insert | Update | Delete, values: Values
 ) -> tuple[list[Row], int]:
     """Run a write and record the rows that it changes. Returns its own rows, and how many it has changed."""
     table, own = statement.table, len(returned_columns(statement))
@@ -57,7 +57,7 @@ async def record_write(
     recorded = _recorded(statement, entities, is_joining=is_joining)
     for dependent in recorded.dependents:
         if await session.run(dependent, values):
-            session.add_change(Change("deleted", str(table.name), reason="not-recorded"))
+            session.add_change(Change.not_recorded(str(table.name)))
     before = [] if recorded.before is None else await session.run(recorded.before, values)
     rows = await session.run(recorded.write, values)
     for change in _changes(table, statement, before, [row[own:] for row in rows]):
@@ -66,7 +66,7 @@ async def record_write(
 
 
 @cache
-def _recorded(statement: Insert | Update | Delete, entities: Sequence[Table], *, is_joining: bool) -> _Recorded:
+def _recorded(statement: Insert | Update | Delete, entities: tuple[Table, ...], *, is_joining: bool) -> _Recorded:
     table: Any = statement.table
     if isinstance(statement, Insert):
         return _Recorded(statement.returning(table.c.id, table.c.version), None, [])
@@ -95,10 +95,15 @@ def _labelled(columns: Iterable[Any], prefix: str) -> list[Any]:
 
 def dependents_of(table: Table, entities: Iterable[Table] = ()) -> Iterator[tuple[Table, Column[Any]]]:
     """Yield the columns of other tables by which rows of them change when rows of this table are deleted."""
+    for other, key in references_to(table, entities):
+        if (key.ondelete or "").upper() in _CHANGING:
+            yield other, key.parent
+
+
+def references_to(table: Table, entities: Iterable[Table]) -> Iterator[tuple[Table, ForeignKey]]:
+    """Yield the foreign keys of all tables that refer to the id of a row of this table."""
     for other in {*table.metadata.tables.values(), *entities}:
-        for key in other.constraints:
-            if isinstance(key, ForeignKeyConstraint) and (key.ondelete or "").upper() in _CHANGING:
-                yield from ((other, element.parent) for element in key.elements if element.column is table.c.id)
+        yield from ((other, key) for key in other.foreign_keys if key.column is table.c.id)
 
 
 def _changes(table: Table, statement: Insert | Update | Delete, before: list[Row], rows: list[Row]) -> Iterator[Change]:
@@ -115,7 +120,7 @@ def _changes(table: Table, statement: Insert | Update | Delete, before: list[Row
             after = dict(zip(names, row[-width:], strict=True))
             old = row[:width] if len(row) > width else old_rows.get(after["id"])
             if old is None:
-                yield Change("updated", str(table.name), reason="not-recorded")
+                yield Change.not_recorded(str(table.name))
             else:
                 stored = dict(zip(names, old, strict=True))
                 if changed := {name: value for name, value in stored.items() if value != after[name]}:
@@ -137,7 +142,7 @@ def _change(effect: Effect, table: Table, id: Any, version: int, before: dict[st
     """Return the change, with the values as JSON; without an id if one of them cannot be restored from JSON."""
     stored = {name: _to_json(table.c[name], value) for name, value in before.items() if name != "user_id"}
     if any(value is _NOT_PORTABLE for value in stored.values()):
-        return Change(effect, str(table.name), reason="not-recorded")
+        return Change.not_recorded(str(table.name))
     return Change(effect, str(table.name), id, version, stored)
 
 

@@ -240,7 +240,7 @@ class Session:
     def add_change(self, change: Change) -> None:
         """Record a change by a tool call, up to `_MAX_CHANGES`."""
         if len(self.changes) >= _MAX_CHANGES:
-            change = Change(change.effect, change.table, reason="not-recorded")
+            change = Change.not_recorded(change.table)
         self.effects |= NOT_UNDOABLE if change.reason else UNDOABLE
         if len(self.changes) <= _MAX_CHANGES:
             self.changes.append(change)
@@ -288,7 +288,7 @@ class Session:
             return None
         name = str(statement.table.description)
         if prepared.recording == "never":
-            self.add_change(Change("updated", name, reason="not-recorded"))
+            self.add_change(Change.not_recorded(name))
             return None
         by_name = prepared.by_name(values) if prepared.recording == "insert" else {}
         if "id" in by_name and "version" in by_name:
