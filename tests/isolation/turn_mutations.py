@@ -72,11 +72,7 @@ def without_expiry_of_questions() -> None:
 
 def without_wait_after_crash() -> None:
     """A turn whose process died after it had asked is continued, and does not wait."""
-
-    async def has_none(*_: object) -> bool:
-        return False
-
-    _replace(resume, "_has_to_wait", has_none)
+    _replace(resume, "_has_to_wait", lambda *_: False)
 
 
 def without_end_of_wait() -> None:

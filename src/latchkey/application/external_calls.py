@@ -17,6 +17,7 @@ from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from latchkey.application.access import Permission, permission_of
+from latchkey.application.call_results import store_result_with_retries
 from latchkey.application.dispatcher import Dispatcher, LoggedOutcome
 from latchkey.application.tool_calls import (
     NO_OUTCOME,
@@ -35,7 +36,6 @@ from latchkey.domain.errors import (
     DuplicateToolCall,
     Exhausted,
     Failure,
-    NotFound,
     ToolTimeout,
     TooManyCalls,
     Unauthenticated,
@@ -54,13 +54,9 @@ from latchkey.domain.tool_call import IdempotentCall, ToolCall, ToolInvocation, 
 from latchkey.domain.turn import TurnId
 from latchkey.domain.turn_event import ToolCallCompletedEvent, ToolCallStartedEvent, numbered
 
-RECORD_TIMEOUT_S = 20.0
-"""How long this process tries to store a result while the database does not answer."""
-
 MAX_RUNNING_PER_USER = 20
 """In one process. Each running call can hold connections to other services, and so file descriptors."""
 
-_RETRY_INTERVAL_S = 0.5
 _CHECK_INTERVAL_S = 5.0
 """How often the token of a running call is checked, in case the event bus misses the end of the turn."""
 
@@ -291,35 +287,21 @@ class ExternalCallExecutor:
         if isinstance(credential, Owner) and call.idempotent is None:
             return outcome
         completing = _recording(replace(permission, stores=False), credential, is_recorded=True)
-        recording = asyncio.create_task(self._record_with_retries(credential, completing, call, outcome))
+        recording = asyncio.create_task(self._record(credential, completing, call, outcome))
         self._recordings.add(recording)
         recording.add_done_callback(self._recordings.discard)
         return await asyncio.shield(recording)
 
-    async def _record_with_retries(
+    async def _record(
         self, credential: Credential, permission: Permission, call: _Call, outcome: ToolOutcome
     ) -> ToolOutcome:
-        give_up_at = perf_counter() + RECORD_TIMEOUT_S
-        while True:
-            try:
-                await self._record(credential, permission, call, outcome)
-            except (Unauthenticated, Conflict, NotFound):
-                return _NOT_STORED
-            except ConcurrentWrite:
-                if perf_counter() > give_up_at:
-                    raise
-            except Unavailable:
-                if perf_counter() > give_up_at:
-                    raise
-                await asyncio.sleep(_RETRY_INTERVAL_S)
-            else:
-                return outcome
+        async def store() -> None:
+            logged = LoggedOutcome(outcome.code)
+            async with self._dispatcher.unit_of_work(credential, permission, "complete_tool_call", logged) as uow:
+                await complete_tool_call(uow, call, outcome)
+                await uow.commit()
 
-    async def _record(self, credential: Credential, permission: Permission, call: _Call, outcome: ToolOutcome) -> None:
-        logged = LoggedOutcome(outcome.code)
-        async with self._dispatcher.unit_of_work(credential, permission, "complete_tool_call", logged) as uow:
-            await complete_tool_call(uow, call, outcome)
-            await uow.commit()
+        return outcome if await store_result_with_retries(store) else _NOT_STORED
 
 
 async def start_tool_call(

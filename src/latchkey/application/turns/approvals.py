@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -12,13 +13,13 @@ from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from latchkey.application.access import name_of, owner_only, permission_of
+from latchkey.application.call_results import store_result_with_retries
 from latchkey.application.dispatcher import Dispatcher, LoggedOutcome
-from latchkey.application.external_calls import RECORD_TIMEOUT_S, ExternalCallExecutor, ExternalTool
+from latchkey.application.external_calls import ExternalCallExecutor, ExternalTool
 from latchkey.application.tool_calls import CALL_LIMIT_S, TOOL_BUG
 from latchkey.application.turns.start import TurnProfiles
 from latchkey.application.turns.waiting import (
     add_waiting_events,
-    decline_result,
     failure_result,
     is_call_running,
     store_decision,
@@ -60,9 +61,7 @@ class _Call(Struct, frozen=True):
     """A call that the user approves, in its turn, with the credential under which it is made."""
 
     turn_id: TurnId
-    id: ToolCallId
-    name: str
-    arguments: Raw
+    record: ToolCall
     decision: Decision
     owner: Owner
     delegate: Delegate
@@ -90,30 +89,26 @@ class Approvals:
         """
         decision = Decision(new.decision, "user", new.reason)
         if decision.name == "decline":
-            use_case = decline_call
-            return StoredDecision(await self._dispatcher.call(owner, use_case, turn_id, call_id, decision, self._lease))
-        turn, question = await self._dispatcher.call(owner, find_question, turn_id, call_id)
-        if not question.is_open:
-            return StoredDecision(_repeated(turn, question, decision))
+            return StoredDecision(
+                await self._dispatcher.call(owner, decide_call, turn_id, call_id, decision, self._lease)
+            )
+        open_question = await self._dispatcher.call(owner, find_question, turn_id, call_id, decision)
+        if isinstance(open_question, DecidedApproval):
+            return StoredDecision(open_question)
+        turn, question = open_question
         profile = profiles.of_turn(turn)
         if profile is None:
             raise Conflict("The assistant of this turn no longer exists, so that the turn cannot go on: decline.")
-        scope = profile.scope_of(turn, owner.user_id)
-        stored = question.call
-        call = _Call(
-            turn_id, call_id, stored.name, stored.arguments, decision, owner, Delegate(owner.user_id, scope=scope)
-        )
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
+        delegate = Delegate(owner.user_id, scope=profile.scope_of(turn, owner.user_id))
+        call = _Call(turn_id, question.call, decision, owner, delegate)
+        for _ in range(_ATTEMPTS - 1):
+            with suppress(ConcurrentWrite):  # it had no effect, and can be tried again at once
                 return await self._approve(call)
-            except ConcurrentWrite:
-                if attempt == _ATTEMPTS:
-                    raise
-        raise ConcurrentWrite("Concurrent writes to the turn prevented the decision: try again.")
+        return await self._approve(call)
 
     async def _approve(self, call: _Call) -> StoredDecision:
         try:
-            bound = self._bind(call.name, msgspec.json.decode(call.arguments))
+            bound = self._bind(call.record.name, msgspec.json.decode(call.record.arguments))
             if bound.external is not None:
                 return await self._start(call, bound, bound.external)
             return StoredDecision(await self._execute(call, bound))
@@ -124,11 +119,12 @@ class Approvals:
         except _ToolError as error:
             failure = error.exception if isinstance(error.exception, Failure) else TOOL_BUG
             if failure is TOOL_BUG:
-                self._dispatcher.log(ToolBug(call.name, str(call.id), call.owner.user_id, error.exception))
+                bug = ToolBug(call.record.name, str(call.record.id), call.owner.user_id, error.exception)
+                self._dispatcher.log(bug)
         result = failure_result(failure)
         return StoredDecision(
             await self._dispatcher.call(
-                call.owner, fail_call, call.turn_id, call.id, call.decision, result, self._lease
+                call.owner, decide_call, call.turn_id, call.record.id, call.decision, self._lease, result
             )
         )
 
@@ -147,10 +143,9 @@ class Approvals:
         permission, started, logged = permission_of(bound.use_case), perf_counter(), LoggedOutcome()
         permission = replace(permission, mode="exclusive")
         async with self._dispatcher.unit_of_work(call.delegate, permission, name_of(bound.use_case), logged) as uow:
-            turn, question = await lock_question(uow, call.turn_id, call.id)
-            if not question.is_open:
-                return _repeated(turn, question, call.decision)
-            _check_open(uow, turn, question)
+            turn, question = await _lock_question(uow, call.turn_id, call.record.id)
+            if earlier := _earlier_decision(uow, turn, question, call.decision):
+                return earlier
             try:
                 result = _encode(await bound.use_case(uow, *bound.args))
             except Unavailable:
@@ -161,7 +156,7 @@ class Approvals:
             record = replace(question.call, result=Raw(result), is_error=False, duration_ms=duration_ms)
             decided = await _store(uow, turn, question, call.decision, record, self._lease)
             await uow.commit()
-        return decided
+        return DecidedApproval.of(turn, decided)
 
     async def _start(self, call: _Call, bound: BoundTool, tool: ExternalTool) -> StoredDecision:
         """Store the decision and the start of a call outside a transaction, and run it.
@@ -174,36 +169,33 @@ class Approvals:
         task: asyncio.Task[None] | None = None
         try:
             decided = await self._dispatcher.call(
-                call.owner, start_call, call.turn_id, call.id, call.decision, self._lease, is_external=is_external
+                call.owner,
+                start_call,
+                call.turn_id,
+                call.record.id,
+                call.decision,
+                self._lease,
+                is_external=is_external,
             )
             if isinstance(decided, DecidedApproval):
                 return StoredDecision(decided)
             turn, question = decided
-            task = asyncio.create_task(self._run(call, question.call, bound, tool))
+            task = asyncio.create_task(self._run(call, bound, tool))
             task.add_done_callback(lambda _: self._external.release(user_id))
             return StoredDecision(DecidedApproval.of(turn, question), task)
         finally:
             if task is None:
                 self._external.release(user_id)
 
-    async def _run(self, call: _Call, record: ToolCall, bound: BoundTool, tool: ExternalTool) -> None:
+    async def _run(self, call: _Call, bound: BoundTool, tool: ExternalTool) -> None:
+        """Run a call outside a transaction, and store its result unless the turn has ended meanwhile."""
         async with self._renewing_lease(call):
-            started = perf_counter()
-            outcome = await self._external.run_approved(call.owner, call.delegate.scope, record, tool, bound.args)
+            started, scope = perf_counter(), call.delegate.scope
+            outcome = await self._external.run_approved(call.owner, scope, call.record, tool, bound.args)
             duration_ms = round((perf_counter() - started) * 1000)
-            record = replace(record, result=Raw(outcome.json), is_error=outcome.is_error, duration_ms=duration_ms)
-            give_up_at = perf_counter() + RECORD_TIMEOUT_S
-            while True:
-                try:
-                    await self._dispatcher.call(call.owner, complete_call, call.turn_id, record, self._lease)
-                except (Conflict, NotFound):
-                    return  # the turn has ended meanwhile
-                except Unavailable:
-                    if perf_counter() > give_up_at:
-                        raise
-                    await asyncio.sleep(_RETRY_INTERVAL_S)
-                else:
-                    return
+            record = replace(call.record, result=Raw(outcome.json), is_error=outcome.is_error, duration_ms=duration_ms)
+            store = partial(self._dispatcher.call, call.owner, complete_call, call.turn_id, record, self._lease)
+            await store_result_with_retries(store)
 
     @asynccontextmanager
     async def _renewing_lease(self, call: _Call) -> AsyncIterator[None]:
@@ -221,7 +213,6 @@ class Approvals:
                 await self._dispatcher.call(call.owner, renew_waiting_turn, call.turn_id, self._lease)
 
 
-_RETRY_INTERVAL_S = 0.5
 _RENEWALS_PER_LEASE = 3
 
 
@@ -257,37 +248,36 @@ async def find_decision_event(uow: UnitOfWork, turn_id: TurnId, call_id: ToolCal
 
 
 @owner_only("read")
-async def find_question(uow: UnitOfWork, turn_id: TurnId, call_id: ToolCallId) -> tuple[Turn, Question]:
-    """Return a question and its turn. Raises `NotFound`, and `Conflict` if it is open and cannot be decided."""
+async def find_question(
+    uow: UnitOfWork, turn_id: TurnId, call_id: ToolCallId, decision: Decision
+) -> tuple[Turn, Question] | DecidedApproval:
+    """Return an open question and its turn, or the same decision if it was made before.
+
+    Raises `NotFound` and `Conflict`.
+    """
     turn = await uow.turns.get(turn_id)
     question = await _question(uow, turn, call_id)
-    if question.is_open:
-        _check_open(uow, turn, question)
-    return turn, question
+    return _earlier_decision(uow, turn, question, decision) or (turn, question)
 
 
 @owner_only("exclusive")
-async def decline_call(
-    uow: UnitOfWork, turn_id: TurnId, call_id: ToolCallId, decision: Decision, lease: timedelta
+async def decide_call(
+    uow: UnitOfWork,
+    turn_id: TurnId,
+    call_id: ToolCallId,
+    decision: Decision,
+    lease: timedelta,
+    error: Raw | None = None,
 ) -> DecidedApproval:
-    """Decline a call. Raises `NotFound` and `Conflict`."""
-    turn, question = await lock_question(uow, turn_id, call_id)
-    if not question.is_open:
-        return _repeated(turn, question, decision)
-    _check_open(uow, turn, question)
-    return await _store(uow, turn, question, decision, None, lease)
+    """Decline a call, or store the approval of one that has failed without an effect, with this error as its result.
 
-
-@owner_only("exclusive")
-async def fail_call(
-    uow: UnitOfWork, turn_id: TurnId, call_id: ToolCallId, decision: Decision, result: Raw, lease: timedelta
-) -> DecidedApproval:
-    """Store the approval of a call that has failed without an effect. Raises `NotFound` and `Conflict`."""
-    turn, question = await lock_question(uow, turn_id, call_id)
-    if not question.is_open:
-        return _repeated(turn, question, decision)
-    _check_open(uow, turn, question)
-    return await _store(uow, turn, question, decision, replace(question.call, result=result, is_error=True), lease)
+    Raises `NotFound` and `Conflict`.
+    """
+    turn, question = await _lock_question(uow, turn_id, call_id)
+    if earlier := _earlier_decision(uow, turn, question, decision):
+        return earlier
+    record = None if error is None else replace(question.call, result=error, is_error=True)
+    return DecidedApproval.of(turn, await _store(uow, turn, question, decision, record, lease))
 
 
 @owner_only("exclusive")
@@ -304,14 +294,13 @@ async def start_call(
 
     Returns the earlier approval if there is one: then another request runs the call. Raises `NotFound` and `Conflict`.
     """
-    turn, question = await lock_question(uow, turn_id, call_id)
-    if not question.is_open:
-        return _repeated(turn, question, decision)
-    _check_open(uow, turn, question)
-    await _store(uow, turn, question, decision, None, lease)
+    turn, question = await _lock_question(uow, turn_id, call_id)
+    if earlier := _earlier_decision(uow, turn, question, decision):
+        return earlier
+    decided = await _store(uow, turn, question, decision, None, lease)
     if is_external:
         await uow.tool_calls.set_external(turn_id, call_id)
-    return turn, _decided(uow, question, decision)
+    return turn, decided
 
 
 @owner_only("exclusive")
@@ -340,7 +329,7 @@ async def renew_waiting_turn(uow: UnitOfWork, turn_id: TurnId, lease: timedelta)
         await uow.turns.update(replace(turn, lease_until=until))
 
 
-async def lock_question(uow: UnitOfWork, turn_id: TurnId, call_id: ToolCallId) -> tuple[Turn, Question]:
+async def _lock_question(uow: UnitOfWork, turn_id: TurnId, call_id: ToolCallId) -> tuple[Turn, Question]:
     """Lock the turn, and return it with the question. Raises `NotFound`."""
     turn = await uow.turns.get(turn_id, for_update=True)
     return turn, await _question(uow, turn, call_id)
@@ -355,27 +344,24 @@ async def _question(uow: UnitOfWork, turn: Turn, call_id: ToolCallId) -> Questio
 
 async def _store(
     uow: UnitOfWork, turn: Turn, question: Question, decision: Decision, record: ToolCall | None, lease: timedelta
-) -> DecidedApproval:
-    """Store a decision, with the result of the call if there is one."""
-    events = await store_decision(uow, turn, question, decision)
+) -> Question:
+    """Store a decision, with the result of the call if there is one, and return the decided question."""
+    decided, events = await store_decision(uow, turn, question, decision)
     if record is not None:
         events += await store_result(uow, turn, record)
+        decided = replace(decided, call=record)
     await add_waiting_events(uow, turn, events, lease)
-    decided = _decided(uow, question, decision)
-    return DecidedApproval.of(turn, decided if record is None else replace(decided, call=record))
+    return decided
 
 
-def _decided(uow: UnitOfWork, question: Question, decision: Decision) -> Question:
-    call = question.call
-    if decision.name == "decline":
-        call = replace(call, result=decline_result(decision), is_error=True)
-    return replace(
-        question, call=call, decision=decision.name, reason=decision.reason, by=decision.by, decided_at=uow.now
-    )
+def _earlier_decision(uow: UnitOfWork, turn: Turn, question: Question, decision: Decision) -> DecidedApproval | None:
+    """Return the same decision if it was made before; None if the question is open.
 
-
-def _repeated(turn: Turn, question: Question, decision: Decision) -> DecidedApproval:
-    """Return the earlier decision if it was the same one. Raises `Conflict`."""
+    Raises `Conflict` if it was decided otherwise, has expired, or its turn has ended.
+    """
+    if question.is_open:
+        _check_open(uow, turn, question)
+        return None
     if question.decision == decision.name and question.by == "user":
         return DecidedApproval.of(turn, question)
     verb = "approved" if question.decision == "approve" else "declined"

@@ -1,6 +1,6 @@
 """Resumption of turns: any process continues a turn from what is stored, when the process that ran it is gone."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
@@ -15,6 +15,7 @@ from latchkey.application.turns.waiting import (
     is_call_running,
 )
 from latchkey.domain.agent import PastStep
+from latchkey.domain.approval import Question
 from latchkey.domain.errors import NoResult
 from latchkey.domain.page import ALL_BYTES
 from latchkey.domain.ports import UnitOfWork
@@ -53,9 +54,11 @@ async def resume_turn(
     turn = await uow.turns.get(turn_id, for_update=True)
     if not turn.is_lost(uow.now):
         return None
-    if turn.status == "running" and await _has_to_wait(uow, turn):
-        await _wait(uow, turn, limits.lease)
-        return None
+    if turn.status == "running":
+        questions = await uow.questions.list_of_turn(turn.id)
+        if _has_to_wait(questions, uow.now):
+            await _wait(uow, turn, questions, limits.lease)
+            return None
     await uow.context_tokens.revoke_for_turn(turn.id, uow.now)
     profile = profiles.of_turn(turn)
     if profile is None or profile.agent is None or not turn.can_continue(limits.attempts):
@@ -107,23 +110,20 @@ def _reason(turn: Turn) -> ResumeReason:
     return "handover" if turn.is_released else "recovery"
 
 
-async def _has_to_wait(uow: UnitOfWork, turn: Turn) -> bool:
+def _has_to_wait(questions: list[Question], now: datetime) -> bool:
     """Whether a question can be decided, or an approved call may still run in another process."""
-    questions = await uow.questions.list_of_turn(turn.id)
-    return any(question.can_be_decided(uow.now) for question in questions) or is_call_running(questions)
+    return any(question.can_be_decided(now) for question in questions) or is_call_running(questions)
 
 
-async def _wait(uow: UnitOfWork, turn: Turn, lease: timedelta) -> None:
+async def _wait(uow: UnitOfWork, turn: Turn, questions: list[Question], lease: timedelta) -> None:
     """Let a turn wait whose process died after it had asked the user, and before it had ended the step.
 
     The process that runs an approved call renews the lease; if that one has died as well, the turn goes on after it.
     """
     await uow.context_tokens.revoke_for_turn(turn.id, uow.now)
-    questions = {question.call.id for question in await uow.questions.list_of_turn(turn.id)}
-    calls = await uow.tool_calls.list_of_turn(turn.id)
-    events: list[EventData] = [
-        *map(completed_event, await _close_lost(uow, turn, [call for call in calls if call.id not in questions]))
-    ]
+    in_question = {question.call.id for question in questions}
+    calls = [call for call in await uow.tool_calls.list_of_turn(turn.id) if call.id not in in_question]
+    events: list[EventData] = [*map(completed_event, await _close_lost(uow, turn, calls))]
     await add_waiting_events(uow, replace(turn, status="waiting"), events, lease)
 
 

@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 
-import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
@@ -10,7 +9,7 @@ from latchkey.application.tool_calls import created_artifacts
 from latchkey.domain.approval import DecidedBy, Decision, Question
 from latchkey.domain.errors import Declined, Failure
 from latchkey.domain.ports import UnitOfWork
-from latchkey.domain.tool_call import ToolCall
+from latchkey.domain.tool_call import ToolCall, failed_outcome
 from latchkey.domain.turn import Turn
 from latchkey.domain.turn_event import (
     ApprovalDecidedEvent,
@@ -28,7 +27,7 @@ _DETAILS: dict[DecidedBy, str] = {
 }
 
 
-def decline_result(decision: Decision) -> Raw:
+def _decline_result(decision: Decision) -> Raw:
     """Return the result of a call that is declined, as the model is shown it."""
     detail = _DETAILS[decision.by]
     if decision.reason:
@@ -38,22 +37,27 @@ def decline_result(decision: Decision) -> Raw:
 
 def failure_result(failure: Failure) -> Raw:
     """Return the result of a call that failed."""
-    return Raw(msgspec.json.encode({"code": failure.code, "detail": failure.detail}))
+    return Raw(failed_outcome(failure).json)
 
 
-async def store_decision(uow: UnitOfWork, turn: Turn, question: Question, decision: Decision) -> list[EventData]:
-    """Store a decision on an open question, a decline together with its result, and return the events.
+async def store_decision(
+    uow: UnitOfWork, turn: Turn, question: Question, decision: Decision
+) -> tuple[Question, list[EventData]]:
+    """Store a decision on an open question, a decline together with its result.
 
-    The caller has locked the turn.
+    Returns the decided question and the events. The caller has locked the turn.
     """
     call = question.call
     await uow.questions.decide(turn.id, call.id, decision, uow.now)
     events: list[EventData] = [ApprovalDecidedEvent(call.id, decision.name, decision.reason, decision.by)]
     if decision.name == "decline":
-        declined = replace(call, result=decline_result(decision), is_error=True)
-        await uow.tool_calls.close(turn.id, declined)
-        events.append(completed_event(declined))
-    return events
+        call = replace(call, result=_decline_result(decision), is_error=True)
+        await uow.tool_calls.close(turn.id, call)
+        events.append(completed_event(call))
+    decided = replace(
+        question, call=call, decision=decision.name, reason=decision.reason, by=decision.by, decided_at=uow.now
+    )
+    return decided, events
 
 
 async def store_result(uow: UnitOfWork, turn: Turn, call: ToolCall) -> list[EventData]:
@@ -66,12 +70,12 @@ async def store_result(uow: UnitOfWork, turn: Turn, call: ToolCall) -> list[Even
 async def decline_open(uow: UnitOfWork, turn: Turn, by: DecidedBy) -> list[EventData]:
     """Decline the open questions of a turn that the caller has locked, and return the events."""
     questions = await uow.questions.list_of_turn(turn.id)
-    return [
-        event
-        for question in questions
-        if question.is_open
-        for event in await store_decision(uow, turn, question, Decision("decline", by))
-    ]
+    events: list[EventData] = []
+    for question in questions:
+        if question.is_open:
+            _, declined = await store_decision(uow, turn, question, Decision("decline", by))
+            events += declined
+    return events
 
 
 async def add_waiting_events(

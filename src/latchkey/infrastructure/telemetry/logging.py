@@ -62,6 +62,7 @@ _FREQUENT_USE_CASES = {
     "read_events",
     "record_failure",
     "renew_turn",
+    "renew_waiting_turn",
     "start_tool_call",
 }
 """Use cases that a turn runs often, or whose failure is in another line: logged at debug level unless they fail."""
