@@ -260,6 +260,11 @@ class MaxSteps(TurnFailed):
 
     code = "max-steps"
 
+    @classmethod
+    def of_turn(cls) -> "MaxSteps":
+        """Make the failure of a turn that has used all of its steps."""
+        return cls("The turn needed more steps than allowed: ask for less in one message.")
+
 
 class DeadlinePassed(TurnFailed):
     """The turn exceeded its deadline."""

@@ -9,6 +9,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 
 from tests.isolation.conftest import asking_settings
 from tests.polling import wait_until
@@ -141,6 +142,20 @@ async def test_decision_of_one_of_two_calls_streams_until_the_turn_waits_again(a
     assert len(await ada.list_items("notes")) == 2
     turn = (await ada.get(f"turns/{answer['turn_id']}")).json()
     assert (turn["attempt"], turn["status"]) == (3, "completed")
+
+
+async def test_limit_of_steps_counts_those_before_a_decision(database_url: str, tmp_path: Path) -> None:
+    """Also of steps without text, of which a log shows only the calls."""
+    settings = replace(asking_settings(database_url, tmp_path), turn_max_steps=2)
+    async with run_service(settings) as service:
+        user = service.user()
+        answer = (await user.post("chat", json={"message": question("One", "Two", "Three")})).json()
+        await user.post(path_of(answer), json={"decision": "approve"}, headers=ACCEPT_EVENTS)
+        (approval,) = await user.list_items("approvals")
+        path = f"turns/{answer['turn_id']}/approvals/{approval['id']}"
+        last = await user.post(path, json={"decision": "approve"}, headers=ACCEPT_EVENTS)
+
+    assert events_of(last)[-1].data["code"] == "max-steps"
 
 
 async def test_opposite_decision_is_409(ada: ApiUser) -> None:

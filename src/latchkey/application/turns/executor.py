@@ -124,6 +124,8 @@ class TurnExecutor:
 
     async def _run_agent(self, agent: Agent, agent_run: AgentRun, writer: TurnEventWriter) -> None:
         """Record the agent's events until the answer is complete. Raises a `TurnFailed`."""
+        if agent_run.max_steps < 1:
+            raise MaxSteps.of_turn()
         deadline_s = self._limits.deadline.total_seconds()
         async with self._renewing_lease(agent_run), self._slot(_MAX_WAIT_DEADLINES * deadline_s):
             try:

@@ -72,8 +72,7 @@ class TurnRunner:
         self.profiles = profiles
         self._limits = limits
         self._executors: dict[asyncio.Task[TurnResult | None], TurnExecutor] = {}
-        self._starting: set[asyncio.Task[TurnHandle]] = set()
-        self._deciding: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._titles = TitleWriter(dispatcher)
         self.is_draining = False
         self._is_closed = False
@@ -95,10 +94,7 @@ class TurnRunner:
             raise Invalid.at("$.timezone", "Expected a time zone of the IANA database, such as `Europe/Berlin`")
         if message.context:
             _check_context(message.context)
-        starting = asyncio.create_task(self._start(owner, message, request))
-        self._starting.add(starting)
-        starting.add_done_callback(self._starting.discard)
-        return await asyncio.shield(starting)
+        return await asyncio.shield(self._keep(self._start(owner, message, request)))
 
     async def start_or_join(self, owner: Owner, message: NewMessage, request: ClientRequest) -> TurnHandle:
         """Start a turn, or return the running turn of the same idempotency key and body.
@@ -177,12 +173,12 @@ class TurnRunner:
     def _keep(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run a coroutine in a task, for which `drain` waits."""
         task = asyncio.create_task(coroutine)
-        self._deciding.add(task)
+        self._tasks.add(task)
         task.add_done_callback(self._forget)
         return task
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._deciding.discard(task)
+        self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # retrieved, so that asyncio does not report it: the dispatcher has logged it
 
@@ -194,7 +190,7 @@ class TurnRunner:
     async def drain(self) -> None:
         """Start no more turns, and wait until all running turns have ended, and their conversations have titles."""
         self.is_draining = True
-        while tasks := [*self._starting, *self._deciding, *self._executors, *self._titles.tasks]:
+        while tasks := [*self._tasks, *self._executors, *self._titles.tasks]:
             await asyncio.wait(tasks)
 
     async def aclose(self) -> None:
@@ -207,7 +203,7 @@ class TurnRunner:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await self.drain()
         except TimeoutError:
-            late = [*self._starting, *self._deciding, *self._executors, *self._titles.tasks]
+            late = [*self._tasks, *self._executors, *self._titles.tasks]
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
@@ -279,6 +275,8 @@ class TurnRunner:
 
     def _agent_run(self, started: StartedTurn, owner: Owner) -> AgentRun:
         profile, options, model = started.profile, started.profile.options, started.turn.run_input.model
+        # Steps without text are one in `steps`, and a server may report no requests of its own.
+        past_steps = max(len(started.steps), started.turn.usage.requests)
         return AgentRun(
             turn_id=started.turn.id,
             instructions=_instructions(started, owner.user_id),
@@ -286,7 +284,7 @@ class TurnRunner:
             message=started.message,
             secret=started.secret,
             scope=started.scope,
-            max_steps=max(1, (profile.max_steps or self._limits.max_steps) - len(started.steps)),
+            max_steps=(profile.max_steps or self._limits.max_steps) - past_steps,
             options=replace(options, model=model) if model else options,
             steps=started.steps,
             usage=started.turn.usage,

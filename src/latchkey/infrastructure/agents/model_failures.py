@@ -2,7 +2,6 @@
 
 from latchkey.domain.errors import (
     ContextTooLong,
-    MaxSteps,
     ModelBadResponse,
     ModelUnavailable,
     RateLimited,
@@ -62,10 +61,6 @@ def malformed_answer() -> ModelBadResponse:
 
 def unencodable_arguments() -> ModelBadResponse:
     return ModelBadResponse("The model's tool call contains a lone surrogate, or is nested too deeply.")
-
-
-def max_steps_exceeded() -> MaxSteps:
-    return MaxSteps("The turn needed more steps than allowed: ask for less in one message.")
 
 
 def tools_lost() -> ToolsUnavailable:

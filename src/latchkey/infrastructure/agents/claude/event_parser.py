@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from msgspec import Struct
 
 from latchkey.domain.agent import AgentEvent, ModelCall, PastStep, TurnWaiting
-from latchkey.domain.errors import ModelBadResponse, ModelUnavailable, ToolsUnavailable, TurnFailed
+from latchkey.domain.errors import MaxSteps, ModelBadResponse, ModelUnavailable, ToolsUnavailable, TurnFailed
 from latchkey.domain.tool_call import ToolRequest, ToolReturned
 from latchkey.infrastructure.agents.claude.cli import MCP_SERVER_NAME, cli_tool_name
 from latchkey.infrastructure.agents.claude.protocol import (
@@ -33,7 +33,6 @@ from latchkey.infrastructure.agents.model_failures import (
     error_status,
     incomplete_answer,
     malformed_answer,
-    max_steps_exceeded,
     rate_limited,
     tools_lost,
     truncated_answer,
@@ -219,7 +218,7 @@ class CliEventParser:
 def _result_failure(result: ResultLine, error: str | None) -> TurnFailed:
     """The failure of a turn that ended with an error. `error` is the CLI's own code, if it gave one."""
     if result.terminal_reason == "max_turns" or result.subtype == "error_max_turns":
-        return max_steps_exceeded()
+        return MaxSteps.of_turn()
     if result.terminal_reason == "prompt_too_long":
         return context_too_long()
     if result.api_error_status is not None:

@@ -14,17 +14,16 @@ from agents.exceptions import AgentsException, MaxTurnsExceeded, ModelBehaviorEr
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, AsyncStream
 
 from latchkey.domain.agent import RUN_METRICS
-from latchkey.domain.errors import Failure, ModelBadResponse
+from latchkey.domain.errors import Failure, MaxSteps, ModelBadResponse
 from latchkey.infrastructure.agents.model_failures import (
     MAX_RETRY_WAIT_S,
     malformed_answer,
-    max_steps_exceeded,
     tools_lost,
 )
 from latchkey.infrastructure.agents.openai.server_errors import ERROR_BODY, ModelServerError, request_failure, timeout
 
 _FAILURES: list[tuple[type[Exception], Callable[[], Failure]]] = [
-    (MaxTurnsExceeded, max_steps_exceeded),
+    (MaxTurnsExceeded, MaxSteps.of_turn),
     (ModelBehaviorError, malformed_answer),
     (AgentsException, tools_lost),
 ]

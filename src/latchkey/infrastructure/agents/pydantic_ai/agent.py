@@ -26,10 +26,9 @@ from pydantic_ai.toolsets import ToolsetTool
 from pydantic_core import PydanticSerializationError, to_json
 
 from latchkey.domain.agent import AgentRun
-from latchkey.domain.errors import Failure
+from latchkey.domain.errors import Failure, MaxSteps
 from latchkey.infrastructure.agents.model_failures import (
     malformed_answer,
-    max_steps_exceeded,
     tools_lost,
     unencodable_arguments,
 )
@@ -74,7 +73,7 @@ def _errors_as_failures(toolset: Toolset) -> Iterator[None]:
         yield
     except UsageLimitExceeded as error:
         toolset.check_not_waiting()
-        raise max_steps_exceeded() from error
+        raise MaxSteps.of_turn() from error
     except AgentRunError as error:
         raise malformed_answer() from error
 
