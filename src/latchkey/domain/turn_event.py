@@ -216,6 +216,11 @@ class TurnEvent(Struct, frozen=True):
         return self.name == "turn.waiting"
 
     @property
+    def is_withdrawal(self) -> bool:
+        """Whether the event withdraws text of the answer."""
+        return self.name == "message.withdrawn"
+
+    @property
     def is_of_ended_turn(self) -> bool:
         """Whether the turn has ended by this event or before it. Only `turn.undone` may follow such an event."""
         return self.is_last or self.name == "turn.undone"
@@ -245,7 +250,7 @@ def numbered(turn_id: TurnId, after: int, *data: EventData) -> list[TurnEvent]:
 
 def without_withdrawn(events: list[TurnEvent]) -> list[TurnEvent]:
     """Return the events of a turn, from its first one on, without the text that a later one of them withdraws."""
-    if all(event.name != "message.withdrawn" for event in events):
+    if not any(event.is_withdrawal for event in events):
         return events
     kept: dict[int, TurnEvent] = {}
     pieces: list[tuple[int, str]] = []

@@ -170,3 +170,16 @@ def test_client_that_has_received_withdrawn_text_gets_a_snapshot_and_another_get
     assert live[6][1]["messageId"] == str(TURN.id)
     assert [event["type"] for event in reload] == ["RUN_STARTED", "TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT"]
     assert reload[-1]["delta"] == "Whole."
+
+
+def test_resume_between_the_end_of_a_withdrawn_text_and_its_snapshot_brings_the_snapshot() -> None:
+    started = TurnStartedEvent(TURN.conversation_id, TURN.agent)
+    log = numbered(
+        TURN.id, 0, started, MessageDeltaEvent("Half"), MessageWithdrawnEvent(0), MessageDeltaEvent("Whole.")
+    )
+    live = frames_of([log[:2], log[2:]])
+    snapshot = [event["type"] for _, event in live].index("MESSAGES_SNAPSHOT")
+    last, end = live[snapshot - 1]
+
+    assert end["type"] == "TEXT_MESSAGE_END"
+    assert frames_of([log], replace(RUN, after=last)) == live[snapshot:]

@@ -13,7 +13,7 @@ from latchkey.domain.message import Message
 from latchkey.domain.page import PAGE_BYTES
 from latchkey.domain.ports import UnitOfWork
 from latchkey.domain.turn import Turn, TurnId, TurnSummary
-from latchkey.domain.turn_event import EVENT_NAMES, MessageWithdrawnEvent, TurnEvent
+from latchkey.domain.turn_event import TurnEvent
 from latchkey.domain.turn_repositories import TurnWithMessage
 
 
@@ -121,7 +121,7 @@ async def list_withdrawing_events(uow: UnitOfWork, turn_id: TurnId) -> list[Turn
     if (await uow.turns.get(turn_id)).attempt == 1:
         return []
     events = (await uow.turn_events.list_of_turns([turn_id], PAGE_BYTES)).get(turn_id, [])
-    return events if any(event.name == EVENT_NAMES[MessageWithdrawnEvent] for event in events) else []
+    return events if any(event.is_withdrawal for event in events) else []
 
 
 @owner_only("read")

@@ -18,6 +18,9 @@ Batches = AsyncGenerator[list[TurnEvent], None]
 ReadLog = Callable[[TurnId, int], Awaitable[ConversationLog]]
 """Returns the thread up to an event of a turn: that turn is its last one."""
 
+_CORRECTION = 1
+"""The index of a correction among the AG-UI events for a withdrawal. The text may end before it."""
+
 
 class _Correction(Struct, frozen=True):
     """The thread after a withdrawal: all its messages, and the events of its last turn that still count."""
@@ -50,9 +53,19 @@ class RunStream:
             events = self._beginning(batch) if batch and batch[0].seq == 1 else []
             rest = batch[len(events) :]
             for event in rest:
-                if event.name == "message.withdrawn":
+                if event.is_withdrawal:
                     self._corrections[event.seq] = await self._correction(event)
             yield without_withdrawn(events) + rest
+
+    def encode(self, event: TurnEvent) -> bytes:
+        """Return the server-sent events for an event of the turn."""
+        frames = self._translator.translate(event)
+        if correction := self._corrections.pop(event.seq, None):
+            frames += self._run.encode(event.seq, [messages_snapshot(correction.messages)], first=_CORRECTION)
+            self._translator = AgUiTranslator(replace(self._run, snapshot=None))
+            for earlier in correction.events:
+                self._translator.translate(earlier)
+        return frames
 
     def end(self) -> bytes:
         """Return the server-sent events that follow the last event."""
@@ -61,20 +74,10 @@ class RunStream:
     def _beginning(self, batch: list[TurnEvent]) -> list[TurnEvent]:
         """Return the events of the first batch whose withdrawals need no correction.
 
-        Without `after` the client has received nothing; else it has the corrections up to that event.
+        Without `after` the client has received nothing; else it has the corrections up to that AG-UI event.
         """
-        after, _ = self._run.after
-        return batch if self._run.after == BEGINNING else [event for event in batch if event.seq <= after]
-
-    def encode(self, event: TurnEvent) -> bytes:
-        """Return the server-sent events for an event of the turn."""
-        frames = self._translator.translate(event)
-        if correction := self._corrections.pop(event.seq, None):
-            frames += self._run.encode(event.seq, [messages_snapshot(correction.messages)], first=1)
-            self._translator = AgUiTranslator(replace(self._run, snapshot=None))
-            for earlier in correction.events:
-                self._translator.translate(earlier)
-        return frames
+        after = self._run.after
+        return batch if after == BEGINNING else [event for event in batch if (event.seq, _CORRECTION) <= after]
 
     async def _correction(self, event: TurnEvent) -> _Correction:
         log = await self._read_log(event.turn_id, event.seq)

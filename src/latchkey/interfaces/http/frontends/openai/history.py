@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from latchkey.application.turns.log import ConversationLog, TurnLog
 from latchkey.domain.errors import NotFound
 from latchkey.domain.turn import TurnId
-from latchkey.domain.turn_event import EVENT_NAMES, ApprovalDecidedEvent, TurnEvent
+from latchkey.domain.turn_event import TurnEvent
 from latchkey.domain.turn_repositories import Order
 from latchkey.interfaces.http.frontends.openai.ids import FIRST_PART, WHOLE_TURN, ResponsePart, uuid_in_item_id
 from latchkey.interfaces.http.frontends.openai.items import Item
@@ -82,7 +82,7 @@ def _items_of(turn: TurnLog, order: Order) -> list[Item]:
 
 def _begins_with_decision(events: list[TurnEvent], part: ResponsePart) -> bool:
     """Whether the first event of the part and its event `last` are decisions of the user."""
-    numbers = {event.seq for event in events if event.name == EVENT_NAMES[ApprovalDecidedEvent]}
+    numbers = {event.seq for event in events if event.decided_call}
     return {part.start + 1, part.last} <= numbers
 
 
