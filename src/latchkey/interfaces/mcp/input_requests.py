@@ -1,6 +1,7 @@
 """The protocol's input requests (2026-07-28), with which a user's own client asks the user to approve a call."""
 
 import json
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -74,13 +75,10 @@ def can_ask(context: Context) -> bool:
 
 def _question_id(state: str) -> UUID:
     """Raises `Invalid` for a state that is not the id of a question, in its only form."""
-    try:
-        id = UUID(state)
-    except ValueError as error:
-        raise Invalid("The state is not the id of a question.") from error
-    if str(id) != state:
-        raise Invalid("The state is not the id of a question.")
-    return id
+    with suppress(ValueError):  # raised below, as for an id in another form
+        if str(id := UUID(state)) == state:
+            return id
+    raise Invalid("The state is not the id of a question.")
 
 
 def _decision(params: CallToolRequestParams) -> DecisionName | None:

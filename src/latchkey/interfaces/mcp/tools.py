@@ -206,7 +206,7 @@ class Tool(Struct, frozen=True):
     @property
     def title(self) -> str:
         """The title of the tool, for people."""
-        return str(self.listing["title"])
+        return self.declaration.title
 
     @property
     def timeout_s(self) -> float:

@@ -110,9 +110,9 @@ async def chat(
     result = await runner.wait(request.user, turn)
     if turn.original_request_id and result.failure:
         # A replayed failure has the id of the request that failed, as it had the first time.
-        return problem_response(request, result.failure, turn.original_request_id, headers)  # type: ignore[return-value]
+        return problem_response(request, result.failure, turn.original_request_id, headers)  # type: ignore[return-value]  # the annotation is what is published
     if result.turn.status == "waiting":
-        return Response(_waiting_answer(result), headers=headers, status_code=202)  # type: ignore[arg-type]
+        return Response(_waiting_answer(result), headers=headers, status_code=202)  # type: ignore[arg-type]  # the other body is published as `accepted`
     return Response(_chat_answer(result), headers=headers)
 
 

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from latchkey.application.dispatcher import Dispatcher
-from latchkey.application.turns.log import TurnLog, find_turn
+from latchkey.application.turns.log import find_turn
 from latchkey.application.turns.runner import TurnRunner
 from latchkey.domain.approval import NewDecision
 from latchkey.domain.credentials import Owner
@@ -65,7 +65,7 @@ async def decide(
     made = 0
     for call_id, decision in decisions.items():
         if newest and call_id and (decision.decision == "approve" or not is_further):
-            made += await _is_made(owner, runner, newest, call_id, decision)
+            made += await _is_stored(owner, runner, newest.turn.id, call_id, decision)
     if newest is None or is_further or made < len(decisions):
         return None, is_further
     turn_id = newest.turn.id
@@ -73,9 +73,12 @@ async def decide(
     return ContinuedTurn(turn_id, min(numbers) - 1), False
 
 
-async def _is_made(owner: Owner, runner: TurnRunner, turn: TurnLog, call_id: ToolCallId, decision: NewDecision) -> bool:
+async def _is_stored(
+    owner: Owner, runner: TurnRunner, turn_id: TurnId, call_id: ToolCallId, decision: NewDecision
+) -> bool:
+    """Store a decision. Return whether it is in force: False if the question is not open, and was decided otherwise."""
     try:
-        await runner.decide(owner, turn.turn.id, call_id, decision)
+        await runner.decide(owner, turn_id, call_id, decision)
     except (Conflict, NotFound):
         return False
     return True

@@ -184,9 +184,10 @@ async def _decide(
                 await runner.decide(request.user, turn_id, call_id, decision)
             except Conflict as error:
                 conflicts[call_id] = error
-        for call_id, conflict in conflicts.items():
+        if conflicts:
             # An expired question is declined when the turn is read.
             await with_expiry(dispatcher, request.user, read.check_turn, turn_id)
+        for call_id, conflict in conflicts.items():
             try:
                 await runner.find_decision_event(request.user, turn_id, call_id)
             except NotFound:

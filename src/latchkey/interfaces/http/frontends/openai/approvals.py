@@ -27,13 +27,14 @@ async def decide(
 
     Repeated decisions begin the same part as the first time. Raises `Invalid`, and what `TurnRunner.decide` does.
     """
-    ids = [decode_approval_request_id(approval.approval_request_id) for _, approval in data.approvals]
+    approvals = data.approvals
+    ids = [decode_approval_request_id(approval.approval_request_id) for _, approval in approvals]
     turn_id = ids[0][0]
     if any(id != turn_id for id, _ in ids):
         raise Invalid.at("$.input", "Expected decisions on the calls of one response")
     if len(set(ids)) < len(ids):
         raise Invalid.at("$.input", "Expected one decision on each call")
-    decisions = [approval.decision(path) for path, approval in data.approvals]
+    decisions = [approval.decision(path) for path, approval in approvals]
     await _check_references(read_log, turn_id, data)
     for (_, call_id), decision in zip(ids, decisions, strict=True):
         await runner.decide(owner, turn_id, call_id, decision)

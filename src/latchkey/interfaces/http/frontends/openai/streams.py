@@ -13,7 +13,7 @@ from latchkey.domain.errors import Draining, StreamBroken
 from latchkey.domain.turn import TurnId
 from latchkey.domain.turn_event import TurnEvent
 from latchkey.interfaces.http.event_stream import event_stream
-from latchkey.interfaces.http.frontends.openai.ids import FIRST_PART, RESPONSE, ResponsePart, encode_id
+from latchkey.interfaces.http.frontends.openai.ids import FIRST_PART, ResponsePart, response_id
 from latchkey.interfaces.http.frontends.openai.translator import ResponseTranslator
 from latchkey.interfaces.http.requests import ApiRequest
 
@@ -59,7 +59,7 @@ async def wait_for_turn(
     except Draining as failure:
         if is_repeatable:
             raise
-        id = encode_id(RESPONSE, handle.turn_id)
+        id = response_id(handle.turn_id, FIRST_PART)
         detail = f"This process is stopping. Another one completes the response: retrieve `{id}`."
         raise Draining(detail, response_id=id) from failure
 
