@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from msgspec.structs import replace
-from sqlalchemy import bindparam, delete, update
+from sqlalchemy import bindparam, delete, select, update
 
 from latchkey.application.access import requires
 from latchkey.application.dispatcher import Dispatcher
@@ -15,6 +16,7 @@ from latchkey.domain.credentials import Grant, Owner, UserId
 from latchkey.domain.page import Window
 from latchkey.domain.ports import UnitOfWork
 from latchkey.domain.undo import NotUndoable
+from latchkey.infrastructure.database.schema import tool_calls
 from latchkey.infrastructure.database.sql.session import insert_for_user, owned_by_user
 from tests.contract.database.entities.orm_shop import Booking, BookingNote, BookingNotes, Bookings
 from tests.contract.database.entities.shop import (
@@ -37,6 +39,8 @@ _DELETE_WITH_COMMENT = delete(reservations).where(
     owned_by_user(reservations), reservations.c.comment == bindparam("with_comment")
 )
 _ADD_NOTE = insert_for_user(reservation_notes)
+_CHANGES = select(tool_calls.c.changes).where(owned_by_user(tool_calls))
+_SET_CHANGES = update(tool_calls).where(owned_by_user(tool_calls))
 
 
 @pytest.fixture
@@ -92,6 +96,14 @@ async def refused(turn: UndoneTurn, function: Callable[[UnitOfWork], Awaitable[A
     assert await stored(turn) == after
     conflicts: Any = error.value.members["conflicts"]
     return [conflict.reason for conflict in conflicts]
+
+
+async def _forget_code(uow: Any) -> None:
+    """Make the recorded change that of a release whose reservations had no code."""
+    ((changes,),) = await uow.session.fetch(_CHANGES)
+    (change,) = msgspec.json.decode(changes)
+    del change["before"]["code"]
+    await uow.session.execute(_SET_CHANGES, changes=msgspec.json.encode([change]).decode())
 
 
 async def add(turn: UndoneTurn, *entities: Reservation) -> None:
@@ -187,6 +199,27 @@ async def test_undo_whose_unique_value_is_taken_meanwhile_is_a_conflict(turn: Un
         del uow
 
     assert await refused(turn, nothing) == ["constraint"]
+
+
+async def test_undo_of_deletions_before_and_after_a_column_was_added(turn: UndoneTurn) -> None:
+    """The first deletion is recorded without the column, the second one with it."""
+    old, new = a_reservation("Old"), a_reservation("New", code="new")
+    await add(turn, old, new)
+    before = await stored(turn)
+
+    async def remove_old(uow: UnitOfWork) -> None:
+        await uow.repository(Reservations).delete(old.id)
+
+    async def remove_new(uow: UnitOfWork) -> None:
+        await uow.repository(Reservations).delete(new.id)
+
+    await turn.call(of_tool(remove_old))
+    await turn.finish()
+    await turn.own(of_tool(_forget_code))
+    await turn.undo()
+    second = await UndoneTurn.start(turn.dispatcher, turn.owner, turn.conversation_id, [WRITE])
+    await undone(second, remove_new)
+    assert await stored(turn) == before
 
 
 async def test_undo_of_orm_objects(turn: UndoneTurn) -> None:

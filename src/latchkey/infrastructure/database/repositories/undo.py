@@ -94,7 +94,6 @@ class _Statements(Struct, frozen=True, eq=False):
     names: list[str]
     row: Select[*tuple[Any, ...]]
     update: Update
-    insert: Insert
     delete: Statement
     references: list[Select[*tuple[Any, ...]]]
 
@@ -179,7 +178,7 @@ class SqlUndo:
         if change.effect == "deleted":
             if row is not None:
                 raise _Conflict("exists")
-            return await self._insert(table, statements, change)
+            return await self._insert(table, change)
         if row is None:
             raise _Conflict("deleted")
         await self._check_version(change, row)
@@ -194,13 +193,13 @@ class SqlUndo:
         await self._session.execute(statements.update, row_id=change.id, **changed)
         return int(changed["version"])
 
-    async def _insert(self, table: Table, statements: _Statements, change: Change) -> int:
+    async def _insert(self, table: Table, change: Change) -> int:
         row = _with_values(table, {"id": change.id}, change)
         row |= {"version": row["version"] + 1, "updated_at": self._now}
         conversation_id = row.get("conversation_id") if table is tasks else None
         if conversation_id and not await self._session.fetch_row(_CONVERSATION, conversation=conversation_id):
             row["conversation_id"] = None  # as for other tasks of a deleted conversation
-        await self._session.execute(statements.insert, **row)
+        await self._session.execute(_insert_with(table, frozenset(row)), **row)
         return int(row["version"])
 
     async def _undo_artifact(
@@ -256,13 +255,22 @@ def _statements(table: Table, entities: tuple[Table, ...]) -> _Statements:
         [column.name for column in columns],
         select(*columns).where(*condition).with_for_update(),
         update(table).where(*condition),
-        insert_for_user(table),
         delete(table).where(*condition),
         [
             select(literal(1)).where(owned_by_user(other), key.parent == bindparam("row_id")).limit(1)
             for other, key in references_to(table, entities)
         ],
     )
+
+
+@cache
+def _insert_with(table: Table, columns: frozenset[str]) -> Insert:
+    """Return the INSERT of a row with these columns: a deletion may be recorded by a release with other columns.
+
+    A statement is prepared with the columns of its first use.
+    """
+    del columns
+    return insert_for_user(table)
 
 
 def _effect_of(change: Change, table: Table) -> Effect:
