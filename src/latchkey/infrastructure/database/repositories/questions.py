@@ -15,8 +15,10 @@ from latchkey.domain.turn import TurnId
 from latchkey.infrastructure.database.repositories.deletion import is_not_deleted
 from latchkey.infrastructure.database.repositories.tool_calls import (
     CALL_COLUMNS,
+    HAS_ID,
     IS_ANNOUNCED,
     IS_OPEN,
+    OF_TURN,
     call_values,
     tool_call_from_row,
 )
@@ -27,14 +29,13 @@ from latchkey.infrastructure.database.sql.tenant_guard import USER
 
 _INSERT_IF_ABSENT = postgresql.insert(tool_calls).values(user_id=bindparam(USER)).on_conflict_do_nothing()
 _ASK_ANNOUNCED = update(tool_calls).where(*IS_ANNOUNCED).returning(tool_calls.c.id)
-_OF_TURN = (owned_by_user(tool_calls), tool_calls.c.turn_id == bindparam("turn"))
-_DECIDE = update(tool_calls).where(*_OF_TURN, tool_calls.c.id == bindparam("key"), IS_OPEN)
+_DECIDE = update(tool_calls).where(*HAS_ID, IS_OPEN)
 _QUESTION = [
     tool_calls.c[name] for name in ("approval_expires_at", "decision", "decision_reason", "decided_by", "decided_at")
 ]
 _QUESTIONS_OF_TURN = (
     select(*CALL_COLUMNS, *_QUESTION)
-    .where(*_OF_TURN, tool_calls.c.approval_expires_at.is_not(None))
+    .where(*OF_TURN, tool_calls.c.approval_expires_at.is_not(None))
     .order_by(tool_calls.c.id)
 )
 _IS_IN_PAGE = (

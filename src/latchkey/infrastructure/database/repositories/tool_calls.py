@@ -48,9 +48,9 @@ from latchkey.infrastructure.database.sql.tenant_guard import USER
 _INSERT = insert_for_user(tool_calls)
 # PostgreSQL's construct compiles for SQLite too: ON CONFLICT DO NOTHING is the same in both.
 _INSERT_IF_ABSENT = postgresql.insert(tool_calls).values(user_id=bindparam(USER)).on_conflict_do_nothing()
-_OF_TURN = (owned_by_user(tool_calls), tool_calls.c.turn_id == bindparam("turn"))
+OF_TURN = (owned_by_user(tool_calls), tool_calls.c.turn_id == bindparam("turn"))
 IS_ANNOUNCED = (
-    *_OF_TURN,
+    *OF_TURN,
     tool_calls.c.call_id == bindparam("known_as"),
     tool_calls.c.result.is_(None),
     tool_calls.c.executing_since.is_(None),
@@ -60,25 +60,25 @@ _SET_RESULT = update(tool_calls).where(*IS_ANNOUNCED).returning(tool_calls.c.id)
 # Statements of their own: a statement is prepared with the columns of its first use.
 _INSERT_STARTED_IF_ABSENT = postgresql.insert(tool_calls).values(user_id=bindparam(USER)).on_conflict_do_nothing()
 _START_ANNOUNCED = update(tool_calls).where(*IS_ANNOUNCED).returning(tool_calls.c.id)
-_HAS_ID = (*_OF_TURN, tool_calls.c.id == bindparam("key"))
+HAS_ID = (*OF_TURN, tool_calls.c.id == bindparam("key"))
 _COMPLETE = (
     update(tool_calls)
-    .where(*_HAS_ID, tool_calls.c.result.is_(None), tool_calls.c.executing_since.is_not(None))
+    .where(*HAS_ID, tool_calls.c.result.is_(None), tool_calls.c.executing_since.is_not(None))
     .values(changes=func.coalesce(tool_calls.c.changes, bindparam("new_changes")))
 )
-_SET_CHANGES = update(tool_calls).where(*_HAS_ID)
+_SET_CHANGES = update(tool_calls).where(*HAS_ID)
 _ADD_EFFECTS = (
     update(turns)
     .where(owned_by_user(turns), turns.c.id == bindparam("turn"))
     .values(effects=turns.c.effects.bitwise_or(bindparam("new_effects")))
 )
-_CLOSE = update(tool_calls).where(*_HAS_ID, tool_calls.c.result.is_(None))
+_CLOSE = update(tool_calls).where(*HAS_ID, tool_calls.c.result.is_(None))
 CALL_COLUMNS = [tool_calls.c[field] for field in ToolCall.__struct_fields__ if field != "omitted"]
 _IS_STARTED = and_(tool_calls.c.executing_since.is_not(None), tool_calls.c.result.is_(None))
 IS_OPEN = and_(tool_calls.c.approval_expires_at.is_not(None), tool_calls.c.decision.is_(None))
-_STARTED = select(tool_calls.c.id).where(*_OF_TURN, _IS_STARTED)
+_STARTED = select(tool_calls.c.id).where(*OF_TURN, _IS_STARTED)
 _BY_CALL_ID = select(*CALL_COLUMNS, _IS_STARTED.label("is_started"), IS_OPEN.label("is_asked")).where(
-    *_OF_TURN, tool_calls.c.call_id == bindparam("call_id")
+    *OF_TURN, tool_calls.c.call_id == bindparam("call_id")
 )
 
 
@@ -92,27 +92,18 @@ class SqlToolCalls:
         self._session = session
 
     async def add(self, call: ToolCall, turn_id: TurnId, call_id: str | None = None) -> None:
-        result, changes = bytes(call.result).decode(), await self._session.recorded_changes()
-        values = {**call_values(call), "result": result, "changes": changes}
+        values = await self._result_values(call)
         await self._session.defer(_INSERT, turn_id=turn_id, id=call.id, call_id=call_id, **values)
 
     async def add_if_absent(self, call: ToolCall, turn_id: TurnId, call_id: str) -> bool:
-        values = {**call_values(call), "result": None, "changes": None}
-        if call.has_result:
-            values |= {
-                "result": bytes(call.result).decode(),
-                "changes": await self._session.recorded_changes(),
-            }
+        without_result = {**call_values(call), "result": None, "changes": None}
+        values = await self._result_values(call) if call.has_result else without_result
         return bool(
             await self._session.execute(_INSERT_IF_ABSENT, turn_id=turn_id, id=call.id, call_id=call_id, **values)
         )
 
     async def set_result(self, turn_id: TurnId, call_id: str, call: ToolCall) -> ToolCallId:
-        values = {
-            **call_values(call),
-            "result": bytes(call.result).decode(),
-            "changes": await self._session.recorded_changes(),
-        }
+        values = await self._result_values(call)
         row = await self._session.fetch_row(_SET_RESULT, turn=turn_id, known_as=call_id, **values)
         if row is None:
             raise DuplicateToolCall("The turn has no tool call with this id that waits for a result.")
@@ -143,13 +134,13 @@ class SqlToolCalls:
         values |= {"duration_ms": call.duration_ms, "new_changes": await self._session.recorded_changes()}
         if self._session.effects:
             # The user has approved the call, which has run in this unit of work.
-            await self._session.execute(_ADD_EFFECTS, turn=turn_id, new_effects=self._session.effects)
+            await self._session.defer(_ADD_EFFECTS, turn=turn_id, new_effects=self._session.effects)
         return bool(await self._session.execute(_COMPLETE, turn=turn_id, key=call.id, is_error=call.is_error, **values))
 
     async def set_external(self, turn_id: TurnId, id: ToolCallId) -> None:
         self._session.add_change(_EXTERNAL)
-        await self._session.execute(_SET_CHANGES, turn=turn_id, key=id, changes=await self._session.recorded_changes())
-        await self._session.execute(_ADD_EFFECTS, turn=turn_id, new_effects=self._session.effects)
+        await self._session.defer(_SET_CHANGES, turn=turn_id, key=id, changes=await self._session.recorded_changes())
+        await self._session.defer(_ADD_EFFECTS, turn=turn_id, new_effects=self._session.effects)
 
     async def close(self, turn_id: TurnId, call: ToolCall) -> None:
         result = bytes(call.result).decode()
@@ -174,6 +165,11 @@ class SqlToolCalls:
             return calls
         rows = await self._session.fetch(_CALLS_OF_TURN, turn=id, **_BOUNDS_OF_TURN)
         return [bounded_tool_call(row) for row in rows]
+
+    async def _result_values(self, call: ToolCall) -> dict[str, Any]:
+        """Return the values of a call with its result, and with what this unit of work has recorded of its changes."""
+        result, changes = bytes(call.result).decode(), await self._session.recorded_changes()
+        return {**call_values(call), "result": result, "changes": changes}
 
     async def list_by_turn(self, ids: list[TurnId], bounds: CallBounds, order: Order) -> CallPage:
         calls: dict[TurnId, list[ToolCall]] = {}

@@ -98,11 +98,8 @@ _BY_RUN_ID = (
 _INSERT = insert_for_user(turns)
 _UPDATE = update(turns).where(owned_by_user(turns), _HAS_ID)
 _TURN_STATE = TURN_STATES.where(_HAS_ID).with_for_update(key_share=True)
-_SET_CALL_COUNT = (
-    update(turns)
-    .where(owned_by_user(turns), _HAS_ID)
-    .values(effects=turns.c.effects.bitwise_or(bindparam("new_effects")))
-)
+_SET_CALL_COUNT = _UPDATE.values(effects=turns.c.effects.bitwise_or(bindparam("new_effects")))
+# A statement of its own: a statement is prepared with the columns of its first use.
 _SET_UNDONE = update(turns).where(owned_by_user(turns), _HAS_ID)
 _SET_MESSAGES_UNDONE = update(messages).where(owned_by_user(messages), messages.c.turn_id == bindparam("turn"))
 _RECORD_PROGRESS = (
@@ -233,8 +230,8 @@ class SqlTurns:
 
     async def set_undone(self, turn: Turn) -> None:
         values = {"undone_at": turn.undone_at}
-        await self._session.execute(_SET_UNDONE, key=turn.id, last_event=turn.last_event, **values)
-        await self._session.execute(_SET_MESSAGES_UNDONE, turn=turn.id, **values)
+        await self._session.defer(_SET_UNDONE, key=turn.id, last_event=turn.last_event, **values)
+        await self._session.defer(_SET_MESSAGES_UNDONE, turn=turn.id, **values)
 
     async def find_by_idempotency_key(self, key: str) -> Turn | None:
         row = await self._session.fetch_row(_BY_IDEMPOTENCY_KEY, idempotency_key=key)
