@@ -4,11 +4,11 @@ Each check is a function of the snapshot and the history. It knows no database, 
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
-from tests.chaos.approval_invariants import APPROVAL_CHECKS
+from tests.chaos.approval_invariants import APPROVAL_CHECKS, Check
 from tests.chaos.event_log_invariants import (
     attempts_are_counted,
     calls_are_made_once,
@@ -23,8 +23,6 @@ from tests.chaos.snapshot import Snapshot
 
 OUTCOME_STATUS = {"left": "cancelled"}
 """A waiting turn ends when the user sends another message."""
-
-Check = Callable[[Snapshot, History, ScriptedModel], Iterator[Anomaly]]
 
 
 def check_invariants(snapshot: Snapshot, history: History, model: ScriptedModel) -> list[Anomaly]:
