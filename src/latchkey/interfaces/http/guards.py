@@ -18,6 +18,9 @@ from latchkey.domain.ports import Identity
 from latchkey.interfaces.auth import owner_of
 from latchkey.interfaces.http.litestar_internals import methods_of, parameters_of
 
+LENIENT = {"lenient": True}
+"""Options of controllers for clients of other protocols: unknown query parameters are ignored."""
+
 _ME = "me"
 """In a path: the caller's own id. It is no way to the data of a user who is called `me`."""
 _INTEGER = re.compile(r"-?[0-9]+")

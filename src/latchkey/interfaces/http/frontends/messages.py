@@ -1,4 +1,4 @@
-"""The user's message as front ends send it: its options, and what the protocols have in common."""
+"""The user's message as front ends send it, with its options."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,9 +7,6 @@ import msgspec
 
 from latchkey.domain.message import NewMessage
 from latchkey.interfaces.errors import convert_at
-
-LENIENT = {"lenient": True}
-"""Option of handlers: clients of foreign protocols send query parameters that the service does not know."""
 
 _OPTIONS = ("assistant", "model", "context", "timezone", "metadata", "artifact_generation")
 """The fields of a message that an app can set."""

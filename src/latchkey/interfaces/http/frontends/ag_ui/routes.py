@@ -31,7 +31,7 @@ from latchkey.interfaces.http.frontends.ag_ui.run_input import RunAgentInput
 from latchkey.interfaces.http.frontends.ag_ui.start import start_turn
 from latchkey.interfaces.http.frontends.ag_ui.stream import RunStream
 from latchkey.interfaces.http.frontends.ag_ui.tanstack import hydration
-from latchkey.interfaces.http.frontends.messages import LENIENT
+from latchkey.interfaces.http.guards import LENIENT
 from latchkey.interfaces.http.requests import ApiRequest, ClientId, JsonBody
 
 MAX_TURNS = 100

@@ -28,7 +28,7 @@ from latchkey.interfaces.http.frontends.ai_sdk.approvals import (
 from latchkey.interfaces.http.frontends.ai_sdk.history import ui_messages
 from latchkey.interfaces.http.frontends.ai_sdk.requests import ChatRequest, UserMessage
 from latchkey.interfaces.http.frontends.ai_sdk.translator import UIMessageTranslator
-from latchkey.interfaces.http.frontends.messages import LENIENT
+from latchkey.interfaces.http.guards import LENIENT
 from latchkey.interfaces.http.requests import ASSISTANT_HEADER, ApiRequest, JsonBody
 
 AssistantHeader = Annotated[str | None, HeaderParameter(name=ASSISTANT_HEADER)]

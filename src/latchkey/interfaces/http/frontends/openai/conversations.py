@@ -15,11 +15,11 @@ from latchkey.domain.conversation import Conversation, ConversationChanges, Conv
 from latchkey.domain.errors import NotFound
 from latchkey.domain.turn import TurnId
 from latchkey.domain.turn_repositories import Order
-from latchkey.interfaces.http.frontends.messages import LENIENT
 from latchkey.interfaces.http.frontends.openai.history import read_items
 from latchkey.interfaces.http.frontends.openai.ids import CONVERSATION, decode_id
 from latchkey.interfaces.http.frontends.openai.objects import conversation_object
 from latchkey.interfaces.http.frontends.openai.requests import ConversationBody
+from latchkey.interfaces.http.guards import LENIENT
 from latchkey.interfaces.http.requests import ApiRequest, IdempotencyKey, JsonBody
 from latchkey.interfaces.http.responses import respond_once
 

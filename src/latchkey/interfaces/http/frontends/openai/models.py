@@ -8,8 +8,8 @@ from litestar.params import FromPath
 
 from latchkey.application.turns.runner import TurnRunner
 from latchkey.domain.errors import NotFound
-from latchkey.interfaces.http.frontends.messages import LENIENT
 from latchkey.interfaces.http.frontends.openai.objects import MODEL, model_object
+from latchkey.interfaces.http.guards import LENIENT
 
 
 class OpenAIModelController(Controller):

@@ -18,7 +18,7 @@ from latchkey.domain.conversation import ConversationId
 from latchkey.domain.errors import Invalid
 from latchkey.domain.message import NewMessage
 from latchkey.domain.turn import ClientRequest, Idempotency, TurnId
-from latchkey.interfaces.http.frontends.messages import LENIENT, new_message
+from latchkey.interfaces.http.frontends.messages import new_message
 from latchkey.interfaces.http.frontends.openai.approvals import decide
 from latchkey.interfaces.http.frontends.openai.history import new_translator, response_of, translated
 from latchkey.interfaces.http.frontends.openai.ids import (
@@ -30,6 +30,7 @@ from latchkey.interfaces.http.frontends.openai.ids import (
 from latchkey.interfaces.http.frontends.openai.objects import list_object, user_item
 from latchkey.interfaces.http.frontends.openai.requests import NewResponse
 from latchkey.interfaces.http.frontends.openai.streams import stream_response, wait_for_end, wait_for_turn
+from latchkey.interfaces.http.guards import LENIENT
 from latchkey.interfaces.http.requests import (
     ASSISTANT_HEADER,
     REPLAYED,
