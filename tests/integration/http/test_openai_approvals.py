@@ -15,15 +15,13 @@ from openai.types.responses import Response
 
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer
+from tests.integration.http.task_calls import ASKING, titles
 from tests.support.openai_sdk import conversation_of, plain, sdk_of, turn_id_of
 from tests.support.service import ApiUser, Service, model_variables, run_service, settings_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-ASSISTANTS = """
-[assistant.default]
-approve = ["add_task"]
-"""
+ASSISTANTS = ASKING
 MILK = ("add_task", '{"title": "Milk"}')
 TEA = ("add_task", '{"title": "Tea"}')
 
@@ -66,7 +64,7 @@ def types_of(response: Response) -> list[str]:
 
 
 async def titles_of(user: ApiUser) -> list[str]:
-    return sorted(task["title"] for task in await user.list_items("tasks"))
+    return sorted(await titles(user))
 
 
 async def item_types(sdk: AsyncOpenAI, response: Response) -> list[str]:

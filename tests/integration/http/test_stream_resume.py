@@ -8,14 +8,14 @@ from uuid import uuid4
 
 import pytest
 
-from tests.fakes.model_script import calls, says
+from tests.fakes.model_script import says
 from tests.fakes.model_server import ModelServer
+from tests.integration.http.task_calls import MILK
 from tests.support.event_stream import ServerSentEvent, raw_bytes, read_turn, stream_chat, stream_turn
 from tests.support.service import ApiUser, Service
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.usefixtures("without_polling")]
 
-MILK = calls(("add_task", '{"title": "Buy milk"}'), saying=("I write ", "it down."))
 WAYS: dict[str, Callable[[int], dict[str, Any]]] = {
     "Last-Event-ID": lambda seq: {"headers": {"last-event-id": str(seq)}},
     "after": lambda seq: {"params": {"after": str(seq)}},

@@ -12,6 +12,9 @@ from tests.interop.latchkey_clients.calls import calling, clients, release
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+CHAT = {"name": "chat", "message": "Delete it", "assistant": "careful"}
+"""The call that makes the model delete the task, about which this assistant asks."""
+
 
 async def script(backend: Backend, user: dict[str, str], answer: str) -> None:
     """The model deletes the task "Milk" and then answers."""
@@ -36,17 +39,22 @@ async def output(client: str, package: Path, backend: Backend, user: dict[str, s
         return await running.finish()
 
 
+async def open_question(client: str, package: Path, backend: Backend, user: dict[str, str]) -> dict[str, str]:
+    """The ids of the only open question, as the client lists it."""
+    (approval,) = (await output(client, package, backend, user, name="approvals"))["approvals"]
+    return {"turn_id": approval["turn_id"], "call_id": approval["id"]}
+
+
 @clients
 async def test_call_that_is_approved_after_a_restart_is_made_once(
     client: str, package: Path, backend: Backend, checks: Checks
 ) -> None:
     user = backend.new_user()
     await script(backend, user, "Deleted.")
-    waiting = await output(client, package, backend, user, name="chat", message="Delete it", assistant="careful")
+    waiting = await output(client, package, backend, user, **CHAT)
     await backend.kill()
     await backend.start()
-    (approval,) = (await output(client, package, backend, user, name="approvals"))["approvals"]
-    ids = {"turn_id": approval["turn_id"], "call_id": approval["id"]}
+    ids = await open_question(client, package, backend, user)
     before = await titles(backend, user)
     decide = {"name": "decide_and_follow", "decision": "approve", **ids}
     async with calling(client, package, backend.url, user, **decide) as call:
@@ -54,7 +62,7 @@ async def test_call_that_is_approved_after_a_restart_is_made_once(
     async with calling(client, package, backend.url, user, **decide) as again:
         await again.finish()
 
-    assert [(each["id"], each["name"]) for each in waiting["waiting"]] == [(approval["id"], "delete_task")]
+    assert [(each["id"], each["name"]) for each in waiting["waiting"]] == [(ids["call_id"], "delete_task")]
     names = [event[1] for event in call.events]
     assert names == ["approval.decided", "tool_call.completed", "turn.resumed", "message.delta", "turn.completed"]
     assert again.events == call.events
@@ -69,8 +77,7 @@ async def test_stream_ends_where_the_turn_waits_and_is_followed_after_a_decline(
 ) -> None:
     user = backend.new_user()
     await script(backend, user, "I keep it.")
-    message = {"name": "stream", "message": "Delete it", "assistant": "careful"}
-    async with calling(client, package, backend.url, user, **message) as call:
+    async with calling(client, package, backend.url, user, **{**CHAT, "name": "stream"}) as call:
         await call.finish()
     call.check_events("turn.waiting", [])
     turn_id, call_id = call.events[0][2]["turn_id"], call.events[-2][2]["id"]
@@ -97,9 +104,8 @@ async def test_reason_of_a_decline_reaches_the_model(
 ) -> None:
     user = backend.new_user()
     await script(backend, user, "I keep it.")
-    waiting = await output(client, package, backend, user, name="chat", message="Delete it", assistant="careful")
-    (approval,) = (await output(client, package, backend, user, name="approvals"))["approvals"]
-    ids = {"turn_id": approval["turn_id"], "call_id": waiting["waiting"][0]["id"]}
+    waiting = await output(client, package, backend, user, **CHAT)
+    ids = await open_question(client, package, backend, user) | {"call_id": waiting["waiting"][0]["id"]}
     decline = {"name": "decide_and_follow", "decision": "decline", "reason": "I still need it", **ids}
     async with calling(client, package, backend.url, user, **decline) as call:
         await call.finish()
@@ -119,9 +125,8 @@ async def test_stream_of_a_decision_resumes_after_the_service_was_killed(
     await script(backend, user, "Deleted.")
     backend.model.script.pop()
     await backend.handlers["script_model"]([{"says": ["Dele", "ted, I"], "paced": True}, {"says": ["Deleted."]}])
-    await output(client, package, backend, user, name="chat", message="Delete it", assistant="careful")
-    (approval,) = (await output(client, package, backend, user, name="approvals"))["approvals"]
-    ids = {"turn_id": approval["turn_id"], "call_id": approval["id"]}
+    await output(client, package, backend, user, **CHAT)
+    ids = await open_question(client, package, backend, user)
     async with calling(client, package, backend.url, user, name="decide_and_follow", decision="approve", **ids) as call:
         await release(backend, 1)
         await call.read_text()
@@ -145,11 +150,10 @@ async def test_chat_that_is_repeated_with_its_key_waits_and_then_answers(
 ) -> None:
     user = backend.new_user()
     await script(backend, user, "Deleted.")
-    chat = {"name": "chat", "message": "Delete it", "assistant": "careful", "key": "one"}
+    chat = {**CHAT, "key": "one"}
     first = await output(client, package, backend, user, **chat)
     second = await output(client, package, backend, user, **chat)
-    (approval,) = (await output(client, package, backend, user, name="approvals"))["approvals"]
-    ids = {"turn_id": approval["turn_id"], "call_id": approval["id"]}
+    ids = await open_question(client, package, backend, user)
     await output(client, package, backend, user, name="decide", decision="approve", **ids)
 
     assert first == second

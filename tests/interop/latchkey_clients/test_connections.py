@@ -14,6 +14,8 @@ from tests.interop.check_counter import Checks
 from tests.interop.latchkey_clients.calls import TEXT, answering, calling, clients, release, script
 from tests.polling import wait_until
 
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
 UNAVAILABLE = {
     "type": "urn:latchkey:problem:unavailable",
     "title": "Unavailable",
@@ -25,7 +27,6 @@ UNAVAILABLE = {
 
 
 @clients
-@pytest.mark.asyncio(loop_scope="session")
 async def test_stream_that_is_cut_twice_resumes_without_gap_or_repetition(
     client: str, package: Path, backend: Backend, checks: Checks
 ) -> None:
@@ -50,7 +51,6 @@ async def test_stream_that_is_cut_twice_resumes_without_gap_or_repetition(
 
 
 @clients
-@pytest.mark.asyncio(loop_scope="session")
 async def test_stream_that_is_silent_for_too_long_is_resumed_on_a_new_connection(
     client: str, package: Path, backend: Backend, checks: Checks
 ) -> None:
@@ -87,7 +87,6 @@ async def test_stream_that_is_silent_for_too_long_is_resumed_on_a_new_connection
 
 
 @clients
-@pytest.mark.asyncio(loop_scope="session")
 async def test_chat_whose_connection_is_cut_gets_the_answer_of_its_turn(
     client: str, package: Path, backend: Backend, checks: Checks
 ) -> None:
@@ -109,7 +108,6 @@ async def test_chat_whose_connection_is_cut_gets_the_answer_of_its_turn(
 
 
 @clients
-@pytest.mark.asyncio(loop_scope="session")
 async def test_request_waits_for_a_service_that_starts(
     client: str, package: Path, backend: Backend, checks: Checks
 ) -> None:
@@ -124,7 +122,6 @@ async def test_request_waits_for_a_service_that_starts(
 
 
 @clients
-@pytest.mark.asyncio(loop_scope="session")
 async def test_turn_is_followed_from_a_given_event(
     client: str, package: Path, backend: Backend, checks: Checks
 ) -> None:
@@ -142,7 +139,6 @@ async def test_turn_is_followed_from_a_given_event(
 
 
 @clients
-@pytest.mark.asyncio(loop_scope="session")
 async def test_disconnect_from_a_stream_does_not_end_its_turn(
     client: str, package: Path, backend: Backend, checks: Checks
 ) -> None:
@@ -162,7 +158,6 @@ async def test_disconnect_from_a_stream_does_not_end_its_turn(
 
 
 @clients
-@pytest.mark.asyncio(loop_scope="session")
 async def test_problem_that_is_not_temporary_is_raised_at_once(
     client: str, package: Path, backend: Backend, checks: Checks
 ) -> None:
@@ -185,7 +180,6 @@ async def test_problem_that_is_not_temporary_is_raised_at_once(
 
 
 @clients
-@pytest.mark.asyncio(loop_scope="session")
 async def test_retry_waits_as_retry_after_says_and_keeps_its_idempotency_key(
     client: str, package: Path, checks: Checks
 ) -> None:
@@ -211,7 +205,6 @@ async def test_retry_waits_as_retry_after_says_and_keeps_its_idempotency_key(
 
 
 @clients
-@pytest.mark.asyncio(loop_scope="session")
 async def test_stream_in_single_bytes_with_comments_and_unusual_line_ends_in_texts_is_read(
     client: str, package: Path, checks: Checks
 ) -> None:

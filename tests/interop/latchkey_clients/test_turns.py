@@ -12,6 +12,8 @@ from tests.browser.backend import Backend
 from tests.interop.check_counter import Checks
 from tests.interop.latchkey_clients.calls import TEXT, answering, calling, clients, release
 
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
 WHOLE = "All good."
 
 EventData = tuple[str, dict[str, Any]]
@@ -25,7 +27,6 @@ async def script_twice(backend: Backend) -> None:
 
 
 @clients
-@pytest.mark.asyncio(loop_scope="session")
 async def test_stream_resumes_with_the_next_attempt_after_the_service_was_killed(
     client: str, package: Path, backend: Backend, checks: Checks
 ) -> None:
@@ -45,7 +46,6 @@ async def test_stream_resumes_with_the_next_attempt_after_the_service_was_killed
 
 
 @clients
-@pytest.mark.asyncio(loop_scope="session")
 async def test_chat_gets_the_answer_of_the_next_attempt_after_the_service_was_killed(
     client: str, package: Path, backend: Backend, checks: Checks
 ) -> None:
@@ -61,7 +61,6 @@ async def test_chat_gets_the_answer_of_the_next_attempt_after_the_service_was_ki
 
 
 @clients
-@pytest.mark.asyncio(loop_scope="session")
 async def test_withdrawn_text_is_counted_in_characters(client: str, package: Path, checks: Checks) -> None:
     """A character outside the basic plane has two units in JavaScript."""
     events: list[EventData] = [
@@ -84,7 +83,6 @@ async def test_withdrawn_text_is_counted_in_characters(client: str, package: Pat
 
 
 @clients
-@pytest.mark.asyncio(loop_scope="session")
 async def test_stream_ends_with_a_turn_that_waits_and_passes_one_that_went_on(
     client: str, package: Path, checks: Checks
 ) -> None:
@@ -103,7 +101,6 @@ async def test_stream_ends_with_a_turn_that_waits_and_passes_one_that_went_on(
 
 
 @clients
-@pytest.mark.asyncio(loop_scope="session")
 async def test_turn_without_further_events_ends_the_stream(client: str, package: Path, checks: Checks) -> None:
     requests: list[str] = []
     async with (

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.model_script import calls, says
+from tests.fakes.model_script import says
 from tests.fakes.model_server import ModelServer
 from tests.integration.http.ag_ui.runs import (
     API,
@@ -22,17 +22,13 @@ from tests.integration.http.ag_ui.runs import (
     types,
     user_message,
 )
+from tests.integration.http.task_calls import ASKING, BOTH, MILK, titles
 from tests.polling import wait_until
 from tests.support.service import ApiUser, Service, model_variables, run_service, settings_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-ASSISTANTS = """
-[assistant.default]
-approve = ["add_task"]
-"""
-MILK = calls(("add_task", '{"title": "Buy milk"}'), saying=("I write ", "it down."))
-BOTH = calls(("add_task", '{"title": "Buy milk"}'), ("list_tasks", "{}"), ("add_task", '{"title": "Buy tea"}'))
+ASSISTANTS = ASKING
 APPROVED, DECLINED = {"approved": True}, {"approved": False}
 
 
@@ -64,10 +60,6 @@ def results_of(events: list[RunEvent]) -> list[tuple[str, bool]]:
     """The call and whether it failed, of each result in the stream."""
     results = [event for event in events if event["type"] == "TOOL_CALL_RESULT"]
     return [(event["toolCallId"], "metadata" in event) for event in results]
-
-
-async def titles(user: ApiUser) -> list[str]:
-    return [task["title"] for task in await user.list_items("tasks")]
 
 
 async def statuses(user: ApiUser) -> list[str]:

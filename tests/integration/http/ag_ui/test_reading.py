@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.model_script import calls, says
+from tests.fakes.model_script import says
 from tests.fakes.model_server import ModelServer
 from tests.integration.http.ag_ui.runs import (
     API,
@@ -18,12 +18,11 @@ from tests.integration.http.ag_ui.runs import (
     thread_messages,
     user_message,
 )
+from tests.integration.http.task_calls import MILK
 from tests.support.service import ApiUser, Service
 from tests.support.streamed_data import read_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-MILK = calls(("add_task", '{"title": "Buy milk"}'), saying=("I write ", "it down."))
 
 
 @pytest.fixture

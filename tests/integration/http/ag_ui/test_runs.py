@@ -19,12 +19,11 @@ from tests.integration.http.ag_ui.runs import (
     types,
     user_message,
 )
+from tests.integration.http.task_calls import MILK
 from tests.support.service import ApiUser, Service
 from tests.support.streamed_data import read_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-MILK = calls(("add_task", '{"title": "Buy milk"}'), saying=("I write ", "it down."))
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.fakes.model_script import calls, says
+from tests.fakes.model_script import says
 from tests.fakes.model_server import ModelServer
 from tests.integration.http.ai_sdk.chat import (
     API,
@@ -23,17 +23,13 @@ from tests.integration.http.ai_sdk.chat import (
     text_of,
     types,
 )
+from tests.integration.http.task_calls import ASKING, BOTH, MILK, titles
 from tests.polling import wait_until
 from tests.support.service import ApiUser, Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-ASSISTANTS = """
-[assistant.default]
-approve = ["add_task"]
-"""
-MILK = calls(("add_task", '{"title": "Buy milk"}'), saying=("I write ", "it down."))
-BOTH = calls(("add_task", '{"title": "Buy milk"}'), ("list_tasks", "{}"), ("add_task", '{"title": "Buy tea"}'))
+ASSISTANTS = ASKING
 
 
 @pytest.fixture
@@ -44,10 +40,6 @@ def ada(assistants_service: Service) -> ApiUser:
 @pytest.fixture
 def bob(assistants_service: Service) -> ApiUser:
     return assistants_service.user()
-
-
-async def titles(user: ApiUser) -> list[str]:
-    return [task["title"] for task in await user.list_items("tasks")]
 
 
 async def test_stream_of_a_waiting_turn_ends_with_the_question(ada: ApiUser, model: ModelServer) -> None:

@@ -7,15 +7,14 @@ from uuid import uuid4
 
 import pytest
 
-from tests.fakes.model_script import calls, fails, says
+from tests.fakes.model_script import fails, says
 from tests.fakes.model_server import ModelServer
 from tests.integration.http.ai_sdk.chat import API, body, chunks, history, message, say, text_of, types
+from tests.integration.http.task_calls import MILK
 from tests.support.service import ApiUser, Service
 from tests.support.streamed_data import read_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-MILK = calls(("add_task", '{"title": "Buy milk"}'), saying=("I write ", "it down."))
 
 
 @pytest.fixture
