@@ -201,6 +201,22 @@ async def test_undo_whose_unique_value_is_taken_meanwhile_is_a_conflict(turn: Un
     assert await refused(turn, nothing) == ["constraint"]
 
 
+async def test_undo_of_a_deletion_of_what_exists_again_is_a_conflict(turn: UndoneTurn) -> None:
+    entity = a_reservation()
+    await add(turn, entity)
+
+    async def remove(uow: UnitOfWork) -> None:
+        await uow.repository(Reservations).delete(entity.id)
+
+    async def nothing(uow: UnitOfWork) -> None:
+        del uow
+
+    await turn.call(of_tool(remove))
+    await add(turn, entity)
+
+    assert await refused(turn, nothing) == ["exists"]
+
+
 async def test_undo_of_deletions_before_and_after_a_column_was_added(turn: UndoneTurn) -> None:
     """The first deletion is recorded without the column, the second one with it."""
     old, new = a_reservation("Old"), a_reservation("New", code="new")
