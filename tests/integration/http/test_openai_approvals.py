@@ -15,7 +15,7 @@ from openai.types.responses import Response
 
 from tests.fakes.model_script import calls, says
 from tests.fakes.model_server import ModelServer
-from tests.integration.http.task_calls import ASKING, titles
+from tests.integration.http.task_calls import ASKING, decide_over_rest, titles
 from tests.support.openai_sdk import conversation_of, plain, sdk_of, turn_id_of
 from tests.support.service import ApiUser, Service, model_variables, run_service, settings_for
 
@@ -212,9 +212,7 @@ async def test_decision_of_another_client_is_shown_and_its_repetition_gets_the_r
     model.script += [calls(MILK), says("Done.")]
     first = await sdk.responses.create(input="Buy milk")
     (approval,) = await ada.list_items("approvals")
-    path = f"turns/{approval['turn_id']}/approvals/{approval['id']}"
-
-    assert (await ada.post(path, json={"decision": "approve"})).status_code == 200
+    await decide_over_rest(ada, approval["turn_id"], approval["id"], "approve")
     second = await sdk.responses.create(input=decisions("approve", on=first))
 
     assert second.output_text == "Done."

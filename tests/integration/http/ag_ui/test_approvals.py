@@ -22,7 +22,7 @@ from tests.integration.http.ag_ui.runs import (
     types,
     user_message,
 )
-from tests.integration.http.task_calls import ASKING, BOTH, MILK, titles
+from tests.integration.http.task_calls import ASKING, BOTH, MILK, decide_over_rest, titles
 from tests.polling import wait_until
 from tests.support.service import ApiUser, Service, model_variables, run_service, settings_for
 
@@ -67,13 +67,6 @@ async def statuses(user: ApiUser) -> list[str]:
     (conversation,) = await user.list_items("conversations")
     turns = await user.list_items(f"conversations/{conversation['id']}/turns")
     return [turn["status"] for turn in turns][::-1]
-
-
-async def decide_over_rest(user: ApiUser, interrupt: dict[str, Any], decision: str) -> None:
-    (approval,) = [item for item in await user.list_items("approvals") if item["id"] == interrupt["id"]]
-    path = f"turns/{approval['turn_id']}/approvals/{interrupt['id']}"
-    response = await user.post(path, json={"decision": decision})
-    assert response.status_code == 200, response.text
 
 
 async def test_run_of_a_turn_that_waits_ends_with_an_interrupt(ada: ApiUser, model: ModelServer) -> None:
@@ -170,8 +163,9 @@ async def test_question_that_was_decided_elsewhere_shows_that_decision(
 ) -> None:
     """The opposite decision has no effect. The run corrects the page: it shows the stored thread and turn."""
     model.script += [MILK, says("So be it.")]
-    (interrupt,) = interrupts_of(await say(ada, "t1", "Buy milk"))
-    await decide_over_rest(ada, interrupt, elsewhere)
+    first = await say(ada, "t1", "Buy milk")
+    (interrupt,) = interrupts_of(first)
+    await decide_over_rest(ada, first[0]["metadata"]["turnId"], interrupt["id"], elsewhere)
     same = answer(interrupt, {"approved": elsewhere == "approve"})
     opposite = answer(interrupt, {"approved": elsewhere != "approve"})
     agreed = await resume(ada, same)

@@ -23,7 +23,7 @@ from tests.integration.http.ai_sdk.chat import (
     text_of,
     types,
 )
-from tests.integration.http.task_calls import ASKING, BOTH, MILK, titles
+from tests.integration.http.task_calls import ASKING, BOTH, MILK, decide_over_rest, titles
 from tests.polling import wait_until
 from tests.support.service import ApiUser, Service
 
@@ -167,8 +167,7 @@ async def test_decision_made_elsewhere_is_shown_in_place_of_the_page_s_own(
     await say(ada, "c1", "Buy milk", "m1")
     shown = await answer(ada)
     (call,) = calls_of(shown)
-    path = f"turns/{shown['id']}/approvals/{call['toolCallId']}"
-    assert (await ada.post(path, json={"decision": decision})).status_code == 200
+    await decide_over_rest(ada, shown["id"], call["toolCallId"], decision)
     stream = chunks(await post_decisions(ada, responded(shown, "decline" if decision == "approve" else "approve")))
 
     result = "tool-output-available" if decision == "approve" else "tool-output-denied"
@@ -184,8 +183,7 @@ async def test_page_that_resumes_after_a_decision_elsewhere_gets_the_whole_turn(
     await say(ada, "c1", "Buy milk", "m1")
     shown = await answer(ada)
     (call,) = calls_of(shown)
-    path = f"turns/{shown['id']}/approvals/{call['toolCallId']}"
-    assert (await ada.post(path, json={"decision": "approve"})).status_code == 200
+    await decide_over_rest(ada, shown["id"], call["toolCallId"], "approve")
     stream = chunks(await ada.get(f"{API}/turn/{shown['id']}/stream"))
 
     assert text_of(stream) == "I write it down.Done."
@@ -271,8 +269,7 @@ async def test_page_with_ai_5_has_no_approvals_and_decides_over_rest(ada: ApiUse
         "input-available",
         False,
     )
-    path = f"turns/{messages[-1]['id']}/approvals/{call['toolCallId']}"
-    assert (await ada.post(path, json={"decision": "decline"})).status_code == 200
+    await decide_over_rest(ada, messages[-1]["id"], call["toolCallId"], "decline")
     whole = chunks(await ada.get(f"{API}/turn/{messages[-1]['id']}/stream", headers=version))
     error = next(chunk for chunk in whole if chunk["type"] == "tool-output-error")
     assert error["errorText"] == "Nothing was done: the user declined this call."
