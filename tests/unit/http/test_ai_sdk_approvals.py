@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -19,6 +20,7 @@ from latchkey.domain.turn_event import (
     ToolCallCompletedEvent,
     ToolCallStartedEvent,
     TurnEvent,
+    TurnInterruptedEvent,
     TurnStartedEvent,
     TurnWaitingEvent,
     numbered,
@@ -123,6 +125,28 @@ def test_page_that_lacks_a_question_is_sent_the_question() -> None:
         message = reduced(chunks_of(b"".join(map(translator.translate, log)) + translator.end()), message)
         states = [part["state"] for part in message["parts"] if "toolCallId" in part]
         assert states == ["output-available" if len(log) == 9 else "approval-responded", "approval-requested"]
+
+
+def test_page_whose_call_has_no_result_is_sent_the_end_of_the_turn() -> None:
+    """The process stopped while it made the call."""
+    call = ToolCallId(UUID(CALL))
+    events = numbered(
+        TURN.id,
+        0,
+        TurnStartedEvent(TURN.conversation_id, TURN.agent),
+        ToolCallStartedEvent(call, "delete_task", Raw(b"{}")),
+        TurnWaitingEvent(),
+        ApprovalDecidedEvent(call, "approve", None, "user"),
+        TurnInterruptedEvent(),
+    )
+    continued = posted(USER, APPROVED)
+    assert continued
+    translator = ContinuationTranslator(continued)
+    stream = b"".join(map(translator.translate, events)) + translator.end()
+
+    types = [chunk["type"] for chunk in chunks_of(stream)]
+    assert types == ["start", "tool-output-error", "message-metadata", "error", "finish"]
+    assert stream.endswith(b"[DONE]\n\n")
 
 
 def test_decisions_are_read_from_the_last_message() -> None:

@@ -88,3 +88,26 @@ async def test_approved_call_outside_a_transaction_is_shown_as_approved_until_it
             assert types(stream)[:4] == ["start", "tool-output-available", "finish-step", "start-step"]
             assert text_of(stream) == "Ordered."
             assert shop.orders == 1
+
+
+async def test_approval_is_a_conflict_if_the_assistant_no_longer_exists_and_the_call_can_be_declined(
+    database_url: str, model: ModelServer, tmp_path: Path
+) -> None:
+    """No decision was made, so that there is nothing to show in place of the page's own."""
+    variables = model_variables(model)
+    model.script += [calls(("add_task", '{"title": "Buy milk"}'))]
+    with_assistant = {**variables, "LATCHKEY_ASSISTANTS": assistants_file(tmp_path, "add_task")}
+    async with run_service(settings_for(database_url, **with_assistant)) as service:
+        user_id = service.user().user_id
+        await say(service.user(user_id), "c1", "Buy milk", "m1", assistant="careful")
+    async with run_service(settings_for(database_url, **variables)) as service:
+        ada = service.user(user_id)
+        asked = await answer(ada)
+        approved = await post_decisions(ada, responded(asked, "approve"))
+        open_questions = await ada.list_items("approvals")
+        declined = chunks(await post_decisions(ada, responded(asked, "decline")))
+
+        assert (approved.status_code, approved.json()["code"]) == (409, "conflict")
+        assert [question["id"] for question in open_questions] == [calls_of(asked)[0]["toolCallId"]]
+        assert types(declined)[:2] == ["start", "tool-output-denied"]
+        assert await ada.list_items("tasks") == []
